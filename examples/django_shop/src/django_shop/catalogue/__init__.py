@@ -1,0 +1,1 @@
+"""The project's only Django app: articles and their prices."""

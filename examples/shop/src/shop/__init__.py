@@ -1,0 +1,1 @@
+"""A small shop: the example application of celeryops.stack."""

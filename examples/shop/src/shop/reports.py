@@ -1,0 +1,44 @@
+"""Reports: nobody waits for them, and one of them is badly written."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+from shop.celery import app
+from shop.identity import whoami
+
+MIB = 1024 * 1024
+
+_kept: list[bytearray] = []
+
+
+@app.task(bind=True, name="shop.reports.daily_sales")
+def daily_sales(self: Any, day: int, orders: int = 2_000, seconds: float = 0.1) -> dict[str, Any]:
+    """Figures of one day, out of a database that takes `seconds`."""
+    ran_by = whoami(self)
+    time.sleep(seconds)
+    sales = [500 + (day * 7_919 + number * 104_729) % 19_500 for number in range(orders)]
+    return {"day": day, "cents": sum(sales), "median": statistics.median(sales), "ran_by": ran_by}
+
+
+@app.task(bind=True, name="shop.reports.partial_sum")
+def partial_sum(self: Any, numbers: list[int]) -> dict[str, Any]:
+    """One part of a long sum."""
+    return {"sum": sum(numbers), "ran_by": whoami(self)}
+
+
+@app.task(bind=True, name="shop.reports.grand_total")
+def grand_total(self: Any, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The whole sum, when every part is there."""
+    return {"sum": sum(part["sum"] for part in parts), "parts": len(parts), "ran_by": whoami(self)}
+
+
+@app.task(bind=True, name="shop.reports.leaky")
+def leaky(self: Any, megabytes: int = 24) -> dict[str, Any]:
+    """Keep the pages of every report for ever: a process that runs this often enough has to be replaced."""
+    page = bytearray(megabytes * MIB)
+    page[::4096] = b"\x01" * len(page[::4096])
+    _kept.append(page)
+    return {"kept": sum(map(len, _kept)) // MIB, "ran_by": whoami(self)}
