@@ -1,0 +1,111 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Renders all of a role's files on the control machine, so that one remote call places them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError, render
+
+#: What the module is given beside the content.
+_PASSED_ON = ("state", "owner", "group", "mode", "target", "validate", "create_only", "backup")
+_SOURCES = ("template", "content", "tree")
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/files.py for what users read."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Expand ``each``, ``template`` and ``tree``, then call the module once."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        search_path = [Path(path) for path in (task_vars or {}).get("ansible_search_path", [])]
+        try:
+            files = [entry for item in self._task.args.get("files", []) for entry in expand(item, search_path)]
+        except (RenderError, ValueError) as error:
+            raise AnsibleError(str(error)) from error
+        result.update(
+            self._execute_module(
+                module_name="celeryops.stack.files",
+                module_args={"files": files},
+                task_vars=task_vars,
+            )
+        )
+        # The module's arguments are the contents of the files.
+        result.pop("invocation", None)
+        return result
+
+
+def expand(item: Mapping[str, Any], search_path: list[Path]) -> list[dict[str, Any]]:
+    """Return the module's entries for one entry of the task.
+
+    Arguments:
+        item: an entry of the task's ``files``.
+        search_path: directories below which ``templates/`` and ``files/`` are looked for, nearest first.
+
+    Raises:
+        ValueError: when the entry contradicts itself or its source is not found.
+        RenderError: when its template cannot be rendered.
+    """
+    sources = [source for source in _SOURCES if source in item]
+    if len(sources) > 1:
+        raise ValueError(f"{item.get('path')}: {' and '.join(sources)} exclude each other")
+    if "tree" in item:
+        return _tree(item, _find(search_path, "files", str(item["tree"])))
+    template = _find(search_path, "templates", str(item["template"])) if "template" in item else None
+    entries = []
+    for element in item.get("each", [{}]):
+        variables = {**item.get("vars", {}), **element}
+        entry = {key: item[key] for key in _PASSED_ON if key in item}
+        entry["path"] = Template(str(item["path"])).substitute(element) if "each" in item else str(item["path"])
+        content = render(template, variables) if template else item.get("content")
+        if content is not None:
+            entry["secret_content" if item.get("secret", False) else "content"] = str(content)
+        entries.append(entry)
+    return entries
+
+
+def _tree(item: Mapping[str, Any], source: Path) -> list[dict[str, Any]]:
+    """Return entries for a directory and all files below it, and one that removes what does not belong there."""
+    target = Path(str(item["path"])) / source.name
+    owner = {key: item[key] for key in ("owner", "group") if key in item}
+    names = sorted(
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+    folders = sorted({parent.as_posix() for name in names for parent in Path(name).parents} - {"."})
+    entries: list[dict[str, Any]] = [
+        {"path": str(folder), "state": "directory", "mode": "0755", **owner}
+        for folder in [Path(str(item["path"])), target, *(target / folder for folder in folders)]
+    ]
+    entries += [
+        {
+            "path": str(target / name),
+            "content": (source / name).read_text(encoding="utf-8"),
+            "mode": item.get("mode", "0644"),
+            **owner,
+        }
+        for name in names
+    ]
+    return [*entries, {"path": str(target), "state": "only", "keep": names}]
+
+
+def _find(search_path: list[Path], kind: str, name: str) -> Path:
+    """Return the first ``<search path>/<kind>/<name>`` that exists."""
+    for base in search_path:
+        candidate = base / kind / name
+        if candidate.exists():
+            return candidate
+    raise ValueError(
+        f"{name} is in no {kind}/ directory of {', '.join(map(str, search_path)) or 'an empty search path'}"
+    )

@@ -1,0 +1,110 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Collects a role's variables on the control machine and hands them to the role's pure planning function."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
+
+_COLLECTION = Path(__file__).resolve().parents[2]
+_PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
+
+PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/plan.py for what users read."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the plan, or fail with the one message that lists all mistakes."""
+        super().run(tmp, task_vars)
+        variables: dict[str, Any] = task_vars or {}
+        role, groups = self._task.args.get("role"), self._task.args.get("groups")
+        if (role is None) == (groups is None):
+            raise AnsibleError("celeryops.stack.plan takes either role or groups")
+        if role is not None:
+            plan, problems = self._plan(str(role), variables)
+            return self._outcome(problems, {"plan": plan})
+        return self._check(dict(groups), variables)
+
+    def _check(self, groups: Mapping[str, list[str]], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Plan every role of every host in ``groups``, and keep the mistakes only."""
+        hostvars, inventory = task_vars["hostvars"], task_vars["groups"]
+        problems: list[Problem | str] = []
+        hosts: dict[str, list[str]] = {}
+        for group, roles in groups.items():
+            for host in inventory.get(group, []):
+                known = hosts.setdefault(host, [])
+                known.extend(role for role in roles if role not in known)
+        for host, roles in hosts.items():
+            raw = hostvars.raw_get(host)
+            raw = {**raw, **{key: task_vars[key] for key in ("groups", "hostvars") if key in task_vars}}
+            play_vars = {key: value for key, value in task_vars.items() if key.startswith("celeryops_")}
+            for role in roles:
+                problems += self._plan(role, {**play_vars, **raw, "inventory_hostname": host})[1]
+        checked = {"hosts": len(hosts), "roles": sum(len(roles) for roles in hosts.values())}
+        return self._outcome(problems, {"checked": checked})
+
+    @staticmethod
+    def _outcome(problems: list[Any], result: dict[str, Any]) -> dict[str, Any]:
+        if problems:
+            return {"failed": True, "changed": False, "msg": message(problems)}
+        return {"changed": False, **result}
+
+    def _plan(self, role: str, raw: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+        """Return the plan of ``role`` for the host whose untemplated variables are ``raw``, and the mistakes."""
+        options = self._options(role)
+        defaults = self._load(_COLLECTION / "roles" / role / "defaults" / "main.yml")
+        merged = {**defaults, **raw}
+        templar = self._templar.copy_with_new_env(available_variables=merged)
+        values: dict[str, Any] = {}
+        problems: list[Any] = []
+        for name in options:
+            if name not in merged:
+                continue
+            try:
+                values[name] = templar.template(merged[name])
+            except AnsibleUndefinedVariable as error:
+                problems.append(f"{name}: needs a variable that is not set: {str(error).splitlines()[0]}")
+        problems += misspelt(role, options, raw)
+        unset = [name for name in options if name in merged and name not in values]
+        problems += self._spec_errors(role, {k: v for k, v in options.items() if k not in unset}, values)
+        if problems:
+            return {}, problems
+        function: PlanFunction = importlib.import_module(_PLANS + role).plan
+        return function(values, raw.get("ansible_facts", {}))
+
+    def _options(self, role: str) -> dict[str, Any]:
+        specs = self._load(_COLLECTION / "roles" / role / "meta" / "argument_specs.yml")
+        options: dict[str, Any] = specs["argument_specs"]["main"]["options"]
+        return options
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        """Return a YAML file of this collection; its strings may be templates (ansible-core 2.19 asks to say so)."""
+        arguments = {}
+        if "trusted_as_template" in inspect.signature(self._loader.load_from_file).parameters:
+            arguments["trusted_as_template"] = True
+        loaded: dict[str, Any] = self._loader.load_from_file(str(path), **arguments) or {}
+        return loaded
+
+    @staticmethod
+    def _spec_errors(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[str]:
+        """Return what Ansible's own validation of the argument spec finds, without any secret value in it."""
+        result = ArgumentSpecValidator(options).validate(values)
+        return [f"{role}: {remove_values(text, result._no_log_values)}" for text in result.error_messages]

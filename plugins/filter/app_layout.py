@@ -1,0 +1,48 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
+
+DOCUMENTATION = r"""
+name: app_layout
+short_description: The paths and names of an app
+version_added: 0.1.0
+description: Returns where an app of the given name lives on a host. The one place that knows these paths.
+positional: _input
+options:
+  _input:
+    description: The app's short name.
+    type: str
+    required: true
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Show where the shop's shared configuration is
+  ansible.builtin.debug:
+    msg: "{{ ('shop' | celeryops.stack.app_layout).settings }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Paths and names, such as C(base), C(current), C(settings), C(environment), C(state), C(log), C(target).
+  type: dict
+"""
+
+
+def _app_layout(app: Any) -> dict[str, Any]:
+    try:
+        return app_layout(app)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"app_layout": _app_layout}

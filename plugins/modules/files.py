@@ -1,0 +1,350 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: files
+short_description: Place all of a role's files, directories and links in one remote call
+version_added: 0.1.0
+description:
+  - Templates are rendered on the control machine and see only the variables named here.
+  - All new contents are written beside their targets and validated first; then each replaces its target atomically.
+    When one fails its validation, none is replaced.
+  - Contents marked as secret appear in no output and no diff.
+options:
+  files:
+    description: What to place, in this order.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: Absolute path on the host. With O(files[].each), C(${key}) stands for a key of the current element.
+        type: str
+        required: true
+      state:
+        description: What the path is to be. V(only) is used internally for O(files[].tree).
+        type: str
+        choices: [file, directory, link, absent, only]
+        default: file
+      template:
+        description: A Jinja2 template below the role's C(templates/).
+        type: str
+      vars:
+        description: The variables that the template sees.
+        type: dict
+      each:
+        description: Renders O(files[].template) once for each of these dictionaries, whose keys are variables as well.
+        type: list
+        elements: dict
+      tree:
+        description: A directory below the role's C(files/), placed inside O(files[].path) with all of its text files.
+        type: str
+      content:
+        description: The content itself.
+        type: str
+      secret_content:
+        description: Internal; the content of a file with O(files[].secret).
+        type: str
+      secret:
+        description: Whether the content must not be shown.
+        type: bool
+        default: false
+      owner:
+        description: The owning user.
+        type: str
+        default: root
+      group:
+        description: The owning group.
+        type: str
+        default: root
+      mode:
+        description: Octal permissions; C(0644), and C(0755) for a directory, unless given.
+        type: str
+      target:
+        description: Where a link leads.
+        type: str
+      validate:
+        description: A command that must succeed for the new content; C(%s) stands for its temporary path.
+        type: str
+      create_only:
+        description: Leave the content of a file that exists as it is.
+        type: bool
+        default: false
+      backup:
+        description: Keep a copy of a replaced file beside it.
+        type: bool
+        default: false
+      keep:
+        description: Internal; the relative names that belong into a tree.
+        type: list
+        elements: str
+attributes:
+  check_mode:
+    description: Says what would change; validation commands do not run.
+    support: full
+  diff_mode:
+    description: Shows the difference of contents that are not secret, and of owners and modes.
+    support: full
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Place the configuration
+  celeryops.stack.files:
+    files:
+      - {path: /etc/shop, state: directory}
+      - {path: /etc/shop/shop.conf, template: shop.conf.j2, vars: {port: 8080}}
+      - {path: /etc/shop/token, content: "{{ shop_token }}", secret: true, mode: "0600"}
+  register: __shop_files
+"""
+
+RETURN = r"""
+changed_paths:
+  description: The paths that were changed, or would be in check mode.
+  type: list
+  elements: str
+  returned: success
+"""
+
+import grp
+import os
+import pwd
+import shlex
+import shutil
+import stat
+import tempfile
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+_HIDDEN = "(secret content, not shown)\n"
+
+
+class FilesModule(AnsibleModule):
+    """AnsibleModule that does not write the contents of files into the host's log."""
+
+    def _log_invocation(self) -> None:
+        self.log(f"celeryops.stack.files: {len(self.params['files'])} files")
+
+
+class Placer:
+    """Compares and places entries; writes nothing in check mode."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.changed_paths: list[str] = []
+        self.diff: list[dict[str, str]] = []
+        #: (temporary path, entry) of contents that wait until all were validated
+        self.staged: list[tuple[str, dict[str, Any]]] = []
+
+    def run(self, entries: list[dict[str, Any]]) -> None:
+        """Place all ``entries``; the contents last, and only when every one of them is valid."""
+        try:
+            for entry in entries:
+                getattr(self, "_" + entry["state"])(entry)
+            for temporary, entry in self.staged:
+                if entry["backup"] and os.path.lexists(entry["path"]):
+                    shutil.copy2(entry["path"], f"{entry['path']}.{time.strftime('%Y-%m-%d@%H:%M:%S')}~")
+                os.replace(temporary, entry["path"])
+        except OSError as error:
+            self.module.fail_json(
+                msg=f"{error.filename or 'files'}: {error.strerror}", changed_paths=self.changed_paths
+            )
+        finally:
+            for temporary, _entry in self.staged:
+                if os.path.lexists(temporary):
+                    os.unlink(temporary)
+
+    def _file(self, entry: dict[str, Any]) -> None:
+        path = entry["path"]
+        status = _lstat(path)
+        if status and stat.S_ISDIR(status.st_mode):
+            self.module.fail_json(msg=f"{path} is a directory where a file belongs")
+        secret = entry["secret_content"] is not None
+        content = entry["secret_content"] if secret else entry["content"]
+        exists = status is not None and stat.S_ISREG(status.st_mode)
+        if content is None and not exists:
+            self.module.fail_json(msg=f"{path} is not there and no content was given for it")
+        wanted = None if content is None or (exists and entry["create_only"]) else content.encode()
+        current = _read(path) if exists else None
+        if wanted is None or wanted == current:
+            self._attributes(entry, status)
+            return
+        self._note(path, "" if secret else _text(current), "" if secret else _text(wanted), secret=secret)
+        if not self.module.check_mode:
+            self._stage(entry, wanted)
+
+    def _stage(self, entry: dict[str, Any], content: bytes) -> None:
+        """Write ``content`` beside its target, with its final owner and mode, and validate it there."""
+        path = entry["path"]
+        folder, name = os.path.split(path)
+        stem, suffix = os.path.splitext(name)
+        handle, temporary = tempfile.mkstemp(prefix=f".{stem}-", suffix=suffix, dir=folder)
+        self.staged.append((temporary, entry))
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        os.chown(temporary, *self._ids(entry))
+        os.chmod(temporary, _mode(entry))
+        if entry["validate"]:
+            command = [word.replace("%s", temporary) for word in shlex.split(entry["validate"])]
+            code, output, errors = self.module.run_command(command)
+            if code != 0:
+                said = (errors.strip() or output.strip()).replace(temporary, path)
+                self.module.fail_json(
+                    msg=f"{path}: the new content is not valid, the old one stays in place: {said}", rc=code
+                )
+
+    def _directory(self, entry: dict[str, Any]) -> None:
+        path = entry["path"]
+        status = _lstat(path)
+        if status and not stat.S_ISDIR(status.st_mode):
+            self.module.fail_json(msg=f"{path} is in the way of a directory")
+        if status is None:
+            self._note(path, "", "directory\n")
+            if not self.module.check_mode:
+                os.makedirs(path, exist_ok=True)
+                os.chown(path, *self._ids(entry))
+                os.chmod(path, _mode(entry))
+            return
+        self._attributes(entry, status)
+
+    def _link(self, entry: dict[str, Any]) -> None:
+        path, target = entry["path"], entry["target"]
+        status = _lstat(path)
+        if status and not stat.S_ISLNK(status.st_mode):
+            self.module.fail_json(msg=f"{path} is in the way of a link")
+        current = os.readlink(path) if status else None
+        if current == target:
+            return
+        self._note(path, f"-> {current}\n" if current else "", f"-> {target}\n")
+        if not self.module.check_mode:
+            temporary = tempfile.mktemp(prefix=f".{os.path.basename(path)}-", dir=os.path.dirname(path))  # noqa: S306 - a link cannot be made through an open file, and a taken name is an error
+            os.symlink(target, temporary)
+            os.replace(temporary, path)
+
+    def _absent(self, entry: dict[str, Any]) -> None:
+        path = entry["path"]
+        status = _lstat(path)
+        if status is None:
+            return
+        self._note(path, "present\n", "")
+        if not self.module.check_mode:
+            if stat.S_ISDIR(status.st_mode):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+
+    def _only(self, entry: dict[str, Any]) -> None:
+        """Remove the files of a tree that are not in ``keep``; compiled Python belongs to whoever runs it."""
+        keep = set(entry["keep"] or [])
+        for folder, folders, names in os.walk(entry["path"]):
+            folders[:] = [name for name in folders if name != "__pycache__"]
+            for name in names:
+                path = os.path.join(folder, name)
+                if os.path.relpath(path, entry["path"]) not in keep and path not in dict(self.staged):
+                    self._absent({"path": path})
+
+    def _attributes(self, entry: dict[str, Any], status: os.stat_result | None) -> None:
+        """Set owner, group and mode where they differ."""
+        path = entry["path"]
+        owner, group = self._ids(entry)
+        mode = _mode(entry)
+        if status is None or (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (owner, group, mode):
+            return
+        before = f"{_user(status.st_uid)}:{_group(status.st_gid)} {stat.S_IMODE(status.st_mode):04o}\n"
+        self._note(path, before, f"{entry['owner']}:{entry['group']} {mode:04o}\n")
+        if not self.module.check_mode:
+            os.chown(path, owner, group)
+            os.chmod(path, mode)
+
+    def _ids(self, entry: dict[str, Any]) -> tuple[int, int]:
+        """Return uid and gid; in check mode an account that an earlier task would create is (-1, -1)."""
+        try:
+            return pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid
+        except KeyError as error:
+            if self.module.check_mode:
+                return -1, -1
+            self.module.fail_json(msg=f"{entry['path']}: {error.args[0]}")
+            raise
+
+    def _note(self, path: str, before: str, after: str, *, secret: bool = False) -> None:
+        self.changed_paths.append(path)
+        if secret:
+            before, after = f"old {_HIDDEN}", f"new {_HIDDEN}"
+        self.diff.append({"before_header": path, "after_header": path, "before": before, "after": after})
+
+
+def _lstat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def _text(content: bytes | None) -> str:
+    return "" if content is None else content.decode("utf-8", errors="replace")
+
+
+def _mode(entry: dict[str, Any]) -> int:
+    return int(entry["mode"] or ("0755" if entry["state"] == "directory" else "0644"), 8)
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def main() -> None:
+    """Run the module."""
+    module = FilesModule(
+        argument_spec={
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "path": {"type": "str", "required": True},
+                    "state": {
+                        "type": "str",
+                        "choices": ["file", "directory", "link", "absent", "only"],
+                        "default": "file",
+                    },
+                    "content": {"type": "str"},
+                    "secret_content": {"type": "str", "no_log": True},
+                    "owner": {"type": "str", "default": "root"},
+                    "group": {"type": "str", "default": "root"},
+                    "mode": {"type": "str"},
+                    "target": {"type": "str"},
+                    "validate": {"type": "str"},
+                    "create_only": {"type": "bool", "default": False},
+                    "backup": {"type": "bool", "default": False},
+                    "keep": {"type": "list", "elements": "str", "no_log": False},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    os.umask(0o022)
+    placer = Placer(module)
+    placer.run(module.params["files"])
+    module.exit_json(changed=bool(placer.changed_paths), changed_paths=placer.changed_paths, diff=placer.diff)
+
+
+if __name__ == "__main__":
+    main()

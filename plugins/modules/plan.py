@@ -1,0 +1,54 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan
+short_description: Turn the variables of roles into their plans, or list every mistake in them
+version_added: 0.1.0
+description:
+  - Runs on the control machine only; no host is contacted.
+  - Takes the variables that the argument specs of the roles name, checks them against these specs, and gives them to
+    the role's pure planning function, which returns what the role's templates and tasks render from.
+  - All mistakes, of all roles and of all hosts asked for, come in one message.
+  - A plan holds no secrets.
+options:
+  role:
+    description: The role whose plan is wanted for the current host. Excludes O(groups).
+    type: str
+  groups:
+    description:
+      - Which roles each group's hosts get, as C({group name, list of roles}). All of these are checked together, for
+        every host of the inventory that is in the group and in the play. Run it with C(run_once).
+    type: dict
+attributes:
+  check_mode:
+    description: Changes nothing, so it runs the same.
+    support: full
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Build the plan
+  celeryops.stack.plan:
+    role: celery_worker
+  register: __celery_worker
+
+- name: Check everything before any host is touched
+  celeryops.stack.plan:
+    groups:
+      rabbitmq: [rabbitmq]
+      celery_workers: [celery_app, celery_worker]
+  run_once: true
+"""
+
+RETURN = r"""
+plan:
+  description: The plan of O(role) for the current host.
+  type: dict
+  returned: when O(role) is given
+checked:
+  description: How many hosts and roles were checked.
+  type: dict
+  returned: when O(groups) is given
+"""

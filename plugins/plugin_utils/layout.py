@@ -1,0 +1,54 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Where an app lives on a host: the one place that knows the paths and names derived from an app's name."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: No dash: "celery-<app>-<class>" must be readable in one way only. 25 characters leave room in a unit's name
+#: and in a Linux account name (at most 32).
+APP_NAME = re.compile(r"[a-z][a-z0-9_]{0,24}")
+CLASS_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+#: These would collide with the units of the scheduler and of the web UI.
+RESERVED_CLASS_NAMES = frozenset({"beat", "flower"})
+
+
+def app_layout(app: str) -> dict[str, Any]:
+    """Return the paths and names of an app.
+
+    Arguments:
+        app: the app's short name (see ``APP_NAME``).
+
+    Raises:
+        ValueError: when the name cannot be used in paths, units and account names.
+    """
+    if not isinstance(app, str) or not APP_NAME.fullmatch(app):
+        raise ValueError(f"{app!r} is not an app name; write a lower-case letter, then at most 24 of a-z, 0-9 and _")
+    app = str(app)
+    base, config = f"/opt/celeryops/{app}", f"/etc/celeryops/{app}"
+    return {
+        "app": app,
+        "base": base,
+        "releases": f"{base}/releases",
+        "current": f"{base}/current",
+        "runtime": f"{base}/runtime",
+        "config_dir": config,
+        "settings": f"{config}/celery.json",
+        "environment": f"{config}/celery.env",
+        "state": f"/var/lib/celeryops/{app}",
+        "log": f"/var/log/celeryops/{app}",
+        "run": f"/run/celeryops/{app}",
+        "user": app,
+        "group": app,
+        "vhost": app,
+        "target": f"celery-{app}.target",
+        "beat_unit": f"celery-{app}-beat.service",
+        "flower_unit": f"celery-{app}-flower.service",
+    }
+
+
+def worker_unit(app: str, worker_class: str) -> str:
+    """Return the name of the systemd unit of a worker class."""
+    return f"celery-{app}-{worker_class}.service"

@@ -1,0 +1,75 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Durations and sizes as people write them.
+
+The units are those of systemd.time(7) and of systemd's size settings (systemd.exec(5), version 252: the suffixes
+K, M, G, T have base 1024), so that a value means the same in a variable and in a unit file.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_BYTES = {"": 1, "B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_DURATION = re.compile(r"(?:\d+\s*(?:min|[smhdw])\s*)+")
+_DURATION_PART = re.compile(r"(\d+)\s*(min|[smhdw])")
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+#: More than a century is a slip of the finger, and RabbitMQ and Celery keep times in 32 bits (of ms and of s).
+MAX_SECONDS = 100 * 365 * 86400
+#: 2^63 - 1: what systemd, Redis and RabbitMQ can hold.
+MAX_BYTES = 2**63 - 1
+
+DURATION_HELP = "a duration such as 90s, 15m, 12h or 1h30m, or a whole number of seconds"
+SIZE_HELP = "a size such as 512M or 2G, or a whole number of bytes"
+
+
+def parse_duration(value: object) -> int:
+    """Return a duration in whole seconds.
+
+    Arguments:
+        value: whole seconds as an int, or text such as ``90s``, ``15m``, ``12h``, ``2d``, ``1h30m``.
+
+    Raises:
+        ValueError: when it cannot be read, is negative or longer than a century; the text says what to write.
+    """
+    seconds = _whole_number(value)
+    if seconds is None:
+        text = str(value).strip()
+        if not _DURATION.fullmatch(text):
+            raise ValueError(f"is not a duration; write {DURATION_HELP}")
+        seconds = sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise ValueError(f"is not between 0 and a hundred years; write {DURATION_HELP}")
+    return seconds
+
+
+def parse_size(value: object) -> int:
+    """Return a size in bytes.
+
+    Arguments:
+        value: bytes as an int, or text such as ``512M`` or ``1G`` (base 1024; ``MB`` and ``MiB`` mean the same).
+
+    Raises:
+        ValueError: when it cannot be read, is negative or beyond 2^63 - 1; the text says what to write.
+    """
+    size = _whole_number(value)
+    if size is None:
+        match = _SIZE.fullmatch(str(value).strip())
+        if not match:
+            raise ValueError(f"is not a size; write {SIZE_HELP}")
+        size = int(match.group(1)) * _BYTES[match.group(2).upper()]
+    if not 0 <= size <= MAX_BYTES:
+        raise ValueError(f"is not between 0 and 2^63 - 1 bytes; write {SIZE_HELP}")
+    return size
+
+
+def _whole_number(value: object) -> int | None:
+    """Return an int for an int or digits; None for other text; a bool or a fraction is no quantity."""
+    if isinstance(value, bool):
+        return -1
+    if isinstance(value, int):
+        return int(value)
+    text = str(value).strip()
+    return int(text) if re.fullmatch(r"-?\d+", text) else None
