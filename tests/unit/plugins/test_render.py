@@ -1,0 +1,75 @@
+"""Templates see only what they are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.action.files import expand
+from ansible_collections.celeryops.stack.plugins.plugin_utils.render import (
+    RenderError,
+    quote_environment_file,
+    quote_systemd,
+    quote_systemd_word,
+    render,
+)
+
+
+@pytest.fixture
+def role(tmp_path: Path) -> Path:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "files" / "package" / "sub").mkdir(parents=True)
+    (tmp_path / "files" / "package" / "__pycache__").mkdir()
+    (tmp_path / "files" / "package" / "a.py").write_text("a = 1\n")
+    (tmp_path / "files" / "package" / "sub" / "b.py").write_text("b = 1\n")
+    (tmp_path / "files" / "package" / "__pycache__" / "a.pyc").write_text("x")
+    (tmp_path / "templates" / "x.j2").write_text("{% if name %}\n{{ name }} {{ number }}\n{% endif %}\n")
+    return tmp_path
+
+
+def test_a_name_that_was_not_given_is_an_error(role: Path) -> None:
+    with pytest.raises(RenderError, match=r"x\.j2: 'number' is undefined"):
+        render(role / "templates" / "x.j2", {"name": "a"})
+
+
+def test_quoting_for_unit_files() -> None:
+    assert quote_systemd('a"b\\c%d') == '"a\\"b\\\\c%%d"'
+    assert quote_systemd_word("$HOME") == '"$$HOME"'
+    assert quote_environment_file('p"$\\`%') == '"p\\"\\$\\\\\\`%"'
+
+
+def test_each_renders_one_file_per_element(role: Path) -> None:
+    item = {"path": "/etc/${unit}.conf", "template": "x.j2", "vars": {"number": 1}, "mode": "0600"}
+    entries = expand({**item, "each": [{"unit": "a", "name": "A"}, {"unit": "b", "name": "B", "number": 2}]}, [role])
+    assert [(entry["path"], entry["content"], entry["mode"]) for entry in entries] == [
+        ("/etc/a.conf", "A 1\n", "0600"),
+        ("/etc/b.conf", "B 2\n", "0600"),
+    ]
+
+
+def test_a_secret_travels_in_the_argument_that_ansible_hides() -> None:
+    (entry,) = expand({"path": "/etc/x", "content": "s3cret", "secret": True}, [])
+    assert entry["secret_content"] == "s3cret"
+    assert "content" not in entry
+
+
+def test_a_tree_brings_its_files_and_removes_the_others(role: Path) -> None:
+    entries = expand({"path": "/opt/runtime", "tree": "package"}, [role])
+    assert [entry["path"] for entry in entries if entry.get("state") == "directory"] == [
+        "/opt/runtime",
+        "/opt/runtime/package",
+        "/opt/runtime/package/sub",
+    ]
+    assert [entry["path"] for entry in entries if "content" in entry] == [
+        "/opt/runtime/package/a.py",
+        "/opt/runtime/package/sub/b.py",
+    ]
+    assert entries[-1] == {"path": "/opt/runtime/package", "state": "only", "keep": ["a.py", "sub/b.py"]}
+
+
+def test_a_missing_template_and_a_contradiction_are_told(role: Path) -> None:
+    with pytest.raises(ValueError, match=r"nothing\.j2 is in no templates/ directory"):
+        expand({"path": "/etc/x", "template": "nothing.j2"}, [role])
+    with pytest.raises(ValueError, match="template and content exclude each other"):
+        expand({"path": "/etc/x", "template": "x.j2", "content": "x"}, [role])

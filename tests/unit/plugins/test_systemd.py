@@ -1,0 +1,87 @@
+"""What is done to units, decided from what systemd says of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Actions, decide, is_file_of, parse_show
+
+FRAGMENT = "/etc/systemd/system/a.service"
+#: The main process started 100 s after the epoch.
+RUNNING = """Id=a.service
+LoadState=loaded
+ActiveState=active
+SubState=running
+UnitFileState=enabled
+FragmentPath=/etc/systemd/system/a.service
+DropInPaths=/etc/systemd/system/a.service.d/x.conf /run/y.conf
+NeedDaemonReload=no
+ExecMainStartTimestampMonotonic=90000000
+StateChangeTimestampMonotonic=95000000
+"""
+ABSENT = "Id=a.service\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no\n"
+OFFSET = 10.0
+
+
+def decided(show: str, times: dict[str, float] | None = None, pending: list[str] | None = None, **unit: Any) -> Actions:
+    wanted = {"name": "a.service", "state": "started", "enabled": True, **unit}
+    return decide([wanted], parse_show(["a.service"], show), times or {}, pending or [], OFFSET)
+
+
+def test_a_unit_that_is_as_wanted_is_left_alone() -> None:
+    assert not decided(RUNNING, {FRAGMENT: 99.0, "/etc/x": 99.0}, restart_on=["/etc/x"]).any()
+
+
+@pytest.mark.parametrize("path", [FRAGMENT, "/etc/systemd/system/a.service.d/x.conf", "/run/y.conf", "/etc/x"])
+def test_a_newer_file_that_the_unit_reads_restarts_it(path: str) -> None:
+    assert decided(RUNNING, {path: 101.0}, restart_on=["/etc/x"]) == Actions(restart=["a.service"])
+
+
+def test_a_file_that_the_unit_does_not_read_restarts_nothing() -> None:
+    assert not decided(RUNNING, {"/etc/other": 101.0}, restart_on=["/etc/x"]).any()
+
+
+@pytest.mark.parametrize("path", [FRAGMENT, "/etc/systemd/system/a.service.d/new.conf", "/etc/x"])
+def test_check_mode_foresees_the_restart(path: str) -> None:
+    assert decided(RUNNING, pending=[path], restart_on=["/etc/x"]) == Actions(restart=["a.service"])
+
+
+def test_a_reload_is_measured_by_the_last_change_of_state() -> None:
+    assert not decided(RUNNING, {"/etc/x": 104.0}, reload_on=["/etc/x"]).any()
+    assert decided(RUNNING, {"/etc/x": 106.0}, reload_on=["/etc/x"]) == Actions(reload=["a.service"])
+
+
+def test_a_unit_that_does_not_exist_yet_is_enabled_and_started() -> None:
+    assert decided(ABSENT) == Actions(enable=["a.service"], start=["a.service"])
+
+
+def test_a_unit_in_a_restart_loop_is_started() -> None:
+    looping = RUNNING.replace("ActiveState=active", "ActiveState=activating")
+    assert decided(looping) == Actions(start=["a.service"])
+
+
+def test_masks_and_stops() -> None:
+    assert decided(RUNNING, state="stopped", enabled=False, masked=True) == Actions(
+        mask=["a.service"], disable=["a.service"], stop=["a.service"]
+    )
+    assert decided(ABSENT.replace("UnitFileState=", "UnitFileState=masked"), masked=False).unmask == ["a.service"]
+
+
+def test_a_target_has_no_process_to_restart() -> None:
+    show = RUNNING.replace("a.service", "a.target")
+    wanted = {"name": "a.target", "state": "started", "enabled": True}
+    times = {"/etc/systemd/system/a.target": 1000.0}
+    assert not decide([wanted], parse_show(["a.target"], show), times, [], OFFSET).any()
+
+
+def test_drop_ins_belong_to_their_unit_only() -> None:
+    assert is_file_of("a.service", "/etc/systemd/system/a.service.d/x.conf")
+    assert not is_file_of("a.service", "/etc/systemd/system/aa.service.d/x.conf")
+    assert not is_file_of("a.service", "/etc/systemd/system/a.service.disabled")
+
+
+def test_an_answer_of_the_wrong_length_is_an_error() -> None:
+    with pytest.raises(ValueError, match="argument"):
+        parse_show(["a.service", "b.service"], RUNNING)
