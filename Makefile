@@ -1,0 +1,114 @@
+# The commands of this repository. `make` alone lists them.
+#
+#   make demo         a Celery platform on a container of this machine, with real tasks sent through it
+#   make demo-down    remove it
+#   make test         everything that has to hold: the checks, then the whole stack on Debian 12 and 13
+#   make test-fast    the checks alone: style, types, unit tests, build (a minute)
+#   make test-all     as `test`, with Debian 14, and the support table written anew
+#   make bench        how fast a run is, as ratios
+#   make docs         write what is generated in the READMEs
+#   make format       put the Python files into shape
+#   make build        the collection's tarball, in build/
+#   make lock         pin the tools of requirements-dev.in anew
+#   make clean        remove what the above left behind, downloads included
+
+SHELL := /bin/sh
+VENV := $(CURDIR)/.venv
+export PATH := $(VENV)/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_HOME ?= $(CURDIR)/build/ansible
+export MYPY_CACHE_DIR := $(CURDIR)/build/cache/mypy
+export RUFF_CACHE_DIR := $(CURDIR)/build/cache/ruff
+export PYTHONDONTWRITEBYTECODE := 1
+
+HOST := celeryops-demo
+CODE := plugins roles/celery_app/files scripts tests molecule
+CHECKS := check-lint check-tests check-package check-style check-format check-types check-yaml check-docs check-changelog
+
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' Makefile
+
+.PHONY: tools
+tools:
+	@scripts/bootstrap.sh
+
+# -- the demo --------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: tools
+	@scripts/lab.py up $(HOST) --suite trixie >/dev/null
+	@ansible-playbook -i inventories/demo site.yml
+	@scripts/demo.py
+
+.PHONY: demo-down
+demo-down:
+	@scripts/lab.py down $(HOST) >/dev/null
+	@rm -rf inventories/demo/secrets
+
+# -- tests -----------------------------------------------------------------------------------------------------------
+
+.PHONY: test test-fast test-all
+test: test-fast
+	@scripts/run_suites.py bookworm trixie
+
+test-fast: tools
+	@+$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
+
+test-all: test-fast
+	@scripts/run_suites.py --record tests/support.json bookworm trixie forky
+	@scripts/docs.py
+
+.PHONY: $(CHECKS)
+check-style:
+	@scripts/run_check.sh "ruff" ruff check --quiet .
+
+check-format:
+	@scripts/run_check.sh "ruff format" ruff format --quiet --check .
+
+check-types:
+	@scripts/run_check.sh "mypy" scripts/run_mypy.sh
+
+check-yaml:
+	@scripts/run_check.sh "yamllint" yamllint --strict .
+
+check-lint:
+	@scripts/run_check.sh "ansible-lint" scripts/run_ansible_lint.sh
+
+check-tests:
+	@scripts/run_check.sh "unit tests" --show-last-line pytest -q --junit-xml=build/reports/unit.xml tests/unit
+
+check-package:
+	@scripts/run_check.sh "build and install" scripts/run_package.sh
+
+check-docs:
+	@scripts/run_check.sh "generated documentation" scripts/docs.py --check
+
+check-changelog:
+	@scripts/run_check.sh "changelog fragments" antsibull-changelog lint
+
+.PHONY: bench
+bench: tools
+	@scripts/bench.py
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+.PHONY: docs format build lock clean
+docs: tools
+	@scripts/docs.py
+
+format: tools
+	@ruff check --quiet --fix . || true
+	@ruff format --quiet .
+
+build: tools
+	@mkdir -p build
+	@ansible-galaxy collection build --force --output-path build .
+
+lock: tools
+	@{ printf '# Made by `make lock` from requirements-dev.in\n'; \
+	   uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-annotate --no-header requirements-dev.in; \
+	 } > requirements-dev.txt
+
+clean: demo-down
+	@rm -rf build .ansible .venv

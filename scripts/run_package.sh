@@ -1,0 +1,29 @@
+#!/bin/sh
+# Build the collection, install the tarball into an empty folder, and use it from there, as someone who has no checkout.
+set -eu
+cd "$(dirname "$0")/.."
+root=$PWD
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+ansible-galaxy collection build --output-path "$folder" . >"$folder/build.log"
+tarball=$(ls "$folder"/celeryops-stack-*.tar.gz)
+if tar -tzf "$tarball" | grep -E '(^|/)(secrets|\.venv|\.git|build|molecule|collections|__pycache__)(/|$)|\.pyc$'; then
+    echo "The tarball holds what is not to be shipped (above): see build_ignore in galaxy.yml."
+    exit 1
+fi
+if tar -xzOf "$tarball" | grep -qaF "$root"; then
+    echo "A shipped file names $root."
+    exit 1
+fi
+ansible-galaxy collection install --offline --collections-path "$folder/collections" "$tarball" >"$folder/install.log"
+
+cd "$folder"
+export ANSIBLE_CONFIG=/dev/null ANSIBLE_COLLECTIONS_PATH="$folder/collections"
+for playbook in "$folder"/collections/ansible_collections/celeryops/stack/playbooks/*.yml; do
+    name=$(basename "$playbook" .yml)
+    ansible-playbook -i localhost, --syntax-check "celeryops.stack.$name"
+done
+for role in rabbitmq redis celery_app celery_worker celery_beat flower; do
+    ansible-doc --type role "celeryops.stack.$role" >/dev/null
+done
