@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.errors import AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import problems as stack_problems
 
 _COLLECTION = Path(__file__).resolve().parents[2]
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
@@ -35,23 +37,21 @@ class ActionModule(ActionBase):
         """Return the plan, or fail with the one message that lists all mistakes."""
         super().run(tmp, task_vars)
         variables: dict[str, Any] = task_vars or {}
-        role, groups = self._task.args.get("role"), self._task.args.get("groups")
-        if (role is None) == (groups is None):
-            raise AnsibleError("celeryops.stack.plan takes either role or groups")
-        if role is not None:
-            plan, problems = self._plan(str(role), variables)
-            return self._outcome(problems, {"plan": plan})
-        return self._check(dict(groups), variables)
+        role = self._task.args.get("role")
+        if role is None:
+            return self._check(variables)
+        plan, problems = self._plan(str(role), variables)
+        return self._outcome(problems, {"plan": plan})
 
-    def _check(self, groups: Mapping[str, list[str]], task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Plan every role of every host in ``groups``, and keep the mistakes only."""
+    def _check(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Plan every role of every host of the inventory, and keep the mistakes only."""
         hostvars, inventory = task_vars["hostvars"], task_vars["groups"]
-        problems: list[Problem | str] = []
+        problems: list[Problem | str] = [*stack_problems(inventory, hostvars)]
         hosts: dict[str, list[str]] = {}
-        for group, roles in groups.items():
+        for group, group_roles in ROLES_OF_GROUP.items():
             for host in inventory.get(group, []):
                 known = hosts.setdefault(host, [])
-                known.extend(role for role in roles if role not in known)
+                known.extend(role for role in group_roles if role not in known)
         for host, roles in hosts.items():
             raw = hostvars.raw_get(host)
             raw = {**raw, **{key: task_vars[key] for key in ("groups", "hostvars") if key in task_vars}}

@@ -14,13 +14,11 @@ description:
   - A plan holds no secrets.
 options:
   role:
-    description: The role whose plan is wanted for the current host. Excludes O(groups).
-    type: str
-  groups:
     description:
-      - Which roles each group's hosts get, as C({group name, list of roles}). All of these are checked together, for
-        every host of the inventory that is in the group and in the play. Run it with C(run_once).
-    type: dict
+      - The role whose plan is wanted for the current host.
+      - Without it, the whole inventory is checked, that is every role that the groups of each host stand for, and how
+        the hosts fit together. Run it once.
+    type: str
 attributes:
   check_mode:
     description: Changes nothing, so it runs the same.
@@ -36,9 +34,6 @@ EXAMPLES = r"""
 
 - name: Check everything before any host is touched
   celeryops.stack.plan:
-    groups:
-      rabbitmq: [rabbitmq]
-      celery_workers: [celery_app, celery_worker]
   run_once: true
 """
 
@@ -50,5 +45,5 @@ plan:
 checked:
   description: How many hosts and roles were checked.
   type: dict
-  returned: when O(groups) is given
+  returned: when O(role) is not given
 """

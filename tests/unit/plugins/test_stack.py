@@ -1,0 +1,67 @@
+"""How the hosts of an inventory fit together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import broker_url, problems, queues, stack
+
+GROUPS = {"rabbitmq": ["mq1"], "redis": ["cache1"], "celery_workers": ["app1", "mq1"], "celery_beat": ["app1"]}
+
+
+def hostvars(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    variables: dict[str, dict[str, Any]] = {
+        host: {
+            "celery_app_name": "shop",
+            "celery_worker_classes": {"high": {"queues": ["payments"]}, "default": None},
+            "rabbitmq_listen_addresses": ["10.0.0.1"],
+            "redis_bind": ["10.0.0.3"],
+        }
+        for host in ("mq1", "cache1", "app1", "app2")
+    }
+    variables["mq1"]["ansible_host"] = "10.0.0.1"
+    for host, change in changes.items():
+        variables[host].update(change)
+    return variables
+
+
+def test_a_server_on_the_same_host_is_reached_on_loopback_and_another_by_its_address() -> None:
+    assert stack(GROUPS, hostvars(), "mq1")["rabbitmq"] == [{"host": "mq1", "address": "127.0.0.1", "port": 5672}]
+    assert stack(GROUPS, hostvars(), "app1")["rabbitmq"] == [{"host": "mq1", "address": "10.0.0.1", "port": 5672}]
+    changed = hostvars(cache1={"redis_port": 6400})
+    assert stack(GROUPS, changed, "app1")["redis"] == [{"host": "cache1", "address": "cache1", "port": 6400}]
+
+
+def test_without_rabbitmq_redis_is_the_broker() -> None:
+    assert stack(GROUPS, hostvars(), "app1")["broker"] == "rabbitmq"
+    assert stack({**GROUPS, "rabbitmq": []}, hostvars(), "app1")["broker"] == "redis"
+
+
+def test_queues_come_from_the_classes_of_all_hosts_and_of_all_levels() -> None:
+    variables = hostvars(mq1={"celery_worker_host_classes": {"bulk": {"queues": ["feeds", "payments"]}}})
+    assert queues(GROUPS, variables) == ["payments", "feeds"]
+
+
+def test_a_sound_inventory_has_no_problems() -> None:
+    assert problems(GROUPS, hostvars()) == []
+    alone = {"rabbitmq": ["mq1"], "redis": ["mq1"], "celery_workers": ["mq1"]}
+    assert problems(alone, hostvars(mq1={"rabbitmq_listen_addresses": ["127.0.0.1"]})) == []
+
+
+def test_a_server_that_listens_on_loopback_only_is_found_when_others_need_it() -> None:
+    (problem,) = problems(GROUPS, hostvars(mq1={"rabbitmq_listen_addresses": ["127.0.0.1", "::1"]}))
+    assert "cannot be reached from app1" in str(problem)
+
+
+def test_what_is_not_supported_yet_is_refused() -> None:
+    groups = {**GROUPS, "rabbitmq": ["mq1", "cache1"], "celery_beat": ["app1", "app2"]}
+    assert [problem.variable for problem in problems(groups, hostvars())] == ["rabbitmq", "celery_beat"]
+    (problem,) = problems(GROUPS, hostvars(app1={"celery_app_name": "blog"}))
+    assert problem.variable == "celery_app_name"
+
+
+def test_urls_are_encoded_and_name_every_node() -> None:
+    reached = [{"address": "a", "port": 1}, {"address": "b", "port": 2}]
+    assert broker_url("amqp", reached, "u", "p@/ :%", "my/vhost") == (
+        "amqp://u:p%40%2F%20%3A%25@a:1/my%2Fvhost;amqp://u:p%40%2F%20%3A%25@b:2/my%2Fvhost"
+    )
