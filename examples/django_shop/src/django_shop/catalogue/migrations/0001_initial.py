@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import migrations, models
-from django.db.migrations.operations.base import Operation
 
 
 class Migration(migrations.Migration):
@@ -13,7 +12,7 @@ class Migration(migrations.Migration):
 
     initial = True
     dependencies: ClassVar[list[tuple[str, str]]] = []
-    operations: ClassVar[list[Operation]] = [
+    operations: ClassVar[list[object]] = [
         migrations.CreateModel(
             name="Article",
             fields=[
