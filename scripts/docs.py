@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Write what is generated in the READMEs: each role's variables, and the table of supported versions.
+
+The text of a variable stands in one place, the role's meta/argument_specs.yml; what was tested stands in
+tests/support.json, which `make test-all` writes. Prose around the marked blocks is nobody's but its author's.
+
+    scripts/docs.py            write
+    scripts/docs.py --check    fail, naming the files, if writing would change something
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ROLE_MARKS = ("<!-- BEGIN_ANSIBLE_DOCS -->", "<!-- END_ANSIBLE_DOCS -->")
+SUPPORT_MARKS = ("<!-- BEGIN_SUPPORT -->", "<!-- END_SUPPORT -->")
+SUPPORT = Path("tests/support.json")
+LONGEST_DEFAULT = 60
+
+# The markup of Ansible's documentation, as far as plain text in Markdown needs it.
+LINK = re.compile(r"\bL\(([^,()]+),\s*([^()]+)\)")
+CODE = re.compile(r"\b[CVOE]\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
+BOLD = re.compile(r"\bB\(([^()]+)\)")
+ITALIC = re.compile(r"\bI\(([^()]+)\)")
+ADDRESS = re.compile(r"\bU\(([^()]+)\)")
+
+
+class DocsError(Exception):
+    """A file that cannot be written; the text names it."""
+
+
+def markdown(text: str) -> str:
+    text = LINK.sub(r"[\1](\2)", text)
+    text = CODE.sub(r"`\1`", text)
+    text = BOLD.sub(r"**\1**", text)
+    text = ITALIC.sub(r"*\1*", text)
+    return ADDRESS.sub(r"<\1>", text)
+
+
+def cell(text: str) -> str:
+    """Text for a table: one line, and no bar outside of what Markdown would take for the next column."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def paragraphs(description: str | list[str]) -> list[str]:
+    lines = [description] if isinstance(description, str) else description
+    return [markdown(str(line)) for line in lines]
+
+
+def type_of(option: Mapping[str, Any]) -> str:
+    kind = str(option.get("type", "str"))
+    if kind == "list" and "elements" in option:
+        kind = f"list of {option['elements']}"
+    return kind
+
+
+def default_of(option: Mapping[str, Any]) -> str:
+    if option.get("required"):
+        return "**required**"
+    if "default" not in option or option["default"] is None:
+        return ""
+    value = option["default"]
+    text = value if isinstance(value, str) and value else json.dumps(value)
+    return f"`{text}`" if len(text) <= LONGEST_DEFAULT else "see `defaults/main.yml`"
+
+
+def table(options: Mapping[str, Mapping[str, Any]], parent: str = "") -> Iterator[str]:
+    """The table of one level of options, then one for each option that has keys of its own."""
+    yield "| Variable | Type | Default | Meaning |" if not parent else "| Key | Type | Default | Meaning |"
+    yield "|---|---|---|---|"
+    nested = []
+    for name, option in options.items():
+        meaning = " ".join(paragraphs(option["description"]))
+        if option.get("choices"):
+            meaning += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
+        if option.get("options"):
+            nested.append((name, option))
+            meaning += " Its keys are in a table below."
+        yield f"| `{name}` | {type_of(option)} | {cell(default_of(option))} | {cell(meaning)} |"
+    for name, option in nested:
+        path = f"{parent}.{name}" if parent else name
+        yield ""
+        yield f"**`{path}`**, each entry" if option.get("type") == "list" else f"**`{path}`**"
+        yield ""
+        yield from table(option["options"], path)
+
+
+def role_block(role: Path) -> str:
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    lines: list[str] = []
+    for entry, spec in specs.items():
+        lines += ["## Variables" if entry == "main" else f"## Variables of the entry point `{entry}`", ""]
+        lines += list(table(spec.get("options") or {})) if spec.get("options") else ["None."]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def support_block() -> str:
+    """What the last `make test-all` saw, one row for each suite that passed."""
+    path = ROOT / SUPPORT
+    seen: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    lines = [
+        "| Debian | RabbitMQ | Redis | Valkey | systemd | Python | Celery / kombu | Tested |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for suite in ("bookworm", "trixie", "forky"):
+        entry = seen.get(suite)
+        if not entry or entry["failed"] or not entry["passed"]:
+            continue
+        versions = entry["versions"]
+
+        def short(package: str, versions: Mapping[str, str] = versions) -> str:
+            found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", versions.get(package, ""))
+            return found[1] if found else "-"
+
+        lines.append(
+            f"| {versions.get('debian', '')} ({suite}) | {short('rabbitmq')} | {short('redis')} | {short('valkey')} "
+            f"| {short('systemd')} | {short('python')} | {short('celery')} / {short('kombu')} "
+            f"| {entry['date']}, {entry['passed']} tests |"
+        )
+    return "\n".join(lines)
+
+
+def between(path: Path, marks: tuple[str, str], block: str) -> str:
+    """The text of a file with `block` between its marks."""
+    text = path.read_text()
+    begin, end = marks
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise DocsError(f"{path.relative_to(ROOT)}: needs one line {begin} and, below it, one line {end}")
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    return f"{before}{begin}\n{block}\n{end}{after}"
+
+
+def wanted() -> Iterator[tuple[Path, str]]:
+    """Every file that has a generated part, with the text that it should have."""
+    for role in sorted((ROOT / "roles").iterdir()):
+        if role.is_dir():
+            yield role / "README.md", between(role / "README.md", ROLE_MARKS, role_block(role))
+    yield ROOT / "README.md", between(ROOT / "README.md", SUPPORT_MARKS, support_block())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not up to date")
+    options = parser.parse_args()
+    try:
+        files = [(path, text) for path, text in wanted() if path.read_text() != text]
+    except (DocsError, FileNotFoundError) as problem:
+        sys.stderr.write(f"docs: {problem}\n")
+        return 1
+    for path, text in files:
+        if options.check:
+            name = str(path.relative_to(ROOT))
+            difference = difflib.unified_diff(
+                path.read_text().splitlines(keepends=True), text.splitlines(keepends=True), name, f"{name} as generated"
+            )
+            sys.stdout.writelines(difference)
+        else:
+            path.write_text(text)
+            sys.stdout.write(f"  wrote {path.relative_to(ROOT)}\n")
+    if options.check and files:
+        sys.stdout.write("Not up to date: run `make docs`.\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
