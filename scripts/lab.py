@@ -452,7 +452,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 # The word is what a caller that reports changes looks for.
                 sys.stdout.write("changed\n" if up(options.name, options.suite, options.publish) else "unchanged\n")
             case "down":
-                sys.stdout.write("changed\n" if 0 < sum([down(name) for name in options.names]) else "unchanged\n")
+                removed = [down(name) for name in options.names]
+                sys.stdout.write("changed\n" if any(removed) else "unchanged\n")
             case _:
                 for name in options.names:
                     {"ready": ready, "restart": restart}[options.command](name)

@@ -1,0 +1,145 @@
+"""What holds for the repository as a whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+PHASES = ["validate", "install", "configure", "service", "reconcile"]
+OPTIONAL_PHASES = {"reconcile"}
+
+
+def tracked() -> list[Path]:
+    """The files of the repository, those not yet committed too; without git, none."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError:
+        return ""
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+
+
+def test_the_checkout_is_the_collection() -> None:
+    link = ROOT / "collections" / "ansible_collections" / "celeryops" / "stack"
+    assert link.is_symlink()
+    assert link.readlink() == Path("../../..")
+    assert link.resolve() == ROOT
+
+
+def test_no_file_names_a_path_of_one_machine() -> None:
+    # Put together here, or this file would be found.
+    forbidden = re.compile(
+        "|".join((r"/" + r"work/", r"/" + r"home/[a-z]", r"/" + r"Users/", re.escape(str(ROOT)) + "(?![a-z])"))
+    )
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for path in tracked()
+        for number, line in enumerate(text_of(path).splitlines(), 1)
+        if forbidden.search(line)
+    ]
+    assert found == []
+
+
+def test_no_product_and_no_secret_is_tracked() -> None:
+    forbidden = re.compile(
+        r"(^|/)(__pycache__|\.venv|secrets|build|\.ansible)(/|$)|\.(pyc|retry|tar|tar\.gz|deb|key|pem)$"
+    )
+    assert [str(path.relative_to(ROOT)) for path in tracked() if forbidden.search(str(path.relative_to(ROOT)))] == []
+
+
+def test_yaml_files_end_in_yml() -> None:
+    others = {"changelogs/config.yaml", "changelogs/changelog.yaml"}  # antsibull-changelog's own names
+    assert [
+        str(path.relative_to(ROOT))
+        for path in tracked()
+        if path.suffix == ".yaml" and str(path.relative_to(ROOT)) not in others
+    ] == []
+
+
+@each_role
+def test_a_role_has_the_files_that_every_role_has(role: Path) -> None:
+    wanted = ["README.md", "defaults/main.yml", "meta/main.yml", "meta/argument_specs.yml", "tasks/main.yml"]
+    assert [name for name in wanted if not (role / name).is_file()] == []
+    assert not (role / "handlers").exists(), "units restarts what has to be restarted: see plugins/modules/units.py"
+
+
+@each_role
+def test_a_role_goes_through_the_same_phases_as_every_role(role: Path) -> None:
+    phases = []
+    for task in load(role / "tasks" / "main.yml"):
+        name = Path(task["ansible.builtin.import_tasks"]).stem
+        phases.append(name)
+        assert set(task) == {"name", "ansible.builtin.import_tasks", "tags"}, name
+        assert task["tags"] == [role.name, f"{role.name}_{name}"]
+    assert phases == [name for name in PHASES if name in phases]
+    assert set(PHASES) - set(phases) <= OPTIONAL_PHASES
+    files = {path.stem for path in (role / "tasks").glob("*.yml")} - {"main"}
+    assert set(phases) <= files
+    assert not (set(PHASES) - set(phases)) & files, "a file of a phase that main.yml does not import"
+
+
+@each_role
+def test_the_metadata_of_a_role(role: Path) -> None:
+    meta = load(role / "meta" / "main.yml")
+    info = meta["galaxy_info"]
+    assert meta["dependencies"] == []
+    assert info["license"] == "Apache-2.0"
+    assert info["min_ansible_version"] == "2.18"
+    assert {"name": "Debian", "versions": ["bookworm", "trixie"]} in info["platforms"]
+
+
+@each_role
+def test_templates_say_who_writes_them(role: Path) -> None:
+    """The file's first line names the role; `units` finds the units to prune by it."""
+    line = f"Managed by celeryops.stack (role {role.name}). Local changes are overwritten."
+    assert [
+        path.name
+        for path in sorted((role / "templates").glob("*.j2"))
+        if not path.name.endswith(".json.j2") and line not in text_of(path).splitlines()[0]
+    ] == []
+
+
+def test_root_is_never_told_to_run_celery() -> None:
+    forbidden = "C_FORCE" + "_ROOT"
+    code = [path for path in tracked() if path.is_relative_to(ROOT / "roles") and path.suffix in {".j2", ".yml"}]
+    assert [str(path.relative_to(ROOT)) for path in code if forbidden in text_of(path)] == []
+
+
+def test_no_role_reads_another_hosts_variables() -> None:
+    """Groups and other hosts' variables meet in playbooks/ only."""
+    pattern = re.compile(r"\b(hostvars|groups)\s*(\[|\.)")
+    code = [path for path in tracked() if path.is_relative_to(ROOT / "roles") and path.suffix in {".j2", ".yml"}]
+    assert [str(path.relative_to(ROOT)) for path in code if pattern.search(text_of(path))] == []
+
+
+def test_the_tools_are_pinned() -> None:
+    pins = [
+        line.split(" ;")[0]
+        for line in (ROOT / "requirements-dev.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert len(pins) > 20
+    assert [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][^=]*", pin)] == []
