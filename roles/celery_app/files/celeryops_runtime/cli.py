@@ -1,0 +1,276 @@
+"""The commands that roles, tests and people call: ``declare`` and ``inspect-app``.
+
+Exit status: 0 done, or nothing to do; 1 the broker refuses, or an object is in the way; 2 wrong usage or configuration;
+3 the app cannot be imported, or the shared configuration is not in force in it.
+
+With ``--json`` standard output carries exactly one JSON object, also on failure (``failed``, ``message``). No URL is
+ever printed with its password.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from celeryops_runtime import __version__
+from celeryops_runtime.config import ENVIRONMENT, ConfigError, SharedConfig, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["INSPECTED", "Failure", "declare", "inspect_app", "main"]
+
+OK, REFUSED, USAGE, NOT_IN_FORCE = 0, 1, 2, 3
+
+INSPECTED = (
+    "accept_content",
+    "broker_transport_options",
+    "broker_url",
+    "result_backend",
+    "result_expires",
+    "task_acks_late",
+    "task_default_exchange",
+    "task_default_exchange_type",
+    "task_default_queue",
+    "task_default_queue_type",
+    "task_ignore_result",
+    "task_queues",
+    "task_reject_on_worker_lost",
+    "task_routes",
+    "task_serializer",
+    "task_soft_time_limit",
+    "task_time_limit",
+    "timezone",
+    "worker_prefetch_multiplier",
+)
+"""Settings that ``inspect-app`` reports when none are asked for."""
+
+_URLS = {"broker_url", "broker_read_url", "broker_write_url", "result_backend"}
+
+
+class Failure(Exception):  # noqa: N818 (an outcome with an exit status, not an error of this program)
+    """Something a person has to put right."""
+
+    def __init__(self, status: int, message: str, **details: Any) -> None:
+        """Make it.
+
+        :param status: the exit status.
+        :param message: one sentence or more: what is wrong and what to do.
+        :param details: further keys of the JSON object.
+        """
+        super().__init__(message)
+        self.status = status
+        self.details = details
+
+
+def declare(
+    config: SharedConfig, environ: Mapping[str, str], *, check: bool = False, timeout: float = 10.0
+) -> dict[str, Any]:
+    """Make the broker hold what the app needs.
+
+    :param config: the shared configuration.
+    :param environ: where ``CELERY_BROKER_WRITE_URL`` or ``CELERY_BROKER_URL`` is (amqp or amqps; several URLs are
+        separated by semicolons, the first that answers is used).
+    :param check: only look.
+    :param timeout: seconds for connecting, per URL.
+    :returns: ``changed``, ``missing`` (object names, sorted by kind and level), ``objects`` (how many were compared),
+        ``broker``, ``check``, ``seconds``, ``message``.
+    :raises Failure: if there is no URL, the broker cannot be reached or refuses, or an object is in the way
+        (``conflicts`` then lists all).
+    """
+    result: dict[str, Any] = {"broker": config.broker, "check": check, "changed": False, "missing": [], "objects": 0}
+    if config.broker != "rabbitmq":
+        return {**result, "seconds": 0.0, "message": f"nothing to declare on {config.broker}"}
+    # The same order as in celery/app/utils.py, Settings.broker_write_url, 5.7.0.
+    url = environ.get("CELERY_BROKER_WRITE_URL") or environ.get("CELERY_BROKER_URL")
+    if not url:
+        raise Failure(USAGE, "CELERY_BROKER_URL is not set; the app's celery.env sets it")
+    if not all(part.startswith(("amqp://", "amqps://", "pyamqp://")) for part in url.split(";")):
+        raise Failure(USAGE, "CELERY_BROKER_URL is not an amqp:// or amqps:// URL, but the configuration says rabbitmq")
+
+    from amqp.exceptions import AMQPError
+    from kombu import Connection
+
+    from celeryops_runtime.topology import reconcile, topology
+
+    began = time.monotonic()
+    wanted = topology(config)
+    options = {k: v for k, v in dict(config.settings.get("broker_transport_options") or {}).items() if k in _CONNECT}
+    connection = Connection(
+        url,
+        ssl=config.settings.get("broker_use_ssl"),
+        login_method=config.settings.get("broker_login_method"),
+        connect_timeout=timeout,
+        transport_options=options,
+    )
+    try:
+        with connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, reraise_as_library_errors=False)
+            outcome = reconcile(connection, wanted, check=check)
+    except (AMQPError, OSError) as exc:
+        reason = getattr(exc, "reply_text", None) or str(exc) or type(exc).__name__
+        raise Failure(REFUSED, f"RabbitMQ at {connection.as_uri()}: {reason}") from exc
+    result |= {
+        "objects": len(wanted),
+        "missing": outcome.missing,
+        "changed": bool(outcome.missing) and not outcome.conflicts,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    if outcome.conflicts:
+        raise Failure(REFUSED, " ".join(outcome.conflicts), **result, conflicts=outcome.conflicts)
+    if not outcome.missing:
+        message = f"all {len(wanted)} objects are there"
+    else:
+        message = f"{len(outcome.missing)} of {len(wanted)} objects {'are missing' if check else 'were missing, now declared'}"
+    return {**result, "message": message}
+
+
+_CONNECT = {"read_timeout", "write_timeout", "login_method", "client_properties", "socket_settings"}
+
+
+def inspect_app(name: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Import an app and report what it has become.
+
+    :param name: as for ``celery -A``: ``shop.celery:app`` or a module.
+    :param keys: settings to report; :data:`INSPECTED` if empty. Passwords in the known URLs are masked; nothing else
+        is, so ask for no setting that holds a secret.
+    :returns: ``app``, ``main``, ``tasks`` (names, without Celery's own), ``conf``, ``loader`` (its class),
+        ``in_force`` (whether the shared configuration is in force), ``message``, ``versions``.
+    :raises Failure: if the app, or a module with its tasks, cannot be imported.
+    """
+    # What the app prints while it is imported must not end up in the report.
+    with contextlib.redirect_stdout(sys.stderr):
+        return _inspect(name, keys)
+
+
+def _inspect(name: str, keys: Sequence[str]) -> dict[str, Any]:
+    import celery
+    import kombu
+    from celery.app.utils import find_app
+    from celery.exceptions import CeleryError
+
+    if os.getcwd() not in sys.path:  # noqa: PTH109 (sys.path holds strings); the celery command does the same
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        app = find_app(name)
+        loader = app.loader
+        conf = app.conf.finalize()
+        loader.import_default_modules()
+        app.finalize()
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as exc:
+        kind = "" if isinstance(exc, CeleryError) else f"{type(exc).__name__}: "
+        raise Failure(NOT_IN_FORCE, f"the app {name} cannot be imported: {kind}{exc}", app=name) from exc
+    in_force = bool(getattr(loader, "in_force", False))
+    report = {
+        "app": name,
+        "main": app.main,
+        "tasks": sorted(task for task in app.tasks if not task.startswith("celery.")),
+        "conf": {key: _plain(key, getattr(conf, key, None)) for key in keys or INSPECTED},
+        "loader": f"{type(loader).__module__}:{type(loader).__qualname__}",
+        "in_force": in_force,
+        "versions": {"celeryops_runtime": __version__, "celery": celery.__version__, "kombu": kombu.__version__},
+    }
+    return {**report, "message": _verdict(name, str(report["loader"]), in_force=in_force)}
+
+
+def _verdict(name: str, loader: str, *, in_force: bool) -> str:
+    if in_force:
+        return f"the shared configuration {os.environ.get(ENVIRONMENT)} is in force in {name}"
+    wanted = os.environ.get("CELERY_LOADER")
+    if not wanted:
+        return (
+            f"the shared configuration is not in force in {name}: CELERY_LOADER is not set in this environment; "
+            "the app's celery.env sets it to celeryops_runtime.loader:Loader"
+        )
+    return (
+        f"the shared configuration is not in force in {name}: the app chooses its own loader ({loader}), which takes "
+        "precedence over CELERY_LOADER. Remove loader= from its Celery(...) constructor, or derive that class from "
+        "celeryops_runtime.loader.Loader; until then its queues, routes and limits are not those of the inventory, "
+        "and its worker cannot tell systemd that it is ready."
+    )
+
+
+def _plain(key: str, value: Any) -> Any:
+    from kombu import Queue
+    from kombu.utils.url import maybe_sanitize_url
+
+    if key in _URLS and isinstance(value, str):
+        return ";".join(str(maybe_sanitize_url(part)) for part in value.split(";"))
+    if isinstance(value, Queue):
+        return {
+            "name": value.name,
+            "exchange": value.exchange.name if value.exchange else "",
+            "exchange_type": value.exchange.type if value.exchange else "",
+            "routing_key": value.routing_key,
+            "arguments": value.queue_arguments or {},
+        }
+    if isinstance(value, dict):
+        return {str(k): _plain(str(k), v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain("", item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else repr(value)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m celeryops_runtime", description="The runtime of celeryops.stack.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    one = commands.add_parser(
+        "declare",
+        allow_abbrev=False,
+        help="declare the app's exchange, queues and delayed delivery on RabbitMQ",
+        description="Declares what is missing. Reads CELERY_BROKER_URL from the environment.",
+    )
+    one.add_argument("--config", metavar="FILE", help=f"the shared configuration (default: ${ENVIRONMENT})")
+    one.add_argument("--check", action="store_true", help="only report what is missing")
+    one.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for connecting (default: 10)")
+    one.add_argument("--json", action="store_true", help="print one JSON object")
+    one.set_defaults(run=lambda a: declare(load(a.config), os.environ, check=a.check, timeout=a.timeout))
+
+    two = commands.add_parser(
+        "inspect-app",
+        allow_abbrev=False,
+        help="import an app and report its tasks, its settings and whether the shared configuration is in force",
+    )
+    two.add_argument("--app", required=True, metavar="NAME", help="as for celery -A, for example shop.celery:app")
+    two.add_argument("--conf", action="append", default=[], metavar="KEY", help="a setting to report (repeatable)")
+    two.add_argument("--json", action="store_true", help="print one JSON object")
+    two.set_defaults(run=lambda a: inspect_app(a.app, a.conf))
+    return parser
+
+
+def _run(command: Callable[[], dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+    try:
+        result = command()
+    except ConfigError as exc:
+        return USAGE, {"failed": True, "message": str(exc)}
+    except Failure as exc:
+        return exc.status, {**exc.details, "failed": True, "message": str(exc)}
+    return (OK if result.get("in_force", True) else NOT_IN_FORCE), {**result, "failed": False}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    :param argv: its words; those of the process if not given.
+    :returns: the exit status (see the module's text).
+    """
+    arguments = _parser().parse_args(argv)
+    status, result = _run(lambda: arguments.run(arguments))
+    if arguments.json:
+        print(json.dumps(result, sort_keys=True))
+    else:
+        print(result["message"], file=sys.stderr if status else sys.stdout)
+        for line in (*result.get("missing", ()), *result.get("tasks", ())):
+            print(f"  {line}")
+    return status

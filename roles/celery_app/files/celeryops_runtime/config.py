@@ -1,0 +1,314 @@
+"""The shared configuration: one JSON document per app, and its translation to Celery's settings.
+
+Pure but for :func:`load`, which reads one file. Kombu is imported only where objects of it are built, so that
+reading the document costs a process no more than :mod:`json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kombu import Queue as KombuQueue
+
+__all__ = ["ENVIRONMENT", "FORMAT", "ConfigError", "Queue", "Route", "SharedConfig", "celery_settings", "load", "parse"]
+
+ENVIRONMENT = "CELERYOPS_CONFIG"
+"""Environment variable with the path of the document."""
+
+FORMAT = 1
+"""The only value of ``format`` that this version of the package understands."""
+
+BROKERS = ("rabbitmq", "redis")
+QUEUE_TYPES = ("quorum", "classic")
+
+_SETTING_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+
+
+class ConfigError(Exception):
+    """The shared configuration cannot be used. The message is complete: it names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue that workers consume and producers publish to.
+
+    :param name: the queue's name, which is its routing key too.
+    :param type: ``quorum`` or ``classic``; a Redis broker has one kind of queue and ignores it.
+    :param arguments: further ``x-`` arguments of the declaration, for example ``x-dead-letter-exchange``. RabbitMQ
+        compares them on every declaration, so a change needs a new queue name.
+    """
+
+    name: str
+    type: str = "quorum"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def declared_arguments(self) -> dict[str, Any]:
+        """All arguments of the declaration, the queue's type among them.
+
+        :returns: what ``queue.declare`` is sent. A classic queue is sent without ``x-queue-type``, as Celery does,
+            so that it also equals a queue that an app without this package declared.
+        """
+        kind = {"x-queue-type": self.type} if self.type != "classic" else {}
+        return {**kind, **self.arguments}
+
+
+@dataclass(frozen=True)
+class Route:
+    """Sends the tasks whose name matches to a queue.
+
+    :param task: a task's name, or a pattern in which ``*`` stands for any characters.
+    :param queue: name of one of the configuration's queues.
+    """
+
+    task: str
+    queue: str
+
+
+@dataclass(frozen=True)
+class SharedConfig:
+    """The document after its shape was checked.
+
+    :param app: short name of the app.
+    :param broker: ``rabbitmq`` or ``redis``.
+    :param default_queue: name of the queue for tasks that no route matches.
+    :param exchange: name of the one exchange that all queues are bound to.
+    :param queues: all queues of the app, in the order of the document, names distinct.
+    :param routes: in order; the first that matches decides.
+    :param settings: verbatim Celery settings under their lower-case names; they win over what is derived.
+    """
+
+    app: str
+    broker: str
+    default_queue: str
+    exchange: str
+    queues: tuple[Queue, ...]
+    routes: tuple[Route, ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def exchange_type(self) -> str:
+        """Type of the exchange.
+
+        :returns: ``topic`` on RabbitMQ, because Celery's native delayed delivery refuses a direct exchange
+            (celery/app/base.py, ``send_task``, 5.7.0); ``direct`` on Redis, where kombu then needs no binding table.
+        """
+        return "topic" if self.broker == "rabbitmq" else "direct"
+
+    @property
+    def delayed_queue_type(self) -> str:
+        """Type of the queues in which delayed messages wait.
+
+        :returns: ``quorum`` unless the settings say otherwise: classic ones lose a message whose target queue does
+            not exist yet (measured with Celery 5.7.0 on RabbitMQ 3.10 and 4.0).
+        """
+        return str(self.settings.get("broker_native_delayed_delivery_queue_type", "quorum"))
+
+    @property
+    def delays_in_broker(self) -> bool:
+        """Whether tasks with an ETA wait in the broker.
+
+        :returns: what ``detect_quorum_queues`` of Celery 5.7.0 will find: RabbitMQ with at least one quorum queue.
+        """
+        return self.broker == "rabbitmq" and any(
+            queue.declared_arguments.get("x-queue-type") == "quorum" for queue in self.queues
+        )
+
+    def kombu_queues(self) -> list[KombuQueue]:
+        """Build the queues, bound to the exchange with their name as routing key.
+
+        :returns: new objects at each call, in the document's order: Celery changes queues in place, so two apps in
+            one process must not share them.
+        """
+        from kombu import Exchange
+        from kombu import Queue as KombuQueue
+
+        exchange = Exchange(self.exchange, type=self.exchange_type)
+        rabbitmq = self.broker == "rabbitmq"
+        return [
+            KombuQueue(
+                queue.name,
+                exchange,
+                routing_key=queue.name,
+                queue_arguments=(queue.declared_arguments or None) if rabbitmq else None,
+            )
+            for queue in self.queues
+        ]
+
+
+def celery_settings(config: SharedConfig) -> dict[str, Any]:
+    """Translate the configuration to Celery settings.
+
+    :param config: the checked document.
+    :returns: settings under their lower-case names, for ``app.conf``: serializers limited to JSON, queues, routes
+        and delayed delivery as derived, then ``config.settings`` over them. Names and meaning: Celery 5.7,
+        docs/userguide/configuration.rst.
+    """
+    derived: dict[str, Any] = {
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "task_queues": config.kombu_queues(),
+        "task_default_queue": config.default_queue,
+        "task_default_exchange": config.exchange,
+        "task_default_exchange_type": config.exchange_type,
+        "task_default_routing_key": config.default_queue,
+        # One router per route: within one mapping Celery looks at exact names before patterns, whatever their
+        # order (celery/app/routes.py, MapRoute, 5.7.0). Here the first that matches decides.
+        "task_routes": [{route.task: {"queue": route.queue}} for route in config.routes],
+    }
+    if config.broker == "rabbitmq":
+        default_type = next(queue.type for queue in config.queues if queue.name == config.default_queue)
+        derived |= {
+            "task_default_queue_type": default_type,
+            "task_create_missing_queue_type": "quorum",
+            "task_create_missing_queue_exchange_type": "topic",
+            "broker_native_delayed_delivery_queue_type": "quorum",
+            "worker_detect_quorum_queues": True,
+        }
+    return {**derived, **config.settings}
+
+
+def load(path: str | None = None) -> SharedConfig:
+    """Read the document.
+
+    :param path: the file; ``$CELERYOPS_CONFIG`` if not given.
+    :returns: the checked configuration.
+    :raises ConfigError: if no path is known, or the file is missing, unreadable, not JSON or of another shape. The
+        message names the path.
+    """
+    where = path or os.environ.get(ENVIRONMENT)
+    if not where:
+        raise ConfigError(
+            f"{ENVIRONMENT} is not set: it names the shared Celery configuration, a file such as "
+            "/etc/celeryops/<app>/celery.json. CELERY_LOADER and it belong together; the app's celery.env sets both."
+        )
+    try:
+        text = Path(where).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        raise ConfigError(f"the shared Celery configuration {where} cannot be read: {reason}") from exc
+    try:
+        document = json.loads(text)
+    except ValueError as exc:
+        raise ConfigError(f"the shared Celery configuration {where} is not JSON: {exc}") from exc
+    try:
+        return parse(document)
+    except ConfigError as exc:
+        raise ConfigError(f"the shared Celery configuration {where} is wrong: {exc}") from exc
+
+
+def parse(document: object) -> SharedConfig:
+    """Check the document's shape.
+
+    :param document: what :func:`json.loads` returned.
+    :returns: the configuration.
+    :raises ConfigError: at the first thing that is missing, unknown, of another type or contradictory; the message
+        names its place in the document, not the file.
+    """
+    top = _mapping(document, "the document")
+    if top.get("format") != FORMAT or isinstance(top.get("format"), bool):
+        raise ConfigError(
+            f"format is {top.get('format')!r}, and this runtime reads format {FORMAT}: install the runtime and the "
+            "configuration from the same version of celeryops.stack"
+        )
+    _known(
+        top, {"format", "app", "broker", "default_queue", "exchange", "queues", "routes", "settings"}, "the document"
+    )
+    broker = _text(top, "broker", "the document")
+    if broker not in BROKERS:
+        raise ConfigError(f"broker is {broker!r}, not one of {', '.join(BROKERS)}")
+    queues = tuple(_queue(entry, f"queues[{i}]") for i, entry in enumerate(_list(top, "queues")))
+    routes = tuple(_route(entry, f"routes[{i}]") for i, entry in enumerate(_list(top, "routes")))
+    settings = _mapping(top.get("settings", {}), "settings")
+    for name in settings:
+        if not _SETTING_NAME.match(name):
+            raise ConfigError(f"settings.{name}: not a Celery setting's name in its lower-case form")
+    config = SharedConfig(
+        app=_text(top, "app", "the document"),
+        broker=broker,
+        default_queue=_text(top, "default_queue", "the document"),
+        exchange=_text(top, "exchange", "the document"),
+        queues=queues,
+        routes=routes,
+        settings=dict(settings),
+    )
+    _consistent(config)
+    return config
+
+
+def _consistent(config: SharedConfig) -> None:
+    names = [queue.name for queue in config.queues]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"queues: {name!r} is there twice")
+    if config.default_queue not in names:
+        raise ConfigError(f"default_queue: {config.default_queue!r} is not one of the queues ({', '.join(names)})")
+    for i, route in enumerate(config.routes):
+        if route.queue not in names:
+            raise ConfigError(f"routes[{i}].queue: {route.queue!r} is not one of the queues ({', '.join(names)})")
+    if config.broker != "rabbitmq":
+        return
+    for short in names:
+        for long in names:
+            if long.endswith(f".{short}"):
+                # Delayed delivery binds '#.<key>' (kombu/transport/native_delayed_delivery.py, 5.7.0).
+                raise ConfigError(
+                    f"queues: {short!r} would also receive every task of {long!r}, because delayed delivery binds "
+                    f"'#.{short}'; rename one"
+                )
+    if config.delayed_queue_type not in QUEUE_TYPES:
+        raise ConfigError(
+            f"settings.broker_native_delayed_delivery_queue_type: {config.delayed_queue_type!r} is not one of "
+            f"{', '.join(QUEUE_TYPES)}"
+        )
+
+
+def _queue(entry: object, where: str) -> Queue:
+    item = _mapping(entry, where)
+    _known(item, {"name", "type", "arguments"}, where)
+    kind = _text(item, "type", where) if "type" in item else "quorum"
+    if kind not in QUEUE_TYPES:
+        raise ConfigError(f"{where}.type: {kind!r} is not one of {', '.join(QUEUE_TYPES)}")
+    return Queue(_text(item, "name", where), kind, dict(_mapping(item.get("arguments", {}), f"{where}.arguments")))
+
+
+def _route(entry: object, where: str) -> Route:
+    item = _mapping(entry, where)
+    _known(item, {"task", "queue"}, where)
+    return Route(_text(item, "task", where), _text(item, "queue", where))
+
+
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} is {type(value).__name__}, not an object")
+    return value
+
+
+def _list(parent: Mapping[str, Any], key: str) -> list[Any]:
+    value = parent.get(key)
+    if not isinstance(value, list):
+        raise ConfigError(f"{key} is {'missing' if value is None else type(value).__name__}: it must be a list")
+    return value
+
+
+def _text(parent: Mapping[str, Any], key: str, where: str) -> str:
+    value = parent.get(key)
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where}: {key} is {value!r}, not a non-empty string")
+    return value
+
+
+def _known(item: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in item:
+        if key not in known:
+            raise ConfigError(f"{where}: {key!r} is not known here (known: {', '.join(sorted(known))})")

@@ -1,0 +1,223 @@
+"""The loader that puts the shared configuration into force in an app that knows nothing of it.
+
+Celery asks ``CELERY_LOADER`` for the class of every app's loader (celery/app/base.py, ``_get_default_loader``, 5.7.0)
+and the loader for the configuration the moment a setting is read for the first time. From then on the shared settings
+are pinned: whatever the app set before (constructor, ``config_from_object``, ``conf.update``, attributes, a Django
+namespace, old upper-case names) or sets later does not replace them. Only the command line does
+(``celery worker ... -- task.acks_late=False``), which is how one worker class differs from the others.
+
+Not reached: an app that passes ``loader=`` to its constructor. ``python -m celeryops_runtime inspect-app`` reports it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import ImproperlyConfigured, SecurityError
+from celery.loaders.app import AppLoader
+
+from celeryops_runtime import delay, systemd
+from celeryops_runtime.config import celery_settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = ["Loader", "PinnedSettings", "refuse_root"]
+
+logger = logging.getLogger("celeryops.runtime")
+
+
+class PinnedSettings(dict[str, Any]):
+    """The first mapping of an app's settings, in which some keys do not change any more.
+
+    Celery's ``Settings`` writes every change into its first mapping and reads that mapping first
+    (celery/utils/collections.py, ``ConfigurationView``, 5.7.0). Writes to a pinned key, by whatever name, are dropped
+    and logged at level DEBUG.
+    """
+
+    def __init__(self, current: Mapping[str, Any], pinned: Mapping[str, Any], names: Iterable[str]) -> None:
+        """Keep what is there, and pin.
+
+        :param current: the mapping so far.
+        :param pinned: the settings in force, by their lower-case names.
+        :param names: every name under which a pinned setting can be written: lower case, old upper case, with the
+            app's namespace.
+        """
+        self._names = frozenset(names) | frozenset(pinned)
+        super().__init__({key: value for key, value in current.items() if key not in self._names})
+        super().update(pinned)
+
+    def _writable(self, key: str) -> bool:
+        if key in self._names:
+            logger.debug("the shared configuration has %s: the app's own value is not used", key)
+            return False
+        return True
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Set a key that is not pinned."""
+        if self._writable(key):
+            super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        """Delete a key that is not pinned."""
+        if self._writable(key):
+            super().__delitem__(key)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Set the keys that are not pinned; arguments as for :meth:`dict.update`."""
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> PinnedSettings:  # type: ignore[override, misc]
+        """Set the keys that are not pinned."""
+        self.update(other)
+        return self
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """As :meth:`dict.setdefault`; a pinned key is always there."""
+        if key not in self:
+            self[key] = default
+        return self.get(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """As :meth:`dict.pop`; a pinned key is returned and stays."""
+        return super().pop(key, *default) if self._writable(key) else self[key]
+
+    def popitem(self) -> tuple[str, Any]:
+        """As :meth:`dict.popitem`, among the keys that are not pinned.
+
+        :raises KeyError: if only pinned keys are left.
+        """
+        for key in self._free():
+            return key, super().pop(key)
+        raise KeyError("only pinned settings are left")
+
+    def clear(self) -> None:
+        """Forget the keys that are not pinned."""
+        for key in list(self._free()):
+            super().__delitem__(key)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as a plain dictionary: the app that is rebuilt elsewhere has a loader that pins there."""
+        return dict, (dict(self),)
+
+    def _free(self) -> Iterator[str]:
+        return (key for key in reversed(self) if key not in self._names)
+
+
+def refuse_root(uids: Iterable[int] | None = None, environ: Mapping[str, str] | None = None) -> None:
+    """Refuse to run a worker with root's rights, or with the switch that would allow it.
+
+    :param uids: the process's user ids, real and effective; asked from the system if not given.
+    :param environ: the environment; the process's own if not given.
+    :raises celery.exceptions.SecurityError: if one of the ids is 0, or ``C_FORCE_ROOT`` is not empty. Celery's
+        ``worker`` command prints its text and exits with status 1 (celery/bin/worker.py, 5.7.0).
+    """
+    if 0 in (uids if uids is not None else (os.getuid(), os.geteuid())):
+        raise SecurityError(
+            "refusing to start: this Celery worker would run as root, so every task could change the whole system. "
+            "Set User= in its unit to the app's own user."
+        )
+    if (environ if environ is not None else os.environ).get("C_FORCE_ROOT"):
+        raise SecurityError(
+            "refusing to start: C_FORCE_ROOT is set, which turns off Celery's own protection against running as root "
+            "with pickle. Remove it from the environment; a worker that does not run as root has no use for it."
+        )
+
+
+class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
+    """Celery's loader for custom apps, with the shared configuration and systemd on top."""
+
+    def __init__(self, app: Any, **kwargs: Any) -> None:
+        """Make the loader of one app.
+
+        :param app: the Celery app. It may still be under construction (Django's fix-up asks for the loader from
+            within the constructor), so nothing of it is touched here.
+        :param kwargs: what Celery passes on to its own loaders.
+        """
+        super().__init__(app, **kwargs)
+        self._shared: dict[str, Any] | None = None
+        self._command_line: dict[str, Any] = {}
+        self._connected = False
+        systemd.announce_beat(self)
+
+    @property
+    def conf(self) -> Any:
+        """The app's own configuration, as Celery's loader reads it.
+
+        ``Celery._load_config`` asks for it right before it builds the settings, which is the moment to get in line:
+        errors raised here reach the caller, while those of a signal's receiver are only logged.
+
+        :returns: a mapping, or None if the app has no configuration source.
+        :raises celeryops_runtime.config.ConfigError: if the shared configuration cannot be used.
+        """
+        if self._shared is None:
+            config = load()
+            self._shared = celery_settings(config)
+            if config.delays_in_broker:
+                delay.mend()
+        if not self._connected:
+            self._connected = True
+            signal = self.app.on_after_configure
+            signal.connect(self._pin, weak=False)
+            # First in line: the app's own receivers may finalize it, and a task copies settings such as
+            # task_acks_late when it is bound (celery/app/task.py, 5.7.0).
+            signal.receivers.insert(0, signal.receivers.pop())
+        return super().conf
+
+    def cmdline_config_parser(self, args: Any, namespace: str = "celery", *rest: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read the settings of a command line (``celery worker ... -- task.acks_late=False``); they win.
+
+        :param args: ``name=value`` words.
+        :param namespace: the prefix of names that begin with a dot.
+        :param rest: as for Celery's own loader.
+        :param kwargs: as for Celery's own loader.
+        :returns: settings by their lower-case names.
+        :raises KeyError, ValueError: for an unknown name or a value of another type, as Celery's own loader does.
+        """
+        parsed: dict[str, Any] = super().cmdline_config_parser(args, namespace, *rest, **kwargs)
+        self._command_line.update(parsed)
+        if self.app.configured:
+            self._pin()
+        return parsed
+
+    def init_worker(self) -> None:
+        """Start a worker: refuse root before anything of the app runs.
+
+        :raises celery.exceptions.SecurityError: see :func:`refuse_root`.
+        :raises celery.exceptions.ImproperlyConfigured: if the shared configuration is not in force, which only
+            another Celery than the supported one can cause.
+        """
+        refuse_root()
+        if not self.in_force:
+            raise ImproperlyConfigured(
+                "celeryops_runtime could not put the shared configuration into force in this app: this version of "
+                "Celery is not supported by this version of celeryops.stack"
+            )
+        super().init_worker()
+
+    def on_worker_init(self) -> None:
+        """Add readiness to the worker that starts in this process, if systemd waits for it."""
+        super().on_worker_init()
+        systemd.announce_worker(self.app)
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the app's settings are the shared ones.
+
+        :returns: True once they are pinned; reading this loads the configuration.
+        """
+        self.app.conf.finalize()
+        return isinstance(self.app.conf.changes, PinnedSettings)
+
+    def _pin(self, **_signal: Any) -> None:
+        conf = self.app.conf
+        pinned = {**(self._shared or {}), **self._command_line}
+        # _to_keys: every name that a look-up of this key tries, with the app's namespace and the old spelling.
+        names = {name for key in pinned for name in conf._to_keys(key)}
+        changes = PinnedSettings(conf.changes, pinned, names)
+        # Settings forwards attribute writes to its keys, so these two go in below it, as its own swap_with does.
+        conf.__dict__["changes"] = changes
+        conf.maps[0] = changes

@@ -1,0 +1,211 @@
+"""The worker's boot step for systemd: READY=1, STATUS=, WATCHDOG=1 and STOPPING=1.
+
+READY=1 is sent from inside the event loop, that is after the broker confirmed the consumers
+(celery/worker/loops.py, 5.7.0: ``consumer.consume()`` comes before the first turn of the loop).
+
+Who pings the watchdog: the event loop itself wherever that is possible, so that a loop that hangs falls silent.
+
+===================================  ==========================================================================
+pool                                 ping
+===================================  ==========================================================================
+prefork, threads (with kombu's hub)  a timer of the hub; no thread, so that the pool never forks beside one
+gevent, eventlet, Redis without hub  a thread asks the loop to answer through ``Consumer.call_soon``
+solo                                 a thread; while a task runs the loop cannot answer, and need not
+any, while reconnecting or leaving   a thread, because no loop runs; it ends when the worker consumes again
+===================================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps
+from celery.signals import worker_shutting_down
+from celery.worker import state
+
+from celeryops_runtime.systemd import Liveness, notify, watchdog_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Readiness", "install"]
+
+logger = logging.getLogger("celeryops.runtime")
+
+
+def _harmless(method: Callable[..., None]) -> Callable[..., None]:
+    """Keep an error in here from reaching the worker: it is logged instead."""
+
+    @functools.wraps(method)
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception:
+            logger.warning("reporting to systemd failed in %s; the worker goes on", method.__name__, exc_info=True)
+
+    return guarded
+
+
+class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no type information
+    """A step of the consumer: started at each connection to the broker, stopped when it is lost or given up."""
+
+    label = "systemd"
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, c: Any, **kwargs: Any) -> None:
+        """Make the step; Celery does it once per worker.
+
+        :param c: the consumer.
+        :param kwargs: the worker's options.
+        """
+        super().__init__(c, **kwargs)
+        self.consumer = c
+        self.pid = os.getpid()
+        watchdog = watchdog_seconds()
+        self.liveness = Liveness(watchdog)
+        self._watched = bool(watchdog)
+        self._ready = False
+        self._asked = False
+        self._status = ""
+        self._thread: threading.Thread | None = None
+        self._stop_thread = threading.Event()
+        self._solo = type(getattr(c, "pool", None)).__module__ == "celery.concurrency.solo"
+        worker_shutting_down.connect(self._on_shutting_down, weak=False, dispatch_uid="celeryops_runtime.worker")
+        self._say("STATUS=connecting to the broker")
+
+    @_harmless
+    def start(self, c: Any) -> None:
+        """Ask the event loop, which starts after all steps, to say when it runs.
+
+        :param c: the consumer, connected, its consumers not yet started.
+        """
+        self.consumer = c
+        c.call_soon(self._on_consuming)
+
+    @_harmless
+    def register_with_event_loop(self, c: Any, hub: Any) -> None:
+        """Tie the reports to the hub of this connection; its timers end with it.
+
+        :param c: the consumer.
+        :param hub: kombu's event loop.
+        """
+        del c
+        hub.timer.call_repeatedly(self.liveness.interval, self._on_hub_tick)
+
+    @_harmless
+    def stop(self, c: Any) -> None:
+        """Note that nothing is consumed any more.
+
+        :param c: the consumer; its blueprint still runs if only the connection was lost.
+        """
+        if c.blueprint.state == bootsteps.RUN:
+            if self.liveness.enter("offline"):
+                self._say("STATUS=waiting for the broker")
+        else:
+            self._leave("")
+        self._start_thread()
+
+    @_harmless
+    def _on_consuming(self) -> None:
+        if not self.consumer.task_consumer or not self.liveness.enter("consuming"):
+            return
+        self._status = self.describe()
+        self._say(*([] if self._ready else ["READY=1"]), f"STATUS={self._status}")
+        self._ready = True
+        if self._loop_reports:
+            self._end_thread()
+        else:
+            self._start_thread()
+
+    @property
+    def _loop_reports(self) -> bool:
+        return self.consumer.hub is not None and not self._solo
+
+    @_harmless
+    def _on_hub_tick(self) -> None:
+        self.liveness.tick()
+        if self._loop_reports and self.liveness.phase == "consuming":
+            self._report()
+
+    def _report(self) -> None:
+        if self._watched:
+            self._say("WATCHDOG=1")
+        if self.liveness.phase == "consuming" and (status := self.describe()) != self._status:
+            self._status = status
+            self._say(f"STATUS={status}")
+
+    def describe(self) -> str:
+        """Put the worker's state into one line, from counters that Celery keeps anyway.
+
+        :returns: for example ``consuming payments, mails: 2 active, 3 waiting, 154 done``.
+        """
+        names = sorted(queue.name for queue in self.consumer.task_consumer.queues)
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        active = len(state.active_requests)
+        waiting = max(0, len(state.reserved_requests) - active)
+        # Celery counts a task when it is accepted, before its first line runs.
+        done = max(0, sum(tuple(state.total_count.values())) - active)
+        return f"consuming {shown}: {active} active, {waiting} waiting, {done} done"
+
+    def _leave(self, how: str) -> None:
+        if self.liveness.enter("leaving"):
+            self._say("STOPPING=1", f"STATUS=stopping{how}: {len(state.active_requests)} tasks still running")
+
+    @_harmless
+    def _on_shutting_down(self, how: str = "", **_signal: Any) -> None:
+        if os.getpid() == self.pid:
+            self._leave(f" ({how.lower()} shutdown)" if how else "")
+
+    def _start_thread(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._stop_thread.clear()
+        self._asked = False
+        self._thread = threading.Thread(target=self._watch, name="celeryops-systemd", daemon=True)
+        self._thread.start()
+
+    def _end_thread(self) -> None:
+        self._stop_thread.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
+            self._thread = None
+
+    def _watch(self) -> None:
+        while True:
+            self._watch_once()
+            if self._stop_thread.wait(self.liveness.interval):
+                return
+
+    @_harmless
+    def _watch_once(self) -> None:
+        c = self.consumer
+        if self.liveness.phase == "consuming" and c.hub is None and not self._asked:
+            self._asked = True
+            c.call_soon(self._answer)
+        busy = self._solo and bool(state.active_requests)
+        progress = (c.restart_count, c.broker_connection_retry_attempt, c.connection is None)
+        if self.liveness.alive(busy=busy, progress=progress):
+            self._report()
+
+    def _answer(self) -> None:
+        self._asked = False
+        self.liveness.tick()
+
+    def _say(self, *lines: str) -> None:
+        if lines:
+            notify(*lines)
+
+
+def install(app: Any) -> None:
+    """Add the step to the consumer of the worker that is about to start.
+
+    :param app: the worker's app.
+    """
+    try:
+        app.steps["consumer"].add(Readiness)
+    except Exception:
+        logger.warning("reporting to systemd is not possible; the worker goes on", exc_info=True)
