@@ -1,0 +1,103 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The plan of role celery_beat: the one scheduler of an app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+    IMPORT_PATH,
+    START_AFTER,
+    check_environment,
+    check_host,
+    check_identity,
+    command_line,
+    read_duration,
+    sandbox,
+    target_unit,
+)
+
+#: Celery's own scheduler, the only one that keeps a schedule file.
+_FILE_SCHEDULERS = ("", "celery.beat:PersistentScheduler", "celery.beat.PersistentScheduler")
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return what the unit is rendered from, and every mistake in the variables.
+
+    Arguments:
+        variables: the role's variables.
+        facts: facts of the host; empty when only the inventory is checked.
+    """
+    try:
+        layout = app_layout(variables["celery_beat_app"])
+    except ValueError as error:
+        reason, _separator, instead = str(error).partition("; write ")
+        return {}, [Problem("celery_beat_app", variables["celery_beat_app"], "is not an app name", instead or reason)]
+    problems = check_identity("celery_beat", variables)
+    problems += check_host(facts)
+    times: dict[str, int] = {}
+    for name, minimum in (("start_timeout", 5), ("stop_timeout", 1), ("max_interval", 0)):
+        times[name], found = read_duration(variables, f"celery_beat_{name}", minimum)
+        problems += found
+    scheduler = str(variables["celery_beat_scheduler"])
+    if scheduler and not IMPORT_PATH.fullmatch(scheduler):
+        instead = "one such as django_celery_beat.schedulers:DatabaseScheduler, or nothing for Celery's own"
+        problems.append(Problem("celery_beat_scheduler", scheduler, "is not an import path", instead))
+    environment, found = check_environment(variables["celery_beat_environment"], "celery_beat_environment")
+    problems += found
+    lines, found = sandbox(variables["celery_beat_hardening"], "celery_beat_hardening")
+    problems += found
+
+    present = variables["celery_beat_state"] == "present"
+    state = f"{layout['state']}/beat"
+    optional = {
+        "--scheduler": scheduler,
+        "--schedule": f"{state}/schedule" if scheduler in _FILE_SCHEDULERS else "",
+        "--max-interval": times["max_interval"],
+    }
+    arguments = [
+        f"--app={variables['celery_beat_import']}",
+        "beat",
+        f"--loglevel={variables['celery_beat_log_level']}",
+        *[f"{option}={value}" for option, value in optional.items() if value],
+    ]
+    restart_on = [
+        layout["settings"],
+        layout["environment"],
+        layout["current"],
+        f"{layout['runtime']}/celeryops_runtime",
+    ]
+    running = {"enabled": True, "state": "started"}
+    return {
+        "app": layout["app"],
+        "present": present,
+        "unit": layout["beat_unit"],
+        "target": {"name": layout["target"], "content": target_unit(layout["app"])},
+        "service": {
+            "app": layout["app"],
+            "user": str(variables["celery_beat_user"]),
+            "group": str(variables["celery_beat_group"]),
+            "command": command_line([f"{layout['current']}/bin/celery", *arguments]),
+            "environment": environment,
+            "environment_file": layout["environment"],
+            "directory": layout["current"],
+            "target": layout["target"],
+            "start_after": START_AFTER,
+            "state_directory": f"celeryops/{layout['app']}/beat",
+            "runtime_directory": f"celeryops/{layout['app']}/beat",
+            "start_timeout": times["start_timeout"],
+            "stop_timeout": times["stop_timeout"],
+            "sandbox": lines,
+        },
+        "units": [
+            {"name": layout["target"], **running},
+            {"name": layout["beat_unit"], **running, "restart_on": restart_on},
+        ]
+        if present
+        else [],
+        "prerequisite": layout["environment"],
+    }, problems

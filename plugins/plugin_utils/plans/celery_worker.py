@@ -1,0 +1,170 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The plan of role celery_worker: one unit per worker class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, worker_unit
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+    START_AFTER,
+    check_host,
+    check_identity,
+    command_line,
+    target_unit,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import Layer, check, merge
+
+#: The layers of a class, weakest first.
+LAYERS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
+
+#: What stands behind "--" wins over the shared configuration (see celeryops_runtime). A task that was acknowledged
+#: late and whose process was killed goes back to the queue.
+_ACKNOWLEDGEMENT: Mapping[str | None, list[str]] = {
+    None: [],
+    "late": ["--", "task.acks_late=True", "task.reject_on_worker_lost=True"],
+    "early": ["--", "task.acks_late=False"],
+}
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return what the units are rendered from, and every mistake in the variables.
+
+    Arguments:
+        variables: the role's variables.
+        facts: facts of the host; empty when only the inventory is checked.
+    """
+    problems: list[Problem] = []
+    try:
+        layout = app_layout(variables["celery_worker_app"])
+    except ValueError as error:
+        reason, _separator, instead = str(error).partition("; write ")
+        return {}, [
+            Problem("celery_worker_app", variables["celery_worker_app"], "is not an app name", instead or reason)
+        ]
+    problems += check_identity("celery_worker", variables)
+    problems += check_host(facts)
+    workers, found = merge(
+        variables["celery_worker_defaults"] or {}, [Layer(name, variables[name] or {}) for name in LAYERS]
+    )
+    problems += found
+    classes: list[dict[str, Any]] = []
+    for worker in workers.values():
+        read, found = check(worker, str(variables["celery_worker_default_queue"]))
+        problems += found
+        if not found and read["state"] == "present":
+            classes.append(_unit(worker.name, read, layout, variables))
+    log_files = [entry["log_file"] for entry in classes if entry["log_file"]]
+    rotation, found = _rotation(log_files, layout, variables)
+    problems += found
+    # What a worker reads at its start beside its own unit: a newer one restarts it.
+    restart_on = [
+        layout["settings"],
+        layout["environment"],
+        layout["current"],
+        f"{layout['runtime']}/celeryops_runtime",
+    ]
+    running = {"enabled": True, "state": "started"}
+    return {
+        "app": layout["app"],
+        "classes": classes,
+        "target": {"name": layout["target"], "content": target_unit(layout["app"])},
+        "units": [
+            {"name": layout["target"], **running},
+            *[{"name": entry["unit"], **running, "restart_on": restart_on} for entry in classes],
+        ],
+        "rotation": rotation,
+        "prerequisite": layout["environment"],
+    }, problems
+
+
+def _unit(
+    name: str, read: Mapping[str, Any], layout: Mapping[str, Any], variables: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the unit of one class is rendered from."""
+    log_file = f"{layout['log']}/{name}.log" if read["log"] == "file" else ""
+    resources = {
+        "Nice": read["nice"],
+        "CPUWeight": read["cpu_weight"],
+        "IOWeight": read["io_weight"],
+        "MemoryHigh": read["memory_high"],
+        "MemoryMax": read["memory_max"],
+        "TasksMax": read["tasks_max"],
+    }
+    return {
+        "unit": worker_unit(layout["app"], name),
+        "name": name,
+        "queues": read["queues"],
+        "user": str(variables["celery_worker_user"]),
+        "group": str(variables["celery_worker_group"]),
+        "command": command_line([f"{layout['current']}/bin/celery", *_arguments(name, read, log_file, variables)]),
+        "environment": read["environment"],
+        "environment_file": layout["environment"],
+        "directory": layout["current"],
+        "target": layout["target"],
+        "start_after": START_AFTER,
+        "runtime_directory": f"celeryops/{layout['app']}/{name}",
+        "writable": [layout["state"], layout["log"], *read["writable_paths"]],
+        "start_timeout": read["start_timeout"],
+        "stop_timeout": read["stop_timeout"],
+        "watchdog": read["watchdog"],
+        "resources": {directive: value for directive, value in resources.items() if value is not None},
+        "sandbox": read["sandbox"],
+        "log_file": log_file,
+    }
+
+
+def _arguments(name: str, read: Mapping[str, Any], log_file: str, variables: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of ``celery``; what nobody asked for is left to the app's shared configuration."""
+    optional = {
+        "--prefetch-multiplier": read["prefetch_multiplier"],
+        "--time-limit": read["time_limit"],
+        "--soft-time-limit": read["soft_time_limit"],
+        "--max-tasks-per-child": read["max_tasks_per_child"],
+        # Celery counts in KiB.
+        "--max-memory-per-child": read["max_memory_per_child"] and read["max_memory_per_child"] // 1024,
+        "--logfile": log_file or None,
+    }
+    return [
+        f"--app={variables['celery_worker_import']}",
+        "worker",
+        # Celery, not systemd, is to expand %h.
+        f"--hostname={name}@%h",
+        f"--queues={','.join(read['queues'])}",
+        f"--pool={read['pool']}",
+        f"--concurrency={read['concurrency']}",
+        f"--loglevel={read['log_level']}",
+        *[f"{option}={value}" for option, value in optional.items() if value is not None],
+        *(read["extra_arguments"] or []),
+        *_ACKNOWLEDGEMENT[read["acknowledgement"]],
+    ]
+
+
+def _rotation(
+    log_files: list[str], layout: Mapping[str, Any], variables: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return what logrotate is told; ``files`` is empty when every class logs to the journal."""
+    problems: list[Problem] = []
+    max_size = 0
+    try:
+        max_size = parse_size(variables["celery_worker_log_max_size"])
+    except ValueError as error:
+        reason, _separator, instead = str(error).partition("; write ")
+        problems.append(Problem("celery_worker_log_max_size", variables["celery_worker_log_max_size"], reason, instead))
+    keep = variables["celery_worker_log_keep"]
+    if not 0 <= int(keep) <= 3650:
+        problems.append(
+            Problem("celery_worker_log_keep", keep, "is out of range", "how many old files to keep, 0 to 3650")
+        )
+    return {
+        "path": f"/etc/logrotate.d/celery-{layout['app']}-workers",
+        "files": log_files,
+        "user": str(variables["celery_worker_user"]),
+        "group": str(variables["celery_worker_group"]),
+        "max_size": max_size,
+        "keep": int(keep),
+    }, problems

@@ -1,0 +1,355 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Worker classes: what may be written about one, how the layers merge, and what a mistake is answered with.
+
+The names of classes are the user's, so Ansible's argument specs cannot look inside: this module does, key by key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import CLASS_NAME, RESERVED_CLASS_NAMES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
+    DURATION_HELP,
+    SIZE_HELP,
+    parse_duration,
+    parse_size,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+    LOG_LEVELS,
+    check_environment,
+    check_writable_paths,
+    sandbox,
+)
+
+POOLS = ("prefork", "threads", "gevent", "solo")
+_PREFORK = ("prefork",)
+_QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,200}")
+
+#: Options of `celery worker` that the role sets, or that contradict a foreground service; with what to write instead.
+_OWN_ARGUMENTS = {
+    ("-A", "--app", "-b", "--broker", "--result-backend", "--config", "--loader"): "role celery_app's variables",
+    ("-n", "--hostname"): "nothing: the node is named after the class",
+    ("-Q", "--queues", "-X", "--exclude-queues"): "the key queues",
+    ("-c", "--concurrency", "--autoscale"): "the key concurrency",
+    ("-P", "--pool"): "the key pool",
+    ("-l", "--loglevel"): "the key log_level",
+    ("-f", "--logfile"): "the key log",
+    ("--prefetch-multiplier",): "the key prefetch_multiplier",
+    ("--time-limit",): "the key time_limit",
+    ("--soft-time-limit",): "the key soft_time_limit",
+    ("--max-tasks-per-child",): "the key max_tasks_per_child",
+    ("--max-memory-per-child",): "the key max_memory_per_child",
+    ("-B", "--beat", "-s", "--schedule", "--schedule-filename", "--scheduler"): "role celery_beat",
+    ("-D", "--detach", "--pidfile", "--uid", "--gid", "--umask", "--executable"): "nothing: systemd runs the worker",
+    ("--purge", "--discard"): "nothing: it would delete all waiting tasks at every start",
+    ("--",): "celery_app_settings",
+}
+_OPTION_OWNERS = {option: instead for options, instead in _OWN_ARGUMENTS.items() for option in options}
+
+
+@dataclass(frozen=True)
+class Key:
+    """What may be written for one key of a class.
+
+    Arguments:
+        kind: how the value is read (a method ``_read_<kind>`` of ``_Reader``).
+        default: the value when nobody writes one; None leaves the matter to the app's settings or to systemd.
+        minimum: smallest number, duration in seconds or size in bytes.
+        maximum: largest number, duration or size.
+        choices: the allowed words.
+        pools: pools in which the key has an effect.
+    """
+
+    kind: str
+    default: Any = None
+    minimum: int = 0
+    maximum: int | None = None
+    choices: tuple[str, ...] = ()
+    pools: tuple[str, ...] = POOLS
+
+
+KEYS: Mapping[str, Key] = {
+    "state": Key("choice", "present", choices=("present", "absent")),
+    "queues": Key("queues"),
+    "pool": Key("choice", "prefork", choices=POOLS),
+    "concurrency": Key("concurrency", minimum=1, maximum=100_000),
+    "prefetch_multiplier": Key("number", minimum=1, maximum=10_000),
+    "time_limit": Key("duration", minimum=1, pools=("prefork", "gevent")),
+    "soft_time_limit": Key("duration", minimum=1, pools=_PREFORK),
+    "max_tasks_per_child": Key("number", minimum=1, maximum=2**31 - 1, pools=_PREFORK),
+    "max_memory_per_child": Key("size", minimum=8 * 1024**2, pools=_PREFORK),
+    "acknowledgement": Key("choice", choices=("late", "early")),
+    "log": Key("choice", "journal", choices=("journal", "file")),
+    "log_level": Key("choice", "INFO", choices=LOG_LEVELS),
+    "environment": Key("mapping"),
+    "nice": Key("number", minimum=-20, maximum=19),
+    "cpu_weight": Key("number", minimum=1, maximum=10_000),
+    "io_weight": Key("number", minimum=1, maximum=10_000),
+    "memory_high": Key("size", minimum=32 * 1024**2),
+    "memory_max": Key("size", minimum=32 * 1024**2),
+    "tasks_max": Key("number", minimum=4, maximum=4_194_304),
+    "start_timeout": Key("duration", 120, minimum=5),
+    "stop_timeout": Key("duration", 300, minimum=1),
+    "watchdog": Key("duration", 60),
+    "writable_paths": Key("texts"),
+    "extra_arguments": Key("texts"),
+    "hardening": Key("mapping"),
+}
+
+
+@dataclass
+class Layer:
+    """One dictionary of classes: the variable that it is in, and class name -> keys."""
+
+    variable: str
+    classes: Mapping[Any, Any]
+
+
+@dataclass
+class WorkerClass:
+    """A class after merging: key -> value, and where each value was written."""
+
+    name: str
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    #: keys that came from the defaults for all classes, not from the class itself
+    inherited: set[str] = field(default_factory=set)
+
+    def where(self, key: str) -> str:
+        """Return the variable, with its path, that ``key`` was written in."""
+        return self.origins.get(key, f"celery_worker_classes.{self.name}.{key}")
+
+
+def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[str, WorkerClass], list[Problem]]:
+    """Merge the layers, later ones over earlier ones, key by key.
+
+    ``environment`` and ``hardening`` merge entry by entry; every other value, lists included, is replaced. A null takes
+    back what an earlier layer said.
+
+    Arguments:
+        defaults: celery_worker_defaults, below every class.
+        layers: celery_worker_classes and what is laid over it, weakest first.
+    """
+    problems: list[Problem] = []
+    classes: dict[str, WorkerClass] = {}
+    for layer in layers:
+        for name, keys in layer.classes.items():
+            where = f"{layer.variable}.{name}"
+            reason = _name_problem(name)
+            if reason:
+                problems.append(Problem(where, name, reason, "a lower-case letter, then at most 30 of a-z, 0-9 and -"))
+                continue
+            if keys is not None and not isinstance(keys, Mapping):
+                problems.append(Problem(where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"))
+                continue
+            if name not in classes:
+                classes[str(name)] = WorkerClass(str(name))
+                _lay(classes[str(name)], defaults, "celery_worker_defaults", problems)
+                classes[str(name)].inherited = set(classes[str(name)].values)
+            _lay(classes[str(name)], keys or {}, where, problems)
+    return classes, problems
+
+
+def _name_problem(name: Any) -> str:
+    if isinstance(name, str) and name in RESERVED_CLASS_NAMES:
+        return "is a reserved name"
+    if not isinstance(name, str) or not CLASS_NAME.fullmatch(name) or name.endswith("-"):
+        return "cannot be the name of a class"
+    return ""
+
+
+def _lay(target: WorkerClass, keys: Mapping[Any, Any], where: str, problems: list[Problem]) -> None:
+    """Lay ``keys``, written in ``where``, over ``target``."""
+    earlier: Any
+    for key, value in keys.items():
+        if key not in KEYS or (key == "state" and where == "celery_worker_defaults"):
+            known = set(KEYS) - ({"state"} if where == "celery_worker_defaults" else set())
+            problems.append(Problem(f"{where}.{key}", value, "is no key of a class", did_you_mean(str(key), known)))
+            continue
+        name = str(key)
+        target.inherited.discard(name)
+        if value is None:
+            target.values.pop(name, None)
+            target.origins.pop(name, None)
+            continue
+        earlier = target.values.get(name)
+        merges = KEYS[name].kind == "mapping" and isinstance(value, Mapping) and isinstance(earlier, Mapping)
+        target.values[name] = {**earlier, **value} if merges else value
+        target.origins[name] = f"{where}.{name}"
+
+
+def check(worker: WorkerClass, default_queue: str) -> tuple[dict[str, Any], list[Problem]]:
+    """Return every key of a class with its value read and its default filled in, and the mistakes.
+
+    Arguments:
+        worker: a merged class.
+        default_queue: the queue of a class that names none.
+    """
+    problems: list[Problem] = []
+    read: dict[str, Any] = {}
+    for name, key in KEYS.items():
+        read[name] = key.default
+        if name not in worker.values:
+            continue
+        try:
+            read[name] = getattr(_Reader, key.kind)(key, worker.values[name])
+        except ValueError as error:
+            reason, _separator, instead = str(error).partition("; write ")
+            problems.append(Problem(worker.where(name), worker.values[name], reason, instead))
+    if problems:
+        return read, problems
+    problems += _check_pool(worker, read)
+    problems += _check_arguments(worker, read)
+    if read["queues"] is None:
+        read["queues"] = [default_queue]
+    read["environment"], found = check_environment(read["environment"] or {}, worker.where("environment"))
+    problems += found
+    read["writable_paths"], found = check_writable_paths(read["writable_paths"] or [], worker.where("writable_paths"))
+    problems += found
+    # A null inside `hardening` removes a directive, so it is kept until the sandbox is built.
+    read["sandbox"], found = sandbox(read.pop("hardening") or {}, worker.where("hardening"))
+    problems += found
+    problems += _check_limits(worker, read)
+    return read, problems
+
+
+def _check_pool(worker: WorkerClass, read: dict[str, Any]) -> list[Problem]:
+    """Refuse keys without effect in the class's pool; drop them when they only come from the defaults for all."""
+    problems: list[Problem] = []
+    pool = read["pool"]
+    for name, key in KEYS.items():
+        if pool in key.pools or read[name] is None or name not in worker.values:
+            continue
+        if name in worker.inherited:
+            read[name] = None
+        else:
+            reason = f"has no effect in pool {pool}"
+            problems.append(
+                Problem(worker.where(name), worker.values[name], reason, f"pool: {key.pools[0]}, or leave it out")
+            )
+    concurrency = read["concurrency"]
+    if pool == "solo":
+        if concurrency not in (None, 1) and "concurrency" not in worker.inherited:
+            where = worker.where("concurrency")
+            problems.append(
+                Problem(where, concurrency, "cannot be: pool solo runs one task at a time", "1, or another pool")
+            )
+        read["concurrency"] = 1
+    elif pool != "prefork" and concurrency in (None, "auto"):
+        reason = f"says nothing about how many tasks pool {pool} runs at once"
+        problems.append(Problem(worker.where("concurrency"), concurrency, reason, "a number such as 50"))
+    elif concurrency is None:
+        read["concurrency"] = "auto"
+    return problems
+
+
+def _check_limits(worker: WorkerClass, read: Mapping[str, Any]) -> list[Problem]:
+    """Return limits that contradict each other."""
+    problems: list[Problem] = []
+    pairs = (
+        ("soft_time_limit", "time_limit", "never acts: the task is killed before"),
+        ("memory_high", "memory_max", "never acts: the limit that kills comes first"),
+        ("max_memory_per_child", "memory_max", "never acts: the unit is killed before"),
+    )
+    for lower, upper, reason in pairs:
+        if read[lower] is not None and read[upper] is not None and read[lower] >= read[upper]:
+            instead = f"less than {upper}, which is {worker.values[upper]}"
+            problems.append(Problem(worker.where(lower), worker.values[lower], reason, instead))
+    if 0 < read["watchdog"] < 10:
+        instead = "at least 10s, or 0 to turn the watchdog off"
+        problems.append(Problem(worker.where("watchdog"), worker.values["watchdog"], "restarts busy workers", instead))
+    return problems
+
+
+def _check_arguments(worker: WorkerClass, read: Mapping[str, Any]) -> list[Problem]:
+    """Return extra arguments that the role sets itself."""
+    problems: list[Problem] = []
+    for word in read["extra_arguments"] or []:
+        option = word.partition("=")[0]
+        short = word[:2] if word.startswith("-") and not word.startswith("--") else option
+        instead = _OPTION_OWNERS.get(option) or _OPTION_OWNERS.get(short)
+        if instead:
+            problems.append(Problem(worker.where("extra_arguments"), word, "is set by the role itself", instead))
+        elif "://" in word:
+            reason = "would be readable by everyone on the host"
+            problems.append(Problem(worker.where("extra_arguments"), "(hidden)", reason, "celery_app_environment"))
+    return problems
+
+
+class _Reader:
+    """Readers of values: each returns what was meant, or raises ValueError with "reason; write what"."""
+
+    @staticmethod
+    def choice(key: Key, value: Any) -> str:
+        text = str(value)
+        for choice in key.choices:
+            if text == choice or (choice.isupper() and text.upper() == choice):
+                return choice
+        raise ValueError(f"is not one of its values; write {did_you_mean(text, key.choices)}")
+
+    @staticmethod
+    def number(key: Key, value: Any) -> int:
+        text = f"a whole number from {key.minimum} to {key.maximum}"
+        if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value).strip()):
+            raise ValueError(f"is not a whole number; write {text}")
+        number = int(value)
+        if number < key.minimum or (key.maximum is not None and number > key.maximum):
+            raise ValueError(f"is out of range; write {text}")
+        return number
+
+    @classmethod
+    def concurrency(cls, key: Key, value: Any) -> int | str:
+        if str(value) == "auto":
+            return "auto"
+        try:
+            return cls.number(key, value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or auto") from error
+
+    @staticmethod
+    def duration(key: Key, value: Any) -> int:
+        seconds = parse_duration(value)
+        if seconds < key.minimum:
+            raise ValueError(f"is shorter than {key.minimum}s; write {DURATION_HELP}")
+        return seconds
+
+    @staticmethod
+    def size(key: Key, value: Any) -> int:
+        size = parse_size(value)
+        if size < key.minimum:
+            raise ValueError(f"is less than {key.minimum // 1024**2}M, too little to work in; write {SIZE_HELP}")
+        return size
+
+    @staticmethod
+    def mapping(_key: Key, value: Any) -> dict[Any, Any]:
+        if not isinstance(value, Mapping):
+            raise ValueError("is not a dictionary; write {NAME: value}")
+        return dict(value)
+
+    @staticmethod
+    def texts(_key: Key, value: Any) -> list[str]:
+        if not isinstance(value, list) or any(
+            not isinstance(entry, (str, int)) or "\n" in str(entry) for entry in value
+        ):
+            raise ValueError("is not a list of texts; write a list such as [one, two]")
+        return [str(entry) for entry in value]
+
+    @staticmethod
+    def queues(_key: Key, value: Any) -> list[str]:
+        if not isinstance(value, list) or not value:
+            raise ValueError("is not a list of queues; write a list such as [payments, mails]")
+        names = [str(entry) for entry in value]
+        bad = [name for name in names if not _QUEUE.fullmatch(name)]
+        if bad:
+            raise ValueError(
+                f"holds {bad[0]!r}, which cannot be the name of a queue; write letters, digits and _ . : -"
+            )
+        if len(set(names)) != len(names):
+            raise ValueError("names a queue twice; write each queue once")
+        return names
