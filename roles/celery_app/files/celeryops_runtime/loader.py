@@ -141,7 +141,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         self._shared: dict[str, Any] | None = None
         self._command_line: dict[str, Any] = {}
         self._connected = False
-        systemd.announce_beat(self)
+        systemd.announce_beat()
 
     @property
     def conf(self) -> Any:

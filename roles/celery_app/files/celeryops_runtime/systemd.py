@@ -127,17 +127,20 @@ def announce_worker(app: Any) -> None:
         readiness.install(app)
 
 
-def announce_beat(loader: Any) -> None:
+def announce_beat() -> None:
     """Make beat tell systemd when its scheduler is loaded.
 
-    :param loader: the app's loader. Beat inside a worker (``-B``) is not announced: there the worker reports.
+    Beat inside a worker (``-B``) is a child process of it and is not announced: there the worker reports. The loader
+    cannot tell the two apart, since beat initialises it as a worker does (celery/apps/beat.py, ``init_loader``, 5.7.0).
     """
     if not os.environ.get("NOTIFY_SOCKET"):
         return
     from celery.signals import beat_init
 
+    main_process = os.getpid()
+
     def ready(**_signal: Any) -> None:
-        if not loader.worker_initialized:
+        if os.getpid() == main_process:
             notify("READY=1", "STATUS=scheduling")
 
     beat_init.connect(ready, weak=False, dispatch_uid="celeryops_runtime.beat")
