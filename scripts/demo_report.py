@@ -93,11 +93,15 @@ class Row:
 def expected(variables: Mapping[str, Any]) -> Expected:
     """Read a host's variables: the same ones that the roles read."""
     default_queue = str(variables.get("celery_app_default_queue") or "default")
-    classes = {
-        name: tuple(settings.get("queues") or (default_queue,))
-        for name, settings in (variables.get("celery_worker_classes") or {}).items()
-        if settings.get("state", "present") == "present"
-    }
+    defaults = variables.get("celery_worker_defaults") or {}
+    layers = [variables.get(f"celery_worker_{layer}") or {} for layer in ("classes", "group_classes", "host_classes")]
+    classes = {}
+    for name in dict.fromkeys(name for layer in layers for name in layer):
+        settings = dict(defaults)
+        for layer in layers:
+            settings |= layer.get(name) or {}
+        if settings.get("state", "present") == "present":
+            classes[name] = tuple(settings.get("queues") or (default_queue,))
     routes = tuple((route["task"], route["queue"]) for route in variables.get("celery_app_routes") or ())
     return Expected(str(variables["celery_app_name"]), classes, routes, default_queue)
 
@@ -137,6 +141,8 @@ def rows(promise: Expected, units: Sequence[Unit], records: Sequence[Record]) ->
         timed = tuple(sorted(latency(record) for record in done if record["kind"] not in UNTIMED))
         queues = tuple(sorted({record["ran_by"]["queue"] for record in done}))
         table.append(Row(name, unit, queues, len(done), timed))
+    # The quickest first: an inventory's listing is in alphabetical order, which says nothing.
+    table.sort(key=lambda row: statistics.median(row.latencies) if row.latencies else float("inf"))
     prefix, suffix = f"celery-{promise.app}-", ".service"
     return table + [Row(name.removeprefix(prefix).removesuffix(suffix), unit) for name, unit in by_name.items()]
 
@@ -261,7 +267,7 @@ def check_chord(records: Sequence[Record]) -> Check:
 def check_periodic(periodic: Sequence[Record]) -> Check:
     """Beat's task ran while the traffic did."""
     units = sorted({record["ran_by"]["unit"] for record in periodic})
-    detail = f"{len(periodic)} times, in {', '.join(units)}" if periodic else "not seen"
+    detail = f"seen {len(periodic)}x, in {', '.join(units)}" if periodic else "not seen"
     return Check("Periodic task", bool(periodic), detail)
 
 
@@ -279,7 +285,7 @@ def check_leak(table: Sequence[Row], records: Sequence[Record]) -> Check:
     units = {record["ran_by"]["unit"] for record in leaky}
     row = next((row for row in table if row.unit.name in units), None)
     if row is None:
-        return Check("Leaking process", False, "no leaky report ran")
+        return Check("Leaking process replaced", False, "no leaky report ran")
     pids = {record["ran_by"]["pid"] for record in ran_in(records, row.unit.name)}
     slots = max(1, len(row.unit.children))
     most = max(record["value"]["kept"] for record in leaky)
