@@ -1,0 +1,167 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Brings to the host what a release needs from the control machine, and only when it is needed."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+#: Never part of a release: version control, environments, caches and what a build leaves behind.
+EXCLUDED = (
+    ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", "*.pyo", "*.egg-info", ".tox", ".nox",
+    ".mypy_cache", ".pytest_cache", ".ruff_cache", ".cache", ".coverage", ".DS_Store", ".env", "*.swp", "*~",
+)  # fmt: skip
+#: Products of a build when they stand at the top.
+EXCLUDED_AT_TOP = ("build", "dist", "secrets")
+_DEFAULTS: dict[str, Any] = {
+    "extra_packages": [],
+    "system_packages": [],
+    "python": "python3",
+    "installer": "uv",
+    "uv_package": "uv",
+    "install_environment": {},
+    "environment": {},
+    "verify": True,
+    "keep": 3,
+}
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/release.py for what users read."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call the module; again with packages or content when it asks for them."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        request = {**_DEFAULTS, **self._task.args}
+        request["source"] = {key: value for key, value in request["source"].items() if value is not None}
+        source, kind = request["source"], request["source"]["type"]
+        local = Path(self._loader.path_dwim(str(source["path"]))) if kind in ("wheel", "path") else None
+        if local is not None:
+            request["content"] = content_digest(local, kind, source.get("exclude") or [])
+        try:
+            answer = self._ask(request, task_vars)
+            if answer.get("missing_packages"):
+                installed = self._install_packages(answer["missing_packages"], task_vars)
+                if installed.get("failed"):
+                    return {**result, **installed}
+                answer = self._ask(request, task_vars)
+            if answer.get("needs_content") and local is not None:
+                request["archive"] = self._upload(local, kind, source.get("exclude") or [])
+                answer = self._ask(request, task_vars)
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        answer.pop("invocation", None)
+        return {**result, **answer}
+
+    def _ask(self, request: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._execute_module(
+            module_name="celeryops.stack.release",
+            module_args={"request": json.dumps(request, sort_keys=True)},
+            task_vars=task_vars,
+        )
+        return answer
+
+    def _install_packages(self, names: list[str], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._execute_module(
+            module_name="ansible.builtin.apt",
+            module_args={"name": names, "state": "present", "install_recommends": False, "update_cache": True, "cache_valid_time": 3600},
+            task_vars=task_vars,
+        )
+        return answer
+
+    def _upload(self, local: Path, kind: str, exclude: list[str]) -> str:
+        """Return the path on the host of the wheel, or of an archive of the tree."""
+        if not self._connection._shell.tmpdir:
+            self._make_tmp_path()
+        remote: str = self._connection._shell.join_path(self._connection._shell.tmpdir, "content")
+        if kind == "wheel":
+            self._transfer_file(str(local), remote)
+            return remote
+        handle, archive = tempfile.mkstemp(prefix="celeryops-", suffix=".tar")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                write_archive(local, exclude, stream)
+            self._transfer_file(archive, remote)
+        finally:
+            Path(archive).unlink()
+        return remote
+
+
+def content_digest(local: Path, kind: str, exclude: list[str]) -> str:
+    """Return a digest of the content of a wheel or of a tree.
+
+    Raises:
+        AnsibleError: when there is no such file or directory on the control machine.
+    """
+    digest = hashlib.sha256()
+    if kind == "wheel":
+        if not local.is_file():
+            raise AnsibleError(f"celery_app_source.path: there is no wheel {local} on the control machine")
+        digest.update(local.read_bytes())
+        return digest.hexdigest()
+    if not local.is_dir():
+        raise AnsibleError(f"celery_app_source.path: there is no directory {local} on the control machine")
+    for name, path in members(local, exclude):
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+        executable = not path.is_symlink() and bool(path.stat().st_mode & 0o100)
+        head = f"{name}\0{path.is_symlink():d}{executable:d}\0{len(content)}\0"
+        digest.update(head.encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def members(root: Path, exclude: list[str]) -> Iterator[tuple[str, Path]]:
+    """Yield relative name and path of everything in a tree that belongs into a release, in a fixed order.
+
+    Raises:
+        AnsibleError: when a link leads out of the tree.
+    """
+    patterns = (*EXCLUDED, *exclude)
+    resolved = root.resolve()
+    for folder, folders, names in os.walk(root):
+        at_top = Path(folder) == root
+        kept = [name for name in sorted(folders) if not _matches(name, patterns) and not (at_top and name in EXCLUDED_AT_TOP)]
+        links = [name for name in kept if (Path(folder) / name).is_symlink()]
+        folders[:] = [name for name in kept if name not in links]
+        for name in sorted([*names, *links]):
+            path = Path(folder) / name
+            relative = path.relative_to(root).as_posix()
+            if _matches(name, patterns) or _matches(relative, exclude) or (not path.is_symlink() and not path.is_file()):
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(resolved):
+                raise AnsibleError(f"celery_app_source.path: {path} is a link out of the tree; replace or exclude it")
+            yield relative, path
+
+
+def _matches(name: str, patterns: tuple[str, ...] | list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def write_archive(root: Path, exclude: list[str], stream: io.BufferedIOBase | Any) -> None:
+    """Write the tree as an archive in which everything belongs to root."""
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for relative, path in members(root, exclude):
+            entry = archive.gettarinfo(str(path), relative)
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = "root"
+            entry.mode = 0o755 if entry.mode & 0o100 else 0o644
+            if entry.isreg():
+                with path.open("rb") as content:
+                    archive.addfile(entry, content)
+            else:
+                archive.addfile(entry)

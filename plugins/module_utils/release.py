@@ -1,0 +1,212 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The decisions behind a release: its name, what is installed, which old ones go. No I/O here.
+
+Runs on managed hosts as well, so it keeps to Python 3.9.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+#: What of a source decides what gets installed. Credentials and where packages come from do not: a new password for
+#: the index must not build the same release again.
+_IDENTITY = (
+    "type", "packages", "requirements", "constraints", "require_hashes", "extras", "subdirectory", "requirements_file",
+    "install_as", "build",
+)  # fmt: skip
+_URL_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s@]+(?::[^\s@]*)?@", re.IGNORECASE)
+_ENVIRONMENT_LINE = re.compile(r'^([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"$', re.DOTALL | re.MULTILINE)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+#: Celery below this hangs on reconnect and is refused by RabbitMQ 4.3.
+FLOOR = (5, 7)
+
+
+def release_id(source: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Return the name of the release that ``source`` makes: readable first, then a digest of everything that counts.
+
+    Arguments:
+        source: the role's ``celery_app_source``.
+        facts: ``content`` (digest of a wheel or tree), ``commit`` (of a git source), ``python`` (major.minor),
+            ``machine`` and ``extra_packages``.
+    """
+    inputs = {key: source.get(key) or None for key in _IDENTITY}
+    inputs["index"] = strip_credentials(source.get("index_url") or "")
+    digest = hashlib.sha256(json.dumps([inputs, dict(facts)], sort_keys=True).encode()).hexdigest()
+    return f"{label(source, facts)}-{digest[:10]}"
+
+
+def label(source: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Return what a person would call the release: a version, a tag, a commit or the name of a directory."""
+    kind = source["type"]
+    text = kind
+    if kind == "pip":
+        first = next(iter(source.get("packages") or []), "") or (source.get("requirements") or "").strip()
+        match = re.match(r"[^\s;#]*?===?\s*([^\s;,#\\]+)", str(first))
+        text = match.group(1) if match else re.split(r"[\s\[<>=!~;@]", str(first), maxsplit=1)[0]
+    elif kind == "wheel":
+        parts = str(source["path"]).rsplit("/", 1)[-1].split("-")
+        text = parts[1] if len(parts) > 4 else parts[0]
+    elif kind == "git":
+        version = str(source["version"])
+        text = version[:12] if _COMMIT.fullmatch(version) else f"{version}-{str(facts.get('commit') or '')[:7]}"
+    elif kind == "path":
+        text = str(source["path"]).rstrip("/").rsplit("/", 1)[-1]
+    text = re.sub(r"[^A-Za-z0-9.+_-]+", "-", text).strip("-.")[:40]
+    return text or kind
+
+
+def is_commit(version: str) -> bool:
+    """Return whether ``version`` names one commit for ever."""
+    return bool(_COMMIT.fullmatch(version))
+
+
+def pick_commit(listing: str, version: str) -> Optional[str]:
+    """Return the commit that ``version`` names in the output of ``git ls-remote``.
+
+    A tag wins over a branch of the same name, as in git itself; an annotated tag stands for the commit it points to.
+    """
+    refs = {}
+    for line in listing.splitlines():
+        commit, _tab, ref = line.partition("\t")
+        refs[ref.strip()] = commit.strip()
+    for ref in (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}", version):
+        if ref in refs:
+            return refs[ref]
+    return None
+
+
+def requirement_lines(
+    source: Mapping[str, Any], extra_packages: Sequence[str], main: Optional[str], tree: Optional[str]
+) -> List[str]:
+    """Return the lines of the requirements file of a release.
+
+    Arguments:
+        source: the role's ``celery_app_source``.
+        extra_packages: what every release gets (``celery[redis]>=5.7``).
+        main: path of the wheel or of the tree that is to be installed as a package.
+        tree: path of the source tree, where its own requirements file is looked for.
+    """
+    lines = []
+    if main:
+        extras = ",".join(source.get("extras") or [])
+        lines.append(f"{main}[{extras}]" if extras else main)
+    if tree and source.get("requirements_file"):
+        lines.append(f"-r {tree}/{source['requirements_file']}")
+    lines += [str(package) for package in source.get("packages") or []]
+    lines += (source.get("requirements") or "").splitlines()
+    if not source.get("require_hashes"):
+        # With hashes every package must have one, so Celery stands in the user's own list; its version is checked later.
+        lines += [str(package) for package in extra_packages]
+    return lines
+
+
+def index_environment(source: Mapping[str, Any]) -> Dict[str, str]:
+    """Return the variables that tell uv and pip where packages are: an address may hold a password, argv may not."""
+    environment = {}
+    if source.get("index_url"):
+        environment["UV_DEFAULT_INDEX"] = environment["PIP_INDEX_URL"] = str(source["index_url"])
+    if source.get("extra_index_urls"):
+        addresses = " ".join(str(url) for url in source["extra_index_urls"])
+        environment["UV_INDEX"] = environment["PIP_EXTRA_INDEX_URL"] = addresses
+    return environment
+
+
+def split_credentials(url: str) -> Tuple[str, Dict[str, str]]:
+    """Return ``url`` without its user and password, and the environment that makes git add them again."""
+    plain = strip_credentials(url)
+    if plain == url or not url.startswith(("http://", "https://")):
+        return url, {}
+    return plain, {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{url}.insteadOf",
+        "GIT_CONFIG_VALUE_0": plain,
+    }
+
+
+def strip_credentials(text: str) -> str:
+    """Return ``text`` with user and password removed from every URL in it."""
+    return _URL_CREDENTIALS.sub(r"\g<scheme>", text)
+
+
+def tail(output: str, secrets: Sequence[str] = (), lines: int = 25) -> str:
+    """Return the end of an installer's output, fit to be shown.
+
+    Arguments:
+        output: what the program printed.
+        secrets: values that must not appear; short ones are left alone, or they would garble the text.
+        lines: how many lines to keep.
+    """
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) > 3:
+            output = output.replace(secret, "***")
+    text = strip_credentials(output)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines()[-lines:])
+
+
+def too_old(versions: Mapping[str, Optional[str]]) -> List[str]:
+    """Return what is wrong with the installed Celery and kombu, one text each."""
+    complaints = []
+    floor = ".".join(map(str, FLOOR))
+    for name, version in sorted(versions.items()):
+        if version is None:
+            complaints.append(f"{name} is not installed (at least {floor} is needed)")
+            continue
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if numbers < FLOOR:
+            complaints.append(f"{name} {version} is too old (at least {floor} is needed)")
+    return complaints
+
+
+def superfluous(releases: Mapping[str, float], current: str, in_use: Sequence[str], keep: int) -> List[str]:
+    """Return the releases to delete, oldest first.
+
+    Arguments:
+        releases: name of each complete release -> when it was last switched to (or built).
+        current: the release that is or becomes current; it counts among those kept.
+        in_use: releases that a process still runs from; they stay and do not count.
+        keep: how many stay.
+    """
+    others = sorted((name for name in releases if name != current), key=lambda name: (releases[name], name))
+    spare = others[: max(0, len(others) - (keep - 1))]
+    return [name for name in spare if name not in in_use]
+
+
+def parse_environment(text: str) -> Dict[str, str]:
+    """Return the variables of an environment file as the role writes it: every value in double quotes."""
+    return {
+        match.group(1): re.sub(r"\\(.)", r"\1", match.group(2), flags=re.DOTALL)
+        for match in _ENVIRONMENT_LINE.finditer(text)
+    }
+
+
+def running_from(
+    base: str, words: Sequence[str], started: float, activations: Sequence[Tuple[float, str]], releases: Sequence[str]
+) -> List[str]:
+    """Return the releases below ``base`` that a process runs from.
+
+    A process that was started through the ``current`` link runs from whatever the link led to at that moment.
+
+    Arguments:
+        base: the app's directory.
+        words: paths that the process has in its command line, mapped into memory, or as its directory.
+        started: when it was started, in seconds since the epoch.
+        activations: (time, release) of every switch of the link, oldest first.
+        releases: the names that are known.
+    """
+    known = set(releases)
+    found = set()
+    for word in words:
+        match = re.search(re.escape(base) + r"/releases/([^/\s:]+)", word)
+        if match and match.group(1) in known:
+            found.add(match.group(1))
+        if re.search(re.escape(base) + r"/current(/|\s|:|$)", word):
+            # Two seconds on both sides: the clock ticks of /proc are coarse.
+            before = [name for when, name in activations if when <= started + 2]
+            found.update(before[-1:])
+            found.update(name for when, name in activations if abs(when - started) <= 2)
+            found.update([name for when, name in activations if when < started - 2][-1:] if not before else [])
+    return sorted(found & known)

@@ -1,0 +1,689 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release
+short_description: Install one version of an app into an environment of its own and switch to it
+version_added: 0.1.0
+description:
+  - A release is a virtual environment below C(/opt/celeryops/<app>/releases), owned by root, named after everything that
+    decides its content, and never changed once it is complete. The link C(current) leads to the one in use.
+  - The link is switched in one step, and only after the packages are in, Celery and kombu are recent enough, and the app
+    could be imported by the account that will run it. Whatever fails before that leaves nothing behind.
+  - What an aborted run left incomplete is removed and built again.
+  - When nothing is to be done this is one remote call. Debian packages and, for the types V(wheel) and V(path), the
+    content are brought over only when a release is built.
+options:
+  name:
+    description: The app's short name.
+    type: str
+    required: true
+  import:
+    description: What C(celery -A) takes.
+    type: str
+    required: true
+  user:
+    description: The account that the app runs as; it imports the app for the check.
+    type: str
+    required: true
+  source:
+    description: Where the app comes from, as described for C(celery_app_source).
+    type: dict
+    required: true
+  extra_packages:
+    description: Requirements that every release gets beside the app's own.
+    type: list
+    elements: str
+    default: []
+  system_packages:
+    description: Debian packages that must be there; installed when they are not.
+    type: list
+    elements: str
+    default: []
+  python:
+    description: The interpreter of the release, a name or a path on the host.
+    type: str
+    default: python3
+  installer:
+    description: What installs the packages.
+    type: str
+    choices: [uv, pip]
+    default: uv
+  uv_package:
+    description: The requirement by which uv itself is installed.
+    type: str
+    default: uv
+  install_environment:
+    description: Variables for pip, uv and git, such as C(PIP_CERT) or C(HTTPS_PROXY).
+    type: dict
+    default: {}
+  environment:
+    description: Variables that the app needs to be imported.
+    type: dict
+    default: {}
+  verify:
+    description: Whether the app is imported before the switch.
+    type: bool
+    default: true
+  keep:
+    description: How many releases stay. The current one, and those that a process still runs from, always do.
+    type: int
+    default: 3
+attributes:
+  check_mode:
+    description: Says which release would be built and switched to.
+    support: full
+  diff_mode:
+    description: Shows the old and the new release.
+    support: full
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Install the release
+  celeryops.stack.release:
+    name: shop
+    import: shop.celery:app
+    user: shop
+    source: {type: pip, packages: ["shop==1.4.2"]}
+    extra_packages: ["celery[redis]>=5.7"]
+    system_packages: [python3-venv]
+"""
+
+RETURN = r"""
+release:
+  description: Name of the release that is current afterwards; the path for an existing virtual environment.
+  type: str
+  returned: success
+previous:
+  description: What was current before; empty when nothing was.
+  type: str
+  returned: success
+actions:
+  description: What was done, or would be in check mode.
+  type: list
+  elements: str
+  returned: success
+versions:
+  description: The versions of Celery and kombu in the release.
+  type: dict
+  returned: when the release is there
+"""
+
+import contextlib  # noqa: E402 - Ansible's sanity rules put the documentation before the imports
+import fcntl  # noqa: E402
+import glob  # noqa: E402
+import grp  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import pwd  # noqa: E402
+import shutil  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+import tarfile  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from typing import Any, Dict, Iterator, List, Optional, Tuple  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+from ansible_collections.celeryops.stack.plugins.module_utils import release as decide  # noqa: E402
+
+ROOT = "/opt/celeryops"
+CACHE = "/var/cache/celeryops"
+UV = f"{ROOT}/uv"
+MANIFEST = "release.json"
+IMPORT_TIMEOUT = 300
+#: Imports the app the way "celery -A" does, with all of its task modules.
+CHECK_IMPORT = """
+import json, sys
+from celery.app.utils import find_app
+app = find_app(sys.argv[1])
+app.loader.import_default_modules()
+app.finalize()
+tasks = sorted(name for name in app.tasks if not name.startswith("celery."))
+loader = app.loader_cls if isinstance(app.loader_cls, str) else app.loader_cls.__name__
+print("\\n" + json.dumps({"celeryops": {"tasks": len(tasks), "loader": loader}}))
+"""
+OWN_LOADER = "celery.loaders.app:AppLoader"
+
+
+class Failure(Exception):
+    """Something that ends the run; the text is for the user."""
+
+
+class Release:
+    """One call of the module."""
+
+    def __init__(self, module: AnsibleModule, request: Dict[str, Any]) -> None:
+        self.module = module
+        self.request = request
+        self.source: Dict[str, Any] = request["source"]
+        self.base = f"{ROOT}/{request['name']}"
+        self.current = f"{self.base}/current"
+        self.releases = f"{self.base}/releases"
+        self.actions: List[str] = []
+        self.warnings: List[str] = []
+        self.work = ""
+
+    # The order of things
+
+    def run(self) -> Dict[str, Any]:
+        """Bring the host to the wanted release and return the module's result."""
+        missing = self._missing_packages()
+        if missing and not self.module.check_mode:
+            return {"changed": False, "missing_packages": missing}
+        if missing:
+            self.actions.append("install the packages " + ", ".join(missing))
+        if self.source["type"] == "virtualenv":
+            return self._reference()
+        facts = self._facts()
+        name = decide.release_id(self.source, facts)
+        path = f"{self.releases}/{name}"
+        if not _is_complete(path):
+            self.actions.append(f"build the release {name}")
+            if not self.module.check_mode:
+                if self.source["type"] in ("wheel", "path") and not self.request.get("archive"):
+                    return {"changed": False, "needs_content": True}
+                self._build(name, path, facts)
+        elif not self._is_verified(path):
+            self.actions.append(f"import {self.request['import']} from the release {name}")
+            if not self.module.check_mode:
+                self._verify(path)
+        previous = self._previous()
+        self._switch(f"releases/{name}", previous)
+        self._prune(name)
+        return self._result(name, previous, _versions(path))
+
+    def _reference(self) -> Dict[str, Any]:
+        """Let ``current`` lead to a virtual environment that somebody else looks after."""
+        path = os.path.normpath(str(self.source["path"]))
+        versions = _versions(path)
+        if os.path.exists(f"{path}/bin/python"):
+            complaints = decide.too_old(versions)
+            if complaints:
+                raise Failure(f"the virtual environment {path}: {'; '.join(complaints)}")
+            if _writable_by(path, self.request["user"]):
+                self.warnings.append(f"{path} can be written by {self.request['user']}, so the app can change its own code")
+        elif not self.module.check_mode:
+            raise Failure(f"celery_app_source.path: there is no virtual environment {path} on the host (no bin/python)")
+        previous = self._previous()
+        if not self._is_verified(path):
+            self.actions.append(f"import {self.request['import']} from {path}")
+            if not self.module.check_mode:
+                self._verify(path)
+        self._switch(path, previous)
+        self._prune("")
+        return self._result(path, previous, versions)
+
+    def _result(self, name: str, previous: str, versions: Dict[str, Optional[str]]) -> Dict[str, Any]:
+        for text in self.warnings:
+            self.module.warn(text)
+        result: Dict[str, Any] = {
+            "changed": bool(self.actions),
+            "release": name,
+            "previous": os.path.basename(previous) if previous.startswith("releases/") else previous,
+            "actions": self.actions,
+            "diff": {
+                "before": f"current -> {previous}\n" if previous else "",
+                "after": "".join(f"# {action}\n" for action in self.actions) + f"current -> {self.target}\n",
+            },
+        }
+        if not self.actions:
+            result["diff"] = {"before": "", "after": ""}
+        if any(versions.values()):
+            result["versions"] = versions
+        return result
+
+    # What is there
+
+    def _missing_packages(self) -> List[str]:
+        wanted = self.request["system_packages"]
+        if not wanted:
+            return []
+        query = subprocess.run(
+            ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *wanted],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        installed = {line.split()[0] for line in query.stdout.splitlines() if line.endswith(" installed")}
+        return [name for name in wanted if name not in installed]
+
+    def _facts(self) -> Dict[str, Any]:
+        """Return what beside the source decides the content of a release."""
+        facts: Dict[str, Any] = {
+            "machine": os.uname().machine,
+            "extra_packages": self.request["extra_packages"],
+            "python": self._python_version(),
+            "content": self.request.get("content"),
+        }
+        if self.source["type"] == "git":
+            facts["commit"] = self._commit()
+        return facts
+
+    def _python_version(self) -> Optional[str]:
+        """Return major.minor: a security update of the interpreter is taken over by the links of the environment."""
+        code = "import sys; print('%d.%d' % sys.version_info[:2])"
+        try:
+            return subprocess.run(
+                [self.request["python"], "-c", code], capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError) as error:
+            if self.module.check_mode:
+                return None
+            raise Failure(f"celery_app_python: {self.request['python']} cannot be run on the host: {error}") from error
+
+    def _commit(self) -> Optional[str]:
+        version = str(self.source["version"])
+        if decide.is_commit(version):
+            return version
+        if self.module.check_mode and not shutil.which("git"):
+            return None
+        repository, environment = self._git()
+        listing = self._command(["git", "ls-remote", "--", repository], environment, f"cannot read {repository}")
+        commit = decide.pick_commit(listing, version)
+        if commit is None:
+            raise Failure(f"celery_app_source.version: {repository} has neither a tag nor a branch {version}")
+        return commit
+
+    def _previous(self) -> str:
+        try:
+            return os.readlink(self.current)
+        except OSError:
+            return ""
+
+    def _history(self) -> Dict[str, Any]:
+        try:
+            with open(f"{self.base}/activations.json", encoding="utf-8") as stream:
+                history: Dict[str, Any] = json.load(stream)
+                return history
+        except (OSError, ValueError):
+            return {"activations": [], "verified": {}}
+
+    def _save_history(self, history: Dict[str, Any]) -> None:
+        history["activations"] = history["activations"][-100:]
+        _write_json(f"{self.base}/activations.json", history)
+
+    def _is_verified(self, path: str) -> bool:
+        return not self.request["verify"] or self._history()["verified"] == self._verification(path)
+
+    def _verification(self, path: str) -> Dict[str, str]:
+        return {"path": path, "import": self.request["import"], "user": self.request["user"]}
+
+    # Building
+
+    def _build(self, name: str, path: str, facts: Dict[str, Any]) -> None:
+        """Make a complete release at ``path``, or nothing."""
+        for folder in (ROOT, self.base, self.releases):
+            os.makedirs(folder, exist_ok=True)
+        _remove(path)
+        try:
+            tree, package = self._fetch(path, facts)
+            requirements = f"{self.work}/requirements.txt"
+            lines = decide.requirement_lines(self.source, self.request["extra_packages"], package, tree)
+            _write(requirements, "\n".join(lines) + "\n")
+            options = ["--requirement", requirements]
+            if self.source.get("constraints"):
+                _write(f"{self.work}/constraints.txt", str(self.source["constraints"]) + "\n")
+                options += ["--constraint", f"{self.work}/constraints.txt"]
+            if self.source.get("require_hashes"):
+                options.append("--require-hashes")
+            self._install(path, options)
+            if tree and not package:
+                self._add_tree(path, tree)
+            complaints = decide.too_old(_versions(path))
+            if complaints:
+                raise Failure(f"the release {name} was not taken into use: {'; '.join(complaints)}")
+            if self.request["verify"]:
+                self._verify(path)
+            manifest = {"release": name, "built": time.time(), "source": self.source["type"], **facts, **_versions(path)}
+            _write_json(f"{path}/{MANIFEST}", manifest)
+        except BaseException:
+            _remove(path)
+            raise
+
+    def _fetch(self, path: str, facts: Dict[str, Any]) -> Tuple[Optional[str], Optional[str]]:
+        """Return where the source tree is, and what of it is to be installed as a package."""
+        kind = self.source["type"]
+        if kind == "wheel":
+            # Installers read the package's name from the file's name.
+            wheel = f"{self.work}/{os.path.basename(str(self.source['path']))}"
+            shutil.copyfile(self.request["archive"], wheel)
+            return None, wheel
+        if kind == "pip":
+            return None, None
+        checkout = f"{self.work}/source"
+        if kind == "path":
+            with tarfile.open(self.request["archive"]) as archive:
+                if hasattr(tarfile, "data_filter"):
+                    archive.extractall(checkout, filter="data")  # noqa: S202 - the filter is the protection
+                else:
+                    archive.extractall(checkout)  # noqa: S202 - made by this collection from the user's own files
+        else:
+            repository, environment = self._git()
+            self._command(["git", "clone", "--quiet", "--no-checkout", "--", repository, checkout], environment, f"cannot clone {repository}")
+            for command in (
+                ["git", "-C", checkout, "checkout", "--quiet", "--detach", str(facts["commit"])],
+                ["git", "-C", checkout, "submodule", "--quiet", "update", "--init", "--recursive"],
+            ):
+                self._command(command, environment, f"cannot check out {self.source['version']} of {repository}")
+        tree = os.path.join(checkout, str(self.source.get("subdirectory") or "")).rstrip("/")
+        if not os.path.isdir(tree):
+            raise Failure(f"celery_app_source.subdirectory: the source has no directory {self.source['subdirectory']}")
+        wanted = self.source.get("requirements_file")
+        if wanted and not os.path.isfile(f"{tree}/{wanted}"):
+            raise Failure(f"celery_app_source.requirements_file: the source has no file {wanted}")
+        install_as = self.source.get("install_as") or "auto"
+        is_package = _is_package(tree) if install_as == "auto" else install_as == "package"
+        return tree, tree if is_package else None
+
+    def _git(self) -> Tuple[str, Dict[str, str]]:
+        """Return the repository without credentials, and the environment that lets git reach it."""
+        repository, credentials = decide.split_credentials(str(self.source["repo"]))
+        environment = {"GIT_TERMINAL_PROMPT": "0", **credentials}
+        known_hosts = f"{self.work}/known_hosts"
+        ssh = ["ssh", "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={known_hosts}"]
+        ssh += ["-o", "StrictHostKeyChecking=" + ("yes" if self.source.get("known_hosts") else "accept-new")]
+        _write(known_hosts, str(self.source.get("known_hosts") or "").rstrip() + "\n")
+        if self.source.get("deploy_key"):
+            key = f"{self.work}/deploy_key"
+            _write(key, str(self.source["deploy_key"]).rstrip() + "\n")
+            ssh += ["-o", "IdentitiesOnly=yes", "-i", key]
+        environment["GIT_SSH_COMMAND"] = " ".join(ssh)
+        bundle = self.request["install_environment"].get("SSL_CERT_FILE")
+        if bundle:
+            environment["GIT_SSL_CAINFO"] = str(bundle)
+        return repository, environment
+
+    def _install(self, path: str, options: List[str]) -> None:
+        """Create the virtual environment and install into it."""
+        environment = decide.index_environment(self.source)
+        failed = f"the packages of {self.request['name']} could not be installed"
+        python = f"{path}/bin/python"
+        if self.request["installer"] == "uv":
+            uv = self._uv()
+            environment.update({
+                "UV_CACHE_DIR": f"{CACHE}/uv", "UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never",
+            })  # fmt: skip
+            os.makedirs(f"{CACHE}/uv", mode=0o700, exist_ok=True)
+            self._command([uv, "venv", "--quiet", "--no-project", "--python", self._python_path(), path], environment, failed)
+            self._command([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *options], environment, failed)
+            return
+        environment.update({"PIP_CACHE_DIR": f"{CACHE}/pip", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"})
+        os.makedirs(f"{CACHE}/pip", mode=0o700, exist_ok=True)
+        self._command([self._python_path(), "-m", "venv", path], environment, failed)
+        self._command([python, "-m", "pip", "install", "--quiet", *options], environment, failed)
+
+    def _python_path(self) -> str:
+        return shutil.which(self.request["python"]) or self.request["python"]
+
+    def _uv(self) -> str:
+        """Return the path of uv, which is installed once for all apps."""
+        uv = f"{UV}/bin/uv"
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            subprocess.run([uv, "--version"], capture_output=True, check=True)
+            return uv
+        _remove(UV)
+        failed = "uv could not be installed (celery_app_installer: pip does without it)"
+        try:
+            self._command(["python3", "-m", "venv", UV], {}, failed)
+            install = [f"{UV}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+            self._command([*install, self.request["uv_package"]], {}, failed)
+        except BaseException:
+            _remove(UV)
+            raise
+        return uv
+
+    def _add_tree(self, path: str, tree: str) -> None:
+        """Put a source tree that is no package beside the packages, where Python finds it."""
+        target = f"{path}/app"
+        shutil.copytree(tree, target, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+        for folder, folders, names in os.walk(target):
+            for name in [*folders, *names]:
+                entry = os.path.join(folder, name)
+                if not os.path.islink(entry):
+                    os.chown(entry, 0, 0)
+                    os.chmod(entry, 0o755 if os.path.isdir(entry) or os.access(entry, os.X_OK) and _is_executable(entry) else 0o644)
+        for packages in glob.glob(f"{path}/lib/python3*/site-packages"):
+            _write(f"{packages}/celeryops_app.pth", f"{target}\n", 0o644)
+        self._command([f"{path}/bin/python", "-m", "compileall", "-q", target], {}, "the source could not be compiled", ignore=True)
+
+    def _verify(self, path: str) -> None:
+        """Import the app with its tasks as the account that will run it; importing foreign code as root is no check."""
+        if not self.request["verify"]:
+            return
+        user = self.request["user"]
+        try:
+            account = pwd.getpwnam(user)
+        except KeyError as error:
+            raise Failure(f"there is no account {user}") from error
+        environment = {
+            "PATH": f"{path}/bin:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.pw_dir, "USER": user,
+            **{key: str(value) for key, value in self.request["environment"].items()},
+        }  # fmt: skip
+        groups = [entry.gr_gid for entry in grp.getgrall() if user in entry.gr_mem]
+        try:
+            outcome = subprocess.run(
+                [f"{path}/bin/python", "-c", CHECK_IMPORT, self.request["import"]],
+                env=environment, cwd="/", user=account.pw_uid, group=account.pw_gid, extra_groups=groups,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                timeout=IMPORT_TIMEOUT, check=False, start_new_session=True, umask=0o077,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise Failure(f"importing {self.request['import']} as {user} took more than {IMPORT_TIMEOUT} s") from error
+        if outcome.returncode != 0:
+            said = decide.tail(outcome.stdout, self._secrets())
+            raise Failure(
+                f"{self.request['import']} cannot be imported as {user}, so this version was not taken into use "
+                f"(variables that it needs belong into celery_app_environment):\n{said}"
+            )
+        report = _last_report(outcome.stdout)
+        if report.get("loader", OWN_LOADER) != OWN_LOADER:
+            self.warnings.append(
+                f"{self.request['import']} is created with loader={report['loader']!r}, which keeps the shared configuration "
+                "(routes, queues, timeouts) out; remove that argument"
+            )
+        if report.get("tasks") == 0:
+            self.warnings.append(f"{self.request['import']} has no tasks after import; autodiscover_tasks() or include= may be missing")
+        history = self._history()
+        history["verified"] = self._verification(path)
+        self.pending_history = history
+
+    # Switching
+
+    pending_history: Optional[Dict[str, Any]] = None
+    target = ""
+
+    def _switch(self, target: str, previous: str) -> None:
+        """Let ``current`` lead to ``target`` in one step, and note when."""
+        self.target = target
+        if previous != target:
+            self.actions.append(f"switch to {target}")
+        if self.module.check_mode or (previous == target and self.pending_history is None):
+            return
+        os.makedirs(self.base, exist_ok=True)
+        history = self.pending_history or self._history()
+        if previous != target:
+            temporary = f"{self.base}/.current-{os.getpid()}"
+            os.symlink(target, temporary)
+            os.replace(temporary, self.current)
+            history["activations"].append([time.time(), os.path.basename(target) if target.startswith("releases/") else target])
+        self._save_history(history)
+
+    def _prune(self, current: str) -> None:
+        """Remove what an aborted run left, and the oldest releases."""
+        try:
+            names = sorted(os.listdir(self.releases))
+        except FileNotFoundError:
+            return
+        complete = [name for name in names if _is_complete(f"{self.releases}/{name}")]
+        leftovers = [name for name in names if name not in complete and name != current]
+        spare: List[str] = []
+        if len(complete) > self.request["keep"]:
+            history = [(float(when), str(name)) for when, name in self._history()["activations"]]
+            times = {name: os.path.getmtime(f"{self.releases}/{name}/{MANIFEST}") for name in complete}
+            times.update({name: when for when, name in history if name in times})
+            in_use = self._in_use(history, complete)
+            spare = decide.superfluous(times, current, in_use, self.request["keep"])
+        for name in [*leftovers, *spare]:
+            self.actions.append(f"remove the {'incomplete' if name in leftovers else 'old'} release {name}")
+            if not self.module.check_mode:
+                _remove(f"{self.releases}/{name}")
+
+    def _in_use(self, history: List[Tuple[float, str]], releases: List[str]) -> List[str]:
+        """Return the releases that some process runs from."""
+        found = set()
+        boot = _boot_time()
+        for process in glob.glob("/proc/[0-9]*"):
+            words = list(_paths_of(process, self.base))
+            if words:
+                found.update(decide.running_from(self.base, words, boot + _start_ticks(process), history, releases))
+        return sorted(found)
+
+    # Helpers
+
+    def _secrets(self) -> List[str]:
+        own = [self.source.get("index_url"), *(self.source.get("extra_index_urls") or []), self.source.get("deploy_key")]
+        return [str(value) for value in [*own, *self.request["environment"].values()] if value]
+
+    def _command(self, command: List[str], environment: Dict[str, str], failed: str, *, ignore: bool = False) -> str:
+        """Run a program with a clean environment and return its output; secrets go in the environment, never in argv."""
+        clean = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "NO_COLOR": "1",
+            "HOME": self.work, "TMPDIR": self.work,
+            **{key: str(value) for key, value in self.request["install_environment"].items()}, **environment,
+        }  # fmt: skip
+        try:
+            outcome = subprocess.run(
+                command, env=clean, cwd=self.work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+            )  # fmt: skip
+        except OSError as error:
+            raise Failure(f"{failed}: {error}") from error
+        if outcome.returncode != 0 and not ignore:
+            raise Failure(f"{failed}; {os.path.basename(command[0])} said:\n{decide.tail(outcome.stdout, self._secrets())}")
+        return outcome.stdout
+
+
+def _is_complete(path: str) -> bool:
+    return os.path.isfile(f"{path}/{MANIFEST}")
+
+
+def _is_executable(path: str) -> bool:
+    return bool(os.stat(path).st_mode & 0o111)
+
+
+def _is_package(tree: str) -> bool:
+    """Return whether pip could build ``tree``; a pyproject.toml may hold nothing but the settings of tools."""
+    if os.path.isfile(f"{tree}/setup.py"):
+        return True
+    try:
+        with open(f"{tree}/pyproject.toml", encoding="utf-8") as stream:
+            return any(line.strip() in ("[project]", "[build-system]") for line in stream)
+    except OSError:
+        return False
+
+
+def _versions(path: str) -> Dict[str, Optional[str]]:
+    """Return the installed versions of Celery and kombu, read from the names of their metadata."""
+    versions: Dict[str, Optional[str]] = {}
+    for name in ("celery", "kombu"):
+        found = glob.glob(f"{path}/lib/python3*/site-packages/{name}-*.dist-info")
+        versions[name] = os.path.basename(found[0])[len(name) + 1 : -len(".dist-info")] if found else None
+    return versions
+
+
+def _writable_by(path: str, user: str) -> bool:
+    """Return whether the account could change the environment."""
+    try:
+        account, status = pwd.getpwnam(user), os.stat(path)
+    except (KeyError, OSError):
+        return False
+    if status.st_uid == account.pw_uid:
+        return True
+    return bool(status.st_mode & 0o002 or (status.st_mode & 0o020 and status.st_gid == account.pw_gid))
+
+
+def _last_report(output: str) -> Dict[str, Any]:
+    for line in reversed(output.splitlines()):
+        if line.startswith('{"celeryops"'):
+            report: Dict[str, Any] = json.loads(line)["celeryops"]
+            return report
+    return {}
+
+
+def _boot_time() -> float:
+    with open("/proc/stat", encoding="ascii") as stream:
+        return next(float(line.split()[1]) for line in stream if line.startswith("btime "))
+
+
+def _start_ticks(process: str) -> float:
+    """Return how long after the boot a process was started, in seconds."""
+    try:
+        with open(f"{process}/stat", encoding="utf-8", errors="replace") as stream:
+            return float(stream.read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError):
+        return 0.0
+
+
+def _paths_of(process: str, base: str) -> Iterator[str]:
+    """Yield where a process names the app's directory: command line, directory, mapped files."""
+    with contextlib.suppress(OSError):
+        with open(f"{process}/cmdline", encoding="utf-8", errors="replace") as stream:
+            yield from (word for word in stream.read().split("\0") if base in word)
+        with open(f"{process}/maps", encoding="utf-8", errors="replace") as stream:
+            yield from {line.split(None, 5)[-1].strip() for line in stream if base in line}
+        directory = os.readlink(f"{process}/cwd")
+        if base in directory:
+            yield directory
+
+
+def _remove(path: str) -> None:
+    if os.path.islink(path) or os.path.isfile(path):
+        os.unlink(path)
+    elif os.path.isdir(path):
+        shutil.rmtree(path)
+
+
+def _write(path: str, text: str, mode: int = 0o600) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def _write_json(path: str, data: Dict[str, Any]) -> None:
+    """Write a file that is there completely or not at all."""
+    _write(f"{path}.new", json.dumps(data, indent=2, sort_keys=True) + "\n", 0o644)
+    os.replace(f"{path}.new", path)
+
+
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Let one run at a time work on an app."""
+    with open(f"/run/lock/celeryops-{name}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        # Everything in one text: marked as secret piece by piece, a value such as "1" would be starred out of all output.
+        argument_spec={"request": {"type": "str", "required": True, "no_log": True}},
+        supports_check_mode=True,
+    )
+    request = json.loads(module.params["request"])
+    os.umask(0o022)
+    release = Release(module, request)
+    release.work = tempfile.mkdtemp(prefix="celeryops-", dir=module.tmpdir)
+    try:
+        with _locked(request["name"]):
+            result = release.run()
+    except Failure as error:
+        module.fail_json(msg=str(error), actions=release.actions)
+    finally:
+        shutil.rmtree(release.work, ignore_errors=True)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

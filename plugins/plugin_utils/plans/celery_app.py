@@ -1,0 +1,657 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What the variables of the role celery_app mean: paths, accounts, and the shared Celery configuration."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import BOOL_OR_DICT, KINDS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
+
+#: Accounts that Debian (base-passwd), its packages or this collection's other services own, and what grants root.
+RESERVED_ACCOUNTS = frozenset(
+    ["root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup", "list", "irc", "gnats", "nobody", "adm", "tty", "disk", "kmem", "dialout", "fax", "voice", "cdrom", "floppy", "tape", "sudo", "wheel", "audio", "dip", "operator", "src", "shadow", "utmp", "video", "sasl", "plugdev", "staff", "users", "nogroup", "_apt", "sshd", "messagebus", "systemd", "systemd-network", "systemd-resolve", "systemd-timesync", "systemd-journal", "polkitd", "rabbitmq", "redis", "valkey", "postgres", "mysql", "docker", "lxd", "libvirt", "admin"]
+)
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
+_QUEUE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_KEY = re.compile(r"passw|secret|token|credential|access_key|private_key", re.IGNORECASE)
+
+#: What these schemes are called in the shared configuration. Both answer the same protocol to every client.
+BROKERS = {
+    "amqp": "rabbitmq",
+    "amqps": "rabbitmq",
+    "pyamqp": "rabbitmq",
+    "redis": "redis",
+    "rediss": "redis",
+    "sentinel": "redis",
+}
+BROKER_HELP = (
+    "amqp://user:password@host:5672/vhost (RabbitMQ; amqps:// for TLS) or redis://user:password@host:6379/0 (rediss:// for TLS)"
+)
+#: Schemes of result backends that several hosts can share and that need no package beyond celery[redis]; then those
+#: that need the app's own packages.
+REDIS_BACKENDS = frozenset({"redis", "rediss", "sentinel"})
+OTHER_BACKENDS = frozenset(
+    ["rpc", "mongodb", "db+postgresql", "db+mysql", "db+mariadb", "db+oracle", "db+mssql", "cache+memcached", "cache+pylibmc", "elasticsearch", "cassandra", "couchbase", "couchdb", "cosmosdbsql", "consul", "dynamodb", "azureblockblob", "arangodb", "s3", "gs"]
+)
+BACKEND_HELP = "redis://user:password@host:6379/0 (rediss:// for TLS), or nothing for an app that never reads a result"
+
+#: Celery keeps queues of its own on the same virtual host.
+_CELERYS_QUEUES = ("amq.", "celery_delayed", "celeryev", "celery.pidbox", "reply.")
+
+#: Settings that another variable decides: what to write instead.
+OWNED_SETTINGS = {
+    **dict.fromkeys(
+        ["broker_url", "broker_read_url", "broker_write_url", "broker_host", "broker_port", "broker_user", "broker_password", "broker_vhost", "broker_transport"],
+        "celery_app_broker_url",
+    ),
+    **dict.fromkeys(
+        ["result_backend", "database_url", "cache_backend", "redis_host", "redis_port", "redis_db", "redis_username", "redis_password"],
+        "celery_app_result_backend",
+    ),
+    **dict.fromkeys(
+        ["task_default_queue_type", "task_create_missing_queue_type", "broker_native_delayed_delivery_queue_type"],
+        "celery_app_queue_type",
+    ),
+    **dict.fromkeys(["task_default_exchange", "task_default_exchange_type"], "celery_app_exchange"),
+    **dict.fromkeys(["task_default_queue", "task_default_routing_key"], "celery_app_default_queue"),
+    "task_create_missing_queue_exchange_type": "nothing: delayed delivery needs the topic exchange that the role sets",
+    "task_queues": "celery_app_queues",
+    "task_routes": "celery_app_routes",
+    "worker_concurrency": "concurrency in celery_worker_classes",
+    "worker_pool": "pool in celery_worker_classes",
+    "worker_max_tasks_per_child": "max_tasks_per_child in celery_worker_classes",
+    "worker_max_memory_per_child": "max_memory_per_child in celery_worker_classes",
+    "worker_state_db": "nothing: the role celery_worker places it in the state directory",
+    "beat_schedule_filename": "nothing: the role celery_beat places it in the state directory",
+    "result_expires": "celery_app_result_expires",
+}
+#: The same for keys inside a setting.
+OWNED_KEYS = {
+    ("broker_transport_options", "visibility_timeout"): "celery_app_longest_eta and celery_app_longest_task",
+    ("broker_transport_options", "global_keyprefix"): "celery_app_key_prefix",
+    ("result_backend_transport_options", "global_keyprefix"): "celery_app_key_prefix",
+}
+#: Variables of the environment file that the role writes itself, and those that must not be set at all.
+OWNED_ENVIRONMENT = {
+    "CELERY_BROKER_URL": "celery_app_broker_url",
+    "CELERY_BROKER_READ_URL": "celery_app_broker_url",
+    "CELERY_BROKER_WRITE_URL": "celery_app_broker_url",
+    "CELERY_RESULT_BACKEND": "celery_app_result_backend",
+    "CELERY_LOADER": "nothing: the loader is what applies the shared configuration",
+    "CELERY_CONFIG_MODULE": "celery_app_settings",
+    "PYTHONPATH": "celery_app_python_path",
+    "C_FORCE_ROOT": "nothing: no process of the app may run as root",
+    "NOTIFY_SOCKET": "nothing: systemd sets it",
+    "WATCHDOG_USEC": "nothing: systemd sets it",
+    "WATCHDOG_PID": "nothing: systemd sets it",
+}
+
+#: Which keys of celery_app_source belong to which type. The first entry holds those that the type cannot do without.
+_INSTALL_KEYS = {
+    "requirements", "constraints", "require_hashes", "index_url", "extra_index_urls", "build",
+}  # fmt: skip
+_TREE_KEYS = {"extras", "subdirectory", "requirements_file", "install_as"}
+SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
+    "pip": (set(), {"packages", *_INSTALL_KEYS}),
+    "wheel": ({"path"}, {"extras", "packages", *_INSTALL_KEYS}),
+    "path": ({"path"}, {"exclude", "packages", *_TREE_KEYS, *_INSTALL_KEYS}),
+    "git": ({"repo", "version"}, {"deploy_key", "known_hosts", "packages", *_TREE_KEYS, *_INSTALL_KEYS}),
+    "virtualenv": ({"path"}, set()),
+}
+
+#: A dead TCP connection is noticed after this time: longer than any pause of a healthy server, shorter than patience.
+SOCKET_TIMEOUT = 30
+CONNECT_TIMEOUT = 10
+HEALTH_CHECK_INTERVAL = 10
+#: kombu looks for unacknowledged messages every 100 s; nothing is returned before the timeout and this margin.
+VISIBILITY_MARGIN = 600
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the plan of the role celery_app and the mistakes in its variables.
+
+    Arguments:
+        variables: the role's variables, complete.
+        facts: facts of the host; empty when no host was asked.
+    """
+    values = {name.removeprefix("celery_app_"): value for name, value in variables.items()}
+    problems: list[Problem] = [*_platform_problems(facts)]
+    try:
+        layout = app_layout(values["name"])
+    except ValueError:
+        problems.append(
+            Problem(
+                "celery_app_name",
+                values["name"],
+                "is not an app name",
+                "a lower-case letter, then at most 24 of a-z, 0-9 and _",
+            )
+        )
+        layout = app_layout("app")
+    problems += _account_problems(values)
+    problems += _source_problems(values["source"])
+    if not _IMPORT.fullmatch(values["import"]):
+        problems.append(
+            Problem("celery_app_import", values["import"], "is not what celery -A takes", "a module and an attribute: shop.celery:app")
+        )
+    broker, broker_problems = _broker(values["broker_url"])
+    problems += [*broker_problems, *_backend_problems(values["result_backend"])]
+    queues, queue_problems = _queues(values, broker)
+    problems += [*queue_problems, *_route_problems(values["routes"])]
+    durations, duration_problems = _durations(values)
+    problems += [*duration_problems, *_other_problems(values, broker)]
+    problems += _settings_problems(values["settings"], values["extra_setting_names"])
+    problems += _environment_problems(values["environment"], values["python_path"])
+    if problems:
+        return {}, problems
+    return {
+        "app": values["name"],
+        "layout": layout,
+        "user": values["user"],
+        "group": values["group"],
+        "broker": broker,
+        "configuration": {
+            "format": 1,
+            "app": str(values["name"]),
+            "broker": broker,
+            "default_queue": str(values["default_queue"]),
+            "exchange": str(values["exchange"]),
+            "queues": queues,
+            "routes": [{"task": str(route["task"]), "queue": str(route["queue"])} for route in values["routes"]],
+            "settings": merged_settings(base_settings(values, broker, durations), values["settings"]),
+        },
+        "environment": {
+            "CELERY_LOADER": "celeryops_runtime.loader:Loader",
+            "CELERYOPS_CONFIG": layout["settings"],
+            "PYTHONPATH": ":".join([layout["runtime"], *map(str, values["python_path"])]),
+        },
+        "packages": system_packages(values["source"], [*map(str, values["system_packages"])]),
+        "delivery": delivery(durations),
+    }, []
+
+
+def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str, int]) -> dict[str, Any]:
+    """Return the Celery settings that follow from the role's variables.
+
+    Arguments:
+        values: the variables, without the role's prefix.
+        broker: ``rabbitmq`` or ``redis``.
+        durations: the variables that are durations, in seconds.
+    """
+    settings: dict[str, Any] = {
+        # What a stranger who reaches the broker sends must not become code.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        # A task is the broker's until it is done, also when its process was killed under it.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        # The broker hands out a late-acknowledged task again when the connection is lost: the first copy must end.
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        "worker_prefetch_multiplier": 1,
+        # A broker that is away is waited for. Celery gives up after 100 attempts otherwise, and stays alive, silent.
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": CONNECT_TIMEOUT,
+        "task_default_queue": str(values["default_queue"]),
+        "task_default_exchange": str(values["exchange"]),
+        "task_default_routing_key": str(values["default_queue"]),
+        "result_expires": durations["result_expires"],
+        "task_store_errors_even_if_ignored": True,
+        "worker_send_task_events": True,
+        # RabbitMQ 4.3 refuses queues that are neither durable nor exclusive.
+        "control_queue_exclusive": True,
+        "event_queue_exclusive": True,
+        "broker_transport_options": _broker_transport_options(values, broker, durations),
+    }
+    if broker == "rabbitmq":
+        settings |= {
+            "task_default_exchange_type": "topic",
+            "task_default_queue_type": str(values["queue_type"]),
+            "task_create_missing_queue_type": str(values["queue_type"]),
+            "task_create_missing_queue_exchange_type": "topic",
+            "worker_detect_quorum_queues": True,
+            "broker_native_delayed_delivery_queue_type": "quorum",
+        }
+    if _scheme(_addresses(values["result_backend"])[0] if values["result_backend"] else "") in REDIS_BACKENDS:
+        settings |= {
+            # A result is stored when Redis is back, not lost.
+            "result_backend_always_retry": True,
+            "redis_socket_timeout": SOCKET_TIMEOUT,
+            "redis_socket_connect_timeout": CONNECT_TIMEOUT,
+            "redis_socket_keepalive": True,
+            "redis_retry_on_timeout": True,
+            "redis_backend_health_check_interval": HEALTH_CHECK_INTERVAL,
+            "result_backend_transport_options": {"global_keyprefix": str(values["key_prefix"])},
+        }
+    return settings
+
+
+def _broker_transport_options(
+    values: Mapping[str, Any], broker: str, durations: Mapping[str, int]
+) -> dict[str, Any]:
+    if broker == "rabbitmq":
+        return {
+            # Without it 15 of 2861 "sent" messages were lost over three restarts of the broker; with it none.
+            "confirm_publish": True,
+            "read_timeout": SOCKET_TIMEOUT,
+            "write_timeout": SOCKET_TIMEOUT,
+        }
+    return {
+        "visibility_timeout": visibility_timeout(durations["longest_eta"], durations["longest_task"]),
+        "global_keyprefix": str(values["key_prefix"]),
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": HEALTH_CHECK_INTERVAL,
+    }
+
+
+def visibility_timeout(longest_eta: int, longest_task: int) -> int:
+    """Return for how long Redis may wait for an acknowledgement before the message is given to another worker.
+
+    The worker holds an ETA task until it is due, then the task may wait for a process that runs another one, then it
+    runs itself; it is acknowledged last. A shorter timeout runs such a task twice.
+    """
+    return longest_eta + 2 * longest_task + VISIBILITY_MARGIN
+
+
+def delivery(durations: Mapping[str, int]) -> dict[str, int]:
+    """Return what the policies of the RabbitMQ virtual host must allow, in seconds.
+
+    RabbitMQ closes the channel of a consumer that acknowledges later than ``consumer_timeout``; a message can wait
+    behind a running one and then run itself. ETA tasks wait in the broker and do not count.
+    """
+    return {"consumer_timeout": max(1800, 2 * durations["longest_task"] + VISIBILITY_MARGIN)}
+
+
+def merged_settings(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the user's settings on top; dictionaries of transport options are merged, not replaced."""
+    merged = dict(base)
+    for name, value in own.items():
+        value = _plain(value)
+        if name.endswith("_transport_options") and isinstance(value, dict):
+            value = {**merged.get(name, {}), **value}
+        merged[str(name)] = value
+    return merged
+
+
+def system_packages(source: Mapping[str, Any], extra: list[str]) -> list[str]:
+    """Return the Debian packages that a release needs, each once."""
+    packages = [] if source["type"] == "virtualenv" else ["python3-venv"]
+    if source["type"] == "git":
+        packages += ["git", "ca-certificates"]
+        if not re.match(r"(https?|file|git)://|/", str(source.get("repo") or "")):
+            packages.append("openssh-client")
+    return list(dict.fromkeys([*packages, *extra]))
+
+
+def _platform_problems(facts: Mapping[str, Any]) -> Iterable[Problem]:
+    """Debian 12 or newer, or Ubuntu, whose packages have the same names; nothing is said without facts."""
+    if "distribution" not in facts:
+        return
+    name, major = str(facts["distribution"]), str(facts.get("distribution_major_version", ""))
+    if name not in ("Debian", "Ubuntu") or (name == "Debian" and major.isdigit() and int(major) < 12):
+        yield Problem("ansible_facts['distribution']", f"{name} {major}", "is not supported", "a host with Debian 12 or newer")
+
+
+def _account_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
+    for key in ("user", "group"):
+        name, variable = values[key], f"celery_app_{key}"
+        if not _ACCOUNT.fullmatch(name):
+            yield Problem(variable, name, "is not an account name", "a lower-case letter, then a-z, 0-9, _ and -, 32 at most")
+        elif name in RESERVED_ACCOUNTS or name.startswith("systemd-"):
+            reason = "would run the app with all rights" if name in ("root", "sudo", "wheel") else "belongs to the system"
+            yield Problem(variable, name, reason, "an account that only this app uses, for example celery-" + str(values["name"]))
+
+
+def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
+    kind = source["type"]
+    needed, allowed = SOURCE_KEYS[kind]
+    given = {str(key) for key, value in source.items() if key != "type" and value not in (None, "", [], False)}
+    for key in sorted(needed - given):
+        yield Problem(f"celery_app_source.{key}", "", f"is missing, and type {kind} needs it", _source_example(kind))
+    for key in sorted(given - needed - allowed):
+        others = sorted(other for other, (a, b) in SOURCE_KEYS.items() if key in a | b)
+        instead = f"it with type {' or '.join(others)} only, or leave it out" if others else "nothing there"
+        value = "(not shown)" if key in ("deploy_key", "index_url", "extra_index_urls") else source[key]
+        yield Problem(f"celery_app_source.{key}", value, f"does not belong to type {kind}", instead)
+    if kind == "pip" and not given & {"packages", "requirements"}:
+        yield Problem("celery_app_source", {"type": kind}, "installs nothing", _source_example(kind))
+    if kind == "wheel" and "path" in given and not str(source["path"]).endswith(".whl"):
+        yield Problem("celery_app_source.path", source["path"], "is not a wheel", _source_example(kind))
+    if kind == "virtualenv" and "path" in given and not str(source["path"]).startswith("/"):
+        yield Problem("celery_app_source.path", source["path"], "is not an absolute path on the host", _source_example(kind))
+    for key in ("subdirectory", "requirements_file"):
+        if key in given and (str(source[key]).startswith("/") or ".." in str(source[key]).split("/")):
+            yield Problem(f"celery_app_source.{key}", source[key], "leads out of the source", "a path relative to the source")
+    if "repo" in given and str(source["repo"]).startswith("-"):
+        yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
+    if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
+        yield Problem("celery_app_source.version", source["version"], "is not a branch, tag or commit", "one of these")
+    for package in source.get("packages") or []:
+        if "\n" in str(package) or str(package).lstrip().startswith("-"):
+            yield Problem("celery_app_source.packages", package, "is an option, not a requirement", "options in requirements")
+        elif re.search(r"://[^/\s]*:[^/\s]*@", str(package)):
+            yield Problem("celery_app_source.packages", package, "contains a password", "the address as index_url")
+    if source.get("require_hashes") and "--hash" not in f"{source.get('requirements') or ''} {source.get('packages') or ''}":
+        yield Problem("celery_app_source.require_hashes", True, "but no requirement has a hash", "--hash=sha256:... behind each")
+
+
+def _source_example(kind: str) -> str:
+    return {
+        "pip": '{type: pip, packages: ["shop==1.4.2"]}',
+        "wheel": "{type: wheel, path: dist/shop-1.4.2-py3-none-any.whl}",
+        "path": '{type: path, path: "{{ playbook_dir }}/../shop"}',
+        "git": '{type: git, repo: "https://git.example.org/shop.git", version: v1.4.2}',
+        "virtualenv": "{type: virtualenv, path: /srv/shop/venv}",
+    }[kind]
+
+
+def _addresses(url: Any) -> list[str]:
+    """Celery separates the addresses of a cluster by semicolons."""
+    return [address.strip() for address in str(url).split(";") if address.strip()] or [""]
+
+
+def _scheme(address: str) -> str:
+    return address.split("://", 1)[0].lower() if "://" in address else ""
+
+
+def _broker(url: Any) -> tuple[str, list[Problem]]:
+    """Return the broker's kind and what is wrong with its URL."""
+    variable = "celery_app_broker_url"
+    if not str(url).strip():
+        return "rabbitmq", [Problem(variable, "", "is empty", BROKER_HELP)]
+    addresses = _addresses(url)
+    schemes = [_scheme(address) for address in addresses]
+    kinds = {BROKERS.get(scheme, "") for scheme in schemes}
+    problems = []
+    for address, scheme in zip(addresses, schemes, strict=True):
+        if scheme in BROKERS:
+            problems += _address_problems(variable, address, scheme)
+        elif scheme == "database" or scheme.split("+")[0] in ("db", "sqla", "sqlalchemy", "mysql", "postgresql", "sqlite", "django", "pgmq"):
+            problems.append(Problem(variable, _hidden(address), "is a database, which loses tasks and is slow as a queue", BROKER_HELP))
+        elif scheme in ("filesystem", "memory"):
+            problems.append(Problem(variable, _hidden(address), "is a transport for tests, which no other host can reach", BROKER_HELP))
+        else:
+            problems.append(Problem(variable, _hidden(address), "is not a broker that this collection supports", BROKER_HELP))
+    if not problems and len(kinds) > 1:
+        problems.append(Problem(variable, _hidden(str(url)), "mixes brokers", "addresses of one broker's nodes"))
+    return kinds.pop() or "rabbitmq", problems
+
+
+def _address_problems(variable: str, address: str, scheme: str) -> list[Problem]:
+    try:
+        parts = urlsplit(address)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        # Also raised for a port that is not a number: usually a password with a / or # in it.
+        reason = "cannot be read: characters such as / # ? : @ inside a password must be percent-encoded"
+        return [Problem(variable, _hidden(address), reason, "the password through the filter urlencode")]
+    if not host:
+        return [Problem(variable, _hidden(address), "names no host", f"{scheme}://user:password@host/...")]
+    return []
+
+
+def _hidden(url: str) -> str:
+    """Return ``url`` without what may be a password; a malformed one may hold it anywhere behind the scheme."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "(no scheme, not shown)"
+    return f"{scheme}://***@{rest.rsplit('@', 1)[1]}" if "@" in rest else url
+
+
+def _backend_problems(url: Any) -> Iterable[Problem]:
+    variable = "celery_app_result_backend"
+    if not str(url).strip():
+        return
+    for address in _addresses(url):
+        scheme = _scheme(address)
+        plain = scheme.split("+")[0] + "+" + scheme.split("+")[1] if scheme.count("+") > 1 else scheme
+        if scheme in REDIS_BACKENDS:
+            yield from _address_problems(variable, address, scheme)
+        elif scheme in ("file", "filesystem") or scheme in ("cache+memory", "memory") or plain == "db+sqlite":
+            yield Problem(variable, _hidden(address), "can be read on one host, or in one process, only", BACKEND_HELP)
+        elif plain not in OTHER_BACKENDS:
+            yield Problem(variable, _hidden(address), "is not a result backend of Celery 5.7", BACKEND_HELP)
+
+
+def _queues(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, str]], list[Problem]]:
+    """Return every queue of the app, the default queue first, and what is wrong with them."""
+    problems: list[Problem] = []
+    default_type = str(values["queue_type"])
+    types: dict[str, str] = {str(values["default_queue"]): default_type}
+    named = [("celery_app_default_queue", values["default_queue"])]
+    for entry in values["queues"]:
+        if isinstance(entry, Mapping):
+            problems += [
+                Problem(f"celery_app_queues.{key}", entry[key], "is not a key of a queue", "name and type only")
+                for key in entry
+                if key not in ("name", "type")
+            ]
+            if "name" not in entry:
+                problems.append(Problem("celery_app_queues", entry, "has no name", "{name: feeds, type: quorum}"))
+                continue
+            kind = str(entry.get("type", default_type))
+            if kind not in ("quorum", "classic"):
+                problems.append(Problem(f"celery_app_queues.{entry['name']}.type", kind, "is not a queue type", "quorum or classic"))
+            name = entry["name"]
+            types[str(name)] = kind
+        else:
+            name = entry
+            types.setdefault(str(name), default_type)
+        named.append(("celery_app_queues", name))
+    for route in values["routes"]:
+        types.setdefault(str(route["queue"]), default_type)
+        named.append((f"celery_app_routes ({route['task']})", route["queue"]))
+    seen: set[str] = set()
+    for variable, name in named:
+        if str(name) not in seen:
+            seen.add(str(name))
+            problems += _queue_name_problems(variable, name, str(values["dead_letter_queue"]))
+    if broker == "rabbitmq":
+        problems += _suffix_problems([*types, str(values["dead_letter_queue"])])
+    if broker == "redis":
+        return [{"name": name} for name in types], problems
+    # Declared like the others, so that it is there before the first message is given up; no worker class consumes it.
+    types.setdefault(str(values["dead_letter_queue"]), default_type)
+    return [{"name": name, "type": kind} for name, kind in types.items()], problems
+
+
+def _queue_name_problems(variable: str, name: Any, dead_letter_queue: str) -> Iterable[Problem]:
+    if not isinstance(name, str) or not _QUEUE.fullmatch(name) or len(name) > 100:
+        yield Problem(variable, name, "is not a queue name", "letters, digits, _ and -, in parts joined by dots, 100 at most")
+    elif name.startswith(_CELERYS_QUEUES):
+        yield Problem(variable, name, "is a name that RabbitMQ or Celery itself uses", "a name of your own")
+    elif name == dead_letter_queue:
+        yield Problem(variable, name, "is the dead-letter queue", "another name, or another celery_app_dead_letter_queue")
+
+
+def _suffix_problems(names: Iterable[str]) -> Iterable[Problem]:
+    """Delayed delivery binds a queue to ``#.<name>``, which also matches the names that end in ``.<name>``."""
+    ordered = list(names)
+    for longer in ordered:
+        for shorter in ordered:
+            if longer.endswith("." + shorter):
+                yield Problem(
+                    "celery_app_queues",
+                    longer,
+                    f"ends in the name of the queue {shorter}, which would get a copy of every task sent to it",
+                    longer.replace(".", "-") + " or another name without that ending",
+                )
+
+
+def _route_problems(routes: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
+    """Say which routes cannot be meant: malformed ones, and ones that an earlier route always wins over."""
+    earlier: list[str] = []
+    for route in routes:
+        task = str(route["task"])
+        if not task or any(character.isspace() for character in task) or set("?[]") & set(task):
+            yield Problem("celery_app_routes", task, "is not a task name or pattern", "a name such as shop.mails.send, with * for anything")
+            continue
+        for pattern in earlier:
+            if glob(pattern).fullmatch(task):
+                yield Problem("celery_app_routes", task, f"is never reached: {pattern} stands before it and matches too", "it above that route")
+                break
+        earlier.append(task)
+
+
+def glob(pattern: str) -> re.Pattern[str]:
+    """Return the expression for a task pattern, in which ``*`` stands for anything."""
+    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
+
+
+def _durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]:
+    durations: dict[str, int] = {}
+    problems = []
+    for name in ("longest_eta", "longest_task", "result_expires"):
+        try:
+            durations[name] = parse_duration(values[name])
+        except ValueError as error:
+            problems.append(Problem(f"celery_app_{name}", values[name], str(error).split(";", maxsplit=1)[0], DURATION_HELP))
+            durations[name] = 0
+    return durations, problems
+
+
+def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]:
+    if int(values["keep_releases"]) < 1:
+        yield Problem("celery_app_keep_releases", values["keep_releases"], "is less than 1", "how many releases stay, the current one included")
+    # The result backend of Celery 5.7 puts a _ behind a prefix that ends otherwise, the broker does not.
+    if not re.fullmatch(r"[A-Za-z0-9_.-]*:", values["key_prefix"]):
+        yield Problem("celery_app_key_prefix", values["key_prefix"], "does not end in one colon", f"{values['name']}:")
+    if not _QUEUE.fullmatch(values["exchange"]) or values["exchange"].startswith(_CELERYS_QUEUES):
+        yield Problem("celery_app_exchange", values["exchange"], "is not an exchange name", "letters, digits, _ and -, and none of Celery's own")
+    if broker == "rabbitmq" and not _QUEUE.fullmatch(values["dead_letter_queue"]):
+        yield Problem("celery_app_dead_letter_queue", values["dead_letter_queue"], "is not a queue name", "dead-letters")
+    for name in values["install_environment"]:
+        if not _VARIABLE.fullmatch(str(name)):
+            yield Problem("celery_app_install_environment", name, "is not a variable's name", "letters, digits and _")
+
+
+def _settings_problems(settings: Mapping[str, Any], extra_names: Iterable[str]) -> Iterable[Problem]:
+    """Say which of the user's Celery settings are unknown, decided elsewhere, secret or of a wrong kind."""
+    extra = {str(name) for name in extra_names}
+    for name in sorted(extra & OWNED_SETTINGS.keys()):
+        yield Problem("celery_app_extra_setting_names", name, "is a setting that this collection decides", OWNED_SETTINGS[name])
+    for raw, value in settings.items():
+        name, variable = str(raw), f"celery_app_settings.{raw}"
+        if name in OWNED_SETTINGS:
+            shown = "(not shown)" if _SECRET_KEY.search(name) or "url" in name or name == "result_backend" else value
+            yield Problem(variable, shown, "is decided by another variable", OWNED_SETTINGS[name])
+            continue
+        if name not in KINDS and name not in extra:
+            yield Problem(variable, _hidden_value(name, value), "is not a setting of Celery 5.7", _known_setting(name))
+            continue
+        if _secret_path(name, value):
+            yield Problem(
+                f"celery_app_settings.{_secret_path(name, value)}",
+                "(not shown)",
+                "looks like a secret, and every process on the host may read the shared configuration",
+                "it in celery_app_environment, and let the app read it from there",
+            )
+            continue
+        yield from _kind_problems(variable, name, value)
+        if isinstance(value, Mapping):
+            for key in value:
+                if (name, str(key)) in OWNED_KEYS:
+                    yield Problem(f"{variable}.{key}", value[key], "is decided by another variable", OWNED_KEYS[name, str(key)])
+
+
+def _hidden_value(name: str, value: Any) -> Any:
+    return "(not shown)" if _secret_path(name, value) or "://" in str(value) else value
+
+
+def _known_setting(name: str) -> str:
+    """Return what an unknown setting was meant to be; the old upper-case names are tried as well."""
+    plain = name.lower()
+    candidates = get_close_matches(plain.removeprefix("celery_"), KINDS, n=1, cutoff=0.75) or get_close_matches(plain, KINDS, n=1, cutoff=0.75)
+    if candidates:
+        return f"{candidates[0]} (did you mean that?)"
+    return "a setting's lower-case name, or list a setting of your app or an extension in celery_app_extra_setting_names"
+
+
+def _secret_path(name: str, value: Any) -> str:
+    """Return the path of the first key in ``value`` that is named like a secret and is set, or nothing."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            found = _secret_path(str(key), entry)
+            if found:
+                return f"{name}.{found}"
+        return ""
+    if isinstance(value, (list, tuple)):
+        return next((f"{name}.{found}" for entry in value if (found := _secret_path("", entry))), "")
+    if isinstance(value, str) and value and (_SECRET_KEY.search(name) or re.search(r"://[^/@\s]*:[^@\s]+@", value)):
+        return name
+    return ""
+
+
+def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
+    """Say when a value cannot be what Celery expects: text where a truth value belongs would be true whatever it says."""
+    kind = KINDS.get(name, "any")
+    if value is None:
+        return
+    if kind == "bool" and not isinstance(value, bool) and not (name in BOOL_OR_DICT and isinstance(value, Mapping)):
+        yield Problem(variable, value, "is not true or false", "true or false, without quotes")
+    elif kind in ("int", "float") and (isinstance(value, (bool, str)) or not isinstance(value, (int, float))):
+        yield Problem(variable, value, "is not a number", "a number without quotes (Celery counts time in seconds)")
+    elif kind in ("string", "str", "bytes") and not isinstance(value, str):
+        yield Problem(variable, value, "is not text", "text, in quotes if it looks like something else")
+    elif kind == "dict" and not isinstance(value, Mapping):
+        yield Problem(variable, value, "is not a dictionary", "key: value pairs")
+    elif kind in ("list", "tuple") and not isinstance(value, (list, tuple)):
+        yield Problem(variable, value, "is not a list", "a list such as [a, b]")
+    if not _is_json(value):
+        yield Problem(variable, value, "cannot be written as JSON", "text, numbers, true, false, null, lists and dictionaries of these")
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_json(entry) for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(_is_json(entry) for entry in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (str, bool, int))
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` built from plain types: Ansible's own string types are no business of the renderer."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    return next((kind(value) for kind in (str, int, float) if isinstance(value, kind)), value)
+
+
+def _environment_problems(environment: Mapping[str, Any], python_path: Iterable[Any]) -> Iterable[Problem]:
+    """Say which variables cannot stand in the environment file; their values may be secrets and are not shown."""
+    for raw, value in environment.items():
+        name, variable = str(raw), f"celery_app_environment.{raw}"
+        if not _VARIABLE.fullmatch(name):
+            yield Problem(variable, "(not shown)", "is not a variable's name", "letters, digits and _, no digit first")
+        elif name in OWNED_ENVIRONMENT or name.startswith("CELERYOPS_"):
+            yield Problem(variable, "(not shown)", "is not the app's to set", OWNED_ENVIRONMENT.get(name, "another name"))
+        elif isinstance(value, bool):
+            yield Problem(variable, value, "is true or false, and variables are text", 'what the app reads, in quotes: "1" or "true"')
+        elif value is None or isinstance(value, (Mapping, list, tuple)):
+            yield Problem(variable, "(not shown)", "is not text", "text or a number")
+        elif any((ord(character) < 32 and character not in "\n\t") or ord(character) == 127 for character in str(value)):
+            yield Problem(variable, "(not shown)", "contains a control character, which systemd refuses", "text")
+    for entry in python_path:
+        if not str(entry).startswith("/") or ":" in str(entry):
+            yield Problem("celery_app_python_path", entry, "is not an absolute path", "a directory on the host, such as /srv/shop")
