@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -341,7 +342,8 @@ def _process(unit: Unit) -> str:
 
 def class_table(table: Sequence[Row], title: str) -> Table:
     """Print the classes, and below them what else the app runs."""
-    view = Table(title=title, title_style="bold", header_style="bold", title_justify="left")
+    # Made to fit into 80 columns: no frame, no suffix, and the queues may take several lines.
+    view = Table(title=title, title_style="bold", header_style="bold", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("Class", "Unit", "User", "Process", "Queues"):
         view.add_column(heading, no_wrap=heading != "Queues")
     for heading in ("Tasks", "Median", "Worst"):
@@ -350,10 +352,12 @@ def class_table(table: Sequence[Row], title: str) -> Table:
         times = (
             [duration(statistics.median(row.latencies)), duration(row.latencies[-1])] if row.latencies else ["-", "-"]
         )
-        state = row.unit.name if row.unit.state == "active" else f"{row.unit.name} ({row.unit.state})"
+        unit = row.unit.name.removesuffix(".service")
+        if row.unit.state != "active":
+            unit += f" ({row.unit.state})"
         cells = [
             row.name,
-            state,
+            unit,
             row.unit.user or "-",
             _process(row.unit),
             ", ".join(row.queues) or "-",

@@ -279,7 +279,7 @@ def test_the_tables_show_what_a_person_looks_for() -> None:
     console.print(demo_report.page_table((PAGE,), "make demo-down"))
     text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO from above
     for expectation in (
-        "celery-shop-high.service",
+        "celery-shop-high ",
         "12 + 2",
         "mails, payments",
         "15 ms",
