@@ -135,4 +135,5 @@ def broker_url(
 
 
 def _loopback(address: object) -> bool:
-    return str(address).startswith(_LOOPBACK)
+    # Redis lets an address begin with "-": it is no error when the host does not have it.
+    return str(address).lstrip("-").startswith(_LOOPBACK)

@@ -49,7 +49,7 @@ def test_a_sound_inventory_has_no_problems() -> None:
 
 
 def test_a_server_that_listens_on_loopback_only_is_found_when_others_need_it() -> None:
-    (problem,) = problems(GROUPS, hostvars(mq1={"rabbitmq_listen_addresses": ["127.0.0.1", "::1"]}))
+    (problem,) = problems(GROUPS, hostvars(mq1={"rabbitmq_listen_addresses": ["127.0.0.1", "-::1"]}))
     assert "cannot be reached from app1" in str(problem)
 
 
