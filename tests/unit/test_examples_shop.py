@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import runpy
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,3 +192,13 @@ def test_the_examples_are_packages_with_their_files(project: str) -> None:
     assert any(dependency.startswith("celery[redis]>=5.7") for dependency in metadata["project"]["dependencies"])
     assert (EXAMPLES / project / metadata["project"]["readme"]).is_file()
     assert (EXAMPLES / project / "src" / project / "celery.py").is_file()
+
+
+def test_the_django_project_is_set_up_for_another_machine() -> None:
+    settings = runpy.run_path(str(EXAMPLES / "django_shop" / "src" / "django_shop" / "settings.py"))
+    assert ".invalid" in settings["CELERY_BROKER_URL"]
+    assert ".invalid" in settings["CELERY_RESULT_BACKEND"]
+    # Each of these is contradicted wherever the project is deployed; without them that would prove nothing.
+    assert {"CELERY_TASK_TIME_LIMIT", "CELERY_TASK_DEFAULT_QUEUE", "CELERY_TASK_ROUTES"} <= settings.keys()
+    assert settings["SECRET_KEY"]
+    assert 'SECRET_KEY = "' not in (EXAMPLES / "django_shop" / "src" / "django_shop" / "settings.py").read_text()
