@@ -20,7 +20,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 "$python" -c 'import ensurepip' 2>/dev/null || {
     say "Installing python3-venv"
     as_root env DEBIAN_FRONTEND=noninteractive sh -c \
-        'apt-get -qq update && apt-get -qq install -y --no-install-recommends python3-venv' >&2
+        'apt-get -qq update && apt-get -qq install -y --no-install-recommends python3-venv >/dev/null'
 }
 
 started=$(date +%s)
