@@ -119,6 +119,7 @@ import json  # noqa: E402
 import os  # noqa: E402
 import pwd  # noqa: E402
 import shutil  # noqa: E402
+import stat  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import tarfile  # noqa: E402
@@ -331,6 +332,7 @@ class Release:
             self._install(path, options)
             if tree and not package:
                 self._add_tree(path, tree)
+            _close(path)
             complaints = decide.too_old(_versions(path))
             if complaints:
                 raise Failure(f"the release {name} was not taken into use: {'; '.join(complaints)}")
@@ -636,6 +638,15 @@ def _paths_of(process: str, base: str) -> Iterator[str]:
         directory = os.readlink(f"{process}/cwd")
         if base in directory:
             yield directory
+
+
+def _close(path: str) -> None:
+    """Take away every right to write but root's own: installers leave world-writable lock files, packages odd modes."""
+    for folder, _folders, names in os.walk(path):
+        for entry in [folder, *(os.path.join(folder, name) for name in names)]:
+            status = os.lstat(entry)
+            if not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o022:
+                os.chmod(entry, stat.S_IMODE(status.st_mode) & ~0o022)
 
 
 def _remove(path: str) -> None:
