@@ -335,17 +335,19 @@ def duration(seconds: float) -> str:
 
 
 def _process(unit: Unit) -> str:
-    if not unit.main_pid:
-        return "-"
+    if unit.state != "active":
+        return unit.state
     return f"{unit.main_pid} + {len(unit.children)}" if unit.children else str(unit.main_pid)
 
 
 def class_table(table: Sequence[Row], title: str) -> Table:
     """Print the classes, and below them what else the app runs."""
     # Made to fit into 80 columns: no frame, no suffix, and the queues may take several lines.
-    view = Table(title=title, title_style="bold", header_style="bold", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("Class", "Unit", "User", "Process", "Queues"):
-        view.add_column(heading, no_wrap=heading != "Queues")
+    view = Table(title=title, title_style="bold", header_style="bold", title_justify="left")
+    view.box, view.padding = box.SIMPLE_HEAD, (0, 1, 0, 0)
+    for heading in ("Class", "Unit", "User", "Process"):
+        view.add_column(heading, no_wrap=True)
+    view.add_column("Queues", min_width=9)
     for heading in ("Tasks", "Median", "Worst"):
         view.add_column(heading, justify="right", no_wrap=True)
     for row in table:
@@ -353,8 +355,6 @@ def class_table(table: Sequence[Row], title: str) -> Table:
             [duration(statistics.median(row.latencies)), duration(row.latencies[-1])] if row.latencies else ["-", "-"]
         )
         unit = row.unit.name.removesuffix(".service")
-        if row.unit.state != "active":
-            unit += f" ({row.unit.state})"
         cells = [
             row.name,
             unit,

@@ -269,6 +269,14 @@ def test_duration(seconds: float, text: str) -> None:
     assert demo_report.duration(seconds) == text
 
 
+def test_the_table_fits_into_80_columns_and_shows_what_is_down() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(demo_report.class_table(rows(PROMISE, UNITS[:3], good()["records"]), "a title"))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # it is the StringIO from above
+    assert any("celery-shop-high" in line and "missing" in line for line in lines)
+    assert any("celery-shop-bulk" in line and "feeds," in line for line in lines)
+
+
 def test_the_tables_show_what_a_person_looks_for() -> None:
     console = Console(file=io.StringIO(), width=140, color_system=None)
     report = good()
