@@ -31,8 +31,8 @@ import lab
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "molecule"
-UNIT_REPORT = ROOT / "build" / "reports" / "unit.xml"
-PHASE = re.compile(r"default ➜ (?P<phase>\w+): (?P<event>Executing|Executed: .*)")
+PHASE = re.compile(r"\[default > (?P<phase>\w+)\] (?P<event>Executing|Executed: .*)")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 VERSIONS = """
 cd /
 echo "debian $(. /etc/os-release; echo "${VERSION_ID:-testing}")"
@@ -96,7 +96,8 @@ class Suite:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            for line in self.process.stdout or ():
+            for coloured in self.process.stdout or ():
+                line = COLOUR.sub("", coloured)
                 log.write(line)
                 log.flush()
                 found = PHASE.search(line)
@@ -142,7 +143,7 @@ class Suite:
     def explain(self) -> None:
         """Print what a person needs to see of a failure: the log of the step, and the journal."""
         lines = self.log.read_text().splitlines()
-        start = max((number for number, line in enumerate(lines) if f"➜ {self.phase}: Executing" in line), default=0)
+        start = max((number for number, line in enumerate(lines) if f"> {self.phase}] Executing" in line), default=0)
         journal = subprocess.run(
             [
                 "docker",
@@ -197,6 +198,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("suites", nargs="+", choices=lab.SUITES)
     parser.add_argument("--record", type=Path, metavar="FILE", help="keep versions and results in this file")
+    parser.add_argument("--add", type=Path, metavar="FILE", help="count the tests of this JUnit report too")
     parser.add_argument("--jobs", type=int, default=2, help="suites at the same time (default: %(default)s)")
     options = parser.parse_args()
     suites = [Suite(name) for name in dict.fromkeys(options.suites)]
@@ -227,7 +229,7 @@ def main() -> int:
     if options.record:
         record(options.record, suites)
 
-    total = sum((suite.counts for suite in suites), count(UNIT_REPORT) if UNIT_REPORT.exists() else Counter())
+    total = sum((suite.counts for suite in suites), count(options.add) if options.add else Counter())
     for suite in suites:
         suite.say(
             ", ".join(f"{suite.counts[key]} {key}" for key in ("passed", "failed", "skipped") if suite.counts[key])
