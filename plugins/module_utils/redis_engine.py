@@ -1,0 +1,212 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Redis and Valkey: what each is called on Debian, and which of them can read whose data.
+
+Debian's two packages differ in names only: units, paths, users and directives follow one pattern. This is the only
+place that knows the pattern. Pure functions and one small client; used on the control machine and on the host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ENGINES = ("redis", "valkey")
+TITLES = {"redis": "Redis", "valkey": "Valkey"}
+
+#: The newest RDB version of Redis that Valkey reads. Redis 7.4 went to 12 with its new licence, Valkey 8 stayed at 11,
+#: and Valkey 9 writes files of its own that begin with VALKEY (valkey.io, topics/migration; rdb.h of both).
+_NEWEST_SHARED_RDB = 11
+
+_RDB_HEADER = re.compile(r"(REDIS|VALKEY)(\d+)")
+
+
+def engine_names(engine: str) -> dict[str, Any]:
+    """Return everything on a host that is named after the engine.
+
+    Arguments:
+        engine: ``redis`` or ``valkey``.
+    """
+    unit = f"{engine}-server.service"
+    config, data, run = f"/etc/{engine}", f"/var/lib/{engine}", f"/run/{engine}"
+    return {
+        "engine": engine,
+        "title": TITLES[engine],
+        # procps has sysctl.
+        "packages": [f"{engine}-server", f"{engine}-tools", "procps"],
+        "unit": unit,
+        "server": f"/usr/bin/{engine}-server",
+        "user": engine,
+        "group": engine,
+        "config_dir": config,
+        # Beside the package's own file, which stays as it came: a package upgrade then has no question to ask.
+        "config": f"{config}/celeryops.conf",
+        "acl": f"{config}/celeryops.acl",
+        "acl_stamp": f"{config}/celeryops.acl.loaded",
+        "drop_in_dir": f"/etc/systemd/system/{unit}.d",
+        "drop_in": f"/etc/systemd/system/{unit}.d/celeryops.conf",
+        "data_dir": data,
+        "log_dir": f"/var/log/{engine}",
+        "run_dir": run,
+        "state": f"{data}/state.conf",
+        "socket": f"{run}/celeryops.sock",
+    }
+
+
+def other_engine(engine: str) -> str:
+    """Return the engine that ``engine`` is not."""
+    return ENGINES[1 - ENGINES.index(engine)]
+
+
+def readable(engine: str, header: str) -> bool:
+    """Whether ``engine`` can load a data file that begins with ``header`` (its first nine characters)."""
+    match = _RDB_HEADER.match(header)
+    if not match:
+        return False
+    if match.group(1) == "VALKEY":
+        return engine == "valkey"
+    return engine == "redis" or int(match.group(2)) <= _NEWEST_SHARED_RDB
+
+
+def refusal(engine: str, held: Mapping[str, Mapping[str, Any]], *, start_empty: bool) -> str | None:
+    """Return why ``engine`` must not be set up over what the host holds, or None when it may.
+
+    Arguments:
+        engine: the engine that the variables ask for.
+        held: per engine a dict with ``enabled`` (its unit starts at boot), ``managed`` (it has this role's drop-in),
+            ``established`` (this role's state file is there), ``files`` (data file -> first nine characters).
+        start_empty: whether the user agreed to leave the other engine's data behind.
+    """
+    own, other_name = held[engine], other_engine(engine)
+    other = held[other_name]
+    title, other_title = TITLES[engine], TITLES[other_name]
+    for path, header in sorted(own["files"].items()):
+        if header and not readable(engine, header):
+            return (
+                f"{path} is data in the format {header[:9]!r}, which {title} cannot load: it would not start. "
+                "Nothing was changed. Move that file away if nothing in it is needed, "
+                f"or write redis_implementation: {other_name}"
+            )
+    if not leaves_behind(engine, held) or start_empty:
+        return None
+    files = sorted(other["files"].items())
+    readers = [readable(engine, header) for _path, header in files if header]
+    if not files:
+        what = f"{other_title} is set up here"
+    else:
+        what = f"{other_title} is set up here with data ({', '.join(path for path, _header in files)})"
+    if readers and all(readers):
+        can = (
+            f"{title} can read these files: stop {other_title}, copy them into {engine_names(engine)['data_dir']} "
+            f"with {engine} as their owner, and then write redis_engine_change: start_empty for one run"
+        )
+    else:
+        can = (
+            f"{title} cannot read it: let the workers empty the queues, accept that the results of finished tasks "
+            "are gone, and then write redis_engine_change: start_empty for one run"
+        )
+    return (
+        f"redis_implementation: {engine!r} is not what this host holds: {what}. Nothing was changed. "
+        f"To keep everything write redis_implementation: {other_name}. To change the engine: {can}"
+    )
+
+
+def leaves_behind(engine: str, held: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether setting up ``engine`` would leave the other engine's data behind (arguments as for ``refusal``)."""
+    own, other = held[engine], held[other_engine(engine)]
+    if other["managed"] and other["enabled"]:
+        return True
+    return not own["established"] and (other["enabled"] or bool(other["files"]))
+
+
+def kernel_pending(wanted: Sequence[Mapping[str, Any]], current: Mapping[str, int]) -> list[str]:
+    """Return ``key=value`` for each kernel setting that falls short.
+
+    Arguments:
+        wanted: dicts with ``key``, ``value`` and ``minimum`` (a larger value is as good).
+        current: the values of those settings that this host lets us write; a container's are missing here.
+    """
+    pending = []
+    for setting in wanted:
+        now = current.get(setting["key"])
+        if now is None or now == setting["value"] or (setting["minimum"] and now > setting["value"]):
+            continue
+        pending.append(f"{setting['key']}={setting['value']}")
+    return pending
+
+
+def acl_stamp(acl_file: bytes, acl_list: Sequence[str]) -> str:
+    """Return what tells whether a server runs with the rules of a file.
+
+    A server rewrites the rules that it loads into a form that depends on its version, so the file cannot be compared
+    with ``ACL LIST``. Both are remembered right after a load instead: while neither changes, nothing has to be done,
+    and a user that somebody removed or widened by hand shows.
+
+    Arguments:
+        acl_file: the content of the ACL file.
+        acl_list: the answer to ``ACL LIST`` after that file was loaded.
+    """
+    listed = "\n".join(acl_list).encode("utf-8", "surrogateescape")
+    return f"{hashlib.sha256(acl_file).hexdigest()} {hashlib.sha256(listed).hexdigest()}\n"
+
+
+class ServerError(Exception):
+    """The server answered with an error."""
+
+
+class Client:
+    """As much of the Redis protocol (RESP2) as administration needs, over a Unix socket.
+
+    redis-cli would need the password in its environment, and Ansible puts a task's environment into the command line
+    that starts the module: visible in ``/proc`` and with ``-vvv``.
+    """
+
+    def __init__(self, path: str, timeout: float = 10.0) -> None:
+        """Connect; raises OSError when nothing listens."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.connect(path)
+        except OSError:
+            self._socket.close()
+            raise
+        self._stream = self._socket.makefile("rb")
+
+    def __enter__(self) -> Client:
+        """Return the client."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self._stream.close()
+        self._socket.close()
+
+    def call(self, *words: str) -> Any:
+        """Send a command and return its answer; an error becomes ``ServerError``."""
+        encoded = [word.encode("utf-8", "surrogateescape") for word in words]
+        self._socket.sendall(
+            b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
+        )
+        return self._answer()
+
+    def _answer(self) -> Any:
+        line = self._stream.readline()
+        if not line.endswith(b"\r\n"):
+            raise OSError("the server closed the connection")
+        kind, rest = line[:1], line[1:-2].decode("utf-8", "surrogateescape")
+        if kind == b"-":
+            raise ServerError(rest)
+        if kind == b"+":
+            return rest
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            if rest == "-1":
+                return None
+            return self._stream.read(int(rest) + 2)[:-2].decode("utf-8", "surrogateescape")
+        if kind == b"*":
+            return [self._answer() for _ in range(int(rest))]
+        raise OSError(f"not an answer of the Redis protocol: {line!r}")

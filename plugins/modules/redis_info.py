@@ -1,0 +1,207 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_info
+short_description: Tell in one call what a host holds of Redis and Valkey, and refuse an unsafe change of engine
+version_added: 0.1.0
+description:
+  - Reads only. It answers, in one remote call, what the role C(redis) has to know before it changes anything - which
+    packages are missing, whether data of the other engine would be left behind, which kernel settings fall short
+    and can be written, and whether the running server has the users of its ACL file.
+  - Fails when the other engine is set up on the host, or holds data, unless O(start_empty) is set.
+options:
+  engine:
+    description: The engine that is wanted.
+    type: str
+    choices: [redis, valkey]
+    required: true
+  start_empty:
+    description: Whether the other engine's data may be left behind.
+    type: bool
+    default: false
+  kernel:
+    description: Kernel settings to look at.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      key:
+        description: Its name, as sysctl writes it.
+        type: str
+        required: true
+      value:
+        description: What it has to be.
+        type: int
+        required: true
+      minimum:
+        description: Whether more is as good.
+        type: bool
+        default: false
+  username:
+    description: A user that may run C(ACL LIST).
+    type: str
+    required: true
+  password:
+    description: Its password.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    description: Changes nothing, so it runs the same.
+    support: full
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  celeryops.stack.redis_info:
+    engine: valkey
+    username: admin
+    password: "{{ redis_admin_password }}"
+  register: __redis_host
+"""
+
+RETURN = r"""
+missing_packages:
+  description: The engine's packages that are not installed.
+  type: list
+  elements: str
+  returned: success
+acl:
+  description:
+    - V(loaded) when the server has the users of its ACL file, V(stale) when not, V(denied) when it refuses the
+      password, V(down) when no server of this role runs.
+  type: str
+  returned: success
+kernel_pending:
+  description: Kernel settings to apply, as C(key=value); those that the host does not let us write are left out.
+  type: list
+  elements: str
+  returned: success
+retired_units:
+  description:
+    - The unit of the other engine, when this role once set it up and it must not run any more, as
+      M(celeryops.stack.units) takes it.
+  type: list
+  elements: dict
+  returned: success
+"""
+
+import glob
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
+    ENGINES,
+    Client,
+    ServerError,
+    acl_stamp,
+    engine_names,
+    kernel_pending,
+    leaves_behind,
+    other_engine,
+    refusal,
+)
+
+
+def holdings(engine: str) -> dict[str, Any]:
+    """Return what the host holds of ``engine`` (see ``redis_engine.refusal``)."""
+    names = engine_names(engine)
+    data = names["data_dir"]
+    wants = glob.glob(f"/etc/systemd/system/*.wants/{names['unit']}")
+    files = [f"{data}/dump.rdb", *sorted(glob.glob(f"{data}/appendonlydir/*.aof.*.base.*")), f"{data}/appendonly.aof"]
+    return {
+        "enabled": bool(wants),
+        "managed": os.path.exists(names["drop_in"]),
+        "established": os.path.exists(names["state"]),
+        "files": {path: _header(path) for path in files if os.path.isfile(path) and os.path.getsize(path) > 0},
+    }
+
+
+def _header(path: str) -> str:
+    """Return the first nine characters of an RDB file or of an AOF with an RDB preamble; "" for a plain AOF."""
+    with open(path, "rb") as stream:
+        head = stream.read(9).decode("ascii", errors="replace")
+    return head if head.startswith(("REDIS", "VALKEY")) or path.endswith(".rdb") else ""
+
+
+def missing_packages(module: AnsibleModule, packages: list[str]) -> list[str]:
+    """Return the ``packages`` that are not installed."""
+    command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *packages]
+    _code, output, _errors = module.run_command(command)
+    installed = {line.split()[0] for line in output.splitlines() if line.endswith(" installed")}
+    return [name for name in packages if name not in installed]
+
+
+def writable_kernel_settings(keys: list[str]) -> dict[str, int]:
+    """Return the values of the settings that this host lets us write (a container's /proc/sys is read-only)."""
+    values = {}
+    for key in keys:
+        path = "/proc/sys/" + key.replace(".", "/")
+        if os.access(path, os.W_OK):
+            with open(path, encoding="ascii") as stream:
+                values[key] = int(stream.read().split()[0])
+    return values
+
+
+def acl_state(names: dict[str, Any], username: str, password: str) -> str:
+    """Return ``loaded``, ``stale``, ``denied`` or ``down`` (see RETURN)."""
+    try:
+        with Client(names["socket"]) as client:
+            client.call("AUTH", username, password)
+            listed = client.call("ACL", "LIST")
+        with open(names["acl"], "rb") as acl_file, open(names["acl_stamp"], encoding="ascii") as stamp:
+            return "loaded" if stamp.read() == acl_stamp(acl_file.read(), listed) else "stale"
+    except ServerError:
+        return "denied"
+    except FileNotFoundError as error:
+        return "down" if error.filename is None else "stale"
+    except OSError:
+        return "down"
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "engine": {"type": "str", "choices": list(ENGINES), "required": True},
+            "start_empty": {"type": "bool", "default": False},
+            "kernel": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    # "key" is the name of a kernel setting here.
+                    "key": {"type": "str", "required": True, "no_log": False},
+                    "value": {"type": "int", "required": True},
+                    "minimum": {"type": "bool", "default": False},
+                },
+            },
+            "username": {"type": "str", "required": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    engine, kernel = module.params["engine"], module.params["kernel"]
+    names = engine_names(engine)
+    held = {name: holdings(name) for name in ENGINES}
+    problem = refusal(engine, held, start_empty=module.params["start_empty"])
+    if problem:
+        module.fail_json(msg=problem)
+    other = other_engine(engine)
+    retire = leaves_behind(engine, held) and held[other]["managed"]
+    module.exit_json(
+        changed=False,
+        missing_packages=missing_packages(module, names["packages"]),
+        acl=acl_state(names, module.params["username"], module.params["password"]),
+        kernel_pending=kernel_pending(kernel, writable_kernel_settings([setting["key"] for setting in kernel])),
+        retired_units=[{"name": engine_names(other)["unit"], "state": "stopped", "enabled": False}] if retire else [],
+    )
+
+
+if __name__ == "__main__":
+    main()
