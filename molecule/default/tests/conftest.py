@@ -104,6 +104,12 @@ def suite() -> str:
 
 
 @pytest.fixture(scope="session")
+def engine(suite: str) -> str:
+    """Which server holds the results; the inventory says the same."""
+    return "valkey" if suite == "forky" else "redis"
+
+
+@pytest.fixture(scope="session")
 def container(suite: str) -> str:
     return os.environ.get("CELERYOPS_HOST", f"celeryops-test-{suite}")
 

@@ -73,14 +73,14 @@ def test_a_changed_class_restarts_alone(host: Host, site: Callable[..., Any], in
 
 
 def test_a_reboot_brings_everything_back(
-    host: Host, site: Callable[..., Any], reboot: Callable[[], None], inventory: dict[str, Any]
+    host: Host, site: Callable[..., Any], reboot: Callable[[], None], inventory: dict[str, Any], engine: str
 ) -> None:
     reboot()
     deadline = time.monotonic() + 60
     app = inventory["celery_app_name"]
     units = [
         "rabbitmq-server",
-        "redis-server",
+        f"{engine}-server",
         *(f"celery-{app}-{name}" for name in [*inventory["celery_worker_classes"], "beat", "flower"]),
     ]
     while not all(host.service(unit).is_running for unit in units):
