@@ -1,0 +1,257 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The plan of role flower: the web interface of an app. It holds none of the role's secrets."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+    START_AFTER,
+    check_host,
+    command_line,
+    read_duration,
+    sandbox,
+    target_unit,
+)
+
+#: Beyond loopback anyone can guess passwords as fast as Flower answers.
+SHORTEST_PASSWORD = 12
+SMALLEST_MEMORY = 128 * 1024**2
+
+#: Flower's options (flower/options.py, 2.2.0) that a user may set as they are.
+OPTIONS = {
+    "auto_refresh", "ca_certs", "debug", "enable_events", "inspect_timeout", "max_workers", "natural_time",
+    "task_runtime_metric_buckets", "tasks_columns", "xheaders",
+}  # fmt: skip
+#: Those that have a variable of the role; None means that there is none on purpose.
+_OWN_OPTIONS: dict[str, str | None] = {
+    "port": "flower_port",
+    "address": "flower_address",
+    "unix_socket": None,
+    "auth": None,
+    "auth_provider": None,
+    "basic_auth": "flower_basic_auth",
+    "max_tasks": "flower_max_tasks",
+    "db": None,
+    "persistent": None,
+    "state_save_interval": "flower_state_save_interval",
+    "broker_api": "flower_broker_api",
+    "certfile": "flower_tls_certificate",
+    "keyfile": "flower_tls_key",
+    "purge_offline_workers": "flower_purge_offline_workers",
+    "cookie_secret": "flower_cookie_secret",
+    "conf": None,
+    "url_prefix": "flower_url_prefix",
+    "read_only": "flower_read_only",
+    "logging": "flower_log_level",
+    "unauthenticated_api": None,
+}
+_HIDDEN = "(hidden)"
+_USER = re.compile(r"[\x21-\x2b\x2d-\x39\x3b-\x7e]{1,64}")
+_PASSWORD = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
+_PATH = re.compile(r"/[A-Za-z0-9_./+@-]*")
+_PREFIX = re.compile(r"/?[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*/?")
+_BROKER = re.compile(r"(amqps?|pyamqp|rediss?|sentinel)://\S+")
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return what the unit is rendered from, and every mistake in the variables.
+
+    Arguments:
+        variables: the role's variables.
+        facts: facts of the host; empty when only the inventory is checked.
+    """
+    try:
+        layout = app_layout(variables["flower_app"])
+    except ValueError as error:
+        reason, _separator, instead = str(error).partition("; write ")
+        return {}, [Problem("flower_app", variables["flower_app"], "is not an app name", instead or reason)]
+    app = layout["app"]
+    present = variables["flower_state"] == "present"
+    problems = check_host(facts)
+    times: dict[str, int] = {}
+    for name, minimum in (("state_save_interval", 10), ("purge_offline_workers", 60), ("watchdog", 0)):
+        times[name], found = read_duration(variables, f"flower_{name}", minimum)
+        problems += found
+    memory_max, found = _memory(variables)
+    problems += found
+    lines, found = sandbox(variables["flower_hardening"], "flower_hardening")
+    problems += found
+    if present:
+        problems += _check_access(variables)
+        problems += _check_broker(variables)
+    options, found = _options(variables["flower_options"])
+    problems += found
+
+    base = f"/opt/celeryops/{app}-flower"
+    state = f"celeryops/{app}-flower"
+    shared = variables["flower_shared_configuration"]
+    tls = bool(variables["flower_tls_certificate"])
+    restart_on = [f"{base}/current", f"{base}/flowerconfig.py", f"{layout['config_dir']}/flower.env"]
+    restart_on += [str(variables["flower_tls_certificate"]), str(variables["flower_tls_key"])] if tls else []
+    restart_on += [layout["settings"], f"{layout['runtime']}/celeryops_runtime"] if shared else []
+    environment = {
+        "FLOWER_CONF": f"{base}/flowerconfig.py",
+        "FLOWER_ADDRESS": str(variables["flower_address"]),
+        "FLOWER_PORT": str(variables["flower_port"]),
+        "FLOWER_PERSISTENT": "true",
+        "FLOWER_DB": f"/var/lib/{state}/flower",
+        "FLOWER_STATE_SAVE_INTERVAL": str(times["state_save_interval"] * 1000),
+        "FLOWER_MAX_TASKS": str(variables["flower_max_tasks"]),
+        "FLOWER_PURGE_OFFLINE_WORKERS": str(times["purge_offline_workers"]),
+        "FLOWER_READ_ONLY": "true" if variables["flower_read_only"] else "false",
+        "FLOWER_LOGGING": str(variables["flower_log_level"]).lower(),
+        **options,
+    }
+    if variables["flower_url_prefix"]:
+        environment["FLOWER_URL_PREFIX"] = str(variables["flower_url_prefix"]).strip("/")
+    if variables["flower_open_pages"]:
+        environment["CELERYOPS_FLOWER_OPEN"] = " ".join(variables["flower_open_pages"])
+    if shared:
+        environment["CELERY_LOADER"] = "celeryops_runtime.loader:Loader"
+        environment["CELERYOPS_CONFIG"] = layout["settings"]
+        environment["PYTHONPATH"] = layout["runtime"]
+    running = {"enabled": True, "state": "started"}
+    return {
+        "app": app,
+        "present": present,
+        "unit": layout["flower_unit"],
+        "base": base,
+        "config_dir": layout["config_dir"],
+        "environment_file": f"{layout['config_dir']}/flower.env",
+        "target": {"name": layout["target"], "content": target_unit(app)},
+        "address": f"{'https' if tls else 'http'}://{variables['flower_address']}:{variables['flower_port']}",
+        "release": {
+            "name": f"{app}-flower",
+            "source": {
+                "type": "pip",
+                "packages": [str(package) for package in variables["flower_packages"]],
+                **({"index_url": str(variables["flower_index_url"])} if variables["flower_index_url"] else {}),
+            },
+        },
+        "service": {
+            "app": app,
+            "user": f"{app}-flower",
+            "command": command_line([f"{base}/current/bin/celery", "flower"]),
+            "environment": environment,
+            "environment_file": f"{layout['config_dir']}/flower.env",
+            "credentials": {
+                "tls.crt": str(variables["flower_tls_certificate"]),
+                "tls.key": str(variables["flower_tls_key"]),
+            }
+            if tls
+            else {},
+            "credential_variables": {"tls.crt": "FLOWER_CERTFILE", "tls.key": "FLOWER_KEYFILE"},
+            "target": layout["target"],
+            "start_after": START_AFTER,
+            "state_directory": state,
+            "memory_max": memory_max,
+            "watchdog": times["watchdog"],
+            "sandbox": lines,
+        },
+        "units": [
+            {"name": layout["target"], **running},
+            {"name": layout["flower_unit"], **running, "restart_on": restart_on},
+        ]
+        if present
+        else [],
+    }, problems
+
+
+def _check_access(variables: Mapping[str, Any]) -> list[Problem]:
+    """Return the mistakes in who may look, and from where."""
+    problems: list[Problem] = []
+    address = str(variables["flower_address"])
+    try:
+        local = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        problems.append(Problem("flower_address", address, "is not an IP address", "one such as 127.0.0.1 or 10.0.0.5"))
+        local = True
+    if not 1024 <= int(variables["flower_port"]) <= 65535:
+        instead = "1024 to 65535; a web server in front can have 443"
+        problems.append(Problem("flower_port", variables["flower_port"], "is out of range", instead))
+    prefix = str(variables["flower_url_prefix"])
+    if prefix and not _PREFIX.fullmatch(prefix):
+        problems.append(Problem("flower_url_prefix", prefix, "is not a path", "one such as flower"))
+    users = variables["flower_basic_auth"]
+    if not users:
+        reason = "leaves Flower open to everyone"
+        problems.append(Problem("flower_basic_auth", users, reason, "at least one {user: password}"))
+    for name, password in users.items():
+        where = f"flower_basic_auth.{name}"
+        if not _USER.fullmatch(str(name)):
+            problems.append(Problem(where, name, "cannot be a user's name", "ASCII without space, comma and colon"))
+        if not isinstance(password, str) or not _PASSWORD.fullmatch(password):
+            problems.append(Problem(where, _HIDDEN, "cannot be a password", "text of ASCII without space and comma"))
+        elif not local and len(password) < SHORTEST_PASSWORD:
+            reason = f"is too short for {address}, where others can try passwords"
+            problems.append(Problem(where, _HIDDEN, reason, f"at least {SHORTEST_PASSWORD} characters"))
+    if len(str(variables["flower_cookie_secret"])) < 32:
+        reason = "is too short to sign cookies"
+        problems.append(
+            Problem("flower_cookie_secret", _HIDDEN, reason, "at least 32 random characters, or leave it out")
+        )
+    certificate, key = str(variables["flower_tls_certificate"]), str(variables["flower_tls_key"])
+    for name, path in (("flower_tls_certificate", certificate), ("flower_tls_key", key)):
+        if path and not _PATH.fullmatch(path):
+            problems.append(Problem(name, path, "is not an absolute path", "a file on the host"))
+    if bool(certificate) != bool(key):
+        name = "flower_tls_key" if certificate else "flower_tls_certificate"
+        problems.append(Problem(name, "", "is missing: TLS needs both files", "the path of the other file"))
+    if not local and not certificate and not variables["flower_allow_cleartext"]:
+        reason = "lets passwords cross the network readable"
+        instead = "flower_tls_certificate and flower_tls_key, or flower_allow_cleartext: true behind a proxy with TLS"
+        problems.append(Problem("flower_address", address, reason, instead))
+    return problems
+
+
+def _check_broker(variables: Mapping[str, Any]) -> list[Problem]:
+    """Return the mistakes in what Flower connects to."""
+    problems: list[Problem] = []
+    url = str(variables["flower_broker_url"])
+    if not all(_BROKER.fullmatch(part) for part in url.split(";")):
+        instead = "an address such as amqp://watcher:password@127.0.0.1:5672/shop"
+        problems.append(Problem("flower_broker_url", url, "is not the URL of a RabbitMQ or Redis broker", instead))
+    api = str(variables["flower_broker_api"])
+    if api and not re.fullmatch(r"https?://\S+/api/", api):
+        instead = "one such as http://watcher:password@127.0.0.1:15672/api/, with the slash at its end"
+        problems.append(Problem("flower_broker_api", api, "is not the URL of RabbitMQ's management API", instead))
+    return problems
+
+
+def _memory(variables: Mapping[str, Any]) -> tuple[int, list[Problem]]:
+    value = variables["flower_memory_max"]
+    try:
+        size = parse_size(value)
+    except ValueError as error:
+        reason, _separator, instead = str(error).partition("; write ")
+        return SMALLEST_MEMORY, [Problem("flower_memory_max", value, reason, instead)]
+    if size < SMALLEST_MEMORY:
+        return size, [Problem("flower_memory_max", value, "is too little for Flower to start in", "128M or more")]
+    return size, []
+
+
+def _options(options: Mapping[Any, Any]) -> tuple[dict[str, str], list[Problem]]:
+    """Return the user's own options as environment variables, and the mistakes in them."""
+    result: dict[str, str] = {}
+    problems: list[Problem] = []
+    for name, value in options.items():
+        where = f"flower_options.{name}"
+        if name in _OWN_OPTIONS:
+            instead = _OWN_OPTIONS[name] or "nothing: the role decides it"
+            problems.append(Problem(where, _HIDDEN, "is set by the role itself", instead))
+        elif name not in OPTIONS:
+            problems.append(Problem(where, value, "is no option of Flower 2.2", did_you_mean(str(name), OPTIONS)))
+        elif not isinstance(value, (str, int, float, list)) or "\n" in str(value):
+            problems.append(Problem(where, value, "is not a text, number, boolean or list", "one of these"))
+        else:
+            text = ",".join(str(entry) for entry in value) if isinstance(value, list) else str(value)
+            result[f"FLOWER_{str(name).upper()}"] = text.lower() if isinstance(value, bool) else text
+    return result, problems
