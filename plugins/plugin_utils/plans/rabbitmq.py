@@ -1,0 +1,649 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What the variables of the role ``rabbitmq`` mean: the server's settings and one document of its objects."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
+    DURATION_HELP,
+    SIZE_HELP,
+    parse_duration,
+    parse_size,
+)
+
+MIB = 1024**2
+#: RabbitMQ's documentation advises 0.4 to 0.7; a host that is shared with workers wants less. Above 0.8 the runtime's
+#: own overhead reaches the machine's limit before the alarm does.
+WATERMARK_RANGE = (0.1, 0.8)
+#: "No password shorter" is a floor against slips, and it keeps words like "shop" out of what Ansible masks in outputs.
+MIN_PASSWORD = 8
+#: Distribution listens there whatever the AMQP port is (RABBITMQ_DIST_PORT's default).
+DISTRIBUTION_PORT = 25672
+EPMD_PORT = 4369
+MANAGEMENT = "rabbitmq_management"
+#: More ports than this have to be allowed to the Erlang runtime as well (RabbitMQ's scripts set 65536).
+ERLANG_PORTS = 65536
+
+_CONFIG_DIR = "/etc/rabbitmq"
+_PRIVATE_FILE = "50-celeryops.conf"
+_NODE_NAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9.-]+")
+_PLUGIN = re.compile(r"[a-z][a-z0-9_]*")
+_USER_NAME = re.compile(r"[^\s/\x00-\x1f]{1,128}")
+_CONFIG_KEY = re.compile(r"[a-z][A-Za-z0-9_.$*-]*(?:\.[^\s.=#]+)*")
+_PLAIN_VALUE = re.compile(r"[^'#\s\\](?:[^'#\n\r\\]*[^'#\s\\])?")
+_SECRET_KEY = re.compile(r"pass(word|phrase|wd)?$|secret|_key$|token$|default_pass")
+_DIGESTS = {"rabbit_password_hashing_sha256": 36, "rabbit_password_hashing_sha512": 68}
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+
+#: What the inventory declares -> the kind in RabbitMQ's document, the key there, in the words of the inventory.
+_DECLARED = {
+    "vhosts": ("name",),
+    "users": ("name",),
+    "policies": ("vhost", "name"),
+    "operator_policies": ("vhost", "name"),
+    "exchanges": ("vhost", "name"),
+    "queues": ("vhost", "name"),
+    "bindings": ("vhost", "source", "destination_type", "destination", "routing_key"),
+}
+_QUEUE_TYPES = ("quorum", "classic", "stream")
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the server's settings and definitions, without any secret, and what is wrong with the variables.
+
+    Arguments:
+        variables: the variables named in the role's argument specs.
+        facts: the host's facts; when empty, nothing about the host is checked.
+    """
+    planner = _Planner(variables, facts)
+    result = planner.result()
+    return result, planner.problems
+
+
+class _Planner:
+    def __init__(self, variables: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        self.variables = {name.removeprefix("rabbitmq_"): value for name, value in variables.items()}
+        self.facts = facts
+        self.problems: list[Problem] = []
+
+    def result(self) -> dict[str, Any]:
+        """Return the plan; ``problems`` is complete afterwards."""
+        self._platform()
+        node = self._node()
+        api_host = self._api_host()
+        plugins = self._plugins()
+        return {
+            "node": node,
+            "packages": self._packages(),
+            "pins": self._pins(),
+            "repository": self._repository(),
+            "plugins": plugins,
+            "settings": self._settings(),
+            "secret_files": [{"name": _PRIVATE_FILE}] if self.variables["secret_config"] else [],
+            "stale_files": [{"path": path} for path in self._stale_files()],
+            "environment": self._environment(node),
+            "loopback_host": node["host"] if self._distribution_is_local() else "",
+            "epmd_listen": self._epmd_listen(),
+            "open_files": self._open_files(),
+            "stop_timeout": self._duration("stop_timeout"),
+            "journal": self.variables["log_to"] == "journal",
+            "api": {"host": api_host, "port": self.variables["management_port"]},
+            "definitions": self._definitions(),
+        }
+
+    def _problem(self, name: str, value: Any, reason: str, instead: str) -> None:
+        self.problems.append(Problem(f"rabbitmq_{name}", value, reason, instead))
+
+    # The host and its packages
+
+    def _platform(self) -> None:
+        distribution = self.facts.get("distribution")
+        if distribution is None:
+            return
+        release = self.facts.get("distribution_major_version")
+        if distribution not in ("Debian", "Ubuntu"):
+            self._problem("*", f"{distribution} {release}", "is not supported", "a Debian host, version 12 or newer")
+        elif distribution == "Debian" and str(release).isdigit() and int(str(release)) < 12:
+            self._problem("*", f"Debian {release}", "is too old", "a Debian host, version 12 or newer")
+
+    def _packages(self) -> list[str]:
+        version = self.variables["version"]
+        erlang = self.variables["erlang_version"]
+        for name, value in (("version", version), ("erlang_version", erlang)):
+            if value and not re.fullmatch(r"[0-9][A-Za-z0-9.+:~*-]*", value):
+                self._problem(name, value, "is not a package version", 'a version or a pattern such as "4.0.5-*"')
+        packages = [f"rabbitmq-server={version}" if version else "rabbitmq-server"]
+        if erlang:
+            packages.insert(0, f"erlang-base={erlang}")
+        return packages
+
+    def _pins(self) -> list[dict[str, str]]:
+        pins = []
+        for name, packages in (("version", "rabbitmq-server"), ("erlang_version", "/^erlang(-.*)?$/")):
+            if self.variables[name]:
+                pins.append({"packages": packages, "pin": f"version {self.variables[name]}"})
+        return pins
+
+    def _repository(self) -> dict[str, Any]:
+        repository = self.variables["repository"]
+        if not repository:
+            return {}
+        for name in ("uris", "suites", "key"):
+            if not repository.get(name):
+                self._problem(
+                    f"repository.{name}", repository.get(name), "is missing", "it, or leave the repository out"
+                )
+                return {}
+        uris = repository["uris"]
+        for uri in uris:
+            if not re.match(r"(https?|file|copy|mirror\+https?)://?", uri):
+                self._problem(
+                    "repository.uris", uri, "is not the address of a repository", "a URL such as https://host/path"
+                )
+        key = repository["key"]
+        if not (key.startswith(("/", "https://")) or "BEGIN PGP PUBLIC KEY BLOCK" in key):
+            self._problem(
+                "repository.key",
+                key,
+                "is not a signing key",
+                "an https URL, a path on the host, or the key itself in ASCII armour",
+            )
+        suites = repository["suites"]
+        components = repository.get("components") or []
+        if not components and not all(suite.endswith("/") for suite in suites):
+            self._problem(
+                "repository.components", components, "is empty", "components such as [main], or suites that end in /"
+            )
+        return {"uris": uris, "suites": suites, "components": components, "key": key}
+
+    def _stale_files(self) -> list[str]:
+        """Return what an earlier run may have written and these variables do not ask for."""
+        stale = []
+        if not self._pins():
+            stale.append("/etc/apt/preferences.d/celeryops-rabbitmq.pref")
+        if not self.variables["repository"]:
+            stale.append("/etc/apt/sources.list.d/celeryops-rabbitmq.sources")
+        if not self.variables["secret_config"]:
+            stale.append(f"{_CONFIG_DIR}/conf.d/{_PRIVATE_FILE}")
+        return stale
+
+    # The node
+
+    def _node(self) -> dict[str, Any]:
+        name = self.variables["node_name"] or f"rabbit@{self.facts.get('hostname', 'localhost')}"
+        if not _NODE_NAME.fullmatch(name):
+            self._problem("node_name", name, "is not the name of an Erlang node", "a name such as rabbit@mq1")
+            name = "rabbit@localhost"
+        host = name.partition("@")[2]
+        nodes = self.variables["nodes"] or [name]
+        if len(nodes) > 1:
+            self._problem(
+                "nodes", nodes, "names several nodes, and clusters are not supported yet", "one node, or leave it out"
+            )
+        elif self.facts and nodes != [name]:
+            self._problem("nodes", nodes, f"does not name this node, {name}", f"[{name}], or leave it out")
+        return {"name": name, "host": host, "long": "." in host}
+
+    def _plugins(self) -> list[str]:
+        plugins = self.variables["plugins"]
+        for plugin in plugins:
+            if not _PLUGIN.fullmatch(plugin):
+                self._problem("plugins", plugin, "is not the name of a plugin", "a name such as rabbitmq_prometheus")
+        if MANAGEMENT not in plugins:
+            self._problem(
+                "plugins", plugins, f"lacks {MANAGEMENT}, through which objects are compared", f"{MANAGEMENT} as well"
+            )
+        return sorted(set(plugins))
+
+    def _address(self, name: str, value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        try:
+            return ipaddress.ip_address(value)
+        except ValueError:
+            self._problem(name, value, "is not an IP address", "an address such as 127.0.0.1, 10.0.0.5 or 0.0.0.0")
+            return ipaddress.ip_address("127.0.0.1")
+
+    def _distribution_value(self) -> ipaddress.IPv4Address:
+        value = self.variables["cluster_listen_address"]
+        try:
+            return ipaddress.IPv4Address(value)
+        except ValueError:
+            return ipaddress.IPv4Address("127.0.0.1")
+
+    def _distribution_is_local(self) -> bool:
+        return self._distribution_value().is_loopback
+
+    def _epmd_listen(self) -> list[str]:
+        address = self._distribution_value()
+        if address.is_unspecified:
+            return [str(EPMD_PORT)]
+        return list(dict.fromkeys([f"127.0.0.1:{EPMD_PORT}", f"{address}:{EPMD_PORT}"]))
+
+    def _environment(self, node: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return what rabbitmq-env.conf, a piece of shell, sets; every value is safe inside double quotes."""
+        value = self.variables["cluster_listen_address"]
+        try:
+            address = ipaddress.IPv4Address(value)
+        except ValueError:
+            self._problem("cluster_listen_address", value, "is not an IPv4 address", "an address such as 127.0.0.1")
+            address = ipaddress.IPv4Address("127.0.0.1")
+        settings: list[dict[str, Any]] = [{"name": "NODENAME", "value": node["name"], "export": False}]
+        if node["long"]:
+            settings.append({"name": "USE_LONGNAME", "value": "true", "export": False})
+        if not address.is_unspecified:
+            interface = "-kernel inet_dist_use_interface {" + ",".join(str(address).split(".")) + "}"
+            settings += [
+                {"name": "ERL_EPMD_ADDRESS", "value": str(address), "export": True},
+                {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": interface, "export": False},
+                {"name": "CTL_ERL_ARGS", "value": interface, "export": False},
+            ]
+        if address.is_loopback:
+            settings.append({"name": "ERL_INETRC", "value": f"{_CONFIG_DIR}/erl_inetrc", "export": True})
+        if self.variables["open_files"] > ERLANG_PORTS:
+            settings.append({"name": "ERL_MAX_PORTS", "value": str(self.variables["open_files"]), "export": True})
+        return settings
+
+    def _open_files(self) -> int:
+        files = int(self.variables["open_files"])
+        if not 1024 <= files <= 2**20:
+            self._problem("open_files", files, "is out of range", "a number from 1024 to 1048576")
+        return files
+
+    def _duration(self, name: str) -> int:
+        try:
+            return parse_duration(self.variables[name])
+        except ValueError:
+            self._problem(name, self.variables[name], "is not a duration", DURATION_HELP)
+            return 0
+
+    # rabbitmq.conf
+
+    def _api_host(self) -> str:
+        address = self._address("management_listen_address", self.variables["management_listen_address"])
+        if address.is_unspecified:
+            return "127.0.0.1" if address.version == 4 else "::1"
+        return str(address)
+
+    def _settings(self) -> list[dict[str, str]]:
+        """Return the lines of rabbitmq.conf: the role's own, then the user's, which win."""
+        settings: dict[str, Any] = {}
+        addresses = self.variables["listen_addresses"]
+        if not addresses:
+            self._problem("listen_addresses", addresses, "is empty, so nobody could connect", "at least 127.0.0.1")
+        if len(set(addresses)) != len(addresses):
+            self._problem("listen_addresses", addresses, "names an address twice", "every address once")
+        self._ports()
+        for number, value in enumerate(addresses, start=1):
+            address = self._address("listen_addresses", value)
+            settings[f"listeners.tcp.{number}"] = f"{address}:{self.variables['port']}"
+        settings.update(
+            {
+                "management.tcp.ip": str(_canonical_address(self.variables["management_listen_address"])),
+                "management.tcp.port": self.variables["management_port"],
+                # Without ANONYMOUS, which RabbitMQ 4 offers otherwise.
+                "auth_mechanisms.1": "PLAIN",
+                "auth_mechanisms.2": "AMQPLAIN",
+                "loopback_users.guest": True,
+                "load_definitions": f"{_CONFIG_DIR}/definitions.json",
+                **self._memory_and_disk(),
+                **self._log(),
+            }
+        )
+        for name in ("config", "secret_config"):
+            for key, value in self.variables[name].items():
+                self._config_entry(name, key, value)
+        both = sorted(set(self.variables["config"]) & set(self.variables["secret_config"]))
+        for key in both:
+            self._problem("secret_config", key, "is in rabbitmq_config as well", "it in one of the two")
+        settings.update(self.variables["config"])
+        for key in self.variables["secret_config"]:
+            settings.pop(key, None)
+        return [{"key": key, "value": config_value(value)} for key, value in settings.items()]
+
+    def _config_entry(self, name: str, key: str, value: Any) -> None:
+        if not _CONFIG_KEY.fullmatch(str(key)):
+            self._problem(f"{name}", key, "is not a key of rabbitmq.conf", "a key such as heartbeat or log.file.level")
+        if name == "config" and _SECRET_KEY.search(str(key)):
+            self._problem(
+                f"config.{key}", "********", "looks like a secret, which would be shown", "it in rabbitmq_secret_config"
+            )
+            return
+        shown = value if name == "config" else "********"
+        if isinstance(value, (dict, list)) or value is None:
+            self._problem(f"{name}.{key}", shown, "is not a single value", "one key for each value")
+            return
+        if re.search(r"[\n\r']", str(value)):
+            self._problem(f"{name}.{key}", shown, "does not fit on a line of rabbitmq.conf", "a value without ' and #")
+
+    def _ports(self) -> None:
+        taken: dict[int, str] = {DISTRIBUTION_PORT: "inter-node distribution", EPMD_PORT: "epmd"}
+        for name in ("port", "management_port"):
+            port = int(self.variables[name])
+            if not 1 <= port <= 65535:
+                self._problem(name, port, "is not a port", "a number from 1 to 65535")
+            elif port in taken:
+                self._problem(name, port, f"is the port of {taken[port]}", "another port")
+            taken[port] = f"rabbitmq_{name}"
+
+    def _memory_and_disk(self) -> dict[str, Any]:
+        total = int(self.facts.get("memtotal_mb") or 0) * MIB
+        settings: dict[str, Any] = {}
+        value = self.variables["memory_high_watermark"]
+        low, high = WATERMARK_RANGE
+        share = _fraction(value)
+        watermark = 0
+        if share is not None:
+            if not low <= share <= high:
+                self._problem(
+                    "memory_high_watermark", value, "is out of range", f"a share of the memory from {low} to {high}"
+                )
+            settings["vm_memory_high_watermark.relative"] = share
+            watermark = int(total * share)
+        else:
+            try:
+                watermark = parse_size(value)
+            except ValueError:
+                self._problem(
+                    "memory_high_watermark", value, "is neither a share nor a size", f"0.4, 40%, or {SIZE_HELP}"
+                )
+            if watermark and (watermark < 128 * MIB or (total and watermark > total * high)):
+                self._problem(
+                    "memory_high_watermark", value, "is out of range", f"128M or more, and at most {high} of the memory"
+                )
+            settings["vm_memory_high_watermark.absolute"] = watermark
+        settings.update(self._disk(watermark, share))
+        return settings
+
+    def _disk(self, watermark: int, share: float | None) -> dict[str, Any]:
+        """Return the free space below which publishers are held back.
+
+        RabbitMQ asks for at least the memory watermark, since that much may be paged out at once; on a disk where that
+        would be more than a quarter, a quarter has to do, or the broker would be blocked from its first minute.
+        """
+        value = self.variables["disk_free_limit"]
+        if value != "auto":
+            try:
+                size = parse_size(value)
+            except ValueError:
+                self._problem("disk_free_limit", value, "is not a size", f"auto, or {SIZE_HELP}")
+                size = 0
+            return {"disk_free_limit.absolute": size}
+        if not watermark:
+            return {"disk_free_limit.relative": share if share is not None else 1.0}
+        limit = max(watermark, 2048 * MIB)
+        disk = _disk_of(self.facts.get("mounts") or [], "/var/lib/rabbitmq")
+        if disk:
+            limit = min(limit, disk // 4)
+        return {"disk_free_limit.absolute": limit // MIB * MIB}
+
+    def _log(self) -> dict[str, Any]:
+        level = self.variables["log_level"]
+        if self.variables["log_to"] == "journal":
+            return {"log.console": True, "log.console.level": level, "log.file": False}
+        return {"log.console": False, "log.file.level": level}
+
+    # Objects
+
+    def _definitions(self) -> dict[str, Any]:
+        """Return RabbitMQ's definitions document without passwords."""
+        declared = {kind: self._merged(kind) for kind in _DECLARED}
+        admin = self.variables["admin_user"]
+        self._check_admin(admin, declared["users"])
+        vhosts = {entry["name"] for entry in declared["vhosts"]}
+        permissions = [
+            {"vhost": vhost, "user": admin, "configure": ".*", "write": ".*", "read": ".*"} for vhost in sorted(vhosts)
+        ]
+        topic_permissions: list[dict[str, str]] = []
+        for user in declared["users"]:
+            permissions += self._permissions(user, vhosts, "permissions", ("configure", "write", "read"))
+            topic_permissions += self._permissions(user, vhosts, "topic_permissions", ("exchange", "write", "read"))
+        for kind in ("policies", "operator_policies", "exchanges", "queues", "bindings"):
+            for entry in declared[kind]:
+                self._known_vhost(kind, entry, vhosts)
+        document: dict[str, Any] = {
+            "vhosts": [_vhost(entry) for entry in declared["vhosts"]],
+            "users": [
+                {"name": admin, "tags": ["administrator"]},
+                *(self._user(entry) for entry in declared["users"]),
+            ],
+            "permissions": permissions,
+            "topic_permissions": topic_permissions,
+            "parameters": [
+                *(_vhost_limits(entry) for entry in declared["vhosts"] if _limits(entry, "queues", "connections")),
+                *(self._operator_policy(entry) for entry in declared["operator_policies"]),
+            ],
+            "policies": [self._policy("policies", entry) for entry in declared["policies"]],
+            "exchanges": [_exchange(entry) for entry in declared["exchanges"]],
+            "queues": [self._queue(entry) for entry in declared["queues"]],
+            "bindings": [_binding(entry) for entry in declared["bindings"]],
+            "global_parameters": [],
+        }
+        if self.variables["cluster_name"]:
+            document["global_parameters"] = [{"name": "cluster_name", "value": self.variables["cluster_name"]}]
+        for kind in self.variables["prune"]:
+            if kind not in KEYS:
+                self._problem("prune", kind, "is no kind of object", did_you_mean(kind, KEYS))
+        return document
+
+    def _merged(self, kind: str) -> list[dict[str, Any]]:
+        """Return the objects of a kind from both variables; the role's own variable wins over the extra one."""
+        extra = self.variables["extra_definitions"].get(kind) or []
+        objects: dict[tuple[str, ...], dict[str, Any]] = {}
+        for name, entries in ((f"extra_definitions.{kind}", extra), (kind, self.variables[kind])):
+            seen: set[tuple[str, ...]] = set()
+            for entry in entries:
+                key = (*(str(entry.get(part) or "") for part in _DECLARED[kind]), str(entry.get("arguments") or ""))
+                identity = key if kind == "bindings" else key[:-1]
+                if identity in seen and kind != "vhosts":
+                    self._problem(name, "/".join(filter(None, identity)), "is declared twice", "it once")
+                seen.add(identity)
+                objects[identity] = {**objects.get(identity, {}), **_given(entry)}
+        return list(objects.values())
+
+    def _check_admin(self, admin: str, users: Iterable[Mapping[str, Any]]) -> None:
+        if admin == "guest" or not _USER_NAME.fullmatch(admin):
+            self._problem("admin_user", admin, "cannot be the administrator's name", "a name of your own such as admin")
+        if any(user["name"] == admin for user in users):
+            self._problem("users", admin, "is the administrator, who is declared already", "another name")
+        self._check_password("admin_password", self.variables["admin_password"])
+        if not re.fullmatch(r"[A-Za-z0-9]{16,255}", str(self.variables["erlang_cookie"])):
+            self._problem("erlang_cookie", "********", "is not an Erlang cookie", "16 to 255 letters and digits")
+
+    def _check_password(self, name: str, password: Any) -> None:
+        if len(str(password)) < MIN_PASSWORD:
+            self._problem(name, "********", "is too short", f"at least {MIN_PASSWORD} characters")
+
+    def _user(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        name = entry["name"]
+        where = f"users.{name}"
+        if name == "guest" or not _USER_NAME.fullmatch(name):
+            self._problem("users", name, "is not a user's name here", "a name without spaces and /, other than guest")
+        result: dict[str, Any] = {"name": name, "tags": sorted(entry.get("tags") or [])}
+        if "password" in entry and "password_hash" in entry:
+            self._problem(where, "********", "has both a password and a hash", "one of the two")
+        elif "password" in entry:
+            self._check_password(f"{where}.password", entry["password"])
+        elif "password_hash" in entry:
+            algorithm = entry.get("hashing_algorithm") or DEFAULT_ALGORITHM
+            result["hashing_algorithm"] = algorithm
+            if algorithm not in ALGORITHMS:
+                self._problem(
+                    f"{where}.hashing_algorithm", algorithm, "is unknown", did_you_mean(algorithm, ALGORITHMS)
+                )
+            if not _BASE64.fullmatch(str(entry["password_hash"])):
+                self._problem(
+                    f"{where}.password_hash",
+                    "********",
+                    "is not a hash of RabbitMQ's",
+                    "base64, as rabbitmqctl prints it",
+                )
+        else:
+            self._problem(where, name, "has neither a password nor a hash", "one of the two")
+        limits = _limits(entry, "connections", "channels")
+        if limits:
+            result["limits"] = limits
+        return result
+
+    def _permissions(
+        self, user: Mapping[str, Any], vhosts: set[str], kind: str, fields: tuple[str, ...]
+    ) -> list[dict[str, str]]:
+        result: list[dict[str, str]] = []
+        for entry in user.get(kind) or []:
+            where = f"users.{user['name']}.{kind}"
+            if entry["vhost"] not in vhosts:
+                self._problem(
+                    where, entry["vhost"], "is no declared virtual host", did_you_mean(entry["vhost"], vhosts)
+                )
+            known = {(other["vhost"], other.get("exchange")) for other in result}
+            if (entry["vhost"], entry.get("exchange")) in known:
+                self._problem(where, entry["vhost"], "is declared twice", "it once")
+            values = {name: str(entry.get(name) or "") for name in fields}
+            for name in ("configure", "write", "read"):
+                if name in values:
+                    self._check_pattern(f"{where}.{name}", values[name])
+            result.append({"vhost": entry["vhost"], "user": user["name"], **values})
+        return result
+
+    def _check_pattern(self, name: str, pattern: str) -> None:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            self._problem(name, pattern, f"is not a regular expression ({error})", "one such as ^shop")
+
+    def _known_vhost(self, kind: str, entry: Mapping[str, Any], vhosts: set[str]) -> None:
+        if entry["vhost"] not in vhosts:
+            name = entry.get("name", entry.get("source"))
+            self._problem(
+                f"{kind}.{name}.vhost", entry["vhost"], "is not declared", did_you_mean(entry["vhost"], vhosts)
+            )
+
+    def _policy(self, kind: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+        where = f"{kind}.{entry['name']}"
+        self._check_pattern(f"{where}.pattern", entry["pattern"])
+        if not entry["definition"]:
+            self._problem(
+                f"{where}.definition", entry["definition"], "is empty", "at least one key, such as delivery-limit"
+            )
+        return {
+            "vhost": entry["vhost"],
+            "name": entry["name"],
+            "pattern": entry["pattern"],
+            "apply-to": entry.get("apply_to") or "queues",
+            "priority": int(entry.get("priority") or 0),
+            "definition": entry["definition"],
+        }
+
+    def _operator_policy(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        value = self._policy("operator_policies", entry)
+        key = {"vhost": value.pop("vhost"), "component": "operator_policy", "name": value.pop("name")}
+        return {**key, "value": value}
+
+    def _queue(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        queue_type = entry.get("type") or "quorum"
+        where = f"queues.{entry['name']}"
+        if queue_type not in _QUEUE_TYPES:
+            self._problem(f"{where}.type", queue_type, "is no type of queue", did_you_mean(queue_type, _QUEUE_TYPES))
+        durable = entry.get("durable", True)
+        if queue_type != "classic" and (not durable or entry.get("auto_delete")):
+            self._problem(where, queue_type, "queues are durable and not deleted by themselves", "type classic")
+        arguments = dict(entry.get("arguments") or {})
+        if "x-queue-type" in arguments:
+            self._problem(f"{where}.arguments", "x-queue-type", "has a key of its own", "type instead")
+        return {
+            "vhost": entry["vhost"],
+            "name": entry["name"],
+            "durable": durable,
+            "auto_delete": bool(entry.get("auto_delete")),
+            "arguments": {**arguments, "x-queue-type": queue_type},
+        }
+
+
+def config_value(value: Any) -> str:
+    """Return a value as rabbitmq.conf wants it: quoted where ``#`` would begin a comment or a blank would be lost."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    return text if _PLAIN_VALUE.fullmatch(text) else f"'{text}'"
+
+
+def _canonical_address(value: str) -> str:
+    """Return ``value`` when it is an IP address, in its canonical spelling; else the loopback address."""
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        return "127.0.0.1"
+
+
+def _fraction(value: Any) -> float | None:
+    """Return a share given as 0.4, "0.4" or "40%"."""
+    if isinstance(value, float):
+        return float(value)
+    text = str(value).strip()
+    if re.fullmatch(r"\d*\.\d+", text):
+        return float(text)
+    match = re.fullmatch(r"(\d+)\s*%", text)
+    return int(match.group(1)) / 100 if match else None
+
+
+def _disk_of(mounts: Iterable[Mapping[str, Any]], path: str) -> int:
+    """Return the size of the file system that holds ``path``, 0 when the facts do not tell."""
+    best, size = "", 0
+    for mount in mounts:
+        point = str(mount.get("mount", ""))
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) > len(best) and mount.get("size_total"):
+            best, size = point, int(mount["size_total"])
+    return size
+
+
+def _given(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of an item that the user wrote: validation fills in ``None`` for the others."""
+    return {str(key): value for key, value in entry.items() if value is not None}
+
+
+def _limits(entry: Mapping[str, Any], *names: str) -> dict[str, int]:
+    limits = {f"max-{name}": entry.get(f"max_{name}") for name in names}
+    return {name: int(value) for name, value in limits.items() if value is not None}
+
+
+def _vhost(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a virtual host; RabbitMQ 3.10 reads its properties beside the name, 4.x below ``metadata``."""
+    metadata: dict[str, Any] = {
+        key: entry[key] for key in ("description", "tags", "default_queue_type") if entry.get(key)
+    }
+    return {"name": entry["name"], **metadata, **({"metadata": metadata} if metadata else {})}
+
+
+def _vhost_limits(entry: Mapping[str, Any]) -> dict[str, Any]:
+    limits = _limits(entry, "queues", "connections")
+    return {"vhost": entry["name"], "component": "vhost-limits", "name": "limits", "value": limits}
+
+
+def _exchange(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "vhost": entry["vhost"],
+        "name": entry["name"],
+        "type": entry.get("type") or "direct",
+        "durable": entry.get("durable", True),
+        "auto_delete": bool(entry.get("auto_delete")),
+        "internal": bool(entry.get("internal")),
+        "arguments": dict(entry.get("arguments") or {}),
+    }
+
+
+def _binding(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "vhost": entry["vhost"],
+        "source": entry["source"],
+        "destination": entry["destination"],
+        "destination_type": entry.get("destination_type") or "queue",
+        "routing_key": entry.get("routing_key") or "",
+        "arguments": dict(entry.get("arguments") or {}),
+    }
