@@ -126,7 +126,8 @@ def declare(
     if not outcome.missing:
         message = f"all {len(wanted)} objects are there"
     else:
-        message = f"{len(outcome.missing)} of {len(wanted)} objects {'are missing' if check else 'were missing, now declared'}"
+        state = "missing" if check else "declared, having been missing"
+        message = f"{len(outcome.missing)} of {len(wanted)} objects {state}"
     return {**result, "message": message}
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime.delay import KeepQueue
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -166,6 +168,8 @@ def celery_settings(config: SharedConfig) -> dict[str, Any]:
         # order (celery/app/routes.py, MapRoute, 5.7.0). Here the first that matches decides.
         "task_routes": [{route.task: {"queue": route.queue}} for route in config.routes],
     }
+    if config.delays_in_broker:
+        derived["task_routes"].insert(0, KeepQueue(config.exchange, (queue.name for queue in config.queues)))
     if config.broker == "rabbitmq":
         default_type = next(queue.type for queue in config.queues if queue.name == config.default_queue)
         derived |= {

@@ -108,7 +108,7 @@ class PinnedSettings(dict[str, Any]):
 
 
 def refuse_root(uids: Iterable[int] | None = None, environ: Mapping[str, str] | None = None) -> None:
-    """Refuse to run a worker with root's rights, or with the switch that would allow it.
+    """Refuse to run a worker or beat with root's rights, or with the switch that would allow it.
 
     :param uids: the process's user ids, real and effective; asked from the system if not given.
     :param environ: the environment; the process's own if not given.
@@ -117,7 +117,7 @@ def refuse_root(uids: Iterable[int] | None = None, environ: Mapping[str, str] | 
     """
     if 0 in (uids if uids is not None else (os.getuid(), os.geteuid())):
         raise SecurityError(
-            "refusing to start: this Celery worker would run as root, so every task could change the whole system. "
+            "refusing to start: Celery would run as root here, so every task could change the whole system. "
             "Set User= in its unit to the app's own user."
         )
     if (environ if environ is not None else os.environ).get("C_FORCE_ROOT"):
@@ -184,7 +184,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         return parsed
 
     def init_worker(self) -> None:
-        """Start a worker: refuse root before anything of the app runs.
+        """Start a worker, or beat, which calls this too: refuse root before any module with tasks is imported.
 
         :raises celery.exceptions.SecurityError: see :func:`refuse_root`.
         :raises celery.exceptions.ImproperlyConfigured: if the shared configuration is not in force, which only

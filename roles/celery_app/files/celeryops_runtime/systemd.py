@@ -128,19 +128,23 @@ def announce_worker(app: Any) -> None:
 
 
 def announce_beat() -> None:
-    """Make beat tell systemd when its scheduler is loaded.
+    """Make beat tell systemd when its scheduler is loaded. Nothing happens outside a unit with Type=notify.
 
-    Beat inside a worker (``-B``) is a child process of it and is not announced: there the worker reports. The loader
-    cannot tell the two apart, since beat initialises it as a worker does (celery/apps/beat.py, ``init_loader``, 5.7.0).
+    Beat inside a worker (``-B``) is not announced: there the worker reports. A worker sends ``worker_init`` before
+    anything of it starts; beat alone never does (celery/worker/worker.py and celery/apps/beat.py, 5.7.0).
     """
     if not os.environ.get("NOTIFY_SOCKET"):
         return
-    from celery.signals import beat_init
+    from celery.signals import beat_init, worker_init
 
-    main_process = os.getpid()
+    workers: list[int] = []
+
+    def worker(**_signal: Any) -> None:
+        workers.append(os.getpid())
 
     def ready(**_signal: Any) -> None:
-        if os.getpid() == main_process:
+        if not workers:
             notify("READY=1", "STATUS=scheduling")
 
-    beat_init.connect(ready, weak=False, dispatch_uid="celeryops_runtime.beat")
+    worker_init.connect(worker, weak=False, dispatch_uid="celeryops_runtime.worker_init")
+    beat_init.connect(ready, weak=False, dispatch_uid="celeryops_runtime.beat_init")

@@ -1,0 +1,80 @@
+"""Helpers for the tests of the runtime: a configuration file, and Python in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FILES = Path(__file__).resolve().parents[3] / "roles" / "celery_app" / "files"
+APPS = Path(__file__).resolve().parent / "apps"
+
+DOCUMENT: dict[str, Any] = {
+    "format": 1,
+    "app": "shop",
+    "broker": "rabbitmq",
+    "default_queue": "default",
+    "exchange": "tasks",
+    "queues": [{"name": "default", "type": "quorum"}, {"name": "payments", "type": "quorum"}],
+    "routes": [{"task": "shop.pay*", "queue": "payments"}],
+    "settings": {"task_time_limit": 777, "task_acks_late": True, "broker_transport_options": {"visibility_timeout": 77}},
+}
+
+BROKER = "amqp://shop:secret-word@broker.invalid:5672/shop"
+BACKEND = "redis://:secret-word@results.invalid:6379/0"
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """A valid document that a test may change."""
+    copy: dict[str, Any] = json.loads(json.dumps(DOCUMENT))
+    return copy
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, document: dict[str, Any]) -> Path:
+    """The document as a file."""
+    path = tmp_path / "celery.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def environment(config_file: Path) -> dict[str, str]:
+    """What a process gets from the app's celery.env, and nothing of Celery's from the tests' own environment."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("CELERY", "C_")) and k != "NOTIFY_SOCKET"}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join([str(FILES), str(APPS)]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "CELERY_LOADER": "celeryops_runtime.loader:Loader",
+        "CELERYOPS_CONFIG": str(config_file),
+        "CELERY_BROKER_URL": BROKER,
+        "CELERY_RESULT_BACKEND": BACKEND,
+    }
+
+
+@pytest.fixture
+def python(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Python in a process of its own: ``python("-c", code)``, with ``env={...}`` added to the environment."""
+
+    def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *words],
+            env={**environment, **(env or {})},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
