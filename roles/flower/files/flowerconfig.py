@@ -30,10 +30,14 @@ def _notify(message: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
-        # Flower must not stop because systemd does not listen.
-        with contextlib.suppress(OSError):
-            connection.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    # Flower must not stop because systemd does not listen.
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection,
+    ):
+        connection.sendto(message.encode(), address)
 
 
 def _report() -> None:
