@@ -25,6 +25,7 @@ PROPERTIES = (
     "DropInPaths",
     "NeedDaemonReload",
     "ExecMainStartTimestampMonotonic",
+    "ActiveEnterTimestampMonotonic",
     "StateChangeTimestampMonotonic",
 )
 
@@ -41,7 +42,8 @@ class Status:
         file_state: ``enabled``, ``disabled``, ``masked``, ``static``, ... or empty.
         files: the paths of its unit file and drop-ins.
         stale_definition: whether systemd asks for a daemon-reload.
-        started: seconds of CLOCK_MONOTONIC at which the main process started; 0.0 when it never did.
+        started: seconds of CLOCK_MONOTONIC at which the main process started, or at which the unit became active when
+            its kind has no process (a socket); 0.0 when it never did.
         changed: seconds of CLOCK_MONOTONIC of the last change of state, a reload included.
     """
 
@@ -87,6 +89,8 @@ def parse_show(names: Sequence[str], output: str) -> dict[str, Status]:
 def _status(name: str, block: str) -> Status:
     values = dict(line.partition("=")[::2] for line in block.splitlines())
     fragment = values.get("FragmentPath", "")
+    process = "ExecMainStartTimestampMonotonic"
+    started = process if process in values else "ActiveEnterTimestampMonotonic"
     return Status(
         name=name,
         loaded=values.get("LoadState") == "loaded",
@@ -95,7 +99,7 @@ def _status(name: str, block: str) -> Status:
         file_state=values.get("UnitFileState", ""),
         files=tuple(([fragment] if fragment else []) + values.get("DropInPaths", "").split()),
         stale_definition=values.get("NeedDaemonReload") == "yes",
-        started=int(values.get("ExecMainStartTimestampMonotonic") or 0) / 1e6,
+        started=int(values.get(started) or 0) / 1e6,
         changed=int(values.get("StateChangeTimestampMonotonic") or 0) / 1e6,
     )
 
