@@ -16,10 +16,12 @@ if tar -xzOf "$tarball" | grep -qaF "$root"; then
     echo "A shipped file names $root."
     exit 1
 fi
+# The checkout must be out of sight, or it would be found in place of the tarball.
+cd "$folder"
+: >ansible.cfg
+export ANSIBLE_CONFIG="$folder/ansible.cfg" ANSIBLE_COLLECTIONS_PATH="$folder/collections"
 ansible-galaxy collection install --offline --collections-path "$folder/collections" "$tarball" >"$folder/install.log"
 
-cd "$folder"
-export ANSIBLE_CONFIG=/dev/null ANSIBLE_COLLECTIONS_PATH="$folder/collections"
 for playbook in "$folder"/collections/ansible_collections/celeryops/stack/playbooks/*.yml; do
     name=$(basename "$playbook" .yml)
     ansible-playbook -i localhost, --syntax-check "celeryops.stack.$name"
