@@ -46,6 +46,7 @@ def engine_names(engine: str) -> dict[str, Any]:
         "config": f"{config}/celeryops.conf",
         "acl": f"{config}/celeryops.acl",
         "acl_stamp": f"{config}/celeryops.acl.loaded",
+        "data_script": f"{config}/celeryops-data.sh",
         "drop_in_dir": f"/etc/systemd/system/{unit}.d",
         "drop_in": f"/etc/systemd/system/{unit}.d/celeryops.conf",
         "data_dir": data,
@@ -138,8 +139,14 @@ def kernel_pending(wanted: Sequence[Mapping[str, Any]], current: Mapping[str, in
     return pending
 
 
+def acl_users(acl_file: bytes) -> dict[str, str]:
+    """Return user -> rules of an ACL file as this role writes it (``user NAME RULES...``, one line each)."""
+    lines = acl_file.decode("utf-8").splitlines()
+    return {words[1]: words[2] for words in (line.split(" ", 2) for line in lines) if words[0] == "user"}
+
+
 def acl_stamp(acl_file: bytes, acl_list: Sequence[str]) -> str:
-    """Return what tells whether a server runs with the rules of a file.
+    """Return what tells whether a server runs with the users of a file.
 
     A server rewrites the rules that it loads into a form that depends on its version, so the file cannot be compared
     with ``ACL LIST``. Both are remembered right after a load instead: while neither changes, nothing has to be done,
@@ -149,8 +156,39 @@ def acl_stamp(acl_file: bytes, acl_list: Sequence[str]) -> str:
         acl_file: the content of the ACL file.
         acl_list: the answer to ``ACL LIST`` after that file was loaded.
     """
-    listed = "\n".join(acl_list).encode("utf-8", "surrogateescape")
-    return f"{hashlib.sha256(acl_file).hexdigest()} {hashlib.sha256(listed).hexdigest()}\n"
+    users = sorted(acl_users(acl_file).items())
+    return "".join([f"{_sha256(chr(10).join(acl_list))}\n", *(f"{name} {_sha256(rules)}\n" for name, rules in users)])
+
+
+def acl_changes(stamp: str, acl_file: bytes, acl_list: Sequence[str]) -> list[list[str]] | None:
+    """Return the commands that bring a server from the users it was given last to those of its ACL file.
+
+    ``ACL LOAD`` on Redis 7.0 closes the connections of all users, also of those that stay as they are: every worker of
+    every app would lose its broker for a moment because another app came.
+
+    Arguments:
+        stamp: what ``acl_stamp`` returned after the last load; "" when there was none.
+        acl_file: the content of the ACL file.
+        acl_list: the answer to ``ACL LIST`` now.
+
+    Returns:
+        The commands, or None when the server does not have what it was given, so that all has to be loaded.
+    """
+    head, *lines = stamp.splitlines() or [""]
+    if head != _sha256("\n".join(acl_list)):
+        return None
+    before = dict(line.split(" ", 1) for line in lines)
+    users = acl_users(acl_file)
+    gone = [["ACL", "DELUSER", name] for name in before if name not in users]
+    return gone + [
+        ["ACL", "SETUSER", name, "reset", *rules.split()]
+        for name, rules in users.items()
+        if before.get(name) != _sha256(rules)
+    ]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class ServerError(Exception):

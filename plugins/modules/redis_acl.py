@@ -7,8 +7,9 @@ module: redis_acl
 short_description: Make a running Redis or Valkey take the users of its ACL file
 version_added: 0.1.0
 description:
-  - Runs C(ACL LOAD), which replaces all users at once or none, without a restart, and remembers what the server then
-    has, so that M(celeryops.stack.redis_info) can tell whether it has to run again.
+  - Changes the users that differ, without a restart and without closing the connections of the others, and remembers
+    what the server then has, so that M(celeryops.stack.redis_info) can tell whether it has to run again.
+  - A server whose users somebody else changed loads the whole file (C(ACL LOAD)), all users at once or none.
   - Meant to be called only when M(celeryops.stack.redis_info) or a changed file asks for it.
 options:
   engine:
@@ -17,7 +18,7 @@ options:
     choices: [redis, valkey]
     required: true
   username:
-    description: A user that may run C(ACL LOAD) and C(ACL LIST).
+    description: A user that may do everything.
     type: str
     required: true
   password:
@@ -48,6 +49,7 @@ users:
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -55,9 +57,26 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine impor
     ENGINES,
     Client,
     ServerError,
+    acl_changes,
     acl_stamp,
     engine_names,
 )
+
+
+def call(module: AnsibleModule, names: dict[str, Any], command: list[str]) -> Any:
+    """Return the answer to one command, on a connection of its own: Redis 7.0 closes the one that loaded the users."""
+    with Client(names["socket"]) as client:
+        client.call("AUTH", module.params["username"], module.params["password"])
+        return client.call(*command)
+
+
+def remembered(names: dict[str, Any]) -> str:
+    """Return what the last run of this module remembered, "" when there was none."""
+    try:
+        with open(names["acl_stamp"], encoding="utf-8") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return ""
 
 
 def main() -> None:
@@ -76,20 +95,18 @@ def main() -> None:
     try:
         with open(names["acl"], "rb") as stream:
             content = stream.read()
-        answers = []
-        # Redis 7.0 closes the connection that asked for the load, since its user is a new one from then on.
-        for verb in ("LOAD", "LIST"):
-            with Client(names["socket"]) as client:
-                client.call("AUTH", module.params["username"], module.params["password"])
-                answers.append(client.call("ACL", verb))
-        listed = answers[1]
+        listed = call(module, names, ["ACL", "LIST"])
+        commands = acl_changes(remembered(names), content, listed)
+        for command in [["ACL", "LOAD"]] if commands is None else commands:
+            call(module, names, command)
+        listed = call(module, names, ["ACL", "LIST"])
     except ServerError as error:
         module.fail_json(msg=f"{names['title']} keeps its users as they were: {error}")
     except OSError as error:
         module.fail_json(msg=f"{names['unit']} cannot be reached at {names['socket']}: {error}")
     # Root's alone: it tells whether a file with password hashes changed.
     handle = os.open(names["acl_stamp"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as stamp:
+    with os.fdopen(handle, "w", encoding="utf-8") as stamp:
         stamp.write(acl_stamp(content, listed))
     # A line reads "user NAME RULES...".
     module.exit_json(changed=True, users=[line.split()[1] for line in listed])

@@ -154,7 +154,7 @@ def acl_state(names: dict[str, Any], username: str, password: str) -> str:
         with Client(names["socket"]) as client:
             client.call("AUTH", username, password)
             listed = client.call("ACL", "LIST")
-        with open(names["acl"], "rb") as acl_file, open(names["acl_stamp"], encoding="ascii") as stamp:
+        with open(names["acl"], "rb") as acl_file, open(names["acl_stamp"], encoding="utf-8") as stamp:
             return "loaded" if stamp.read() == acl_stamp(acl_file.read(), listed) else "stale"
     except ServerError:
         return "denied"

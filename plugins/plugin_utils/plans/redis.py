@@ -64,10 +64,13 @@ _PERSISTENCE = {"results": "rdb", "broker": "aof", "both": "aof"}
 #: Directives that a variable sets, or that cannot be changed without breaking what the role promises.
 _TAKEN: dict[str, str] = {
     "aclfile": "users in redis_users",
+    "appenddirname": "nothing: files keep their names, so that a change of redis_persistence keeps the data",
+    "appendfilename": "nothing: files keep their names, so that a change of redis_persistence keeps the data",
     "appendonly": "redis_persistence",
     "bind": "redis_bind",
     "daemonize": "nothing: systemd runs the server in the foreground",
     "databases": "redis_databases",
+    "dbfilename": "nothing: files keep their names, so that a change of redis_persistence keeps the data",
     "dir": "nothing: the data directory is the package's",
     "include": "the settings themselves into redis_settings",
     "logfile": "nothing: the server logs to the journal",
@@ -120,6 +123,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         return {}, problems
     return {
         **names,
+        "persistence": persistence,
         "sections": _sections(variables, names, persistence, memory, timeout, keepalive),
         "users": [
             {"name": variables["redis_admin_user"], "rules": "~* &* +@all"},

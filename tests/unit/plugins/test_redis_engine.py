@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
     Client,
     ServerError,
+    acl_changes,
     acl_stamp,
     engine_names,
     kernel_pending,
@@ -111,11 +112,34 @@ def test_kernel_pending() -> None:
     ]
 
 
-def test_the_stamp_knows_file_and_server() -> None:
-    stamp = acl_stamp(b"user a", ["user a on"])
-    assert stamp == acl_stamp(b"user a", ["user a on"])
-    assert stamp != acl_stamp(b"user b", ["user a on"])
-    assert stamp != acl_stamp(b"user a", ["user a on", "user b on"])
+ACL_FILE = b"user default off -@all\nuser admin on #ab ~* &* +@all\nuser shop on #cd ~shop:* +get\n"
+LISTED = ["user default off", "user admin on", "user shop on"]
+
+
+class TestUsers:
+    def test_the_stamp_knows_file_and_server(self) -> None:
+        stamp = acl_stamp(ACL_FILE, LISTED)
+        assert stamp == acl_stamp(ACL_FILE, LISTED)
+        assert stamp != acl_stamp(ACL_FILE.replace(b"cd", b"ce"), LISTED)
+        assert stamp != acl_stamp(ACL_FILE, LISTED[:-1])
+
+    def test_nothing_changed(self) -> None:
+        assert acl_changes(acl_stamp(ACL_FILE, LISTED), ACL_FILE, LISTED) == []
+
+    def test_only_what_changed_is_sent(self) -> None:
+        after = ACL_FILE.replace(b"+get", b"+set") + b"user blog on #ef ~blog:*\n"
+        assert acl_changes(acl_stamp(ACL_FILE, LISTED), after, LISTED) == [
+            ["ACL", "SETUSER", "shop", "reset", "on", "#cd", "~shop:*", "+set"],
+            ["ACL", "SETUSER", "blog", "reset", "on", "#ef", "~blog:*"],
+        ]
+
+    def test_a_user_that_is_gone_is_deleted(self) -> None:
+        after = ACL_FILE[: ACL_FILE.index(b"user shop")]
+        assert acl_changes(acl_stamp(ACL_FILE, LISTED), after, LISTED) == [["ACL", "DELUSER", "shop"]]
+
+    def test_a_server_that_somebody_changed_loads_everything(self) -> None:
+        assert acl_changes(acl_stamp(ACL_FILE, LISTED), ACL_FILE, [*LISTED, "user eve on"]) is None
+        assert acl_changes("", ACL_FILE, LISTED) is None
 
 
 class TestClient:
