@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import demo_report
-from demo_report import Page
+from demo_report import Expected, Page, Unit
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -68,7 +68,7 @@ def command_on(prefix: Sequence[str], command: Sequence[str]) -> list[str]:
     return [*prefix, *command]
 
 
-def traffic_command(app: str, arguments: Sequence[str]) -> list[str]:
+def traffic_command(promise: Expected, arguments: Sequence[str]) -> list[str]:
     """Return the command that runs the traffic as a web process of the app would run: its user, its environment."""
     return [
         "systemd-run",
@@ -76,10 +76,10 @@ def traffic_command(app: str, arguments: Sequence[str]) -> list[str]:
         "--pipe",
         "--wait",
         "--collect",
-        f"--property=User={app}",
-        f"--property=EnvironmentFile=/etc/celeryops/{app}/celery.env",
-        f"--property=WorkingDirectory=/var/lib/celeryops/{app}",
-        f"/opt/celeryops/{app}/current/bin/python",
+        f"--property=User={promise.user}",
+        f"--property=EnvironmentFile={promise.paths['environment']}",
+        f"--property=WorkingDirectory={promise.paths['state']}",
+        f"{promise.paths['current']}/bin/python",
         "-",
         *arguments,
     ]
@@ -206,6 +206,13 @@ def ask_pages(pages: Sequence[Mapping[str, Any]], prefix: Sequence[str], name: s
     return asked
 
 
+def ask_units(promise: Expected, prefix: Sequence[str]) -> list[Unit]:
+    """Ask the host about the units of the app, and their processes."""
+    facts = run(command_on(prefix, ["sh", "-c", FACTS.format(app=promise.app)]))
+    show, _, processes = facts.partition("----\n")
+    return demo_report.parse_units(show, processes)
+
+
 def demo(options: argparse.Namespace, console: Console) -> bool:
     """Send the traffic, ask the host, print what happened. Return whether all of it had to."""
     listing = json.loads(run(["ansible-inventory", "--inventory", str(options.inventory), "--list"]))
@@ -213,14 +220,16 @@ def demo(options: argparse.Namespace, console: Console) -> bool:
     promise = demo_report.expected(variables)
     prefix = shlex.split(options.via) if options.via is not None else reach(name, variables, os.geteuid())
 
+    active = {unit.name for unit in ask_units(promise, prefix) if unit.state == "active"}
+    down = [unit for unit in map(promise.unit_of, promise.classes) if unit not in active]
+    if down:
+        raise DemoError(f"{', '.join(down)}: not running on {name}. Has site.yml been run with this inventory?")
     console.print(f"Sending {options.tasks} tasks through {escape(promise.app)} on {escape(name)} ...")
     arguments = [f"--tasks={options.tasks}", f"--seconds={options.seconds}", f"--timeout={options.timeout}"]
-    command = command_on(prefix, traffic_command(promise.app, arguments))
+    command = command_on(prefix, traffic_command(promise, arguments))
     report = watch(console, events(command, TRAFFIC.read_text(encoding="utf-8")))
 
-    facts = run(command_on(prefix, ["sh", "-c", FACTS.format(app=promise.app)]))
-    show, _, processes = facts.partition("----\n")
-    units = demo_report.parse_units(show, processes)
+    units = ask_units(promise, prefix)
     table = demo_report.rows(promise, units, report["records"] + report["periodic"])
     inventory = options.inventory if options.inventory.is_dir() else options.inventory.parent
     pages = ask_pages(variables.get("demo_pages") or [], prefix, name, options.secrets or inventory / "secrets")

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import fnmatch
 import statistics
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "collections"))
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
+    app_layout,
+    worker_unit,
+)
 
 Record = Mapping[str, Any]
 
@@ -34,6 +43,13 @@ class Expected:
     classes: Mapping[str, tuple[str, ...]]
     routes: tuple[tuple[str, str], ...]
     default_queue: str = "default"
+    user: str = ""
+
+    @property
+    def paths(self) -> Mapping[str, Any]:
+        """Name the app's paths on the host."""
+        layout: Mapping[str, Any] = app_layout(self.app)
+        return layout
 
     def queue_for(self, task: str) -> str:
         """Name the queue of a task: the first route that matches decides."""
@@ -45,7 +61,7 @@ class Expected:
 
     def unit_of(self, name: str) -> str:
         """Name the systemd unit of a class."""
-        return f"celery-{self.app}-{name}.service"
+        return str(worker_unit(self.app, name))
 
 
 @dataclass(frozen=True)
@@ -104,7 +120,8 @@ def expected(variables: Mapping[str, Any]) -> Expected:
         if settings.get("state", "present") == "present":
             classes[name] = tuple(settings.get("queues") or (default_queue,))
     routes = tuple((route["task"], route["queue"]) for route in variables.get("celery_app_routes") or ())
-    return Expected(str(variables["celery_app_name"]), classes, routes, default_queue)
+    app = str(variables["celery_app_name"])
+    return Expected(app, classes, routes, default_queue, str(variables.get("celery_app_user") or app))
 
 
 def parse_units(show: str, processes: str) -> list[Unit]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import demo
 import pytest
+from demo_report import Expected
 from rich.console import Console
 
 DOCKER = "community.docker.docker"
@@ -41,8 +42,8 @@ def test_command_is_quoted_where_a_shell_reads_it() -> None:
 
 
 def test_traffic_runs_as_the_app_with_its_environment() -> None:
-    command = demo.traffic_command("shop", ["--tasks=1"])
-    assert "--property=User=shop" in command
+    command = demo.traffic_command(Expected("shop", {}, (), user="seller"), ["--tasks=1"])
+    assert "--property=User=seller" in command
     assert "--property=EnvironmentFile=/etc/celeryops/shop/celery.env" in command
     assert command[-3:] == ["/opt/celeryops/shop/current/bin/python", "-", "--tasks=1"]
 
@@ -185,3 +186,39 @@ def test_main_ends_with_1_when_something_did_not_happen(
 ) -> None:
     monkeypatch.setattr(demo, "demo", lambda *_: happened)
     assert demo.main([]) == code
+
+
+def answers(show: str, variables: dict[str, Any]) -> Any:
+    """Return what to put in the place of `run`: an inventory of one host, and its systemd and processes."""
+    listing = {"_meta": {"hostvars": {"here": variables}}, "celery_workers": {"hosts": ["here"]}}
+
+    def run(command: list[str]) -> str:
+        return json.dumps(listing) if command[0] == "ansible-inventory" else f"{show}----\n  7 1 shop\n"
+
+    return run
+
+
+SHOP = {"celery_app_name": "shop", "celery_worker_classes": {"default": {}}, "ansible_connection": "local"}
+UP = "Id=celery-shop-default.service\nActiveState=active\nMainPID=7\n"
+
+
+def test_a_stack_that_is_not_up_is_told_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "run", answers(UP.replace("=active", "=failed"), SHOP))
+    monkeypatch.setattr(demo, "events", lambda *_: pytest.fail("something was sent"))
+    assert demo.main([]) == 2
+    assert "celery-shop-default.service: not running on here" in capsys.readouterr().out
+
+
+def test_main_prints_what_happened_and_ends_with_1_when_that_is_too_little(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = {"event": "report", "begin": 1.0, "end": 3.0, "records": [], "periodic": []}
+    monkeypatch.setattr(demo, "run", answers(UP, SHOP))
+    monkeypatch.setattr(demo, "events", lambda *_: iter([report]))
+    assert demo.main([]) == 1
+    text = capsys.readouterr().out
+    assert "0 tasks in 2 s on here" in text
+    assert "celery-shop-default" in text
+    assert "make demo-down" in text

@@ -236,6 +236,8 @@ def test_expected_reads_the_variables_as_the_roles_do() -> None:
         "mail": ("mails",),
     }
     assert promise.default_queue == "ordinary"
+    assert promise.user == "shop"
+    assert expected({**variables, "celery_app_user": "seller"}).user == "seller"
 
 
 def test_parse_units_joins_systemd_and_processes() -> None:
