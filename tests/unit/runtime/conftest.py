@@ -25,7 +25,11 @@ DOCUMENT: dict[str, Any] = {
     "exchange": "tasks",
     "queues": [{"name": "default", "type": "quorum"}, {"name": "payments", "type": "quorum"}],
     "routes": [{"task": "shop.pay*", "queue": "payments"}],
-    "settings": {"task_time_limit": 777, "task_acks_late": True, "broker_transport_options": {"visibility_timeout": 77}},
+    "settings": {
+        "task_time_limit": 777,
+        "task_acks_late": True,
+        "broker_transport_options": {"visibility_timeout": 77},
+    },
 }
 
 BROKER = "amqp://shop:secret-word@broker.invalid:5672/shop"

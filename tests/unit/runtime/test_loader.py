@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery.exceptions import SecurityError
+
 from celeryops_runtime.loader import PinnedSettings, refuse_root
 
 from .conftest import APPS, BACKEND, BROKER
@@ -39,17 +40,18 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What each app reports, made once: an interpreter with Celery takes a third of a second to start."""
-    return {"made": tmp_path_factory.mktemp("reports")}
+def reports() -> dict[str, Any]:
+    """Room for what the apps report, made once: an interpreter with Celery takes a third of a second to start."""
+    return {}
 
 
 def report(python: Python, reports: dict[str, Any], row: str) -> dict[str, Any]:
-    if not reports.get("rows"):
+    """What the app of a row has become."""
+    if not reports:
         done = python(str(APPS / "precedence_apps.py"), *ROWS)
-        assert done.returncode == 0, done.stderr
-        reports["rows"] = json.loads(done.stdout)
-    found: dict[str, Any] = reports["rows"][row]
+        reports.update(json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr})
+    assert "error" not in reports, reports["error"]
+    found: dict[str, Any] = reports[row]
     return found
 
 

@@ -128,10 +128,10 @@ def own_receiver() -> Celery:
     app = Celery("shop")
     app.conf.update(OWN)
 
-    @app.on_after_configure.connect
     def setup(sender: Celery, **_signal: Any) -> None:
         sender.finalize()
 
+    app.on_after_configure.connect(setup, weak=False)
     return app
 
 
@@ -175,7 +175,7 @@ def old_names_update() -> Celery:
 def subclass() -> Celery:
     """An app class of the project's own that sets things when it is made."""
 
-    class Own(Celery):
+    class Own(Celery):  # type: ignore[misc]  # Celery has no type information
         def on_init(self) -> None:
             self.conf.update(OWN)
 
@@ -192,14 +192,11 @@ def own_loader() -> Celery:
 def report(app: Celery) -> dict[str, Any]:
     """What counts: settings, the URLs in use, a task's acknowledgement, and where messages would go."""
 
-    @app.task(name="shop.pay")
-    def pay() -> None:
+    def nothing() -> None:
         pass
 
-    @app.task(name="shop.other")
-    def other() -> None:
-        pass
-
+    for name in ("shop.pay", "shop.other"):
+        app.task(name=name, shared=False)(nothing)
     conf = app.conf
     route = {name: app.amqp.router.route({}, name) for name in ("shop.pay", "shop.other")}
     return {
