@@ -157,7 +157,7 @@ def acl_stamp(acl_file: bytes, acl_list: Sequence[str]) -> str:
         acl_list: the answer to ``ACL LIST`` after that file was loaded.
     """
     users = sorted(acl_users(acl_file).items())
-    return "".join([f"{_sha256(chr(10).join(acl_list))}\n", *(f"{name} {_sha256(rules)}\n" for name, rules in users)])
+    return "".join([f"{_listed(acl_list)}\n", *(f"{name} {_sha256(rules)}\n" for name, rules in users)])
 
 
 def acl_changes(stamp: str, acl_file: bytes, acl_list: Sequence[str]) -> list[list[str]] | None:
@@ -175,7 +175,7 @@ def acl_changes(stamp: str, acl_file: bytes, acl_list: Sequence[str]) -> list[li
         The commands, or None when the server does not have what it was given, so that all has to be loaded.
     """
     head, *lines = stamp.splitlines() or [""]
-    if head != _sha256("\n".join(acl_list)):
+    if head != _listed(acl_list):
         return None
     before = dict(line.split(" ", 1) for line in lines)
     users = acl_users(acl_file)
@@ -185,6 +185,11 @@ def acl_changes(stamp: str, acl_file: bytes, acl_list: Sequence[str]) -> list[li
         for name, rules in users.items()
         if before.get(name) != _sha256(rules)
     ]
+
+
+def _listed(acl_list: Sequence[str]) -> str:
+    """Return a hash of an answer to ``ACL LIST``, whose commands Redis 7.0 puts in another order after each start."""
+    return _sha256("\n".join(" ".join(sorted(line.split())) for line in acl_list))
 
 
 def _sha256(text: str) -> str:

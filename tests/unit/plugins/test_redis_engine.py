@@ -123,6 +123,9 @@ class TestUsers:
         assert stamp != acl_stamp(ACL_FILE.replace(b"cd", b"ce"), LISTED)
         assert stamp != acl_stamp(ACL_FILE, LISTED[:-1])
 
+    def test_another_order_of_commands_is_no_change(self) -> None:
+        assert acl_stamp(ACL_FILE, ["user a on +get +set"]) == acl_stamp(ACL_FILE, ["user a on +set +get"])
+
     def test_nothing_changed(self) -> None:
         assert acl_changes(acl_stamp(ACL_FILE, LISTED), ACL_FILE, LISTED) == []
 
