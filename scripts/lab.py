@@ -368,6 +368,8 @@ def up(name: str, suite: str, publish: Sequence[str]) -> bool:
                 *(f"--publish={port}" for port in publish),
                 image_name(suite),
             )
+            # There is no package index yet: what asks how old it is must not take the image's age for it.
+            docker("exec", name, "touch", "--date=@0", "/var/lib/apt/lists")
         ready(name)
     return True
 
