@@ -20,8 +20,8 @@ from ansible.plugins.action import ActionBase
 
 #: Never part of a release: version control, environments, caches and what a build leaves behind.
 EXCLUDED = (
-    ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", "*.pyo", "*.egg-info", ".tox", ".nox",
-    ".mypy_cache", ".pytest_cache", ".ruff_cache", ".cache", ".coverage", ".DS_Store", ".env", "*.swp", "*~",
+    ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", "*.pyo", "*.egg-info", ".tox",
+    ".nox", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".cache", ".coverage", ".DS_Store", ".env", "*.swp", "*~",
 )  # fmt: skip
 #: Products of a build when they stand at the top.
 EXCLUDED_AT_TOP = ("build", "dist", "secrets")
@@ -79,7 +79,13 @@ class ActionModule(ActionBase):
     def _install_packages(self, names: list[str], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
             module_name="ansible.builtin.apt",
-            module_args={"name": names, "state": "present", "install_recommends": False, "update_cache": True, "cache_valid_time": 3600},
+            module_args={
+                "name": names,
+                "state": "present",
+                "install_recommends": False,
+                "update_cache": True,
+                "cache_valid_time": 3600,
+            },
             task_vars=task_vars,
         )
         return answer
@@ -135,13 +141,21 @@ def members(root: Path, exclude: list[str]) -> Iterator[tuple[str, Path]]:
     resolved = root.resolve()
     for folder, folders, names in os.walk(root):
         at_top = Path(folder) == root
-        kept = [name for name in sorted(folders) if not _matches(name, patterns) and not (at_top and name in EXCLUDED_AT_TOP)]
+        kept = [
+            name
+            for name in sorted(folders)
+            if not _matches(name, patterns) and not (at_top and name in EXCLUDED_AT_TOP)
+        ]
         links = [name for name in kept if (Path(folder) / name).is_symlink()]
         folders[:] = [name for name in kept if name not in links]
         for name in sorted([*names, *links]):
             path = Path(folder) / name
             relative = path.relative_to(root).as_posix()
-            if _matches(name, patterns) or _matches(relative, exclude) or (not path.is_symlink() and not path.is_file()):
+            if (
+                _matches(name, patterns)
+                or _matches(relative, exclude)
+                or (not path.is_symlink() and not path.is_file())
+            ):
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(resolved):
                 raise AnsibleError(f"celery_app_source.path: {path} is a link out of the tree; replace or exclude it")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 #: What of a source decides what gets installed. Credentials and where packages come from do not: a new password for
 #: the index must not build the same release again.
@@ -64,7 +65,7 @@ def is_commit(version: str) -> bool:
     return bool(_COMMIT.fullmatch(version))
 
 
-def pick_commit(listing: str, version: str) -> Optional[str]:
+def pick_commit(listing: str, version: str) -> str | None:
     """Return the commit that ``version`` names in the output of ``git ls-remote``.
 
     A tag wins over a branch of the same name, as in git itself; an annotated tag stands for the commit it points to.
@@ -80,8 +81,8 @@ def pick_commit(listing: str, version: str) -> Optional[str]:
 
 
 def requirement_lines(
-    source: Mapping[str, Any], extra_packages: Sequence[str], main: Optional[str], tree: Optional[str]
-) -> List[str]:
+    source: Mapping[str, Any], extra_packages: Sequence[str], main: str | None, tree: str | None
+) -> list[str]:
     """Return the lines of the requirements file of a release.
 
     Arguments:
@@ -99,12 +100,12 @@ def requirement_lines(
     lines += [str(package) for package in source.get("packages") or []]
     lines += (source.get("requirements") or "").splitlines()
     if not source.get("require_hashes"):
-        # With hashes every package must have one, so Celery stands in the user's own list; its version is checked later.
+        # With hashes every package must have one, so Celery stands in the user's list; its version is checked.
         lines += [str(package) for package in extra_packages]
     return lines
 
 
-def index_environment(source: Mapping[str, Any]) -> Dict[str, str]:
+def index_environment(source: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables that tell uv and pip where packages are: an address may hold a password, argv may not."""
     environment = {}
     if source.get("index_url"):
@@ -115,7 +116,7 @@ def index_environment(source: Mapping[str, Any]) -> Dict[str, str]:
     return environment
 
 
-def split_credentials(url: str) -> Tuple[str, Dict[str, str]]:
+def split_credentials(url: str) -> tuple[str, dict[str, str]]:
     """Return ``url`` without its user and password, and the environment that makes git add them again."""
     plain = strip_credentials(url)
     if plain == url or not url.startswith(("http://", "https://")):
@@ -147,7 +148,7 @@ def tail(output: str, secrets: Sequence[str] = (), lines: int = 25) -> str:
     return "\n".join(line.rstrip() for line in text.strip().splitlines()[-lines:])
 
 
-def too_old(versions: Mapping[str, Optional[str]]) -> List[str]:
+def too_old(versions: Mapping[str, str | None]) -> list[str]:
     """Return what is wrong with the installed Celery and kombu, one text each."""
     complaints = []
     floor = ".".join(map(str, FLOOR))
@@ -161,7 +162,7 @@ def too_old(versions: Mapping[str, Optional[str]]) -> List[str]:
     return complaints
 
 
-def superfluous(releases: Mapping[str, float], current: str, in_use: Sequence[str], keep: int) -> List[str]:
+def superfluous(releases: Mapping[str, float], current: str, in_use: Sequence[str], keep: int) -> list[str]:
     """Return the releases to delete, oldest first.
 
     Arguments:
@@ -175,7 +176,7 @@ def superfluous(releases: Mapping[str, float], current: str, in_use: Sequence[st
     return [name for name in spare if name not in in_use]
 
 
-def parse_environment(text: str) -> Dict[str, str]:
+def parse_environment(text: str) -> dict[str, str]:
     """Return the variables of an environment file as the role writes it: every value in double quotes."""
     return {
         match.group(1): re.sub(r"\\(.)", r"\1", match.group(2), flags=re.DOTALL)
@@ -184,8 +185,8 @@ def parse_environment(text: str) -> Dict[str, str]:
 
 
 def running_from(
-    base: str, words: Sequence[str], started: float, activations: Sequence[Tuple[float, str]], releases: Sequence[str]
-) -> List[str]:
+    base: str, words: Sequence[str], started: float, activations: Sequence[tuple[float, str]], releases: Sequence[str]
+) -> list[str]:
     """Return the releases below ``base`` that a process runs from.
 
     A process that was started through the ``current`` link runs from whatever the link led to at that moment.

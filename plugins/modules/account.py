@@ -52,25 +52,40 @@ uid:
   returned: when the user is there
 """
 
-import grp  # noqa: E402 - Ansible's sanity rules put the documentation before the imports
-import os  # noqa: E402
-import pwd  # noqa: E402
-from typing import Any, Optional  # noqa: E402
+import grp
+import os
+import pwd
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
 #: Membership lets a process become root, or read what only root should.
-PRIVILEGED_GROUPS = {"root", "sudo", "wheel", "admin", "docker", "lxd", "disk", "shadow", "kmem", "libvirt", "incus-admin"}
+PRIVILEGED_GROUPS = {
+    "root",
+    "sudo",
+    "wheel",
+    "admin",
+    "docker",
+    "lxd",
+    "disk",
+    "shadow",
+    "kmem",
+    "libvirt",
+    "incus-admin",
+}
 NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false")
 
 
-def refusal(name: str, uid: int, shell: str, groups: "list[str]", manage: bool) -> Optional[str]:
+def refusal(name: str, uid: int, shell: str, groups: list[str], manage: bool) -> str | None:
     """Return why an existing account must not run an app, or nothing."""
     if uid == 0:
         return f"the account {name} has uid 0, so the app would run as root; choose another celery_app_user"
     privileged = sorted(PRIVILEGED_GROUPS & set(groups))
     if privileged:
-        return f"the account {name} is in the group {', '.join(privileged)}, which can become root; choose another celery_app_user"
+        return (
+            f"the account {name} is in the group {', '.join(privileged)}, which can become root; "
+            "choose another celery_app_user"
+        )
     if manage and shell not in NO_LOGIN and uid >= 1000:
         return (
             f"the account {name} (uid {uid}, shell {shell}) looks like a person's; choose another celery_app_user, "
@@ -91,7 +106,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     name, group, manage = module.params["name"], module.params["group"], module.params["manage"]
-    account: Optional[Any] = _user(name)
+    account: Any | None = _user(name)
     before, after, commands = [], [], []
     if account is not None:
         groups = [entry.gr_name for entry in grp.getgrall() if name in entry.gr_mem]
@@ -125,12 +140,12 @@ def main() -> None:
             if code != 0:
                 module.fail_json(msg=f"{' '.join(command)}: {errors.strip() or output.strip()}", rc=code)
     account = _user(name)
-    result: "dict[str, Any]" = {} if account is None else {"uid": account.pw_uid}
+    result: dict[str, Any] = {} if account is None else {"uid": account.pw_uid}
     diff = {"before": "".join(f"{line}\n" for line in before), "after": "".join(f"{line}\n" for line in after)}
     module.exit_json(changed=bool(commands), diff=diff, **result)
 
 
-def _user(name: str) -> Optional[Any]:
+def _user(name: str) -> Any | None:
     try:
         return pwd.getpwnam(name)
     except KeyError:

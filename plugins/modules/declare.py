@@ -56,16 +56,16 @@ objects:
   returned: when the broker was asked
 """
 
-import grp  # noqa: E402 - Ansible's sanity rules put the documentation before the imports
-import json  # noqa: E402
-import os  # noqa: E402
-import pwd  # noqa: E402
-import subprocess  # noqa: E402
-from typing import Any, Dict  # noqa: E402
+import grp
+import json
+import os
+import pwd
+import subprocess
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail  # noqa: E402
+from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
 
 #: Connecting, then a few milliseconds for each object, on a busy host.
 RUN_TIMEOUT = 120
@@ -101,13 +101,13 @@ def main() -> None:
             command,
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.pw_dir, **variables},
             cwd="/", user=account.pw_uid, group=account.pw_gid, extra_groups=groups, umask=0o077,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
             timeout=RUN_TIMEOUT, check=False, start_new_session=True,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         module.fail_json(msg=f"{python} -m celeryops_runtime declare: {error}")
     try:
-        report: Dict[str, Any] = json.loads(outcome.stdout.strip().splitlines()[-1])
+        report: dict[str, Any] = json.loads(outcome.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
         said = tail(outcome.stdout + outcome.stderr, list(variables.values()))
         module.fail_json(msg=f"{python} -m celeryops_runtime declare ended with {outcome.returncode}:\n{said}")
@@ -115,7 +115,9 @@ def main() -> None:
     if report.get("failed") or outcome.returncode != 0:
         module.fail_json(msg=str(report.get("message")), missing=missing)
     diff = {"before": "", "after": "".join(f"{name}\n" for name in missing)}
-    module.exit_json(changed=bool(missing), missing=missing, objects=report.get("objects", 0), msg=report.get("message"), diff=diff)
+    module.exit_json(
+        changed=bool(missing), missing=missing, objects=report.get("objects", 0), msg=report.get("message"), diff=diff
+    )
 
 
 if __name__ == "__main__":

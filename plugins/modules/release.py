@@ -7,10 +7,10 @@ module: release
 short_description: Install one version of an app into an environment of its own and switch to it
 version_added: 0.1.0
 description:
-  - A release is a virtual environment below C(/opt/celeryops/<app>/releases), owned by root, named after everything that
-    decides its content, and never changed once it is complete. The link C(current) leads to the one in use.
-  - The link is switched in one step, and only after the packages are in, Celery and kombu are recent enough, and the app
-    could be imported by the account that will run it. Whatever fails before that leaves nothing behind.
+  - A release is a virtual environment below C(/opt/celeryops/<app>/releases), owned by root, named after everything
+    that decides its content, and never changed once it is complete. The link C(current) leads to the one in use.
+  - The link is switched in one step, and only after the packages are in, Celery and kombu are recent enough, and the
+    app could be imported by the account that will run it. Whatever fails before that leaves nothing behind.
   - What an aborted run left incomplete is removed and built again.
   - When nothing is to be done this is one remote call. Debian packages and, for the types V(wheel) and V(path), the
     content are brought over only when a release is built.
@@ -111,25 +111,25 @@ versions:
   returned: when the release is there
 """
 
-import contextlib  # noqa: E402 - Ansible's sanity rules put the documentation before the imports
-import fcntl  # noqa: E402
-import glob  # noqa: E402
-import grp  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import pwd  # noqa: E402
-import shutil  # noqa: E402
-import stat  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import tarfile  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from typing import Any, Dict, Iterator, List, Optional, Tuple  # noqa: E402
+import contextlib
+import fcntl
+import glob
+import grp
+import json
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils import release as decide  # noqa: E402
+from ansible_collections.celeryops.stack.plugins.module_utils import release as decide
 
 ROOT = "/opt/celeryops"
 CACHE = "/var/cache/celeryops"
@@ -150,27 +150,27 @@ print("\\n" + json.dumps({"celeryops": {"tasks": len(tasks), "loader": loader}})
 OWN_LOADER = "celery.loaders.app:AppLoader"
 
 
-class Failure(Exception):
+class ReleaseError(Exception):
     """Something that ends the run; the text is for the user."""
 
 
 class Release:
     """One call of the module."""
 
-    def __init__(self, module: AnsibleModule, request: Dict[str, Any]) -> None:
+    def __init__(self, module: AnsibleModule, request: dict[str, Any]) -> None:
         self.module = module
         self.request = request
-        self.source: Dict[str, Any] = request["source"]
+        self.source: dict[str, Any] = request["source"]
         self.base = f"{ROOT}/{request['name']}"
         self.current = f"{self.base}/current"
         self.releases = f"{self.base}/releases"
-        self.actions: List[str] = []
-        self.warnings: List[str] = []
+        self.actions: list[str] = []
+        self.warnings: list[str] = []
         self.work = ""
 
     # The order of things
 
-    def run(self) -> Dict[str, Any]:
+    def run(self) -> dict[str, Any]:
         """Bring the host to the wanted release and return the module's result."""
         missing = self._missing_packages()
         if missing and not self.module.check_mode:
@@ -197,18 +197,22 @@ class Release:
         self._prune(name)
         return self._result(name, previous, _versions(path))
 
-    def _reference(self) -> Dict[str, Any]:
+    def _reference(self) -> dict[str, Any]:
         """Let ``current`` lead to a virtual environment that somebody else looks after."""
         path = os.path.normpath(str(self.source["path"]))
         versions = _versions(path)
         if os.path.exists(f"{path}/bin/python"):
             complaints = decide.too_old(versions)
             if complaints:
-                raise Failure(f"the virtual environment {path}: {'; '.join(complaints)}")
+                raise ReleaseError(f"the virtual environment {path}: {'; '.join(complaints)}")
             if _writable_by(path, self.request["user"]):
-                self.warnings.append(f"{path} can be written by {self.request['user']}, so the app can change its own code")
+                self.warnings.append(
+                    f"{path} can be written by {self.request['user']}, so the app can change its own code"
+                )
         elif not self.module.check_mode:
-            raise Failure(f"celery_app_source.path: there is no virtual environment {path} on the host (no bin/python)")
+            raise ReleaseError(
+                f"celery_app_source.path: there is no virtual environment {path} on the host (no bin/python)"
+            )
         previous = self._previous()
         if not self._is_verified(path):
             self.actions.append(f"import {self.request['import']} from {path}")
@@ -218,10 +222,10 @@ class Release:
         self._prune("")
         return self._result(path, previous, versions)
 
-    def _result(self, name: str, previous: str, versions: Dict[str, Optional[str]]) -> Dict[str, Any]:
+    def _result(self, name: str, previous: str, versions: dict[str, str | None]) -> dict[str, Any]:
         for text in self.warnings:
             self.module.warn(text)
-        result: Dict[str, Any] = {
+        result: dict[str, Any] = {
             "changed": bool(self.actions),
             "release": name,
             "previous": os.path.basename(previous) if previous.startswith("releases/") else previous,
@@ -239,7 +243,7 @@ class Release:
 
     # What is there
 
-    def _missing_packages(self) -> List[str]:
+    def _missing_packages(self) -> list[str]:
         wanted = self.request["system_packages"]
         if not wanted:
             return []
@@ -250,9 +254,9 @@ class Release:
         installed = {line.split()[0] for line in query.stdout.splitlines() if line.endswith(" installed")}
         return [name for name in wanted if name not in installed]
 
-    def _facts(self) -> Dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
         """Return what beside the source decides the content of a release."""
-        facts: Dict[str, Any] = {
+        facts: dict[str, Any] = {
             "machine": os.uname().machine,
             "extra_packages": self.request["extra_packages"],
             "python": self._python_version(),
@@ -262,7 +266,7 @@ class Release:
             facts["commit"] = self._commit()
         return facts
 
-    def _python_version(self) -> Optional[str]:
+    def _python_version(self) -> str | None:
         """Return major.minor: a security update of the interpreter is taken over by the links of the environment."""
         code = "import sys; print('%d.%d' % sys.version_info[:2])"
         try:
@@ -272,9 +276,11 @@ class Release:
         except (OSError, subprocess.CalledProcessError) as error:
             if self.module.check_mode:
                 return None
-            raise Failure(f"celery_app_python: {self.request['python']} cannot be run on the host: {error}") from error
+            raise ReleaseError(
+                f"celery_app_python: {self.request['python']} cannot be run on the host: {error}"
+            ) from error
 
-    def _commit(self) -> Optional[str]:
+    def _commit(self) -> str | None:
         version = str(self.source["version"])
         if decide.is_commit(version):
             return version
@@ -284,7 +290,7 @@ class Release:
         listing = self._command(["git", "ls-remote", "--", repository], environment, f"cannot read {repository}")
         commit = decide.pick_commit(listing, version)
         if commit is None:
-            raise Failure(f"celery_app_source.version: {repository} has neither a tag nor a branch {version}")
+            raise ReleaseError(f"celery_app_source.version: {repository} has neither a tag nor a branch {version}")
         return commit
 
     def _previous(self) -> str:
@@ -293,33 +299,33 @@ class Release:
         except OSError:
             return ""
 
-    def _history(self) -> Dict[str, Any]:
+    def _history(self) -> dict[str, Any]:
         try:
             with open(f"{self.base}/activations.json", encoding="utf-8") as stream:
-                history: Dict[str, Any] = json.load(stream)
+                history: dict[str, Any] = json.load(stream)
                 return history
         except (OSError, ValueError):
             return {"activations": [], "verified": {}}
 
-    def _save_history(self, history: Dict[str, Any]) -> None:
+    def _save_history(self, history: dict[str, Any]) -> None:
         history["activations"] = history["activations"][-100:]
         _write_json(f"{self.base}/activations.json", history)
 
     def _is_verified(self, path: str) -> bool:
         return not self.request["verify"] or self._history()["verified"] == self._verification(path)
 
-    def _verification(self, path: str) -> Dict[str, str]:
+    def _verification(self, path: str) -> dict[str, str]:
         return {"path": path, "import": self.request["import"], "user": self.request["user"]}
 
     # Building
 
-    def _build(self, name: str, path: str, facts: Dict[str, Any]) -> None:
+    def _build(self, name: str, path: str, facts: dict[str, Any]) -> None:
         """Make a complete release at ``path``, or nothing."""
         for folder in (ROOT, self.base, self.releases):
             os.makedirs(folder, exist_ok=True)
         _remove(path)
         try:
-            tree, package = self._fetch(path, facts)
+            tree, package = self._fetch(facts)
             requirements = f"{self.work}/requirements.txt"
             lines = decide.requirement_lines(self.source, self.request["extra_packages"], package, tree)
             _write(requirements, "\n".join(lines) + "\n")
@@ -335,16 +341,22 @@ class Release:
             _close(path)
             complaints = decide.too_old(_versions(path))
             if complaints:
-                raise Failure(f"the release {name} was not taken into use: {'; '.join(complaints)}")
+                raise ReleaseError(f"the release {name} was not taken into use: {'; '.join(complaints)}")
             if self.request["verify"]:
                 self._verify(path)
-            manifest = {"release": name, "built": time.time(), "source": self.source["type"], **facts, **_versions(path)}
+            manifest = {
+                "release": name,
+                "built": time.time(),
+                "source": self.source["type"],
+                **facts,
+                **_versions(path),
+            }
             _write_json(f"{path}/{MANIFEST}", manifest)
         except BaseException:
             _remove(path)
             raise
 
-    def _fetch(self, path: str, facts: Dict[str, Any]) -> Tuple[Optional[str], Optional[str]]:
+    def _fetch(self, facts: dict[str, Any]) -> tuple[str | None, str | None]:
         """Return where the source tree is, and what of it is to be installed as a package."""
         kind = self.source["type"]
         if kind == "wheel":
@@ -358,12 +370,16 @@ class Release:
         if kind == "path":
             with tarfile.open(self.request["archive"]) as archive:
                 if hasattr(tarfile, "data_filter"):
-                    archive.extractall(checkout, filter="data")  # noqa: S202 - the filter is the protection
+                    archive.extractall(checkout, filter="data")
                 else:
                     archive.extractall(checkout)  # noqa: S202 - made by this collection from the user's own files
         else:
             repository, environment = self._git()
-            self._command(["git", "clone", "--quiet", "--no-checkout", "--", repository, checkout], environment, f"cannot clone {repository}")
+            self._command(
+                ["git", "clone", "--quiet", "--no-checkout", "--", repository, checkout],
+                environment,
+                f"cannot clone {repository}",
+            )
             for command in (
                 ["git", "-C", checkout, "checkout", "--quiet", "--detach", str(facts["commit"])],
                 ["git", "-C", checkout, "submodule", "--quiet", "update", "--init", "--recursive"],
@@ -371,15 +387,17 @@ class Release:
                 self._command(command, environment, f"cannot check out {self.source['version']} of {repository}")
         tree = os.path.join(checkout, str(self.source.get("subdirectory") or "")).rstrip("/")
         if not os.path.isdir(tree):
-            raise Failure(f"celery_app_source.subdirectory: the source has no directory {self.source['subdirectory']}")
+            raise ReleaseError(
+                f"celery_app_source.subdirectory: the source has no directory {self.source['subdirectory']}"
+            )
         wanted = self.source.get("requirements_file")
         if wanted and not os.path.isfile(f"{tree}/{wanted}"):
-            raise Failure(f"celery_app_source.requirements_file: the source has no file {wanted}")
+            raise ReleaseError(f"celery_app_source.requirements_file: the source has no file {wanted}")
         install_as = self.source.get("install_as") or "auto"
         is_package = _is_package(tree) if install_as == "auto" else install_as == "package"
         return tree, tree if is_package else None
 
-    def _git(self) -> Tuple[str, Dict[str, str]]:
+    def _git(self) -> tuple[str, dict[str, str]]:
         """Return the repository without credentials, and the environment that lets git reach it."""
         repository, credentials = decide.split_credentials(str(self.source["repo"]))
         environment = {"GIT_TERMINAL_PROMPT": "0", **credentials}
@@ -397,7 +415,7 @@ class Release:
             environment["GIT_SSL_CAINFO"] = str(bundle)
         return repository, environment
 
-    def _install(self, path: str, options: List[str]) -> None:
+    def _install(self, path: str, options: list[str]) -> None:
         """Create the virtual environment and install into it."""
         environment = decide.index_environment(self.source)
         failed = f"the packages of {self.request['name']} could not be installed"
@@ -405,11 +423,18 @@ class Release:
         if self.request["installer"] == "uv":
             uv = self._uv()
             environment.update({
-                "UV_CACHE_DIR": f"{CACHE}/uv", "UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never",
+                "UV_CACHE_DIR": f"{CACHE}/uv", "UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1",
+                "UV_PYTHON_DOWNLOADS": "never",
             })  # fmt: skip
             os.makedirs(f"{CACHE}/uv", mode=0o700, exist_ok=True)
-            self._command([uv, "venv", "--quiet", "--no-project", "--python", self._python_path(), path], environment, failed)
-            self._command([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *options], environment, failed)
+            self._command(
+                [uv, "venv", "--quiet", "--no-project", "--python", self._python_path(), path], environment, failed
+            )
+            self._command(
+                [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *options],
+                environment,
+                failed,
+            )
             return
         environment.update({"PIP_CACHE_DIR": f"{CACHE}/pip", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"})
         os.makedirs(f"{CACHE}/pip", mode=0o700, exist_ok=True)
@@ -417,7 +442,7 @@ class Release:
         self._command([python, "-m", "pip", "install", "--quiet", *options], environment, failed)
 
     def _python_path(self) -> str:
-        return shutil.which(self.request["python"]) or self.request["python"]
+        return str(shutil.which(self.request["python"]) or self.request["python"])
 
     def _uv(self) -> str:
         """Return the path of uv, which is installed once for all apps."""
@@ -429,7 +454,15 @@ class Release:
         failed = "uv could not be installed (celery_app_installer: pip does without it)"
         try:
             self._command(["python3", "-m", "venv", UV], {}, failed)
-            install = [f"{UV}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+            install = [
+                f"{UV}/bin/python",
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-cache-dir",
+            ]
             self._command([*install, self.request["uv_package"]], {}, failed)
         except BaseException:
             _remove(UV)
@@ -445,10 +478,20 @@ class Release:
                 entry = os.path.join(folder, name)
                 if not os.path.islink(entry):
                     os.chown(entry, 0, 0)
-                    os.chmod(entry, 0o755 if os.path.isdir(entry) or os.access(entry, os.X_OK) and _is_executable(entry) else 0o644)
+                    os.chmod(
+                        entry,
+                        0o755
+                        if os.path.isdir(entry) or (os.access(entry, os.X_OK) and _is_executable(entry))
+                        else 0o644,
+                    )
         for packages in glob.glob(f"{path}/lib/python3*/site-packages"):
             _write(f"{packages}/celeryops_app.pth", f"{target}\n", 0o644)
-        self._command([f"{path}/bin/python", "-m", "compileall", "-q", target], {}, "the source could not be compiled", ignore=True)
+        self._command(
+            [f"{path}/bin/python", "-m", "compileall", "-q", target],
+            {},
+            "the source could not be compiled",
+            ignore=True,
+        )
 
     def _verify(self, path: str) -> None:
         """Import the app with its tasks as the account that will run it; importing foreign code as root is no check."""
@@ -458,7 +501,7 @@ class Release:
         try:
             account = pwd.getpwnam(user)
         except KeyError as error:
-            raise Failure(f"there is no account {user}") from error
+            raise ReleaseError(f"there is no account {user}") from error
         environment = {
             "PATH": f"{path}/bin:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.pw_dir, "USER": user,
             **{key: str(value) for key, value in self.request["environment"].items()},
@@ -472,28 +515,32 @@ class Release:
                 timeout=IMPORT_TIMEOUT, check=False, start_new_session=True, umask=0o077,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            raise Failure(f"importing {self.request['import']} as {user} took more than {IMPORT_TIMEOUT} s") from error
+            raise ReleaseError(
+                f"importing {self.request['import']} as {user} took more than {IMPORT_TIMEOUT} s"
+            ) from error
         if outcome.returncode != 0:
             said = decide.tail(outcome.stdout, self._secrets())
-            raise Failure(
+            raise ReleaseError(
                 f"{self.request['import']} cannot be imported as {user}, so this version was not taken into use "
                 f"(variables that it needs belong into celery_app_environment):\n{said}"
             )
         report = _last_report(outcome.stdout)
         if report.get("loader", OWN_LOADER) != OWN_LOADER:
             self.warnings.append(
-                f"{self.request['import']} is created with loader={report['loader']!r}, which keeps the shared configuration "
-                "(routes, queues, timeouts) out; remove that argument"
+                f"{self.request['import']} is created with loader={report['loader']!r}, which keeps the shared "
+                "configuration (routes, queues, timeouts) out; remove that argument"
             )
         if report.get("tasks") == 0:
-            self.warnings.append(f"{self.request['import']} has no tasks after import; autodiscover_tasks() or include= may be missing")
+            self.warnings.append(
+                f"{self.request['import']} has no tasks after import; autodiscover_tasks() or include= may be missing"
+            )
         history = self._history()
         history["verified"] = self._verification(path)
         self.pending_history = history
 
     # Switching
 
-    pending_history: Optional[Dict[str, Any]] = None
+    pending_history: dict[str, Any] | None = None
     target = ""
 
     def _switch(self, target: str, previous: str) -> None:
@@ -509,7 +556,9 @@ class Release:
             temporary = f"{self.base}/.current-{os.getpid()}"
             os.symlink(target, temporary)
             os.replace(temporary, self.current)
-            history["activations"].append([time.time(), os.path.basename(target) if target.startswith("releases/") else target])
+            history["activations"].append(
+                [time.time(), os.path.basename(target) if target.startswith("releases/") else target]
+            )
         self._save_history(history)
 
     def _prune(self, current: str) -> None:
@@ -520,7 +569,7 @@ class Release:
             return
         complete = [name for name in names if _is_complete(f"{self.releases}/{name}")]
         leftovers = [name for name in names if name not in complete and name != current]
-        spare: List[str] = []
+        spare: list[str] = []
         if len(complete) > self.request["keep"]:
             history = [(float(when), str(name)) for when, name in self._history()["activations"]]
             times = {name: os.path.getmtime(f"{self.releases}/{name}/{MANIFEST}") for name in complete}
@@ -532,7 +581,7 @@ class Release:
             if not self.module.check_mode:
                 _remove(f"{self.releases}/{name}")
 
-    def _in_use(self, history: List[Tuple[float, str]], releases: List[str]) -> List[str]:
+    def _in_use(self, history: list[tuple[float, str]], releases: list[str]) -> list[str]:
         """Return the releases that some process runs from."""
         found = set()
         boot = _boot_time()
@@ -544,12 +593,16 @@ class Release:
 
     # Helpers
 
-    def _secrets(self) -> List[str]:
-        own = [self.source.get("index_url"), *(self.source.get("extra_index_urls") or []), self.source.get("deploy_key")]
+    def _secrets(self) -> list[str]:
+        own = [
+            self.source.get("index_url"),
+            *(self.source.get("extra_index_urls") or []),
+            self.source.get("deploy_key"),
+        ]
         return [str(value) for value in [*own, *self.request["environment"].values()] if value]
 
-    def _command(self, command: List[str], environment: Dict[str, str], failed: str, *, ignore: bool = False) -> str:
-        """Run a program with a clean environment and return its output; secrets go in the environment, never in argv."""
+    def _command(self, command: list[str], environment: dict[str, str], failed: str, *, ignore: bool = False) -> str:
+        """Run a program with a clean environment and return its output; secrets go there, never in argv."""
         clean = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "NO_COLOR": "1",
             "HOME": self.work, "TMPDIR": self.work,
@@ -561,9 +614,11 @@ class Release:
                 stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
             )  # fmt: skip
         except OSError as error:
-            raise Failure(f"{failed}: {error}") from error
+            raise ReleaseError(f"{failed}: {error}") from error
         if outcome.returncode != 0 and not ignore:
-            raise Failure(f"{failed}; {os.path.basename(command[0])} said:\n{decide.tail(outcome.stdout, self._secrets())}")
+            raise ReleaseError(
+                f"{failed}; {os.path.basename(command[0])} said:\n{decide.tail(outcome.stdout, self._secrets())}"
+            )
         return outcome.stdout
 
 
@@ -586,9 +641,9 @@ def _is_package(tree: str) -> bool:
         return False
 
 
-def _versions(path: str) -> Dict[str, Optional[str]]:
+def _versions(path: str) -> dict[str, str | None]:
     """Return the installed versions of Celery and kombu, read from the names of their metadata."""
-    versions: Dict[str, Optional[str]] = {}
+    versions: dict[str, str | None] = {}
     for name in ("celery", "kombu"):
         found = glob.glob(f"{path}/lib/python3*/site-packages/{name}-*.dist-info")
         versions[name] = os.path.basename(found[0])[len(name) + 1 : -len(".dist-info")] if found else None
@@ -606,10 +661,10 @@ def _writable_by(path: str, user: str) -> bool:
     return bool(status.st_mode & 0o002 or (status.st_mode & 0o020 and status.st_gid == account.pw_gid))
 
 
-def _last_report(output: str) -> Dict[str, Any]:
+def _last_report(output: str) -> dict[str, Any]:
     for line in reversed(output.splitlines()):
         if line.startswith('{"celeryops"'):
-            report: Dict[str, Any] = json.loads(line)["celeryops"]
+            report: dict[str, Any] = json.loads(line)["celeryops"]
             return report
     return {}
 
@@ -661,7 +716,7 @@ def _write(path: str, text: str, mode: int = 0o600) -> None:
         stream.write(text)
 
 
-def _write_json(path: str, data: Dict[str, Any]) -> None:
+def _write_json(path: str, data: dict[str, Any]) -> None:
     """Write a file that is there completely or not at all."""
     _write(f"{path}.new", json.dumps(data, indent=2, sort_keys=True) + "\n", 0o644)
     os.replace(f"{path}.new", path)
@@ -678,7 +733,7 @@ def _locked(name: str) -> Iterator[None]:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        # Everything in one text: marked as secret piece by piece, a value such as "1" would be starred out of all output.
+        # Everything in one text: marked piece by piece, a value such as "1" would be starred out of all output.
         argument_spec={"request": {"type": "str", "required": True, "no_log": True}},
         supports_check_mode=True,
     )
@@ -689,7 +744,7 @@ def main() -> None:
     try:
         with _locked(request["name"]):
             result = release.run()
-    except Failure as error:
+    except ReleaseError as error:
         module.fail_json(msg=str(error), actions=release.actions)
     finally:
         shutil.rmtree(release.work, ignore_errors=True)
@@ -697,4 +752,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -18,7 +18,68 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
 
 #: Accounts that Debian (base-passwd), its packages or this collection's other services own, and what grants root.
 RESERVED_ACCOUNTS = frozenset(
-    ["root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup", "list", "irc", "gnats", "nobody", "adm", "tty", "disk", "kmem", "dialout", "fax", "voice", "cdrom", "floppy", "tape", "sudo", "wheel", "audio", "dip", "operator", "src", "shadow", "utmp", "video", "sasl", "plugdev", "staff", "users", "nogroup", "_apt", "sshd", "messagebus", "systemd", "systemd-network", "systemd-resolve", "systemd-timesync", "systemd-journal", "polkitd", "rabbitmq", "redis", "valkey", "postgres", "mysql", "docker", "lxd", "libvirt", "admin"]
+    [
+        "root",
+        "daemon",
+        "bin",
+        "sys",
+        "sync",
+        "games",
+        "man",
+        "lp",
+        "mail",
+        "news",
+        "uucp",
+        "proxy",
+        "www-data",
+        "backup",
+        "list",
+        "irc",
+        "gnats",
+        "nobody",
+        "adm",
+        "tty",
+        "disk",
+        "kmem",
+        "dialout",
+        "fax",
+        "voice",
+        "cdrom",
+        "floppy",
+        "tape",
+        "sudo",
+        "wheel",
+        "audio",
+        "dip",
+        "operator",
+        "src",
+        "shadow",
+        "utmp",
+        "video",
+        "sasl",
+        "plugdev",
+        "staff",
+        "users",
+        "nogroup",
+        "_apt",
+        "sshd",
+        "messagebus",
+        "systemd",
+        "systemd-network",
+        "systemd-resolve",
+        "systemd-timesync",
+        "systemd-journal",
+        "polkitd",
+        "rabbitmq",
+        "redis",
+        "valkey",
+        "postgres",
+        "mysql",
+        "docker",
+        "lxd",
+        "libvirt",
+        "admin",
+    ]
 )
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
@@ -36,13 +97,35 @@ BROKERS = {
     "sentinel": "redis",
 }
 BROKER_HELP = (
-    "amqp://user:password@host:5672/vhost (RabbitMQ; amqps:// for TLS) or redis://user:password@host:6379/0 (rediss:// for TLS)"
+    "amqp://user:password@host:5672/vhost (RabbitMQ; amqps:// for TLS) "
+    "or redis://user:password@host:6379/0 (rediss:// for TLS)"
 )
 #: Schemes of result backends that several hosts can share and that need no package beyond celery[redis]; then those
 #: that need the app's own packages.
 REDIS_BACKENDS = frozenset({"redis", "rediss", "sentinel"})
 OTHER_BACKENDS = frozenset(
-    ["rpc", "mongodb", "db+postgresql", "db+mysql", "db+mariadb", "db+oracle", "db+mssql", "cache+memcached", "cache+pylibmc", "elasticsearch", "cassandra", "couchbase", "couchdb", "cosmosdbsql", "consul", "dynamodb", "azureblockblob", "arangodb", "s3", "gs"]
+    [
+        "rpc",
+        "mongodb",
+        "db+postgresql",
+        "db+mysql",
+        "db+mariadb",
+        "db+oracle",
+        "db+mssql",
+        "cache+memcached",
+        "cache+pylibmc",
+        "elasticsearch",
+        "cassandra",
+        "couchbase",
+        "couchdb",
+        "cosmosdbsql",
+        "consul",
+        "dynamodb",
+        "azureblockblob",
+        "arangodb",
+        "s3",
+        "gs",
+    ]
 )
 BACKEND_HELP = "redis://user:password@host:6379/0 (rediss:// for TLS), or nothing for an app that never reads a result"
 
@@ -52,11 +135,30 @@ _CELERYS_QUEUES = ("amq.", "celery_delayed", "celeryev", "celery.pidbox", "reply
 #: Settings that another variable decides: what to write instead.
 OWNED_SETTINGS = {
     **dict.fromkeys(
-        ["broker_url", "broker_read_url", "broker_write_url", "broker_host", "broker_port", "broker_user", "broker_password", "broker_vhost", "broker_transport"],
+        [
+            "broker_url",
+            "broker_read_url",
+            "broker_write_url",
+            "broker_host",
+            "broker_port",
+            "broker_user",
+            "broker_password",
+            "broker_vhost",
+            "broker_transport",
+        ],
         "celery_app_broker_url",
     ),
     **dict.fromkeys(
-        ["result_backend", "database_url", "cache_backend", "redis_host", "redis_port", "redis_db", "redis_username", "redis_password"],
+        [
+            "result_backend",
+            "database_url",
+            "cache_backend",
+            "redis_host",
+            "redis_port",
+            "redis_db",
+            "redis_username",
+            "redis_password",
+        ],
         "celery_app_result_backend",
     ),
     **dict.fromkeys(
@@ -143,7 +245,12 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += _source_problems(values["source"])
     if not _IMPORT.fullmatch(values["import"]):
         problems.append(
-            Problem("celery_app_import", values["import"], "is not what celery -A takes", "a module and an attribute: shop.celery:app")
+            Problem(
+                "celery_app_import",
+                values["import"],
+                "is not what celery -A takes",
+                "a module and an attribute: shop.celery:app",
+            )
         )
     broker, broker_problems = _broker(values["broker_url"])
     problems += [*broker_problems, *_backend_problems(values["result_backend"])]
@@ -240,9 +347,7 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
     return settings
 
 
-def _broker_transport_options(
-    values: Mapping[str, Any], broker: str, durations: Mapping[str, int]
-) -> dict[str, Any]:
+def _broker_transport_options(values: Mapping[str, Any], broker: str, durations: Mapping[str, int]) -> dict[str, Any]:
     if broker == "rabbitmq":
         return {
             # Without it 15 of 2861 "sent" messages were lost over three restarts of the broker; with it none.
@@ -281,11 +386,11 @@ def delivery(durations: Mapping[str, int]) -> dict[str, int]:
 def merged_settings(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``base`` with the user's settings on top; dictionaries of transport options are merged, not replaced."""
     merged = dict(base)
-    for name, value in own.items():
-        value = _plain(value)
-        if name.endswith("_transport_options") and isinstance(value, dict):
-            value = {**merged.get(name, {}), **value}
-        merged[str(name)] = value
+    for raw, value in own.items():
+        name, plain = str(raw), _plain(value)
+        if name.endswith("_transport_options") and isinstance(plain, dict):
+            plain = {**merged.get(name, {}), **plain}
+        merged[name] = plain
     return merged
 
 
@@ -305,17 +410,25 @@ def _platform_problems(facts: Mapping[str, Any]) -> Iterable[Problem]:
         return
     name, major = str(facts["distribution"]), str(facts.get("distribution_major_version", ""))
     if name not in ("Debian", "Ubuntu") or (name == "Debian" and major.isdigit() and int(major) < 12):
-        yield Problem("ansible_facts['distribution']", f"{name} {major}", "is not supported", "a host with Debian 12 or newer")
+        yield Problem(
+            "ansible_facts['distribution']", f"{name} {major}", "is not supported", "a host with Debian 12 or newer"
+        )
 
 
 def _account_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     for key in ("user", "group"):
         name, variable = values[key], f"celery_app_{key}"
         if not _ACCOUNT.fullmatch(name):
-            yield Problem(variable, name, "is not an account name", "a lower-case letter, then a-z, 0-9, _ and -, 32 at most")
+            yield Problem(
+                variable, name, "is not an account name", "a lower-case letter, then a-z, 0-9, _ and -, 32 at most"
+            )
         elif name in RESERVED_ACCOUNTS or name.startswith("systemd-"):
-            reason = "would run the app with all rights" if name in ("root", "sudo", "wheel") else "belongs to the system"
-            yield Problem(variable, name, reason, "an account that only this app uses, for example celery-" + str(values["name"]))
+            reason = (
+                "would run the app with all rights" if name in ("root", "sudo", "wheel") else "belongs to the system"
+            )
+            yield Problem(
+                variable, name, reason, "an account that only this app uses, for example celery-" + str(values["name"])
+            )
 
 
 def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
@@ -334,21 +447,32 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     if kind == "wheel" and "path" in given and not str(source["path"]).endswith(".whl"):
         yield Problem("celery_app_source.path", source["path"], "is not a wheel", _source_example(kind))
     if kind == "virtualenv" and "path" in given and not str(source["path"]).startswith("/"):
-        yield Problem("celery_app_source.path", source["path"], "is not an absolute path on the host", _source_example(kind))
+        yield Problem(
+            "celery_app_source.path", source["path"], "is not an absolute path on the host", _source_example(kind)
+        )
     for key in ("subdirectory", "requirements_file"):
         if key in given and (str(source[key]).startswith("/") or ".." in str(source[key]).split("/")):
-            yield Problem(f"celery_app_source.{key}", source[key], "leads out of the source", "a path relative to the source")
+            yield Problem(
+                f"celery_app_source.{key}", source[key], "leads out of the source", "a path relative to the source"
+            )
     if "repo" in given and str(source["repo"]).startswith("-"):
         yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
         yield Problem("celery_app_source.version", source["version"], "is not a branch, tag or commit", "one of these")
     for package in source.get("packages") or []:
         if "\n" in str(package) or str(package).lstrip().startswith("-"):
-            yield Problem("celery_app_source.packages", package, "is an option, not a requirement", "options in requirements")
+            yield Problem(
+                "celery_app_source.packages", package, "is an option, not a requirement", "options in requirements"
+            )
         elif re.search(r"://[^/\s]*:[^/\s]*@", str(package)):
             yield Problem("celery_app_source.packages", package, "contains a password", "the address as index_url")
-    if source.get("require_hashes") and "--hash" not in f"{source.get('requirements') or ''} {source.get('packages') or ''}":
-        yield Problem("celery_app_source.require_hashes", True, "but no requirement has a hash", "--hash=sha256:... behind each")
+    if (
+        source.get("require_hashes")
+        and "--hash" not in f"{source.get('requirements') or ''} {source.get('packages') or ''}"
+    ):
+        yield Problem(
+            "celery_app_source.require_hashes", True, "but no requirement has a hash", "--hash=sha256:... behind each"
+        )
 
 
 def _source_example(kind: str) -> str:
@@ -382,12 +506,31 @@ def _broker(url: Any) -> tuple[str, list[Problem]]:
     for address, scheme in zip(addresses, schemes, strict=True):
         if scheme in BROKERS:
             problems += _address_problems(variable, address, scheme)
-        elif scheme == "database" or scheme.split("+")[0] in ("db", "sqla", "sqlalchemy", "mysql", "postgresql", "sqlite", "django", "pgmq"):
-            problems.append(Problem(variable, _hidden(address), "is a database, which loses tasks and is slow as a queue", BROKER_HELP))
+        elif scheme == "database" or scheme.split("+")[0] in (
+            "db",
+            "sqla",
+            "sqlalchemy",
+            "mysql",
+            "postgresql",
+            "sqlite",
+            "django",
+            "pgmq",
+        ):
+            problems.append(
+                Problem(
+                    variable, _hidden(address), "is a database, which loses tasks and is slow as a queue", BROKER_HELP
+                )
+            )
         elif scheme in ("filesystem", "memory"):
-            problems.append(Problem(variable, _hidden(address), "is a transport for tests, which no other host can reach", BROKER_HELP))
+            problems.append(
+                Problem(
+                    variable, _hidden(address), "is a transport for tests, which no other host can reach", BROKER_HELP
+                )
+            )
         else:
-            problems.append(Problem(variable, _hidden(address), "is not a broker that this collection supports", BROKER_HELP))
+            problems.append(
+                Problem(variable, _hidden(address), "is not a broker that this collection supports", BROKER_HELP)
+            )
     if not problems and len(kinds) > 1:
         problems.append(Problem(variable, _hidden(str(url)), "mixes brokers", "addresses of one broker's nodes"))
     return kinds.pop() or "rabbitmq", problems
@@ -447,7 +590,9 @@ def _queues(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, str]
                 continue
             kind = str(entry.get("type", default_type))
             if kind not in ("quorum", "classic"):
-                problems.append(Problem(f"celery_app_queues.{entry['name']}.type", kind, "is not a queue type", "quorum or classic"))
+                problems.append(
+                    Problem(f"celery_app_queues.{entry['name']}.type", kind, "is not a queue type", "quorum or classic")
+                )
             name = entry["name"]
             types[str(name)] = kind
         else:
@@ -473,11 +618,15 @@ def _queues(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, str]
 
 def _queue_name_problems(variable: str, name: Any, dead_letter_queue: str) -> Iterable[Problem]:
     if not isinstance(name, str) or not _QUEUE.fullmatch(name) or len(name) > 100:
-        yield Problem(variable, name, "is not a queue name", "letters, digits, _ and -, in parts joined by dots, 100 at most")
+        yield Problem(
+            variable, name, "is not a queue name", "letters, digits, _ and -, in parts joined by dots, 100 at most"
+        )
     elif name.startswith(_CELERYS_QUEUES):
         yield Problem(variable, name, "is a name that RabbitMQ or Celery itself uses", "a name of your own")
     elif name == dead_letter_queue:
-        yield Problem(variable, name, "is the dead-letter queue", "another name, or another celery_app_dead_letter_queue")
+        yield Problem(
+            variable, name, "is the dead-letter queue", "another name, or another celery_app_dead_letter_queue"
+        )
 
 
 def _suffix_problems(names: Iterable[str]) -> Iterable[Problem]:
@@ -500,11 +649,21 @@ def _route_problems(routes: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
     for route in routes:
         task = str(route["task"])
         if not task or any(character.isspace() for character in task) or set("?[]") & set(task):
-            yield Problem("celery_app_routes", task, "is not a task name or pattern", "a name such as shop.mails.send, with * for anything")
+            yield Problem(
+                "celery_app_routes",
+                task,
+                "is not a task name or pattern",
+                "a name such as shop.mails.send, with * for anything",
+            )
             continue
         for pattern in earlier:
             if glob(pattern).fullmatch(task):
-                yield Problem("celery_app_routes", task, f"is never reached: {pattern} stands before it and matches too", "it above that route")
+                yield Problem(
+                    "celery_app_routes",
+                    task,
+                    f"is never reached: {pattern} stands before it and matches too",
+                    "it above that route",
+                )
                 break
         earlier.append(task)
 
@@ -521,21 +680,35 @@ def _durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]
         try:
             durations[name] = parse_duration(values[name])
         except ValueError as error:
-            problems.append(Problem(f"celery_app_{name}", values[name], str(error).split(";", maxsplit=1)[0], DURATION_HELP))
+            problems.append(
+                Problem(f"celery_app_{name}", values[name], str(error).split(";", maxsplit=1)[0], DURATION_HELP)
+            )
             durations[name] = 0
     return durations, problems
 
 
 def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]:
     if int(values["keep_releases"]) < 1:
-        yield Problem("celery_app_keep_releases", values["keep_releases"], "is less than 1", "how many releases stay, the current one included")
+        yield Problem(
+            "celery_app_keep_releases",
+            values["keep_releases"],
+            "is less than 1",
+            "how many releases stay, the current one included",
+        )
     # The result backend of Celery 5.7 puts a _ behind a prefix that ends otherwise, the broker does not.
     if not re.fullmatch(r"[A-Za-z0-9_.-]*:", values["key_prefix"]):
         yield Problem("celery_app_key_prefix", values["key_prefix"], "does not end in one colon", f"{values['name']}:")
     if not _QUEUE.fullmatch(values["exchange"]) or values["exchange"].startswith(_CELERYS_QUEUES):
-        yield Problem("celery_app_exchange", values["exchange"], "is not an exchange name", "letters, digits, _ and -, and none of Celery's own")
+        yield Problem(
+            "celery_app_exchange",
+            values["exchange"],
+            "is not an exchange name",
+            "letters, digits, _ and -, and none of Celery's own",
+        )
     if broker == "rabbitmq" and not _QUEUE.fullmatch(values["dead_letter_queue"]):
-        yield Problem("celery_app_dead_letter_queue", values["dead_letter_queue"], "is not a queue name", "dead-letters")
+        yield Problem(
+            "celery_app_dead_letter_queue", values["dead_letter_queue"], "is not a queue name", "dead-letters"
+        )
     for name in values["install_environment"]:
         if not _VARIABLE.fullmatch(str(name)):
             yield Problem("celery_app_install_environment", name, "is not a variable's name", "letters, digits and _")
@@ -545,7 +718,9 @@ def _settings_problems(settings: Mapping[str, Any], extra_names: Iterable[str]) 
     """Say which of the user's Celery settings are unknown, decided elsewhere, secret or of a wrong kind."""
     extra = {str(name) for name in extra_names}
     for name in sorted(extra & OWNED_SETTINGS.keys()):
-        yield Problem("celery_app_extra_setting_names", name, "is a setting that this collection decides", OWNED_SETTINGS[name])
+        yield Problem(
+            "celery_app_extra_setting_names", name, "is a setting that this collection decides", OWNED_SETTINGS[name]
+        )
     for raw, value in settings.items():
         name, variable = str(raw), f"celery_app_settings.{raw}"
         if name in OWNED_SETTINGS:
@@ -567,7 +742,9 @@ def _settings_problems(settings: Mapping[str, Any], extra_names: Iterable[str]) 
         if isinstance(value, Mapping):
             for key in value:
                 if (name, str(key)) in OWNED_KEYS:
-                    yield Problem(f"{variable}.{key}", value[key], "is decided by another variable", OWNED_KEYS[name, str(key)])
+                    yield Problem(
+                        f"{variable}.{key}", value[key], "is decided by another variable", OWNED_KEYS[name, str(key)]
+                    )
 
 
 def _hidden_value(name: str, value: Any) -> Any:
@@ -577,10 +754,15 @@ def _hidden_value(name: str, value: Any) -> Any:
 def _known_setting(name: str) -> str:
     """Return what an unknown setting was meant to be; the old upper-case names are tried as well."""
     plain = name.lower()
-    candidates = get_close_matches(plain.removeprefix("celery_"), KINDS, n=1, cutoff=0.75) or get_close_matches(plain, KINDS, n=1, cutoff=0.75)
+    candidates = [
+        *get_close_matches(plain.removeprefix("celery_"), KINDS, n=1, cutoff=0.85),
+        *get_close_matches(plain, KINDS, n=1, cutoff=0.85),
+    ]
     if candidates:
         return f"{candidates[0]} (did you mean that?)"
-    return "a setting's lower-case name, or list a setting of your app or an extension in celery_app_extra_setting_names"
+    return (
+        "a setting's lower-case name, or list a setting of your app or an extension in celery_app_extra_setting_names"
+    )
 
 
 def _secret_path(name: str, value: Any) -> str:
@@ -599,7 +781,7 @@ def _secret_path(name: str, value: Any) -> str:
 
 
 def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
-    """Say when a value cannot be what Celery expects: text where a truth value belongs would be true whatever it says."""
+    """Say when a value cannot be what Celery expects; text in place of a truth value would always be true."""
     kind = KINDS.get(name, "any")
     if value is None:
         return
@@ -614,7 +796,12 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
     elif kind in ("list", "tuple") and not isinstance(value, (list, tuple)):
         yield Problem(variable, value, "is not a list", "a list such as [a, b]")
     if not _is_json(value):
-        yield Problem(variable, value, "cannot be written as JSON", "text, numbers, true, false, null, lists and dictionaries of these")
+        yield Problem(
+            variable,
+            value,
+            "cannot be written as JSON",
+            "text, numbers, true, false, null, lists and dictionaries of these",
+        )
 
 
 def _is_json(value: Any) -> bool:
@@ -645,13 +832,24 @@ def _environment_problems(environment: Mapping[str, Any], python_path: Iterable[
         if not _VARIABLE.fullmatch(name):
             yield Problem(variable, "(not shown)", "is not a variable's name", "letters, digits and _, no digit first")
         elif name in OWNED_ENVIRONMENT or name.startswith("CELERYOPS_"):
-            yield Problem(variable, "(not shown)", "is not the app's to set", OWNED_ENVIRONMENT.get(name, "another name"))
+            yield Problem(
+                variable, "(not shown)", "is not the app's to set", OWNED_ENVIRONMENT.get(name, "another name")
+            )
         elif isinstance(value, bool):
-            yield Problem(variable, value, "is true or false, and variables are text", 'what the app reads, in quotes: "1" or "true"')
+            yield Problem(
+                variable,
+                value,
+                "is true or false, and variables are text",
+                'what the app reads, in quotes: "1" or "true"',
+            )
         elif value is None or isinstance(value, (Mapping, list, tuple)):
             yield Problem(variable, "(not shown)", "is not text", "text or a number")
-        elif any((ord(character) < 32 and character not in "\n\t") or ord(character) == 127 for character in str(value)):
+        elif any(
+            (ord(character) < 32 and character not in "\n\t") or ord(character) == 127 for character in str(value)
+        ):
             yield Problem(variable, "(not shown)", "contains a control character, which systemd refuses", "text")
     for entry in python_path:
         if not str(entry).startswith("/") or ":" in str(entry):
-            yield Problem("celery_app_python_path", entry, "is not an absolute path", "a directory on the host, such as /srv/shop")
+            yield Problem(
+                "celery_app_python_path", entry, "is not an absolute path", "a directory on the host, such as /srv/shop"
+            )
