@@ -29,7 +29,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
 
 POOLS = ("prefork", "threads", "gevent", "solo")
 _PREFORK = ("prefork",)
-_QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,200}")
+QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,200}")
 
 #: Options of `celery worker` that the role sets, or that contradict a foreground service; with what to write instead.
 _OWN_ARGUMENTS = {
@@ -202,8 +202,9 @@ def check(worker: WorkerClass, default_queue: str) -> tuple[dict[str, Any], list
         except ValueError as error:
             reason, _separator, instead = str(error).partition("; write ")
             problems.append(Problem(worker.where(name), worker.values[name], reason, instead))
-    if problems:
-        return read, problems
+            if name == "concurrency":
+                # One complaint about it is enough.
+                read[name] = 1
     problems += _check_pool(worker, read)
     problems += _check_arguments(worker, read)
     if read["queues"] is None:
@@ -345,7 +346,7 @@ class _Reader:
         if not isinstance(value, list) or not value:
             raise ValueError("is not a list of queues; write a list such as [payments, mails]")
         names = [str(entry) for entry in value]
-        bad = [name for name in names if not _QUEUE.fullmatch(name)]
+        bad = [name for name in names if not QUEUE.fullmatch(name)]
         if bad:
             raise ValueError(
                 f"holds {bad[0]!r}, which cannot be the name of a queue; write letters, digits and _ . : -"

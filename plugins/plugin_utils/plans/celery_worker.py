@@ -17,7 +17,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     command_line,
     target_unit,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import Layer, check, merge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import QUEUE, Layer, check, merge
 
 #: The layers of a class, weakest first.
 LAYERS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
@@ -48,13 +48,17 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         ]
     problems += check_identity("celery_worker", variables)
     problems += check_host(facts)
+    queue = str(variables["celery_worker_default_queue"])
+    if not QUEUE.fullmatch(queue):
+        instead = "letters, digits and _ . : -"
+        problems.append(Problem("celery_worker_default_queue", queue, "cannot be the name of a queue", instead))
     workers, found = merge(
         variables["celery_worker_defaults"] or {}, [Layer(name, variables[name] or {}) for name in LAYERS]
     )
     problems += found
     classes: list[dict[str, Any]] = []
     for worker in workers.values():
-        read, found = check(worker, str(variables["celery_worker_default_queue"]))
+        read, found = check(worker, queue)
         problems += found
         if not found and read["state"] == "present":
             classes.append(_unit(worker.name, read, layout, variables))

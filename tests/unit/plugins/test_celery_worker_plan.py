@@ -1,0 +1,393 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The plan of the role celery_worker: how classes merge, what is refused, and the unit that comes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worker import plan
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS
+
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "celery_worker"
+
+
+def variables(**changes: Any) -> dict[str, Any]:
+    """Return the role's defaults with ``changes``."""
+    values: dict[str, Any] = {
+        "app": "shop",
+        "import": "shop.celery:app",
+        "user": "shop",
+        "group": "shop",
+        "default_queue": "default",
+        "defaults": {},
+        "classes": {"default": {}},
+        "group_classes": {},
+        "host_classes": {},
+        "log_max_size": "100M",
+        "log_keep": 14,
+    }
+    return {f"celery_worker_{name}": value for name, value in {**values, **changes}.items()}
+
+
+def planned(**changes: Any) -> dict[str, Any]:
+    """Return the plan for ``changes``, which must have no mistakes."""
+    result, problems = plan(variables(**changes), {})
+    assert [str(problem) for problem in problems] == []
+    return result
+
+
+def refused(**changes: Any) -> list[Problem]:
+    """Return the mistakes in ``changes``."""
+    problems = plan(variables(**changes), {})[1]
+    assert problems != []
+    return problems
+
+
+def one(**keys: Any) -> dict[str, Any]:
+    """Return the plan of a single class with ``keys``."""
+    classes: list[dict[str, Any]] = planned(classes={"high": keys})["classes"]
+    assert len(classes) == 1
+    return classes[0]
+
+
+def unit(**keys: Any) -> list[str]:
+    """Return the lines of the unit of a single class."""
+    return render(ROLE / "templates" / "worker.service.j2", {"app": "shop", **one(**keys)}).splitlines()
+
+
+def command(**keys: Any) -> str:
+    """Return the command line of a single class."""
+    return str(one(**keys)["command"])
+
+
+def test_a_class_without_keys_consumes_the_default_queue_with_all_processors() -> None:
+    (entry,) = planned(default_queue="work", classes={"default": None})["classes"]
+    assert entry["command"] == (
+        "/opt/celeryops/shop/current/bin/celery --app=shop.celery:app worker --hostname=default@%%h --queues=work "
+        "--pool=prefork --concurrency=auto --loglevel=INFO"
+    )
+    assert (entry["stop_timeout"], entry["watchdog"], entry["log_file"]) == (300, 60, "")
+
+
+def test_every_key_reaches_the_command_line_in_celerys_units() -> None:
+    line = command(
+        queues=["payments", "mails"],
+        concurrency=4,
+        prefetch_multiplier=2,
+        time_limit="1h",
+        soft_time_limit="55m",
+        max_tasks_per_child=40,
+        max_memory_per_child="200M",
+        log="file",
+        log_level="debug",
+        extra_arguments=["--without-gossip"],
+        acknowledgement="early",
+    )
+    assert line.split()[3:] == [
+        "--hostname=high@%%h",
+        "--queues=payments,mails",
+        "--pool=prefork",
+        "--concurrency=4",
+        "--loglevel=DEBUG",
+        "--prefetch-multiplier=2",
+        "--time-limit=3600",
+        "--soft-time-limit=3300",
+        "--max-tasks-per-child=40",
+        "--max-memory-per-child=204800",
+        "--logfile=/var/log/celeryops/shop/high.log",
+        "--without-gossip",
+        "--",
+        "task.acks_late=False",
+    ]
+
+
+def test_late_acknowledgement_gives_a_killed_task_back() -> None:
+    assert command(acknowledgement="late").endswith(" -- task.acks_late=True task.reject_on_worker_lost=True")
+    assert " -- " not in command()
+
+
+def test_resources_reach_the_unit() -> None:
+    lines = unit(
+        nice=5, cpu_weight=400, io_weight=50, memory_high="512M", memory_max="1G", tasks_max=100, stop_timeout="75m"
+    )
+    wanted = ["Nice=5", "CPUWeight=400", "IOWeight=50", "MemoryHigh=536870912", "MemoryMax=1073741824", "TasksMax=100"]
+    assert [line for line in lines if line in wanted] == wanted
+    assert "TimeoutStopSec=4500" in lines
+    assert [line for line in unit() if line.startswith(("Nice", "CPU", "IO", "Memory", "Tasks"))] == [
+        "MemoryDenyWriteExecute=yes"
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Type=notify",
+        "NotifyAccess=main",
+        "KillMode=mixed",
+        "KillSignal=SIGTERM",
+        "OOMPolicy=continue",
+        "Restart=always",
+        "WatchdogSec=60",
+        "User=shop",
+        "Group=shop",
+        "EnvironmentFile=/etc/celeryops/shop/celery.env",
+        "AssertPathExists=/etc/celeryops/shop/celery.env",
+        "PartOf=celery-shop.target",
+        "WantedBy=celery-shop.target",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "CapabilityBoundingSet=",
+        "ReadWritePaths=-/var/lib/celeryops/shop",
+        "ReadWritePaths=-/var/log/celeryops/shop",
+        "SystemCallFilter=@system-service",
+        "SystemCallFilter=~@privileged @resources",
+    ],
+)
+def test_what_every_unit_says(line: str) -> None:
+    assert line in unit()
+
+
+def test_the_unit_can_be_found_again_by_its_first_line() -> None:
+    assert "role celery_worker" in unit()[0]
+
+
+def test_the_environment_is_quoted_for_systemd() -> None:
+    assert 'Environment="FLAVOUR=50% \\"sweet\\" $x"'.replace("%", "%%") in unit(
+        environment={"FLAVOUR": '50% "sweet" $x'}
+    )
+    assert 'Environment="COUNT=3"' in unit(environment={"COUNT": 3})
+
+
+def test_directives_of_the_sandbox_can_be_changed_removed_and_repeated() -> None:
+    lines = unit(
+        hardening={
+            "MemoryDenyWriteExecute": False,
+            "ProtectHome": None,
+            "RestrictAddressFamilies": "AF_UNIX",
+            "BindPaths": ["/srv/a", "/srv/b"],
+        },
+        writable_paths=["/srv/media"],
+    )
+    assert "MemoryDenyWriteExecute=no" in lines
+    assert "MemoryDenyWriteExecute=yes" not in lines
+    assert [line for line in lines if line.startswith("ProtectHome")] == []
+    assert [line for line in lines if line.startswith("RestrictAddressFamilies")] == ["RestrictAddressFamilies=AF_UNIX"]
+    assert [line for line in lines if line.startswith("BindPaths")] == ["BindPaths=/srv/a", "BindPaths=/srv/b"]
+    assert "ReadWritePaths=-/srv/media" in lines
+
+
+def test_layers_override_key_by_key_and_the_nearest_wins() -> None:
+    result = planned(
+        defaults={"stop_timeout": "1m", "nice": 1, "environment": {"A": "all", "B": "all"}},
+        classes={"high": {"concurrency": 1, "queues": ["a", "b"], "environment": {"B": "class", "C": "class"}}},
+        group_classes={"high": {"concurrency": 2, "queues": ["c"], "environment": {"C": "group"}}},
+        host_classes={"high": {"concurrency": 3, "nice": None}, "extra": {"queues": ["x"]}},
+    )
+    high, extra = result["classes"]
+    assert (high["name"], extra["name"]) == ("high", "extra")
+    assert "--concurrency=3" in high["command"]
+    assert "--queues=c " in high["command"]
+    assert high["environment"] == {"A": "all", "B": "class", "C": "group"}
+    assert high["resources"] == {}
+    assert extra["resources"] == {"Nice": 1}
+    assert (high["stop_timeout"], extra["stop_timeout"]) == (60, 60)
+
+
+def test_an_absent_class_has_no_unit() -> None:
+    result = planned(classes={"high": {}, "low": {}}, host_classes={"low": {"state": "absent"}})
+    assert [entry["name"] for entry in result["classes"]] == ["high"]
+    assert [entry["name"] for entry in result["units"]] == ["celery-shop.target", "celery-shop-high.service"]
+
+
+def test_only_what_a_worker_reads_restarts_it() -> None:
+    target, worker = planned()["units"]
+    assert "restart_on" not in target
+    assert worker["restart_on"] == [
+        "/etc/celeryops/shop/celery.json",
+        "/etc/celeryops/shop/celery.env",
+        "/opt/celeryops/shop/current",
+        "/opt/celeryops/shop/runtime/celeryops_runtime",
+    ]
+
+
+def test_a_class_changes_nothing_about_another() -> None:
+    before = planned(classes={"a": {}, "b": {"nice": 1}})["classes"][0]
+    after = planned(classes={"a": {}, "b": {"nice": 2}, "c": {}})["classes"][0]
+    assert before == after
+
+
+def test_logs_are_rotated_by_renaming_as_the_apps_user() -> None:
+    rotation = planned(classes={"a": {"log": "file"}, "b": {}, "c": {"log": "file"}}, log_keep=3)["rotation"]
+    text = render(ROLE / "templates" / "logrotate.j2", rotation)
+    assert "/var/log/celeryops/shop/a.log\n/var/log/celeryops/shop/c.log\n{" in text
+    assert "b.log" not in text
+    for line in ("su shop shop", "rotate 3", "maxsize 104857600", "nocreate", "missingok", "delaycompress"):
+        assert f"    {line}\n" in text
+    assert "    copytruncate" not in text
+
+
+def test_pools_other_than_prefork() -> None:
+    assert "--pool=gevent --concurrency=50" in command(pool="gevent", concurrency=50)
+    assert "--pool=threads --concurrency=8" in command(pool="threads", concurrency="8")
+    assert "--pool=solo --concurrency=1" in command(pool="solo")
+
+
+def test_what_has_no_effect_in_a_pool_is_dropped_when_it_is_a_default_for_all() -> None:
+    result = planned(
+        defaults={"max_tasks_per_child": 1000, "concurrency": 4},
+        classes={"io": {"pool": "threads"}, "one": {"pool": "solo"}, "cpu": {}},
+    )
+    lines = {entry["name"]: entry["command"] for entry in result["classes"]}
+    assert "--max-tasks-per-child" not in lines["io"]
+    assert "--concurrency=1 " in lines["one"]
+    assert "--max-tasks-per-child=1000" in lines["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "reason", "instead"),
+    [
+        ({"concurrncy": 2}, "concurrncy", "is no key", "concurrency (did you mean that?)"),
+        ({"concurrency": "many"}, "concurrency", "is not a whole number", "or auto"),
+        ({"concurrency": 0}, "concurrency", "is out of range", "from 1"),
+        ({"concurrency": True}, "concurrency", "is not a whole number", "or auto"),
+        ({"pool": "eventlet"}, "pool", "is not one of its values", "gevent"),
+        ({"pool": "gevent"}, "concurrency", "how many tasks", "50"),
+        ({"pool": "threads", "concurrency": "auto"}, "concurrency", "how many tasks", "50"),
+        ({"pool": "solo", "concurrency": 2}, "concurrency", "one task at a time", "1"),
+        ({"pool": "threads", "concurrency": 2, "time_limit": "1h"}, "time_limit", "has no effect", "prefork"),
+        ({"pool": "gevent", "concurrency": 2, "max_tasks_per_child": 1}, "max_tasks_per_child", "no effect", "prefork"),
+        ({"time_limit": "5x"}, "time_limit", "is not a duration", "90s"),
+        ({"time_limit": 0}, "time_limit", "is shorter than 1s", "90s"),
+        ({"stop_timeout": "-1"}, "stop_timeout", "is not between", "90s"),
+        ({"soft_time_limit": "2h", "time_limit": "1h"}, "soft_time_limit", "never acts", "1h"),
+        ({"memory_max": "lots"}, "memory_max", "is not a size", "512M"),
+        ({"memory_max": "1M"}, "memory_max", "too little", "512M"),
+        ({"memory_high": "2G", "memory_max": "1G"}, "memory_high", "never acts", "1G"),
+        ({"max_memory_per_child": "1G", "memory_max": "1G"}, "max_memory_per_child", "never acts", "1G"),
+        ({"queues": "payments"}, "queues", "is not a list", "[payments, mails]"),
+        ({"queues": []}, "queues", "is not a list", "[payments, mails]"),
+        ({"queues": ["a,b"]}, "queues", "cannot be the name", "letters"),
+        ({"queues": ["a", "a"]}, "queues", "twice", "once"),
+        ({"nice": 20}, "nice", "out of range", "-20 to 19"),
+        ({"cpu_weight": 0}, "cpu_weight", "out of range", "1 to 10000"),
+        ({"log": "syslog"}, "log", "is not one of its values", "journal"),
+        ({"log_level": "LOUD"}, "log_level", "is not one of its values", "INFO"),
+        ({"watchdog": "3s"}, "watchdog", "restarts busy workers", "10s"),
+        ({"acknowledgement": "never"}, "acknowledgement", "is not one of its values", "late"),
+        ({"state": "gone"}, "state", "is not one of its values", "absent"),
+        ({"environment": ["A=1"]}, "environment", "is not a dictionary", "value"),
+        ({"environment": {"A B": 1}}, "environment.A B", "is not a name", "letters"),
+        ({"environment": {"C_FORCE_ROOT": 1}}, "environment.C_FORCE_ROOT", "root", "nothing"),
+        ({"environment": {"PYTHONPATH": "/x"}}, "environment.PYTHONPATH", "shared configuration", "celery_app"),
+        ({"writable_paths": ["media"]}, "writable_paths[0]", "is not an absolute path", "/srv/media"),
+        ({"writable_paths": ["/opt/celeryops/shop"]}, "writable_paths[0]", "holds code", "data only"),
+        ({"extra_arguments": ["-B"]}, "extra_arguments", "set by the role", "celery_beat"),
+        ({"extra_arguments": ["-c8"]}, "extra_arguments", "set by the role", "concurrency"),
+        ({"extra_arguments": ["--pool=solo"]}, "extra_arguments", "set by the role", "pool"),
+        ({"extra_arguments": ["--purge"]}, "extra_arguments", "set by the role", "delete all waiting tasks"),
+        ({"hardening": {"KillMode": "process"}}, "hardening.KillMode", "set by the role", "kills running tasks"),
+        ({"hardening": {"User": "root"}}, "hardening.User", "set by the role", "user"),
+        ({"hardening": {"StateDirectory": "x"}}, "hardening.StateDirectory", "set by the role", "directories"),
+        ({"hardening": {"lower": 1}}, "hardening.lower", "is not a systemd directive", "MemoryDenyWriteExecute"),
+        ({"hardening": {"UMask": "0\nUser=root"}}, "hardening.UMask", "is not a value", "text"),
+    ],
+)
+def test_a_mistake_in_a_class_is_named(keys: dict[str, Any], key: str, reason: str, instead: str) -> None:
+    (problem,) = refused(classes={"high": keys})
+    assert problem.variable == f"celery_worker_classes.high.{key}"
+    assert reason in problem.reason
+    assert instead in problem.instead
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DB_PASSWORD", "hunter2hunter2"), ("API_KEY", "hunter2"), ("SENTRY_DSN", "x"), ("CACHE", "redis://:hunter2@h/0")],
+)
+def test_a_secret_in_a_unit_is_refused_and_not_repeated(name: str, value: str) -> None:
+    (problem,) = refused(classes={"high": {"environment": {name: value}}})
+    assert "celery_app_environment" in problem.instead
+    assert value not in str(problem)
+
+
+@pytest.mark.parametrize("name", ["beat", "flower", "High", "1st", "a_b", "a" * 32, "a-", 7])
+def test_a_name_that_cannot_be_a_class(name: Any) -> None:
+    (problem,) = refused(classes={name: {}})
+    assert problem.variable == f"celery_worker_classes.{name}"
+
+
+def test_all_mistakes_of_a_class_come_at_once() -> None:
+    keys = {"time_limit": "5x", "concurrency": "many", "pool": "gevent", "nicee": 1, "hardening": {"User": "root"}}
+    assert {problem.variable.rpartition(".high.")[2] for problem in refused(classes={"high": keys})} == {
+        "time_limit",
+        "concurrency",
+        "nicee",
+        "hardening.User",
+    }
+
+
+def test_a_mistake_names_the_layer_that_it_is_in() -> None:
+    found = refused(
+        defaults={"nice": 99},
+        classes={"high": {"time_limit": "1h"}},
+        group_classes={"high": {"cpu_weight": -1}},
+        host_classes={"high": {"time_limit": "x"}, "low": 7},
+    )
+    assert {problem.variable for problem in found} == {
+        "celery_worker_defaults.nice",
+        "celery_worker_group_classes.high.cpu_weight",
+        "celery_worker_host_classes.high.time_limit",
+        "celery_worker_host_classes.low",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "variable"),
+    [
+        ({"app": "my-shop"}, "celery_worker_app"),
+        ({"import": "shop/celery"}, "celery_worker_import"),
+        ({"user": "root"}, "celery_worker_user"),
+        ({"group": "root"}, "celery_worker_group"),
+        ({"user": "Shop User"}, "celery_worker_user"),
+        ({"default_queue": "a b"}, "celery_worker_default_queue"),
+        ({"log_max_size": "big"}, "celery_worker_log_max_size"),
+        ({"log_keep": -1}, "celery_worker_log_keep"),
+        ({"defaults": {"state": "absent"}}, "celery_worker_defaults.state"),
+    ],
+)
+def test_a_mistake_in_another_variable_is_named(changes: dict[str, Any], variable: str) -> None:
+    (problem,) = refused(**changes)
+    assert problem.variable == variable
+
+
+@pytest.mark.parametrize(
+    ("facts", "wrong"),
+    [
+        ({"os_family": "RedHat", "distribution": "Rocky", "service_mgr": "systemd"}, 1),
+        ({"os_family": "Debian", "distribution": "Debian", "service_mgr": "openrc"}, 1),
+        ({"os_family": "Debian", "distribution": "Debian", "service_mgr": "systemd"}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_host_that_cannot_carry_the_units_is_refused(facts: dict[str, Any], wrong: int) -> None:
+    assert len(plan(variables(), facts)[1]) == wrong
+
+
+def test_the_specs_describe_every_key_and_its_default() -> None:
+    specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())
+    options = specs["argument_specs"]["main"]["options"]["celery_worker_defaults"]["options"]
+    assert set(options) == set(KEYS) - {"state"}
+    for name, option in options.items():
+        key = KEYS[name]
+        documented = option.get("default")
+        assert (parse_duration(documented) if key.kind == "duration" and documented else documented) == key.default, (
+            name
+        )
+        assert tuple(option.get("choices", ())) == key.choices, name
