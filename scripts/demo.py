@@ -38,7 +38,7 @@ LEAST = 300  # tasks, for the demo to count as one
 WIDTH = 132  # of the tables where nothing says how wide the screen is, as in a log
 
 FACTS = """
-systemctl show 'celery-{app}-*.service' --property=Id,ActiveState,MainPID
+systemctl show 'celery-{app}-*.service' --property=Id,ActiveState,MainPID,User,UID
 printf '%s\\n' ----
 ps -eo pid=,ppid=,user:32=
 """

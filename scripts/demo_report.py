@@ -135,7 +135,11 @@ def parse_units(show: str, processes: str) -> list[Unit]:
             continue
         main = int(values.get("MainPID") or 0)
         children = tuple(int(pid) for pid, parent, _ in table if main and int(parent) == main)
-        units.append(Unit(values["Id"], values.get("ActiveState", ""), users.get(main, ""), main, children))
+        user = users.get(main, "")
+        # A dynamic user is known to systemd alone, unless the host's name service asks it: ps has its number then.
+        if user.isdigit() and user == values.get("UID"):
+            user = values.get("User") or user
+        units.append(Unit(values["Id"], values.get("ActiveState", ""), user, main, children))
     return sorted(units, key=lambda unit: unit.name)
 
 

@@ -252,6 +252,12 @@ def test_parse_units_joins_systemd_and_processes() -> None:
     ]
 
 
+@pytest.mark.parametrize(("uid", "user"), [("64578", "shop-flower"), ("1", "64578")])
+def test_a_dynamic_user_has_the_name_that_systemd_gave_it(uid: str, user: str) -> None:
+    show = f"Id=celery-shop-flower.service\nActiveState=active\nMainPID=5\nUser=shop-flower\nUID={uid}\n"
+    assert parse_units(show, "5 1 64578\n") == [Unit("celery-shop-flower.service", "active", user, 5)]
+
+
 def test_parse_units_of_a_host_without_any() -> None:
     assert parse_units("\n", "1 0 root\n") == []
 
