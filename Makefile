@@ -37,7 +37,7 @@ tools:
 
 .PHONY: demo
 demo: tools
-	@scripts/lab.py up $(HOST) --suite trixie >/dev/null
+	@scripts/lab.py up $(HOST) --suite trixie --publish 127.0.0.1::5555 --publish 127.0.0.1::15672 >/dev/null
 	@ansible-playbook -i inventories/demo site.yml
 	@scripts/demo.py
 
