@@ -280,6 +280,21 @@ def test_stopping_is_said_once(systemd: Systemd, step: Callable[..., tuple[Readi
     assert "READY" not in "".join(systemd.heard())
 
 
+def test_a_worker_that_replaces_itself_is_not_stopping(
+    systemd: Systemd, step: Callable[..., tuple[Readiness, Any]]
+) -> None:
+    # SIGHUP: Celery closes the consumer without the signal worker_shutting_down, and calls exec.
+    one, c = step(hub=True)
+    one.start(c)
+    turn(c)
+    systemd.heard()
+    c.blueprint.state = CLOSE
+    one.stop(c)
+    heard = systemd.heard()
+    assert heard[0] == "STATUS=stopping: 0 tasks still running"
+    assert "STOPPING" not in "".join(heard)
+
+
 def test_nothing_in_the_step_reaches_the_worker(
     step: Callable[..., tuple[Readiness, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -105,8 +105,10 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         if c.blueprint.state == bootsteps.RUN:
             if self.liveness.enter("offline"):
                 self._say("STATUS=waiting for the broker")
-        else:
-            self._leave("")
+        elif self.liveness.enter("leaving"):
+            # No STOPPING=1: the process may be about to replace itself (SIGHUP), which systemd would take for a stop
+            # that never ends.
+            self._say(f"STATUS=stopping: {len(state.active_requests)} tasks still running")
         self._start_thread()
 
     @_harmless
@@ -151,14 +153,11 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         done = max(0, sum(tuple(state.total_count.values())) - active)
         return f"consuming {shown}: {active} active, {waiting} waiting, {done} done"
 
-    def _leave(self, how: str) -> None:
-        if self.liveness.enter("leaving"):
-            self._say("STOPPING=1", f"STATUS=stopping{how}: {len(state.active_requests)} tasks still running")
-
     @_harmless
     def _on_shutting_down(self, how: str = "", **_signal: Any) -> None:
-        if os.getpid() == self.pid:
-            self._leave(f" ({how.lower()} shutdown)" if how else "")
+        if os.getpid() == self.pid and self.liveness.enter("leaving"):
+            running = len(state.active_requests)
+            self._say("STOPPING=1", f"STATUS=stopping ({how.lower()} shutdown): {running} tasks still running")
 
     def _start_thread(self) -> None:
         if self._thread is not None and self._thread.is_alive():
