@@ -200,15 +200,15 @@ def load(path: str | None = None) -> SharedConfig:
         text = Path(where).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        raise ConfigError(f"the shared Celery configuration {where} cannot be read: {reason}") from exc
+        raise ConfigError(f"the shared Celery configuration {where} cannot be read: {reason}") from None
     try:
         document = json.loads(text)
     except ValueError as exc:
-        raise ConfigError(f"the shared Celery configuration {where} is not JSON: {exc}") from exc
+        raise ConfigError(f"the shared Celery configuration {where} is not JSON: {exc}") from None
     try:
         return parse(document)
     except ConfigError as exc:
-        raise ConfigError(f"the shared Celery configuration {where} is wrong: {exc}") from exc
+        raise ConfigError(f"the shared Celery configuration {where} is wrong: {exc}") from None
 
 
 def parse(document: object) -> SharedConfig:
