@@ -1,0 +1,128 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The plan of the role celery_beat: the unit, its removal, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_worker
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_beat import plan
+from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
+
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "celery_beat"
+
+
+def variables(**changes: Any) -> dict[str, Any]:
+    """Return the role's defaults with ``changes``."""
+    values: dict[str, Any] = {
+        "app": "shop",
+        "import": "shop.celery:app",
+        "user": "shop",
+        "group": "shop",
+        "state": "present",
+        "scheduler": "",
+        "max_interval": 0,
+        "log_level": "INFO",
+        "environment": {},
+        "start_timeout": "2m",
+        "stop_timeout": "30s",
+        "hardening": {},
+    }
+    return {f"celery_beat_{name}": value for name, value in {**values, **changes}.items()}
+
+
+def planned(**changes: Any) -> dict[str, Any]:
+    """Return the plan for ``changes``, which must have no mistakes."""
+    result, problems = plan(variables(**changes), {})
+    assert [str(problem) for problem in problems] == []
+    return result
+
+
+def unit(**changes: Any) -> list[str]:
+    """Return the lines of the unit."""
+    return render(ROLE / "templates" / "beat.service.j2", planned(**changes)["service"]).splitlines()
+
+
+def start(**changes: Any) -> str:
+    """Return the command line, without the program."""
+    (line,) = [line for line in unit(**changes) if line.startswith("ExecStart=")]
+    return line.partition(" ")[2]
+
+
+def test_celerys_scheduler_keeps_its_schedule_in_the_state_directory() -> None:
+    assert start() == "--app=shop.celery:app beat --loglevel=INFO --schedule=/var/lib/celeryops/shop/beat/schedule"
+    assert "StateDirectory=celeryops/shop/beat" in unit()
+
+
+def test_a_scheduler_of_the_users_has_no_schedule_file() -> None:
+    scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
+    assert start(scheduler=scheduler, max_interval="30s", log_level="DEBUG") == (
+        f"--app=shop.celery:app beat --loglevel=DEBUG --scheduler={scheduler} --max-interval=30"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Type=notify",
+        "KillMode=mixed",
+        "Restart=always",
+        "User=shop",
+        "TimeoutStopSec=30",
+        "PartOf=celery-shop.target",
+        "ProtectSystem=strict",
+        "EnvironmentFile=/etc/celeryops/shop/celery.env",
+    ],
+)
+def test_what_the_unit_says(line: str) -> None:
+    assert line in unit()
+
+
+def test_a_crash_leaves_nothing_that_prevents_the_next_start() -> None:
+    assert "--pidfile" not in start()
+
+
+def test_absent_is_a_unit_less() -> None:
+    result = planned(state="absent")
+    assert (result["units"], result["present"]) == ([], False)
+
+
+def test_the_target_is_the_same_text_from_workers_and_from_beat() -> None:
+    worker = {
+        "app": "shop",
+        "import": "shop.celery:app",
+        "user": "shop",
+        "group": "shop",
+        "default_queue": "default",
+        "defaults": {},
+        "classes": {},
+        "group_classes": {},
+        "host_classes": {},
+        "log_max_size": "1M",
+        "log_keep": 1,
+    }
+    other = celery_worker.plan({f"celery_worker_{name}": value for name, value in worker.items()}, {})[0]
+    assert planned()["target"] == other["target"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "variable"),
+    [
+        ({"app": "Shop"}, "celery_beat_app"),
+        ({"import": "shop.celery:app --broker x"}, "celery_beat_import"),
+        ({"user": "root"}, "celery_beat_user"),
+        ({"scheduler": "no such thing"}, "celery_beat_scheduler"),
+        ({"max_interval": "often"}, "celery_beat_max_interval"),
+        ({"stop_timeout": 0}, "celery_beat_stop_timeout"),
+        ({"start_timeout": "1s"}, "celery_beat_start_timeout"),
+        ({"environment": {"DB_PASSWORD": "x"}}, "celery_beat_environment.DB_PASSWORD"),
+        ({"hardening": {"ExecStart": "/bin/sh"}}, "celery_beat_hardening.ExecStart"),
+    ],
+)
+def test_a_mistake_is_named(changes: dict[str, Any], variable: str) -> None:
+    (problem,) = plan(variables(**changes), {})[1]
+    assert problem.variable == variable

@@ -1,0 +1,225 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The plan of the role flower: never open, no secret outside of its file, and the unit that comes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.flower import _OWN_OPTIONS, OPTIONS, plan
+from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
+
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "flower"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - that the role notices it is what is tested
+PASSWORD, BROKER_PASSWORD, COOKIE = "a-long-password", "watcher-password", "c" * 64
+TLS = {"tls_certificate": "/etc/ssl/flower.crt", "tls_key": "/etc/ssl/private/flower.key"}
+
+
+def variables(**changes: Any) -> dict[str, Any]:
+    """Return the role's defaults, with a broker, and with ``changes``."""
+    values: dict[str, Any] = {
+        "app": "shop",
+        "state": "present",
+        "packages": ["flower>=2.2", "celery[redis]>=5.7"],
+        "python": "python3",
+        "installer": "uv",
+        "index_url": "",
+        "install_environment": {},
+        "address": "127.0.0.1",
+        "port": 5555,
+        "url_prefix": "",
+        "basic_auth": {"admin": PASSWORD},
+        "cookie_secret": COOKIE,
+        "tls_certificate": "",
+        "tls_key": "",
+        "allow_cleartext": False,
+        "open_pages": [],
+        "read_only": True,
+        "broker_url": f"amqp://shop-flower:{BROKER_PASSWORD}@127.0.0.1:5672/shop",
+        "broker_api": f"http://shop-flower:{BROKER_PASSWORD}@127.0.0.1:15672/api/",
+        "result_backend": "",
+        "shared_configuration": False,
+        "max_tasks": 10000,
+        "state_save_interval": "5m",
+        "purge_offline_workers": "1d",
+        "log_level": "INFO",
+        "options": {},
+        "memory_max": "1G",
+        "watchdog": "2m",
+        "hardening": {},
+    }
+    return {f"flower_{name}": value for name, value in {**values, **changes}.items()}
+
+
+def planned(**changes: Any) -> dict[str, Any]:
+    """Return the plan for ``changes``, which must have no mistakes."""
+    result, problems = plan(variables(**changes), {})
+    assert [str(problem) for problem in problems] == []
+    return result
+
+
+def unit(**changes: Any) -> list[str]:
+    """Return the lines of the unit."""
+    return render(ROLE / "templates" / "flower.service.j2", planned(**changes)["service"]).splitlines()
+
+
+def environment(**changes: Any) -> dict[str, str]:
+    """Return the environment that is in the unit."""
+    result: dict[str, str] = planned(**changes)["service"]["environment"]
+    return result
+
+
+def test_flower_listens_on_loopback_read_only_and_persistent() -> None:
+    assert environment() == {
+        "FLOWER_CONF": "/opt/celeryops/shop-flower/flowerconfig.py",
+        "FLOWER_ADDRESS": "127.0.0.1",
+        "FLOWER_PORT": "5555",
+        "FLOWER_PERSISTENT": "true",
+        "FLOWER_DB": "/var/lib/celeryops/shop-flower/flower",
+        "FLOWER_STATE_SAVE_INTERVAL": "300000",
+        "FLOWER_MAX_TASKS": "10000",
+        "FLOWER_PURGE_OFFLINE_WORKERS": "86400",
+        "FLOWER_READ_ONLY": "true",
+        "FLOWER_LOGGING": "info",
+    }
+
+
+def test_neither_plan_nor_unit_holds_a_secret() -> None:
+    text = json.dumps(planned(options={"natural_time": True})) + "\n".join(unit(**TLS))
+    assert [secret for secret in (PASSWORD, BROKER_PASSWORD, COOKIE) if secret in text] == []
+
+
+def test_the_environment_file_holds_them_quoted() -> None:
+    text = render(
+        ROLE / "templates" / "flower.env.j2",
+        {
+            "broker_url": "amqp://u:p%24@h/v",
+            "broker_api": "",
+            "result_backend": "",
+            "credentials": ["admin:a$b`c", "ops:x"],
+            "cookie_secret": COOKIE,
+        },
+    )
+    assert text.splitlines()[1:] == [
+        'CELERY_BROKER_URL="amqp://u:p%24@h/v"',
+        'FLOWER_BASIC_AUTH="admin:a\\$b\\`c,ops:x"',
+        f'FLOWER_COOKIE_SECRET="{COOKIE}"',
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "DynamicUser=yes",
+        "User=shop-flower",
+        "Type=notify",
+        "WorkingDirectory=/",
+        "EnvironmentFile=/etc/celeryops/shop/flower.env",
+        "ExecStart=/opt/celeryops/shop-flower/current/bin/celery flower",
+        "MemoryMax=1073741824",
+        "PartOf=celery-shop.target",
+        "ProtectSystem=strict",
+    ],
+)
+def test_what_the_unit_says(line: str) -> None:
+    assert line in unit()
+
+
+def test_the_key_of_tls_stays_readable_by_root_alone() -> None:
+    lines = unit(**TLS)
+    assert "LoadCredential=tls.key:/etc/ssl/private/flower.key" in lines
+    assert "Environment=FLOWER_KEYFILE=%d/tls.key" in lines
+    assert "Environment=FLOWER_CERTFILE=%d/tls.crt" in lines
+    assert planned(**TLS)["units"][1]["restart_on"][-2:] == list(TLS.values())
+
+
+def test_pages_are_open_only_by_name() -> None:
+    assert "CELERYOPS_FLOWER_OPEN" not in environment()
+    assert environment(open_pages=["metrics", "healthcheck"])["CELERYOPS_FLOWER_OPEN"] == "metrics healthcheck"
+
+
+def test_the_shared_configuration_is_a_matter_of_choice() -> None:
+    given = environment(shared_configuration=True)
+    assert given["CELERY_LOADER"] == "celeryops_runtime.loader:Loader"
+    assert "/etc/celeryops/shop/celery.json" in planned(shared_configuration=True)["units"][1]["restart_on"]
+    assert "CELERY_LOADER" not in environment()
+
+
+def test_options_reach_flower_in_its_spelling() -> None:
+    given = environment(
+        options={"natural_time": True, "tasks_columns": "name,uuid", "task_runtime_metric_buckets": [1, 5]}
+    )
+    assert given["FLOWER_NATURAL_TIME"] == "true"
+    assert given["FLOWER_TASKS_COLUMNS"] == "name,uuid"
+    assert given["FLOWER_TASK_RUNTIME_METRIC_BUCKETS"] == "1,5"
+
+
+def test_no_option_is_both_the_users_and_the_roles() -> None:
+    assert OPTIONS & set(_OWN_OPTIONS) == set()
+
+
+@pytest.mark.parametrize(
+    "option", ["auth", "basic_auth", "conf", "unix_socket", "unauthenticated_api", "cookie_secret"]
+)
+def test_no_option_opens_flower_by_the_back_door(option: str) -> None:
+    (problem,) = plan(variables(options={option: "x"}), {})[1]
+    assert problem.variable == f"flower_options.{option}"
+
+
+def test_absent_needs_no_broker_and_has_no_unit() -> None:
+    result = planned(state="absent", broker_url="", basic_auth={})
+    assert result["units"] == []
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1"])
+def test_loopback_takes_short_passwords_and_no_tls(address: str) -> None:
+    planned(address=address, basic_auth={"admin": "short"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "variable", "reason"),
+    [
+        ({"basic_auth": {}}, "flower_basic_auth", "open to everyone"),
+        ({"basic_auth": {"admin": ""}}, "flower_basic_auth.admin", "cannot be a password"),
+        ({"basic_auth": {"admin": None}}, "flower_basic_auth.admin", "cannot be a password"),
+        ({"basic_auth": {"admin": "one,two"}}, "flower_basic_auth.admin", "cannot be a password"),
+        ({"basic_auth": {"admin": "pässword"}}, "flower_basic_auth.admin", "cannot be a password"),
+        ({"basic_auth": {"a:b": PASSWORD}}, "flower_basic_auth.a:b", "cannot be a user's name"),
+        ({"address": EVERYWHERE}, "flower_address", "readable"),
+        ({"address": "flower.example.org"}, "flower_address", "is not an IP address"),
+        ({"address": "10.0.0.5", "basic_auth": {"a": "short"}, **TLS}, "flower_basic_auth.a", "too short"),
+        ({"tls_key": "/k"}, "flower_tls_certificate", "is missing"),
+        ({"tls_certificate": "/c"}, "flower_tls_key", "is missing"),
+        ({"tls_certificate": "c.pem", "tls_key": "/k"}, "flower_tls_certificate", "is not an absolute path"),
+        ({"port": 443}, "flower_port", "out of range"),
+        ({"url_prefix": "a b"}, "flower_url_prefix", "is not a path"),
+        ({"cookie_secret": "short"}, "flower_cookie_secret", "too short"),
+        ({"broker_url": ""}, "flower_broker_url", "is not the URL"),
+        ({"broker_url": "sqla+sqlite:///x"}, "flower_broker_url", "is not the URL"),
+        ({"broker_api": "http://127.0.0.1:15672"}, "flower_broker_api", "is not the URL"),
+        ({"memory_max": "10M"}, "flower_memory_max", "too little"),
+        ({"memory_max": "much"}, "flower_memory_max", "is not a size"),
+        ({"watchdog": "soon"}, "flower_watchdog", "is not a duration"),
+        ({"state_save_interval": 1}, "flower_state_save_interval", "shorter"),
+        ({"options": {"natural_tme": True}}, "flower_options.natural_tme", "no option"),
+        ({"options": {"port": 80}}, "flower_options.port", "set by the role"),
+        ({"hardening": {"DynamicUser": False}}, "flower_hardening.DynamicUser", "set by the role"),
+        ({"app": "a-b"}, "flower_app", "is not an app name"),
+    ],
+)
+def test_a_mistake_is_named_and_no_secret_with_it(changes: dict[str, Any], variable: str, reason: str) -> None:
+    (problem,) = plan(variables(**changes), {})[1]
+    assert problem.variable == variable
+    assert reason in problem.reason
+    assert [
+        secret for secret in (PASSWORD, BROKER_PASSWORD, COOKIE, "one,two", "pässword") if secret in str(problem)
+    ] == []
+
+
+def test_beyond_loopback_with_tls_or_with_a_plain_word() -> None:
+    assert planned(address="10.0.0.5", **TLS)["address"] == "https://10.0.0.5:5555"
+    planned(address="10.0.0.5", allow_cleartext=True)
