@@ -14,7 +14,7 @@ description:
   - Passwords are checked against the salted hash that the server stores. They appear in no output, no diff and no
     command line.
   - When the server refuses the login (the user was deleted, or its password changed by hand), that one user is repaired
-    through C(rabbitmqctl), which reads it from its standard input.
+    through C(rabbitmqctl), which reads it from a file that only the server's user can read.
 options:
   definitions:
     description:
@@ -60,6 +60,10 @@ options:
     description: The administrator's password.
     type: str
     required: true
+  state_dir:
+    description: The server's own directory, where the file for such a repair is put for a moment.
+    type: path
+    default: /var/lib/rabbitmq
   timeout:
     description: For how many seconds to wait for a server that does not answer yet.
     type: int
@@ -99,6 +103,8 @@ changes:
 import base64
 import http.client
 import json
+import os
+import tempfile
 import time
 from typing import Any
 from urllib.parse import quote
@@ -249,7 +255,7 @@ class Reconciler:
         return answer
 
     def _repair_login(self) -> None:
-        """Import the administrator alone, through the command line tool's standard input."""
+        """Import the administrator alone, through the command line tool, which needs no login."""
         name = self.params["login_user"]
         user = {
             "name": name,
@@ -257,15 +263,27 @@ class Reconciler:
             "hashing_algorithm": DEFAULT_ALGORITHM,
             "tags": ["administrator"],
         }
-        command = ["rabbitmqctl", "import_definitions", "--format", "json"]
-        code, output, errors = self.module.run_command(command, data=json.dumps({"users": [user]}))
+        # Not from standard input, for which RabbitMQ 4.0 waits for ever. The tool runs as the server's own user, who may
+        # look into its own directory.
+        handle, path = tempfile.mkstemp(prefix=".celeryops-", suffix=".json", dir=self.params["state_dir"])
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                json.dump({"users": [user]}, stream)
+            owner = os.stat(self.params["state_dir"])
+            os.chown(path, owner.st_uid, owner.st_gid)
+            command = ["rabbitmqctl", "--timeout", "60", "import_definitions", path]
+            code, output, errors = self.module.run_command(command)
+        finally:
+            os.unlink(path)
         if code != 0:
             said = (errors or output).replace(user["password_hash"], "********").strip()
             self.module.fail_json(msg=f"the server refuses user {name}, and it could not be repaired: {said}", rc=code)
 
     def _export(self) -> dict[str, Any]:
         """Return the definitions by way of the command line tool, which needs no login."""
-        code, output, errors = self.module.run_command(["rabbitmqctl", "--silent", "export_definitions", "-"])
+        code, output, errors = self.module.run_command(
+            ["rabbitmqctl", "--silent", "--timeout", "60", "export_definitions", "-"]
+        )
         start = output.find("{")
         if code != 0 or start < 0:
             self.module.fail_json(msg=f"rabbitmqctl export_definitions failed: {errors.strip()}", rc=code)
@@ -442,6 +460,7 @@ def main() -> None:
             "api_port": {"type": "int", "default": 15672},
             "login_user": {"type": "str", "required": True},
             "login_password": {"type": "str", "required": True, "no_log": True},
+            "state_dir": {"type": "path", "default": "/var/lib/rabbitmq"},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,

@@ -56,6 +56,19 @@ def is_template(value: Any) -> bool:
     return isinstance(value, str) and "{{" in value
 
 
+def computed_secrets(role: Path) -> set[str]:
+    """Variables whose default is a template and which are, or hold, a secret.
+
+    Ansible resolves the defaults in the specs and prints them, secrets included, when the validation fails. So such a
+    default stands in defaults/main.yml only, and the description says in words what it is.
+    """
+    return {
+        name
+        for name, option in options(role).items()
+        if is_template(defaults(role).get(name)) and any(entry.get("no_log") for _path, entry in walk({name: option}))
+    }
+
+
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
 
@@ -81,6 +94,7 @@ def test_values_agree(role: Path) -> None:
         name: {"defaults/main.yml": value, "argument_specs.yml": given[name].get("default", "(no default)")}
         for name, value in defaults(role).items()
         if name in given
+        and not (name in computed_secrets(role) and "default" not in given[name])
         and (given[name].get("default", "(no default)"), type(given[name].get("default"))) != (value, type(value))
     }
     assert different == {}
@@ -113,7 +127,7 @@ def test_a_required_variable_has_no_default(role: Path) -> None:
 @each_role
 def test_a_variable_without_default_is_required_or_absent_from_the_defaults(role: Path) -> None:
     without = {name for name, option in options(role).items() if "default" not in option}
-    assert sorted(without & set(defaults(role))) == []
+    assert sorted((without & set(defaults(role))) - computed_secrets(role)) == []
 
 
 @each_role

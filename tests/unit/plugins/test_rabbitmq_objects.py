@@ -1,0 +1,221 @@
+"""Comparing RabbitMQ definitions: hashes, versions, removals, and that no password comes out."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.filter.rabbitmq_document import rabbitmq_document
+from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_objects as objects
+from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_password as passwords
+
+#: From RabbitMQ's documentation ("Credentials and Passwords", computing a password hash).
+DOCUMENTED = ("test12", bytes.fromhex("908DC60A"), "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR")
+PASSWORD = "a long password"
+
+
+def test_hash_is_the_documented_one() -> None:
+    password, salt, expected = DOCUMENTED
+    assert passwords.hash_password(password, salt) == expected
+
+
+@pytest.mark.parametrize("algorithm", passwords.ALGORITHMS)
+def test_hash_matches_its_password_only(algorithm: str) -> None:
+    stored = passwords.hash_password("pässword", algorithm=algorithm)
+    assert passwords.password_matches("pässword", stored, algorithm)
+    assert not passwords.password_matches("password", stored, algorithm)
+
+
+@pytest.mark.parametrize("stored", ["", "AAA=", "not base64!", "é"])
+def test_broken_hash_matches_nothing(stored: str) -> None:
+    assert not passwords.password_matches("", stored)
+
+
+def test_unknown_algorithm_matches_nothing() -> None:
+    assert not passwords.password_matches("test12", DOCUMENTED[2], "rabbit_password_hashing_other")
+
+
+def test_salt_is_stable_and_differs_between_users_and_keys() -> None:
+    assert passwords.stable_salt("k", "a") == passwords.stable_salt("k", "a")
+    salts = {passwords.stable_salt(key, user) for key in ("k", "l") for user in ("a", "b")}
+    assert len(salts) == 4
+    assert {len(salt) for salt in salts} == {passwords.SALT_LENGTH}
+
+
+def wanted(**kinds: Any) -> dict[str, Any]:
+    return {"vhosts": [{"name": "shop"}], "users": [{"name": "shop", "tags": []}], **kinds}
+
+
+def server(**kinds: Any) -> dict[str, Any]:
+    user = {
+        "name": "shop",
+        "password_hash": passwords.hash_password(PASSWORD),
+        "hashing_algorithm": passwords.DEFAULT_ALGORITHM,
+        "tags": [],
+        "limits": {},
+    }
+    return {"vhosts": [{"name": "shop"}], "users": [user], "global_parameters": [], **kinds}
+
+
+def compare(want: dict[str, Any], have: dict[str, Any], **credentials: dict[str, str]) -> objects.Comparison:
+    given = objects.Credentials(
+        passwords=credentials.get("passwords", {"shop": PASSWORD}), hashes=credentials.get("hashes", {})
+    )
+    return objects.compare(want, have, given)
+
+
+def names(comparison: objects.Comparison) -> list[str]:
+    return [f"{change.action} {objects.label(change.kind, change.key)}" for change in comparison.changes]
+
+
+def test_equal_servers_need_nothing() -> None:
+    result = compare(wanted(), server())
+    assert (result.changes, result.conflicts, result.document) == ([], [], {})
+
+
+def test_empty_server_gets_everything() -> None:
+    assert names(compare(wanted(), {})) == ["create vhost shop", "create user shop"]
+
+
+def test_other_password_is_an_update_that_shows_no_hash() -> None:
+    result = compare(wanted(), server(), passwords={"shop": "another password"})
+    assert names(result) == ["update user shop"]
+    hashed = result.document["users"][0]["password_hash"]
+    assert passwords.password_matches("another password", hashed)
+    assert hashed not in repr(result.changes)
+    assert "another password" not in repr(result)
+
+
+def test_changed_tags_keep_the_stored_hash() -> None:
+    have = server()
+    result = compare(wanted(users=[{"name": "shop", "tags": ["monitoring"]}]), have)
+    assert result.document["users"][0]["password_hash"] == have["users"][0]["password_hash"]
+
+
+def test_given_hash_is_compared_as_it_is() -> None:
+    stored = passwords.hash_password(PASSWORD)
+    have = server()
+    have["users"][0]["password_hash"] = stored
+    assert not compare(wanted(), have, passwords={}, hashes={"shop": stored}).changes
+    other = passwords.hash_password(PASSWORD)
+    assert names(compare(wanted(), have, passwords={}, hashes={"shop": other})) == ["update user shop"]
+
+
+def test_tags_as_text_of_old_servers() -> None:
+    have = server()
+    have["users"][0]["tags"] = "management, monitoring"
+    assert not compare(wanted(users=[{"name": "shop", "tags": ["monitoring", "management"]}]), have).changes
+
+
+def test_limit_set_by_hand_is_found() -> None:
+    have = server()
+    have["users"][0]["limits"] = {"max-channels": 3}
+    result = compare(wanted(), have)
+    assert names(result) == ["update user shop"]
+    assert result.stray_limits == [("shop", "max-channels")]
+
+
+def test_virtual_host_of_a_server_that_tells_no_metadata() -> None:
+    want = wanted(vhosts=[{"name": "shop", "description": "x", "metadata": {"description": "x"}}])
+    assert not compare(want, server()).changes
+    newer = server(vhosts=[{"name": "shop", "description": "", "metadata": {"description": "", "tags": []}}])
+    assert names(compare(want, newer)) == ["update vhost shop"]
+
+
+def test_policy_is_compared_with_its_defaults() -> None:
+    policy = {"vhost": "shop", "name": "p", "pattern": "^a", "definition": {"delivery-limit": 5}}
+    full = {**policy, "apply-to": "all", "priority": 0}
+    assert not compare(wanted(policies=[policy]), server(policies=[full])).changes
+    changed = {**full, "definition": {"delivery-limit": 6}}
+    assert names(compare(wanted(policies=[policy]), server(policies=[changed]))) == ["update policy shop/p"]
+
+
+def queue(kind: str | None, **more: Any) -> dict[str, Any]:
+    arguments = {"x-queue-type": kind} if kind else {}
+    return {"vhost": "shop", "name": "q", "durable": True, "auto_delete": False, "arguments": {**arguments, **more}}
+
+
+def test_queue_type_that_differs_is_a_conflict_and_not_imported() -> None:
+    result = compare(wanted(queues=[queue("quorum")]), server(queues=[queue("classic")]))
+    assert [objects.label(change.kind, change.key) for change in result.conflicts] == ["queue shop/q"]
+    assert result.document == {}
+
+
+def test_queue_without_a_type_is_a_classic_one() -> None:
+    result = compare(wanted(queues=[queue("classic")]), server(queues=[queue(None)]))
+    assert (result.changes, result.conflicts) == ([], [])
+
+
+def test_binding_is_identified_by_its_arguments_too() -> None:
+    binding = {"vhost": "shop", "source": "e", "destination_type": "queue", "destination": "q", "routing_key": "k"}
+    have = server(bindings=[{**binding, "arguments": {"a": 1}}])
+    assert not compare(wanted(bindings=[{**binding, "arguments": {"a": 1}}]), have).changes
+    assert names(compare(wanted(bindings=[{**binding, "arguments": {}}]), have)) == ["create binding shop/e/queue/q/k"]
+
+
+def record(owner: str, **kinds: list[list[str]]) -> dict[str, Any]:
+    return {"name": objects.record_name(owner), "value": kinds}
+
+
+def user(name: str) -> dict[str, Any]:
+    return {**server()["users"][0], "name": name}
+
+
+def test_what_was_declared_once_goes_and_a_stranger_stays() -> None:
+    have = server(
+        users=[user("shop"), user("old"), user("stranger")],
+        global_parameters=[record("celeryops", users=[["old"], ["shop"]])],
+    )
+    assert objects.leftovers(wanted(), have, "celeryops", []) == [("users", ("old",))]
+
+
+def test_prune_takes_strangers_of_that_kind_but_not_another_owners_nor_the_login() -> None:
+    have = server(
+        users=[user("shop"), user("stranger"), user("theirs"), user("admin")],
+        global_parameters=[record("other", users=[["theirs"]])],
+    )
+    found = objects.leftovers(wanted(), have, "celeryops", ["users"], keep_users=["admin"])
+    assert found == [("users", ("stranger",))]
+    assert objects.leftovers(wanted(), have, "celeryops", ["policies"], keep_users=["admin"]) == []
+
+
+def test_guest_always_goes() -> None:
+    have = server(users=[user("shop"), user("guest")])
+    assert objects.leftovers(wanted(), have, "celeryops", []) == [("users", ("guest",))]
+
+
+def test_what_lies_in_a_removed_virtual_host_is_not_removed_by_itself() -> None:
+    have = server(
+        vhosts=[{"name": "shop"}, {"name": "old"}],
+        queues=[{**queue("quorum"), "vhost": "old"}],
+        permissions=[{"vhost": "old", "user": "shop", "configure": "", "write": "", "read": ""}],
+        global_parameters=[record("celeryops", vhosts=[["old"]], queues=[["old", "q"]], permissions=[["old", "shop"]])],
+    )
+    assert objects.leftovers(wanted(), have, "celeryops", []) == [("vhosts", ("old",))]
+
+
+def test_exchange_is_in_use_until_its_bindings_go() -> None:
+    binding = {"vhost": "shop", "source": "e", "destination_type": "queue", "destination": "q", "routing_key": "k"}
+    have = server(bindings=[binding])
+    key = ("shop", "e", "queue", "q", "k", "{}")
+    assert objects.exchange_in_use(("shop", "e"), have, [])
+    assert not objects.exchange_in_use(("shop", "e"), have, [("bindings", key)])
+    assert not objects.exchange_in_use(("shop", "e"), have, [("queues", ("shop", "q"))])
+
+
+def test_redact_hides_passwords_of_urls() -> None:
+    assert objects.redact({"uri": ["amqp://u:secret@h/v"]}) == {"uri": ["amqp://u:********@h/v"]}
+
+
+def test_document_starts_a_node_that_the_first_comparison_finds_equal() -> None:
+    text = rabbitmq_document(wanted(), {"shop": PASSWORD}, salt_key="cookie")
+    assert text == rabbitmq_document(wanted(), {"shop": PASSWORD}, salt_key="cookie")
+    assert PASSWORD not in text
+    document = json.loads(text)
+    assert not compare(wanted(), document).changes
+    assert objects.stored_record(document, "celeryops") == objects.record_of(wanted())
+    salt = base64.b64decode(document["users"][0]["password_hash"])[:4]
+    assert salt == passwords.stable_salt("cookie", "shop")
