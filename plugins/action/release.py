@@ -71,7 +71,7 @@ class ActionModule(ActionBase):
     def _ask(self, request: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
             module_name="celeryops.stack.release",
-            module_args={"request": json.dumps(request, sort_keys=True)},
+            module_args={"request": json.dumps(request, sort_keys=True, default=str)},
             task_vars=task_vars,
         )
         return answer

@@ -32,6 +32,7 @@ def variables(**own: Any) -> dict[str, Any]:
         "key_prefix": "shop:",
         "queues": [],
         "install_environment": {},
+        "longest_task": "30m",
         **own,
     }
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
@@ -228,6 +229,7 @@ def test_the_consumer_timeout_covers_two_tasks() -> None:
         "filesystem://localhost",
         "memory://",
         f"mongodb://u:{SECRET}@h",
+        f"postgresql://{SECRET}@h/d",
         f"amqp:/u:{SECRET}@h",
         f"u:{SECRET}@h",
         "",
