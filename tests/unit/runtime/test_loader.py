@@ -118,6 +118,24 @@ def test_command_line_wins(python: Python) -> None:
         assert done.stdout == "9.0 False 3 ['default', 'payments']\n", done.stderr
 
 
+def test_settings_of_one_process(python: Python) -> None:
+    # The app is finalized while it is imported: its tasks have copied the setting before a command line is read.
+    code = (
+        "from celery import Celery; a = Celery('a'); a.conf.task_acks_late = True\n"
+        "@a.task(name='t')\ndef t(): pass\n"
+        "a.finalize(); before = a.tasks['t'].acks_late\n"
+        "a.config_from_cmdline(['task.time_limit=9'], 'worker')\n"
+        "print(before, a.conf.task_acks_late, a.conf.task_time_limit, a.conf.worker_prefetch_multiplier)"
+    )
+    own = {"CELERYOPS_SETTINGS": '{"task_acks_late": false, "task_time_limit": 8, "worker_prefetch_multiplier": 3}'}
+    assert python("-c", code, env=own).stdout == "False False 9.0 3\n"
+    for wrong, reason in (("{", "is not JSON"), ("[]", "settings is list"), ('{"A": 1}', "settings.A: not a Celery")):
+        done = python("-c", code, env={"CELERYOPS_SETTINGS": wrong})
+        last = done.stderr.strip().splitlines()[-1]
+        assert "CELERYOPS_SETTINGS in the environment" in last
+        assert reason in last
+
+
 def test_worker_with_some_of_the_queues(python: Python) -> None:
     code = (
         "from celery import Celery; a = Celery('a'); a.amqp.queues.select(['payments']);"

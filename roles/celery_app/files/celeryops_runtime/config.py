@@ -20,10 +20,25 @@ if TYPE_CHECKING:
 
     from kombu import Queue as KombuQueue
 
-__all__ = ["ENVIRONMENT", "FORMAT", "ConfigError", "Queue", "Route", "SharedConfig", "celery_settings", "load", "parse"]
+__all__ = [
+    "ENVIRONMENT",
+    "FORMAT",
+    "PROCESS_ENVIRONMENT",
+    "ConfigError",
+    "Queue",
+    "Route",
+    "SharedConfig",
+    "celery_settings",
+    "load",
+    "parse",
+    "process_settings",
+]
 
 ENVIRONMENT = "CELERYOPS_CONFIG"
 """Environment variable with the path of the document."""
+
+PROCESS_ENVIRONMENT = "CELERYOPS_SETTINGS"
+"""Environment variable with a JSON object of settings for one process, for example one worker class."""
 
 FORMAT = 1
 """The only value of ``format`` that this version of the package understands."""
@@ -211,6 +226,28 @@ def load(path: str | None = None) -> SharedConfig:
         raise ConfigError(f"the shared Celery configuration {where} is wrong: {exc}") from None
 
 
+def process_settings(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Read the settings that only this process has.
+
+    They are known before the app is imported, unlike those of the command line: a task copies settings such as
+    ``task_acks_late`` when it is bound, and an app may bind its tasks while it is imported.
+
+    :param environ: the environment; the process's own if not given.
+    :returns: verbatim Celery settings under their lower-case names, to be put over the shared ones; empty without
+        ``CELERYOPS_SETTINGS``.
+    :raises ConfigError: if the variable does not hold a JSON object with such names.
+    """
+    text = (environ if environ is not None else os.environ).get(PROCESS_ENVIRONMENT)
+    if not text:
+        return {}
+    try:
+        return _settings(json.loads(text))
+    except ValueError as exc:
+        raise ConfigError(f"{PROCESS_ENVIRONMENT} in the environment is not JSON: {exc}") from None
+    except ConfigError as exc:
+        raise ConfigError(f"{PROCESS_ENVIRONMENT} in the environment is wrong: {exc}") from None
+
+
 def parse(document: object) -> SharedConfig:
     """Check the document's shape.
 
@@ -233,10 +270,6 @@ def parse(document: object) -> SharedConfig:
         raise ConfigError(f"broker is {broker!r}, not one of {', '.join(BROKERS)}")
     queues = tuple(_queue(entry, f"queues[{i}]") for i, entry in enumerate(_list(top, "queues")))
     routes = tuple(_route(entry, f"routes[{i}]") for i, entry in enumerate(_list(top, "routes")))
-    settings = _mapping(top.get("settings", {}), "settings")
-    for name in settings:
-        if not _SETTING_NAME.match(name):
-            raise ConfigError(f"settings.{name}: not a Celery setting's name in its lower-case form")
     config = SharedConfig(
         app=_text(top, "app", "the document"),
         broker=broker,
@@ -244,7 +277,7 @@ def parse(document: object) -> SharedConfig:
         exchange=_text(top, "exchange", "the document"),
         queues=queues,
         routes=routes,
-        settings=dict(settings),
+        settings=_settings(top.get("settings", {})),
     )
     _consistent(config)
     return config
@@ -275,6 +308,14 @@ def _consistent(config: SharedConfig) -> None:
             f"settings.broker_native_delayed_delivery_queue_type: {config.delayed_queue_type!r} is not one of "
             f"{', '.join(QUEUE_TYPES)}"
         )
+
+
+def _settings(value: object) -> dict[str, Any]:
+    settings = _mapping(value, "settings")
+    for name in settings:
+        if not _SETTING_NAME.match(name):
+            raise ConfigError(f"settings.{name}: not a Celery setting's name in its lower-case form")
+    return dict(settings)
 
 
 def _queue(entry: object, where: str) -> Queue:

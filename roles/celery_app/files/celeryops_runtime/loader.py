@@ -3,8 +3,11 @@
 Celery asks ``CELERY_LOADER`` for the class of every app's loader (celery/app/base.py, ``_get_default_loader``, 5.7.0)
 and the loader for the configuration the moment a setting is read for the first time. From then on the shared settings
 are pinned: whatever the app set before (constructor, ``config_from_object``, ``conf.update``, attributes, a Django
-namespace, old upper-case names) or sets later does not replace them. Only the command line does
-(``celery worker ... -- task.acks_late=False``), which is how one worker class differs from the others.
+namespace, old upper-case names) or sets later does not replace them.
+
+One worker class differs from the others by ``CELERYOPS_SETTINGS`` in its unit, a JSON object of settings that holds
+from the start; or by its command line (``celery worker ... -- task.acks_late=False``), which wins over both but comes
+too late for the tasks of an app that binds them while it is imported.
 
 Not reached: an app that passes ``loader=`` to its constructor. ``python -m celeryops_runtime inspect-app`` reports it.
 """
@@ -19,7 +22,7 @@ from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 
 from celeryops_runtime import delay, systemd
-from celeryops_runtime.config import celery_settings, load
+from celeryops_runtime.config import celery_settings, load, process_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -155,7 +158,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         """
         if self._shared is None:
             config = load()
-            self._shared = celery_settings(config)
+            self._shared = {**celery_settings(config), **process_settings()}
             if config.delays_in_broker:
                 delay.mend()
         if not self._connected:
