@@ -132,6 +132,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         "limit_nofile": max(_PACKAGED_DESCRIPTORS, int(variables["redis_maxclients"]) + _OWN_DESCRIPTORS),
         "kernel": _kernel(variables),
         "apt_release": _apt_release(variables, facts),
+        "upgrade": _true(variables["redis_upgrade"]),
     }, []
 
 
@@ -215,7 +216,7 @@ def _platform_problems(variables: Mapping[str, Any], facts: Mapping[str, Any]) -
     version = _debian(facts)
     if version is not None and version < 12:
         return [Problem("ansible_facts.distribution_major_version", version, "is too old", "Debian 12 or newer")]
-    if variables["redis_implementation"] == "valkey" and version == 12 and not variables["redis_backports"]:
+    if variables["redis_implementation"] == "valkey" and version == 12 and not _true(variables["redis_backports"]):
         return [
             Problem(
                 "redis_implementation",
@@ -235,7 +236,7 @@ def _debian(facts: Mapping[str, Any]) -> int | None:
 
 def _apt_release(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Return the suite to install from when it is not the host's own, "" otherwise."""
-    return f"{facts.get('distribution_release', '')}-backports" if variables["redis_backports"] else ""
+    return f"{facts.get('distribution_release', '')}-backports" if _true(variables["redis_backports"]) else ""
 
 
 def _bind_problems(variables: Mapping[str, Any]) -> list[Problem]:
@@ -474,9 +475,14 @@ def _scalar(value: object) -> str:
     return str(value) or '""'
 
 
+def _true(value: object) -> bool:
+    """Return a truth value, which ``-e name=false`` on the command line delivers as text."""
+    return str(value).lower() in ("true", "yes", "on", "1", "y", "t")
+
+
 def _kernel(variables: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the kernel settings that the server needs."""
-    if not variables["redis_manage_kernel"]:
+    if not _true(variables["redis_manage_kernel"]):
         return []
     return [
         # Or the fork that saves the data is refused when more than half of the memory is in use.

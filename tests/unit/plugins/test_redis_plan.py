@@ -135,6 +135,10 @@ class TestSettings:
         assert [setting["key"] for setting in planned()["kernel"]] == ["vm.overcommit_memory", "net.core.somaxconn"]
         assert planned(manage_kernel=False)["kernel"] == []
 
+    def test_truth_values_of_the_command_line_are_text(self) -> None:
+        result = planned(manage_kernel="false", upgrade="true", backports="false")
+        assert (result["kernel"], result["upgrade"], result["apt_release"]) == ([], True, "")
+
     def test_no_secret_is_in_the_plan(self) -> None:
         assert SECRET not in repr(planned(users=[user()]))
 
