@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import record_name, record_of
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import (
     DEFAULT_ALGORITHM,
     hash_password,
@@ -18,7 +17,7 @@ name: rabbitmq_document
 short_description: The definitions that RabbitMQ loads at its start, as text
 version_added: 0.1.0
 description:
-  - Adds the password hashes to a definitions document, and the record of what it declares, and returns it as JSON.
+  - Adds the password hashes to a definitions document and returns it as JSON.
   - The salt of a hash follows from O(salt_key) and the user's name, so the text changes only when its meaning does.
 positional: _input
 options:
@@ -38,10 +37,6 @@ options:
     description: A secret of this installation.
     type: str
     required: true
-  owner:
-    description: Whose objects these are; the same as in M(celeryops.stack.rabbitmq_definitions).
-    type: str
-    default: celeryops
 author: celeryops.stack contributors
 """
 
@@ -65,9 +60,12 @@ def rabbitmq_document(
     passwords: Mapping[str, str],
     salt_key: str,
     password_hashes: Mapping[str, str] | None = None,
-    owner: str = "celeryops",
 ) -> str:
-    """Return the text of a definitions file with which a node starts for the first time."""
+    """Return the text of a definitions file with which a node starts.
+
+    It holds no record of what is declared (see ``record_of``): every start imports the file, which would replace the
+    record of an earlier run before its leftovers could be removed.
+    """
     document: dict[str, Any] = {kind: list(entries) for kind, entries in definitions.items()}
     users = []
     for user in document.get("users", []):
@@ -84,8 +82,6 @@ def rabbitmq_document(
             }
         users.append({**user, **credentials})
     document["users"] = users
-    record = {"name": record_name(owner), "value": record_of(definitions)}
-    document["global_parameters"] = [*document.get("global_parameters", []), record]
     return json.dumps(document, indent=2) + "\n"
 
 

@@ -199,7 +199,7 @@ class Reconciler:
         self.changes += [f"set global parameter {entry['name']}" for entry in parameters]
         self.changes += [f"remove {label(kind, key)}" for kind, key in going]
         if new_record and not self.changes:
-            self.changes.append("take over what is there already")
+            self.changes.append("record what is declared")
         if self.changes and not self.module.check_mode:
             self._apply(comparison, parameters, going, record_of(self.wanted, [*self.refused, *going]))
             if going:
@@ -263,8 +263,8 @@ class Reconciler:
             "hashing_algorithm": DEFAULT_ALGORITHM,
             "tags": ["administrator"],
         }
-        # Not from standard input, for which RabbitMQ 4.0 waits for ever. The tool runs as the server's own user, who may
-        # look into its own directory.
+        # Not from standard input, for which the tool of RabbitMQ 4.0 waits for ever. It runs as the server's own user,
+        # who may look into that directory.
         handle, path = tempfile.mkstemp(prefix=".celeryops-", suffix=".json", dir=self.params["state_dir"])
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:

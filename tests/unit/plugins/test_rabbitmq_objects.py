@@ -216,6 +216,6 @@ def test_document_starts_a_node_that_the_first_comparison_finds_equal() -> None:
     assert PASSWORD not in text
     document = json.loads(text)
     assert not compare(wanted(), document).changes
-    assert objects.stored_record(document, "celeryops") == objects.record_of(wanted())
+    assert objects.stored_record(document, "celeryops") is None
     salt = base64.b64decode(document["users"][0]["password_hash"])[:4]
     assert salt == passwords.stable_salt("cookie", "shop")
