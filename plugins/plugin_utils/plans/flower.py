@@ -13,6 +13,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+    ACCOUNT,
     START_AFTER,
     check_host,
     command_line,
@@ -112,6 +113,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     }
     if variables["flower_url_prefix"]:
         environment["FLOWER_URL_PREFIX"] = str(variables["flower_url_prefix"]).strip("/")
+    if tls:
+        environment["FLOWER_CERTFILE"] = str(variables["flower_tls_certificate"])
+        environment["FLOWER_KEYFILE"] = str(variables["flower_tls_key"])
     if variables["flower_open_pages"]:
         environment["CELERYOPS_FLOWER_OPEN"] = " ".join(variables["flower_open_pages"])
     if shared:
@@ -142,13 +146,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "command": command_line([f"{base}/current/bin/celery", "flower"]),
             "environment": environment,
             "environment_file": f"{layout['config_dir']}/flower.env",
-            "credentials": {
-                "tls.crt": str(variables["flower_tls_certificate"]),
-                "tls.key": str(variables["flower_tls_key"]),
-            }
-            if tls
-            else {},
-            "credential_variables": {"tls.crt": "FLOWER_CERTFILE", "tls.key": "FLOWER_KEYFILE"},
+            # Of all accounts, the key is open to those of this group.
+            "groups": [str(variables["flower_tls_group"])] if tls else [],
             "target": layout["target"],
             "start_after": START_AFTER,
             "state_directory": state,
@@ -202,6 +201,9 @@ def _check_access(variables: Mapping[str, Any]) -> list[Problem]:
     for name, path in (("flower_tls_certificate", certificate), ("flower_tls_key", key)):
         if path and not _PATH.fullmatch(path):
             problems.append(Problem(name, path, "is not an absolute path", "a file on the host"))
+    group = str(variables["flower_tls_group"])
+    if key and (group == "root" or not ACCOUNT.fullmatch(group)):
+        problems.append(Problem("flower_tls_group", group, "cannot be the group of the key", "one such as ssl-cert"))
     if bool(certificate) != bool(key):
         name = "flower_tls_key" if certificate else "flower_tls_certificate"
         problems.append(Problem(name, "", "is missing: TLS needs both files", "the path of the other file"))

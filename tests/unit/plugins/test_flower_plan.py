@@ -36,6 +36,7 @@ def variables(**changes: Any) -> dict[str, Any]:
         "cookie_secret": COOKIE,
         "tls_certificate": "",
         "tls_key": "",
+        "tls_group": "ssl-cert",
         "allow_cleartext": False,
         "open_pages": [],
         "read_only": True,
@@ -129,11 +130,12 @@ def test_what_the_unit_says(line: str) -> None:
     assert line in unit()
 
 
-def test_the_key_of_tls_stays_readable_by_root_alone() -> None:
+def test_the_key_of_tls_is_read_through_its_group() -> None:
     lines = unit(**TLS)
-    assert "LoadCredential=tls.key:/etc/ssl/private/flower.key" in lines
-    assert "Environment=FLOWER_KEYFILE=%d/tls.key" in lines
-    assert "Environment=FLOWER_CERTFILE=%d/tls.crt" in lines
+    assert 'Environment="FLOWER_KEYFILE=/etc/ssl/private/flower.key"' in lines
+    assert 'Environment="FLOWER_CERTFILE=/etc/ssl/flower.crt"' in lines
+    assert "SupplementaryGroups=ssl-cert" in lines
+    assert [line for line in unit() if "SupplementaryGroups" in line] == []
     assert planned(**TLS)["units"][1]["restart_on"][-2:] == list(TLS.values())
 
 
@@ -195,6 +197,7 @@ def test_loopback_takes_short_passwords_and_no_tls(address: str) -> None:
         ({"tls_key": "/k"}, "flower_tls_certificate", "is missing"),
         ({"tls_certificate": "/c"}, "flower_tls_key", "is missing"),
         ({"tls_certificate": "c.pem", "tls_key": "/k"}, "flower_tls_certificate", "is not an absolute path"),
+        ({"tls_group": "root", **TLS}, "flower_tls_group", "cannot be the group"),
         ({"port": 443}, "flower_port", "out of range"),
         ({"url_prefix": "a b"}, "flower_url_prefix", "is not a path"),
         ({"cookie_secret": "short"}, "flower_cookie_secret", "too short"),
