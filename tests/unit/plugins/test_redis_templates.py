@@ -1,0 +1,100 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What the role redis puts on a host, rendered from a plan; the script before the start is run for real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import acl_users, engine_names
+from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
+
+TEMPLATES = Path(__file__).resolve().parents[3] / "roles" / "redis" / "templates"
+
+
+def rendered(template: str, **variables: Any) -> str:
+    """Return a template of the role rendered with ``variables``."""
+    return render(TEMPLATES / template, variables)
+
+
+@pytest.mark.parametrize("engine", ["redis", "valkey"])
+def test_the_static_file_is_read_last_and_is_out_of_the_servers_reach(engine: str) -> None:
+    names = engine_names(engine)
+    text = rendered("drop-in.conf.j2", plan={**names, "limit_nofile": 65535})
+    lines = text.splitlines()
+    start = next(line for line in lines if line.startswith("ExecStart=/"))
+    assert start.index(names["state"]) < start.index(f"--include {names['config']}")
+    assert lines[lines.index(start) - 1] == "ExecStart="
+    writable = lines[lines.index("ReadWritePaths=") + 1]
+    assert names["config_dir"] not in writable
+    assert names["data_dir"] in writable
+
+
+def test_the_configuration_has_the_plans_lines_in_order() -> None:
+    sections = [{"title": "One", "lines": [{"name": "save", "value": '""'}, {"name": "save", "value": "1 1"}]}]
+    text = rendered("celeryops.conf.j2", plan={**engine_names("redis"), "sections": sections})
+    assert [line for line in text.splitlines() if line and line[0] != "#"] == ['save ""', "save 1 1"]
+
+
+def test_the_user_default_is_off_and_passwords_are_hashes() -> None:
+    text = rendered("celeryops.acl.j2", users=[{"name": "shop", "rules": "~shop:* +get"}], hashes={"shop": "ab" * 32})
+    users = acl_users(text.encode())
+    assert users["default"].split()[0] == "off"
+    assert "nopass" not in text
+    assert users["shop"] == f"on sanitize-payload #{'ab' * 32} ~shop:* +get"
+    # An ACL file has no comments: a server does not start with one.
+    assert all(line.startswith("user ") for line in text.splitlines())
+
+
+class TestDataScript:
+    def run(self, folder: Path, persistence: str) -> subprocess.CompletedProcess[str]:
+        """Run the script that comes before each start on the data directory ``folder``."""
+        plan = {**engine_names("redis"), "data_dir": str(folder), "persistence": persistence}
+        script = rendered("celeryops-data.sh.j2", plan=plan)
+        return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+
+    def log(self, folder: Path, age: int) -> None:
+        """Make a log of writes that is ``age`` seconds older than the snapshot, with a newer table of contents."""
+        directory = folder / "appendonlydir"
+        directory.mkdir()
+        (folder / "dump.rdb").write_text("REDIS0012 new")
+        now = (folder / "dump.rdb").stat().st_mtime
+        for name, time in (("appendonly.aof.1.incr.aof", now - age), ("appendonly.aof.manifest", now + 5)):
+            (directory / name).write_text("x")
+            os.utime(directory / name, (time, time))
+
+    @pytest.mark.parametrize("persistence", ["aof", "rdb", "none"])
+    def test_a_new_server_starts_as_it_is(self, tmp_path: Path, persistence: str) -> None:
+        assert self.run(tmp_path, persistence).returncode == 0
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_snapshot_becomes_the_beginning_of_the_log(self, tmp_path: Path) -> None:
+        (tmp_path / "dump.rdb").write_text("REDIS0012 data")
+        for _ in range(2):
+            assert self.run(tmp_path, "aof").returncode == 0
+        log = tmp_path / "appendonlydir"
+        assert (log / "appendonly.aof.1.base.rdb").read_text() == "REDIS0012 data"
+        assert (log / "appendonly.aof.manifest").read_text() == "file appendonly.aof.1.base.rdb seq 1 type b\n"
+
+    def test_a_log_stays_as_it_is(self, tmp_path: Path) -> None:
+        self.log(tmp_path, age=60)
+        assert self.run(tmp_path, "aof").returncode == 0
+        assert not (tmp_path / "appendonlydir" / "appendonly.aof.1.base.rdb").exists()
+
+    @pytest.mark.parametrize("persistence", ["rdb", "none"])
+    def test_a_log_that_is_not_wanted_any_more_is_put_aside(self, tmp_path: Path, persistence: str) -> None:
+        self.log(tmp_path, age=60)
+        assert self.run(tmp_path, persistence).returncode == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["appendonlydir.old", "dump.rdb"]
+
+    def test_a_log_with_newer_data_is_not_given_up(self, tmp_path: Path) -> None:
+        self.log(tmp_path, age=-60)
+        result = self.run(tmp_path, "rdb")
+        assert result.returncode == 1
+        assert "redis_persistence: aof" in result.stderr
+        assert (tmp_path / "appendonlydir").is_dir()
