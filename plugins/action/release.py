@@ -11,11 +11,12 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 #: Never part of a release: version control, environments, caches and what a build leaves behind.
@@ -47,8 +48,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the module; again with packages or content when it asks for them."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        request = {**_DEFAULTS, **self._task.args}
-        request["source"] = {key: value for key, value in request["source"].items() if value is not None}
+        request = completed(self._task.args)
         source, kind = request["source"], request["source"]["type"]
         local = Path(self._loader.path_dwim(str(source["path"]))) if kind in ("wheel", "path") else None
         if local is not None:
@@ -106,6 +106,17 @@ class ActionModule(ActionBase):
         finally:
             Path(archive).unlink()
         return remote
+
+
+def completed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the task's arguments with defaults, and with the types that they have in YAML.
+
+    ansible-core 2.18 hands the result of a template over as text, and "False" is true.
+    """
+    request = {**_DEFAULTS, **arguments}
+    request["keep"], request["verify"] = int(request["keep"]), boolean(request["verify"])
+    request["source"] = {key: value for key, value in request["source"].items() if value is not None}
+    return request
 
 
 def content_digest(local: Path, kind: str, exclude: list[str]) -> str:

@@ -155,6 +155,13 @@ def test_the_environment_file_is_read_as_it_is_written(value: str) -> None:
 # The control machine's part
 
 
+def test_arguments_that_came_as_text_mean_what_they_say() -> None:
+    request = action.completed(
+        {"name": "shop", "source": {"type": "pip", "path": None}, "keep": "2", "verify": "False"}
+    )
+    assert (request["keep"], request["verify"], request["source"]) == (2, False, {"type": "pip"})
+
+
 def write(root: Path, *names: str) -> None:
     for name in names:
         path = root / name
