@@ -38,7 +38,6 @@ _NODE_NAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9.-]+")
 _PLUGIN = re.compile(r"[a-z][a-z0-9_]*")
 _USER_NAME = re.compile(r"[^\s/\x00-\x1f]{1,128}")
 _CONFIG_KEY = re.compile(r"[a-z][A-Za-z0-9_.$*-]*(?:\.[^\s.=#]+)*")
-_PLAIN_VALUE = re.compile(r"[^'#\s\\](?:[^'#\n\r\\]*[^'#\s\\])?")
 _SECRET_KEY = re.compile(r"pass(word|phrase|wd)?$|secret|_key$|token$|default_pass")
 _DIGESTS = {"rabbit_password_hashing_sha256": 36, "rabbit_password_hashing_sha512": 68}
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
@@ -319,8 +318,18 @@ class _Planner:
         if isinstance(value, (dict, list)) or value is None:
             self._problem(f"{name}.{key}", shown, "is not a single value", "one key for each value")
             return
-        if re.search(r"[\n\r']", str(value)):
-            self._problem(f"{name}.{key}", shown, "does not fit on a line of rabbitmq.conf", "a value without ' and #")
+        text = str(value)
+        if re.search(r"[\n\r']", text) or text != text.strip() or not text:
+            self._problem(f"{name}.{key}", shown, "does not fit on a line of rabbitmq.conf", "a value without '")
+        elif "#" in text and self._knows_no_quotes():
+            self._problem(
+                f"{name}.{key}", shown, "has a #, which begins a comment in RabbitMQ 3.10", "a value without #"
+            )
+
+    def _knows_no_quotes(self) -> bool:
+        """Tell whether the server is Debian 12's RabbitMQ 3.10, whose rabbitmq.conf has no quotes around values."""
+        major = str(self.facts.get("distribution_major_version"))
+        return self.facts.get("distribution") == "Debian" and major == "12" and not self.variables["repository"]
 
     def _ports(self) -> None:
         taken: dict[int, str] = {DISTRIBUTION_PORT: "inter-node distribution", EPMD_PORT: "epmd"}
@@ -566,11 +575,14 @@ class _Planner:
 
 
 def config_value(value: Any) -> str:
-    """Return a value as rabbitmq.conf wants it: quoted where ``#`` would begin a comment or a blank would be lost."""
+    """Return a value as rabbitmq.conf wants it: quoted only where ``#`` would begin a comment.
+
+    RabbitMQ 4 reads quotes as quotes, 3.10 as a part of the value, so there are none where none are needed.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
-    return text if _PLAIN_VALUE.fullmatch(text) else f"'{text}'"
+    return f"'{text}'" if "#" in text else text
 
 
 def _canonical_address(value: str) -> str:

@@ -191,6 +191,8 @@ def test_document_of_all_kinds() -> None:
         ({"version": "four"}, "rabbitmq_version"),
         ({"config": {"default_pass": "abc"}}, "rabbitmq_config.default_pass"),
         ({"config": {"heartbeat": "1\nlisteners.tcp.2 = 0.0.0.0:5672"}}, "rabbitmq_config.heartbeat"),
+        ({"config": {"heartbeat": ""}}, "rabbitmq_config.heartbeat"),
+        ({"config": {"heartbeat": " 30"}}, "rabbitmq_config.heartbeat"),
         ({"config": {"Not a key": 1}}, "rabbitmq_config"),
         ({"repository": {"uris": ["https://h/p"]}}, "rabbitmq_repository.suites"),
         ({"repository": {"uris": ["h/p"], "suites": ["a/"], "key": "/k"}}, "rabbitmq_repository.uris"),
@@ -237,15 +239,7 @@ def test_variables_are_not_modified() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [
-        (True, "true"),
-        (30, "30"),
-        ("info", "info"),
-        ("abc#def", "'abc#def'"),
-        (" x", "' x'"),
-        ("a b", "a b"),
-        ("", "''"),
-    ],
+    [(True, "true"), (30, "30"), ("info", "info"), ("abc#def", "'abc#def'"), ("a b", "a b"), ("a'b", "a'b")],
 )
 def test_values_of_the_configuration(value: Any, expected: str) -> None:
     assert config_value(value) == expected
@@ -265,3 +259,12 @@ def test_templates_print_the_plan() -> None:
     pins = render(templates / "preferences.j2", {"pins": result["pins"]})
     assert "Package: rabbitmq-server\nPin: version 4.0.*\n" in pins
     assert "LimitNOFILE=65536\nTimeoutStopSec=300\n" in render(templates / "service.conf.j2", {"plan": result})
+
+
+def test_a_comment_sign_is_quoted_where_the_server_knows_quotes() -> None:
+    given = {"config": {"default_vhost": "a#b"}}
+    assert settings(**given)["default_vhost"] == "'a#b'"
+    older = {**FACTS, "distribution_major_version": "12"}
+    assert "rabbitmq_config.default_vhost" in message(plan(variables(**given), older)[1])
+    text = render(ROLE / "templates" / "secrets.conf.j2", {"settings": {"a": "b#c", "d": "e"}})
+    assert text.endswith("a = 'b#c'\nd = e\n")
