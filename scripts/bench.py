@@ -4,8 +4,8 @@
     scripts/bench.py                 all four ratios, on Debian 13
     scripts/bench.py --rounds 3      fewer repetitions
 
-Absolute seconds say more about the machine than about the collection, so none is judged. CONTRIBUTING.md says how to read
-the result, which is printed and written to build/bench.json.
+Absolute seconds say more about the machine than about the collection, so none is judged. CONTRIBUTING.md says how to
+read the result, which is printed and written to build/bench.json.
 """
 
 from __future__ import annotations
@@ -157,7 +157,12 @@ def second_runs(console: Console, rounds: int) -> list[Ratio]:
     floor.write_text(FLOOR)
     lab("up", host, "--suite", SUITE)
     hosts = inventory(host)
-    variants = {"base": shop(), "one": shop(**objects(1)), "hundred": shop(**objects(100)), "thirty": shop(**more_classes(30))}
+    variants = {
+        "base": shop(),
+        "one": shop(**objects(1)),
+        "hundred": shop(**objects(100)),
+        "thirty": shop(**more_classes(30)),
+    }
     times: dict[str, list[float]] = {name: [] for name in ("floor", *variants)}
     for name, variables in variants.items():
         console.print(f"  second run, {name}: set up")
