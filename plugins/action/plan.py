@@ -21,6 +21,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import problems as stack_problems
 
 _COLLECTION = Path(__file__).resolve().parents[2]
+_SCALARS = ("bool", "int", "float", "str", "path")
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
 
 PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
@@ -84,11 +85,16 @@ class ActionModule(ActionBase):
                 problems.append(f"{name}: needs a variable that is not set: {str(error).splitlines()[0]}")
         problems += misspelt(role, options, raw)
         unset = [name for name in options if name in merged and name not in values]
-        problems += self._spec_errors(role, {k: v for k, v in options.items() if k not in unset}, values)
-        if problems:
-            return {}, problems
+        problems += self._validate(role, {k: v for k, v in options.items() if k not in unset}, values)
         function: PlanFunction = importlib.import_module(_PLANS + role).plan
-        return function(values, raw.get("ansible_facts", {}))
+        try:
+            plan, found = function(values, raw.get("ansible_facts", {}))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            # The function may rely on the spec. Where the spec was met, this is a fault of ours and has to be seen.
+            if not problems:
+                raise
+            return {}, problems
+        return plan, problems + found
 
     def _options(self, role: str) -> dict[str, Any]:
         specs = self._load(_COLLECTION / "roles" / role / "meta" / "argument_specs.yml")
@@ -104,7 +110,14 @@ class ActionModule(ActionBase):
         return loaded
 
     @staticmethod
-    def _spec_errors(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[str]:
-        """Return what Ansible's own validation of the argument spec finds, without any secret value in it."""
+    def _validate(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[str]:
+        """Return what Ansible's own validation of the argument spec finds, without any secret value in it.
+
+        Scalars in ``values`` take the type of the spec: ``-e x=false`` arrives as text. Lists and dictionaries stay as
+        they were written, since the validation adds every option that was left out to them, as None.
+        """
         result = ArgumentSpecValidator(options).validate(values)
+        for name, option in options.items():
+            if name in values and option.get("type", "str") in _SCALARS and not result.error_messages:
+                values[name] = result.validated_parameters[name]
         return [f"{role}: {remove_values(text, result._no_log_values)}" for text in result.error_messages]

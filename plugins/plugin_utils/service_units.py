@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
@@ -107,6 +107,19 @@ def command_line(words: Iterable[object]) -> str:
     """Return ``words`` as the value of ExecStart=; only what needs quotes gets them."""
     return " ".join(
         str(word).replace("%", "%%") if _PLAIN_WORD.fullmatch(str(word)) else quote_systemd_word(word) for word in words
+    )
+
+
+def with_environment(environment: Mapping[str, Any], words: Sequence[object]) -> list[object]:
+    """Return the words of a command that gets ``environment`` on top of the app's.
+
+    env(1) sets it and becomes the command, since a variable of EnvironmentFile= wins over one of Environment=, whatever
+    their order (systemd.exec(5), version 257), and what is said of one class has to win over what is said of the app.
+    """
+    return (
+        ["/usr/bin/env", *(f"{name}={value}" for name, value in environment.items()), *words]
+        if environment
+        else [*words]
     )
 
 

@@ -174,7 +174,7 @@ OWNED_SETTINGS = {
     "worker_pool": "pool in celery_worker_classes",
     "worker_max_tasks_per_child": "max_tasks_per_child in celery_worker_classes",
     "worker_max_memory_per_child": "max_memory_per_child in celery_worker_classes",
-    "worker_state_db": "nothing: the role celery_worker places it in the state directory",
+    "worker_state_db": "nothing: a file of one Python stops a worker of the next one from starting",
     "beat_schedule_filename": "nothing: the role celery_beat places it in the state directory",
     "result_expires": "celery_app_result_expires",
 }

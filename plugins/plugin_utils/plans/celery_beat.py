@@ -19,6 +19,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     read_duration,
     sandbox,
     target_unit,
+    with_environment,
 )
 
 #: Celery's own scheduler, the only one that keeps a schedule file.
@@ -81,8 +82,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "app": layout["app"],
             "user": str(variables["celery_beat_user"]),
             "group": str(variables["celery_beat_group"]),
-            "command": command_line([f"{layout['current']}/bin/celery", *arguments]),
-            "environment": environment,
+            "command": command_line(with_environment(environment, [f"{layout['current']}/bin/celery", *arguments])),
             "environment_file": layout["environment"],
             "directory": layout["current"],
             "target": layout["target"],

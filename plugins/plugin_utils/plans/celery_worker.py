@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,18 +17,19 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     check_identity,
     command_line,
     target_unit,
+    with_environment,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import QUEUE, Layer, check, merge
 
 #: The layers of a class, weakest first.
 LAYERS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
 
-#: What stands behind "--" wins over the shared configuration (see celeryops_runtime). A task that was acknowledged
-#: late and whose process was killed goes back to the queue.
-_ACKNOWLEDGEMENT: Mapping[str | None, list[str]] = {
-    None: [],
-    "late": ["--", "task.acks_late=True", "task.reject_on_worker_lost=True"],
-    "early": ["--", "task.acks_late=False"],
+#: Settings of one process, which the runtime lays over the shared ones (celeryops_runtime.config). A task that is
+#: acknowledged late and whose process was killed goes back to the queue.
+_ACKNOWLEDGEMENT: Mapping[str | None, dict[str, bool]] = {
+    None: {},
+    "late": {"task_acks_late": True, "task_reject_on_worker_lost": True},
+    "early": {"task_acks_late": False},
 }
 
 
@@ -99,14 +101,16 @@ def _unit(
         "MemoryMax": read["memory_max"],
         "TasksMax": read["tasks_max"],
     }
+    own_settings = _ACKNOWLEDGEMENT[read["acknowledgement"]]
+    environment = {**read["environment"], **({"CELERYOPS_SETTINGS": json.dumps(own_settings)} if own_settings else {})}
+    command = [f"{layout['current']}/bin/celery", *_arguments(name, read, log_file, variables)]
     return {
         "unit": worker_unit(layout["app"], name),
         "name": name,
         "queues": read["queues"],
         "user": str(variables["celery_worker_user"]),
         "group": str(variables["celery_worker_group"]),
-        "command": command_line([f"{layout['current']}/bin/celery", *_arguments(name, read, log_file, variables)]),
-        "environment": read["environment"],
+        "command": command_line(with_environment(environment, command)),
         "environment_file": layout["environment"],
         "directory": layout["current"],
         "target": layout["target"],
@@ -144,7 +148,6 @@ def _arguments(name: str, read: Mapping[str, Any], log_file: str, variables: Map
         f"--loglevel={read['log_level']}",
         *[f"{option}={value}" for option, value in optional.items() if value is not None],
         *(read["extra_arguments"] or []),
-        *_ACKNOWLEDGEMENT[read["acknowledgement"]],
     ]
 
 

@@ -206,6 +206,9 @@ def _quantity(parse: Callable[[object], int], name: str, variables: Mapping[str,
 
 def _platform_problems(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Problem]:
     """Return what the host's distribution cannot do."""
+    if _true(variables["redis_backports"]) and not variables["redis_backports_mirror"]:
+        instead = "the address of the Debian mirror that your hosts use"
+        return [Problem("redis_backports_mirror", "", "is needed with redis_backports", instead)]
     distribution = facts.get("distribution")
     if distribution is None:
         return []
@@ -222,7 +225,7 @@ def _platform_problems(variables: Mapping[str, Any], facts: Mapping[str, Any]) -
                 "redis_implementation",
                 "valkey",
                 "is not in Debian 12, only in its backports",
-                "redis, or redis_backports: true beside it",
+                "redis, or redis_backports: true and redis_backports_mirror beside it",
             )
         ]
     return []

@@ -91,7 +91,7 @@ def test_every_key_reaches_the_command_line_in_celerys_units() -> None:
         extra_arguments=["--without-gossip"],
         acknowledgement="early",
     )
-    assert line.split()[3:] == [
+    assert line.split()[6:] == [
         "--hostname=high@%%h",
         "--queues=payments,mails",
         "--pool=prefork",
@@ -104,14 +104,14 @@ def test_every_key_reaches_the_command_line_in_celerys_units() -> None:
         "--max-memory-per-child=204800",
         "--logfile=/var/log/celeryops/shop/high.log",
         "--without-gossip",
-        "--",
-        "task.acks_late=False",
     ]
 
 
 def test_late_acknowledgement_gives_a_killed_task_back() -> None:
-    assert command(acknowledgement="late").endswith(" -- task.acks_late=True task.reject_on_worker_lost=True")
-    assert " -- " not in command()
+    late, early = command(acknowledgement="late"), command(acknowledgement="early")
+    assert r'"CELERYOPS_SETTINGS={\"task_acks_late\": true, \"task_reject_on_worker_lost\": true}" /opt/' in late
+    assert early.startswith(r'/usr/bin/env "CELERYOPS_SETTINGS={\"task_acks_late\": false}" /opt/')
+    assert command().startswith("/opt/")
 
 
 def test_resources_reach_the_unit() -> None:
@@ -159,11 +159,9 @@ def test_the_unit_can_be_found_again_by_its_first_line() -> None:
     assert "role celery_worker" in unit()[0]
 
 
-def test_the_environment_is_quoted_for_systemd() -> None:
-    assert 'Environment="FLAVOUR=50% \\"sweet\\" $x"'.replace("%", "%%") in unit(
-        environment={"FLAVOUR": '50% "sweet" $x'}
-    )
-    assert 'Environment="COUNT=3"' in unit(environment={"COUNT": 3})
+def test_the_environment_of_a_class_wins_over_the_apps_and_is_quoted_for_systemd() -> None:
+    line = command(environment={"FLAVOUR": '50% "sweet" $x', "COUNT": 3})
+    assert line.startswith(r'/usr/bin/env "FLAVOUR=50%% \"sweet\" $$x" COUNT=3 /opt/celeryops/shop/current/bin/celery')
 
 
 def test_directives_of_the_sandbox_can_be_changed_removed_and_repeated() -> None:
@@ -195,7 +193,7 @@ def test_layers_override_key_by_key_and_the_nearest_wins() -> None:
     assert (high["name"], extra["name"]) == ("high", "extra")
     assert "--concurrency=3" in high["command"]
     assert "--queues=c " in high["command"]
-    assert high["environment"] == {"A": "all", "B": "class", "C": "group"}
+    assert high["command"].startswith("/usr/bin/env A=all B=class C=group /opt/")
     assert high["resources"] == {}
     assert extra["resources"] == {"Nice": 1}
     assert (high["stop_timeout"], extra["stop_timeout"]) == (60, 60)

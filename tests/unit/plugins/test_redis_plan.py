@@ -50,7 +50,7 @@ def variables(**changes: Any) -> dict[str, Any]:
         "redis_engine_change": "refuse",
         "redis_upgrade": False,
         "redis_backports": False,
-        "redis_backports_mirror": "http://deb.debian.org/debian",
+        "redis_backports_mirror": "http://mirror.example.org/debian",
     }
     return {**values, **{f"redis_{name}": value for name, value in changes.items()}}
 
@@ -273,6 +273,7 @@ class TestRefusals:
     def test_platforms(self) -> None:
         bookworm = {**FACTS, "distribution_major_version": "12", "distribution_release": "bookworm"}
         assert refused(bookworm, implementation="valkey") == ["redis_implementation"]
+        assert refused(backports=True, backports_mirror="") == ["redis_backports_mirror"]
         result, problems = plan(variables(implementation="valkey", backports=True), bookworm)
         assert problems == []
         assert result["apt_release"] == "bookworm-backports"
