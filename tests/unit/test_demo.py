@@ -84,7 +84,8 @@ def progress(sent: int, done: int, missing: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_watch_shows_progress_and_returns_the_report(terminal: bool) -> None:
+def test_watch_shows_progress_and_returns_the_report(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # a continuous integration's "dumb" terminal shows no progress
     console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
     report = {"event": "report", "records": []}
     stream = [progress(4, 2), progress(9, 9, "the periodic task"), report]
