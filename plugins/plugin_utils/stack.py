@@ -8,11 +8,13 @@ from them is here, pure and without secrets.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 
 #: A group per duty (the interface of the inventory), and the roles that its hosts get.
 ROLES_OF_GROUP: dict[str, tuple[str, ...]] = {
@@ -24,6 +26,7 @@ ROLES_OF_GROUP: dict[str, tuple[str, ...]] = {
     "flower": ("celery_app", "flower"),
 }
 _APP_GROUPS = ("celery_workers", "celery_producers", "celery_beat", "flower")
+_CLASS_LEVELS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
 _LOOPBACK = ("127.", "::1", "localhost")
 #: server group -> (variable with the addresses it listens on, its default port, variable with the port)
 _SERVERS = {
@@ -61,14 +64,53 @@ def nodes(group: str, groups: Groups, hostvars: HostVars, viewer: str) -> list[d
 def queues(groups: Groups, hostvars: HostVars) -> list[str]:
     """Return every queue that a worker class on any host names, in order of appearance."""
     names: dict[str, None] = {}
-    for host in groups.get("celery_workers", []):
-        for variable in ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes"):
-            classes = hostvars[host].get(variable) or {}
-            for worker_class in classes.values() if isinstance(classes, Mapping) else ():
-                declared = worker_class.get("queues") if isinstance(worker_class, Mapping) else None
-                if isinstance(declared, (list, tuple)):
-                    names.update(dict.fromkeys(str(name) for name in declared))
+    for worker_class in _worker_classes(groups, hostvars):
+        declared = worker_class.get("queues")
+        if isinstance(declared, (list, tuple)):
+            names.update(dict.fromkeys(str(name) for name in declared))
     return list(names)
+
+
+def _worker_classes(groups: Groups, hostvars: HostVars) -> Iterable[Mapping[str, Any]]:
+    """Yield what each level says of each class on each host; what is no class at all is told when it is planned."""
+    for host in groups.get("celery_workers", []):
+        variables = hostvars[host]
+        levels = [variables.get(name) for name in _CLASS_LEVELS]
+        classes = [entry for level in levels if isinstance(level, Mapping) for entry in level.values()]
+        for entry in (*classes, variables.get("celery_worker_defaults")):
+            if isinstance(entry, Mapping):
+                yield entry
+
+
+def longest_task(groups: Groups, hostvars: HostVars) -> int:
+    """Return the largest time limit of all worker classes in seconds, and at least half an hour.
+
+    A class without a limit has tasks of unknown length; half an hour is RabbitMQ's own guess of what is too long
+    (consumer_timeout, RabbitMQ 4.3). A limit that cannot be read is told when its class is planned.
+    """
+    longest = 1800
+    for worker_class in _worker_classes(groups, hostvars):
+        with contextlib.suppress(ValueError):
+            longest = max(longest, parse_duration(worker_class.get("time_limit") or 0))
+    return longest
+
+
+def consumer_timeout(groups: Groups, hostvars: HostVars) -> int:
+    """Return how long RabbitMQ has to wait for an acknowledgement, in seconds.
+
+    A message waits behind as many others as a process prefetches, then runs itself; delayed tasks wait in the broker
+    (Celery 5.7 and RabbitMQ 3.10, measured: a message that is held longer closes the channel, and its task runs again).
+    Rounded up to 2, 4, 8, ... hours, because RabbitMQ restarts when it changes.
+    """
+    prefetched = 1
+    for worker_class in _worker_classes(groups, hostvars):
+        wanted = worker_class.get("prefetch_multiplier")
+        prefetched = max(prefetched, wanted if isinstance(wanted, int) else 1)
+    needed = (prefetched + 1) * longest_task(groups, hostvars) + 600
+    hours = 2
+    while hours * 3600 < needed:
+        hours *= 2
+    return hours * 3600
 
 
 def stack(groups: Groups, hostvars: HostVars, viewer: str) -> dict[str, Any]:
@@ -76,7 +118,8 @@ def stack(groups: Groups, hostvars: HostVars, viewer: str) -> dict[str, Any]:
 
     Returns:
         A dict with ``app`` (its name, or an empty string when no host carries an app), ``broker`` (``rabbitmq`` or
-        ``redis``), ``rabbitmq`` and ``redis`` (the nodes, see ``nodes``), and ``queues``.
+        ``redis``), ``rabbitmq`` and ``redis`` (the nodes, see ``nodes``), ``queues``, and ``longest_task`` and
+        ``consumer_timeout`` in seconds.
     """
     hosts = app_hosts(groups)
     return {
@@ -85,6 +128,8 @@ def stack(groups: Groups, hostvars: HostVars, viewer: str) -> dict[str, Any]:
         "rabbitmq": nodes("rabbitmq", groups, hostvars, viewer),
         "redis": nodes("redis", groups, hostvars, viewer),
         "queues": queues(groups, hostvars),
+        "longest_task": longest_task(groups, hostvars),
+        "consumer_timeout": consumer_timeout(groups, hostvars),
     }
 
 

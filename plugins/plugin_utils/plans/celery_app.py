@@ -284,7 +284,6 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "PYTHONPATH": ":".join([layout["runtime"], *map(str, values["python_path"])]),
         },
         "packages": system_packages(values["source"], [*map(str, values["system_packages"])]),
-        "delivery": delivery(durations),
     }, []
 
 
@@ -372,15 +371,6 @@ def visibility_timeout(longest_eta: int, longest_task: int) -> int:
     runs itself; it is acknowledged last. A shorter timeout runs such a task twice.
     """
     return longest_eta + 2 * longest_task + VISIBILITY_MARGIN
-
-
-def delivery(durations: Mapping[str, int]) -> dict[str, int]:
-    """Return what the policies of the RabbitMQ virtual host must allow, in seconds.
-
-    RabbitMQ closes the channel of a consumer that acknowledges later than ``consumer_timeout``; a message can wait
-    behind a running one and then run itself. ETA tasks wait in the broker and do not count.
-    """
-    return {"consumer_timeout": max(1800, 2 * durations["longest_task"] + VISIBILITY_MARGIN)}
 
 
 def merged_settings(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -290,6 +290,8 @@ class _Planner:
                 "auth_mechanisms.1": "PLAIN",
                 "auth_mechanisms.2": "AMQPLAIN",
                 "loopback_users.guest": True,
+                # Milliseconds, while every other duration here is in seconds (rabbit.schema, RabbitMQ 3.10 to 4.3).
+                "consumer_timeout": 1000 * self._duration("consumer_timeout"),
                 "load_definitions": f"{_CONFIG_DIR}/definitions.json",
                 **self._memory_and_disk(),
                 **self._log(),

@@ -212,11 +212,6 @@ def test_packages_follow_from_the_source(source: dict[str, Any], packages: list[
     assert celery_app.system_packages(source, ["libpq5"]) == [*packages, "libpq5"]
 
 
-def test_the_consumer_timeout_covers_two_tasks() -> None:
-    assert planned(longest_task="10m")["delivery"]["consumer_timeout"] == 1800
-    assert planned(longest_task="2h")["delivery"]["consumer_timeout"] == 2 * 7200 + 600
-
-
 # What is refused
 
 

@@ -42,6 +42,16 @@ def test_queues_come_from_the_classes_of_all_hosts_and_of_all_levels() -> None:
     assert queues(GROUPS, variables) == ["payments", "feeds"]
 
 
+def test_the_consumer_timeout_covers_what_a_process_prefetches() -> None:
+    assert stack(GROUPS, hostvars(), "app1")["longest_task"] == 1800
+    assert stack(GROUPS, hostvars(), "app1")["consumer_timeout"] == 2 * 3600
+    slow = hostvars(app1={"celery_worker_classes": {"bulk": {"time_limit": "1h"}, "odd": {"time_limit": "soon"}}})
+    assert stack(GROUPS, slow, "app1")["longest_task"] == 3600
+    assert stack(GROUPS, slow, "app1")["consumer_timeout"] == 4 * 3600
+    greedy = hostvars(app1={"celery_worker_defaults": {"time_limit": "1h", "prefetch_multiplier": 9}})
+    assert stack(GROUPS, greedy, "app1")["consumer_timeout"] == 16 * 3600
+
+
 def test_a_sound_inventory_has_no_problems() -> None:
     assert problems(GROUPS, hostvars()) == []
     alone = {"rabbitmq": ["mq1"], "redis": ["mq1"], "celery_workers": ["mq1"]}
