@@ -6,13 +6,15 @@ does is not seen by another. A suite that fails shows its log from the step that
 
     scripts/run_suites.py bookworm trixie
     scripts/run_suites.py --record tests/support.json bookworm trixie forky
-    KEEP=1 scripts/run_suites.py trixie             leaves the container: docker exec -it celeryops-test-trixie bash
+    KEEP=1 scripts/run_suites.py trixie             leaves the container, and says how to get into it
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import fcntl
+import hashlib
 import json
 import os
 import re
@@ -59,7 +61,8 @@ class Suite:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.host = f"celeryops-test-{name}"
+        # Another checkout on this machine may be testing too.
+        self.host = f"celeryops-test-{name}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:4]}"
         self.folder = WORK / name
         self.log = WORK / f"{name}.log"
         self.report = self.folder / "verify.xml"
@@ -71,6 +74,7 @@ class Suite:
     def environment(self) -> dict[str, str]:
         return os.environ | {
             "CELERYOPS_SUITE": self.name,
+            "CELERYOPS_HOST": self.host,
             "MOLECULE_EPHEMERAL_DIRECTORY": str(self.folder),
             "ANSIBLE_FORCE_COLOR": "0",
             "ANSIBLE_NOCOLOR": "1",
@@ -212,6 +216,14 @@ def main() -> int:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+
+    # Two runs of one checkout would remove each other's hosts.
+    lock = (WORK / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.stderr.write("The suites of this checkout are being tested already.\n")
+        return 1
 
     try:
         lab.engine()
