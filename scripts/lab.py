@@ -176,7 +176,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def engine() -> None:
+def engine(seconds: float = 60) -> None:
     """Use the engine that answers; where none does, install Docker and start it."""
     with exclusive("engine"):
         if engine_answers():
@@ -200,7 +200,7 @@ def engine() -> None:
                         stderr=stream,
                         start_new_session=True,
                     )
-            if not wait_for(engine_answers, 60):
+            if not wait_for(engine_answers, seconds):
                 last = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
                 who = "" if os.geteuid() == 0 else " (is your user in the group `docker`?)"
                 raise LabError(f"the Docker engine does not answer{who}:\n{last}")

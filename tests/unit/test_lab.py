@@ -1,0 +1,127 @@
+"""The lab: which options a host gets, and what happens where no engine answers. Two scripts play Docker."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import lab
+import pytest
+
+
+# The engine is meant to outlive the process that starts it.
+pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH on which `docker` answers only while `dockerd` runs, and on which nothing else of the engine is."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for tool in ("sh", "touch", "test", "env", "echo"):
+        (folder / tool).symlink_to(f"/bin/{tool}" if Path(f"/bin/{tool}").exists() else f"/usr/bin/{tool}")
+    program(folder / "docker", f"test -f {tmp_path}/running")
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(lab, "STATE", tmp_path / "state")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return folder
+
+
+def program(path: Path, line: str) -> None:
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+
+
+def without_init(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the machine's first process be something else than systemd."""
+    is_dir = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: str(path) != "/run/systemd/system" and is_dir(path))
+
+
+def test_an_engine_that_answers_is_used(programs: Path, tmp_path: Path) -> None:
+    (tmp_path / "running").touch()
+    program(programs / "dockerd", f"touch {tmp_path}/started-another")
+    lab.engine()
+    assert not (tmp_path / "started-another").exists()
+
+
+def test_an_engine_that_does_not_answer_is_started(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_init(monkeypatch)
+    program(programs / "dockerd", f"touch {tmp_path}/running")
+    lab.engine()
+    assert lab.engine_answers()
+
+
+def test_an_engine_that_is_missing_is_installed_then_started(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_init(monkeypatch)
+    (programs / "docker").unlink()
+    install = f'echo "$@" >> {tmp_path}/asked; test "$1" = update && exit 0\n'
+    for name, line in (("docker", f"test -f {tmp_path}/running"), ("dockerd", f"touch {tmp_path}/running")):
+        program(tmp_path / name, line)
+    (programs / "cp").symlink_to("/bin/cp")
+    program(programs / "apt-get", f"{install}cp {tmp_path}/docker {tmp_path}/dockerd {programs}/")
+    lab.engine()
+    assert lab.engine_answers()
+    assert "docker.io iptables" in (tmp_path / "asked").read_text()
+
+
+def test_the_users_own_engine_is_not_replaced(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://builder:2376")
+    program(programs / "dockerd", f"touch {tmp_path}/running")
+    with pytest.raises(lab.LabError, match="tcp://builder:2376"):
+        lab.engine()
+
+
+def test_an_engine_that_does_not_come_up_shows_its_log(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_init(monkeypatch)
+    program(programs / "dockerd", "echo no iptables here")
+    with pytest.raises(lab.LabError, match="no iptables here"):
+        lab.engine(seconds=1)
+
+
+@pytest.mark.parametrize("suite", lab.SUITES)
+def test_with_control_groups_2_every_suite_gets_the_hosts_tree(suite: str) -> None:
+    options = lab.cgroup_options(suite, "2", unified=False)
+    assert "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw" in options
+    assert not [option for option in options if "LEGACY" in option]
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_with_control_groups_1_an_older_systemd_is_told_to_use_them(suite: str) -> None:
+    assert "--env=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1" in lab.cgroup_options(suite, "1", unified=True)
+
+
+def test_with_control_groups_1_a_new_systemd_gets_the_unified_tree_or_a_reason() -> None:
+    assert "--volume=/sys/fs/cgroup/unified:/sys/fs/cgroup:rw" in lab.cgroup_options("forky", "1", unified=True)
+    with pytest.raises(lab.LabError, match="version 2"):
+        lab.cgroup_options("forky", "1", unified=False)
+
+
+def test_no_host_is_privileged(programs: Path) -> None:
+    program(programs / "docker", "echo 1")
+    options = lab.container_options("trixie")
+    assert "--privileged" not in options
+    assert [option for option in options if option.startswith("--cap-add")] == ["--cap-add=SYS_ADMIN"]
+
+
+def test_packages_are_shared_between_hosts_without_being_fetched_again(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "one_1.deb").write_text("one")
+    (tmp_path / "cache" / "lock").touch()
+    lab.link_packages(tmp_path / "cache", tmp_path / "host")
+    assert [path.name for path in (tmp_path / "host").iterdir()] == ["one_1.deb"]
+    (tmp_path / "host" / "two_1.deb").write_text("two")
+    lab.link_packages(tmp_path / "host", tmp_path / "cache")
+    assert (tmp_path / "cache" / "two_1.deb").read_text() == "two"
+
+
+@pytest.mark.parametrize("name", ["Demo", "-x", "a b", "a;b", ""])
+def test_a_name_that_is_no_host_name_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        lab.main(["up", "--", name])
+    assert "lower-case" in capsys.readouterr().err
