@@ -8,7 +8,6 @@ from pathlib import Path
 import lab
 import pytest
 
-
 # The engine is meant to outlive the process that starts it.
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
