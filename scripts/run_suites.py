@@ -34,6 +34,7 @@ import lab
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "molecule"
 PHASE = re.compile(r"\[default > (?P<phase>\w+)\] (?P<event>Executing|Executed: .*)")
+STEPS = ("create", "prepare", "check", "converge", "idempotence", "verify")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 VERSIONS = """
 cd /
@@ -107,7 +108,7 @@ class Suite:
                 found = PHASE.search(line)
                 if found and found["event"] == "Executing":
                     self.phase, started = found["phase"], time.monotonic()
-                elif found and found["phase"] != "dependency":
+                elif found and found["phase"] in {*arguments, *STEPS}:
                     outcome = "ok" if "Successful" in found["event"] else found["event"].removeprefix("Executed: ")
                     self.say(f"{found['phase']:12} {outcome:8} {time.monotonic() - started:4.0f} s")
         return self.process.wait() == 0
