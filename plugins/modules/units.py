@@ -33,7 +33,7 @@ options:
         description: Whether nothing may start it.
         type: bool
       restart_on:
-        description: Files (or links) that the unit reads at its start; a newer one makes it restart.
+        description: Files, links or directories that the unit reads at its start; a newer one makes it restart.
         type: list
         elements: path
         default: []
@@ -117,7 +117,7 @@ class Units:
         statuses = self._show(self.names)
         watched = {path for unit in self.wanted for path in (*unit["restart_on"], *unit["reload_on"])}
         watched.update(path for status in statuses.values() for path in status.files)
-        times = {path: os.lstat(path).st_ctime for path in watched if os.path.lexists(path)}
+        times = {path: last_change(path) for path in watched if os.path.lexists(path)}
         actions = decide(self.wanted, statuses, times, self.pending, time.time() - time.monotonic())
         reload_needed = bool(
             leftovers
@@ -208,6 +208,20 @@ class Units:
                 if prune["marker"] in stream.readline():
                     found.append(name)
         return found
+
+
+def last_change(path: str) -> float:
+    """Return when ``path`` changed last, in seconds since the epoch (its ctime; of a link, the link's own).
+
+    A directory stands for the files below it. Compiled Python does not count: it comes and goes with whoever runs it.
+    """
+    if os.path.islink(path) or not os.path.isdir(path):
+        return os.lstat(path).st_ctime
+    times = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        times += [os.lstat(os.path.join(folder, name)).st_ctime for name in names]
+    return max(times, default=0.0)
 
 
 def main() -> None:

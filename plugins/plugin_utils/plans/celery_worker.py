@@ -114,6 +114,7 @@ def _unit(
         "environment_file": layout["environment"],
         "directory": layout["current"],
         "target": layout["target"],
+        "flower_unit": layout["flower_unit"],
         "start_after": START_AFTER,
         "runtime_directory": f"celeryops/{layout['app']}/{name}",
         "writable": [layout["state"], layout["log"], *read["writable_paths"]],

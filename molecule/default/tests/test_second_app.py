@@ -1,0 +1,80 @@
+"""A second app on the same host and servers: a Django project, deployed by the same roles without the site playbook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+RUN = (
+    "systemd-run --quiet --pipe --wait --collect --property=User=django_shop --property=WorkingDirectory=/"
+    " --property=EnvironmentFile=/etc/celeryops/django_shop/celery.env /opt/celeryops/django_shop/current/bin/"
+)
+
+
+@pytest.fixture(scope="module")
+def deployed(host: Host, site: Callable[..., Any]) -> Callable[..., Any]:
+    """The playbook of the second app, run once, and its database."""
+
+    def deploy(*arguments: str) -> Any:
+        return site(*arguments, playbook="molecule/default/second_app.yml")
+
+    run = deploy()
+    assert run.messages == [], run.output
+    host.check_output(f"{RUN}django-shop migrate --verbosity 0")
+    return deploy
+
+
+@pytest.fixture(scope="module")
+def ask(host: Host, deployed: Callable[..., Any]) -> Callable[..., Any]:
+    assert deployed
+
+    def send(task: str, *arguments: Any) -> Any:
+        program = (
+            "import json\nfrom django_shop.celery import app\n"
+            f"result = app.send_task('django_shop.catalogue.tasks.{task}', args={list(arguments)!r})\n"
+            "print(json.dumps(result.get(timeout=30)))"
+        )
+        return json.loads(host.check_output(f"{RUN}python -B - <<'END'\n{program}\nEND").splitlines()[-1])
+
+    return send
+
+
+def test_a_second_run_changes_nothing(deployed: Callable[..., Any]) -> None:
+    run = deployed()
+    assert (run.messages, run.changed) == ([], [])
+
+
+def test_the_projects_tasks_run_where_the_routes_say(host: Host, ask: Callable[..., Any]) -> None:
+    priced = ask("reprice", "teapot", 1999)
+    assert (priced["article"], priced["cents"]) == ("teapot", 1999)
+    assert priced["ran_by"]["node"].startswith("default@")
+    invoice = ask("render_invoice", 7, [{"name": "teapot", "pieces": 2, "cents": 1999}])
+    assert "7" in invoice["text"]
+    assert invoice["ran_by"]["node"].startswith("documents@")
+    assert invoice["ran_by"]["uid"] == host.user("django_shop").uid != 0
+
+
+def test_the_shared_configuration_wins_over_settings_py(ask: Callable[..., Any]) -> None:
+    found = ask("effective_settings")
+    assert (found["broker_host"], found["result_host"], found["queue"]) == ("127.0.0.1", "127.0.0.1", "default")
+    # What the shared configuration does not speak about stays the project's.
+    assert (found["timezone"], found["task_track_started"]) == ("Europe/Berlin", True)
+
+
+@pytest.mark.usefixtures("deployed")
+def test_the_apps_do_not_see_each_other(host: Host) -> None:
+    refused = host.run(f'{RUN}python -B -c \'open("/var/lib/celeryops/shop/x", "w")\'')
+    assert "PermissionError" in refused.stderr
+    assert host.run(f"{RUN}python -B -c 'open(\"/etc/celeryops/django_shop/celery.env\")'").rc != 0
+    listed = host.check_output("rabbitmqctl --silent list_permissions --vhost shop | cut -f1").splitlines()
+    assert "django_shop" not in listed
+
+
+def test_the_first_app_is_left_alone(site: Callable[..., Any], deployed: Callable[..., Any]) -> None:
+    run = site()
+    assert (run.messages, run.changed) == ([], [])
+    assert deployed("--check").changed == []
