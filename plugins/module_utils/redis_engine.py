@@ -31,7 +31,9 @@ def engine_names(engine: str) -> dict[str, Any]:
         engine: ``redis`` or ``valkey``.
     """
     unit = f"{engine}-server.service"
-    config, data, run = f"/etc/{engine}", f"/var/lib/{engine}", f"/run/{engine}"
+    # Not /etc/<engine>: Debian 14's package gives that and all below it to the server at every boot (the line "Z"
+    # of its tmpfiles.d file, valkey 9.0).
+    config, data, run = f"/etc/celeryops/{engine}", f"/var/lib/{engine}", f"/run/{engine}"
     return {
         "engine": engine,
         "title": TITLES[engine],
@@ -42,11 +44,11 @@ def engine_names(engine: str) -> dict[str, Any]:
         "user": engine,
         "group": engine,
         "config_dir": config,
-        # Beside the package's own file, which stays as it came: a package upgrade then has no question to ask.
-        "config": f"{config}/celeryops.conf",
-        "acl": f"{config}/celeryops.acl",
-        "acl_stamp": f"{config}/celeryops.acl.loaded",
-        "data_script": f"{config}/celeryops-data.sh",
+        # The package's own file stays as it came: a package upgrade then has no question to ask.
+        "config": f"{config}/{engine}.conf",
+        "acl": f"{config}/users.acl",
+        "acl_stamp": f"{config}/users.acl.loaded",
+        "data_script": f"{config}/data.sh",
         "drop_in_dir": f"/etc/systemd/system/{unit}.d",
         "drop_in": f"/etc/systemd/system/{unit}.d/celeryops.conf",
         "data_dir": data,

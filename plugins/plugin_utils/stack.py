@@ -57,18 +57,22 @@ def nodes(group: str, groups: Groups, hostvars: HostVars, viewer: str) -> list[d
     for host in groups.get(group, []):
         variables = hostvars[host]
         address = "127.0.0.1" if host == viewer else str(variables.get("ansible_host") or host)
-        found.append({"host": host, "address": address, "port": int(variables.get(port_variable) or default_port)})
+        # Whether it is a number is told when the server is planned.
+        found.append({"host": host, "address": address, "port": variables.get(port_variable) or default_port})
     return found
 
 
 def queues(groups: Groups, hostvars: HostVars) -> list[str]:
-    """Return every queue that a worker class on any host names, in order of appearance."""
-    names: dict[str, None] = {}
+    """Return every queue that a worker class on any host names, sorted.
+
+    They end in the shared configuration, which restarts all classes when it changes: the order of the classes must not.
+    """
+    names: set[str] = set()
     for worker_class in _worker_classes(groups, hostvars):
         declared = worker_class.get("queues")
         if isinstance(declared, (list, tuple)):
-            names.update(dict.fromkeys(str(name) for name in declared))
-    return list(names)
+            names.update(str(name) for name in declared)
+    return sorted(names)
 
 
 def _worker_classes(groups: Groups, hostvars: HostVars) -> Iterable[Mapping[str, Any]]:

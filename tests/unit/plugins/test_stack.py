@@ -39,7 +39,15 @@ def test_without_rabbitmq_redis_is_the_broker() -> None:
 
 def test_queues_come_from_the_classes_of_all_hosts_and_of_all_levels() -> None:
     variables = hostvars(mq1={"celery_worker_host_classes": {"bulk": {"queues": ["feeds", "payments"]}}})
-    assert queues(GROUPS, variables) == ["payments", "feeds"]
+    assert queues(GROUPS, variables) == ["feeds", "payments"]
+
+
+def test_the_order_of_the_classes_has_no_meaning() -> None:
+    one = {"high": {"queues": ["payments"]}, "bulk": {"queues": ["feeds"]}}
+    other = dict(reversed(one.items()))
+    assert stack(GROUPS, hostvars(app1={"celery_worker_classes": one}), "app1") == stack(
+        GROUPS, hostvars(app1={"celery_worker_classes": other}), "app1"
+    )
 
 
 def test_the_consumer_timeout_covers_what_a_process_prefetches() -> None:
