@@ -56,7 +56,9 @@ class ActionModule(ActionBase):
         for host, roles in hosts.items():
             raw = hostvars.raw_get(host)
             raw = {**raw, **{key: task_vars[key] for key in ("groups", "hostvars") if key in task_vars}}
-            play_vars = {key: value for key, value in task_vars.items() if key.startswith("celeryops_")}
+            play_vars = {
+                key: value for key, value in task_vars.items() if key.startswith(("celeryops_", "__celeryops_"))
+            }
             for role in roles:
                 problems += self._plan(role, {**play_vars, **raw, "inventory_hostname": host})[1]
         checked = {"hosts": len(hosts), "roles": sum(len(roles) for roles in hosts.values())}

@@ -49,6 +49,15 @@ def test_a_sound_inventory_passes_and_no_host_is_contacted(tmp_path: Path) -> No
     assert "unreachable=0" in said
 
 
+def test_what_the_playbook_derives_for_the_app_is_part_of_the_check(tmp_path: Path) -> None:
+    user = {"name": "report", "password": "long-enough-for-a-test", "permissions": [{"vhost": "shop", "read": ".*"}]}
+    code, said = check(tmp_path, {**SHOP, "rabbitmq_users": [user]})
+    assert code == 0, said
+    code, said = check(tmp_path, {**SHOP, "rabbitmq_users": [{**user, "permissions": [{"vhost": "shp"}]}]})
+    assert code != 0
+    assert "'shp' is no declared virtual host" in said
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
