@@ -361,7 +361,9 @@ class Reconciler:
         if kind == "permissions" or kind == "topic_permissions":
             return [f"{kind.replace('_', '-')}/{_path(*key[:2])}"]
         if kind == "queues":
-            return [f"queues/{_path(*key)}?if-empty=true&if-unused=true"]
+            # Without if-empty and if-unused, which quorum queues refuse (rabbit_quorum_queue.erl, RabbitMQ 4.0): a queue
+            # with messages or consumers was left out before.
+            return [f"queues/{_path(*key)}"]
         if kind == "exchanges":
             return [f"exchanges/{_path(*key)}?if-unused=true"]
         if kind == "bindings":

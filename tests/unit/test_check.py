@@ -1,4 +1,4 @@
-"""Wrong inventories, run through the real playbook: one message, before any host is touched, that says what to write."""
+"""Wrong inventories, run through the real playbook: one message before any host is touched, with what to write."""
 
 from __future__ import annotations
 
