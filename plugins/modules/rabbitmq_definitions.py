@@ -361,7 +361,7 @@ class Reconciler:
         if kind == "permissions" or kind == "topic_permissions":
             return [f"{kind.replace('_', '-')}/{_path(*key[:2])}"]
         if kind == "queues":
-            # Without if-empty and if-unused, which quorum queues refuse (rabbit_quorum_queue.erl, RabbitMQ 4.0): a queue
+            # Not with if-empty and if-unused, which quorum queues refuse (seen on RabbitMQ 4.0.5): a queue
             # with messages or consumers was left out before.
             return [f"queues/{_path(*key)}"]
         if kind == "exchanges":
