@@ -56,9 +56,9 @@ start() {
   systemd-run -q --unit "$name" -p User=shop -p WorkingDirectory=/tmp -p SetLoginEnvironment=yes \
     /opt/app/bin/celery -A shop.celery:app $broker "$@"
 }
-start worker-high worker -n high@%h -Q payments,mails -c 2
-start worker-default worker -n default@%h -c 1
-start worker-bulk worker -n bulk@%h -Q feeds,reports -c 2
+start worker-high worker -l INFO -n high@%h -Q payments,mails -c 2
+start worker-default worker -l INFO -n default@%h -c 1
+start worker-bulk worker -l INFO -n bulk@%h -Q feeds,reports -c 2
 start beat beat -s /tmp/schedule
 systemd-run -q --unit flower -p User=shop -p WorkingDirectory=/tmp \
   /opt/flower/bin/celery --broker amqp://guest:guest@127.0.0.1// flower --address=127.0.0.1
@@ -173,6 +173,7 @@ def second_runs(console: Console, rounds: int) -> list[Ratio]:
             if name == "base":
                 times["floor"].append(play(hosts, floor, {}))
             times[name].append(play(hosts, site, variables, unchanged=True))
+        console.print(f"  second run, {name}: {spread(times[name])} s")
         if name == "base":
             for _round in range(rounds):
                 times["floor"].append(play(hosts, floor, {}))
