@@ -453,17 +453,13 @@ class Release:
         _remove(UV)
         failed = "uv could not be installed (celery_app_installer: pip does without it)"
         try:
-            self._command(["python3", "-m", "venv", UV], {}, failed)
-            install = [
-                f"{UV}/bin/python",
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--no-cache-dir",
-            ]
-            self._command([*install, self.request["uv_package"]], {}, failed)
+            # Debian keeps the pip that venv would put into the environment as a wheel, which runs as it is: that
+            # saves more than a second. Elsewhere venv brings its own.
+            wheels = sorted(glob.glob("/usr/share/python-wheels/pip-*.whl"))
+            self._command(["python3", "-m", "venv", *(["--without-pip"] if wheels else []), UV], {}, failed)
+            pip = [f"{UV}/bin/python", *([f"{wheels[-1]}/pip"] if wheels else ["-m", "pip"])]
+            quietly = ["--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+            self._command([*pip, "install", *quietly, self.request["uv_package"]], {}, failed)
         except BaseException:
             _remove(UV)
             raise

@@ -110,6 +110,20 @@ def command_line(words: Iterable[object]) -> str:
     )
 
 
+def read_at_start(layout: Mapping[str, Any]) -> list[str]:
+    """Return what a process of an app reads when it starts, beside its own unit: a newer one restarts it.
+
+    Arguments:
+        layout: the app's paths (``layout.app_layout``).
+    """
+    return [
+        layout["settings"],
+        layout["environment"],
+        layout["current"],
+        f"{layout['runtime']}/celeryops_runtime",
+    ]
+
+
 def with_environment(environment: Mapping[str, Any], words: Sequence[object]) -> list[object]:
     """Return the words of a command that gets ``environment`` on top of the app's.
 

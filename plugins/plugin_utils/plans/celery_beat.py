@@ -16,6 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     check_host,
     check_identity,
     command_line,
+    read_at_start,
     read_duration,
     sandbox,
     target_unit,
@@ -66,12 +67,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         f"--loglevel={variables['celery_beat_log_level']}",
         *[f"{option}={value}" for option, value in optional.items() if value],
     ]
-    restart_on = [
-        layout["settings"],
-        layout["environment"],
-        layout["current"],
-        f"{layout['runtime']}/celeryops_runtime",
-    ]
+    restart_on = read_at_start(layout)
     running = {"enabled": True, "state": "started"}
     return {
         "app": layout["app"],

@@ -16,6 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     check_host,
     check_identity,
     command_line,
+    read_at_start,
     target_unit,
     with_environment,
 )
@@ -67,13 +68,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     log_files = [entry["log_file"] for entry in classes if entry["log_file"]]
     rotation, found = _rotation(log_files, layout, variables)
     problems += found
-    # What a worker reads at its start beside its own unit: a newer one restarts it.
-    restart_on = [
-        layout["settings"],
-        layout["environment"],
-        layout["current"],
-        f"{layout['runtime']}/celeryops_runtime",
-    ]
+    restart_on = read_at_start(layout)
     running = {"enabled": True, "state": "started"}
     return {
         "app": layout["app"],
