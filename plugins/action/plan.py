@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleUndefinedVariable
+from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
@@ -25,6 +25,11 @@ _SCALARS = ("bool", "int", "float", "str", "path")
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
 
 PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
+
+
+def first_line(error: Exception) -> str:
+    """Return what went wrong without the excerpt of the file that Ansible adds."""
+    return str(error).splitlines()[0]
 
 
 class ActionModule(ActionBase):
@@ -47,7 +52,11 @@ class ActionModule(ActionBase):
     def _check(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Plan every role of every host of the inventory, and keep the mistakes only."""
         hostvars, inventory = task_vars["hostvars"], task_vars["groups"]
-        problems: list[Problem | str] = [*stack_problems(inventory, hostvars)]
+        problems: list[Problem | str] = []
+        try:
+            problems += stack_problems(inventory, hostvars)
+        except AnsibleError as error:
+            problems.append(f"a variable of the inventory cannot be worked out: {first_line(error)}")
         hosts: dict[str, list[str]] = {}
         for group, group_roles in ROLES_OF_GROUP.items():
             for host in inventory.get(group, []):
@@ -83,8 +92,10 @@ class ActionModule(ActionBase):
                 continue
             try:
                 values[name] = templar.template(merged[name])
-            except AnsibleUndefinedVariable as error:
-                problems.append(f"{name}: needs a variable that is not set: {str(error).splitlines()[0]}")
+            except AnsibleError as error:
+                problems.append(
+                    f"{name}: cannot be worked out, it may need a variable that is not set: {first_line(error)}"
+                )
         problems += misspelt(role, options, raw)
         unset = [name for name in options if name in merged and name not in values]
         problems += self._validate(role, {k: v for k, v in options.items() if k not in unset}, values)

@@ -346,7 +346,7 @@ class _Reader:
         if not isinstance(value, list) or not value:
             raise ValueError("is not a list of queues; write a list such as [payments, mails]")
         names = [str(entry) for entry in value]
-        bad = [name for name in names if not QUEUE.fullmatch(name)]
+        bad = [entry for entry in value if not isinstance(entry, str) or not QUEUE.fullmatch(entry)]
         if bad:
             raise ValueError(
                 f"holds {bad[0]!r}, which cannot be the name of a queue; write letters, digits and _ . : -"

@@ -218,10 +218,9 @@ def test_a_second_run_changes_nothing(converged: Any) -> None:
 
 def test_a_second_run_needs_no_rabbitmqctl(host: Host, site: Callable[..., Any]) -> None:
     """One call of it starts an Erlang machine and takes a second; a wrapper notes who calls."""
-    tool, notes = "/usr/sbin/rabbitmqctl", "/run/rabbitmqctl-called"
-    host.check_output(f"mv {tool} {tool}.real")
-    wrapper = f'#!/bin/sh\necho called >> {notes}\nexec {tool}.real "$@"\n'
-    host.check_output(f"cat > {tool} <<'END'\n{wrapper}END\nchmod 0755 {tool}")
+    wrapper, notes = "/usr/local/sbin/rabbitmqctl", "/run/rabbitmqctl-called"
+    script = f'#!/bin/sh\necho called >> {notes}\nexec /usr/sbin/rabbitmqctl "$@"\n'
+    host.check_output(f"cat > {wrapper} <<'END'\n{script}END\nchmod 0755 {wrapper}")
     try:
         host.check_output("rabbitmqctl version")
         assert host.file(notes).exists, "the wrapper notes nothing"
@@ -229,7 +228,7 @@ def test_a_second_run_needs_no_rabbitmqctl(host: Host, site: Callable[..., Any])
         assert site().changed == []
         assert not host.file(notes).exists
     finally:
-        host.check_output(f"mv {tool}.real {tool}")
+        host.check_output(f"rm -f {wrapper} {notes}")
 
 
 def test_check_mode_reports_nothing(site: Callable[..., Any]) -> None:

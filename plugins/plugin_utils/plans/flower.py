@@ -137,7 +137,6 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "source": {
                 "type": "pip",
                 "packages": [str(package) for package in variables["flower_packages"]],
-                **({"index_url": str(variables["flower_index_url"])} if variables["flower_index_url"] else {}),
             },
         },
         "service": {
