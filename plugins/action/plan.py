@@ -17,11 +17,11 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import problems as stack_problems
 
 _COLLECTION = Path(__file__).resolve().parents[2]
-_SCALARS = ("bool", "int", "float", "str", "path")
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
 
 PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
@@ -97,8 +97,14 @@ class ActionModule(ActionBase):
                     f"{name}: cannot be worked out, it may need a variable that is not set: {first_line(error)}"
                 )
         problems += misspelt(role, options, raw)
-        unset = [name for name in options if name in merged and name not in values]
-        problems += self._validate(role, {k: v for k, v in options.items() if k not in unset}, values)
+        found_shapes = misshapen(options, values)
+        problems += found_shapes
+        wrong = {problem.variable.split(".")[0].split("[")[0] for problem in found_shapes}
+        # What is already told is not told again in Ansible's words.
+        rest = {name: option for name, option in options.items() if name in values or name not in merged}
+        rest = {name: option for name, option in rest.items() if name not in wrong}
+        problems += self._validate(role, rest, {name: value for name, value in values.items() if name not in wrong})
+        values = {name: value if name in wrong else converted(options[name], value) for name, value in values.items()}
         function: PlanFunction = importlib.import_module(_PLANS + role).plan
         try:
             plan, found = function(values, raw.get("ansible_facts", {}))
@@ -124,13 +130,6 @@ class ActionModule(ActionBase):
 
     @staticmethod
     def _validate(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[str]:
-        """Return what Ansible's own validation of the argument spec finds, without any secret value in it.
-
-        Scalars in ``values`` take the type of the spec: ``-e x=false`` arrives as text. Lists and dictionaries stay as
-        they were written, since the validation adds every option that was left out to them, as None.
-        """
+        """Return what Ansible's own validation of the argument spec finds, without any secret value in it."""
         result = ArgumentSpecValidator(options).validate(values)
-        for name, option in options.items():
-            if name in values and option.get("type", "str") in _SCALARS and not result.error_messages:
-                values[name] = result.validated_parameters[name]
         return [f"{role}: {remove_values(text, result._no_log_values)}" for text in result.error_messages]

@@ -1,0 +1,83 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Values that have another shape than their argument spec says.
+
+Ansible's own validation is generous: text where a list belongs is split into one, for itself. A role that reads the
+variable afterwards still has the text, and goes through it letter by letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def misshapen(options: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any], where: str = "") -> list[Problem]:
+    """Return a problem for every list, dictionary, number or truth value that is none.
+
+    Arguments:
+        options: the options of an argument spec.
+        values: what was given; names without an option are not looked at.
+        where: the path to ``values``, for the messages.
+    """
+    problems: list[Problem] = []
+    for name, option in options.items():
+        if name in values and values[name] is not None:
+            problems += _check(option, values[name], f"{where}.{name}" if where else name)
+    return problems
+
+
+def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Problem]:
+    kind = str(option.get("type", "str"))
+    shown = "(not shown)" if option.get("no_log") else value
+    if kind == "list":
+        if not isinstance(value, (list, tuple)):
+            instead = f"[{value}]" if isinstance(value, (str, int)) and not option.get("no_log") else "a list"
+            yield Problem(where, shown, "is not a list", instead)
+            return
+        entry = {**option, "type": option.get("elements", "str")}
+        for number, element in enumerate(value):
+            if element is None:
+                yield Problem(f"{where}[{number}]", None, "is empty", "a value, or leave it out")
+            else:
+                yield from _check(entry, element, f"{where}[{number}]")
+    elif kind == "dict":
+        if not isinstance(value, Mapping):
+            yield Problem(where, shown, "is not a dictionary", "keys and values, such as {key: value}")
+            return
+        yield from misshapen(option.get("options") or {}, value, where)
+    elif kind == "bool":
+        if not isinstance(value, bool) and str(value).lower() not in (*_TRUE, *_FALSE):
+            yield Problem(where, shown, "is neither true nor false", "true or false")
+    elif kind == "int":
+        if isinstance(value, bool) or not str(value).lstrip("-").isdigit():
+            yield Problem(where, shown, "is not a whole number", "a whole number")
+    elif kind == "str" and isinstance(value, (list, tuple, Mapping)):
+        yield Problem(where, shown, "is not text", "text")
+
+
+def converted(option: Mapping[str, Any], value: Any) -> Any:
+    """Return ``value`` with the numbers and truth values inside of it that were given as text in their own type.
+
+    Arguments:
+        option: the option of the argument spec.
+        value: a value without problems (``misshapen``).
+    """
+    kind = str(option.get("type", "str"))
+    if value is None:
+        return None
+    if kind == "list":
+        entry = {**option, "type": option.get("elements", "str")}
+        return [converted(entry, element) for element in value]
+    if kind == "dict":
+        options = option.get("options") or {}
+        return {key: converted(options[key], entry) if key in options else entry for key, entry in value.items()}
+    if kind == "bool" and not isinstance(value, bool):
+        return str(value).lower() in _TRUE
+    if kind == "int" and not isinstance(value, int):
+        return int(str(value))
+    return value
