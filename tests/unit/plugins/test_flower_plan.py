@@ -14,7 +14,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.flower impor
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "flower"
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - that the role notices it is what is tested
+EVERYWHERE = "0.0.0.0"
 PASSWORD, BROKER_PASSWORD, COOKIE = "a-long-password", "watcher-password", "c" * 64
 TLS = {"tls_certificate": "/etc/ssl/flower.crt", "tls_key": "/etc/ssl/private/flower.key"}
 

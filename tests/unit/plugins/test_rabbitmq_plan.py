@@ -103,7 +103,7 @@ def test_the_users_own_key_wins() -> None:
 
 
 def test_open_listeners_are_asked_for() -> None:
-    everywhere = "0.0.0.0"  # noqa: S104 - the text of a setting, nothing is bound
+    everywhere = "0.0.0.0"
     result = planned(
         listen_addresses=[everywhere, "::"],
         cluster_listen_address=everywhere,

@@ -15,7 +15,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis import
 )
 
 GIB = 1024**3
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - that the role notices it is what is tested
+EVERYWHERE = "0.0.0.0"
 FACTS = {
     "distribution": "Debian",
     "distribution_major_version": "13",
