@@ -40,9 +40,14 @@ class Run:
         return bool(self.stats.get("failures", 0) or self.stats.get("unreachable", 0) or self.messages)
 
 
-def run_playbook(*arguments: str, variables: Mapping[str, Any] | None = None, playbook: str = "site.yml") -> Run:
+def run_playbook(
+    *arguments: str,
+    variables: Mapping[str, Any] | None = None,
+    playbook: str = "site.yml",
+    inventory: Path = INVENTORY,
+) -> Run:
     """Run a playbook of the checkout on the scenario's host; the test decides whether a failure is one."""
-    command = ["ansible-playbook", f"--inventory={INVENTORY}", *arguments, str(ROOT / playbook)]
+    command = ["ansible-playbook", f"--inventory={inventory}", *arguments, str(ROOT / playbook)]
     if variables:
         command.append(f"--extra-vars={json.dumps(variables)}")
     environment = os.environ | {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import INVENTORY, ROOT
 from testinfra.host import Host
 
 
@@ -59,6 +61,25 @@ def test_a_class_that_leaves_the_inventory_leaves_the_host(
     assert not host.file(f"/etc/systemd/system/celery-{app}-bulk.service").exists
     assert host.check_output(f"systemctl show --property=LoadState --value celery-{app}-bulk.service") == "not-found"
     assert not [line for line in host.check_output("ps -eo args=").splitlines() if "bulk@" in line]
+    assert host.service(f"celery-{app}-high.service").is_running
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_duty_that_moves_to_another_host_leaves_this_one(
+    host: Host, site: Callable[..., Any], inventory: dict[str, Any], suite: str
+) -> None:
+    app = inventory["celery_app_name"]
+    # As deep below the checkout as the inventory itself, whose paths are relative.
+    moved = ROOT / "build" / "molecule" / f"moved-{suite}"
+    shutil.rmtree(moved, ignore_errors=True)
+    shutil.copytree(INVENTORY, moved)
+    hosts = moved / "hosts.yml"
+    hosts.write_text(
+        "".join(line for line in hosts.read_text().splitlines(True) if not line.startswith("celery_beat:"))
+    )
+    run = site(inventory=moved)
+    assert run.messages == []
+    assert host.check_output(f"systemctl show --property=LoadState --value celery-{app}-beat.service") == "not-found"
     assert host.service(f"celery-{app}-high.service").is_running
 
 
