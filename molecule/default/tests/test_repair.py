@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import INVENTORY, ROOT
 from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[3]
+INVENTORY = ROOT / "molecule" / "default" / "inventory"
 
 
 def main_pids(host: Host, inventory: dict[str, Any]) -> dict[str, str]:
