@@ -123,7 +123,7 @@ def longest_task(groups: Groups, hostvars: HostVars) -> int:
     for host in app_hosts(groups):
         # Set by hand only: its default is what is worked out here.
         said += [_settings(hostvars[host]).get("task_time_limit")]
-    return max(1800, *(_seconds(limit) for limit in said))
+    return max([1800, *(_seconds(limit) for limit in said)])
 
 
 def _seconds(value: object) -> int:
@@ -154,7 +154,7 @@ def consumer_timeout(groups: Groups, hostvars: HostVars) -> int:
         if variables.get("celery_app_queue_type") == "classic":
             # Nothing delays messages in the broker then, so a worker holds them.
             held = max(held, _seconds(variables.get("celery_app_longest_eta") or "1h"))
-    most = max(1, *(int(str(number)) for number in prefetched if str(number).isdigit()), 1)
+    most = max([1, *(int(str(number)) for number in prefetched if str(number).isdigit())])
     needed = (most + 1) * longest + held + 600
     hours = 2
     while hours * 3600 < needed:

@@ -121,6 +121,13 @@ def test_a_queue_that_nobody_reads_is_found() -> None:
     }
 
 
+def test_an_inventory_of_servers_alone_is_sound() -> None:
+    servers = {"rabbitmq": ["mq1"], "redis": ["cache1"]}
+    seen = stack(servers, hostvars(), "mq1")
+    assert (seen["app"], seen["queues"], seen["longest_task"], seen["consumer_timeout"]) == ("", [], 1800, 7200)
+    assert problems(servers, hostvars()) == []
+
+
 def test_a_misspelt_group_is_found() -> None:
     groups = {"rabbitmq": ["mq1"], "redis": ["mq1"], "celery_worker": ["app1"], "redis2": ["cache1"]}
     (problem,) = problems(groups, hostvars())

@@ -156,7 +156,7 @@ def _inspect(name: str, keys: Sequence[str]) -> dict[str, Any]:
     from celery.exceptions import CeleryError
 
     if os.getcwd() not in sys.path:  # noqa: PTH109 (sys.path holds strings); the celery command does the same
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 (as above)
     try:
         app = find_app(name)
         loader = app.loader
