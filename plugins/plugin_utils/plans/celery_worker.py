@@ -60,11 +60,13 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     )
     problems += found
     classes: list[dict[str, Any]] = []
+    promises: list[dict[str, Any]] = []
     for worker in workers.values():
         read, found = check(worker, queue)
         problems += found
         if not found and read["state"] == "present":
             classes.append(_unit(worker.name, read, layout, variables))
+            promises.append(_promise(worker.name, read, layout))
     log_files = [entry["log_file"] for entry in classes if entry["log_file"]]
     rotation, found = _rotation(log_files, layout, variables)
     problems += found
@@ -78,6 +80,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             {"name": layout["target"], **running},
             *[{"name": entry["unit"], **running, "restart_on": restart_on} for entry in classes],
         ],
+        "promises": promises,
+        "settings": layout["settings"],
         "rotation": rotation,
         "prerequisite": layout["environment"],
     }, problems
@@ -122,6 +126,32 @@ def _unit(
     }
 
 
+def _promise(name: str, read: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the running worker of one class is compared with; what is not said is left out."""
+    said = {
+        "prefetch_multiplier": read["prefetch_multiplier"],
+        "time_limit": read["time_limit"],
+        "soft_time_limit": read["soft_time_limit"],
+        "max_tasks_per_child": read["max_tasks_per_child"],
+        "max_memory_per_child": _kibibytes(read["max_memory_per_child"]),
+        "acks_late": _ACKNOWLEDGEMENT[read["acknowledgement"]].get("task_acks_late"),
+    }
+    return {
+        "name": name,
+        "unit": worker_unit(layout["app"], name),
+        "report": f"{layout['run']}/{name}/worker.json",
+        "queues": read["queues"],
+        "pool": read["pool"],
+        "concurrency": str(read["concurrency"]),
+        **{key: value for key, value in said.items() if value is not None},
+    }
+
+
+def _kibibytes(size: int | None) -> int | None:
+    """Return a size as Celery counts it."""
+    return size if size is None else size // 1024
+
+
 def _arguments(name: str, read: Mapping[str, Any], log_file: str, variables: Mapping[str, Any]) -> list[str]:
     """Return the arguments of ``celery``; what nobody asked for is left to the app's shared configuration."""
     optional = {
@@ -129,8 +159,7 @@ def _arguments(name: str, read: Mapping[str, Any], log_file: str, variables: Map
         "--time-limit": read["time_limit"],
         "--soft-time-limit": read["soft_time_limit"],
         "--max-tasks-per-child": read["max_tasks_per_child"],
-        # Celery counts in KiB.
-        "--max-memory-per-child": read["max_memory_per_child"] and read["max_memory_per_child"] // 1024,
+        "--max-memory-per-child": _kibibytes(read["max_memory_per_child"]),
         "--logfile": log_file or None,
     }
     return [

@@ -389,3 +389,40 @@ def test_the_specs_describe_every_key_and_its_default() -> None:
             name
         )
         assert tuple(option.get("choices", ())) == key.choices, name
+
+
+def test_what_a_running_worker_is_compared_with() -> None:
+    said = {
+        "queues": ["x"],
+        "concurrency": 3,
+        "prefetch_multiplier": 2,
+        "time_limit": "1h",
+        "soft_time_limit": "50m",
+        "max_tasks_per_child": 40,
+        "max_memory_per_child": "512M",
+        "acknowledgement": "early",
+    }
+    assert planned(classes={"a": {}, "b": said, "gone": {"state": "absent"}})["promises"] == [
+        {
+            "name": "a",
+            "unit": "celery-shop-a.service",
+            "report": "/run/celeryops/shop/a/worker.json",
+            "queues": ["default"],
+            "pool": "prefork",
+            "concurrency": "auto",
+        },
+        {
+            "name": "b",
+            "unit": "celery-shop-b.service",
+            "report": "/run/celeryops/shop/b/worker.json",
+            "queues": ["x"],
+            "pool": "prefork",
+            "concurrency": "3",
+            "prefetch_multiplier": 2,
+            "time_limit": 3600,
+            "soft_time_limit": 3000,
+            "max_tasks_per_child": 40,
+            "max_memory_per_child": 512 * 1024,
+            "acks_late": False,
+        },
+    ]

@@ -6,10 +6,11 @@ reading the document costs a process no more than :mod:`json`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,7 @@ class SharedConfig:
     :param queues: all queues of the app, in the order of the document, names distinct.
     :param routes: in order; the first that matches decides.
     :param settings: verbatim Celery settings under their lower-case names; they win over what is derived.
+    :param digest: SHA-256 of the file that it was read from, in hexadecimal; empty if it was not read from one.
     """
 
     app: str
@@ -110,6 +112,7 @@ class SharedConfig:
     queues: tuple[Queue, ...]
     routes: tuple[Route, ...]
     settings: Mapping[str, Any]
+    digest: str = ""
 
     @property
     def exchange_type(self) -> str:
@@ -221,7 +224,7 @@ def load(path: str | None = None) -> SharedConfig:
     except ValueError as exc:
         raise ConfigError(f"the shared Celery configuration {where} is not JSON: {exc}") from None
     try:
-        return parse(document)
+        return replace(parse(document), digest=hashlib.sha256(text.encode()).hexdigest())
     except ConfigError as exc:
         raise ConfigError(f"the shared Celery configuration {where} is wrong: {exc}") from None
 

@@ -144,6 +144,8 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         self._shared: dict[str, Any] | None = None
         self._command_line: dict[str, Any] = {}
         self._connected = False
+        #: Which version of the shared configuration is in force (:attr:`celeryops_runtime.config.SharedConfig.digest`).
+        self.digest = ""
         systemd.announce_beat()
 
     @property
@@ -158,6 +160,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         """
         if self._shared is None:
             config = load()
+            self.digest = config.digest
             self._shared = {**celery_settings(config), **process_settings()}
             if config.delays_in_broker:
                 delay.mend()

@@ -13,6 +13,8 @@ gevent, eventlet, Redis without hub  a thread asks the loop to answer through ``
 solo                                 a thread; while a task runs the loop cannot answer, and need not
 any, while reconnecting or leaving   a thread, because no loop runs; it ends when the worker consumes again
 ===================================  ==========================================================================
+
+With each ping the worker's report is brought up to date (:mod:`celeryops_runtime.report`).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from celery import bootsteps
 from celery.signals import worker_shutting_down
 from celery.worker import state
 
+from celeryops_runtime.report import Report
 from celeryops_runtime.systemd import Liveness, notify, watchdog_seconds
 
 if TYPE_CHECKING:
@@ -67,6 +70,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         self.pid = os.getpid()
         watchdog = watchdog_seconds()
         self.liveness = Liveness(watchdog)
+        self.report = Report()
         self._watched = bool(watchdog)
         self._ready = False
         self._asked = False
@@ -104,6 +108,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         """
         if c.blueprint.state == bootsteps.RUN:
             if self.liveness.enter("offline"):
+                self._write()
                 self._say("STATUS=waiting for the broker")
         elif self.liveness.enter("leaving"):
             # No STOPPING=1: the process may be about to replace itself (SIGHUP), which systemd would take for a stop
@@ -116,6 +121,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         if not self.consumer.task_consumer or not self.liveness.enter("consuming"):
             return
         self._status = self.describe()
+        self._write()
         self._say(*([] if self._ready else ["READY=1"]), f"STATUS={self._status}")
         self._ready = True
         if self._loop_reports:
@@ -134,11 +140,15 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
             self._report()
 
     def _report(self) -> None:
+        self._write()
         if self._watched:
             self._say("WATCHDOG=1")
         if self.liveness.phase == "consuming" and (status := self.describe()) != self._status:
             self._status = status
             self._say(f"STATUS={status}")
+
+    def _write(self) -> None:
+        self.report.update(self.consumer, self.liveness.phase, self.liveness.interval)
 
     def describe(self) -> str:
         """Put the worker's state into one line, from counters that Celery keeps anyway.

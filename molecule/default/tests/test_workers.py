@@ -1,0 +1,109 @@
+"""The running workers are asked what they do, and what somebody changed while they run is found."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+
+def report(host: Host, worker_class: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(host.file(f"/run/celeryops/shop/{worker_class}/worker.json").content_string)
+    return found
+
+
+def control(host: Host, *words: str) -> None:
+    """`celery control`, as an operator would call it; the answer comes through the broker."""
+    command = " ".join(words)
+    host.check_output(
+        "systemd-run --quiet --pipe --wait --collect --property=User=shop --property=WorkingDirectory=/"
+        " --property=EnvironmentFile=/etc/celeryops/shop/celery.env"
+        f" /opt/celeryops/shop/current/bin/celery -A shop.celery:app control --timeout 10 {command}"
+    )
+
+
+def wait_for(host: Host, worker_class: str, key: str, value: object) -> None:
+    deadline = time.monotonic() + 30
+    while report(host, worker_class)[key] != value:
+        assert time.monotonic() < deadline, report(host, worker_class)
+        time.sleep(1)
+
+
+def test_what_a_worker_says_of_itself_is_what_the_broker_sees(host: Host) -> None:
+    said = {name: report(host, name)["queues"] for name in ("high", "default", "bulk")}
+    columns = "name consumers"
+    lines = host.check_output(f"rabbitmqctl --silent list_queues --vhost shop {columns}").splitlines()
+    consumed = {line.split()[0] for line in lines[1:] if line.split()[1] != "0"}
+    assert {queue for queues in said.values() for queue in queues} == {
+        queue for queue in consumed if not queue.startswith(("celeryev", "celery@")) and "pidbox" not in queue
+    }
+    bulk = report(host, "bulk")
+    assert (bulk["max_tasks_per_child"], bulk["time_limit"], bulk["prefetch"]) == (40, 3600, 1)
+    assert "shop.reports.leaky" in bulk["tasks"]
+    assert str(bulk["pid"]) == host.check_output("systemctl show --property=MainPID --value celery-shop-bulk.service")
+
+
+def test_only_the_apps_account_and_root_read_it(host: Host) -> None:
+    file = host.file("/run/celeryops/shop/bulk/worker.json")
+    assert (file.user, oct(file.mode)) == ("shop", "0o640")
+
+
+def test_what_was_changed_while_workers_run_is_found_in_one_message(host: Host, site: Callable[..., Any]) -> None:
+    control(host, "cancel_consumer", "feeds")
+    control(host, "--destination", "high@$(hostname)", "pool_grow", "1")
+    wait_for(host, "bulk", "queues", ["reports"])
+    wait_for(host, "high", "concurrency", 2)
+    run = site("--tags=celery_worker")
+    host.check_output("systemctl restart celery-shop-high.service celery-shop-bulk.service")
+    [message] = run.messages
+    assert (
+        "bulk: consumes reports, planned is feeds, reports; run systemctl restart celery-shop-bulk.service" in message
+    )
+    assert "high: its concurrency is 2, planned is 1; run systemctl restart celery-shop-high.service" in message
+    assert "default" not in message
+    assert site("--tags=celery_worker").messages == [], "the advice helps"
+
+
+def test_a_worker_that_hangs_and_a_report_of_another_process_are_no_answers(
+    host: Host, site: Callable[..., Any]
+) -> None:
+    reports = "/run/celeryops/shop"
+    pids = [
+        host.check_output(f"systemctl show --property=MainPID --value celery-shop-{name}.service")
+        for name in ("default", "bulk")
+    ]
+    # Otherwise systemd restarts it, sooner or later.
+    host.check_output("systemctl service-watchdogs no")
+    host.check_output(f"kill -STOP {pids[0]}; touch --date='1 minute ago' {reports}/default/worker.json")
+    other = json.dumps({**report(host, "high"), "pid": int(pids[1])})
+    # The worker writes only what is news, so what is put in its place stays.
+    host.check_output(f"cat > {reports}/high/worker.json <<'END'\n{other}\nEND")
+    try:
+        run = site("--tags=celery_worker")
+    finally:
+        host.check_output(f"kill -CONT {pids[0]}; systemctl service-watchdogs yes")
+        host.check_output("systemctl restart celery-shop-high.service celery-shop-default.service")
+    [message] = run.messages
+    assert "celery-shop-default.service does not answer: its last sign of life is" in message
+    assert f"celery-shop-high.service does not answer: its report is of process {pids[1]}, and process" in message
+    assert "bulk" not in message
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_route_to_a_task_that_no_worker_has_is_reported(site: Callable[..., Any], inventory: dict[str, Any]) -> None:
+    routes = [
+        *inventory["celery_app_routes"],
+        {"task": "shop.stock.counts", "queue": "reports"},
+        {"task": "shop.invoices.*", "queue": "reports"},
+        {"task": "old_shop.export", "queue": "reports"},
+    ]
+    tags = "--tags=celery_app,celery_worker"
+    run = site(tags, variables={"celery_app_routes": routes, "celery_worker_tasks_elsewhere": ["old_shop.*"]})
+    assert run.messages == []
+    assert "'shop.stock.counts' is a task that no worker has; write shop.stock.count (did you mean that?)" in run.output
+    assert "'shop.invoices.*' is a pattern that no task of a worker matches" in run.output
+    assert "'old_shop.export' is" not in run.output

@@ -1,0 +1,178 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What running workers say of themselves, compared with what is planned: pure functions, no I/O.
+
+The reports are written by celeryops_runtime.report, inside the workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: The only ``format`` of a report that is understood here.
+FORMAT = 1
+
+#: The key of a report and of a plan, and the Celery setting that decides when the plan says nothing.
+_SETTINGS = {
+    "prefetch_multiplier": "worker_prefetch_multiplier",
+    "time_limit": "task_time_limit",
+    "soft_time_limit": "task_soft_time_limit",
+    "acks_late": "task_acks_late",
+    "max_tasks_per_child": "worker_max_tasks_per_child",
+    "max_memory_per_child": "worker_max_memory_per_child",
+}
+#: Pools in which a limit is enforced at all; the others have nothing to compare.
+_POOLS = {
+    "time_limit": ("prefork", "gevent"),
+    "soft_time_limit": ("prefork",),
+    "max_tasks_per_child": ("prefork",),
+    "max_memory_per_child": ("prefork",),
+}
+_WORDS = {
+    "queues": "consumes",
+    "pool": "its pool is",
+    "concurrency": "its concurrency is",
+    "prefetch_multiplier": "its prefetch multiplier is",
+    "prefetch": "its prefetch count is",
+    "time_limit": "its time limit in seconds is",
+    "soft_time_limit": "its soft time limit in seconds is",
+    "max_tasks_per_child": "its tasks per child are",
+    "max_memory_per_child": "its memory per child in KiB is",
+    "acks_late": "its acknowledgement is",
+    "configuration": "its version of the shared configuration is",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that a worker does otherwise than planned.
+
+    Arguments:
+        name: the worker class.
+        unit: its systemd unit.
+        what: a key of ``_WORDS``.
+        wanted: what is planned.
+        found: what the worker does.
+    """
+
+    name: str
+    unit: str
+    what: str
+    wanted: Any
+    found: Any
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {_WORDS[self.what]} {_shown(self.what, self.found)}, "
+            f"planned is {_shown(self.what, self.wanted)}; {self._instead()}"
+        )
+
+    def _instead(self) -> str:
+        if self.what == "configuration":
+            return f"run systemctl restart {self.unit}, it started with an older file"
+        return (
+            f"run systemctl restart {self.unit}, somebody may have changed it while it runs (celery control); "
+            "if that does not help, the app's code or extra_arguments set it: remove that"
+        )
+
+
+def no_answer(report: Mapping[str, Any] | None, main_pid: int, age: float) -> str:
+    """Return why a report says nothing about the worker that runs now, or an empty string.
+
+    Arguments:
+        report: what the file holds; None without a file.
+        main_pid: the main process of the unit; 0 when it does not run.
+        age: seconds since the worker renewed the file.
+    """
+    if main_pid == 0:
+        return "it does not run"
+    if report is None:
+        return "it has not written its report"
+    if report.get("format") != FORMAT:
+        return f"its report has format {report.get('format')!r}, not {FORMAT}: it runs an older version of the runtime"
+    if report.get("pid") != main_pid:
+        return f"its report is of process {report.get('pid')!r}, and process {main_pid} runs"
+    interval = report.get("interval")
+    if not isinstance(interval, (int, float)) or age > 2 * interval + 5:
+        return f"its last sign of life is {age:.0f} seconds old"
+    if report.get("phase") != "consuming":
+        return {
+            "offline": "it has no connection to the broker",
+            "leaving": "it is stopping",
+        }.get(str(report.get("phase")), "it does not consume yet")
+    return ""
+
+
+def differences(
+    wanted: Mapping[str, Any], report: Mapping[str, Any], settings: Mapping[str, Any], digest: str
+) -> list[Difference]:
+    """Return what a worker does otherwise than planned.
+
+    Arguments:
+        wanted: the class: ``name``, ``unit``, ``queues``, ``pool``, ``concurrency`` (a number or ``auto``), and the
+            keys of ``_SETTINGS``, None where the class says nothing. Times in seconds, memory in KiB.
+        report: what the worker says of itself.
+        settings: the Celery settings of the shared configuration, which decide what the class leaves open. What neither
+            says is the app's own matter.
+        digest: SHA-256 of the shared configuration on the host; empty when there is none.
+    """
+    pool = report.get("pool")
+    pairs: list[tuple[str, Any, Any]] = [
+        ("queues", sorted(wanted["queues"]), report.get("queues")),
+        ("pool", wanted["pool"], pool),
+    ]
+    concurrency = report.get("concurrency")
+    if str(wanted["concurrency"]) != "auto":
+        pairs.append(("concurrency", int(wanted["concurrency"]), concurrency))
+    for key, setting in _SETTINGS.items():
+        planned = settings.get(setting) if wanted.get(key) is None else wanted[key]
+        if planned is None or pool not in _POOLS.get(key, (pool,)):
+            continue
+        found = report.get(key)
+        # A limit of 0 is none, as in Celery.
+        pairs.append((key, planned, found) if key == "acks_late" else (key, planned or None, found or None))
+        if key == "prefetch_multiplier" and report.get("prefetch") is not None and isinstance(concurrency, int):
+            pairs.append(("prefetch", planned * concurrency, report["prefetch"]))
+    if digest:
+        pairs.append(("configuration", digest, report.get("configuration")))
+    return [
+        Difference(str(wanted["name"]), str(wanted["unit"]), what, planned, found)
+        for what, planned, found in pairs
+        if planned != found
+    ]
+
+
+def tasks(reports: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the tasks that at least one of the workers has registered, sorted."""
+    names: set[str] = set()
+    for report in reports:
+        listed = report.get("tasks")
+        names.update(str(name) for name in (listed if isinstance(listed, list) else []))
+    return sorted(names)
+
+
+def message(app: str, silent: Mapping[str, str], found: Iterable[Difference]) -> str:
+    """Return one message that lists everything, or an empty string when all is as planned.
+
+    Arguments:
+        app: name of the app.
+        silent: unit -> why it gave no answer.
+        found: all differences.
+    """
+    lines = [f"{unit} does not answer: {why}; see journalctl --unit={unit}" for unit, why in silent.items()]
+    lines += [str(difference) for difference in found]
+    if not lines:
+        return ""
+    return "\n".join([f"the running workers of {app} are not what is planned:", *(f"  - {line}" for line in lines)])
+
+
+def _shown(what: str, value: Any) -> str:
+    if what == "queues":
+        return ", ".join(map(str, value)) if isinstance(value, list) and value else "nothing"
+    if what == "acks_late":
+        return "late" if value else "early"
+    if what == "configuration":
+        return str(value or "unknown")[:12]
+    return "none" if value is None else str(value)[:60]

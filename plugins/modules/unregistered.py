@@ -1,0 +1,51 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: unregistered
+short_description: Warn about routes to tasks that no running worker has registered
+version_added: 0.1.0
+description:
+  - Runs on the control machine only, on what M(celeryops.stack.workers) returned for each host. Run it once.
+options:
+  answers:
+    description: What M(celeryops.stack.workers) returned, one entry for each host.
+    type: list
+    elements: dict
+    required: true
+  elsewhere:
+    description: Task names and patterns that workers outside of the inventory run.
+    type: list
+    elements: str
+    default: []
+  hosts:
+    description: How many hosts should have answered.
+    type: int
+    required: true
+  limited:
+    description: Whether the run leaves out hosts of the inventory.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Changes nothing, so it runs the same.
+    support: full
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Tell routes to tasks that no worker has
+  celeryops.stack.unregistered:
+    answers: "{{ ansible_play_hosts | map('extract', hostvars, 'answer') }}"
+    hosts: "{{ ansible_play_hosts_all | length }}"
+  run_once: true
+"""
+
+RETURN = r"""
+routes:
+  description: The warnings.
+  type: list
+  elements: str
+  returned: success
+"""

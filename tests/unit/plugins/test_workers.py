@@ -1,0 +1,194 @@
+"""What running workers say of themselves against what is planned; and routes to tasks that nobody has."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.module_utils.workers import differences, message, no_answer, tasks
+from ansible_collections.celeryops.stack.plugins.modules.workers import read_report
+from ansible_collections.celeryops.stack.plugins.plugin_utils.unregistered import unregistered
+
+WANTED: dict[str, Any] = {
+    "name": "bulk",
+    "unit": "celery-shop-bulk.service",
+    "queues": ["reports", "feeds"],
+    "pool": "prefork",
+    "concurrency": "2",
+    "time_limit": 3600,
+    "max_tasks_per_child": 40,
+}
+SETTINGS = {"worker_prefetch_multiplier": 3, "task_acks_late": True, "task_soft_time_limit": None}
+REPORT: dict[str, Any] = {
+    "format": 1,
+    "pid": 7,
+    "phase": "consuming",
+    "interval": 10.0,
+    "queues": ["feeds", "reports"],
+    "pool": "prefork",
+    "concurrency": 2,
+    "prefetch": 6,
+    "prefetch_multiplier": 3,
+    "time_limit": 3600.0,
+    "soft_time_limit": None,
+    "max_tasks_per_child": 40,
+    "max_memory_per_child": 5000,
+    "acks_late": True,
+    "configuration": "abc",
+    "tasks": ["shop.b", "shop.a"],
+}
+
+
+def compared(wanted: dict[str, Any] | None = None, report: dict[str, Any] | None = None) -> list[tuple[str, Any, Any]]:
+    found = differences({**WANTED, **(wanted or {})}, {**REPORT, **(report or {})}, SETTINGS, "abc")
+    return [(one.what, one.wanted, one.found) for one in found]
+
+
+def test_a_worker_that_does_what_is_planned() -> None:
+    assert compared() == []
+
+
+@pytest.mark.parametrize(
+    ("report", "found"),
+    [
+        ({"queues": ["feeds"]}, [("queues", ["feeds", "reports"], ["feeds"])]),
+        ({"queues": []}, [("queues", ["feeds", "reports"], [])]),
+        ({"concurrency": 3, "prefetch": 9}, [("concurrency", 2, 3)]),
+        ({"prefetch": 1}, [("prefetch", 6, 1)]),
+        ({"prefetch": None}, []),
+        ({"prefetch_multiplier": 4, "prefetch": 8}, [("prefetch_multiplier", 3, 4), ("prefetch", 6, 8)]),
+        ({"time_limit": None}, [("time_limit", 3600, None)]),
+        ({"max_tasks_per_child": 41}, [("max_tasks_per_child", 40, 41)]),
+        ({"acks_late": False}, [("acks_late", True, False)]),
+        ({"configuration": "abd"}, [("configuration", "abc", "abd")]),
+        # Nobody says anything about it, so it is the app's own matter.
+        ({"max_memory_per_child": 1}, []),
+        ({"soft_time_limit": 5}, []),
+    ],
+)
+def test_each_difference_is_found(report: dict[str, Any], found: list[tuple[str, Any, Any]]) -> None:
+    assert compared(report=report) == found
+
+
+@pytest.mark.parametrize(
+    ("wanted", "report", "found"),
+    [
+        ({"acks_late": False}, {}, [("acks_late", False, True)]),
+        ({"prefetch_multiplier": 3}, {}, []),
+        ({"soft_time_limit": 30}, {"soft_time_limit": 30}, []),
+        ({"soft_time_limit": 30}, {}, [("soft_time_limit", 30, None)]),
+        ({"max_memory_per_child": 5001}, {}, [("max_memory_per_child", 5001, 5000)]),
+        ({"concurrency": "auto"}, {"concurrency": 9, "prefetch": 27}, []),
+        # Threads have no limits: what the shared configuration says for the others is not theirs.
+        ({"pool": "threads"}, {"pool": "threads", "time_limit": None, "max_tasks_per_child": None}, []),
+    ],
+)
+def test_the_class_decides_before_the_shared_configuration(
+    wanted: dict[str, Any], report: dict[str, Any], found: list[tuple[str, Any, Any]]
+) -> None:
+    assert compared(wanted, report) == found
+
+
+@pytest.mark.parametrize(
+    ("report", "pid", "age", "why"),
+    [
+        ({}, 7, 0.0, ""),
+        ({}, 7, 24.0, ""),
+        ({}, 7, 26.0, "its last sign of life is 26 seconds old"),
+        ({}, 0, 0.0, "it does not run"),
+        ({}, 8, 0.0, "its report is of process 7, and process 8 runs"),
+        ({"phase": "offline"}, 7, 0.0, "it has no connection to the broker"),
+        ({"phase": "leaving"}, 7, 0.0, "it is stopping"),
+        ({"phase": "starting"}, 7, 0.0, "it does not consume yet"),
+        ({"format": 2}, 7, 0.0, "its report has format 2, not 1: it runs an older version of the runtime"),
+        ({"interval": None}, 7, 26.0, "its last sign of life is 26 seconds old"),
+    ],
+)
+def test_only_the_process_that_runs_now_answers(report: dict[str, Any], pid: int, age: float, why: str) -> None:
+    assert no_answer({**REPORT, **report}, pid, age) == why
+
+
+def test_no_file_is_no_answer() -> None:
+    assert no_answer(None, 7, 0.0) == "it has not written its report"
+
+
+def test_one_message_lists_everything() -> None:
+    found = differences(WANTED, {**REPORT, "queues": [], "acks_late": False}, SETTINGS, "other")
+    text = message("shop", {"celery-shop-high.service": "it does not run"}, found)
+    assert text.splitlines()[:2] == [
+        "the running workers of shop are not what is planned:",
+        "  - celery-shop-high.service does not answer: it does not run; see journalctl --unit=celery-shop-high.service",
+    ]
+    assert (
+        "  - bulk: consumes nothing, planned is feeds, reports; run systemctl restart celery-shop-bulk.service" in text
+    )
+    assert "bulk: its acknowledgement is early, planned is late" in text
+    assert "its version of the shared configuration is abc, planned is other" in text
+    assert message("shop", {}, []) == ""
+
+
+def test_tasks_of_all_workers() -> None:
+    assert tasks([REPORT, {"tasks": ["shop.c", "shop.a"]}, {"tasks": None}]) == ["shop.a", "shop.b", "shop.c"]
+
+
+def test_a_report_is_a_plain_file(tmp_path: Path) -> None:
+    path, target = tmp_path / "worker.json", tmp_path / "target"
+    assert read_report(str(path)) == (None, 0.0)
+    target.write_text(json.dumps(REPORT))
+    path.symlink_to(target)
+    assert read_report(str(path)) == (None, 0.0), "a link leads out of the directory"
+    path.unlink()
+    os.mkfifo(path)
+    assert read_report(str(path)) == (None, 0.0), "a pipe would be waited for"
+    path.unlink()
+    target.rename(path)
+    os.utime(path, (5.0, 5.0))
+    assert read_report(str(path)) == (REPORT, 5.0)
+    for text in ("", "{", "[]"):
+        path.write_text(text)
+        assert read_report(str(path))[0] is None
+
+
+def answer(**other: Any) -> dict[str, Any]:
+    return {"tasks": ["shop.mails.send", "shop.pay"], "routes": ["shop.mails.*", "shop.pay"], "complete": True, **other}
+
+
+def test_routes_that_workers_can_serve() -> None:
+    assert unregistered([answer()], [], 1, limited=False) == []
+
+
+def test_a_misspelt_route_is_told_once_with_what_was_meant() -> None:
+    wrong = answer(routes=["shop.mail.*", "shop.mails.sent"])
+    [pattern, exact] = unregistered([wrong, wrong], [], 2, limited=False)
+    assert pattern.startswith("celery_app_routes: 'shop.mail.*' is a pattern that no task of a worker matches; write ")
+    assert exact == (
+        "celery_app_routes: 'shop.mails.sent' is a task that no worker has; write shop.mails.send (did you mean that?)"
+        "; list it in celery_worker_tasks_elsewhere if workers outside of this inventory run it"
+    )
+
+
+def test_one_hosts_worker_is_enough() -> None:
+    assert unregistered([answer(tasks=["shop.pay"]), answer(tasks=["shop.mails.x"])], [], 2, limited=False) == []
+
+
+@pytest.mark.parametrize("elsewhere", ["old.thing", "old.*", "*"])
+def test_tasks_of_other_workers_can_be_named(elsewhere: str) -> None:
+    assert unregistered([answer(routes=["old.thing"])], [elsewhere], 1, limited=False) == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "hosts", "limited"),
+    [([answer()], 2, False), ([answer()], 1, True), ([answer(complete=False)], 1, False)],
+)
+def test_a_part_of_the_workers_cannot_tell_for_all(answers: list[dict[str, Any]], hosts: int, limited: bool) -> None:
+    answers = [{**one, "routes": ["old.thing"]} for one in answers]
+    [text] = unregistered(answers, [], hosts, limited=limited)
+    assert text.endswith(f"(not every worker was asked: 1 of {hosts} hosts)")
+
+
+def test_before_the_first_run_there_is_nobody_to_ask() -> None:
+    assert unregistered([answer(tasks=[], complete=False)], [], 1, limited=False) == []
