@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How fast the collection is, as ratios of what was measured side by side in this run.
 
-    scripts/bench.py                 all four ratios, on Debian 13
+    scripts/bench.py                 all five ratios, on Debian 13
     scripts/bench.py --rounds 3      fewer repetitions
 
 Absolute seconds say more about the machine than about the collection, so none is judged. CONTRIBUTING.md says how to
@@ -11,24 +11,16 @@ read the result, which is printed and written to build/bench.json.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+import bench_fleet
+from bench_common import BUILD, PASSWORD, ROOT, SUITE, Ratio, inventory, keep, lab, play, shop, spread, timed
 from rich.console import Console
 from rich.table import Table
-
-ROOT = Path(__file__).resolve().parent.parent
-BUILD = ROOT / "build" / "bench"
-SUITE = "trixie"
-GROUPS = ("rabbitmq", "redis", "celery_workers", "celery_producers", "celery_beat", "flower")
 
 FLOOR = """
 - name: Floor
@@ -68,69 +60,6 @@ done
 """
 
 
-@dataclass
-class Ratio:
-    """One comparison: what is measured, against what, and how much may lie between."""
-
-    key: str
-    label: str
-    limit: float
-    measured: list[float]
-    baseline: list[float]
-
-    @property
-    def value(self) -> float:
-        return statistics.median(self.measured) / statistics.median(self.baseline)
-
-
-def lab(*arguments: str) -> None:
-    """Start or remove a container."""
-    subprocess.run([ROOT / "scripts" / "lab.py", *arguments], check=True, stdout=subprocess.DEVNULL)
-
-
-def inventory(host: str) -> Path:
-    """Write the inventory of one host that does everything, and return its path."""
-    folder = BUILD / host
-    folder.mkdir(parents=True, exist_ok=True)
-    groups: dict[str, Any] = {group: {"hosts": {host: None}} for group in GROUPS}
-    variables = {"ansible_connection": "community.docker.docker"}
-    (folder / "hosts.json").write_text(json.dumps({"all": {"vars": variables}, **groups}))
-    return folder / "hosts.json"
-
-
-def play(hosts: Path, playbook: Path, variables: Mapping[str, Any], *, unchanged: bool = False) -> float:
-    """Run a playbook and return the seconds it took; fails when it changed something that had to stay.
-
-    Raises:
-        SystemExit: when the run failed or, with ``unchanged``, changed something.
-    """
-    extra = hosts.parent / "extra.json"
-    extra.write_text(json.dumps(variables))
-    environment = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_NOCOLOR": "1"}
-    started = time.monotonic()
-    finished = subprocess.run(
-        ["ansible-playbook", "-i", str(hosts), "-e", f"@{extra}", str(playbook)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=ROOT,
-    )
-    seconds = time.monotonic() - started
-    if finished.returncode or (unchanged and " changed=0 " not in finished.stdout):
-        sys.exit(finished.stdout[-6000:] + finished.stderr[-2000:])
-    return seconds
-
-
-def shop(**changes: Any) -> dict[str, Any]:
-    """Return the variables of the example shop, as the demo has them."""
-    import yaml
-
-    variables: dict[str, Any] = yaml.safe_load((ROOT / "inventories/demo/group_vars/all.yml").read_text())
-    variables["celery_app_source"] = {"type": "path", "path": str(ROOT / "examples" / "shop")}
-    return {**variables, **changes}
-
-
 def more_classes(number: int) -> dict[str, Any]:
     """Return the shop's three classes and as many small ones as it takes to have ``number``."""
     classes = dict(shop()["celery_worker_classes"])
@@ -141,11 +70,10 @@ def more_classes(number: int) -> dict[str, Any]:
 
 def objects(number: int) -> dict[str, Any]:
     """Return ``number`` RabbitMQ users and queues beside those of the app."""
-    password = "not-a-secret-but-long-enough"  # noqa: S105 - of accounts in a container that lives for minutes
     permissions = [{"vhost": "shop", "configure": "^$", "write": "^$", "read": ".*"}]
     return {
         "rabbitmq_users": [
-            {"name": f"bench{index}", "password": password, "permissions": permissions} for index in range(number)
+            {"name": f"bench{index}", "password": PASSWORD, "permissions": permissions} for index in range(number)
         ],
         "rabbitmq_queues": [{"vhost": "shop", "name": f"bench.{index}"} for index in range(number)],
     }
@@ -205,6 +133,18 @@ def first_runs(console: Console, rounds: int) -> Ratio:
     return Ratio("first_run_over_shell", "first run / shell script", 1.5, ours, shell)
 
 
+def check(console: Console, rounds: int) -> Ratio:
+    """Measure the check of a large inventory against Ansible's own reading of it, in turns. No host is contacted."""
+    fleet = str(bench_fleet.write(BUILD / "fleet"))
+    checks: list[float] = []
+    listings: list[float] = []
+    for _round in range(rounds):
+        listings.append(timed(["ansible-inventory", "-i", fleet, "--list"])[0])
+        checks.append(timed(["ansible-playbook", "-i", fleet, "celeryops.stack.check"])[0])
+    console.print(f"  check of {bench_fleet.WORKERS} hosts: {spread(checks)} s")
+    return Ratio("check_50_hosts_over_inventory", "check, 50 hosts / ansible-inventory", 3.0, checks, listings)
+
+
 def report(ratios: Sequence[Ratio]) -> Table:
     """Return the table that a person reads."""
     table = Table(title="Ratios of medians, measured in this run")
@@ -222,23 +162,21 @@ def report(ratios: Sequence[Ratio]) -> Table:
     return table
 
 
-def spread(seconds: Sequence[float]) -> str:
-    """Return minimum, median and maximum."""
-    return f"{min(seconds):.1f}  {statistics.median(seconds):.1f}  {max(seconds):.1f}"
-
-
 def main() -> None:
     """Measure, print and write build/bench.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="repetitions of each second run (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="repetitions of each check and second run (default: 5)")
     parser.add_argument("--first-rounds", type=int, default=2, help="repetitions of each first run (default: 2)")
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120)
     BUILD.mkdir(parents=True, exist_ok=True)
-    ratios = [*second_runs(console, options.rounds), first_runs(console, options.first_rounds)]
+    ratios = [
+        check(console, options.rounds),
+        *second_runs(console, options.rounds),
+        first_runs(console, options.first_rounds),
+    ]
     console.print(report(ratios))
-    result = {ratio.key: round(ratio.value, 3) for ratio in ratios}
-    (ROOT / "build" / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
+    keep({ratio.key: round(ratio.value, 3) for ratio in ratios})
 
 
 if __name__ == "__main__":
