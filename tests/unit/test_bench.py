@@ -1,0 +1,85 @@
+"""The benchmarks' own arithmetic: what is refused as a measurement, and what is made of one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import bench_common
+import bench_fleet
+import bench_priorities
+import bench_traffic
+import pytest
+import yaml
+from bench_priorities import Latencies, flaws
+
+FLOODED = {"waiting": [4_600, 4_000, 3_700], "processors_busy": 0.98}
+
+
+def test_a_flood_that_lasted_is_accepted() -> None:
+    assert flaws(FLOODED, 5_000) == []
+    assert flaws({"waiting": [0, 0], "processors_busy": 0.1}, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "slow", "told"),
+    [
+        pytest.param({"waiting": [4_600, 999]}, 5_000, "only 999 of 5000", id="worked off too early"),
+        pytest.param({"waiting": [0, 0, 0]}, 5_000, "only 0 of 5000", id="never queued"),
+        pytest.param({"waiting": [5_000, 5_000]}, 5_000, "no worker took any", id="nobody works on it"),
+        pytest.param({"processors_busy": 0.6}, 5_000, "busy for only 60%", id="processors to spare"),
+        pytest.param({}, 0, "had to be idle", id="a flood on the idle system"),
+    ],
+)
+def test_a_flood_that_was_none_is_refused(changes: dict[str, Any], slow: int, told: str) -> None:
+    found = flaws({**FLOODED, **changes}, slow)
+    assert any(told in text for text in found), found
+
+
+def test_ratios_are_of_medians_and_of_values_that_were_measured() -> None:
+    idle = Latencies("idle", "", [0.010] * 90 + [0.020] * 10)
+    flooded = Latencies("under_flood", "", [0.015] * 94 + [0.100] * 6)
+    assert bench_priorities.results([idle, flooded], idle) == {
+        "urgent_latency_under_flood_over_idle": 1.5,
+        "urgent_latency_p95_under_flood_over_idle": 5.0,
+    }
+
+
+def test_weights_off_leaves_no_weight_and_changes_nothing_else() -> None:
+    keys = ("cpu_weight", "io_weight", "nice")
+    on, off = (bench_priorities.variables(weights=weights) for weights in (True, False))
+    weighted = on["celery_worker_classes"]
+    assert weighted["high"]["cpu_weight"] > 100
+    without = {name: {key: one[key] for key in one if key not in keys} for name, one in weighted.items()}
+    assert off == {**on, "celery_worker_classes": without}
+    assert bench_priorities.processes() == 7  # CONTRIBUTING.md says so
+
+
+def test_the_flood_is_mostly_work() -> None:
+    names = [bench_traffic.slow(number)[0] for number in range(5_000)]
+    assert names.count(bench_traffic.BUSY[0]) == 4_500
+    assert names.count(bench_traffic.SLEEPY[0]) == 500
+
+
+def test_busy_ticks_leave_out_idle_and_waiting_for_disks() -> None:
+    assert bench_traffic.busy_and_all("cpu  10 1 5 100 20 2 3 4 7 7\ncpu0 0 0 0 0\n") == (25, 145)
+
+
+def test_results_of_the_benchmarks_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_common, "RESULTS", tmp_path / "bench.json")
+    bench_common.keep({"one": 1.5, "two": 2.0})
+    bench_common.keep({"two": 3.0})
+    assert json.loads((tmp_path / "bench.json").read_text()) == {"one": 1.5, "two": 3.0}
+
+
+def test_the_fleet_is_as_large_as_the_benchmark_says(tmp_path: Path) -> None:
+    folder = bench_fleet.write(tmp_path / "fleet")
+    hosts = yaml.safe_load((folder / "hosts.yml").read_text())
+    everywhere = yaml.safe_load((folder / "group_vars" / "all.yml").read_text())
+    assert len(hosts["celery_workers"]["hosts"]) == 50
+    assert all(len(hosts[group]["hosts"]) == 1 for group in ("rabbitmq", "redis", "celery_beat", "flower"))
+    assert len(everywhere["celery_worker_classes"]) == 20
+    overridden = [path.stem for path in (folder / "host_vars").iterdir()]
+    assert len(overridden) == 2
+    assert set(overridden) <= set(hosts["celery_workers"]["hosts"])
