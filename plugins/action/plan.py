@@ -1,25 +1,31 @@
 # Copyright: celeryops.stack contributors
 # Apache License 2.0 (see LICENSE)
-"""Collects a role's variables on the control machine and hands them to the role's pure planning function."""
+"""Collects the variables of roles on the control machine and hands them to the pure functions that plan and judge."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import problems as stack_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, survey, view
 
 _COLLECTION = Path(__file__).resolve().parents[2]
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
@@ -32,6 +38,21 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
+def root(variable: str) -> str:
+    """Return the variable's name in a path such as ``celery_worker_classes.high.queues[0]``."""
+    return variable.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0].split(" ", maxsplit=1)[0]
+
+
+@functools.cache
+def role_options(role: str) -> dict[str, Any]:
+    """Return the options of a role's argument spec."""
+    # Plain data; Ansible's own loader would keep track of where each word came from, and takes ten times as long.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = (_COLLECTION / "roles" / role / "meta" / "argument_specs.yml").read_text()
+    options: dict[str, Any] = yaml.load(text, Loader=loader)["argument_specs"]["main"]["options"]  # noqa: S506 - safe
+    return options
+
+
 class ActionModule(ActionBase):
     """See plugins/modules/plan.py for what users read."""
 
@@ -40,38 +61,53 @@ class ActionModule(ActionBase):
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the plan, or fail with the one message that lists all mistakes."""
+        """Return the plan of a role or of the inventory, or fail with the one message that lists all mistakes."""
         super().run(tmp, task_vars)
         variables: dict[str, Any] = task_vars or {}
+        self._defaults: dict[str, dict[str, Any]] = {}
         role = self._task.args.get("role")
         if role is None:
             return self._check(variables)
-        plan, problems = self._plan(str(role), variables)
-        return self._outcome(problems, {"plan": plan})
+        facts = variables.get("ansible_facts", {})
+        planned, problems = self._plan(str(role), variables, facts)
+        return self._outcome(problems, {"plan": planned.plan})
 
     def _check(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Plan every role of every host of the inventory, and keep the mistakes only."""
-        hostvars, inventory = task_vars["hostvars"], task_vars["groups"]
+        """Plan every role of every host of the inventory and judge the whole; return what the roles need of it."""
+        groups: Mapping[str, list[str]] = task_vars["groups"]
         problems: list[Problem | str] = []
-        try:
-            problems += stack_problems(inventory, hostvars)
-        except AnsibleError as error:
-            problems.append(f"a variable of the inventory cannot be worked out: {first_line(error)}")
-        hosts: dict[str, list[str]] = {}
-        for group, group_roles in ROLES_OF_GROUP.items():
-            for host in inventory.get(group, []):
-                known = hosts.setdefault(host, [])
-                known.extend(role for role in group_roles if role not in known)
-        for host, roles in hosts.items():
-            raw = hostvars.raw_get(host)
-            raw = {**raw, **{key: task_vars[key] for key in ("groups", "hostvars") if key in task_vars}}
-            play_vars = {
-                key: value for key, value in task_vars.items() if key.startswith(("celeryops_", "__celeryops_"))
-            }
+        variables = HostVariables(task_vars["hostvars"].raw_get, self._template)
+
+        def given(host: str, name: str, default: Any) -> Any:
+            try:
+                return variables.get(host, name, default)
+            except AnsibleError as error:
+                problems.append(f"{name}: cannot be worked out: {first_line(error)}")
+                return default
+
+        found = survey(groups, given)
+        joined = {name: value for name, value in task_vars.items() if name.startswith(("celeryops_", "__celeryops_"))}
+        common = {**joined, "celeryops_survey": found, "groups": groups, "hostvars": task_vars["hostvars"]}
+        planned: dict[tuple[str, str], Planned] = {}
+        alike: dict[tuple[str, str, str, str], tuple[Planned, list[Any]]] = {}
+        for group, roles in ROLES_OF_GROUP.items():
             for role in roles:
-                problems += self._plan(role, {**play_vars, **raw, "inventory_hostname": host})[1]
-        checked = {"hosts": len(hosts), "roles": sum(len(roles) for roles in hosts.values())}
-        return self._outcome(problems, {"checked": checked})
+                for host in groups.get(group, []):
+                    if (role, host) in planned:
+                        continue
+                    facts = variables.facts(host)
+                    key = (role, variables.kind(host), json.dumps(view(found, host)), json.dumps(facts, sort_keys=True))
+                    if key not in alike:
+                        own = {**common, **variables.raw(host), "inventory_hostname": host}
+                        alike[key] = self._plan(role, own, facts)
+                    planned[role, host], own_problems = alike[key]
+                    problems += own_problems
+        verdict = judge(assemble(groups, planned, variables.facts, given), RULES)
+        result = {
+            "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},
+            "ansible_facts": {"celeryops_survey": found},
+        }
+        return {**self._outcome([*problems, *verdict.problems], result), "warnings": list(verdict.warnings)}
 
     @staticmethod
     def _outcome(problems: list[Any], result: dict[str, Any]) -> dict[str, Any]:
@@ -79,54 +115,63 @@ class ActionModule(ActionBase):
             return {"failed": True, "changed": False, "msg": message(problems)}
         return {"changed": False, **result}
 
-    def _plan(self, role: str, raw: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-        """Return the plan of ``role`` for the host whose untemplated variables are ``raw``, and the mistakes."""
-        options = self._options(role)
-        defaults = self._load(_COLLECTION / "roles" / role / "defaults" / "main.yml")
-        merged = {**defaults, **raw}
+    def _template(self, variables: Mapping[str, Any], value: Any) -> Any:
+        return self._templar.copy_with_new_env(available_variables=variables).template(value)
+
+    def _plan(self, role: str, raw: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Planned, list[Any]]:
+        """Return the plan of ``role`` for a host whose untemplated variables are ``raw``, and the mistakes."""
+        options = role_options(role)
+        merged = {**self._role_defaults(role), **raw}
         templar = self._templar.copy_with_new_env(available_variables=merged)
         values: dict[str, Any] = {}
         problems: list[Any] = []
+        #: Told already; a value of the right kind stands in, so that the other mistakes come to light as well.
+        wrong = {name for name, option in options.items() if option.get("required") and name not in merged}
+        problems += [f"{name}: is missing; write a value, see the README of the role {role}" for name in sorted(wrong)]
         for name in options:
             if name not in merged:
                 continue
             try:
                 values[name] = templar.template(merged[name])
             except AnsibleError as error:
+                wrong.add(name)
                 problems.append(
                     f"{name}: cannot be worked out, it may need a variable that is not set: {first_line(error)}"
                 )
         problems += misspelt(role, options, raw)
         found_shapes = misshapen(options, values)
         problems += found_shapes
-        wrong = {problem.variable.split(".")[0].split("[")[0] for problem in found_shapes}
-        # What is already told is not told again in Ansible's words.
-        rest = {name: option for name, option in options.items() if name in values or name not in merged}
-        rest = {name: option for name, option in rest.items() if name not in wrong}
+        wrong |= {root(problem.variable) for problem in found_shapes}
+        rest = {name: option for name, option in options.items() if name not in wrong}
         problems += self._validate(role, rest, {name: value for name, value in values.items() if name not in wrong})
-        values = {name: value if name in wrong else converted(options[name], value) for name, value in values.items()}
+        values = {
+            name: stand_in(name, option) if name in wrong else converted(option, values[name])
+            for name, option in options.items()
+            if name in wrong or name in values
+        }
         function: PlanFunction = importlib.import_module(_PLANS + role).plan
+        plan: dict[str, Any] = {}
         try:
-            plan, found = function(values, raw.get("ansible_facts", {}))
+            plan, found = function(values, facts)
+            problems += [problem for problem in found if root(problem.variable) not in wrong]
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # The function may rely on the spec. Where the spec was met, this is a fault of ours and has to be seen.
             if not problems:
                 raise
-            return {}, problems
-        return plan, problems + found
+        secret = {
+            name for name, option in options.items() if option.get("no_log") or name.endswith(("_url", "_backend"))
+        }
+        return Planned(values, plan, frozenset(options) & frozenset(raw), frozenset(secret), frozenset(wrong)), problems
 
-    def _options(self, role: str) -> dict[str, Any]:
-        specs = self._load(_COLLECTION / "roles" / role / "meta" / "argument_specs.yml")
-        options: dict[str, Any] = specs["argument_specs"]["main"]["options"]
-        return options
-
-    def _load(self, path: Path) -> dict[str, Any]:
-        """Return a YAML file of this collection; its strings may be templates (ansible-core 2.19 asks to say so)."""
-        arguments = {}
-        if "trusted_as_template" in inspect.signature(self._loader.load_from_file).parameters:
-            arguments["trusted_as_template"] = True
-        loaded: dict[str, Any] = self._loader.load_from_file(str(path), **arguments) or {}
-        return loaded
+    def _role_defaults(self, role: str) -> dict[str, Any]:
+        """Return a role's defaults; their strings may be templates (ansible-core 2.19 asks to say so)."""
+        if role not in self._defaults:
+            arguments = {}
+            if "trusted_as_template" in inspect.signature(self._loader.load_from_file).parameters:
+                arguments["trusted_as_template"] = True
+            path = _COLLECTION / "roles" / role / "defaults" / "main.yml"
+            self._defaults[role] = self._loader.load_from_file(str(path), **arguments) or {}
+        return self._defaults[role]
 
     @staticmethod
     def _validate(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[str]:

@@ -81,3 +81,33 @@ def converted(option: Mapping[str, Any], value: Any) -> Any:
     if kind == "int" and not isinstance(value, int):
         return int(str(value))
     return value
+
+
+#: What stands in for the variables that have no default, in the shape that plans rely on.
+_STAND_INS: Mapping[str, Any] = {
+    "celery_app_name": "app",
+    "celery_app_import": "app:app",
+    "celery_app_source": {"type": "virtualenv", "path": "/nowhere"},
+    "celery_app_key_prefix": "app:",
+    "celery_worker_app": "app",
+    "celery_beat_app": "app",
+    "flower_app": "app",
+}
+_EMPTY: Mapping[str, Any] = {"list": [], "dict": {}, "bool": False, "int": 0, "float": 0.0}
+
+
+def stand_in(name: str, option: Mapping[str, Any]) -> Any:
+    """Return a value of the right kind for a variable whose own value cannot be used.
+
+    Arguments:
+        name: the variable.
+        option: the option of the argument spec.
+    """
+    if name in _STAND_INS:
+        return _STAND_INS[name]
+    default = option.get("default")
+    if default is not None and "{{" not in str(default):
+        return default
+    if option.get("choices"):
+        return option["choices"][0]
+    return _EMPTY.get(str(option.get("type", "str")), "")

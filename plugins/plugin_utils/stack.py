@@ -2,19 +2,18 @@
 # Apache License 2.0 (see LICENSE)
 """How the hosts of an inventory fit together: who serves, who is served, and by which address.
 
-Roles do not read each other's variables and know no groups. The site playbook knows the groups; what it has to work out
-from them is here, pure and without secrets.
+Roles do not read each other's variables and know no groups. The site playbook knows the groups; what it has to work
+out from them is here, pure and without secrets, in two steps: ``survey`` reads the whole inventory once, ``view`` tells
+what it means for one host.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 
 #: A group per duty (the interface of the inventory), and the roles that its hosts get.
@@ -26,104 +25,193 @@ ROLES_OF_GROUP: dict[str, tuple[str, ...]] = {
     "celery_beat": ("celery_app", "celery_beat"),
     "flower": ("celery_app", "flower"),
 }
-_APP_GROUPS = ("celery_workers", "celery_producers", "celery_beat", "flower")
-_CLASS_LEVELS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
+APP_GROUPS = ("celery_workers", "celery_producers", "celery_beat", "flower")
+#: What is laid over each other makes a class (role celery_worker); weakest first.
+CLASS_LEVELS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
 _LOOPBACK = ("127.", "::1", "localhost")
-_ANY = ("0.0.0.0", "::", "*")  # noqa: S104 - addresses that are looked for, not bound
+ANY = ("0.0.0.0", "::", "*")  # noqa: S104 - addresses that are looked for, not bound
 #: server group -> (variable with the addresses it listens on, its default port, variable with the port)
-_SERVERS = {
+SERVERS = {
     "rabbitmq": ("rabbitmq_listen_addresses", "rabbitmq_port", 5672),
     "redis": ("redis_bind", "redis_port", 6379),
 }
+#: A class without a limit has tasks of unknown length; half an hour is RabbitMQ's own guess of what is too long
+#: (consumer_timeout, RabbitMQ 4.3).
+UNKNOWN_TASK = 1800
 
 Groups = Mapping[str, Sequence[str]]
-HostVars = Mapping[str, Mapping[str, Any]]
+#: (host, variable, default) -> what the variable means on that host
+Given = Callable[[str, str, Any], Any]
 
 
 def app_hosts(groups: Groups) -> list[str]:
-    """Return the hosts that carry the app, each once, in the order of the inventory."""
-    return list(dict.fromkeys(host for group in _APP_GROUPS for host in groups.get(group, [])))
+    """Return the hosts that carry an app, each once, in the order of the inventory."""
+    return list(dict.fromkeys(host for group in APP_GROUPS for host in groups.get(group, [])))
 
 
-def nodes(group: str, groups: Groups, hostvars: HostVars, viewer: str) -> list[dict[str, Any]]:
-    """Return how ``viewer`` reaches the servers of ``group``: ``[{"host": ..., "address": ..., "port": ...}]``.
+def survey(groups: Groups, given: Given) -> dict[str, Any]:
+    """Return what the site playbook needs to join the roles, for all hosts; plain data, as it travels as a fact.
+
+    Values that cannot be read are passed over: the role whose variable it is tells of them.
 
     Arguments:
-        group: ``rabbitmq`` or ``redis``.
         groups: group name -> its hosts.
-        hostvars: host -> its variables.
-        viewer: the host that connects; a server on the same host is reached on loopback where it listens there.
+        given: returns a variable of a host.
+
+    Returns:
+        A dict with ``apps`` (name -> ``broker``: ``rabbitmq`` or ``redis``; ``queues``: every queue that a class of it
+        names, sorted; ``longest_task`` in seconds; ``key_prefix`` in Redis; ``dead_letter_queue``), ``app_of`` (host ->
+        name of its app), ``addresses`` (of these hosts), ``servers`` (group -> the nodes and how they listen) and
+        ``consumer_timeout`` in seconds.
     """
-    listen, port_variable, default_port = _SERVERS[group]
-    found = []
-    for host in groups.get(group, []):
-        variables = hostvars[host]
-        addresses = _addresses(variables.get(listen))
-        own = [address for address in addresses if not _loopback(address) and address not in _ANY]
-        if host == viewer:
-            everywhere = any(_loopback(address) or address in _ANY for address in addresses)
-            address = "127.0.0.1" if everywhere or not own else own[0]
-        else:
-            address = own[0] if own else str(variables.get("ansible_host") or host)
+    hosts: dict[str, list[str]] = {}
+    app_of: dict[str, str] = {}
+    for host in app_hosts(groups):
+        app_of[host] = str(given(host, "celery_app_name", None) or "")
+        hosts.setdefault(app_of[host], []).append(host)
+    apps = {
+        name: {
+            "broker": broker(groups, [given(host, "celery_app_broker", None) for host in members]),
+            "queues": queues(groups, given, members),
+            "longest_task": longest_task(groups, given, members),
+            "key_prefix": str(given(members[0], "celery_app_key_prefix", None) or f"{name}:"),
+            "dead_letter_queue": str(given(members[0], "celery_app_dead_letter_queue", None) or "dead-letters"),
+        }
+        for name, members in hosts.items()
+    }
+    return {
+        "apps": apps,
+        "app_of": app_of,
+        "addresses": {host: str(given(host, "ansible_host", None) or host) for host in app_of},
+        "servers": {group: [_server(group, host, given) for host in groups.get(group, [])] for group in SERVERS},
+        "consumer_timeout": max([7200, *(consumer_timeout(groups, given, members) for members in hosts.values())]),
+    }
+
+
+def broker(groups: Groups, said: Iterable[object]) -> str:
+    """Return an app's broker: what its hosts say (``celery_app_broker``), else what the groups suggest."""
+    chosen = next((str(value) for value in said if value in ("rabbitmq", "redis")), "")
+    return chosen or ("rabbitmq" if groups.get("rabbitmq") else "redis")
+
+
+def _server(group: str, host: str, given: Given) -> dict[str, Any]:
+    listen, port_variable, default_port = SERVERS[group]
+    server = {
+        "host": host,
+        "listen": listen_addresses(given(host, listen, None)),
+        "reached_as": str(given(host, "ansible_host", None) or host),
         # Whether it is a number is told when the server is planned.
-        found.append({"host": host, "address": address, "port": variables.get(port_variable) or default_port})
-    return found
+        "port": given(host, port_variable, None) or default_port,
+    }
+    if group == "rabbitmq":
+        server["management"] = {
+            "listen": str(given(host, "rabbitmq_management_listen_address", None) or "127.0.0.1"),
+            "port": given(host, "rabbitmq_management_port", None) or 15672,
+        }
+    return server
 
 
-def _addresses(listen: object) -> list[str]:
+def listen_addresses(listen: object) -> list[str]:
     """Return the addresses that a server listens on; Redis lets one begin with "-": no error when it is missing."""
     given = listen if isinstance(listen, (list, tuple)) and listen else ["127.0.0.1"]
     return [str(address).lstrip("-") for address in given]
 
 
-def management(groups: Groups, hostvars: HostVars, viewer: str) -> dict[str, Any]:
-    """Return ``address`` and ``port`` of RabbitMQ's management API as ``viewer`` reaches it; empty when it does not."""
-    for node in nodes("rabbitmq", groups, hostvars, viewer)[:1]:
-        variables = hostvars[node["host"]]
-        address = str(variables.get("rabbitmq_management_listen_address") or "127.0.0.1")
-        port = variables.get("rabbitmq_management_port") or 15672
-        if node["host"] == viewer:
-            return {"address": "127.0.0.1" if address in _ANY else address, "port": port}
-        if not _loopback(address):
-            return {"address": node["address"] if address in _ANY else address, "port": port}
+def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """Return what ``host`` has to know of the others.
+
+    Arguments:
+        found: what ``survey`` returned.
+        host: the host that looks.
+
+    Returns:
+        A dict with ``app`` (an empty string where there is none), ``broker``, ``queues``, ``longest_task`` (seconds) of
+        that app; ``apps``, a list of all apps with what the servers have to know of them; ``rabbitmq`` and ``redis``,
+        the nodes as this host reaches them (``host``, ``address``, ``port``); ``management``, ``address`` and ``port``
+        of RabbitMQ's management API, empty where it cannot be reached; ``consumer_timeout`` (seconds); and
+        ``rabbitmq_wanted``: whether any app asks for that server.
+    """
+    apps = [
+        {"name": name, **{key: app[key] for key in ("broker", "key_prefix", "dead_letter_queue")}}
+        for name, app in found["apps"].items()
+        if name
+    ]
+    name = found["app_of"].get(host) or next((app["name"] for app in apps), "")
+    own = found["apps"].get(name) or {"broker": "redis", "queues": [], "longest_task": UNKNOWN_TASK}
+    servers, place = found["servers"], (host, found["addresses"].get(host, ""))
+    return {
+        "app": name,
+        **own,
+        "apps": apps,
+        "rabbitmq": [_reached(server, place) for server in servers["rabbitmq"]],
+        "redis": [_reached(server, place) for server in servers["redis"]],
+        "management": _management(servers["rabbitmq"][:1], place),
+        "consumer_timeout": found["consumer_timeout"],
+        "rabbitmq_wanted": not apps or any(app["broker"] == "rabbitmq" for app in apps),
+    }
+
+
+def _reached(server: Mapping[str, Any], viewer: tuple[str, str]) -> dict[str, Any]:
+    """Return how ``viewer`` (name and address) reaches a server; on its own machine on loopback, where that listens.
+
+    One machine may stand in the inventory under several names, one for each of its apps.
+    """
+    own = [address for address in server["listen"] if not loopback(address) and address not in ANY]
+    if _same_machine(server, viewer):
+        everywhere = any(loopback(address) or address in ANY for address in server["listen"])
+        address = "127.0.0.1" if everywhere or not own else own[0]
+    else:
+        address = own[0] if own else server["reached_as"]
+    return {"host": server["host"], "address": address, "port": server["port"]}
+
+
+def _same_machine(server: Mapping[str, Any], viewer: tuple[str, str]) -> bool:
+    return bool(server["host"] == viewer[0] or server["reached_as"] == viewer[1])
+
+
+def _management(servers: Sequence[Mapping[str, Any]], viewer: tuple[str, str]) -> dict[str, Any]:
+    for server in servers:
+        address, port = server["management"]["listen"], server["management"]["port"]
+        if _same_machine(server, viewer):
+            return {"address": "127.0.0.1" if address in ANY else address, "port": port}
+        if not loopback(address):
+            return {"address": _reached(server, viewer)["address"] if address in ANY else address, "port": port}
     return {}
 
 
-def queues(groups: Groups, hostvars: HostVars) -> list[str]:
-    """Return every queue that a worker class on any host names, sorted.
+def worker_classes(groups: Groups, given: Given, hosts: Iterable[str]) -> Iterable[Mapping[str, Any]]:
+    """Yield what each level says of each class on the workers among ``hosts``; what is no class is passed over."""
+    workers = set(groups.get("celery_workers", []))
+    seen: set[int] = set()
+    for host in hosts:
+        levels = [given(host, name, None) for name in (*CLASS_LEVELS, "celery_worker_defaults")]
+        # Hosts that are alike share their values, and saying the same again tells nothing new.
+        if host not in workers or seen.issuperset(map(id, levels)):
+            continue
+        seen.update(map(id, levels))
+        classes = [entry for level in levels[:-1] if isinstance(level, Mapping) for entry in level.values()]
+        yield from (entry for entry in (*classes, levels[-1]) if isinstance(entry, Mapping))
+
+
+def queues(groups: Groups, given: Given, hosts: Iterable[str]) -> list[str]:
+    """Return every queue that a worker class on one of ``hosts`` names, sorted.
 
     They end in the shared configuration, which restarts all classes when it changes: the order of the classes must not.
     """
     names: set[str] = set()
-    for worker_class in _worker_classes(groups, hostvars):
+    for worker_class in worker_classes(groups, given, hosts):
         declared = worker_class.get("queues")
         if isinstance(declared, (list, tuple)):
             names.update(str(name) for name in declared)
     return sorted(names)
 
 
-def _worker_classes(groups: Groups, hostvars: HostVars) -> Iterable[Mapping[str, Any]]:
-    """Yield what each level says of each class on each host; what is no class at all is told when it is planned."""
-    for host in groups.get("celery_workers", []):
-        variables = hostvars[host]
-        levels = [variables.get(name) for name in _CLASS_LEVELS]
-        classes = [entry for level in levels if isinstance(level, Mapping) for entry in level.values()]
-        for entry in (*classes, variables.get("celery_worker_defaults")):
-            if isinstance(entry, Mapping):
-                yield entry
-
-
-def longest_task(groups: Groups, hostvars: HostVars) -> int:
-    """Return how long the longest task may take in seconds, from every variable that says so; at least half an hour.
-
-    A class without a limit has tasks of unknown length; half an hour is RabbitMQ's own guess of what is too long
-    (consumer_timeout, RabbitMQ 4.3). A limit that cannot be read is told when its class is planned.
-    """
-    said = [worker_class.get("time_limit") for worker_class in _worker_classes(groups, hostvars)]
-    for host in app_hosts(groups):
-        # Set by hand only: its default is what is worked out here.
-        said += [_settings(hostvars[host]).get("task_time_limit")]
-    return max([1800, *(_seconds(limit) for limit in said)])
+def longest_task(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
+    """Return how long the longest task may take in seconds, from every variable that says so; at least half an hour."""
+    said = [worker_class.get("time_limit") for worker_class in worker_classes(groups, given, hosts)]
+    # Set by hand only: its default is what is worked out here.
+    said += [settings(given, host).get("task_time_limit") for host in hosts]
+    return max([UNKNOWN_TASK, *(_seconds(limit) for limit in said)])
 
 
 def _seconds(value: object) -> int:
@@ -133,126 +221,45 @@ def _seconds(value: object) -> int:
     return 0
 
 
-def _settings(variables: Mapping[str, Any]) -> Mapping[str, Any]:
-    settings = variables.get("celery_app_settings")
-    return settings if isinstance(settings, Mapping) else {}
+def settings(given: Given, host: str) -> Mapping[str, Any]:
+    """Return the Celery settings that the inventory gives for the app of ``host``."""
+    value = given(host, "celery_app_settings", None)
+    return value if isinstance(value, Mapping) else {}
 
 
-def consumer_timeout(groups: Groups, hostvars: HostVars) -> int:
-    """Return how long RabbitMQ has to wait for an acknowledgement, in seconds.
+def consumer_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
+    """Return how long RabbitMQ has to wait for an acknowledgement of a task of this app, in seconds.
 
     A message waits behind as many others as a process prefetches, then runs itself; delayed tasks wait in the broker
     (Celery 5.7 and RabbitMQ 3.10, measured: a message that is held longer closes the channel, and its task runs again).
     Rounded up to 2, 4, 8, ... hours, because RabbitMQ restarts when it changes.
     """
-    prefetched = [worker_class.get("prefetch_multiplier") for worker_class in _worker_classes(groups, hostvars)]
-    longest, held = longest_task(groups, hostvars), 0
-    for host in app_hosts(groups):
-        variables = hostvars[host]
-        prefetched.append(_settings(variables).get("worker_prefetch_multiplier"))
-        longest = max(longest, _seconds(variables.get("celery_app_longest_task")))
-        if variables.get("celery_app_queue_type") == "classic":
+    classes = worker_classes(groups, given, hosts)
+    prefetched = [worker_class.get("prefetch_multiplier") for worker_class in classes]
+    longest, held = longest_task(groups, given, hosts), 0
+    for host in hosts:
+        prefetched.append(settings(given, host).get("worker_prefetch_multiplier"))
+        longest = max(longest, _seconds(given(host, "celery_app_longest_task", None)))
+        if given(host, "celery_app_queue_type", None) == "classic":
             # Nothing delays messages in the broker then, so a worker holds them.
-            held = max(held, _seconds(variables.get("celery_app_longest_eta") or "1h"))
+            held = max(held, _seconds(given(host, "celery_app_longest_eta", None) or "1h"))
     most = max([1, *(int(str(number)) for number in prefetched if str(number).isdigit())])
-    needed = (most + 1) * longest + held + 600
+    needed = held_for(longest, most, held)
     hours = 2
     while hours * 3600 < needed:
         hours *= 2
     return hours * 3600
 
 
-def stack(groups: Groups, hostvars: HostVars, viewer: str) -> dict[str, Any]:
-    """Return what the site playbook needs to join the roles, as seen from the host ``viewer``.
+def held_for(longest: int, prefetch: int, eta: int) -> int:
+    """Return for how many seconds a message may stay unacknowledged, with ten minutes to spare.
 
-    Returns:
-        A dict with ``app`` (its name, or an empty string when no host carries an app), ``broker`` (``rabbitmq`` or
-        ``redis``), ``rabbitmq`` and ``redis`` (the nodes, see ``nodes``), ``management``, ``queues``, and, in seconds,
-        ``longest_task`` and ``consumer_timeout``.
+    Arguments:
+        longest: seconds that a task may take.
+        prefetch: messages that a process takes in advance.
+        eta: seconds that a worker holds a delayed task; 0 where the broker does.
     """
-    hosts = app_hosts(groups)
-    return {
-        "app": str(hostvars[hosts[0]].get("celery_app_name") or "") if hosts else "",
-        "broker": "rabbitmq" if groups.get("rabbitmq") else "redis",
-        "rabbitmq": nodes("rabbitmq", groups, hostvars, viewer),
-        "management": management(groups, hostvars, viewer),
-        "redis": nodes("redis", groups, hostvars, viewer),
-        "queues": queues(groups, hostvars),
-        "longest_task": longest_task(groups, hostvars),
-        "consumer_timeout": consumer_timeout(groups, hostvars),
-    }
-
-
-def problems(groups: Groups, hostvars: HostVars) -> list[Problem]:
-    """Return the mistakes that no single host's variables show."""
-    found = [
-        Problem(group, list(groups[group]), "has more than one host, and clusters are not supported yet", "one host")
-        for group in _SERVERS
-        if len(groups.get(group, [])) > 1
-    ]
-    beats = [host for host in groups.get("celery_beat", []) if hostvars[host].get("celery_beat_state") != "absent"]
-    if len(beats) > 1:
-        found.append(Problem("celery_beat", beats, "would send every due task once per host", "one host"))
-    found += [
-        Problem("a group of the inventory", name, "is not one that this collection knows", right)
-        for right in ROLES_OF_GROUP
-        if not groups.get(right)
-        for name in groups
-        if name not in ROLES_OF_GROUP and difflib.get_close_matches(name, [right], cutoff=0.9)
-    ]
-    found += _unread(groups, hostvars)
-    hosts = app_hosts(groups)
-    names = {str(hostvars[host].get("celery_app_name") or "") for host in hosts}
-    if len(names) > 1:
-        found.append(
-            Problem(
-                "celery_app_name", sorted(names), "differs between hosts", "one name; another app has a run of its own"
-            )
-        )
-    for group, (listen, _port, _default) in _SERVERS.items():
-        for server in groups.get(group, []):
-            remote = [host for host in hosts if host != server]
-            addresses = _addresses(hostvars[server].get(listen))
-            if remote and all(_loopback(entry) for entry in addresses):
-                reason = f"on {server} cannot be reached from {', '.join(remote[:3])}{', ...' if remote[3:] else ''}"
-                found.append(Problem(listen, list(addresses), reason, f'an address of {server}, or ["0.0.0.0"]'))
-    return found
-
-
-def _unread(groups: Groups, hostvars: HostVars) -> list[Problem]:
-    """Return a problem for each queue that tasks are sent to and that no class on any host reads."""
-    workers, read = groups.get("celery_workers", []), set[str]()
-    for host in workers:
-        variables = hostvars[host]
-        default = str(variables.get("celery_app_default_queue") or "default")
-        merged: dict[str, dict[str, Any]] = {}
-        for level in _CLASS_LEVELS:
-            given = variables.get(level, {"default": {}} if level == _CLASS_LEVELS[0] else {})
-            for name, entry in given.items() if isinstance(given, Mapping) else ():
-                merged.setdefault(str(name), {}).update(entry if isinstance(entry, Mapping) else {})
-        inherited = variables.get("celery_worker_defaults")
-        common = inherited if isinstance(inherited, Mapping) else {}
-        for entry in merged.values():
-            names = {**common, **entry}.get("queues") or [default]
-            if {**common, **entry}.get("state") != "absent" and isinstance(names, (list, tuple)):
-                read.update(str(name) for name in names)
-    found: list[Problem] = []
-    for host in app_hosts(groups) if workers else []:
-        variables = hostvars[host]
-        declared = variables.get("celery_app_queues")
-        named = declared if isinstance(declared, (list, tuple)) else []
-        known = read | {str(entry.get("name") if isinstance(entry, Mapping) else entry) for entry in named}
-        instead = "a queue that a class reads (" + ", ".join(sorted(read)) + "), or add it to a class"
-        default = str(variables.get("celery_app_default_queue") or "default")
-        if default not in known:
-            reason = "is the queue of every task without a route, and no worker class reads it"
-            found.append(Problem("celery_app_default_queue", default, reason, instead))
-        routes = variables.get("celery_app_routes")
-        for route in routes if isinstance(routes, (list, tuple)) else ():
-            queue = route.get("queue") if isinstance(route, Mapping) else None
-            if isinstance(queue, str) and queue not in known:
-                found.append(Problem("celery_app_routes", queue, "is read by no worker class", instead))
-    return found
+    return (prefetch + 1) * longest + eta + 600
 
 
 def broker_url(
@@ -262,7 +269,7 @@ def broker_url(
 
     Arguments:
         scheme: ``amqp`` or ``redis``.
-        reached: the nodes, as ``nodes`` returns them.
+        reached: the nodes, as ``view`` returns them.
         user: account name; percent-encoded here, as are password and path.
         password: its password.
         path: RabbitMQ's virtual host or Redis's database number.
@@ -278,5 +285,71 @@ def bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _loopback(address: object) -> bool:
+def loopback(address: object) -> bool:
+    """Whether only the host itself can reach ``address``."""
     return str(address).startswith(_LOOPBACK)
+
+
+def rabbitmq_objects(
+    apps: Iterable[Mapping[str, Any]], passwords: Mapping[str, str], flower_passwords: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what RabbitMQ has to hold for the apps that use it, in the words of the role rabbitmq's variables.
+
+    Arguments:
+        apps: ``name``, ``broker`` and ``dead_letter_queue`` of each app.
+        passwords: app -> password of its account.
+        flower_passwords: app -> password of the account of its Flower.
+    """
+    served = [app for app in apps if app["broker"] == "rabbitmq"]
+    names = [str(app["name"]) for app in served]
+    users: list[dict[str, Any]] = []
+    for name in names:
+        own = {"vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
+        users.append({"name": name, "password": passwords[name], "permissions": [own]})
+        watching = {"vhost": name, "configure": _FLOWER_CONFIGURE, "write": _FLOWER_WRITE, "read": _FLOWER_CONFIGURE}
+        flower = {"name": f"{name}-flower", "password": flower_passwords[name], "tags": ["monitoring"]}
+        users.append({**flower, "permissions": [watching]})
+    return {
+        "vhosts": [{"name": name, "default_queue_type": "quorum"} for name in names],
+        "users": users,
+        "policies": [_dead_letters(str(app["name"]), str(app["dead_letter_queue"])) for app in served],
+    }
+
+
+def _dead_letters(vhost: str, queue: str) -> dict[str, Any]:
+    """Return the policy by which a message that cannot be processed is kept in a queue of its own, never dropped.
+
+    The queues in which delayed tasks wait have dead-letter settings of their own, and the dead letters need none.
+    """
+    escaped = queue.replace(".", r"\.")
+    return {
+        "vhost": vhost,
+        "name": "celeryops-dead-letters",
+        "pattern": rf"^(?!celery_delayed_|celeryev|{escaped}$|.*pidbox$).*",
+        "apply_to": "queues",
+        "priority": 0,
+        "definition": {"delivery-limit": 20, "dead-letter-exchange": "", "dead-letter-routing-key": queue},
+    }
+
+
+#: Flower listens to events and asks workers; it cannot publish a task or read one.
+_FLOWER_CONFIGURE = r"^(celeryev.*|.*\.reply\.celery\.pidbox|reply\.celery\.pidbox|celery\.pidbox)$"
+_FLOWER_WRITE = r"^(celeryev.*|.*\.reply\.celery\.pidbox|celery\.pidbox)$"
+
+
+def redis_users(apps: Iterable[Mapping[str, Any]], passwords: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the accounts that Redis has to hold for the apps, in the words of the role redis's variables.
+
+    Arguments:
+        apps: ``name``, ``broker`` and ``key_prefix`` of each app.
+        passwords: app -> password of its account.
+    """
+    return [
+        {
+            "name": str(app["name"]),
+            "password": passwords[str(app["name"])],
+            "purpose": "both" if app["broker"] == "redis" else "results",
+            "key_prefix": str(app["key_prefix"]),
+        }
+        for app in apps
+    ]

@@ -254,9 +254,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         )
     broker, broker_problems = _broker(values["broker_url"])
     problems += [*broker_problems, *_backend_problems(values["result_backend"])]
-    queues, queue_problems = _queues(values, broker)
+    queues, queue_problems = queues_of(values, broker)
     problems += [*queue_problems, *_route_problems(values["routes"])]
-    durations, duration_problems = _durations(values)
+    times, duration_problems = durations(values)
     problems += [*duration_problems, *_other_problems(values, broker)]
     problems += _settings_problems(values["settings"], values["extra_setting_names"])
     problems += _environment_problems(values["environment"], values["python_path"])
@@ -276,7 +276,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "exchange": str(values["exchange"]),
             "queues": queues,
             "routes": [{"task": str(route["task"]), "queue": str(route["queue"])} for route in values["routes"]],
-            "settings": merged_settings(base_settings(values, broker, durations), values["settings"]),
+            "settings": merged_settings(base_settings(values, broker, times), values["settings"]),
         },
         "environment": {
             "CELERY_LOADER": "celeryops_runtime.loader:Loader",
@@ -484,6 +484,11 @@ def _scheme(address: str) -> str:
     return address.split("://", 1)[0].lower() if "://" in address else ""
 
 
+def broker_kind(url: Any) -> str:
+    """Return which broker a URL leads to, ``rabbitmq`` or ``redis``; the former when it cannot be told."""
+    return BROKERS.get(_scheme(_addresses(url)[0]), "rabbitmq")
+
+
 def _broker(url: Any) -> tuple[str, list[Problem]]:
     """Return the broker's kind and what is wrong with its URL."""
     variable = "celery_app_broker_url"
@@ -562,7 +567,7 @@ def _backend_problems(url: Any) -> Iterable[Problem]:
             yield Problem(variable, _hidden(address), "is not a result backend of Celery 5.7", BACKEND_HELP)
 
 
-def _queues(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, str]], list[Problem]]:
+def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, str]], list[Problem]]:
     """Return every queue of the app, the default queue first, and what is wrong with them."""
     problems: list[Problem] = []
     default_type = str(values["queue_type"])
@@ -663,18 +668,19 @@ def glob(pattern: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
 
 
-def _durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]:
-    durations: dict[str, int] = {}
+def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]:
+    """Return the variables that are durations, in seconds, and which of them cannot be read (0 then)."""
+    read: dict[str, int] = {}
     problems = []
     for name in ("longest_eta", "longest_task", "result_expires"):
         try:
-            durations[name] = parse_duration(values[name])
+            read[name] = parse_duration(values[name])
         except ValueError as error:
             problems.append(
                 Problem(f"celery_app_{name}", values[name], str(error).split(";", maxsplit=1)[0], DURATION_HELP)
             )
-            durations[name] = 0
-    return durations, problems
+            read[name] = 0
+    return read, problems
 
 
 def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]:

@@ -20,10 +20,17 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     target_unit,
     with_environment,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import QUEUE, Layer, check, merge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import (
+    QUEUE,
+    Layer,
+    WorkerClass,
+    check,
+    merge,
+)
 
 #: The layers of a class, weakest first.
-LAYERS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
+LAYERS = CLASS_LEVELS
 
 #: Settings of one process, which the runtime lays over the shared ones (celeryops_runtime.config). A task that is
 #: acknowledged late and whose process was killed goes back to the queue.
@@ -55,18 +62,11 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     if not QUEUE.fullmatch(queue):
         instead = "letters, digits and _ . : -"
         problems.append(Problem("celery_worker_default_queue", queue, "cannot be the name of a queue", instead))
-    workers, found = merge(
-        variables["celery_worker_defaults"] or {}, [Layer(name, variables[name] or {}) for name in LAYERS]
-    )
+    read, found = read_classes(variables)
     problems += found
-    classes: list[dict[str, Any]] = []
-    promises: list[dict[str, Any]] = []
-    for worker in workers.values():
-        read, found = check(worker, queue)
-        problems += found
-        if not found and read["state"] == "present":
-            classes.append(_unit(worker.name, read, layout, variables))
-            promises.append(_promise(worker.name, read, layout))
+    present = {name: keys for name, (_written, keys) in read.items() if keys["state"] == "present"}
+    classes = [_unit(name, keys, layout, variables) for name, keys in present.items()]
+    promises = [_promise(name, keys, layout) for name, keys in present.items()]
     log_files = [entry["log_file"] for entry in classes if entry["log_file"]]
     rotation, found = _rotation(log_files, layout, variables)
     problems += found
@@ -85,6 +85,28 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         "rotation": rotation,
         "prerequisite": layout["environment"],
     }, problems
+
+
+def read_classes(
+    variables: Mapping[str, Any],
+) -> tuple[dict[str, tuple[WorkerClass, dict[str, Any]]], list[Problem]]:
+    """Return the classes of one host, and the mistakes in them.
+
+    Arguments:
+        variables: the role's variables.
+
+    Returns:
+        class name -> what is written of it, and each key with its value read and its default filled in.
+    """
+    workers, problems = merge(
+        variables.get("celery_worker_defaults") or {}, [Layer(name, variables.get(name) or {}) for name in LAYERS]
+    )
+    classes: dict[str, tuple[WorkerClass, dict[str, Any]]] = {}
+    for worker in workers.values():
+        read, found = check(worker, str(variables["celery_worker_default_queue"]))
+        problems += found
+        classes[worker.name] = worker, read
+    return classes, problems
 
 
 def _unit(

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import broker_url, problems, queues, stack
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
+    broker_url,
+    rabbitmq_objects,
+    redis_users,
+    survey,
+    view,
+)
 
 GROUPS = {"rabbitmq": ["mq1"], "redis": ["cache1"], "celery_workers": ["app1", "mq1"], "celery_beat": ["app1"]}
+Variables = dict[str, dict[str, Any]]
 
 
-def hostvars(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    variables: dict[str, dict[str, Any]] = {
+def variables(**changes: dict[str, Any]) -> Variables:
+    found: Variables = {
         host: {
             "celery_app_name": "shop",
             "celery_worker_classes": {"high": {"queues": ["payments"]}, "default": None},
@@ -19,86 +26,93 @@ def hostvars(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
         }
         for host in ("mq1", "cache1", "app1", "app2")
     }
-    variables["mq1"]["ansible_host"] = "10.0.0.1"
+    found["mq1"]["ansible_host"] = "10.0.0.1"
     for host, change in changes.items():
-        variables[host].update(change)
-    return variables
+        found[host].update(change)
+    return found
+
+
+def seen_by(host: str, found: Variables | None = None, groups: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    told = variables() if found is None else found
+    return view(survey(groups or GROUPS, lambda name, key, default: told[name].get(key, default)), host)
 
 
 def test_a_server_on_the_same_host_is_reached_on_loopback_and_another_by_its_address() -> None:
-    assert stack(GROUPS, hostvars(), "mq1")["rabbitmq"] == [{"host": "mq1", "address": "127.0.0.1", "port": 5672}]
-    assert stack(GROUPS, hostvars(), "app1")["rabbitmq"] == [{"host": "mq1", "address": "10.0.0.1", "port": 5672}]
-    changed = hostvars(cache1={"redis_port": 6400})
-    assert stack(GROUPS, changed, "app1")["redis"] == [{"host": "cache1", "address": "cache1", "port": 6400}]
+    assert seen_by("mq1")["rabbitmq"] == [{"host": "mq1", "address": "127.0.0.1", "port": 5672}]
+    assert seen_by("app1")["rabbitmq"] == [{"host": "mq1", "address": "10.0.0.1", "port": 5672}]
+    changed = variables(cache1={"redis_port": 6400})
+    assert seen_by("app1", changed)["redis"] == [{"host": "cache1", "address": "cache1", "port": 6400}]
 
 
-def test_without_rabbitmq_redis_is_the_broker() -> None:
-    assert stack(GROUPS, hostvars(), "app1")["broker"] == "rabbitmq"
-    assert stack({**GROUPS, "rabbitmq": []}, hostvars(), "app1")["broker"] == "redis"
+def test_a_server_on_the_same_machine_by_another_name_is_reached_on_loopback() -> None:
+    alias = variables(app1={"ansible_host": "10.0.0.1"})
+    assert seen_by("app1", alias)["rabbitmq"] == [{"host": "mq1", "address": "127.0.0.1", "port": 5672}]
+    assert seen_by("app1", alias)["management"] == {"address": "127.0.0.1", "port": 15672}
+
+
+def test_the_groups_suggest_the_broker_and_a_variable_decides() -> None:
+    assert seen_by("app1")["broker"] == "rabbitmq"
+    assert seen_by("app1", groups={**GROUPS, "rabbitmq": []})["broker"] == "redis"
+    both = {host: {"celery_app_broker": "redis"} for host in ("app1", "mq1")}
+    assert seen_by("app1", variables(**both))["broker"] == "redis"
+    assert seen_by("app1", variables(**both))["rabbitmq_wanted"] is False
+    assert seen_by("app1")["rabbitmq_wanted"] is True
+
+
+def test_each_app_is_seen_by_its_own_hosts_and_all_by_the_servers() -> None:
+    two = variables(app1={"celery_app_name": "blog", "celery_app_broker": "redis", "celery_worker_classes": {}})
+    assert seen_by("mq1", two)["app"] == "shop"
+    seen = seen_by("app1", two)
+    assert (seen["app"], seen["broker"], seen["queues"]) == ("blog", "redis", [])
+    apps = [(app["name"], app["broker"]) for app in seen_by("cache1", two)["apps"]]
+    assert apps == [("blog", "redis"), ("shop", "rabbitmq")]
+    assert seen_by("mq1", two)["rabbitmq_wanted"] is True
 
 
 def test_queues_come_from_the_classes_of_all_hosts_and_of_all_levels() -> None:
-    variables = hostvars(mq1={"celery_worker_host_classes": {"bulk": {"queues": ["feeds", "payments"]}}})
-    assert queues(GROUPS, variables) == ["feeds", "payments"]
+    found = variables(mq1={"celery_worker_host_classes": {"bulk": {"queues": ["feeds", "payments"]}}})
+    assert seen_by("app1", found)["queues"] == ["feeds", "payments"]
 
 
 def test_the_order_of_the_classes_has_no_meaning() -> None:
     one = {"high": {"queues": ["payments"]}, "bulk": {"queues": ["feeds"]}}
     other = dict(reversed(one.items()))
-    assert stack(GROUPS, hostvars(app1={"celery_worker_classes": one}), "app1") == stack(
-        GROUPS, hostvars(app1={"celery_worker_classes": other}), "app1"
+    assert seen_by("app1", variables(app1={"celery_worker_classes": one})) == seen_by(
+        "app1", variables(app1={"celery_worker_classes": other})
     )
 
 
 def test_the_consumer_timeout_covers_what_a_process_prefetches() -> None:
-    assert stack(GROUPS, hostvars(), "app1")["longest_task"] == 1800
-    assert stack(GROUPS, hostvars(), "app1")["consumer_timeout"] == 2 * 3600
-    slow = hostvars(app1={"celery_worker_classes": {"bulk": {"time_limit": "1h"}, "odd": {"time_limit": "soon"}}})
-    assert stack(GROUPS, slow, "app1")["longest_task"] == 3600
-    assert stack(GROUPS, slow, "app1")["consumer_timeout"] == 4 * 3600
-    greedy = hostvars(app1={"celery_worker_defaults": {"time_limit": "1h", "prefetch_multiplier": 9}})
-    assert stack(GROUPS, greedy, "app1")["consumer_timeout"] == 16 * 3600
-
-
-def test_a_sound_inventory_has_no_problems() -> None:
-    assert problems(GROUPS, hostvars()) == []
-    alone = {"rabbitmq": ["mq1"], "redis": ["mq1"], "celery_workers": ["mq1"]}
-    assert problems(alone, hostvars(mq1={"rabbitmq_listen_addresses": ["127.0.0.1"]})) == []
-
-
-def test_a_server_that_listens_on_loopback_only_is_found_when_others_need_it() -> None:
-    (problem,) = problems(GROUPS, hostvars(mq1={"rabbitmq_listen_addresses": ["127.0.0.1", "-::1"]}))
-    assert "cannot be reached from app1" in str(problem)
-
-
-def test_what_is_not_supported_yet_is_refused() -> None:
-    groups = {**GROUPS, "rabbitmq": ["mq1", "cache1"], "celery_beat": ["app1", "app2"]}
-    assert [problem.variable for problem in problems(groups, hostvars())] == ["rabbitmq", "celery_beat"]
-    (problem,) = problems(GROUPS, hostvars(app1={"celery_app_name": "blog"}))
-    assert problem.variable == "celery_app_name"
+    assert seen_by("app1")["longest_task"] == 1800
+    assert seen_by("app1")["consumer_timeout"] == 2 * 3600
+    slow = variables(app1={"celery_worker_classes": {"bulk": {"time_limit": "1h"}, "odd": {"time_limit": "soon"}}})
+    assert seen_by("app1", slow)["longest_task"] == 3600
+    assert seen_by("app1", slow)["consumer_timeout"] == 4 * 3600
+    greedy = variables(app1={"celery_worker_defaults": {"time_limit": "1h", "prefetch_multiplier": 9}})
+    assert seen_by("app1", greedy)["consumer_timeout"] == 16 * 3600
 
 
 def test_the_address_is_one_that_the_server_listens_on() -> None:
-    both = hostvars(mq1={"rabbitmq_listen_addresses": ["127.0.0.1", "10.0.0.11"]})
-    assert stack(GROUPS, both, "app1")["rabbitmq"][0]["address"] == "10.0.0.11"
-    assert stack(GROUPS, both, "mq1")["rabbitmq"][0]["address"] == "127.0.0.1"
-    one = hostvars(mq1={"rabbitmq_listen_addresses": ["10.0.0.11"]})
-    assert stack(GROUPS, one, "mq1")["rabbitmq"][0]["address"] == "10.0.0.11"
-    any_ = hostvars(mq1={"rabbitmq_listen_addresses": ["0.0.0.0"]})
-    assert stack(GROUPS, any_, "mq1")["rabbitmq"][0]["address"] == "127.0.0.1"
-    assert stack(GROUPS, any_, "app1")["rabbitmq"][0]["address"] == "10.0.0.1"
+    both = variables(mq1={"rabbitmq_listen_addresses": ["127.0.0.1", "10.0.0.11"]})
+    assert seen_by("app1", both)["rabbitmq"][0]["address"] == "10.0.0.11"
+    assert seen_by("mq1", both)["rabbitmq"][0]["address"] == "127.0.0.1"
+    one = variables(mq1={"rabbitmq_listen_addresses": ["10.0.0.11"]})
+    assert seen_by("mq1", one)["rabbitmq"][0]["address"] == "10.0.0.11"
+    any_ = variables(mq1={"rabbitmq_listen_addresses": ["0.0.0.0"]})
+    assert seen_by("mq1", any_)["rabbitmq"][0]["address"] == "127.0.0.1"
+    assert seen_by("app1", any_)["rabbitmq"][0]["address"] == "10.0.0.1"
 
 
 def test_the_management_page_is_left_out_where_it_cannot_be_reached() -> None:
-    assert stack(GROUPS, hostvars(), "mq1")["management"] == {"address": "127.0.0.1", "port": 15672}
-    assert stack(GROUPS, hostvars(), "app1")["management"] == {}
-    opened = hostvars(mq1={"rabbitmq_management_listen_address": "10.0.0.9", "rabbitmq_management_port": 8080})
-    assert stack(GROUPS, opened, "app1")["management"] == {"address": "10.0.0.9", "port": 8080}
+    assert seen_by("mq1")["management"] == {"address": "127.0.0.1", "port": 15672}
+    assert seen_by("app1")["management"] == {}
+    opened = variables(mq1={"rabbitmq_management_listen_address": "10.0.0.9", "rabbitmq_management_port": 8080})
+    assert seen_by("app1", opened)["management"] == {"address": "10.0.0.9", "port": 8080}
 
 
 def test_every_variable_that_speaks_of_long_tasks_counts() -> None:
     def hours(**changes: object) -> int:
-        return int(stack(GROUPS, hostvars(app1=dict(changes)), "app1")["consumer_timeout"]) // 3600
+        return int(seen_by("app1", variables(app1=dict(changes)))["consumer_timeout"]) // 3600
 
     assert hours(celery_app_longest_task="6h") == 16
     assert hours(celery_app_settings={"task_time_limit": 21600}) == 16
@@ -107,31 +121,25 @@ def test_every_variable_that_speaks_of_long_tasks_counts() -> None:
     assert hours(celery_app_queue_type="quorum", celery_app_longest_eta="12h") == 2
 
 
-def test_a_queue_that_nobody_reads_is_found() -> None:
-    def found(**changes: object) -> list[str]:
-        everywhere = {host: dict(changes) for host in ("mq1", "app1")}
-        return [f"{problem.variable} {problem.value}" for problem in problems(GROUPS, hostvars(**everywhere))]
-
-    assert set(found(celery_app_routes=[{"task": "a.*", "queue": "paymnets"}])) == {"celery_app_routes paymnets"}
-    assert set(found(celery_worker_classes={"a": {"queues": ["x"]}})) == {"celery_app_default_queue default"}
-    assert found(celery_app_routes=[{"task": "a.*", "queue": "x"}], celery_app_queues=["x"]) == []
-    assert found(celery_worker_host_classes={"high": {"queues": ["x"]}}, celery_app_default_queue="x") == []
-    assert set(found(celery_worker_host_classes={"default": {"state": "absent"}})) == {
-        "celery_app_default_queue default"
-    }
-
-
 def test_an_inventory_of_servers_alone_is_sound() -> None:
-    servers = {"rabbitmq": ["mq1"], "redis": ["cache1"]}
-    seen = stack(servers, hostvars(), "mq1")
+    seen = seen_by("mq1", groups={"rabbitmq": ["mq1"], "redis": ["cache1"]})
     assert (seen["app"], seen["queues"], seen["longest_task"], seen["consumer_timeout"]) == ("", [], 1800, 7200)
-    assert problems(servers, hostvars()) == []
+    assert seen["rabbitmq_wanted"] is True
 
 
-def test_a_misspelt_group_is_found() -> None:
-    groups = {"rabbitmq": ["mq1"], "redis": ["mq1"], "celery_worker": ["app1"], "redis2": ["cache1"]}
-    (problem,) = problems(groups, hostvars())
-    assert (problem.value, problem.instead) == ("celery_worker", "celery_workers")
+def test_the_servers_hold_what_each_app_needs() -> None:
+    apps = [
+        {"name": "shop", "broker": "rabbitmq", "key_prefix": "shop:", "dead_letter_queue": "shop.dead"},
+        {"name": "blog", "broker": "redis", "key_prefix": "b:", "dead_letter_queue": "dead-letters"},
+    ]
+    objects = rabbitmq_objects(apps, {"shop": "one"}, {"shop": "two"})
+    assert [vhost["name"] for vhost in objects["vhosts"]] == ["shop"]
+    assert [(user["name"], user["password"]) for user in objects["users"]] == [("shop", "one"), ("shop-flower", "two")]
+    (policy,) = objects["policies"]
+    assert r"|shop\.dead$|" in policy["pattern"]
+    assert policy["definition"]["dead-letter-routing-key"] == "shop.dead"
+    users = redis_users(apps, {"shop": "three", "blog": "four"})
+    assert [(user["purpose"], user["key_prefix"]) for user in users] == [("results", "shop:"), ("both", "b:")]
 
 
 def test_urls_are_encoded_and_name_every_node() -> None:

@@ -1,0 +1,52 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import rabbitmq_objects
+
+DOCUMENTATION = r"""
+name: rabbitmq_objects
+short_description: What RabbitMQ has to hold for the apps that use it
+version_added: 0.1.0
+description:
+  - Returns a virtual host, the accounts of the app and of its Flower, and a policy for each app, as
+    C(rabbitmq_extra_definitions) takes them.
+positional: _input, passwords, flower_passwords
+options:
+  _input:
+    description: The apps, each with C(name), C(broker) and C(dead_letter_queue).
+    type: list
+    elements: dict
+    required: true
+  passwords:
+    description: The password of each app's account.
+    type: dict
+    required: true
+  flower_passwords:
+    description: The password of the account of each app's Flower.
+    type: dict
+    required: true
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Show what the server is to hold
+  ansible.builtin.debug:
+    msg: "{{ apps | celeryops.stack.rabbitmq_objects({'shop': 'secret'}, {'shop': 'other'}) }}"
+  vars:
+    apps: [{name: shop, broker: rabbitmq, dead_letter_queue: dead-letters}]
+"""
+
+RETURN = r"""
+_value:
+  description: C(vhosts), C(users) and C(policies).
+  type: dict
+"""
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"rabbitmq_objects": rabbitmq_objects}

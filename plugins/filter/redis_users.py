@@ -1,0 +1,46 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import redis_users
+
+DOCUMENTATION = r"""
+name: redis_users
+short_description: The accounts that Redis has to hold for the apps
+version_added: 0.1.0
+description: Returns an account for each app, as C(redis_extra_users) takes them.
+positional: _input, passwords
+options:
+  _input:
+    description: The apps, each with C(name), C(broker) and C(key_prefix).
+    type: list
+    elements: dict
+    required: true
+  passwords:
+    description: The password of each app's account.
+    type: dict
+    required: true
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Show the accounts
+  ansible.builtin.debug:
+    msg: "{{ apps | celeryops.stack.redis_users({'shop': 'secret'}) }}"
+  vars:
+    apps: [{name: shop, broker: redis, key_prefix: "shop:"}]
+"""
+
+RETURN = r"""
+_value:
+  description: C(name), C(password), C(purpose) and C(key_prefix) of each account.
+  type: list
+"""
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"redis_users": redis_users}

@@ -1,0 +1,43 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import view
+
+DOCUMENTATION = r"""
+name: view
+short_description: How the hosts of an inventory fit together, as one host sees it
+version_added: 0.1.0
+description: Tells one host which servers there are, how it reaches them, and what its app is. Holds no secret.
+positional: _input, host
+options:
+  _input:
+    description: What the check found in the inventory, the fact C(celeryops_survey).
+    type: dict
+    required: true
+  host:
+    description: The host that looks.
+    type: str
+    required: true
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Show how this host reaches the broker
+  ansible.builtin.debug:
+    msg: "{{ (ansible_facts['celeryops_survey'] | celeryops.stack.view(inventory_hostname)).rabbitmq }}"
+"""
+
+RETURN = r"""
+_value:
+  description: C(app), C(broker), C(queues), C(rabbitmq) and C(redis) (nodes with C(host), C(address), C(port)).
+  type: dict
+"""
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"view": view}

@@ -1,0 +1,257 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Builds the model of a deployment from the plans of the roles on each host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
+    App,
+    Deployment,
+    Duty,
+    Machine,
+    Route,
+    Server,
+    WorkerClass,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS, listen_addresses
+
+#: What Debian's releases bring (apt-cache policy rabbitmq-server, November 2026).
+_DEBIANS_RABBITMQ = {"12": (3, 10), "13": (4, 0)}
+_TESTING_RABBITMQ = (4, 3)
+_MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What came of planning a role for one kind of host.
+
+    Arguments:
+        values: the role's variables, of the right types as far as they could be read.
+        plan: the role's plan; empty when it could not be made.
+        given: names of the variables that the inventory sets.
+        secret: names of the variables that must not be shown.
+        unusable: names of the variables whose values could not be used; others stand in for them.
+    """
+
+    values: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    given: frozenset[str]
+    secret: frozenset[str]
+    unusable: frozenset[str] = frozenset()
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The variables that are no secrets."""
+        return {name: value for name, value in self.values.items() if name not in self.secret}
+
+
+def assemble(
+    groups: Mapping[str, Sequence[str]],
+    planned: Mapping[tuple[str, str], Planned],
+    facts: Callable[[str], Mapping[str, Any]],
+    given: Callable[[str, str, Any], Any],
+) -> Deployment:
+    """Return the model.
+
+    Arguments:
+        groups: the inventory's groups and their hosts.
+        planned: (role, host) -> what came of planning it.
+        facts: returns what is known of a machine.
+        given: returns a variable of any host of the inventory, worked out, or a default.
+    """
+    hosts = list(dict.fromkeys(host for _role, host in planned))
+    machines = {host: _machine(host, facts(host), str(given(host, "ansible_host", None) or host)) for host in hosts}
+    apps: dict[str, App] = {}
+    workers: dict[int, list[WorkerClass]] = {}
+    servers: list[Server] = []
+    duties: list[Duty] = []
+    for (role, host), found in planned.items():
+        if role == "celery_app":
+            name = str(found.values.get("celery_app_name") or "")
+            app = apps.get(name) or _app(name, found)
+            apps[name] = replace(app, hosts=(*app.hosts, host), given=app.given | found.given)
+        elif role in ("rabbitmq", "redis"):
+            servers.append(_server(role, host, found, facts(host)))
+        elif role in ("celery_beat", "flower") and found.values.get(f"{role}_state") != "absent":
+            duties.append(Duty(role, str(found.values.get(f"{role}_app") or ""), host, found.shown))
+    for (role, host), found in planned.items():
+        if role != "celery_worker":
+            continue
+        app = apps.get(str(found.values.get("celery_worker_app") or ""), App(""))
+        # Hosts that are alike share what was planned for them.
+        if id(found) not in workers:
+            workers[id(found)] = [_worker(app, name, *read) for name, read in _read(found.values).items()]
+        classes = tuple(replace(worker, host=host) for worker in workers[id(found)])
+        apps[app.name] = replace(app, classes=(*app.classes, *classes))
+    return Deployment(
+        machines=machines,
+        apps=apps,
+        servers=tuple(servers),
+        duties=tuple(duties),
+        groups=groups,
+        unplaced=_unplaced(groups, apps.values(), given),
+        unusable=frozenset().union(*(found.unusable for found in planned.values())),
+    )
+
+
+def _machine(name: str, facts: Mapping[str, Any], address: str) -> Machine:
+    release = f"{facts.get('distribution', '')} {facts.get('distribution_major_version', '')}"
+    return Machine(
+        name,
+        address,
+        hostname=str(facts["hostname"]) if "hostname" in facts else None,
+        cores=int(facts["processor_vcpus"]) if "processor_vcpus" in facts else None,
+        memory=int(facts["memtotal_mb"]) * _MIB if "memtotal_mb" in facts else None,
+        distribution=release.strip(),
+    )
+
+
+def _app(name: str, found: Planned) -> App:
+    values = {key.removeprefix("celery_app_"): value for key, value in found.values.items()}
+    broker = celery_app.broker_kind(values.get("broker_url"))
+    durations, _problems = celery_app.durations(values)
+    own = values.get("settings")
+    own = own if isinstance(own, Mapping) else {}
+    queues, _problems = celery_app.queues_of(values, broker)
+    settings = celery_app.merged_settings(celery_app.base_settings(values, broker, durations), own)
+    options = settings.get("broker_transport_options")
+    timeout = options.get("visibility_timeout", 0) if isinstance(options, Mapping) else 0
+    return App(
+        name,
+        broker=broker,
+        broker_addresses=tuple(_without_credentials(str(values.get("broker_url") or ""))),
+        default_queue=str(values.get("default_queue")),
+        queues={queue["name"]: queue.get("type", "classic") for queue in queues},
+        declared=tuple(_declared(values, found.given)),
+        routes=tuple(Route(str(route["task"]), str(route["queue"])) for route in values.get("routes") or ()),
+        settings=settings,
+        own_settings=own,
+        longest_eta=durations["longest_eta"],
+        longest_task=durations["longest_task"],
+        visibility_timeout=int(timeout) if isinstance(timeout, (int, float)) else 0,
+        requirements=tuple(_requirements(values)),
+        variables=found.shown,
+        given=found.given,
+        accepted=frozenset(str(entry) for entry in values.get("accept") or ()),
+    )
+
+
+def _declared(values: Mapping[str, Any], given: frozenset[str]) -> Iterable[str]:
+    """Return the queues that ``celery_app_queues`` names; where nobody sets it, it is derived from the classes."""
+    if "celery_app_queues" in given:
+        for entry in values.get("queues") or ():
+            yield str(entry.get("name") if isinstance(entry, Mapping) else entry)
+
+
+def _requirements(values: Mapping[str, Any]) -> Iterable[str]:
+    source = values.get("source")
+    source = source if isinstance(source, Mapping) else {}
+    yield from (str(line) for line in source.get("packages") or ())
+    yield from (str(line) for line in values.get("extra_packages") or ())
+    for name in ("requirements", "constraints"):
+        yield from str(source.get(name) or "").splitlines()
+
+
+def _without_credentials(url: str) -> Iterable[str]:
+    for address in filter(None, (part.strip() for part in url.split(";"))):
+        try:
+            parts = urlsplit(address)
+            yield f"{parts.hostname}:{parts.port or ''}{parts.path}"
+        except ValueError:
+            # The role says so.
+            continue
+
+
+def _read(values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return class name -> (what is written, what it means) of the classes that a host runs."""
+    classes, _problems = celery_worker.read_classes(values)
+    return {name: pair for name, pair in classes.items() if pair[1]["state"] == "present"}
+
+
+def _worker(app: App, name: str, written: Any, read: Mapping[str, Any]) -> WorkerClass:
+    acknowledgement = read["acknowledgement"]
+    return WorkerClass(
+        app.name,
+        "",
+        name,
+        queues=tuple(read["queues"]),
+        pool=read["pool"],
+        concurrency=read["concurrency"],
+        prefetch=read["prefetch_multiplier"] or _number(app.settings.get("worker_prefetch_multiplier"), 1),
+        time_limit=read["time_limit"] or _number(app.settings.get("task_time_limit"), 0) or None,
+        soft_time_limit=read["soft_time_limit"] or _number(app.settings.get("task_soft_time_limit"), 0) or None,
+        stop_timeout=read["stop_timeout"],
+        late=bool(app.settings.get("task_acks_late", True)) if acknowledgement is None else acknowledgement == "late",
+        max_tasks_per_child=read["max_tasks_per_child"],
+        max_memory_per_child=read["max_memory_per_child"],
+        memory_max=read["memory_max"],
+        arguments=tuple(str(word) for word in read["extra_arguments"] or ()),
+        written=written.values,
+        origins=written.origins,
+    )
+
+
+def _number(value: object, otherwise: int) -> int:
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else otherwise
+
+
+def _server(kind: str, host: str, found: Planned, facts: Mapping[str, Any]) -> Server:
+    values = found.values
+    listen = "rabbitmq_listen_addresses" if kind == "rabbitmq" else "redis_bind"
+    server = Server(
+        kind,
+        host,
+        listen=tuple(listen_addresses(values.get(listen))),
+        port=_number(values.get(f"{kind}_port"), 0),
+        variables=found.shown,
+        given=found.given,
+    )
+    if kind == "redis":
+        return server
+    return replace(server, version=_rabbitmq_version(values, facts), consumer_timeout=_consumer_timeout(values))
+
+
+def _consumer_timeout(values: Mapping[str, Any]) -> int:
+    own = values.get("rabbitmq_config")
+    if isinstance(own, Mapping) and str(own.get("consumer_timeout", "")).isdigit():
+        # Milliseconds there (rabbit.schema, RabbitMQ 3.10 to 4.3).
+        return int(str(own["consumer_timeout"])) // 1000
+    try:
+        return parse_duration(values.get("rabbitmq_consumer_timeout"))
+    except ValueError:
+        return 0
+
+
+def _rabbitmq_version(values: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[int, int] | None:
+    pinned = re.match(r"(?:\d+:)?(\d+)\.(\d+)", str(values.get("rabbitmq_version") or ""))
+    if pinned:
+        return int(pinned[1]), int(pinned[2])
+    if values.get("rabbitmq_repository") or facts.get("distribution") != "Debian":
+        return None
+    return _DEBIANS_RABBITMQ.get(str(facts.get("distribution_major_version")), _TESTING_RABBITMQ)
+
+
+def _unplaced(
+    groups: Mapping[str, Sequence[str]], apps: Iterable[App], given: Callable[[str, str, Any], Any]
+) -> dict[str, tuple[str, ...]]:
+    placed = {worker.name for app in apps for worker in app.classes}
+    workers = set(groups.get("celery_workers", []))
+    found: dict[str, list[str]] = {}
+    for host in groups.get("all", []):
+        if host in workers:
+            continue
+        for level in CLASS_LEVELS:
+            classes = given(host, level, None)
+            for name, keys in classes.items() if isinstance(classes, Mapping) else ():
+                absent = isinstance(keys, Mapping) and keys.get("state") == "absent"
+                if str(name) not in placed and not absent and host not in found.setdefault(str(name), []):
+                    found[str(name)].append(host)
+    return {name: tuple(hosts) for name, hosts in found.items()}

@@ -1,0 +1,236 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The deployment: one typed model of apps, routes, queues, worker classes, servers and hosts.
+
+It is made once for a whole inventory from the plans of the roles (``plans/<role>.py``), which stay what templates
+render from: a class here and the unit of that class come from the same reading of the same variables. Rules
+(``rules/``) and pictures (``drawing.py``) look at nothing else.
+
+All times are whole seconds, all sizes bytes. Nothing in here is a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host of the inventory.
+
+    Arguments:
+        name: its name in the inventory; one machine may have several.
+        address: what Ansible connects to (``ansible_host``, else the name).
+        hostname: what it calls itself; None when no facts are known.
+        cores: processors; None when not known.
+        memory: None when not known.
+        distribution: such as ``Debian 13``; empty when not known.
+    """
+
+    name: str
+    address: str
+    hostname: str | None = None
+    cores: int | None = None
+    memory: int | None = None
+    distribution: str = ""
+
+
+@dataclass(frozen=True)
+class Route:
+    """Tasks whose names match ``task`` (``*`` stands for anything) are sent to ``queue``."""
+
+    task: str
+    queue: str
+
+
+@dataclass(frozen=True)
+class WorkerClass:
+    """One worker class on one host, that is one unit.
+
+    Arguments:
+        app: name of its app.
+        host: name of its host.
+        name: name of the class.
+        queues: what it consumes.
+        pool: ``prefork``, ``threads``, ``gevent`` or ``solo``.
+        concurrency: tasks at a time; ``auto`` is the number of processors.
+        prefetch: messages that each of them takes in advance.
+        time_limit: after which a task is killed; None without.
+        soft_time_limit: after which a task is told to end; None without.
+        stop_timeout: that a stop gives to running tasks.
+        late: whether a task is acknowledged when it is done, rather than when it begins.
+        max_tasks_per_child: None without.
+        max_memory_per_child: None without.
+        memory_max: limit of the whole unit; None without.
+        arguments: further arguments of ``celery worker``.
+        written: key of the class -> what the inventory says, for those that it says anything about.
+        origins: key of the class -> the variable that says it, with the path inside it.
+    """
+
+    app: str
+    host: str
+    name: str
+    queues: tuple[str, ...]
+    pool: str = "prefork"
+    concurrency: int | str = "auto"
+    prefetch: int = 1
+    time_limit: int | None = None
+    soft_time_limit: int | None = None
+    stop_timeout: int = 0
+    late: bool = True
+    max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None
+    memory_max: int | None = None
+    arguments: tuple[str, ...] = ()
+    written: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def where(self, key: str) -> str:
+        """Return the variable, with its path, in which ``key`` stands, or could."""
+        return self.origins.get(key, f"celery_worker_classes.{self.name}.{key}")
+
+    @property
+    def memory(self) -> int:
+        """What it may take at most, as far as the inventory limits it; 0 without any limit."""
+        children = self.concurrency if isinstance(self.concurrency, int) else 1
+        return self.memory_max or children * (self.max_memory_per_child or 0)
+
+
+@dataclass(frozen=True)
+class App:
+    """An app, as its shared configuration has it.
+
+    Arguments:
+        name: its short name.
+        hosts: every host that carries it, workers, producers, beat and Flower alike.
+        broker: ``rabbitmq`` or ``redis``.
+        broker_addresses: ``host:port/path`` of each of the broker's nodes, without any credentials.
+        default_queue: where tasks without a route go.
+        queues: name -> ``quorum`` or ``classic``; of the latter kind all queues of Redis are.
+        declared: queues that ``celery_app_queues`` itself names: somebody else may read them.
+        routes: first match wins.
+        classes: every class on every host.
+        settings: Celery's settings in force, of all processes.
+        own_settings: those that the inventory gives.
+        longest_eta: how far ahead tasks are sent.
+        longest_task: how long a task of a class without a limit may take.
+        visibility_timeout: after which Redis hands out an unacknowledged message again; 0 with RabbitMQ.
+        requirements: lines that say which packages a release consists of.
+        variables: the role's variables as they are on its hosts, secrets left out.
+        given: names of the variables that the inventory itself sets.
+        accepted: the rules that the inventory overrides, ``rule`` or ``rule:subject``.
+    """
+
+    name: str
+    hosts: tuple[str, ...] = ()
+    broker: str = "rabbitmq"
+    broker_addresses: tuple[str, ...] = ()
+    default_queue: str = "default"
+    queues: Mapping[str, str] = field(default_factory=dict)
+    declared: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
+    classes: tuple[WorkerClass, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    own_settings: Mapping[str, Any] = field(default_factory=dict)
+    longest_eta: int = 0
+    longest_task: int = 0
+    visibility_timeout: int = 0
+    requirements: tuple[str, ...] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+    accepted: frozenset[str] = frozenset()
+
+    def consumers(self, queue: str) -> list[WorkerClass]:
+        """Return the classes that consume ``queue``, on every host."""
+        return [worker for worker in self.classes if queue in worker.queues]
+
+    @property
+    def quorum(self) -> bool:
+        """Whether any of its queues is a quorum queue."""
+        return self.broker == "rabbitmq" and "quorum" in self.queues.values()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A RabbitMQ or Redis server of the inventory.
+
+    Arguments:
+        kind: ``rabbitmq`` or ``redis``.
+        host: name of its host.
+        listen: addresses that it listens on.
+        port: of AMQP or of Redis.
+        version: major and minor version where known, such as ``(4, 0)``.
+        consumer_timeout: how long RabbitMQ waits for an acknowledgement; 0 for Redis.
+        variables: the role's variables, secrets left out.
+        given: names of the variables that the inventory itself sets.
+    """
+
+    kind: str
+    host: str
+    listen: tuple[str, ...] = ()
+    port: int = 0
+    version: tuple[int, int] | None = None
+    consumer_timeout: int = 0
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Duty:
+    """Something of an app that a host does beside work: ``celery_beat`` or ``flower``.
+
+    Arguments:
+        role: which of the two.
+        app: name of the app.
+        host: name of the host.
+        variables: the role's variables, secrets left out.
+    """
+
+    role: str
+    app: str
+    host: str
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Everything that one inventory describes.
+
+    Arguments:
+        machines: name -> host, those with a duty only.
+        apps: name -> app.
+        servers: the brokers and result stores.
+        duties: beat and Flower.
+        groups: the inventory's groups and their hosts.
+        unplaced: worker class -> the hosts without the duty to work that speak of it, while no worker has it.
+        unusable: names of the variables whose values could not be used.
+    """
+
+    machines: Mapping[str, Machine] = field(default_factory=dict)
+    apps: Mapping[str, App] = field(default_factory=dict)
+    servers: tuple[Server, ...] = ()
+    duties: tuple[Duty, ...] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unusable: frozenset[str] = frozenset()
+
+    def of_kind(self, kind: str) -> list[Server]:
+        """Return the servers of a kind, ``rabbitmq`` or ``redis``."""
+        return [server for server in self.servers if server.kind == kind]
+
+    def of_role(self, role: str) -> list[Duty]:
+        """Return the duties of a role, ``celery_beat`` or ``flower``."""
+        return [duty for duty in self.duties if duty.role == role]
+
+    @property
+    def classes(self) -> Iterable[WorkerClass]:
+        """Every class of every app on every host."""
+        for app in self.apps.values():
+            yield from app.classes
+
+    def accepts(self, rule: str, subject: str, app: str | None) -> bool:
+        """Whether the inventory says that a finding is meant: of one app, or of any where it concerns a server."""
+        apps = self.apps.values() if app is None else [self.apps[app]]
+        return any({rule, f"{rule}:{subject}"} & one.accepted for one in apps)

@@ -1,0 +1,103 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What must not be, although each variable for itself may be written so: rules over the whole deployment.
+
+A rule is a pure function from the model to its findings. The modules beside this one hold them by topic, each with a
+tuple ``RULES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
+
+#: The variable by which an inventory says that a finding is meant.
+ACCEPT = "celery_app_accept"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a rule found.
+
+    Arguments:
+        problem: the variable, its value, why it is wrong, what to write instead.
+        subject: what it is about (a class, a queue, a setting): accepting ``rule:subject`` accepts nothing else.
+        app: the app that it concerns; None for a server or the inventory.
+    """
+
+    problem: Problem
+    subject: str = ""
+    app: str | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that must not be.
+
+    Arguments:
+        name: short, with dashes; what an inventory writes to accept it.
+        find: looks for it.
+        meaning: one sentence for the documentation: what is refused, and why.
+        acceptable: whether an inventory may say that it is meant.
+        unwise: a warning, not a mistake; always acceptable.
+    """
+
+    name: str
+    find: Callable[[Deployment], Iterable[Finding]]
+    meaning: str
+    acceptable: bool = False
+    unwise: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What all rules found: the mistakes, and the warnings as they are shown."""
+
+    problems: Sequence[Problem]
+    warnings: Sequence[str]
+
+
+def judge(deployment: Deployment, rules: Iterable[Rule]) -> Verdict:
+    """Return what the rules find, without what the inventory accepts.
+
+    Arguments:
+        deployment: the model of the whole inventory.
+        rules: which to ask.
+    """
+    rules = tuple(rules)
+    problems = list(_unknown(deployment, rules))
+    warnings: list[str] = []
+    for rule in rules:
+        for finding in rule.find(deployment):
+            if not (rule.acceptable or rule.unwise):
+                problems.append(finding.problem)
+            elif not deployment.accepts(rule.name, finding.subject, finding.app):
+                entry = f"{rule.name}:{finding.subject}" if finding.subject else rule.name
+                meant = f'{finding.problem.instead}, or {ACCEPT}: ["{entry}"] if it is meant'
+                told = Problem(finding.problem.variable, finding.problem.value, finding.problem.reason, meant)
+                if rule.unwise:
+                    warnings.append(str(told))
+                else:
+                    problems.append(told)
+    return Verdict(problems, list(dict.fromkeys(warnings)))
+
+
+def _unknown(deployment: Deployment, rules: Sequence[Rule]) -> Iterable[Problem]:
+    """Yield what is accepted and is no rule, or none that can be accepted."""
+    names = {rule.name: rule.acceptable or rule.unwise for rule in rules}
+    for app in deployment.apps.values():
+        for entry in sorted(app.accepted):
+            rule = entry.partition(":")[0]
+            if rule not in names:
+                instead = did_you_mean(rule, [name for name, acceptable in names.items() if acceptable])
+                yield Problem(ACCEPT, entry, "is not a rule of the check", instead)
+            elif not names[rule]:
+                yield Problem(
+                    ACCEPT, entry, "is a mistake that cannot be meant", "nothing there, and mend what it found"
+                )

@@ -1,0 +1,9 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Every rule, in the order in which findings are told."""
+
+from __future__ import annotations
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Rule, inventory, routing
+
+RULES: tuple[Rule, ...] = (*inventory.RULES, *routing.RULES)

@@ -1,0 +1,89 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Rules about groups, hosts and how they reach each other."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, SERVERS, loopback
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
+
+#: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
+_SEVERAL_MAY_RUN = ("redbeat.",)
+
+
+def _misspelt_groups(deployment: Deployment) -> Iterator[Finding]:
+    for right in ROLES_OF_GROUP:
+        if deployment.groups.get(right):
+            continue
+        for name in deployment.groups:
+            if name not in ROLES_OF_GROUP and difflib.get_close_matches(name, [right], cutoff=0.9):
+                reason = "is not one that this collection knows"
+                yield Finding(Problem("a group of the inventory", name, reason, right), name)
+
+
+def _several_servers(deployment: Deployment) -> Iterator[Finding]:
+    for kind in SERVERS:
+        hosts = [server.host for server in deployment.of_kind(kind)]
+        if len(hosts) > 1:
+            reason = "has more than one host, and clusters are not supported yet"
+            yield Finding(Problem(kind, hosts, reason, "one host"))
+
+
+def _several_beats(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps:
+        duties = [duty for duty in deployment.of_role("celery_beat") if duty.app == app]
+        schedulers = {str(duty.variables.get("celery_beat_scheduler") or "") for duty in duties}
+        if len(duties) > 1 and not all(scheduler.startswith(_SEVERAL_MAY_RUN) for scheduler in schedulers):
+            reason = "would send every due task once per host"
+            instead = (
+                "one host, or celery_beat_scheduler: redbeat.RedBeatScheduler (celery-redbeat in the app's packages)"
+            )
+            yield Finding(Problem("celery_beat", [duty.host for duty in duties], reason, instead), app, app)
+
+
+def _out_of_reach(deployment: Deployment) -> Iterator[Finding]:
+    for server in deployment.servers:
+        if server.kind == "rabbitmq" and all(app.broker != "rabbitmq" for app in deployment.apps.values()):
+            continue
+        home = deployment.machines[server.host].address
+        remote = [
+            host
+            for app in deployment.apps.values()
+            for host in app.hosts
+            if host != server.host and deployment.machines[host].address != home
+        ]
+        if remote and all(loopback(address) for address in server.listen):
+            reason = f"on {server.host} cannot be reached from {', '.join(remote[:3])}{', ...' if remote[3:] else ''}"
+            instead = f'an address of {server.host}, or ["0.0.0.0"]'
+            yield Finding(Problem(SERVERS[server.kind][0], list(server.listen), reason, instead))
+
+
+def _no_broker(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        if "celery_app_broker_url" in app.given or not app.name:
+            continue
+        if not deployment.of_kind(app.broker):
+            reason = f"is to be the broker of {app.name}, and the group {app.broker} has no host"
+            instead = f"a host into the group {app.broker}, or celery_app_broker_url"
+            yield Finding(Problem("celery_app_broker", app.broker, reason, instead), app.name, app.name)
+
+
+RULES = (
+    Rule(
+        "unknown-group", _misspelt_groups, "A group whose name is nearly that of a duty: its hosts would get nothing."
+    ),
+    Rule(
+        "several-servers", _several_servers, "More than one RabbitMQ or Redis server: clusters are not supported yet."
+    ),
+    Rule("several-beats", _several_beats, "Beat on two hosts without RedBeat: every due task would be sent twice."),
+    Rule("server-out-of-reach", _out_of_reach, "A server that listens on loopback while hosts elsewhere need it."),
+    Rule("no-broker", _no_broker, "An app whose broker no host runs."),
+)
