@@ -50,8 +50,9 @@ def test_the_app_says_nothing_about_brokers_queues_and_routes(shop: ModuleType) 
     assert conf.task_default_queue == "celery"
 
 
-def test_the_traffic_sends_every_task_but_the_periodic_one(shop: ModuleType) -> None:
+def test_the_traffic_sends_every_task_but_the_periodic_ones(shop: ModuleType) -> None:
     own = {name for name in shop.app.tasks if name.startswith("shop.")}
+    own -= {"shop.reports.nightly", "shop.reports.monthly"}
     assert own == {kind.task for kind in demo_traffic.KINDS} | {demo_traffic.PERIODIC_TASK}
     assert [entry["task"] for entry in shop.app.conf.beat_schedule.values()] == [demo_traffic.PERIODIC_TASK]
 
@@ -61,6 +62,14 @@ def test_every_planned_task_takes_its_arguments(shop: ModuleType) -> None:
     for sending in [*slow, *paced]:
         args = ([],) if sending.kind == "grand total" else ()
         shop.app.tasks[sending.task].__header__(*args, **sending.kwargs)  # a TypeError for wrong arguments
+
+
+def test_a_report_notes_its_runs_and_fails_for_a_day_that_is_none(shop: ModuleType) -> None:
+    assert run(shop, "shop.reports.nightly", day="2026-01-02")["day"] == "2026-01-02"
+    with pytest.raises(ValueError, match="monday"):
+        run(shop, "shop.reports.monthly", day="monday")
+    noted = [(entry["event"], entry["day"]) for entry in importlib.import_module("shop.state").journal()]
+    assert noted == [("report begun", "2026-01-02"), ("report done", "2026-01-02"), ("report begun", "monday")]
 
 
 def test_every_task_tells_who_ran_it(shop: ModuleType) -> None:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import BOOL_OR_DICT, KINDS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import PATTERN_HELP, glob, malformed
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 
@@ -260,6 +262,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += [*duration_problems, *_other_problems(values, broker)]
     problems += _settings_problems(values["settings"], values["extra_setting_names"])
     problems += _environment_problems(values["environment"], values["python_path"])
+    once, once_problems = _once(values)
+    problems += once_problems
     if problems:
         return {}, problems
     return {
@@ -277,6 +281,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "queues": queues,
             "routes": [{"task": str(route["task"]), "queue": str(route["queue"])} for route in values["routes"]],
             "settings": merged_settings(base_settings(values, broker, times), values["settings"]),
+            **once,
         },
         "environment": {
             "CELERY_LOADER": "celeryops_runtime.loader:Loader",
@@ -567,6 +572,22 @@ def _backend_problems(url: Any) -> Iterable[Problem]:
             yield Problem(variable, _hidden(address), "is not a result backend of Celery 5.7", BACKEND_HELP)
 
 
+def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return what the shared configuration says of tasks that run once per period: nothing, without a rule."""
+    variable, url = "celery_app_once_url", str(values["once_url"]).strip()
+    problems: list[Problem] = []
+    for address in _addresses(url) if url else []:
+        scheme = _scheme(address)
+        if scheme in REDIS_BACKENDS:
+            problems += _address_problems(variable, address, scheme)
+        else:
+            problems.append(Problem(variable, _hidden(address), "is not a Redis", BACKEND_HELP.split(", or", 1)[0]))
+    redis = bool(url) or _scheme(_addresses(values["result_backend"])[0]) in REDIS_BACKENDS
+    rules, rule_problems = once_rules(values["once"], redis=redis)
+    configuration = {"once": {"prefix": str(values["key_prefix"]), "rules": rules}} if rules else {}
+    return configuration, [*problems, *rule_problems]
+
+
 def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, str]], list[Problem]]:
     """Return every queue of the app, the default queue first, and what is wrong with them."""
     problems: list[Problem] = []
@@ -643,13 +664,8 @@ def _route_problems(routes: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
     earlier: list[str] = []
     for route in routes:
         task = str(route["task"])
-        if not task or any(character.isspace() for character in task) or set("?[]") & set(task):
-            yield Problem(
-                "celery_app_routes",
-                task,
-                "is not a task name or pattern",
-                "a name such as shop.mails.send, with * for anything",
-            )
+        if malformed(task):
+            yield Problem("celery_app_routes", task, "is not a task name or pattern", PATTERN_HELP)
             continue
         for pattern in earlier:
             if glob(pattern).fullmatch(task):
@@ -661,11 +677,6 @@ def _route_problems(routes: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
                 )
                 break
         earlier.append(task)
-
-
-def glob(pattern: str) -> re.Pattern[str]:
-    """Return the expression for a task pattern, in which ``*`` stands for anything."""
-    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
 
 
 def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]:

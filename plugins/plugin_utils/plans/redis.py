@@ -29,9 +29,11 @@ _BROKER_COMMANDS = (
 )
 _RESULT_COMMANDS = (
     "-@dangerous +get +mget +set +setex +del +exists +expire +incr +incrby +zadd +zcount +zrange +rpush +lrange +llen "
-    "+sadd +sismember " + _SCRIPTING
+    "+sadd +sismember +hincrby +hgetall +pttl " + _SCRIPTING
 )
 _RESULT_KEYS = ("celery-task-meta-", "celery-taskset-meta-", "chord-unlock-")
+#: What the runtime keeps beside the results: who ran a task of celery_app_once, and how many duplicates were dropped.
+_ONCE_KEYS = "celeryops-once"
 #: Keys of kombu's own in a broker database: bindings, unacknowledged messages, replies to "inspect", event queues.
 _BROKER_KEYS = ("_kombu.binding*", "unacked*", "*.reply.celery.pidbox*", "celeryev.*", "*.celery.pidbox*")
 
@@ -162,7 +164,7 @@ def acl_rules(user: Mapping[str, Any]) -> str:
         ]
         commands.append(_BROKER_COMMANDS)
     if results:
-        keys += [] if broker and prefix else [f"{prefix}{key}*" for key in _RESULT_KEYS]
+        keys += [] if broker and prefix else [f"{prefix}{key}*" for key in (*_RESULT_KEYS, _ONCE_KEYS)]
         channels += [f"{prefix}{key}*" for key in _RESULT_KEYS[:2]]
         commands.append(_RESULT_COMMANDS)
     return " ".join(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import statistics
 import time
 from typing import Any
 
+from shop import state
 from shop.celery import app
 from shop.identity import whoami
 
@@ -21,6 +23,33 @@ def daily_sales(self: Any, day: int, orders: int = 2_000, seconds: float = 0.1) 
     time.sleep(seconds)
     sales = [500 + (day * 7_919 + number * 104_729) % 19_500 for number in range(orders)]
     return {"day": day, "cents": sum(sales), "median": statistics.median(sales), "ran_by": ran_by}
+
+
+class DatabaseAwayError(Exception):
+    """The database did not answer."""
+
+
+@app.task(bind=True, name="shop.reports.nightly", max_retries=3)
+def nightly(self: Any, day: str, seconds: float = 0.0, database_away: int = 0) -> dict[str, Any]:
+    """The bookkeeper's figures of one day. The database is away for the first `database_away` attempts."""
+    return _report(self, day, seconds, database_away)
+
+
+@app.task(bind=True, name="shop.reports.monthly")
+def monthly(self: Any, day: str, seconds: float = 0.0) -> dict[str, Any]:
+    """The same of the month that ends with that day."""
+    return _report(self, day, seconds)
+
+
+def _report(task: Any, day: str, seconds: float, database_away: int = 0) -> dict[str, Any]:
+    ran_by = whoami(task)
+    state.note("report begun", day=day, ran_by=ran_by)
+    datetime.date.fromisoformat(day)
+    if task.request.retries < database_away:
+        raise task.retry(exc=DatabaseAwayError(day), countdown=1)
+    time.sleep(seconds)
+    state.note("report done", day=day, ran_by=ran_by)
+    return {"day": day, "ran_by": ran_by}
 
 
 @app.task(bind=True, name="shop.reports.partial_sum")

@@ -1,6 +1,6 @@
-"""The commands that roles, tests and people call: ``declare`` and ``inspect-app``.
+"""The commands that roles, tests and people call: ``declare``, ``inspect-app`` and ``once``.
 
-Exit status: 0 done, or nothing to do; 1 the broker refuses, or an object is in the way; 2 wrong usage or configuration;
+Exit status: 0 done, or nothing to do; 1 a server refuses, or an object is in the way; 2 wrong usage or configuration;
 3 the app cannot be imported, or the shared configuration is not in force in it.
 
 With ``--json`` standard output carries exactly one JSON object, also on failure (``failed``, ``message``). No URL is
@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from celeryops_runtime import __version__
@@ -23,7 +24,7 @@ from celeryops_runtime.config import ENVIRONMENT, ConfigError, SharedConfig, loa
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["INSPECTED", "Failure", "declare", "inspect_app", "main"]
+__all__ = ["INSPECTED", "Failure", "declare", "inspect_app", "main", "once"]
 
 OK, REFUSED, USAGE, NOT_IN_FORCE = 0, 1, 2, 3
 
@@ -219,6 +220,63 @@ def _plain(key: str, value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float, bool)) else repr(value)
 
 
+def once(config: SharedConfig, environ: Mapping[str, str], *, key: str = "", free: bool = False) -> dict[str, Any]:
+    """Report the tasks that run once per period, and free a key.
+
+    :param config: the shared configuration.
+    :param environ: where ``CELERYOPS_ONCE_URL`` or ``CELERY_RESULT_BACKEND`` is.
+    :param key: a key to look at, as the worker's log names it.
+    :param free: free that key, whoever has it.
+    :returns: ``rules``, ``dropped`` (calls by task), ``prefix`` (begins every key), ``key`` (``state``, ``owner``,
+        ``seconds``; None if it is free, absent if none was asked for), ``changed``, ``message``, ``lines``.
+    :raises Failure: if a key is not one of these rules', there is no Redis, or it does not answer.
+    """
+    if not config.once.rules:
+        return {"rules": [], "dropped": {}, "changed": False, "message": "no task has a rule (celery_app_once)"}
+    from celery import Celery
+    from redis.exceptions import RedisError
+
+    from celeryops_runtime.once import URL, Store, url_of
+
+    url = url_of(environ)
+    if not url:
+        raise Failure(USAGE, f"neither {URL} nor CELERY_RESULT_BACKEND names a Redis; the app's celery.env does")
+    # An app for its settings alone, which say how to use TLS and Sentinel.
+    app = Celery("celeryops", set_as_current=False, changes=dict(config.settings))
+    store = Store(app, url, config.once.prefix)
+    if free and not key:
+        raise Failure(USAGE, "--free needs --key")
+    if key and not key.startswith(store.prefix):
+        raise Failure(USAGE, f"{key} is no key of a rule: those begin with {store.prefix}")
+    result: dict[str, Any] = {"rules": [asdict(rule) for rule in config.once.rules], "prefix": store.prefix}
+    try:
+        result["dropped"] = store.dropped()
+        if key:
+            result["key"] = store.look(key)
+        result["changed"] = store.forget(key) if free else False
+    except (RedisError, OSError) as exc:
+        raise Failure(REFUSED, f"Redis does not answer: {exc}", **result) from exc
+    lines = [
+        f"{rule.task}: once in {rule.period} s by {_parts(rule.key)}; a failed run {rule.on_failure}s the key; "
+        f"without Redis {rule.when_redis_is_down}"
+        for rule in config.once.rules
+    ]
+    lines += [f"dropped {number}: {task}" for task, number in result["dropped"].items()]
+    if key:
+        held = result["key"]
+        lines.append(f"{key}: {held['state']} {held['owner']}, {held['seconds']} s left" if held else f"{key}: free")
+    message = (
+        f"{key} is free now" if free else f"{len(config.once.rules)} rules, {len(result['dropped'])} tasks dropped"
+    )
+    return {**result, "message": message, "lines": lines}
+
+
+def _parts(key: tuple[str | int, ...] | None) -> str:
+    if key is None:
+        return "all arguments"
+    return ", ".join(str(part) for part in key) if key else "task alone"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m celeryops_runtime", description="The runtime of celeryops.stack.", allow_abbrev=False
@@ -247,6 +305,18 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("--conf", action="append", default=[], metavar="KEY", help="a setting to report (repeatable)")
     two.add_argument("--json", action="store_true", help="print one JSON object")
     two.set_defaults(run=lambda a: inspect_app(a.app, a.conf))
+
+    three = commands.add_parser(
+        "once",
+        allow_abbrev=False,
+        help="list the tasks that run once per period, and how many duplicates were dropped",
+        description="Reads CELERYOPS_ONCE_URL or CELERY_RESULT_BACKEND from the environment.",
+    )
+    three.add_argument("--config", metavar="FILE", help=f"the shared configuration (default: ${ENVIRONMENT})")
+    three.add_argument("--key", default="", metavar="KEY", help="look at one key; the worker's log names it")
+    three.add_argument("--free", action="store_true", help="free that key, so that the task may run again at once")
+    three.add_argument("--json", action="store_true", help="print one JSON object")
+    three.set_defaults(run=lambda a: once(load(a.config), os.environ, key=a.key, free=a.free))
     return parser
 
 
@@ -272,6 +342,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(result, sort_keys=True))
     else:
         print(result["message"], file=sys.stderr if status else sys.stdout)
-        for line in (*result.get("missing", ()), *result.get("tasks", ())):
+        for line in (*result.get("missing", ()), *result.get("tasks", ()), *result.get("lines", ())):
             print(f"  {line}")
     return status

@@ -18,6 +18,7 @@ from celeryops_runtime.delay import KeepQueue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeGuard
 
     from kombu import Queue as KombuQueue
 
@@ -26,6 +27,8 @@ __all__ = [
     "FORMAT",
     "PROCESS_ENVIRONMENT",
     "ConfigError",
+    "Once",
+    "OnceRule",
     "Queue",
     "Route",
     "SharedConfig",
@@ -46,6 +49,8 @@ FORMAT = 1
 
 BROKERS = ("rabbitmq", "redis")
 QUEUE_TYPES = ("quorum", "classic")
+ON_FAILURE = ("free", "keep")
+WHEN_REDIS_IS_DOWN = ("run", "refuse")
 
 _SETTING_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
@@ -92,6 +97,36 @@ class Route:
 
 
 @dataclass(frozen=True)
+class OnceRule:
+    """Lets the tasks whose name matches run once per period; see :mod:`celeryops_runtime.once`.
+
+    :param task: a task's name, or a pattern as in a route.
+    :param period: seconds, at least 1.
+    :param key: names or positions of the arguments that tell calls apart; None for all.
+    :param on_failure: ``free`` lets a failed run be repeated at once, ``keep`` does not.
+    :param when_redis_is_down: ``run`` unguarded, or ``refuse`` and wait.
+    """
+
+    task: str
+    period: int
+    key: tuple[str | int, ...] | None = None
+    on_failure: str = "free"
+    when_redis_is_down: str = "refuse"
+
+
+@dataclass(frozen=True)
+class Once:
+    """The tasks that run once per period.
+
+    :param prefix: begins the keys in Redis.
+    :param rules: in order; the first that matches decides.
+    """
+
+    prefix: str = ""
+    rules: tuple[OnceRule, ...] = ()
+
+
+@dataclass(frozen=True)
 class SharedConfig:
     """The document after its shape was checked.
 
@@ -103,6 +138,7 @@ class SharedConfig:
     :param routes: in order; the first that matches decides.
     :param settings: verbatim Celery settings under their lower-case names; they win over what is derived.
     :param digest: SHA-256 of the file that it was read from, in hexadecimal; empty if it was not read from one.
+    :param once: the tasks that run once per period; none if the document does not speak of them.
     """
 
     app: str
@@ -113,6 +149,7 @@ class SharedConfig:
     routes: tuple[Route, ...]
     settings: Mapping[str, Any]
     digest: str = ""
+    once: Once = Once()
 
     @property
     def exchange_type(self) -> str:
@@ -266,7 +303,9 @@ def parse(document: object) -> SharedConfig:
             "configuration from the same version of celeryops.stack"
         )
     _known(
-        top, {"format", "app", "broker", "default_queue", "exchange", "queues", "routes", "settings"}, "the document"
+        top,
+        {"format", "app", "broker", "default_queue", "exchange", "queues", "routes", "settings", "once"},
+        "the document",
     )
     broker = _text(top, "broker", "the document")
     if broker not in BROKERS:
@@ -281,6 +320,7 @@ def parse(document: object) -> SharedConfig:
         queues=queues,
         routes=routes,
         settings=_settings(top.get("settings", {})),
+        once=_once(top["once"]) if "once" in top else Once(),
     )
     _consistent(config)
     return config
@@ -334,6 +374,36 @@ def _route(entry: object, where: str) -> Route:
     item = _mapping(entry, where)
     _known(item, {"task", "queue"}, where)
     return Route(_text(item, "task", where), _text(item, "queue", where))
+
+
+def _once(value: object) -> Once:
+    item = _mapping(value, "once")
+    _known(item, {"prefix", "rules"}, "once")
+    rules = tuple(_once_rule(entry, f"once.rules[{i}]") for i, entry in enumerate(_list(item, "rules")))
+    return Once(_text(item, "prefix", "once") if "prefix" in item else "", rules)
+
+
+def _once_rule(entry: object, where: str) -> OnceRule:
+    item = _mapping(entry, where)
+    _known(item, {"task", "period", "key", "on_failure", "when_redis_is_down"}, where)
+    period, key = item.get("period"), item.get("key")
+    if not _whole(period) or period < 1:
+        raise ConfigError(f"{where}.period: {period!r} is not a whole number of seconds")
+    if key is not None and not (
+        isinstance(key, list) and all(isinstance(part, str) or (_whole(part) and part >= 0) for part in key)
+    ):
+        raise ConfigError(f"{where}.key: {key!r} is not a list of arguments' names or positions")
+    choices = {}
+    for name, allowed in (("on_failure", ON_FAILURE), ("when_redis_is_down", WHEN_REDIS_IS_DOWN)):
+        if name in item:
+            choices[name] = item[name]
+            if item[name] not in allowed:
+                raise ConfigError(f"{where}.{name}: {item[name]!r} is not one of {', '.join(allowed)}")
+    return OnceRule(_text(item, "task", where), period, None if key is None else tuple(key), **choices)
+
+
+def _whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _mapping(value: object, where: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 
-from celeryops_runtime import delay, systemd
+from celeryops_runtime import delay, once, systemd
 from celeryops_runtime.config import celery_settings, load, process_settings
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         self._connected = False
         #: Which version of the shared configuration is in force (:attr:`celeryops_runtime.config.SharedConfig.digest`).
         self.digest = ""
+        self._guard: once.Guard | None = None
         systemd.announce_beat()
 
     @property
@@ -164,6 +165,8 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
             self._shared = {**celery_settings(config), **process_settings()}
             if config.delays_in_broker:
                 delay.mend()
+            if config.once.rules:
+                self._guard = once.Guard(self.app, config.once, once.url_of(os.environ))
         if not self._connected:
             self._connected = True
             signal = self.app.on_after_configure
@@ -205,9 +208,17 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         super().init_worker()
 
     def on_worker_init(self) -> None:
-        """Add readiness to the worker that starts in this process, if systemd waits for it."""
+        """Add readiness to the worker that starts in this process, if systemd waits for it, and the once-rules."""
         super().on_worker_init()
         systemd.announce_worker(self.app)
+        if self._guard:
+            self._guard.connect()
+
+    def init_worker_process(self) -> None:
+        """Guard the tasks in a pool's process that was not forked from a worker, and so inherited nothing."""
+        super().init_worker_process()
+        if self._guard:
+            self._guard.install()
 
     @property
     def in_force(self) -> bool:

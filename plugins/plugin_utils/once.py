@@ -1,0 +1,98 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The rules of ``celery_app_once``: which tasks run once per period. The worker's part is celeryops_runtime/once.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import PATTERN_HELP, glob, malformed
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
+
+VARIABLE = "celery_app_once"
+#: Keys of the long form, and what the choices among them are; the first is the default.
+KEYS = ("period", "key", "on_failure", "when_redis_is_down")
+CHOICES = {"on_failure": ("free", "keep"), "when_redis_is_down": ("refuse", "run")}
+KEY_HELP = "a list of arguments by name or position, such as [order] or [0]; [] when the arguments do not matter"
+
+
+def once_rules(declared: Mapping[str, Any], *, redis: bool) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Return the rules as the runtime reads them, and what is wrong with them.
+
+    Arguments:
+        declared: ``celery_app_once``: a task's name or pattern, and a duration or the long form.
+        redis: whether the app has a Redis to keep the keys in.
+    """
+    rules: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    if declared and not redis:
+        problems.append(
+            Problem(
+                VARIABLE,
+                [str(task) for task in declared],
+                "needs a Redis, and the app has none: its results are kept elsewhere or nowhere",
+                "a redis:// address in celery_app_result_backend, or in celery_app_once_url",
+            )
+        )
+    earlier: list[str] = []
+    for raw, value in declared.items():
+        task, variable = str(raw), f"{VARIABLE}.{raw}"
+        problems += _task_problems(task, earlier)
+        earlier.append(task)
+        given = dict(value) if isinstance(value, Mapping) else {"period": value}
+        rule, wrong = _rule(task, variable, given)
+        rules.append(rule)
+        problems += wrong
+    return rules, problems
+
+
+def _task_problems(task: str, earlier: Iterable[str]) -> Iterable[Problem]:
+    if malformed(task):
+        yield Problem(VARIABLE, task, "is not a task name or pattern", PATTERN_HELP)
+        return
+    for pattern in earlier:
+        if glob(pattern).fullmatch(task):
+            reason = f"is never reached: {pattern} stands before it and matches too"
+            yield Problem(VARIABLE, task, reason, "it above that rule")
+            return
+
+
+def _rule(task: str, variable: str, given: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    problems = [
+        Problem(f"{variable}.{name}", given[name], "is not a key of a rule", did_you_mean(str(name), KEYS))
+        for name in given
+        if name not in KEYS
+    ]
+    rule: dict[str, Any] = {"task": task, "period": 0, "key": None}
+    if "period" not in given:
+        problems.append(Problem(variable, dict(given), "has no period", "{period: 20h}"))
+    else:
+        try:
+            rule["period"] = parse_duration(given["period"])
+        except ValueError as error:
+            reason = str(error).split(";", maxsplit=1)[0]
+            problems.append(Problem(f"{variable}.period", given["period"], reason, DURATION_HELP))
+        else:
+            if not rule["period"]:
+                problems.append(Problem(f"{variable}.period", given["period"], "is no time at all", DURATION_HELP))
+    key = given.get("key")
+    if key is not None:
+        if isinstance(key, (list, tuple)) and all(map(_is_argument, key)):
+            rule["key"] = [int(part) if isinstance(part, int) else str(part) for part in key]
+        else:
+            problems.append(Problem(f"{variable}.key", key, "does not name arguments", KEY_HELP))
+    for name, allowed in CHOICES.items():
+        rule[name] = str(given.get(name, allowed[0]))
+        if rule[name] not in allowed:
+            problems.append(
+                Problem(f"{variable}.{name}", given[name], "is not a choice here", " or ".join(sorted(allowed)))
+            )
+    return rule, problems
+
+
+def _is_argument(part: Any) -> bool:
+    if isinstance(part, str):
+        return part.isidentifier()
+    return isinstance(part, int) and not isinstance(part, bool) and part >= 0
