@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     WorkerClass,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration, parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS, listen_addresses
 
 #: What Debian's releases bring (apt-cache policy rabbitmq-server, November 2026).
@@ -68,16 +69,20 @@ def assemble(
         given: returns a variable of any host of the inventory, worked out, or a default.
     """
     hosts = list(dict.fromkeys(host for _role, host in planned))
-    machines = {host: _machine(host, facts(host), str(given(host, "ansible_host", None) or host)) for host in hosts}
+    machines = {host: _machine(host, facts(host), given) for host in hosts}
     apps: dict[str, App] = {}
     workers: dict[int, list[WorkerClass]] = {}
     servers: list[Server] = []
     duties: list[Duty] = []
+    kinds: set[int] = set()
     for (role, host), found in planned.items():
         if role == "celery_app":
             name = str(found.values.get("celery_app_name") or "")
             app = apps.get(name) or _app(name, found)
-            apps[name] = replace(app, hosts=(*app.hosts, host), given=app.given | found.given)
+            new = id(found) not in kinds
+            kinds.add(id(found))
+            variants = (*app.variants, (host, found.shown)) if new else app.variants
+            apps[name] = replace(app, hosts=(*app.hosts, host), given=app.given | found.given, variants=variants)
         elif role in ("rabbitmq", "redis"):
             servers.append(_server(role, host, found, facts(host)))
         elif role in ("celery_beat", "flower") and found.values.get(f"{role}_state") != "absent":
@@ -102,14 +107,19 @@ def assemble(
     )
 
 
-def _machine(name: str, facts: Mapping[str, Any], address: str) -> Machine:
+def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any], Any]) -> Machine:
+    """Return a host, with what is known of it; what the inventory says counts where no facts were gathered."""
+    cores = given(name, "celery_worker_host_cores", None)
+    memory = 0
+    with contextlib.suppress(ValueError):
+        memory = parse_size(given(name, "celery_worker_host_memory", None) or 0)
     release = f"{facts.get('distribution', '')} {facts.get('distribution_major_version', '')}"
     return Machine(
         name,
-        address,
+        str(given(name, "ansible_host", None) or name),
         hostname=str(facts["hostname"]) if "hostname" in facts else None,
-        cores=int(facts["processor_vcpus"]) if "processor_vcpus" in facts else None,
-        memory=int(facts["memtotal_mb"]) * _MIB if "memtotal_mb" in facts else None,
+        cores=int(facts.get("processor_vcpus") or (cores if isinstance(cores, int) else 0)) or None,
+        memory=int(facts.get("memtotal_mb") or 0) * _MIB or memory or None,
         distribution=release.strip(),
     )
 

@@ -119,6 +119,7 @@ class App:
         visibility_timeout: after which Redis hands out an unacknowledged message again; 0 with RabbitMQ.
         requirements: lines that say which packages a release consists of.
         variables: the role's variables as they are on its hosts, secrets left out.
+        variants: the first host of each kind, with the role's variables there; hosts that are alike are one kind.
         given: names of the variables that the inventory itself sets.
         accepted: the rules that the inventory overrides, ``rule`` or ``rule:subject``.
     """
@@ -139,6 +140,7 @@ class App:
     visibility_timeout: int = 0
     requirements: tuple[str, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
+    variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     given: frozenset[str] = frozenset()
     accepted: frozenset[str] = frozenset()
 

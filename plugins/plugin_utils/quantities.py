@@ -73,3 +73,30 @@ def _whole_number(value: object) -> int | None:
         return int(value)
     text = str(value).strip()
     return int(text) if re.fullmatch(r"-?\d+", text) else None
+
+
+def show_duration(seconds: int) -> str:
+    """Return a duration as a person would write it: ``90`` is ``1m30s``.
+
+    Arguments:
+        seconds: zero or more.
+    """
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def show_size(size: int) -> str:
+    """Return a size as a person would write it, in the largest unit that leaves at most one decimal.
+
+    Arguments:
+        size: bytes, zero or more.
+    """
+    for unit in ("T", "G", "M", "K"):
+        if size >= _BYTES[unit]:
+            number = size / _BYTES[unit]
+            return f"{number:.0f}{unit}" if number == int(number) or number >= 100 else f"{number:.1f}{unit}"
+    return f"{size}B"

@@ -53,6 +53,10 @@ _OWN_ARGUMENTS = {
 _OPTION_OWNERS = {option: instead for options, instead in _OWN_ARGUMENTS.items() for option in options}
 
 
+#: Seconds between a task's time limit and the end of the unit that runs it.
+STOP_MARGIN = 30
+
+
 @dataclass(frozen=True)
 class Key:
     """What may be written for one key of a class.
@@ -205,6 +209,9 @@ def check(worker: WorkerClass, default_queue: str) -> tuple[dict[str, Any], list
             if name == "concurrency":
                 # One complaint about it is enough.
                 read[name] = 1
+    if "stop_timeout" not in worker.values and read["time_limit"]:
+        # Whatever runs when the unit is stopped has ended by then.
+        read["stop_timeout"] = max(read["stop_timeout"], read["time_limit"] + STOP_MARGIN)
     problems += _check_pool(worker, read)
     problems += _check_arguments(worker, read)
     if read["queues"] is None:

@@ -182,7 +182,7 @@ OWNED_SETTINGS = {
 }
 #: The same for keys inside a setting.
 OWNED_KEYS = {
-    ("broker_transport_options", "visibility_timeout"): "celery_app_longest_eta and celery_app_longest_task",
+    ("broker_transport_options", "visibility_timeout"): "celery_app_visibility_timeout",
     ("broker_transport_options", "global_keyprefix"): "celery_app_key_prefix",
     ("result_backend_transport_options", "global_keyprefix"): "celery_app_key_prefix",
 }
@@ -360,7 +360,8 @@ def _broker_transport_options(values: Mapping[str, Any], broker: str, durations:
             "write_timeout": SOCKET_TIMEOUT,
         }
     return {
-        "visibility_timeout": visibility_timeout(durations["longest_eta"], durations["longest_task"]),
+        "visibility_timeout": durations["visibility_timeout"]
+        or visibility_timeout(durations["longest_eta"], durations["longest_task"]),
         "global_keyprefix": str(values["key_prefix"]),
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
@@ -683,9 +684,10 @@ def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]
     """Return the variables that are durations, in seconds, and which of them cannot be read (0 then)."""
     read: dict[str, int] = {}
     problems = []
-    for name in ("longest_eta", "longest_task", "result_expires"):
+    for name in ("longest_eta", "longest_task", "result_expires", "visibility_timeout"):
         try:
-            read[name] = parse_duration(values[name])
+            # An empty visibility timeout is derived from the others.
+            read[name] = 0 if values[name] == "" and name == "visibility_timeout" else parse_duration(values[name])
         except ValueError as error:
             problems.append(
                 Problem(f"celery_app_{name}", values[name], str(error).split(";", maxsplit=1)[0], DURATION_HELP)

@@ -4,6 +4,19 @@
 
 from __future__ import annotations
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Rule, inventory, routing
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import (
+    Rule,
+    agreement,
+    delivery,
+    inventory,
+    routing,
+    workers,
+)
 
-RULES: tuple[Rule, ...] = (*inventory.RULES, *routing.RULES)
+RULES: tuple[Rule, ...] = (
+    *inventory.RULES,
+    *routing.RULES,
+    *delivery.RULES,
+    *workers.RULES,
+    *agreement.RULES,
+)

@@ -283,7 +283,7 @@ def test_result_backends_that_can_work_are_accepted(url: str) -> None:
         ("security_key_password", SECRET, "celery_app_environment"),
         ("mongodb_backend_settings", {"user": "x", "password": SECRET}, "celery_app_environment"),
         ("broker_transport_options", {"sentinel_kwargs": {"password": SECRET}}, "celery_app_environment"),
-        ("broker_transport_options", {"visibility_timeout": 1}, "celery_app_longest_eta"),
+        ("broker_transport_options", {"visibility_timeout": 1}, "celery_app_visibility_timeout"),
         ("broker_failover_strategy", f"redis://u:{SECRET}@h", "celery_app_environment"),
         ("result_chord_retry_interval", float("inf"), "numbers"),
     ],

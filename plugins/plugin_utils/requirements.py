@@ -1,0 +1,47 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What lines of requirements say about versions."""
+
+from __future__ import annotations
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import InvalidVersion, Version
+
+#: The oldest that this collection supports: older ones hang on reconnect and break on RabbitMQ 4.3.
+OLDEST = {"celery": Version("5.7"), "kombu": Version("5.7")}
+
+
+def too_old(line: str) -> str:
+    """Return the package whose supported versions a line rules out, ``celery`` or ``kombu``; else an empty string.
+
+    Arguments:
+        line: a line of a requirements or constraints file; comments, options and hashes may be in it.
+    """
+    text = line.split("#", maxsplit=1)[0].split(" --", maxsplit=1)[0].rstrip("\\ ")
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        return ""
+    oldest = OLDEST.get(requirement.name.lower())
+    if oldest is None:
+        return ""
+    return requirement.name.lower() if any(_ends_before(one, oldest) for one in requirement.specifier) else ""
+
+
+def _ends_before(specifier: object, oldest: Version) -> bool:
+    """Whether no version from ``oldest`` on meets a specifier (PEP 440)."""
+    operator, text = str(getattr(specifier, "operator", "")), str(getattr(specifier, "version", ""))
+    try:
+        version = Version(text.removesuffix(".*"))
+    except InvalidVersion:
+        return False
+    if operator in ("==", "===", "<="):
+        # ==5.* allows what ==5 does not.
+        wildcard = text.endswith(".*") and version.release == oldest.release[: len(version.release)]
+        return version < oldest and not wildcard
+    if operator == "<":
+        return version <= oldest
+    if operator == "~=":
+        # ~=5.4.1 means 5.4.*, ~=5.4 means 5.*: the last part may grow, the others may not.
+        return version.release[:-1] < oldest.release[: len(version.release) - 1]
+    return False

@@ -1,0 +1,120 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Rules against saying one thing in two places."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
+
+#: What a producer and a worker have to agree on.
+APP_WIDE = (
+    "celery_app_broker",
+    "celery_app_default_queue",
+    "celery_app_queues",
+    "celery_app_queue_type",
+    "celery_app_exchange",
+    "celery_app_dead_letter_queue",
+    "celery_app_key_prefix",
+    "celery_app_routes",
+    "celery_app_longest_eta",
+    "celery_app_longest_task",
+    "celery_app_visibility_timeout",
+    "celery_app_result_expires",
+    "celery_app_settings",
+    "celery_app_once",
+)
+#: Setting of Celery -> the key of a class that wins over it.
+_KEY_OF_SETTING = {
+    "worker_prefetch_multiplier": "prefetch_multiplier",
+    "task_time_limit": "time_limit",
+    "task_soft_time_limit": "soft_time_limit",
+    "task_acks_late": "acknowledgement",
+}
+#: Key of rabbitmq.conf -> the variable that decides it.
+_VARIABLE_OF_KEY = {
+    "consumer_timeout": "rabbitmq_consumer_timeout",
+    "disk_free_limit.absolute": "rabbitmq_disk_free_limit",
+    "disk_free_limit.relative": "rabbitmq_disk_free_limit",
+    "listeners.tcp.default": "rabbitmq_port",
+    "listeners.tcp.1": "rabbitmq_listen_addresses",
+    "log.console.level": "rabbitmq_log_level",
+    "log.file.level": "rabbitmq_log_level",
+    "management.tcp.ip": "rabbitmq_management_listen_address",
+    "management.tcp.port": "rabbitmq_management_port",
+    "vm_memory_high_watermark.absolute": "rabbitmq_memory_high_watermark",
+    "vm_memory_high_watermark.relative": "rabbitmq_memory_high_watermark",
+}
+
+
+def _differs(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        (first, common), *others = app.variants
+        for host, variables in others:
+            for name in APP_WIDE:
+                if variables.get(name) != common.get(name):
+                    reason = f"on {host} is another value than on {first}: producers and workers have to agree"
+                    yield Finding(Problem(name, variables.get(name), reason, "one value for all hosts"), name, app.name)
+
+
+def _given_twice(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        for setting, key in _KEY_OF_SETTING.items():
+            if setting not in app.own_settings or not app.classes:
+                continue
+            common = app.classes[0].where(key) == f"celery_worker_defaults.{key}"
+            value = app.classes[0].written.get(key)
+            if common and _meaning(key, value) != _meaning(key, app.own_settings[setting]):
+                reason = f"has no effect: celery_worker_defaults.{key} is {value} for every class"
+                problem = Problem(f"celery_app_settings.{setting}", app.own_settings[setting], reason, "one of the two")
+                yield Finding(problem, setting, app.name)
+    for server in deployment.of_kind("rabbitmq"):
+        own: Mapping[str, Any] = server.variables.get("rabbitmq_config") or {}
+        for key, variable in _VARIABLE_OF_KEY.items():
+            if key in own and variable in server.given:
+                reason = f"is decided by {variable} as well, which is {server.variables.get(variable)}"
+                yield Finding(Problem(f"rabbitmq_config.{key}", own[key], reason, "one of the two"), key)
+
+
+def _meaning(key: str, value: object) -> object:
+    if key == "acknowledgement":
+        return value in (True, "late")
+    return str(value).removesuffix("s")
+
+
+def _one_port(deployment: Deployment) -> Iterator[Finding]:
+    taken: dict[tuple[str, int], str] = {}
+    listeners = [
+        *((server.host, server.port, f"{server.kind}_port") for server in deployment.servers),
+        *(
+            (server.host, int(server.variables.get("rabbitmq_management_port") or 0), "rabbitmq_management_port")
+            for server in deployment.of_kind("rabbitmq")
+        ),
+        *(
+            (duty.host, int(duty.variables.get("flower_port") or 0), "flower_port")
+            for duty in deployment.of_role("flower")
+        ),
+    ]
+    for host, port, variable in listeners:
+        place = (deployment.machines[host].address, port)
+        other = taken.setdefault(place, f"{variable} of {host}")
+        if port and other != f"{variable} of {host}":
+            yield Finding(Problem(variable, port, f"on {host} is taken by {other}", "another port"), host)
+
+
+RULES = (
+    Rule(
+        "differs-between-hosts",
+        _differs,
+        "A variable of the shared configuration with different values on the hosts of one app.",
+    ),
+    Rule("given-twice", _given_twice, "One thing given in two places with different values."),
+    Rule("port-twice", _one_port, "Two servers of one machine on one port."),
+)

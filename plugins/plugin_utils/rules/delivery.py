@@ -1,0 +1,246 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Rules by which a broker neither loses a task nor hands it out twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import too_old
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, WorkerClass
+
+_DAY = 86400
+#: What may be promised of a delayed task. RabbitMQ keeps it on disk; a worker that holds it keeps it in memory, and
+#: with Redis every task whose worker died waits for as long (runtime.md, Q3).
+_LONGEST_ETA = {"rabbitmq": 30 * _DAY, "redis": 2 * _DAY}
+#: RabbitMQ 4.3 denies queues that are neither durable nor exclusive (release notes of 4.3.0).
+_EXCLUSIVE = ("control_queue", "event_queue")
+
+
+def _visibility_timeout(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        if app.broker != "redis":
+            continue
+        timeout = app.visibility_timeout
+        given = "celery_app_visibility_timeout" in app.given
+        shown = app.variables.get("celery_app_visibility_timeout") if given else show_duration(timeout)
+        if timeout <= app.longest_eta:
+            reason = (
+                f"is not above celery_app_longest_eta, {show_duration(app.longest_eta)}: such a task would run twice"
+            )
+            yield _too_short(app, "celery_app_visibility_timeout", shown, reason)
+        held = [(_held(app, worker), worker) for worker in app.classes if worker.late]
+        longest, worker = max(held, key=lambda pair: pair[0], default=(0, None))
+        if worker and timeout <= longest:
+            reason = (
+                f"is not above the {show_duration(longest)} for which class {worker.name} may hold a task that it "
+                "acknowledges late: it would run twice"
+            )
+            variable = "celery_app_visibility_timeout" if given else "celery_app_longest_task"
+            yield _too_short(app, variable, shown if given else app.variables.get(variable), reason)
+
+
+def _too_short(app: App, variable: str, shown: object, reason: str) -> Finding:
+    return Finding(Problem(variable, shown, reason, "more, or leave it out: it is derived then"), app.name, app.name)
+
+
+def _held(app: App, worker: WorkerClass) -> int:
+    """Return for how many seconds a message may wait in a worker and run there (runtime.md, Q2 and Q3)."""
+    return (worker.prefetch + 1) * (worker.time_limit or app.longest_task)
+
+
+def _different_timeouts(deployment: Deployment) -> Iterator[Finding]:
+    seen: dict[str, App] = {}
+    for app in deployment.apps.values():
+        for address in app.broker_addresses if app.broker == "redis" else ():
+            other = seen.setdefault(address, app)
+            if other.visibility_timeout == app.visibility_timeout:
+                continue
+            apart = other.variables.get("celery_app_key_prefix") != app.variables.get("celery_app_key_prefix")
+            said = any("celery_app_visibility_timeout" in one.given for one in (app, other))
+            # Keys of their own keep apps apart; what is derived for each is right for each then.
+            if apart and not said:
+                continue
+            reason = (
+                f"differs from that of {other.name} on the same Redis, {show_duration(other.visibility_timeout)}: the "
+                "shorter one would hold for the tasks of both"
+            )
+            value = show_duration(app.visibility_timeout)
+            instead = "one value for both"
+            problem = Problem("celery_app_visibility_timeout", value, reason, instead)
+            yield Finding(problem, app.name, app.name)
+
+
+def _results_only(deployment: Deployment) -> Iterator[Finding]:
+    for server in deployment.of_kind("redis"):
+        apps = [
+            app.name
+            for app in deployment.apps.values()
+            if app.broker == "redis" and "celery_app_broker_url" not in app.given
+        ]
+        if apps and server.variables.get("redis_purpose") == "results":
+            reason = f"does not fit: the server is the broker of {', '.join(apps)}"
+            problem = Problem("redis_purpose", "results", reason, "both, or leave it out")
+            yield Finding(problem, server.host)
+
+
+def _evicted_results(deployment: Deployment) -> Iterator[Finding]:
+    for server in deployment.of_kind("redis"):
+        policy = server.variables.get("redis_maxmemory_policy")
+        if server.variables.get("redis_purpose") == "results" and policy != "noeviction":
+            reason = "may delete a result that somebody waits for, or the counter of a chord, which then never ends"
+            yield Finding(Problem("redis_maxmemory_policy", policy, reason, "noeviction"), server.host)
+
+
+def _consumer_timeout(deployment: Deployment) -> Iterator[Finding]:
+    for server in deployment.of_kind("rabbitmq"):
+        timeout = server.consumer_timeout
+        if not timeout:
+            continue
+        variable, value = "rabbitmq_consumer_timeout", server.variables.get("rabbitmq_consumer_timeout")
+        own = server.variables.get("rabbitmq_config") or {}
+        if "consumer_timeout" in own:
+            variable, value = "rabbitmq_config.consumer_timeout", own["consumer_timeout"]
+        for app in deployment.apps.values():
+            if app.broker != "rabbitmq":
+                continue
+            # Without quorum queues a worker holds delayed tasks as well.
+            eta = 0 if app.quorum else app.longest_eta
+            needed, worker = max(
+                ((_held(app, worker) + eta, worker) for worker in app.classes),
+                key=lambda pair: pair[0],
+                default=(0, None),
+            )
+            if worker and timeout <= needed:
+                reason = (
+                    f"is not above the {show_duration(needed)} for which class {worker.name} of {app.name} may hold a "
+                    "message, acknowledged late or early: RabbitMQ would close its channel, and tasks would run again"
+                )
+                instead = f"more than {show_duration(needed)}, or leave it out: it is derived then"
+                yield Finding(Problem(variable, value, reason, instead), worker.name, app.name)
+
+
+def _worker_holds_eta(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        if app.broker == "rabbitmq" and not app.quorum and "celery_app_longest_eta" in app.given:
+            reason = (
+                "leaves delayed tasks to the workers, which hold them unacknowledged: only quorum queues delay them"
+            )
+            problem = Problem("celery_app_queue_type", "classic", reason, "quorum")
+            yield Finding(problem, app.name, app.name)
+
+
+def _long_eta(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        most = _LONGEST_ETA["rabbitmq" if app.quorum else "redis"]
+        if app.longest_eta > most:
+            reason = (
+                "is more than a broker should be trusted with; every change of the app has to understand such tasks"
+            )
+            instead = f"at most {show_duration(most)}, and let a periodic task look in a database for what is due"
+            value = app.variables.get("celery_app_longest_eta")
+            yield Finding(Problem("celery_app_longest_eta", value, reason, instead), app.name, app.name)
+
+
+def _global_prefetch(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        if app.quorum and app.own_settings.get("worker_detect_quorum_queues") is False:
+            reason = "makes workers ask for a global prefetch, which quorum queues refuse"
+            problem = Problem("celery_app_settings.worker_detect_quorum_queues", False, reason, "true, or leave it out")
+            yield Finding(problem, app.name, app.name)
+
+
+def _old_celery(deployment: Deployment) -> Iterator[Finding]:
+    versions = [server.version for server in deployment.of_kind("rabbitmq") if server.version]
+    server = f"RabbitMQ {versions[0][0]}.{versions[0][1]}" if versions else "its broker"
+    for app in deployment.apps.values():
+        for line in app.requirements:
+            name = too_old(line)
+            if name:
+                reason = f"is too old for {server}: before 5.7 {name} hangs on reconnect and breaks on RabbitMQ 4.3"
+                problem = Problem("celery_app_source.packages", line.strip(), reason, f"{name}>=5.7")
+                yield Finding(problem, name, app.name)
+
+
+def _shared_system_queues(deployment: Deployment, *, known: bool) -> Iterator[Finding]:
+    for server in deployment.of_kind("rabbitmq"):
+        permitted = (server.variables.get("rabbitmq_config") or {}).get(
+            "deprecated_features.permit.transient_nonexcl_queues"
+        )
+        denies = server.version is not None and server.version >= (4, 3)
+        if permitted in (True, "true") or (server.version is not None and not denies) or denies != known:
+            continue
+        for app in deployment.apps.values():
+            for queue in _EXCLUSIVE if app.broker == "rabbitmq" else ():
+                exclusive, durable = f"{queue}_exclusive", f"{queue}_durable"
+                if app.settings.get(exclusive) is False and not app.settings.get(durable):
+                    reason = "is refused by RabbitMQ 4.3, which denies queues that are neither durable nor exclusive"
+                    problem = Problem(f"celery_app_settings.{exclusive}", False, reason, "true, or leave it out")
+                    yield Finding(problem, app.name, app.name)
+
+
+def _refused_system_queues(deployment: Deployment) -> Iterator[Finding]:
+    yield from _shared_system_queues(deployment, known=True)
+
+
+def _perhaps_refused_system_queues(deployment: Deployment) -> Iterator[Finding]:
+    yield from _shared_system_queues(deployment, known=False)
+
+
+RULES = (
+    Rule(
+        "visibility-timeout",
+        _visibility_timeout,
+        "A visibility timeout of Redis that an ETA or a running task outlives: the task would run twice.",
+    ),
+    Rule(
+        "different-visibility-timeouts",
+        _different_timeouts,
+        "Two apps on one Redis with different visibility timeouts: the shorter one holds for both.",
+        acceptable=True,
+    ),
+    Rule("results-only-server", _results_only, "A Redis for results, which may evict, as the broker."),
+    Rule(
+        "evicted-results",
+        _evicted_results,
+        "An eviction policy that may delete results before they are read.",
+        unwise=True,
+    ),
+    Rule(
+        "consumer-timeout",
+        _consumer_timeout,
+        "A consumer timeout of RabbitMQ that a task or its wait in a worker outlives: it would run again.",
+    ),
+    Rule(
+        "eta-in-worker",
+        _worker_holds_eta,
+        "Delayed tasks without quorum queues: workers hold them instead of the broker.",
+        acceptable=True,
+    ),
+    Rule(
+        "long-eta",
+        _long_eta,
+        "Tasks sent so far ahead that a schedule, not a message, should remember them.",
+        acceptable=True,
+    ),
+    Rule("global-prefetch", _global_prefetch, "A global prefetch on quorum queues, which refuse it."),
+    Rule("old-celery", _old_celery, "A Celery or kombu before 5.7."),
+    Rule(
+        "shared-system-queues",
+        _refused_system_queues,
+        "Queues of Celery's own that are neither durable nor exclusive, on RabbitMQ 4.3 or newer.",
+    ),
+    Rule(
+        "perhaps-shared-system-queues",
+        _perhaps_refused_system_queues,
+        "The same where the server's version is not known.",
+        unwise=True,
+    ),
+)

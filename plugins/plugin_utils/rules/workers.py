@@ -1,0 +1,142 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Rules about what the worker classes may take, and for how long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration, show_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment, Machine, WorkerClass
+
+#: Processes for each processor. Tasks that wait for the network justify several; beyond this they only wait for each
+#: other, each with its own copy of the app in memory.
+_PROCESSES_PER_CORE = 16
+#: Where the processors are not known: more processes, threads or greenlets than any one unit has a use for.
+_MOST = {"prefork": 256, "threads": 1000, "gevent": 10_000}
+
+
+def _stop_timeout(deployment: Deployment) -> Iterator[Finding]:
+    for worker in _one_of_each(deployment):
+        if worker.time_limit is None or worker.stop_timeout >= worker.time_limit:
+            continue
+        fate = "run again from its start" if worker.late else "lost"
+        reason = f"is under the time limit of {show_duration(worker.time_limit)}: a task that a stop cuts off is {fate}"
+        instead = f"at least {show_duration(worker.time_limit)}"
+        value = worker.written.get("stop_timeout", show_duration(worker.stop_timeout))
+        yield Finding(Problem(worker.where("stop_timeout"), value, reason, instead), worker.name, worker.app)
+
+
+def _soft_limit(deployment: Deployment) -> Iterator[Finding]:
+    for worker in _one_of_each(deployment):
+        soft, hard = worker.soft_time_limit, worker.time_limit
+        # Both in one class is the role's own check.
+        if soft is None or hard is None or soft < hard or {"soft_time_limit", "time_limit"} <= set(worker.written):
+            continue
+        if "soft_time_limit" in worker.written:
+            variable, instead = worker.where("soft_time_limit"), f"less than task_time_limit, which is {hard}s"
+        else:
+            variable = "celery_app_settings.task_soft_time_limit"
+            instead = f"less than {show_duration(hard)}, the time limit of class {worker.name}"
+        yield Finding(
+            Problem(variable, soft, "never acts: the task is killed before", instead), worker.name, worker.app
+        )
+
+
+def _one_task_per_child(deployment: Deployment) -> Iterator[Finding]:
+    for worker in _one_of_each(deployment):
+        if worker.max_tasks_per_child == 1:
+            reason = "starts a process for every single task, which costs more than most tasks do"
+            instead = "a number such as 100, or max_memory_per_child against a leak"
+            yield Finding(Problem(worker.where("max_tasks_per_child"), 1, reason, instead), worker.name, worker.app)
+
+
+def _memory(deployment: Deployment) -> Iterator[Finding]:
+    for machine, workers in _machines(deployment):
+        if machine.memory is None:
+            continue
+        limited = [worker for worker in workers if worker.memory]
+        total = sum(worker.memory for worker in limited)
+        if total <= machine.memory:
+            continue
+        parts = " + ".join(f"{worker.name} {show_size(worker.memory)}" for worker in limited)
+        reason = f"is more than {machine.name} has, {show_size(machine.memory)}: together the classes may take {parts}"
+        worst = max(limited, key=lambda worker: worker.memory)
+        key = "memory_max" if worst.memory_max else "max_memory_per_child"
+        instead = f"limits that fit into {show_size(machine.memory)}"
+        yield Finding(Problem(worst.where(key), show_size(total), reason, instead), machine.name, worst.app)
+
+
+def _concurrency(deployment: Deployment) -> Iterator[Finding]:
+    for machine, workers in _machines(deployment):
+        processes = [worker for worker in workers if worker.pool == "prefork" and isinstance(worker.concurrency, int)]
+        total = sum(int(worker.concurrency) for worker in processes)
+        if machine.cores is not None and total > _PROCESSES_PER_CORE * machine.cores:
+            worst = max(processes, key=lambda worker: int(worker.concurrency))
+            cores = "1 processor" if machine.cores == 1 else f"{machine.cores} processors"
+            reason = f"brings {machine.name}, which has {cores}, to {total} processes"
+            instead = (
+                f"at most {_PROCESSES_PER_CORE * machine.cores} for all classes of the host, or pool: threads or gevent"
+            )
+            problem = Problem(worst.where("concurrency"), worst.concurrency, reason, instead)
+            yield Finding(problem, worst.name, worst.app)
+    for worker in _one_of_each(deployment):
+        most = _MOST.get(worker.pool)
+        if most and isinstance(worker.concurrency, int) and worker.concurrency > most:
+            reason = f"is more than any host has a use for in pool {worker.pool}"
+            problem = Problem(worker.where("concurrency"), worker.concurrency, reason, f"at most {most}, or auto")
+            yield Finding(problem, worker.name, worker.app)
+
+
+def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[WorkerClass]]]:
+    """Yield each machine with the classes on it, those of other names and apps included."""
+    found: dict[str, list[WorkerClass]] = {}
+    for worker in deployment.classes:
+        found.setdefault(deployment.machines[worker.host].address, []).append(worker)
+    for workers in found.values():
+        yield deployment.machines[workers[0].host], workers
+
+
+def _one_of_each(deployment: Deployment) -> Iterator[WorkerClass]:
+    """Yield each class once for all hosts on which it says the same."""
+    seen: set[tuple[object, ...]] = set()
+    for worker in deployment.classes:
+        key = (worker.app, worker.name, *sorted((key, repr(value)) for key, value in worker.written.items()))
+        if key not in seen:
+            seen.add(key)
+            yield worker
+
+
+RULES = (
+    Rule(
+        "stop-timeout",
+        _stop_timeout,
+        "A stop that gives running tasks less time than their class's time limit does: it cuts them off.",
+        acceptable=True,
+    ),
+    Rule("soft-time-limit", _soft_limit, "A soft time limit that is not under the hard one: it never acts."),
+    Rule(
+        "one-task-per-child",
+        _one_task_per_child,
+        "A new process for every task.",
+        acceptable=True,
+    ),
+    Rule(
+        "memory",
+        _memory,
+        "Memory limits of all classes of a host that add up to more than it has.",
+        acceptable=True,
+    ),
+    Rule(
+        "concurrency",
+        _concurrency,
+        "Far more processes than processors.",
+        acceptable=True,
+    ),
+)
