@@ -106,15 +106,16 @@ def role_block(role: Path) -> str:
 
 
 def support_block() -> str:
-    """What the last `make test-all` saw, one row for each suite that passed."""
+    """What the last `make test-all` saw, one row for each stack on a suite that passed."""
     path = ROOT / SUPPORT
     seen: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     lines = [
         "| Debian | RabbitMQ | Redis | Valkey | systemd | Python | Celery / kombu | Tested |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for suite in ("bookworm", "trixie", "forky"):
-        entry = seen.get(suite)
+    stacks = [(suite, suite + scenario) for suite in ("bookworm", "trixie", "forky") for scenario in ("", "-redis")]
+    for suite, name in stacks:
+        entry = seen.get(name)
         if not entry or entry["failed"] or not entry["passed"]:
             continue
         versions = entry["versions"]

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Run Molecule's `default` scenario on several suites of Debian side by side, and say what came of it.
+"""Run Molecule's scenarios on several suites of Debian side by side, and say what came of it.
 
-Each suite has its own container, its own scratch folder below build/molecule/ and its own log there; what one suite
-does is not seen by another. A suite that fails shows its log from the step that failed, and the journal's warnings.
+Each scenario of each suite has its own container, its own scratch folder below build/molecule/ and its own log there;
+what one does is not seen by another. A failure shows the log from the step that failed, and the journal's warnings.
 
     scripts/run_suites.py bookworm trixie
+    scripts/run_suites.py --scenario redis trixie
     scripts/run_suites.py --record tests/support.json bookworm trixie forky
-    KEEP=1 scripts/run_suites.py trixie             leaves the container, and says how to get into it
+    KEEP=1 scripts/run_suites.py trixie             leaves the containers, and says how to get into them
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ import lab
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "molecule"
-PHASE = re.compile(r"\[default > (?P<phase>\w+)\] (?P<event>Executing|Executed: .*)")
+#: What is the broker of the stack; the first is what most people run.
+SCENARIOS = ("default", "redis")
+PHASE = re.compile(r"\[[a-z]+ > (?P<phase>\w+)\] (?P<event>Executing|Executed: .*)")
 STEPS = ("create", "prepare", "check", "converge", "idempotence", "verify")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 VERSIONS = """
@@ -56,12 +59,13 @@ for name in ("celery", "kombu"):
 
 
 class Suite:
-    """One suite's run."""
+    """One scenario's run on one suite."""
 
     stopped = False
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, suite: str, scenario: str) -> None:
+        self.suite, self.scenario = suite, scenario
+        self.name = name = suite if scenario == SCENARIOS[0] else f"{suite}-{scenario}"
         # Another checkout on this machine may be testing too.
         self.host = f"celeryops-test-{name}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:4]}"
         self.folder = WORK / name
@@ -74,7 +78,7 @@ class Suite:
 
     def environment(self) -> dict[str, str]:
         return os.environ | {
-            "CELERYOPS_SUITE": self.name,
+            "CELERYOPS_SUITE": self.suite,
             "CELERYOPS_HOST": self.host,
             "MOLECULE_EPHEMERAL_DIRECTORY": str(self.folder),
             "ANSIBLE_FORCE_COLOR": "0",
@@ -84,15 +88,15 @@ class Suite:
         }
 
     def say(self, text: str) -> None:
-        sys.stdout.write(f"  {self.name:9} {text}\n")
+        sys.stdout.write(f"  {self.name:14} {text}\n")
         sys.stdout.flush()
 
-    def molecule(self, *arguments: str) -> bool:
+    def molecule(self, command: str, *options: str) -> bool:
         """Run one molecule command: the log gets everything, the person one line per step."""
         started = time.monotonic()
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                ["molecule", *arguments],
+                ["molecule", command, f"--scenario-name={self.scenario}", *options],
                 cwd=ROOT,
                 env=self.environment(),
                 text=True,
@@ -108,7 +112,7 @@ class Suite:
                 found = PHASE.search(line)
                 if found and found["event"] == "Executing":
                     self.phase, started = found["phase"], time.monotonic()
-                elif found and found["phase"] in {*arguments, *STEPS}:
+                elif found and found["phase"] in {command, *STEPS}:
                     outcome = "ok" if "Successful" in found["event"] else found["event"].removeprefix("Executed: ")
                     self.say(f"{found['phase']:12} {outcome:8} {time.monotonic() - started:4.0f} s")
         return self.process.wait() == 0
@@ -202,11 +206,15 @@ def record(path: Path, suites: Sequence[Suite]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("suites", nargs="+", choices=lab.SUITES)
+    parser.add_argument(
+        "--scenario", action="append", choices=SCENARIOS, help="run this scenario only; repeatable (default: all)"
+    )
     parser.add_argument("--record", type=Path, metavar="FILE", help="keep versions and results in this file")
     parser.add_argument("--add", type=Path, metavar="FILE", help="count the tests of this JUnit report too")
-    parser.add_argument("--jobs", type=int, default=2, help="suites at the same time (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="hosts at the same time (default: %(default)s)")
     options = parser.parse_args()
-    suites = [Suite(name) for name in dict.fromkeys(options.suites)]
+    names = list(dict.fromkeys(options.suites))
+    suites = [Suite(name, scenario) for scenario in options.scenario or SCENARIOS for name in names]
     WORK.mkdir(parents=True, exist_ok=True)
 
     def stop(_number: int, _frame: object) -> None:
@@ -228,8 +236,8 @@ def main() -> int:
 
     try:
         lab.engine()
-        for suite in suites:
-            lab.image(suite.name)
+        for name in names:
+            lab.image(name)
     except lab.LabError as problem:
         sys.stderr.write(f"lab: {problem}\n")
         return 1

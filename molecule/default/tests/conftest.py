@@ -16,7 +16,10 @@ import yaml
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[3]
-INVENTORY = ROOT / "molecule" / "default" / "inventory"
+#: Molecule says whose tests these are: of `default`, on RabbitMQ, or of `redis`, where that is the broker as well.
+SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "default")
+BROKER = "rabbitmq" if SCENARIO == "default" else "redis"
+INVENTORY = ROOT / "molecule" / SCENARIO / "inventory"
 LAB = ROOT / "scripts" / "lab.py"
 #: The one host of the scenario; it is in all groups.
 HOST = "stack"
@@ -97,8 +100,16 @@ def restored(site: Callable[..., Run]) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def inventory() -> dict[str, Any]:
     """The variables of the host as a person wrote them, in that order (those that are templates, as templates)."""
-    variables: dict[str, Any] = yaml.safe_load((INVENTORY / "group_vars" / "all.yml").read_text())
+    variables: dict[str, Any] = {}
+    for path in sorted((INVENTORY / "group_vars" / "all").iterdir()):
+        variables |= yaml.safe_load(path.read_text())
     return variables
+
+
+@pytest.fixture(scope="session")
+def broker() -> str:
+    """What the tasks go through: ``rabbitmq`` or ``redis`` (which Valkey is to every client)."""
+    return BROKER
 
 
 @pytest.fixture(scope="session")
@@ -107,9 +118,28 @@ def suite() -> str:
 
 
 @pytest.fixture(scope="session")
-def engine(suite: str) -> str:
-    """Which server holds the results; the inventory says the same."""
-    return "valkey" if suite == "forky" else "redis"
+def engine(host: Host) -> str:
+    """Which server holds the results, and in the scenario `redis` the tasks: redis or valkey."""
+    found = [name for name in ("redis", "valkey") if host.package(f"{name}-server").is_installed]
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.fixture(scope="session")
+def servers(broker: str, engine: str) -> list[str]:
+    """The servers' units."""
+    return [*(["rabbitmq-server.service"] if broker == "rabbitmq" else []), f"{engine}-server.service"]
+
+
+@pytest.fixture(scope="session")
+def ask_redis(host: Host, secrets: dict[str, str], engine: str) -> Callable[[str], str]:
+    """Put a question to Redis or Valkey as its administrator: ask_redis("ACL USERS")."""
+
+    def ask(command: str) -> str:
+        login = f"REDISCLI_AUTH={secrets['redis_admin_password']} {engine}-cli --user admin --no-auth-warning"
+        return host.check_output(f"{login} {command}")
+
+    return ask
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +150,34 @@ def container(suite: str) -> str:
 @pytest.fixture(scope="session")
 def host(container: str) -> Host:
     return testinfra.get_host(f"docker://{container}")
+
+
+@pytest.fixture(scope="session")
+def produce(host: Host, inventory: dict[str, Any]) -> Callable[..., Any]:
+    """Run Python as the app's web process would: its account, and the one line in its unit; returns what it prints.
+
+    The text gets ``send(name, *args, **options)``, which sends a task by name from an unmodified app.
+    """
+    app, module = inventory["celery_app_name"], inventory["celery_app_import"].split(":")[0]
+
+    def run(text: str, *, account: str = app) -> Any:
+        program = "\n".join(
+            [
+                "import json, time",
+                f"from {module} import app",
+                "def send(name, *args, **options):",
+                "    return app.signature(name, args=args).apply_async(**options)",
+                text,
+            ]
+        )
+        out = host.check_output(
+            f"systemd-run --quiet --pipe --wait --collect --property=User={account} --property=WorkingDirectory=/"
+            f" --property=EnvironmentFile=/etc/celeryops/{app}/celery.env"
+            f" /opt/celeryops/{app}/current/bin/python -B - <<'END'\n{program}\nEND"
+        )
+        return json.loads(out.splitlines()[-1])
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -134,9 +192,15 @@ def reboot(container: str) -> Callable[[], None]:
 
 
 @pytest.fixture(scope="session")
-def secret_files(suite: str) -> list[Path]:
+def run_name(suite: str) -> str:
+    """The name of the scenario's run on this suite; the inventory calls it test_run."""
+    return suite if SCENARIO == "default" else f"{suite}-{SCENARIO}"
+
+
+@pytest.fixture(scope="session")
+def secret_files(run_name: str) -> list[Path]:
     """The generated secrets on the control machine."""
-    folder = ROOT / "build" / "molecule" / suite / "secrets"
+    folder = ROOT / "build" / "molecule" / run_name / "secrets"
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     assert files, f"{folder} is empty"
     return files
@@ -146,6 +210,22 @@ def secret_files(suite: str) -> list[Path]:
 def secrets(secret_files: list[Path]) -> dict[str, str]:
     """Every generated secret by the name of its file."""
     return {path.name: path.read_text().strip() for path in secret_files}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "broker(name): only this broker, rabbitmq or redis, can show it")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only the other broker can show; pytest tells how many those are."""
+    other = []
+    for item in items:
+        named = {marker.args[0] for marker in item.iter_markers("broker")}
+        assert named <= {"rabbitmq", "redis"}, item.nodeid
+        if named and BROKER not in named:
+            other.append(item)
+    config.hook.pytest_deselected(items=other)
+    items[:] = [item for item in items if item not in other]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,34 +13,6 @@ from testinfra.host import Host
 Produce = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
-def produce(host: Host, inventory: dict[str, Any]) -> Produce:
-    """Run Python as the app's web process would: its account, and the one line in its unit; returns what it prints.
-
-    The text gets ``send(name, *args, **options)``, which sends a task by name from an unmodified app.
-    """
-    app, module = inventory["celery_app_name"], inventory["celery_app_import"].split(":")[0]
-
-    def run(text: str, *, account: str = app) -> Any:
-        program = "\n".join(
-            [
-                "import json, time",
-                f"from {module} import app",
-                "def send(name, *args, **options):",
-                "    return app.signature(name, args=args).apply_async(**options)",
-                text,
-            ]
-        )
-        out = host.check_output(
-            f"systemd-run --quiet --pipe --wait --collect --property=User={account} --property=WorkingDirectory=/"
-            f" --property=EnvironmentFile=/etc/celeryops/{app}/celery.env"
-            f" /opt/celeryops/{app}/current/bin/python -B - <<'END'\n{program}\nEND"
-        )
-        return json.loads(out.splitlines()[-1])
-
-    return run
-
-
 @pytest.mark.parametrize(
     ("task", "arguments", "queue", "worker_class"),
     [
@@ -68,11 +40,10 @@ def test_a_task_is_run_by_the_unit_that_its_route_names(
 
 
 def test_the_result_is_in_the_store_under_the_apps_prefix_and_expires(
-    host: Host, produce: Produce, secrets: dict[str, str], engine: str
+    produce: Produce, ask_redis: Callable[[str], str]
 ) -> None:
     task_id = produce('r = send("shop.stock.count", "x"); r.get(timeout=30); print(json.dumps(r.id))')
-    ask = f"REDISCLI_AUTH={secrets['redis_admin_password']} {engine}-cli --user admin --no-auth-warning"
-    assert 0 < int(host.check_output(f"{ask} TTL shop:celery-task-meta-{task_id}")) <= 86400
+    assert 0 < int(ask_redis(f"TTL shop:celery-task-meta-{task_id}")) <= 86400
 
 
 def test_each_class_logs_to_its_own_place(host: Host, produce: Produce) -> None:
@@ -114,7 +85,8 @@ def test_a_chord_a_retry_and_a_task_without_result(produce: Produce) -> None:
     assert (total, parts, retries, state) == (20, 5, 2, "PENDING")
 
 
-def test_a_delayed_task_waits_in_the_broker_and_comes_in_time(host: Host, produce: Produce) -> None:
+@pytest.mark.broker("rabbitmq")
+def test_a_delayed_task_waits_in_the_broker(host: Host, produce: Produce) -> None:
     produce('send("shop.mails.remind", "eta", "a@example.org", countdown=60); print(0)')
     columns = "rabbitmqctl --silent list_queues --vhost shop name messages_ready messages_unacknowledged"
     held_in: list[tuple[str, str]] = []
@@ -125,6 +97,28 @@ def test_a_delayed_task_waits_in_the_broker_and_comes_in_time(host: Host, produc
         held_in = [(name, held) for name, ready, held in waiting if name.startswith("celery_delayed_") and ready != "0"]
     # In the broker, and with no worker.
     assert [held for _name, held in held_in] == ["0"]
+
+
+@pytest.mark.broker("redis")
+def test_a_delayed_task_is_kept_until_it_is_done(produce: Produce, ask_redis: Callable[[str], str]) -> None:
+    """A worker holds it, and Redis has a copy until it is acknowledged."""
+    task_id = produce('print(json.dumps(send("shop.mails.remind", "eta", "a@example.org", countdown=20).id))')
+
+    def kept() -> bool:
+        return task_id in ask_redis("HVALS shop:unacked")
+
+    deadline = time.monotonic() + 15
+    while not kept():
+        assert time.monotonic() < deadline, "no worker has taken the message"
+        time.sleep(1)
+    produce(f"app.AsyncResult('{task_id}').get(timeout=40); print(0)")
+    deadline = time.monotonic() + 15
+    while kept():
+        assert time.monotonic() < deadline, "the message was not acknowledged"
+        time.sleep(1)
+
+
+def test_a_delayed_task_comes_in_time(produce: Produce) -> None:
     late = produce(
         "begin = time.time()\n"
         "r = [send('shop.mails.remind', f'eta-{n}', 'a@example.org', countdown=n) for n in (0.5, 3)]\n"

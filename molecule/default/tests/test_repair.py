@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -12,17 +13,22 @@ import pytest
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[3]
-INVENTORY = ROOT / "molecule" / "default" / "inventory"
+INVENTORY = ROOT / "molecule" / os.environ.get("MOLECULE_SCENARIO_NAME", "default") / "inventory"
+
+
+def main_pid(host: Host, unit: str) -> str:
+    return host.check_output(f"systemctl show --property=MainPID --value {unit}")
 
 
 def main_pids(host: Host, inventory: dict[str, Any]) -> dict[str, str]:
     app = inventory["celery_app_name"]
     return {
-        name: host.check_output(f"systemctl show --property=MainPID --value celery-{app}-{name}.service")
+        name: main_pid(host, f"celery-{app}-{name}.service")
         for name in [*inventory["celery_worker_classes"], "beat", "flower"]
     }
 
 
+@pytest.mark.broker("rabbitmq")
 @pytest.mark.usefixtures("restored")
 def test_a_deleted_user_of_the_broker_comes_back(
     host: Host, site: Callable[..., Any], inventory: dict[str, Any]
@@ -35,6 +41,20 @@ def test_a_deleted_user_of_the_broker_comes_back(
     assert run.changed != []
     assert app in host.check_output("rabbitmqctl --silent list_users | cut -f1").splitlines()
     assert f"{app}\t.*" in host.check_output(f"rabbitmqctl --silent list_permissions --vhost {app}")
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_deleted_user_of_redis_comes_back(
+    site: Callable[..., Any], inventory: dict[str, Any], ask_redis: Callable[[str], str]
+) -> None:
+    app = inventory["celery_app_name"]
+    wanted = ask_redis(f"ACL GETUSER {app}")
+    ask_redis(f"ACL DELUSER {app}")
+    assert app not in ask_redis("ACL USERS").splitlines()
+    run = site()
+    assert run.messages == []
+    assert run.changed != []
+    assert ask_redis(f"ACL GETUSER {app}") == wanted
 
 
 @pytest.mark.usefixtures("restored")
@@ -69,11 +89,11 @@ def test_a_class_that_leaves_the_inventory_leaves_the_host(
 
 @pytest.mark.usefixtures("restored")
 def test_a_duty_that_moves_to_another_host_leaves_this_one(
-    host: Host, site: Callable[..., Any], inventory: dict[str, Any], suite: str
+    host: Host, site: Callable[..., Any], inventory: dict[str, Any], run_name: str
 ) -> None:
     app = inventory["celery_app_name"]
     # As deep below the checkout as the inventory itself, whose paths are relative.
-    moved = ROOT / "build" / "molecule" / f"moved-{suite}"
+    moved = ROOT / "build" / "molecule" / f"moved-{run_name}"
     shutil.rmtree(moved, ignore_errors=True)
     shutil.copytree(INVENTORY, moved)
     hosts = moved / "hosts.yml"
@@ -96,15 +116,44 @@ def test_a_changed_class_restarts_alone(host: Host, site: Callable[..., Any], in
     assert {name for name in before if before[name] != after[name]} == {"default"}
 
 
+def test_a_killed_broker_comes_back_with_what_waited(
+    host: Host, produce: Callable[..., Any], inventory: dict[str, Any], servers: list[str]
+) -> None:
+    app, name = inventory["celery_app_name"], "bulk"
+    host.check_output(f"systemctl stop celery-{app}-{name}.service")
+    try:
+        ids = produce(
+            "r = [send('shop.feeds.import_feed', 'killed', 10, 0.0) for _ in range(5)]\n"
+            "time.sleep(2)\n"  # Redis writes its log to the disk every second.
+            "print(json.dumps([one.id for one in r]))"
+        )
+        before = main_pid(host, servers[0])
+        host.check_output(f"systemctl kill --signal=KILL {servers[0]}")
+        deadline = time.monotonic() + 60
+        while main_pid(host, servers[0]) in {"0", before} or not host.service(servers[0]).is_running:
+            assert time.monotonic() < deadline, f"{servers[0]} did not come back"
+            time.sleep(1)
+    finally:
+        host.check_output(f"systemctl start celery-{app}-{name}.service")
+    # Those that waited, and one from a worker that lost its connection.
+    produce(
+        f"[app.AsyncResult(one).get(timeout=60) for one in {ids}]\n"
+        "send('shop.stock.count', 'x').get(timeout=60); print(0)"
+    )
+
+
 def test_a_reboot_brings_everything_back(
-    host: Host, site: Callable[..., Any], reboot: Callable[[], None], inventory: dict[str, Any], engine: str
+    host: Host,
+    site: Callable[..., Any],
+    reboot: Callable[[], None],
+    inventory: dict[str, Any],
+    servers: list[str],
 ) -> None:
     reboot()
     deadline = time.monotonic() + 60
     app = inventory["celery_app_name"]
     units = [
-        "rabbitmq-server",
-        f"{engine}-server",
+        *servers,
         *(f"celery-{app}-{name}" for name in [*inventory["celery_worker_classes"], "beat", "flower"]),
     ]
     while not all(host.service(unit).is_running for unit in units):

@@ -66,12 +66,30 @@ def test_the_shared_configuration_wins_over_settings_py(ask: Callable[..., Any])
 
 
 @pytest.mark.usefixtures("deployed")
-def test_the_apps_do_not_see_each_other(host: Host) -> None:
+def test_the_apps_do_not_read_each_others_files(host: Host) -> None:
     refused = host.run(f'{RUN}python -B -c \'open("/var/lib/celeryops/shop/x", "w")\'')
     assert "PermissionError" in refused.stderr
     assert host.run(f"{RUN}python -B -c 'open(\"/etc/celeryops/django_shop/celery.env\")'").rc != 0
+
+
+@pytest.mark.broker("rabbitmq")
+@pytest.mark.usefixtures("deployed")
+def test_an_app_may_not_use_the_others_virtual_host(host: Host) -> None:
     listed = host.check_output("rabbitmqctl --silent list_permissions --vhost shop | cut -f1").splitlines()
     assert "django_shop" not in listed
+
+
+@pytest.mark.broker("redis")
+@pytest.mark.usefixtures("deployed")
+@pytest.mark.parametrize("command", ['lpush("APP:letters", "x")', 'publish("APP:/0.celery.pidbox", "x")'])
+def test_an_app_may_not_use_the_others_keys_and_channels(host: Host, command: str) -> None:
+    def run(app: str) -> Any:
+        client = 'import os, redis\nclient = redis.Redis.from_url(os.environ["CELERY_BROKER_URL"])\n'
+        return host.run(f"{RUN}python -B - <<'END'\n{client}client.{command.replace('APP', app)}\nEND")
+
+    own = run("django_shop")
+    assert own.rc == 0, own.stderr
+    assert "NoPermissionError" in run("shop").stderr
 
 
 def test_the_first_app_is_left_alone(site: Callable[..., Any], deployed: Callable[..., Any]) -> None:
