@@ -122,8 +122,9 @@ def restart_workers(host: Host, inventory: dict[str, Any]) -> None:
 
 
 #: Seconds. RabbitMQ waits for half an hour by default and looks every minute; the tasks here are due three times later
-#: than it waits. One of the three is due late in the time that a worker may hold it, whenever that began.
-PATIENCE, LOOK, ETAS = 10, 1, (30, 34, 38)
+#: than it waits. Each runs for half that time, and one of them is due in the second half of the time that a worker may
+#: hold it, whenever that began.
+PATIENCE, LOOK, SECONDS, ETAS = 15, 1, 8, (45, 50, 55)
 
 
 @pytest.fixture
@@ -155,15 +156,14 @@ def impatient(host: Host, inventory: dict[str, Any]) -> Iterator[str]:
 def test_an_eta_longer_than_the_consumer_timeout_runs_once(
     host: Host, produce: Produce, inventory: dict[str, Any], naive: Naive, impatient: str
 ) -> None:
-    seconds = 0.7 * PATIENCE
     settings: dict[str, Any] = {"task_acks_late": True, "task_default_queue": "work"}
     if [int(part) for part in re.findall(r"\d+", impatient)[:2]] >= [4, 3]:
         # Classic queues have no such timeout any more (RabbitMQ 4.3, consumer_timeouts.md).
         settings["task_default_queue_type"] = "quorum"
     naive.start(2, 3, settings)
-    naive.send({f"eta-{eta}": eta for eta in ETAS}, seconds)
+    naive.send({f"eta-{eta}": eta for eta in ETAS}, SECONDS)
     ids = produce(
-        f"r = [send('shop.feeds.import_feed', 'eta', 10, {seconds}, countdown=eta) for eta in {ETAS}]\n"
+        f"r = [send('shop.feeds.import_feed', 'eta', 10, {SECONDS}, countdown=eta) for eta in {ETAS}]\n"
         "print(json.dumps([one.id for one in r]))"
     )
     produce(f"[app.AsyncResult(one).get(timeout={max(ETAS) + 60}) for one in {ids}]; print(0)")
