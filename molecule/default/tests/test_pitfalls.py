@@ -130,25 +130,20 @@ PATIENCE, LOOK, SECONDS, ETAS = 15, 1, 8, (45, 50, 55)
 @pytest.fixture
 def impatient(host: Host, inventory: dict[str, Any]) -> Iterator[str]:
     """A RabbitMQ that takes a message back after seconds; returns its version. New channels go by it."""
+    wanted = {"consumer_timeout": PATIENCE, "channel_tick_interval": LOOK, "quorum_tick_interval": LOOK}
 
-    def environment(key: str, value: str) -> str:
-        return host.check_output(
-            f"rabbitmqctl eval 'Old = application:get_env(rabbit, {key}), "
-            f"case {value} of undefined -> application:unset_env(rabbit, {key}); "
-            f"V -> application:set_env(rabbit, {key}, V) end, "
-            "case Old of {ok, O} -> O; undefined -> undefined end.'"
-        ).strip()
+    def evaluate(program: str) -> str:
+        # One call for everything: each starts an Erlang machine.
+        return host.check_output(f"rabbitmqctl eval '{program}.'").strip()
 
-    wanted = {
-        "consumer_timeout": PATIENCE * 1000,
-        "channel_tick_interval": LOOK * 1000,
-        "quorum_tick_interval": LOOK * 1000,
-    }
-    before = {key: environment(key, str(value)) for key, value in wanted.items()}
+    before = evaluate(f"[{{K, application:get_env(rabbit, K)}} || K <- [{', '.join(wanted)}]]")
+    evaluate(", ".join(f"application:set_env(rabbit, {key}, {value * 1000})" for key, value in wanted.items()))
     restart_workers(host, inventory)
-    yield host.check_output("rabbitmqctl version").strip()
-    for key, value in before.items():
-        environment(key, value)
+    yield host.check_output("dpkg-query --show --showformat='${Version}' rabbitmq-server")
+    evaluate(
+        f"[case V of {{ok, O}} -> application:set_env(rabbit, K, O); undefined -> application:unset_env(rabbit, K) end"
+        f" || {{K, V}} <- {before}]"
+    )
     restart_workers(host, inventory)
 
 
