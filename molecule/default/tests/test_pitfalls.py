@@ -65,7 +65,7 @@ class Naive:
                 " --property=TimeoutStopSec=10 /opt/celeryops/shop/current/bin/celery --app=naive worker"
                 f" --hostname=naive-{number}@naive --concurrency={processes} --loglevel=INFO"
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not all("ready." in self.journal(unit) for unit in self.units):
             assert time.monotonic() < deadline, "\n".join(map(self.journal, self.units))
             time.sleep(1)

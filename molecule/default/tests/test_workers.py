@@ -33,6 +33,7 @@ def wait_for(host: Host, worker_class: str, key: str, value: object) -> None:
         time.sleep(1)
 
 
+@pytest.mark.broker("rabbitmq")
 def test_what_a_worker_says_of_itself_is_what_the_broker_sees(host: Host) -> None:
     said = {name: report(host, name)["queues"] for name in ("high", "default", "bulk")}
     columns = "name consumers"
@@ -41,6 +42,11 @@ def test_what_a_worker_says_of_itself_is_what_the_broker_sees(host: Host) -> Non
     assert {queue for queues in said.values() for queue in queues} == {
         queue for queue in consumed if not queue.startswith(("celeryev", "celery@")) and "pidbox" not in queue
     }
+
+
+def test_what_a_worker_says_of_itself_is_what_the_inventory_says(host: Host, inventory: dict[str, Any]) -> None:
+    wanted = {name: set(entry.get("queues", ["default"])) for name, entry in inventory["celery_worker_classes"].items()}
+    assert {name: set(report(host, name)["queues"]) for name in wanted} == wanted
     bulk = report(host, "bulk")
     assert (bulk["max_tasks_per_child"], bulk["time_limit"], bulk["prefetch"]) == (40, 3600, 1)
     assert "shop.reports.leaky" in bulk["tasks"]
