@@ -72,6 +72,8 @@ PRIVILEGED_GROUPS = {
     "kmem",
     "libvirt",
     "incus-admin",
+    "adm",
+    "systemd-journal",
 }
 NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false")
 
@@ -83,8 +85,8 @@ def refusal(name: str, uid: int, shell: str, groups: list[str], manage: bool) ->
     privileged = sorted(PRIVILEGED_GROUPS & set(groups))
     if privileged:
         return (
-            f"the account {name} is in the group {', '.join(privileged)}, which can become root; "
-            "choose another celery_app_user"
+            f"the account {name} is in the group {', '.join(privileged)}, which can become root or read what only root "
+            "should; choose another celery_app_user"
         )
     if manage and shell not in NO_LOGIN and uid >= 1000:
         return (

@@ -180,6 +180,17 @@ OWNED_SETTINGS = {
     "beat_schedule_filename": "nothing: the role celery_beat places it in the state directory",
     "result_expires": "celery_app_result_expires",
 }
+#: Settings that say in which form messages and results are written, and which forms are read.
+SERIALIZER_SETTINGS = (
+    "accept_content",
+    "result_accept_content",
+    "task_serializer",
+    "result_serializer",
+    "event_serializer",
+)
+#: Reading these runs code that the sender chooses: pickle by name and content type (kombu 5.7, kombu/serialization.py,
+#: whose YAML is the safe one), and its relatives under the names that apps register them by.
+UNSAFE_SERIALIZERS = frozenset({"pickle", "application/x-python-serialize", "dill", "cloudpickle"})
 #: The same for keys inside a setting.
 OWNED_KEYS = {
     ("broker_transport_options", "visibility_timeout"): "celery_app_visibility_timeout",
@@ -748,12 +759,31 @@ def _settings_problems(settings: Mapping[str, Any], extra_names: Iterable[str]) 
             )
             continue
         yield from _kind_problems(variable, name, value)
+        yield from serializer_problems(variable, name, value)
         if isinstance(value, Mapping):
             for key in value:
                 if (name, str(key)) in OWNED_KEYS:
                     yield Problem(
                         f"{variable}.{key}", value[key], "is decided by another variable", OWNED_KEYS[name, str(key)]
                     )
+
+
+def serializer_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
+    """Refuse what would let everyone who reaches the broker or the results run code in a process of the app.
+
+    Arguments:
+        variable: where it is written.
+        name: the setting.
+        value: one serializer or a list of them, by name or by content type.
+    """
+    if name not in SERIALIZER_SETTINGS:
+        return
+    for entry in value if isinstance(value, (list, tuple)) else [value]:
+        if str(entry).strip().lower() in UNSAFE_SERIALIZERS:
+            reason = "runs whatever code the sender of a message puts into it"
+            yield Problem(
+                variable, entry, reason, "json, and let tasks take plain values (identifiers, texts, numbers)"
+            )
 
 
 def _hidden_value(name: str, value: Any) -> Any:

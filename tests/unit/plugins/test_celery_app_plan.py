@@ -452,3 +452,26 @@ def test_platforms(name: str, major: str, fine: bool) -> None:
 def test_all_mistakes_come_at_once() -> None:
     problems = refused(name="X-", user="root", broker_url="sqlite://x", settings={"nope": 1}, longest_eta="x")
     assert len({problem.variable for problem in problems}) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("accept_content", ["json", "pickle"], "pickle"),
+        ("accept_content", ["application/x-python-serialize"], "application/x-python-serialize"),
+        ("result_accept_content", ["json", "Pickle"], "Pickle"),
+        ("task_serializer", "pickle", "pickle"),
+        ("result_serializer", "pickle", "pickle"),
+        ("event_serializer", "pickle", "pickle"),
+    ],
+)
+def test_pickle_is_refused_wherever_it_can_be_named(name: str, value: Any, shown: str) -> None:
+    problem = only(refused(settings={name: value}))
+    assert problem.variable == f"celery_app_settings.{name}"
+    assert problem.value == shown
+    assert problem.reason == "runs whatever code the sender of a message puts into it"
+
+
+def test_other_serializers_are_the_users_choice() -> None:
+    found = settings(settings={"accept_content": ["json", "msgpack", "yaml"], "task_serializer": "msgpack"})
+    assert (found["accept_content"], found["task_serializer"]) == (["json", "msgpack", "yaml"], "msgpack")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery.exceptions import SecurityError
 
-from celeryops_runtime.loader import PinnedSettings, refuse_root
+from celeryops_runtime.loader import PinnedSettings, refuse_pickle, refuse_root
 
 from .conftest import APPS, BACKEND, BROKER
 
@@ -198,6 +198,24 @@ def test_refuse_root_by_each_id() -> None:
             refuse_root(uids, {})
     with pytest.raises(SecurityError, match="C_FORCE_ROOT"):
         refuse_root((1000, 1000), {"C_FORCE_ROOT": "0"})
+
+
+def test_refuse_pickle() -> None:
+    refuse_pickle(["json", "msgpack"], ["json"])
+    refuse_pickle(["json", "pickle"], ["json", "application/x-python-serialize"])
+    for accepted in (["pickle"], ["json", "application/x-python-serialize"]):
+        with pytest.raises(SecurityError, match="would accept pickle"):
+            refuse_pickle(accepted, ["json"])
+
+
+@pytest.mark.parametrize("name", ["accept_content", "result_accept_content"])
+def test_worker_refuses_pickle(python: Python, name: str) -> None:
+    start = "import os; os.getuid = os.geteuid = lambda: 1000; from celery.__main__ import main; main()"
+    settings = json.dumps({name: ["json", "pickle"]})
+    done = python("-c", start, "-A", "celery:current_app", "worker", "-P", "solo", env={"CELERYOPS_SETTINGS": settings})
+    assert done.returncode == 1
+    assert "refusing to start: this process would accept pickle" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_pinned_settings() -> None:

@@ -27,7 +27,7 @@ from celeryops_runtime.config import celery_settings, load, process_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Loader", "PinnedSettings", "refuse_root"]
+__all__ = ["Loader", "PinnedSettings", "refuse_pickle", "refuse_root"]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -130,6 +130,25 @@ def refuse_root(uids: Iterable[int] | None = None, environ: Mapping[str, str] | 
         )
 
 
+PICKLE = frozenset({"pickle", "application/x-python-serialize"})
+"""The name and the content type of what runs code when it is read (kombu/serialization.py, 5.7.0)."""
+
+
+def refuse_pickle(accepted: Iterable[str], shared: Iterable[str]) -> None:
+    """Refuse to read messages that run code.
+
+    :param accepted: what the process accepts, by name or content type.
+    :param shared: what the shared configuration accepts; the role never lets pickle in, so whoever wrote that file
+        himself has decided it.
+    :raises celery.exceptions.SecurityError: if the process accepts pickle, and the shared configuration does not.
+    """
+    if PICKLE & set(accepted) and not PICKLE & set(shared):
+        raise SecurityError(
+            "refusing to start: this process would accept pickle, so everyone who reaches the broker could run any "
+            "code in it. Remove pickle from accept_content in its command line, its unit and its code."
+        )
+
+
 class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
     """Celery's loader for custom apps, with the shared configuration and systemd on top."""
 
@@ -142,6 +161,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         """
         super().__init__(app, **kwargs)
         self._shared: dict[str, Any] | None = None
+        self._accepted: list[str] = []
         self._command_line: dict[str, Any] = {}
         self._connected = False
         #: Which version of the shared configuration is in force (:attr:`celeryops_runtime.config.SharedConfig.digest`).
@@ -162,7 +182,9 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         if self._shared is None:
             config = load()
             self.digest = config.digest
-            self._shared = {**celery_settings(config), **process_settings()}
+            shared = celery_settings(config)
+            self._accepted = shared["accept_content"]
+            self._shared = {**shared, **process_settings()}
             if config.delays_in_broker:
                 delay.mend()
             if config.once.rules:
@@ -195,7 +217,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
     def init_worker(self) -> None:
         """Start a worker, or beat, which calls this too: refuse root before any module with tasks is imported.
 
-        :raises celery.exceptions.SecurityError: see :func:`refuse_root`.
+        :raises celery.exceptions.SecurityError: see :func:`refuse_root` and :func:`refuse_pickle`.
         :raises celery.exceptions.ImproperlyConfigured: if the shared configuration is not in force, which only
             another Celery than the supported one can cause.
         """
@@ -206,6 +228,9 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
                 "Celery is not supported by this version of celeryops.stack"
             )
         super().init_worker()
+        # Now that every module is imported: whatever they set is in the settings.
+        conf = self.app.conf
+        refuse_pickle([*(conf.accept_content or ()), *(conf.result_accept_content or ())], self._accepted)
 
     def on_worker_init(self) -> None:
         """Add readiness to the worker that starts in this process, if systemd waits for it, and the once-rules."""
