@@ -280,6 +280,12 @@ def cgroup_options(suite: str, version: str, unified: bool) -> list[str]:
     return ["--cgroupns=host", "--volume=/sys/fs/cgroup/unified:/sys/fs/cgroup:rw"]
 
 
+def resource_control(suite: str) -> bool:
+    """Whether the kernel enforces the limits of units (MemoryMax=) in a container of this suite on this machine."""
+    version = docker("info", "--format", "{{.CgroupVersion}}").strip()
+    return version == "2" or suite in {"bookworm", "trixie"}
+
+
 def container_options(suite: str) -> list[str]:
     version = docker("info", "--format", "{{.CgroupVersion}}").strip()
     return [

@@ -22,7 +22,7 @@ PROOF = "/var/lib/celeryops/shop/pickle-was-executed"
 def by_hand(host: Host, user: str, *, environment: str = "", arguments: str = "") -> tuple[int, str]:
     """Start a worker as a person would; returns its exit status (124: it ran until it was stopped) and its output."""
     done = host.run(
-        f"{RUN.format(user=user)} /usr/bin/env {environment} timeout 20 {WORKER} --queues=by-hand {arguments}"
+        f"{RUN.format(user=user)} /usr/bin/env {environment} timeout 120 {WORKER} --queues=by-hand {arguments}"
     )
     return done.rc, done.stdout + done.stderr
 
@@ -92,7 +92,7 @@ else:
         assert time.monotonic() < deadline, "the message is in no queue of refused ones"
         time.sleep(1)
     assert not host.file(PROOF).exists
-    assert journal(host).count("Refusing to deserialize untrusted content of type pickle") == refused + 1
+    assert journal(host).count("Refusing to deserialize untrusted content of type pickle") > refused
     host.check_output("rabbitmqctl --silent purge_queue --vhost shop dead-letters")
 
 
