@@ -30,6 +30,8 @@ TRAFFIC = ROOT / "scripts" / "bench_traffic.py"
 SLOW, URGENT = 5_000, 100
 #: The share of the flood that has to wait from the first urgent task to the last, and of the processors that work.
 STILL_WAITING, PROCESSORS_BUSY = 0.2, 0.9
+#: A system whose processors work more than this without the flood is not idle: something else runs on the machine.
+IDLE_BUSY = 0.5
 #: Two units that do nothing but work, on one processor: the shares that they get are their weights, if weights act.
 PROBE = """
 set -eu
@@ -303,7 +305,17 @@ def main() -> None:
         + (". " if share > 2 else ": they do not act on this machine, and on and off are the same thing. ")
         + "IO weights are not tested: the flood needs no disk."
     )
-    keep({**results(found, idle), "cpu_weight_400_over_100": round(share, 3)})
+    if statistics.mean(idle.busy) > IDLE_BUSY:
+        console.print(
+            "[bold red]Something else kept this machine busy: the idle system was not idle, so do not trust this.[/]"
+        )
+    keep(
+        {
+            **results(found, idle),
+            "idle_processors_busy": round(statistics.mean(idle.busy), 3),
+            "cpu_weight_400_over_100": round(share, 3),
+        }
+    )
 
 
 if __name__ == "__main__":
