@@ -117,10 +117,12 @@ def main() -> None:
         waiting.append(flood.waiting())
     busy_then, ticks_then = busy_and_all(Path("/proc/stat").read_text())
     started = started_at(app, set(sent), options.timeout)
+    left = flood.waiting()
     flood.purge()
     report = {
         "latencies": [started[task_id] - at for task_id, at in sent.items()],
         "waiting": waiting,
+        "left": left,
         "processors_busy": (busy_then - busy) / (ticks_then - ticks),
     }
     sys.stdout.write(json.dumps(report) + "\n")

@@ -14,12 +14,12 @@ import pytest
 import yaml
 from bench_priorities import Latencies, flaws
 
-FLOODED = {"waiting": [4_600, 4_000, 3_700], "processors_busy": 0.98}
+FLOODED = {"waiting": [4_600, 4_000, 3_700], "left": 3_600, "processors_busy": 0.98}
 
 
 def test_a_flood_that_lasted_is_accepted() -> None:
     assert flaws(FLOODED, 5_000) == []
-    assert flaws({"waiting": [0, 0], "processors_busy": 0.1}, 0) == []
+    assert flaws({"waiting": [0, 0], "left": 0, "processors_busy": 0.1}, 0) == []
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_flood_that_lasted_is_accepted() -> None:
     [
         pytest.param({"waiting": [4_600, 999]}, 5_000, "only 999 of 5000", id="worked off too early"),
         pytest.param({"waiting": [0, 0, 0]}, 5_000, "only 0 of 5000", id="never queued"),
-        pytest.param({"waiting": [5_000, 5_000]}, 5_000, "no worker took any", id="nobody works on it"),
+        pytest.param({"left": 4_600}, 5_000, "no worker took any", id="nobody works on it"),
         pytest.param({"processors_busy": 0.6}, 5_000, "busy for only 60%", id="processors to spare"),
         pytest.param({}, 0, "had to be idle", id="a flood on the idle system"),
     ],
@@ -38,11 +38,11 @@ def test_a_flood_that_was_none_is_refused(changes: dict[str, Any], slow: int, to
 
 
 def test_ratios_are_of_medians_and_of_values_that_were_measured() -> None:
-    idle = Latencies("idle", "", [0.010] * 90 + [0.020] * 10)
-    flooded = Latencies("under_flood", "", [0.015] * 94 + [0.100] * 6)
+    idle = Latencies("idle", "", [0.010] * 94 + [0.020] * 6)
+    flooded = Latencies("under_flood", "", [0.015] * 95 + [0.100] * 5)
     assert bench_priorities.results([idle, flooded], idle) == {
         "urgent_latency_under_flood_over_idle": 1.5,
-        "urgent_latency_p95_under_flood_over_idle": 5.0,
+        "urgent_latency_p95_under_flood_over_idle": 0.75,
     }
 
 
