@@ -35,7 +35,6 @@ _WORDS = {
     "pool": "its pool is",
     "concurrency": "its concurrency is",
     "prefetch_multiplier": "its prefetch multiplier is",
-    "prefetch": "its prefetch count is",
     "time_limit": "its time limit in seconds is",
     "soft_time_limit": "its soft time limit in seconds is",
     "max_tasks_per_child": "its tasks per child are",
@@ -123,9 +122,8 @@ def differences(
         ("queues", sorted(wanted["queues"]), report.get("queues")),
         ("pool", wanted["pool"], pool),
     ]
-    concurrency = report.get("concurrency")
     if str(wanted["concurrency"]) != "auto":
-        pairs.append(("concurrency", int(wanted["concurrency"]), concurrency))
+        pairs.append(("concurrency", int(wanted["concurrency"]), report.get("concurrency")))
     for key, setting in _SETTINGS.items():
         planned = settings.get(setting) if wanted.get(key) is None else wanted[key]
         if planned is None or pool not in _POOLS.get(key, (pool,)):
@@ -133,8 +131,6 @@ def differences(
         found = report.get(key)
         # A limit of 0 is none, as in Celery.
         pairs.append((key, planned, found) if key == "acks_late" else (key, planned or None, found or None))
-        if key == "prefetch_multiplier" and report.get("prefetch") is not None and isinstance(concurrency, int):
-            pairs.append(("prefetch", planned * concurrency, report["prefetch"]))
     if digest:
         pairs.append(("configuration", digest, report.get("configuration")))
     return [

@@ -58,9 +58,9 @@ def test_a_worker_that_does_what_is_planned() -> None:
         ({"queues": ["feeds"]}, [("queues", ["feeds", "reports"], ["feeds"])]),
         ({"queues": []}, [("queues", ["feeds", "reports"], [])]),
         ({"concurrency": 3, "prefetch": 9}, [("concurrency", 2, 3)]),
-        ({"prefetch": 1}, [("prefetch", 6, 1)]),
-        ({"prefetch": None}, []),
-        ({"prefetch_multiplier": 4, "prefetch": 8}, [("prefetch_multiplier", 3, 4), ("prefetch", 6, 8)]),
+        ({"prefetch_multiplier": 4, "prefetch": 8}, [("prefetch_multiplier", 3, 4)]),
+        # ETA tasks wait in the worker.
+        ({"prefetch": 60}, []),
         ({"time_limit": None}, [("time_limit", 3600, None)]),
         ({"max_tasks_per_child": 41}, [("max_tasks_per_child", 40, 41)]),
         ({"acks_late": False}, [("acks_late", True, False)]),

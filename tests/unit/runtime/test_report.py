@@ -34,7 +34,6 @@ def consumer(kind: str = "prefork") -> Any:
         hostname="high@host",
         task_consumer=types.SimpleNamespace(queues=[types.SimpleNamespace(name=n) for n in ("b", "a")]),
         qos=types.SimpleNamespace(value=2),
-        qos_global=False,
         prefetch_multiplier=1,
     )
 
@@ -76,12 +75,6 @@ def test_without_a_connection() -> None:
     one.task_consumer = one.qos = None
     found = describe(one, "offline")
     assert (found["queues"], found["prefetch"]) == ([], None)
-
-
-def test_a_prefetch_count_that_changes_by_itself_is_not_told() -> None:
-    one = consumer()
-    one.qos_global = True
-    assert describe(one, "consuming")["prefetch"] is None
 
 
 def test_the_file_is_replaced_only_when_there_is_news(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def describe(consumer: Any, phase: str) -> dict[str, Any]:
         "phase": phase,
         # As control.active_queues does (celery/worker/control.py).
         "queues": sorted(queue.name for queue in queues),
-        # None while it is not static: a worker that counts waiting ETA tasks changes it all the time.
-        "prefetch": consumer.qos.value if consumer.qos and not consumer.qos_global else None,
+        # In force: more than the multiplier says by each ETA task that waits in here (celery/worker/strategy.py).
+        "prefetch": consumer.qos.value if consumer.qos else None,
         "prefetch_multiplier": consumer.prefetch_multiplier,
         "pool": "threads" if kind == "thread" else kind,
         "concurrency": pool.num_processes,
