@@ -25,6 +25,13 @@ LAB = ROOT / "scripts" / "lab.py"
 HOST = "stack"
 
 
+class Secrets(dict[str, str]):
+    """The secrets by name, of which pytest shows the names only when a test fails."""
+
+    def __repr__(self) -> str:
+        return f"<secrets {', '.join(sorted(self))}>"
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What one run of a playbook came to."""
@@ -209,7 +216,7 @@ def secret_files(run_name: str) -> list[Path]:
 @pytest.fixture(scope="session")
 def secrets(secret_files: list[Path]) -> dict[str, str]:
     """Every generated secret by the name of its file."""
-    return {path.name: path.read_text().strip() for path in secret_files}
+    return Secrets({path.name: path.read_text().strip() for path in secret_files})
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -89,6 +89,15 @@ def test_guest_does_not_exist_and_is_refused(host: Host) -> None:
     assert "guest" not in host.check_output("rabbitmqctl --silent list_users")
 
 
+def test_neither_server_was_ever_up_as_its_package_has_it(host: Host, engine: str) -> None:
+    """Debian's packages start their servers; both would be up for a moment with their own configuration."""
+    journal = host.check_output("journalctl --no-pager --output=cat --unit=rabbitmq-server.service")
+    assert "Created user 'admin'" in journal, "the journal does not reach back to the first start"
+    assert "Created user 'guest'" not in journal
+    # The log of the package's configuration; the role's goes to the journal.
+    assert not host.file(f"/var/log/{engine}/{engine}-server.log").exists
+
+
 def status_of(arguments: str) -> str:
     """A command that prints the status of an HTTP answer; a minimal Debian has Python, but no curl."""
     parts = arguments.split()
@@ -157,7 +166,8 @@ def test_files_belong_to_whom_they_should(host: Host, path: str, owner: str, mod
 
 
 def test_no_file_that_all_may_read_holds_a_secret(host: Host, secrets: dict[str, str]) -> None:
-    assert found(host, secrets, "find /etc /opt/celeryops /var/lib /var/log -xdev -type f -perm /004 -size -2M") == {}
+    places = "/etc /home /opt /root /run /srv /tmp /usr/local /var/lib /var/log /var/tmp"
+    assert found(host, secrets, f"find {places} -xdev -type f -perm /004 -size -4096k") == {}
 
 
 def test_no_unit_holds_a_secret(host: Host, secrets: dict[str, str], units: list[str]) -> None:

@@ -1,0 +1,136 @@
+"""What is inside the broker and in nobody's inventory: it stays, unless the inventory asks for it to go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+TAGS = "--tags=rabbitmq_reconcile"
+#: Passwords that occur in objects of the broker, and must not occur in what Ansible prints.
+STRANGERS_PASSWORD = "strangers-password-for-a-test"
+PASSWORD_IN_URL = "password-in-a-url-for-a-test"
+LIMITS = {"vhost": "django_shop", "name": "limits", "pattern": "^old", "definition": {"max-length": 1000}}
+UNDECLARED = {
+    "vhosts": [{"name": "strange"}],
+    "users": [{"name": "stranger", "password": STRANGERS_PASSWORD, "tags": []}],
+    "permissions": [{"vhost": "strange", "user": "stranger", "configure": ".*", "write": ".*", "read": ".*"}],
+    "policies": [
+        {
+            "vhost": "shop",
+            "name": "stray",
+            "pattern": "^stray",
+            "apply-to": "queues",
+            "priority": 0,
+            "definition": {"max-length": 10},
+        }
+    ],
+}
+
+Api = Callable[..., Any]
+Names = Callable[[], dict[str, set[str]]]
+
+
+@pytest.fixture
+def api(host: Host, secrets: dict[str, str]) -> Api:
+    """Ask RabbitMQ's management API as the administrator; returns the decoded answer."""
+
+    def call(method: str, path: str, body: Any = None) -> Any:
+        program = f"""
+import base64, urllib.request
+login = base64.b64encode(b"admin:{secrets["rabbitmq_admin_password"]}").decode()
+headers = {{"Authorization": "Basic " + login, "Content-Type": "application/json"}}
+body = {None if body is None else json.dumps(body).encode()!r}
+request = urllib.request.Request("http://127.0.0.1:15672/api/{path}", data=body, headers=headers, method="{method}")
+print(urllib.request.urlopen(request, timeout=20).read().decode())
+"""
+        answer = host.check_output(f"python3 - <<'END'\n{program}\nEND")
+        return json.loads(answer) if answer.strip() else None
+
+    return call
+
+
+@pytest.fixture
+def names(api: Api) -> Names:
+    """Users, virtual hosts and policies in the broker, by kind."""
+
+    def ask() -> dict[str, set[str]]:
+        found = api("GET", "definitions")
+        return {kind: {entry["name"] for entry in found[kind]} for kind in ("users", "vhosts", "policies")}
+
+    return ask
+
+
+@pytest.mark.usefixtures("restored")
+def test_undeclared_objects_vanish_when_asked_and_only_then(
+    site: Callable[..., Any], api: Api, names: Names, secrets: dict[str, str]
+) -> None:
+    declared = names()
+    assert {"shop", "django_shop", "admin"} <= declared["users"]
+    api("POST", "definitions", UNDECLARED)
+    everything = names()
+    assert {kind: everything[kind] - declared[kind] for kind in declared} == {
+        "users": {"stranger"},
+        "vhosts": {"strange"},
+        "policies": {"stray"},
+    }
+    run = site(TAGS)
+    assert (run.messages, run.changed) == ([], [])
+    assert names() == everything
+
+    prune = {"rabbitmq_prune": ["users", "vhosts", "policies"]}
+    foretold = site("--check", "--diff", TAGS, variables=prune)
+    assert foretold.messages == []
+    assert foretold.changed != []
+    told = ("user stranger", "vhost strange", "policy shop/stray")
+    assert [text for text in told if text not in foretold.output] == []
+    assert [name for name, value in secrets.items() if value in foretold.output] == []
+    assert STRANGERS_PASSWORD not in foretold.output
+    assert names() == everything, "a dry run removed something"
+
+    run = site(TAGS, variables=prune)
+    assert run.messages == []
+    assert names() == declared
+    assert site(TAGS, variables=prune).changed == []
+
+
+@pytest.mark.usefixtures("restored")
+def test_what_leaves_the_inventory_leaves_the_broker_without_being_asked(
+    site: Callable[..., Any], names: Names
+) -> None:
+    before = names()
+    vhosts = [{"name": "django_shop", "default_queue_type": "quorum"}, {"name": "spare"}]
+    run = site(TAGS, variables={"rabbitmq_policies": [LIMITS], "rabbitmq_vhosts": vhosts})
+    assert run.messages == []
+    after = names()
+    assert after["policies"] - before["policies"] == {"limits"}
+    assert after["vhosts"] - before["vhosts"] == {"spare"}
+    run = site(TAGS)
+    assert run.messages == []
+    assert names() == before
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_diff_of_the_brokers_objects_shows_no_password(
+    site: Callable[..., Any], api: Api, secrets: dict[str, str]
+) -> None:
+    """Someone changed a user's password, and a policy that now holds an address with another password."""
+    declared = {"rabbitmq_policies": [LIMITS]}
+    assert site(TAGS, variables=declared).messages == []
+    url = f"amqp://someone:{PASSWORD_IN_URL}@elsewhere"
+    policy = {**LIMITS, "definition": {"dead-letter-exchange": url}, "apply-to": "queues", "priority": 0}
+    user = {"name": "django_shop", "password": STRANGERS_PASSWORD, "tags": []}
+    api("POST", "definitions", {"policies": [policy], "users": [user]})
+    hashes = [entry["password_hash"] for entry in api("GET", "definitions")["users"]]
+
+    for arguments in (("--check", "--diff", "-vvv"), ("--diff", "-vvv")):
+        run = site(*arguments, TAGS, variables=declared)
+        assert run.messages == []
+        assert [text for text in ("django_shop/limits", "user django_shop") if text not in run.output] == []
+        assert "amqp://someone:********@elsewhere" in run.output
+        shown = [PASSWORD_IN_URL, STRANGERS_PASSWORD, *hashes, *secrets.values()]
+        assert sum(value in run.output for value in shown) == 0
+    assert site(TAGS, variables=declared).changed == []
