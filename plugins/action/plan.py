@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from ansible.errors import AnsibleError
@@ -18,6 +18,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils import drawing
 from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
@@ -26,6 +27,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, survey, view
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
 
 _COLLECTION = Path(__file__).resolve().parents[2]
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
@@ -102,12 +106,34 @@ class ActionModule(ActionBase):
                         alike[key] = self._plan(role, own, facts)
                     planned[role, host], own_problems = alike[key]
                     problems += own_problems
-        verdict = judge(assemble(groups, planned, variables.facts, given), RULES)
+        deployment = assemble(groups, planned, variables.facts, given)
+        verdict = judge(deployment, RULES)
         result = {
             "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},
             "ansible_facts": {"celeryops_survey": found},
         }
-        return {**self._outcome([*problems, *verdict.problems], result), "warnings": list(verdict.warnings)}
+        outcome = {**self._outcome([*problems, *verdict.problems], result), "warnings": list(verdict.warnings)}
+        if self._task.args.get("show") and not outcome.get("failed"):
+            outcome |= self._show(deployment, str(self._task.args.get("directory") or ""), outcome["warnings"])
+        return outcome
+
+    def _show(self, deployment: Deployment, directory: str, warnings: list[str]) -> dict[str, Any]:
+        """Print the plan, and leave it in files for those who are not at this terminal."""
+        self._display.display(f"\n{drawing.text(deployment)}\n")
+        if not directory:
+            return {}
+        folder = Path(directory)
+        pages = {folder / "plan.md": drawing.markdown(deployment), folder / "plan.svg": drawing.svg(deployment)}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path, content in pages.items():
+                path.write_text(content)
+        except OSError as error:
+            warnings.append(
+                f"the plan was not written: {error}; set celeryops_plan_dir to a directory that can be written"
+            )
+            return {}
+        return {"files": [str(path) for path in pages]}
 
     @staticmethod
     def _outcome(problems: list[Any], result: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,16 @@ options:
       - Without it, the whole inventory is checked, that is every role that the groups of each host stand for, and how
         the hosts fit together. Run it once.
     type: str
+  show:
+    description: Print the plan of the whole inventory, as a table, and write it to O(directory).
+    type: bool
+    default: false
+  directory:
+    description:
+      - Where on the control machine C(plan.md), a page with the table and a diagram in Mermaid, and C(plan.svg), the
+        diagram as a picture, are written. Nowhere when empty.
+    type: path
+    default: ""
 attributes:
   check_mode:
     description: Changes nothing, so it runs the same.
@@ -42,6 +52,11 @@ plan:
   description: The plan of O(role) for the current host.
   type: dict
   returned: when O(role) is given
+files:
+  description: The files that were written.
+  type: list
+  elements: str
+  returned: when O(show) and O(directory) are given
 checked:
   description: How many hosts and roles were checked.
   type: dict
