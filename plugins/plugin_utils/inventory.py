@@ -15,12 +15,12 @@ from typing import Any
 
 #: The facts that plans look at. Hosts that differ in others are alike.
 FACTS = (
+    "celeryops_disks",
     "distribution",
     "distribution_major_version",
     "distribution_release",
     "hostname",
     "memtotal_mb",
-    "mounts",
     "os_family",
     "processor_vcpus",
     "service_mgr",

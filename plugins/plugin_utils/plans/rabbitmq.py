@@ -389,7 +389,7 @@ class _Planner:
         if not watermark:
             return {"disk_free_limit.relative": share if share is not None else 1.0}
         limit = max(watermark, 2048 * MIB)
-        disk = _disk_of(self.facts.get("mounts") or [], "/var/lib/rabbitmq")
+        disk = int((self.facts.get("celeryops_disks") or {}).get("/var/lib/rabbitmq", 0))
         if disk:
             limit = min(limit, disk // 4)
         return {"disk_free_limit.absolute": limit // MIB * MIB}
@@ -604,17 +604,6 @@ def _fraction(value: Any) -> float | None:
         return float(text)
     match = re.fullmatch(r"(\d+)\s*%", text)
     return int(match.group(1)) / 100 if match else None
-
-
-def _disk_of(mounts: Iterable[Mapping[str, Any]], path: str) -> int:
-    """Return the size of the file system that holds ``path``, 0 when the facts do not tell."""
-    best, size = "", 0
-    for mount in mounts:
-        point = str(mount.get("mount", ""))
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and len(point) > len(best) and mount.get("size_total"):
-            best, size = point, int(mount["size_total"])
-    return size
 
 
 def _given(entry: Mapping[str, Any]) -> dict[str, Any]:

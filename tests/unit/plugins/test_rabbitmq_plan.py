@@ -20,7 +20,7 @@ FACTS = {
     "distribution_major_version": "13",
     "hostname": "mq1",
     "memtotal_mb": 8192,
-    "mounts": [{"mount": "/", "size_total": 100 * GIB}],
+    "celeryops_disks": {"/var/lib/rabbitmq": 100 * GIB},
 }
 SECRETS = {
     "rabbitmq_admin_password": "the-admin-password",
@@ -93,7 +93,7 @@ def test_watermark_out_of_range_is_refused(watermark: Any) -> None:
     ids=["the watermark", "not below 2 GiB", "not above a quarter of the disk"],
 )
 def test_disk_limit_follows_from_the_host(memory: int, disk: int, expected: int) -> None:
-    facts = {**FACTS, "memtotal_mb": memory * 1024, "mounts": [{"mount": "/", "size_total": disk * GIB}]}
+    facts = {**FACTS, "memtotal_mb": memory * 1024, "celeryops_disks": {"/var/lib/rabbitmq": disk * GIB}}
     lines = {entry["key"]: entry["value"] for entry in plan(variables(), facts)[0]["settings"]}
     assert int(lines["disk_free_limit.absolute"]) == expected
 

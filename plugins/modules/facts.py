@@ -1,0 +1,146 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: facts
+short_description: What the roles have to know of a host, as facts, in one short remote call
+version_added: 0.1.0
+description:
+  - Sets the few facts that the roles read, under Ansible's own names and with the same values, and two of its own.
+  - M(ansible.builtin.setup) looks at all mounts, disks and processors for what is read here from three files, and does
+    not tell which packages are installed. Asking C(apt) for that opens its whole cache, which takes about a second;
+    C(dpkg) knows in an instant. The roles skip C(apt) when nothing is missing.
+attributes:
+  check_mode:
+    description: Changes nothing, so it runs the same.
+    support: full
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  celeryops.stack.facts:
+
+- name: Install the server unless it is there
+  ansible.builtin.apt:
+    name: rabbitmq-server
+  when: "'rabbitmq-server' not in ansible_facts['celeryops_packages']"
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: The facts.
+  type: dict
+  returned: always
+  contains:
+    distribution:
+      description: The name, such as C(Debian).
+      type: str
+    distribution_major_version:
+      description: The number; of a Debian in development, its name.
+      type: str
+    distribution_release:
+      description: The name of the release, such as C(trixie).
+      type: str
+    os_family:
+      description: V(Debian) for Debian and what is made from it, otherwise the name of the distribution.
+      type: str
+    service_mgr:
+      description: V(systemd) where it runs, otherwise V(service).
+      type: str
+    hostname:
+      description: The host's own name up to the first dot.
+      type: str
+    processor_vcpus:
+      description: How many processors the host has.
+      type: int
+    memtotal_mb:
+      description: Memory in MiB.
+      type: int
+    celeryops_packages:
+      description: Names of the installed packages, without their architecture; empty where there is no C(dpkg).
+      type: list
+      elements: str
+    celeryops_disks:
+      description: The size in bytes of the file system that holds, or will hold, a directory with data.
+      type: dict
+"""
+
+import os
+import platform
+from typing import Any
+
+from ansible.module_utils import distro
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.sys_info import (
+    get_distribution,
+    get_distribution_codename,
+    get_distribution_version,
+)
+
+#: Directories whose servers set a limit that follows from the size of their disk.
+DATA = ("/var/lib/rabbitmq",)
+
+
+def installed(output: str) -> list[str]:
+    """Return the names of the packages that are installed and configured.
+
+    Arguments:
+        output: lines of ``<status> <name>`` as dpkg-query(1) prints ``${db:Status-Abbrev}${Package}``, dpkg 1.21: the
+            second letter of the status is what the package is, ``i`` for installed.
+    """
+    pairs = (line.split() for line in output.splitlines())
+    return [pair[1] for pair in pairs if len(pair) == 2 and pair[0][1:2] == "i"]
+
+
+def memory(meminfo: str) -> int:
+    """Return the memory in MiB from the text of /proc/meminfo, whose "kB" are KiB (proc_meminfo(5)); 0 without it."""
+    for line in meminfo.splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def disk(path: str) -> int:
+    """Return the size in bytes of the file system of ``path``, or of its nearest parent that exists."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    status = os.statvfs(path)
+    return status.f_frsize * status.f_blocks
+
+
+def system() -> dict[str, Any]:
+    """Return what is known of the host without asking a program."""
+    name = get_distribution() or platform.system()
+    version = get_distribution_version() or ""
+    with open("/proc/meminfo", encoding="ascii") as stream:
+        meminfo = stream.read()
+    ancestors = {distro.id(), *distro.like().split()}
+    return {
+        "distribution": name,
+        "distribution_major_version": version.split(".")[0],
+        "distribution_release": get_distribution_codename() or "",
+        "os_family": "Debian" if "debian" in ancestors else name,
+        # sd_booted(3)
+        "service_mgr": "systemd" if os.path.isdir("/run/systemd/system") else "service",
+        "hostname": platform.node().split(".")[0],
+        "processor_vcpus": os.cpu_count() or 1,
+        "memtotal_mb": memory(meminfo),
+        "celeryops_disks": {path: disk(path) for path in DATA},
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    output = ""
+    if module.get_bin_path("dpkg-query"):
+        output = module.run_command(
+            ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Package}\\n"], check_rc=True
+        )[1]
+    module.exit_json(changed=False, ansible_facts={**system(), "celeryops_packages": installed(output)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""What the module reads of a host."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ansible_collections.celeryops.stack.plugins.modules.facts import disk, installed, memory, system
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import FACTS
+
+
+def test_only_what_is_installed_and_configured_counts() -> None:
+    output = "ii  adduser\nrc  redis-server\niU  rabbitmq-server\nhi  erlang-base\nun  valkey\n"
+    assert installed(output) == ["adduser", "erlang-base"]
+
+
+def test_the_memory_is_in_mebibytes() -> None:
+    assert memory("MemFree: 1 kB\nMemTotal:       8388608 kB\nSwapTotal: 5 kB\n") == 8192
+    assert memory("") == 0
+
+
+def test_a_directory_that_is_not_there_yet_will_be_on_the_disk_of_its_parent(tmp_path: Path) -> None:
+    status = os.statvfs(tmp_path)
+    assert disk(str(tmp_path / "not" / "yet")) == status.f_frsize * status.f_blocks > 0
+
+
+def test_every_fact_that_a_plan_asks_for_is_gathered() -> None:
+    assert set(FACTS) <= set(system())
