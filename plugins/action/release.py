@@ -27,6 +27,7 @@ EXCLUDED = (
 #: Products of a build when they stand at the top.
 EXCLUDED_AT_TOP = ("build", "dist", "secrets")
 _DEFAULTS: dict[str, Any] = {
+    "account": None,
     "extra_packages": [],
     "system_packages": [],
     "python": "python3",
@@ -42,7 +43,8 @@ _DEFAULTS: dict[str, Any] = {
 class ActionModule(ActionBase):
     """See plugins/modules/release.py for what users read."""
 
-    TRANSFERS_FILES = True
+    # A directory on the host is made when there is something to bring over (_upload), which is seldom.
+    TRANSFERS_FILES = False
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -115,6 +117,8 @@ def completed(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     request = {**_DEFAULTS, **arguments}
     request["keep"], request["verify"] = int(request["keep"]), boolean(request["verify"])
+    if request["account"]:
+        request["account"] = {**request["account"], "manage": boolean(request["account"]["manage"])}
     request["source"] = {key: value for key, value in request["source"].items() if value is not None}
     return request
 

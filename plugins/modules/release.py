@@ -11,6 +11,8 @@ description:
     that decides its content, and never changed once it is complete. The link C(current) leads to the one in use.
   - The link is switched in one step, and only after the packages are in, Celery and kombu are recent enough, and the
     app could be imported by the account that will run it. Whatever fails before that leaves nothing behind.
+  - The account is a system user without a password, a login shell or a home of its own. One that could become root, or
+    that a person logs in with, is refused before anything is changed.
   - What an aborted run left incomplete is removed and built again.
   - When nothing is to be done this is one remote call. Debian packages and, for the types V(wheel) and V(path), the
     content are brought over only when a release is built.
@@ -27,6 +29,11 @@ options:
     description: The account that the app runs as; it imports the app for the check.
     type: str
     required: true
+  account:
+    description: >-
+      How the account is provided, with C(group), C(home) and C(manage) (whether it is created and corrected, or only
+      checked). Without this it must be there.
+    type: dict
   source:
     description: Where the app comes from, as described for C(celery_app_source).
     type: dict
@@ -86,6 +93,7 @@ EXAMPLES = r"""
     name: shop
     import: shop.celery:app
     user: shop
+    account: {group: shop, home: /var/lib/celeryops/shop, manage: true}
     source: {type: pip, packages: ["shop==1.4.2"]}
     extra_packages: ["celery[redis]>=5.7"]
     system_packages: [python3-venv]
@@ -130,6 +138,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import release as decide
+from ansible_collections.celeryops.stack.plugins.module_utils.account import Account, AccountError, examine
 
 ROOT = "/opt/celeryops"
 CACHE = "/var/cache/celeryops"
@@ -167,26 +176,33 @@ class Release:
         self.actions: list[str] = []
         self.warnings: list[str] = []
         self.work = ""
+        self.account = Account()
 
     # The order of things
 
     def run(self) -> dict[str, Any]:
         """Bring the host to the wanted release and return the module's result."""
+        if self.request["account"]:
+            self.account = examine(self.request["user"], **self.request["account"])
         missing = self._missing_packages()
         if missing and not self.module.check_mode:
             return {"changed": False, "missing_packages": missing}
         if missing:
             self.actions.append("install the packages " + ", ".join(missing))
         if self.source["type"] == "virtualenv":
+            self._provide_account()
             return self._reference()
         facts = self._facts()
         name = decide.release_id(self.source, facts)
         path = f"{self.releases}/{name}"
-        if not _is_complete(path):
+        must_build = not _is_complete(path)
+        lacks_content = self.source["type"] in ("wheel", "path") and not self.request.get("archive")
+        if must_build and lacks_content and not self.module.check_mode:
+            return {"changed": False, "needs_content": True}
+        self._provide_account()
+        if must_build:
             self.actions.append(f"build the release {name}")
             if not self.module.check_mode:
-                if self.source["type"] in ("wheel", "path") and not self.request.get("archive"):
-                    return {"changed": False, "needs_content": True}
                 self._build(name, path, facts)
         elif not self._is_verified(path):
             self.actions.append(f"import {self.request['import']} from the release {name}")
@@ -196,6 +212,13 @@ class Release:
         self._switch(f"releases/{name}", previous)
         self._prune(name)
         return self._result(name, previous, _versions(path))
+
+    def _provide_account(self) -> None:
+        """Create or correct the account; not before it is sure that this call is the last one."""
+        if self.account.commands:
+            self.actions.append(f"provide the account {self.request['user']}")
+        if not self.module.check_mode:
+            self.account.provide()
 
     def _reference(self) -> dict[str, Any]:
         """Let ``current`` lead to a virtual environment that somebody else looks after."""
@@ -231,8 +254,11 @@ class Release:
             "previous": os.path.basename(previous) if previous.startswith("releases/") else previous,
             "actions": self.actions,
             "diff": {
-                "before": f"current -> {previous}\n" if previous else "",
-                "after": "".join(f"# {action}\n" for action in self.actions) + f"current -> {self.target}\n",
+                "before": "".join(f"{line}\n" for line in self.account.before)
+                + (f"current -> {previous}\n" if previous else ""),
+                "after": "".join(f"# {action}\n" for action in self.actions)
+                + "".join(f"{line}\n" for line in self.account.after)
+                + f"current -> {self.target}\n",
             },
         }
         if not self.actions:
@@ -740,7 +766,7 @@ def main() -> None:
     try:
         with _locked(request["name"]):
             result = release.run()
-    except ReleaseError as error:
+    except (AccountError, ReleaseError) as error:
         module.fail_json(msg=str(error), actions=release.actions)
     finally:
         shutil.rmtree(release.work, ignore_errors=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.modules.account import refusal
+from ansible_collections.celeryops.stack.plugins.module_utils.account import refusal
 
 
 @pytest.mark.parametrize("manage", [True, False])

@@ -11,8 +11,8 @@ import pytest
 from ansible.errors import AnsibleError
 
 from ansible_collections.celeryops.stack.plugins.action import release as action
+from ansible_collections.celeryops.stack.plugins.module_utils import account
 from ansible_collections.celeryops.stack.plugins.module_utils import release as decide
-from ansible_collections.celeryops.stack.plugins.modules import account
 from ansible_collections.celeryops.stack.plugins.modules import release as module
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import quote_environment_file
 
@@ -290,3 +290,20 @@ def test_accounts_that_may_run_an_app() -> None:
     assert account.refusal("x", 999, "/usr/sbin/nologin", ["x"], True) is None
     assert account.refusal("x", 999, "/bin/sh", ["x"], True) is None
     assert account.refusal("x", 1000, "/bin/bash", ["x"], False) is None
+
+
+def test_an_account_that_is_missing_is_made_with_its_group_and_without_a_shell() -> None:
+    lacks = account.examine("celeryops-none", "celeryops-nobody", "/var/lib/x", manage=True)
+    assert lacks.after == ["user celeryops-none", "group celeryops-nobody"]
+    assert [command[0] for command in lacks.commands] == ["groupadd", "useradd"]
+    assert lacks.commands[1][lacks.commands[1].index("--shell") + 1] == "/usr/sbin/nologin"
+
+
+def test_an_account_of_somebody_else_is_never_made() -> None:
+    with pytest.raises(account.AccountError, match="there is no account celeryops-none"):
+        account.examine("celeryops-none", "celeryops-nobody", "/var/lib/x", manage=False)
+
+
+def test_root_is_refused_even_when_its_group_would_have_to_be_made() -> None:
+    with pytest.raises(account.AccountError, match="uid 0"):
+        account.examine("root", "celeryops-nobody", "/root", manage=True)

@@ -1,0 +1,150 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The system account that an app runs as: without a password, without a login shell, without a home of its own.
+
+An account that could become root, and one that a person logs in with, is refused before anything is changed. That is
+why ``ansible.builtin.user`` is not used, which takes over whatever account carries the name.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import subprocess
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Membership lets a process become root, or read what only root should.
+PRIVILEGED_GROUPS = {
+    "root",
+    "sudo",
+    "wheel",
+    "admin",
+    "docker",
+    "lxd",
+    "disk",
+    "shadow",
+    "kmem",
+    "libvirt",
+    "incus-admin",
+    "adm",
+    "systemd-journal",
+}
+NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false")
+
+
+def refusal(name: str, uid: int, shell: str, groups: list[str], manage: bool) -> str | None:
+    """Return why an existing account must not run an app, or nothing."""
+    if uid == 0:
+        return f"the account {name} has uid 0, so the app would run as root; choose another celery_app_user"
+    privileged = sorted(PRIVILEGED_GROUPS & set(groups))
+    if privileged:
+        return (
+            f"the account {name} is in the group {', '.join(privileged)}, which can become root or read what only root "
+            "should; choose another celery_app_user"
+        )
+    if manage and shell not in NO_LOGIN and uid >= 1000:
+        return (
+            f"the account {name} (uid {uid}, shell {shell}) looks like a person's; choose another celery_app_user, "
+            "or set celery_app_user_manage to false to use it as it is"
+        )
+    return None
+
+
+class AccountError(Exception):
+    """The account cannot be used, or not be made; the text is for the user."""
+
+
+@dataclass
+class Account:
+    """What an account lacks.
+
+    Arguments:
+        before: what is there and will be changed, one text each.
+        after: what will be there instead.
+        commands: what has to be run, in this order.
+    """
+
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    commands: list[list[str]] = field(default_factory=list)
+
+    def provide(self) -> None:
+        """Create or correct the account.
+
+        Raises:
+            AccountError: when a command fails.
+        """
+        path = f"/usr/sbin:/sbin:{os.environ.get('PATH', '/usr/bin:/bin')}"
+        for command in self.commands:
+            outcome = subprocess.run(
+                command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+            )
+            if outcome.returncode != 0:
+                raise AccountError(f"{' '.join(command)}: {outcome.stderr.strip() or outcome.stdout.strip()}")
+        self.commands = []
+
+
+def examine(name: str, group: str, home: str, *, manage: bool) -> Account:
+    """Return what the account lacks.
+
+    Arguments:
+        name: the user.
+        group: its primary group.
+        home: what the account database names as home; not created.
+        manage: whether the account may be created and corrected; otherwise it must be there and is only checked.
+
+    Raises:
+        AccountError: when the account must not run an app, or is not there and may not be created.
+    """
+    found = Account()
+    account = _user(name)
+    if account is not None:
+        groups = [entry.gr_name for entry in grp.getgrall() if name in entry.gr_mem]
+        primary = _group_name(account.pw_gid)
+        reason = refusal(name, account.pw_uid, account.pw_shell, [*groups, primary], manage)
+        if reason:
+            raise AccountError(reason)
+        if manage and account.pw_shell not in NO_LOGIN:
+            found.before.append(f"shell {account.pw_shell}")
+            found.after.append(f"shell {NO_LOGIN[0]}")
+            found.commands.append(["usermod", "--shell", NO_LOGIN[0], "--", name])
+        if manage and primary != group:
+            found.before.append(f"group {primary}")
+            found.after.append(f"group {group}")
+            found.commands.append(["usermod", "--gid", group, "--", name])
+    elif not manage:
+        raise AccountError(f"there is no account {name}, and celery_app_user_manage is false")
+    else:
+        found.after.append(f"user {name}")
+        options = ["--system", "--no-create-home", "--home-dir", home, "--shell", NO_LOGIN[0]]
+        found.commands.append(["useradd", *options, "--gid", group, "--comment", f"Celery app {name}", "--", name])
+    if not _has_group(group):
+        if not manage:
+            raise AccountError(f"there is no group {group}, and celery_app_user_manage is false")
+        found.after.append(f"group {group}")
+        found.commands.insert(0, ["groupadd", "--system", "--", group])
+    return found
+
+
+def _user(name: str) -> Any | None:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None
+
+
+def _has_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
