@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
         result.update(
             self._execute_module(
                 module_name="celeryops.stack.files",
-                module_args={"files": files},
+                module_args={**self._task.args, "files": files},
                 task_vars=task_vars,
             )
         )

@@ -11,6 +11,8 @@ description:
   - All new contents are written beside their targets and validated first; then each replaces its target atomically.
     When one fails its validation, none is replaced.
   - Contents marked as secret appear in no output and no diff.
+  - With O(units) it looks at the units that read the files as well, in the same call, and tells whether they are as
+    they should be. It changes no unit; a task with M(celeryops.stack.units) does that, unless all is settled.
 options:
   files:
     description: What to place, in this order.
@@ -79,6 +81,13 @@ options:
         description: Internal; the relative names that belong into a tree.
         type: list
         elements: str
+  units:
+    description: The units that read the files, to be looked at only. The same as in M(celeryops.stack.units).
+    type: list
+    elements: dict
+  prune:
+    description: Unit files that should not be there. The same as in M(celeryops.stack.units).
+    type: dict
 attributes:
   check_mode:
     description: Says what would change; validation commands do not run.
@@ -105,6 +114,10 @@ changed_paths:
   type: list
   elements: str
   returned: success
+settled:
+  description: Whether M(celeryops.stack.units) would have nothing to do.
+  type: bool
+  returned: when O(units) were given
 """
 
 import grp
@@ -118,6 +131,8 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, look
 
 _HIDDEN = "(secret content, not shown)\n"
 
@@ -337,13 +352,19 @@ def main() -> None:
                     "keep": {"type": "list", "elements": "str", "no_log": False},
                 },
             },
+            "units": OPTIONS["units"],
+            "prune": OPTIONS["prune"],
         },
         supports_check_mode=True,
     )
     os.umask(0o022)
     placer = Placer(module)
     placer.run(module.params["files"])
-    module.exit_json(changed=bool(placer.changed_paths), changed_paths=placer.changed_paths, diff=placer.diff)
+    result: dict[str, Any] = {"changed_paths": placer.changed_paths, "diff": placer.diff}
+    if module.params["units"] is not None:
+        outlook = look(module, module.params["units"], module.params["prune"], placer.changed_paths)
+        result["settled"] = outlook.settled
+    module.exit_json(changed=bool(placer.changed_paths), **result)
 
 
 if __name__ == "__main__":

@@ -50,9 +50,10 @@ options:
         description: Which file names are looked at.
         type: str
         required: true
-      marker:
-        description: Text that the first line of the file must contain, so that nobody else's unit is touched.
-        type: str
+      markers:
+        description: Texts of which the first line of the file must contain one, so that nobody else's unit is touched.
+        type: list
+        elements: str
         required: true
   pending:
     description: Paths that earlier tasks of this run changed, or would change in check mode.
@@ -74,8 +75,9 @@ EXAMPLES = r"""
   celeryops.stack.units:
     units:
       - {name: celery-shop-high.service, enabled: true, state: started, restart_on: [/etc/celeryops/shop/celery.json]}
-    prune: {glob: "celery-shop-*.service", marker: "role celery_worker"}
+    prune: {glob: "celery-shop-*.service", markers: ["role celery_worker"]}
     pending: "{{ __celery_worker_files.changed_paths }}"
+  when: not __celery_worker_files.settled
 """
 
 RETURN = r"""
@@ -85,72 +87,57 @@ actions:
   returned: success
 """
 
-import fnmatch
 import os
-import time
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils.systemd import (
-    PROPERTIES,
-    UNIT_DIR,
-    Actions,
-    Status,
-    decide,
-    parse_show,
-)
+from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, Outlook, look, show
+from ansible_collections.celeryops.stack.plugins.module_utils.systemd import UNIT_DIR
+
+#: The commands that only make and remove links, in their order.
+LINKS = ("unmask", "mask", "enable", "disable")
 
 
 class Units:
-    """Reads the state of units and changes it."""
+    """Changes the state of units."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
-        self.wanted: list[dict[str, Any]] = module.params["units"]
-        self.names = [unit["name"] for unit in self.wanted]
-        self.pending: list[str] = module.params["pending"]
 
     def run(self) -> None:
         """Decide and act; ends the module."""
-        leftovers = self._leftovers()
-        statuses = self._show(self.names)
-        watched = {path for unit in self.wanted for path in (*unit["restart_on"], *unit["reload_on"])}
-        watched.update(path for status in statuses.values() for path in status.files)
-        times = {path: last_change(path) for path in watched if os.path.lexists(path)}
-        actions = decide(self.wanted, statuses, times, self.pending, time.time() - time.monotonic())
-        reload_needed = bool(
-            leftovers
-            or any(status.stale_definition for status in statuses.values())
-            or any(path.startswith(f"{UNIT_DIR}/") for path in self.pending)
-        )
-        done = {name: units for name, units in vars(actions).items() if units}
-        if leftovers:
-            done["prune"] = leftovers
+        options = self.module.params
+        outlook = look(self.module, options["units"], options["prune"], options["pending"])
+        done = {name: units for name, units in vars(outlook.actions).items() if units}
+        if outlook.leftovers:
+            done["prune"] = outlook.leftovers
         if not self.module.check_mode:
-            self._act(actions, leftovers, reload_needed)
+            self._act(outlook)
         self.module.exit_json(
             changed=bool(done),
             actions=done,
             diff={"before": "", "after": "".join(f"{name}: {' '.join(units)}\n" for name, units in done.items())},
         )
 
-    def _act(self, actions: Actions, leftovers: list[str], reload_needed: bool) -> None:
+    def _act(self, outlook: Outlook) -> None:
+        actions, leftovers = outlook.actions, outlook.leftovers
         if leftovers:
-            self._systemctl("disable", "--now", *leftovers)
+            self._systemctl("disable", leftovers, "--no-reload", "--now")
             for name in leftovers:
                 os.unlink(f"{UNIT_DIR}/{name}")
-        if reload_needed:
+        # Each of these would have systemd read all of its units again, which takes longest: once, below, is enough.
+        links = [(verb, names) for verb in LINKS if (names := getattr(actions, verb))]
+        for verb, names in links:
+            self._systemctl(verb, names, "--no-reload")
+        if outlook.reload_needed or links:
             self._systemctl("daemon-reload")
         if leftovers:
             # A unit that failed would stay in the list of units after its file is gone; no other unit is concerned.
             self.module.run_command(["systemctl", "reset-failed", *leftovers])
-        for verb in ("unmask", "mask", "enable", "disable"):
-            names = getattr(actions, verb)
-            if names:
-                self._systemctl(verb, *names)
         if actions.stop:
-            self._systemctl("stop", *actions.stop)
+            self._systemctl("stop", actions.stop)
         starting = actions.restart + actions.start
         if starting:
             # Clears a start limit that was hit before the cause was mended; a unit that never ran is no error to us.
@@ -158,33 +145,23 @@ class Units:
         for verb in ("restart", "reload", "start"):
             names = getattr(actions, verb)
             if names:
-                self._systemctl(verb, *names)
+                self._systemctl(verb, names)
         self._must_run(starting)
 
     def _must_run(self, names: list[str]) -> None:
         """Fail when a unit that was just started is not up."""
         if not names:
             return
-        down = [name for name, status in self._show(names).items() if not status.active]
+        down = [name for name, status in show(self.module, names).items() if not status.active]
         if down:
             self._fail(f"not running after its start: {', '.join(down)}", down)
 
-    def _show(self, names: list[str]) -> dict[str, Status]:
-        if not names:
-            return {}
-        command = ["systemctl", "show", "--property=" + ",".join(PROPERTIES), "--", *names]
-        code, output, errors = self.module.run_command(command)
-        if code != 0:
-            self.module.fail_json(msg=f"systemd does not answer: {errors.strip()}", rc=code)
-        return parse_show(names, output)
-
-    def _systemctl(self, verb: str, *names: str) -> None:
-        command = ["systemctl", verb, *(["--"] if names and names[0] != "--now" else []), *names]
+    def _systemctl(self, verb: str, names: Sequence[str] = (), *options: str) -> None:
+        command = ["systemctl", *options, verb, *(["--", *names] if names else [])]
         code, _output, errors = self.module.run_command(command)
         if code != 0:
-            units = [name for name in names if not name.startswith("-")]
-            down = [name for name, status in self._show(units).items() if not status.active]
-            self._fail(f"systemctl {verb} {' '.join(units)} failed: {errors.strip()}", down)
+            down = [name for name, status in show(self.module, names).items() if not status.active]
+            self._fail(f"systemctl {verb} {' '.join(names)} failed: {errors.strip()}", down)
 
     def _fail(self, text: str, down: list[str]) -> None:
         """Fail with ``text`` and what the units in ``down`` said last."""
@@ -194,63 +171,11 @@ class Units:
             parts.append(f"--- last lines of {name}:\n{self.module.run_command(journal)[1].strip()}")
         self.module.fail_json(msg="\n".join(parts))
 
-    def _leftovers(self) -> list[str]:
-        """Return the unit files to prune."""
-        prune = self.module.params["prune"]
-        if not prune or not os.path.isdir(UNIT_DIR):
-            return []
-        found = []
-        for name in sorted(os.listdir(UNIT_DIR)):
-            path = f"{UNIT_DIR}/{name}"
-            if name in self.names or not fnmatch.fnmatchcase(name, prune["glob"]) or not os.path.isfile(path):
-                continue
-            with open(path, encoding="utf-8", errors="replace") as stream:
-                if prune["marker"] in stream.readline():
-                    found.append(name)
-        return found
-
-
-def last_change(path: str) -> float:
-    """Return when ``path`` changed last, in seconds since the epoch (its ctime; of a link, the link's own).
-
-    A directory stands for the files below it. Compiled Python does not count: it comes and goes with whoever runs it.
-    """
-    if os.path.islink(path) or not os.path.isdir(path):
-        return os.lstat(path).st_ctime
-    times = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        times += [os.lstat(os.path.join(folder, name)).st_ctime for name in names]
-    return max(times, default=0.0)
-
 
 def main() -> None:
     """Run the module."""
-    paths = {"type": "list", "elements": "path", "default": []}
-    module = AnsibleModule(
-        argument_spec={
-            "units": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "state": {"type": "str", "choices": ["started", "stopped"]},
-                    "enabled": {"type": "bool"},
-                    "masked": {"type": "bool"},
-                    "restart_on": paths,
-                    "reload_on": paths,
-                },
-            },
-            "prune": {
-                "type": "dict",
-                "options": {"glob": {"type": "str", "required": True}, "marker": {"type": "str", "required": True}},
-            },
-            "pending": paths,
-        },
-        supports_check_mode=True,
-    )
-    Units(module).run()
+    spec: dict[str, Any] = {**OPTIONS, "units": {**OPTIONS["units"], "required": True}}
+    Units(AnsibleModule(argument_spec=spec, supports_check_mode=True)).run()
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ class Run:
     stats: Mapping[str, int]
     #: Names of the tasks that changed something, in order
     changed: list[str]
+    #: The actions and modules of the tasks that were not skipped, in order
+    called: list[str]
     #: Everything that Ansible printed
     output: str
     #: The messages of the tasks that failed
@@ -71,17 +73,19 @@ def run_playbook(
     start = finished.stdout.find("{")
     assert start >= 0, output
     report, _ = json.JSONDecoder().raw_decode(finished.stdout[start:])
-    changed, messages = [], []
+    changed, called, messages = [], [], []
     for play in report["plays"]:
         for task in play["tasks"]:
             for result in task["hosts"].values():
+                if not result.get("skipped"):
+                    called.append(result["action"])
                 if result.get("changed"):
                     changed.append(task["task"]["name"])
                 if result.get("failed") or result.get("unreachable"):
                     messages.append(str(result.get("msg", result)))
     stats = report["stats"].get(HOST, {})
     assert finished.returncode or not messages, output
-    return Run(stats=stats, changed=changed, output=output, messages=messages)
+    return Run(stats=stats, changed=changed, called=called, output=output, messages=messages)
 
 
 @pytest.fixture(scope="session")

@@ -238,6 +238,15 @@ def test_a_second_run_changes_nothing(converged: Any) -> None:
 
 
 @pytest.mark.broker("rabbitmq")
+def test_a_second_run_is_thirteen_remote_calls(converged: Any) -> None:
+    """What a run costs. Some actions stay on the control machine; units that are settled are not asked twice."""
+    local = {"celeryops.stack.plan", "celeryops.stack.unregistered"}
+    calls = [name for name in converged.called if name not in local]
+    assert "celeryops.stack.units" not in calls
+    assert len(calls) == 13, calls
+
+
+@pytest.mark.broker("rabbitmq")
 def test_a_second_run_needs_no_rabbitmqctl(host: Host, site: Callable[..., Any]) -> None:
     """One call of it starts an Erlang machine and takes a second; a wrapper notes who calls."""
     wrapper, notes = "/usr/local/sbin/rabbitmqctl", "/run/rabbitmqctl-called"

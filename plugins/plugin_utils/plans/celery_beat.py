@@ -95,5 +95,6 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         ]
         if present
         else [],
+        "prune": {"glob": layout["beat_unit"], "markers": ["role celery_beat"]},
         "prerequisite": layout["environment"],
     }, problems

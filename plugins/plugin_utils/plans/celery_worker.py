@@ -80,6 +80,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             {"name": layout["target"], **running},
             *[{"name": entry["unit"], **running, "restart_on": restart_on} for entry in classes],
         ],
+        "prune": {"glob": f"celery-{layout['app']}-*.service", "markers": ["role celery_worker"]},
         "promises": promises,
         "settings": layout["settings"],
         "rotation": rotation,

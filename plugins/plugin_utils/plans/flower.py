@@ -160,6 +160,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         ]
         if present
         else [],
+        "prune": {"glob": layout["flower_unit"], "markers": ["role flower"]},
     }, problems
 
 

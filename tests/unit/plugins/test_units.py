@@ -1,4 +1,4 @@
-"""What the units module finds out by itself."""
+"""What is found out about units and the files that they read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import os
 import time
 from pathlib import Path
 
-from ansible_collections.celeryops.stack.plugins.modules.units import last_change
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.module_utils.look import Outlook, last_change
+from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Actions
 
 
 def test_a_directory_is_as_new_as_the_newest_file_below_it_and_bytecode_does_not_count(tmp_path: Path) -> None:
@@ -30,3 +33,20 @@ def test_a_link_is_as_new_as_itself(tmp_path: Path) -> None:
     link.symlink_to(target)
     (target / "file").write_text("")
     assert last_change(str(link)) == os.lstat(link).st_ctime
+
+
+@pytest.mark.parametrize(
+    "outlook",
+    [
+        Outlook(Actions(enable=["a.service"]), [], reload_needed=False),
+        Outlook(Actions(), ["old.service"], reload_needed=False),
+        Outlook(Actions(), [], reload_needed=True),
+    ],
+    ids=["a unit to enable", "a unit file to remove", "definitions to read again"],
+)
+def test_units_with_something_left_to_do_are_not_settled(outlook: Outlook) -> None:
+    assert not outlook.settled
+
+
+def test_units_with_nothing_left_to_do_are_settled() -> None:
+    assert Outlook(Actions(), [], reload_needed=False).settled

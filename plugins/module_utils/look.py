@@ -1,0 +1,141 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Looks at units and at the files that they read, and tells what has to be done; changes nothing."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.celeryops.stack.plugins.module_utils.systemd import (
+    PROPERTIES,
+    UNIT_DIR,
+    Actions,
+    Status,
+    decide,
+    parse_show,
+)
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+_PATHS = {"type": "list", "elements": "path", "default": []}
+
+#: The options by which a module is told about units, as an argument spec.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "units": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["started", "stopped"]},
+            "enabled": {"type": "bool"},
+            "masked": {"type": "bool"},
+            "restart_on": _PATHS,
+            "reload_on": _PATHS,
+        },
+    },
+    "prune": {
+        "type": "dict",
+        "options": {
+            "glob": {"type": "str", "required": True},
+            "markers": {"type": "list", "elements": "str", "required": True},
+        },
+    },
+    "pending": _PATHS,
+}
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What has to be done.
+
+    Arguments:
+        actions: what the units need.
+        leftovers: names of the unit files to prune.
+        reload_needed: whether systemd has to read its unit files again.
+    """
+
+    actions: Actions
+    leftovers: list[str]
+    reload_needed: bool
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing has to be done."""
+        return not (self.actions.any() or self.leftovers or self.reload_needed)
+
+
+def look(
+    module: AnsibleModule,
+    wanted: Sequence[Mapping[str, Any]],
+    prune: Mapping[str, Any] | None,
+    pending: Sequence[str],
+) -> Outlook:
+    """Return what has to be done to bring the ``wanted`` units to their state.
+
+    Arguments:
+        module: runs the one ``systemctl show``.
+        wanted: the units, as in ``OPTIONS``.
+        prune: which unit files go unless they are wanted, as in ``OPTIONS``.
+        pending: paths that this run changes.
+    """
+    leftovers = _leftovers([unit["name"] for unit in wanted], prune)
+    statuses = show(module, [unit["name"] for unit in wanted])
+    watched = {path for unit in wanted for path in (*unit["restart_on"], *unit["reload_on"])}
+    watched.update(path for status in statuses.values() for path in status.files)
+    times = {path: last_change(path) for path in watched if os.path.lexists(path)}
+    return Outlook(
+        actions=decide(wanted, statuses, times, pending, time.time() - time.monotonic()),
+        leftovers=leftovers,
+        reload_needed=bool(
+            leftovers
+            or any(status.stale_definition for status in statuses.values())
+            or any(path.startswith(f"{UNIT_DIR}/") for path in pending)
+        ),
+    )
+
+
+def show(module: AnsibleModule, names: Sequence[str]) -> dict[str, Status]:
+    """Return what systemd says of units; fails the module when it says nothing."""
+    if not names:
+        return {}
+    command = ["systemctl", "show", "--property=" + ",".join(PROPERTIES), "--", *names]
+    code, output, errors = module.run_command(command)
+    if code != 0:
+        module.fail_json(msg=f"systemd does not answer: {errors.strip()}", rc=code)
+    return parse_show(names, output)
+
+
+def last_change(path: str) -> float:
+    """Return when ``path`` changed last, in seconds since the epoch (its ctime; of a link, the link's own).
+
+    A directory stands for the files below it. Compiled Python does not count: it comes and goes with whoever runs it.
+    """
+    if os.path.islink(path) or not os.path.isdir(path):
+        return os.lstat(path).st_ctime
+    times = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        times += [os.lstat(os.path.join(folder, name)).st_ctime for name in names]
+    return max(times, default=0.0)
+
+
+def _leftovers(wanted: Sequence[str], prune: Mapping[str, Any] | None) -> list[str]:
+    """Return the unit files to prune."""
+    if not prune or not os.path.isdir(UNIT_DIR):
+        return []
+    found = []
+    for name in sorted(os.listdir(UNIT_DIR)):
+        path = f"{UNIT_DIR}/{name}"
+        if name in wanted or not fnmatch.fnmatchcase(name, prune["glob"]) or not os.path.isfile(path):
+            continue
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            first = stream.readline()
+        if any(marker in first for marker in prune["markers"]):
+            found.append(name)
+    return found
