@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write what is generated in the READMEs: each role's variables, and the table of supported versions.
+"""Write what is generated in the READMEs: each role's variables, the check's rules, the table of supported versions.
 
 The text of a variable stands in one place, the role's meta/argument_specs.yml; what was tested stands in
 tests/support.json, which `make test-all` writes. Prose around the marked blocks is nobody's but its author's.
@@ -24,6 +24,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 ROLE_MARKS = ("<!-- BEGIN_ANSIBLE_DOCS -->", "<!-- END_ANSIBLE_DOCS -->")
 SUPPORT_MARKS = ("<!-- BEGIN_SUPPORT -->", "<!-- END_SUPPORT -->")
+RULES_MARKS = ("<!-- BEGIN_RULES -->", "<!-- END_RULES -->")
 SUPPORT = Path("tests/support.json")
 LONGEST_DEFAULT = 60
 
@@ -132,6 +133,18 @@ def support_block() -> str:
     return "\n".join(lines) if len(lines) > 2 else "Nothing yet: `make test-all` writes this table."
 
 
+def rules_block() -> str:
+    """The rules of the check, in the order in which their findings are told."""
+    sys.path.insert(0, str(ROOT / "collections"))
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
+
+    lines = ["| Rule | What it finds | Can be accepted |", "|---|---|---|"]
+    for rule in RULES:
+        acceptable = "a warning: yes" if rule.unwise else "yes" if rule.acceptable else "no"
+        lines.append(f"| `{rule.name}` | {cell(rule.meaning)} | {acceptable} |")
+    return "\n".join(lines)
+
+
 def between(path: Path, marks: tuple[str, str], block: str) -> str:
     """The text of a file with `block` between its marks."""
     text = path.read_text()
@@ -148,6 +161,7 @@ def wanted() -> Iterator[tuple[Path, str]]:
     for role in sorted((ROOT / "roles").iterdir()):
         if role.is_dir():
             yield role / "README.md", between(role / "README.md", ROLE_MARKS, role_block(role))
+    yield ROOT / "docs" / "check.md", between(ROOT / "docs" / "check.md", RULES_MARKS, rules_block())
     yield ROOT / "README.md", between(ROOT / "README.md", SUPPORT_MARKS, support_block())
 
 
