@@ -1,0 +1,621 @@
+"""Each rule of the check on small deployments, at its boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
+    App,
+    Deployment,
+    Duty,
+    Machine,
+    Route,
+    Server,
+    WorkerClass,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import too_old
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
+
+HOUR, DAY, GIB = 3600, 86400, 2**30
+HIGH = WorkerClass("shop", "app1", "high", ("payments",), concurrency=4, stop_timeout=300, written={"concurrency": 4})
+DEFAULT = WorkerClass("shop", "app1", "default", ("default",), stop_timeout=300)
+SHOP = App(
+    "shop",
+    hosts=("app1",),
+    broker_addresses=("mq1:5672/shop",),
+    queues={"default": "quorum", "payments": "quorum"},
+    routes=(Route("shop.payments.*", "payments"),),
+    classes=(HIGH, DEFAULT),
+    longest_eta=HOUR,
+    longest_task=1800,
+    variables={"celery_app_key_prefix": "shop:"},
+    variants=(("app1", {}),),
+)
+RABBITMQ = Server("rabbitmq", "mq1", ("0.0.0.0",), 5672, consumer_timeout=2 * HOUR)
+REDIS = Server("redis", "mq1", ("10.0.0.1",), 6379, variables={"redis_maxmemory_policy": "noeviction"})
+STACK = Deployment(
+    machines={"app1": Machine("app1", "app1"), "app2": Machine("app2", "app2"), "mq1": Machine("mq1", "mq1")},
+    apps={"shop": SHOP},
+    servers=(RABBITMQ, REDIS),
+    groups={"rabbitmq": ["mq1"], "redis": ["mq1"], "celery_workers": ["app1"]},
+)
+REDIS_BROKER = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 2 * HOUR}
+
+
+def with_app(stack: Deployment = STACK, **changes: Any) -> Deployment:
+    return replace(stack, apps={"shop": replace(SHOP, **changes)})
+
+
+def with_class(**changes: Any) -> Deployment:
+    return with_app(classes=(replace(HIGH, **changes), DEFAULT))
+
+
+def with_server(server: Server, **changes: Any) -> Deployment:
+    others = tuple(other for other in STACK.servers if other.kind != server.kind)
+    return replace(STACK, servers=(*others, replace(server, **changes)))
+
+
+def two_apps(stack: Deployment = STACK, **changes: Any) -> Deployment:
+    first = stack.apps["shop"]
+    return replace(stack, apps={"shop": first, "blog": replace(first, name="blog", classes=(), **changes)})
+
+
+def found(deployment: Deployment) -> dict[str, list[Finding]]:
+    """Return what each rule finds, rules that find nothing left out."""
+    told = {rule.name: list(rule.find(deployment)) for rule in RULES}
+    return {name: findings for name, findings in told.items() if findings}
+
+
+def only(deployment: Deployment, rule: str) -> Finding:
+    told = found(deployment)
+    assert list(told) == [rule], told
+    (finding,) = told[rule]
+    return finding
+
+
+def test_a_sound_deployment_breaks_no_rule() -> None:
+    assert found(STACK) == {}
+    assert found(Deployment()) == {}
+
+
+def test_names_of_rules_are_unique_and_speak() -> None:
+    names = [rule.name for rule in RULES]
+    assert len(set(names)) == len(names)
+    for rule in RULES:
+        assert rule.name == rule.name.lower()
+        assert rule.meaning.endswith(".")
+        assert not (rule.acceptable and rule.unwise)
+
+
+# What an inventory accepts
+
+
+def noisy(name: str, **kinds: bool) -> Rule:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+
+    def find(_deployment: Deployment) -> list[Finding]:
+        return [Finding(Problem(f"v_{one}", one, "is odd", "another"), one, "shop") for one in ("a", "b")]
+
+    return Rule(name, find, "Odd.", **kinds)
+
+
+def test_a_mistake_that_can_be_meant_says_how_and_is_silent_then() -> None:
+    rule = noisy("odd", acceptable=True)
+    told = [str(problem) for problem in judge(STACK, [rule]).problems]
+    assert told[0].endswith('write another, or celery_app_accept: ["odd:a"] if it is meant')
+    accepted = with_app(accepted=frozenset({"odd:a"}))
+    assert [problem.variable for problem in judge(accepted, [rule]).problems] == ["v_b"]
+    assert judge(with_app(accepted=frozenset({"odd"})), [rule]).problems == []
+
+
+def test_what_one_app_accepts_is_not_accepted_for_another() -> None:
+    rule = noisy("odd", acceptable=True)
+    stack = replace(STACK, apps={"shop": SHOP, "blog": replace(SHOP, name="blog", accepted=frozenset({"odd"}))})
+    assert [problem.variable for problem in judge(stack, [rule]).problems] == ["v_a", "v_b"]
+
+
+def test_a_finding_about_a_server_is_accepted_by_any_app() -> None:
+    evicting = with_server(REDIS, variables={"redis_purpose": "results", "redis_maxmemory_policy": "allkeys-lru"})
+    assert len(judge(evicting, RULES).warnings) == 1
+    accepted = replace(evicting, apps={"shop": replace(SHOP, accepted=frozenset({"evicted-results:mq1"}))})
+    assert judge(accepted, RULES).warnings == []
+
+
+def test_what_is_unwise_warns_once_and_breaks_nothing() -> None:
+    verdict = judge(STACK, [noisy("odd", unwise=True), noisy("odd", unwise=True)])
+    assert verdict.problems == []
+    assert len(verdict.warnings) == 2
+    assert 'celery_app_accept: ["odd:a"]' in verdict.warnings[0]
+
+
+def test_what_is_accepted_must_be_a_rule_that_can_be() -> None:
+    rules = [noisy("odd", acceptable=True), Rule("even", lambda _deployment: [], "Even.")]
+    (problem,) = judge(with_app(accepted=frozenset({"od:a", "odd"})), rules).problems
+    assert (problem.variable, problem.value) == ("celery_app_accept", "od:a")
+    assert "odd (did you mean that?)" in problem.instead
+    (problem,) = judge(with_app(accepted=frozenset({"even", "odd"})), rules).problems
+    assert (problem.value, problem.reason) == ("even", "is a mistake that cannot be meant")
+
+
+# Routes, queues, classes
+
+
+def test_a_route_into_the_void() -> None:
+    finding = only(with_app(routes=(Route("a.*", "paymnets"),)), "queue-without-class")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_routes", "paymnets")
+    assert finding.problem.instead.startswith("payments (did you mean that?)")
+    finding = only(with_app(routes=(Route("a.*", "xyz"),)), "queue-without-class")
+    assert finding.problem.instead.startswith("a queue that is consumed: default, payments")
+    assert found(with_app(routes=(Route("a.*", "xyz"),), declared=("xyz",))) == {}
+
+
+def test_a_default_queue_that_nobody_consumes() -> None:
+    finding = only(with_app(default_queue="other"), "queue-without-class")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_default_queue", "other")
+    assert found(with_app(default_queue="other", declared=("other",))) == {}
+
+
+def test_without_workers_or_with_unusable_classes_nothing_is_said_of_queues() -> None:
+    void = (Route("a.*", "xyz"),)
+    assert found(with_app(routes=void, classes=())) == {}
+    for name in ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_defaults"):
+        assert found(replace(with_app(routes=void), unusable=frozenset({name}))) == {}
+    assert found(replace(with_app(routes=void), unusable=frozenset({"redis_port"}))) != {}
+
+
+def test_a_class_that_runs_nowhere() -> None:
+    finding = only(replace(STACK, unplaced={"gpu": ("web1",)}), "class-without-host")
+    assert finding.problem.variable == "celery_worker_classes.gpu"
+    assert "web1 is not in the group celery_workers" in finding.problem.reason
+    finding = only(replace(STACK, unplaced={"gpu": ("a", "b", "c", "d")}), "class-without-host")
+    assert "a, b, c, ... are not in" in finding.problem.reason
+    finding = only(replace(STACK, unplaced={"gpu": ("a", "b", "c")}), "class-without-host")
+    assert "a, b, c are not in" in finding.problem.reason
+
+
+def test_a_queue_of_two_classes() -> None:
+    other = replace(
+        DEFAULT, queues=("default", "payments"), origins={"queues": "celery_worker_host_classes.default.queues"}
+    )
+    finding = only(with_app(classes=(HIGH, other)), "shared-queue")
+    assert finding.problem.variable == "celery_worker_host_classes.default.queues"
+    assert (finding.problem.value, finding.subject, finding.app) == ("payments", "payments", "shop")
+    assert "class high" in finding.problem.reason
+    everywhere = (HIGH, replace(HIGH, host="app2"), DEFAULT)
+    assert found(with_app(classes=everywhere)) == {}
+
+
+def test_one_machine_under_two_names_runs_a_class_twice() -> None:
+    stack = replace(STACK, machines={**STACK.machines, "app2": Machine("app2", "app1")})
+    twice = replace(stack, apps={"shop": replace(SHOP, classes=(HIGH, DEFAULT, replace(HIGH, host="app2")))})
+    finding = only(twice, "same-node-name")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_workers", "app2")
+    assert "machine of app1 by another name: two workers would be high@app1" in finding.problem.reason
+    blog = App("blog", classes=(replace(HIGH, app="blog", host="app2", queues=("default",)),), variants=(("app2", {}),))
+    assert found(replace(stack, apps={"shop": SHOP, "blog": blog})) == {}
+
+
+def test_two_machines_with_one_hostname() -> None:
+    machines = {
+        "app1": Machine("app1", "10.0.0.1", hostname="web"),
+        "app2": Machine("app2", "10.0.0.2", hostname="web"),
+    }
+    stack = replace(STACK, machines={**STACK.machines, **machines})
+    twice = replace(stack, apps={"shop": replace(SHOP, classes=(HIGH, DEFAULT, replace(HIGH, host="app2")))})
+    finding = only(twice, "same-node-name")
+    assert "calls itself web, and so does app1: two workers would be high@web" in finding.problem.reason
+    machines["app2"] = replace(machines["app2"], hostname="web2")
+    assert found(replace(twice, machines={**STACK.machines, **machines})) == {}
+
+
+# Groups and hosts
+
+
+def test_groups_that_nearly_are_duties() -> None:
+    stack = replace(STACK, groups={**STACK.groups, "celery_worker": ["a"], "redis2": [], "flowers": ["b"]})
+    told = found(stack)["unknown-group"]
+    # celery_workers has hosts, so nobody is missed there.
+    assert [(finding.problem.value, finding.problem.instead) for finding in told] == [("flowers", "flower")]
+    assert found(replace(STACK, groups={**STACK.groups, "flower": ["b"], "flowers": ["b"]})) == {}
+
+
+def test_clusters_are_refused() -> None:
+    finding = only(replace(STACK, servers=(*STACK.servers, replace(REDIS, host="app2"))), "several-servers")
+    assert (finding.problem.variable, finding.problem.value) == ("redis", ["mq1", "app2"])
+
+
+def beats(*schedulers: str) -> Deployment:
+    hosts = ("app1", "app2")
+    duties = [
+        Duty("celery_beat", "shop", host, {"celery_beat_scheduler": scheduler})
+        for host, scheduler in zip(hosts, schedulers, strict=False)
+    ]
+    return replace(STACK, duties=tuple(duties))
+
+
+def test_two_beats_need_redbeat() -> None:
+    assert only(beats("", ""), "several-beats").problem.value == ["app1", "app2"]
+    assert only(beats("redbeat.RedBeatScheduler", ""), "several-beats").subject == "shop"
+    assert found(beats("redbeat.RedBeatScheduler", "redbeat.RedBeatScheduler")) == {}
+    assert found(beats("")) == {}
+    apart = two_apps(beats("", ""))
+    split = (apart.duties[0], replace(apart.duties[1], app="blog"))
+    assert "several-beats" not in found(replace(apart, duties=split))
+
+
+def test_a_server_on_loopback_that_others_need() -> None:
+    finding = only(with_server(RABBITMQ, listen=("127.0.0.1", "::1")), "server-out-of-reach")
+    assert finding.problem.variable == "rabbitmq_listen_addresses"
+    assert "on mq1 cannot be reached from app1" in finding.problem.reason
+    assert found(with_server(RABBITMQ, listen=("127.0.0.1", "10.0.0.1"))) == {}
+    assert only(with_server(REDIS, listen=("127.0.0.1",)), "server-out-of-reach").problem.variable == "redis_bind"
+    here = {"app1": Machine("app1", "mq1"), "mq1": Machine("mq1", "mq1")}
+    assert found(replace(with_server(REDIS, listen=("127.0.0.1",)), machines=here)) == {}
+    many = with_app(hosts=("mq1", "app1", "app2", "a", "b"))
+    machines = {name: Machine(name, name) for name in ("mq1", "app1", "app2", "a", "b")}
+    far = replace(many, machines=machines, servers=(replace(RABBITMQ, listen=("127.0.0.1",)), REDIS))
+    assert "from app1, app2, a, ..." in only(far, "server-out-of-reach").problem.reason
+
+
+def test_a_rabbitmq_that_no_app_uses_may_listen_where_it_wants() -> None:
+    stack = with_app(**REDIS_BROKER)
+    assert found(replace(stack, servers=(replace(RABBITMQ, listen=("127.0.0.1",)), REDIS))) == {}
+
+
+def test_an_app_without_a_broker() -> None:
+    finding = only(replace(STACK, servers=(REDIS,)), "no-broker")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_broker", "rabbitmq")
+    assert found(replace(with_app(given=frozenset({"celery_app_broker_url"})), servers=(REDIS,))) == {}
+
+
+# Delivery
+
+
+@pytest.mark.parametrize(("timeout", "fits"), [(HOUR, False), (HOUR + 1, True)])
+def test_the_visibility_timeout_is_above_the_longest_eta(timeout: int, fits: bool) -> None:
+    changes = {**REDIS_BROKER, "visibility_timeout": timeout, "longest_task": 60}
+    told = found(with_app(**changes))
+    assert ("visibility-timeout" not in told) is fits
+    if not fits:
+        (finding,) = told["visibility-timeout"]
+        assert finding.problem.variable == "celery_app_visibility_timeout"
+        assert finding.problem.value == "1h"
+
+
+@pytest.mark.parametrize(
+    ("late", "timeout", "fits"), [(True, 4 * HOUR, False), (True, 4 * HOUR + 1, True), (False, 61, True)]
+)
+def test_the_visibility_timeout_is_above_what_a_late_task_takes(late: bool, timeout: int, fits: bool) -> None:
+    slow = replace(HIGH, late=late, prefetch=3, time_limit=HOUR)
+    changes = {
+        **REDIS_BROKER,
+        "visibility_timeout": timeout,
+        "classes": (slow, replace(DEFAULT, late=late)),
+        "longest_eta": 60,
+        "variables": {"celery_app_longest_task": "30m", "celery_app_visibility_timeout": "4h"},
+    }
+    told = found(with_app(**changes))
+    assert ("visibility-timeout" not in told) is fits
+    if not fits:
+        (finding,) = told["visibility-timeout"]
+        assert (finding.problem.variable, finding.problem.value) == ("celery_app_longest_task", "30m")
+        assert "class high" in finding.problem.reason
+        (finding,) = found(with_app(**changes, given=frozenset({"celery_app_visibility_timeout"})))[
+            "visibility-timeout"
+        ]
+        assert (finding.problem.variable, finding.problem.value) == ("celery_app_visibility_timeout", "4h")
+
+
+def test_a_visibility_timeout_is_redis_matter() -> None:
+    assert found(with_app(visibility_timeout=1)) == {}
+
+
+def test_two_apps_on_one_redis() -> None:
+    base = with_app(**REDIS_BROKER)
+    other = {"visibility_timeout": 3 * HOUR}
+    finding = only(two_apps(base, **other), "different-visibility-timeouts")
+    assert (finding.app, finding.problem.value) == ("blog", "3h")
+    assert "that of shop on the same Redis, 2h" in finding.problem.reason
+    apart = {**other, "variables": {"celery_app_key_prefix": "blog:"}}
+    assert found(two_apps(base, **apart)) == {}
+    said = {**apart, "given": frozenset({"celery_app_visibility_timeout"})}
+    assert "different-visibility-timeouts" in found(two_apps(base, **said))
+    assert found(two_apps(base)) == {}
+    assert found(two_apps(base, **{**other, "broker_addresses": ("other:6379/0",)})) == {}
+    assert found(two_apps(**{**other, "broker_addresses": ("mq1:6379/0",)})) == {}
+
+
+def test_a_redis_for_results_is_no_broker() -> None:
+    results = replace(REDIS, variables={"redis_purpose": "results", "redis_maxmemory_policy": "noeviction"})
+    stack = replace(with_app(**REDIS_BROKER), servers=(results,))
+    assert only(stack, "results-only-server").problem.variable == "redis_purpose"
+    elsewhere = with_app(**REDIS_BROKER, given=frozenset({"celery_app_broker_url"}))
+    assert found(replace(elsewhere, servers=(results,))) == {}
+    assert found(replace(STACK, servers=(RABBITMQ, results))) == {}
+    both = replace(results, variables={"redis_purpose": "both", "redis_maxmemory_policy": "noeviction"})
+    assert found(replace(stack, servers=(both,))) == {}
+
+
+def test_results_that_may_be_evicted() -> None:
+    variables = {"redis_purpose": "results", "redis_maxmemory_policy": "allkeys-lru"}
+    assert only(with_server(REDIS, variables=variables), "evicted-results").problem.value == "allkeys-lru"
+    assert found(with_server(REDIS, variables={**variables, "redis_purpose": "custom"})) == {}
+
+
+@pytest.mark.parametrize(("timeout", "fits"), [(3 * HOUR, False), (3 * HOUR + 1, True), (0, True)])
+@pytest.mark.parametrize("late", [True, False])
+def test_the_consumer_timeout_is_above_what_a_worker_holds(timeout: int, fits: bool, late: bool) -> None:
+    slow = with_class(late=late, prefetch=2, time_limit=HOUR, stop_timeout=HOUR)
+    server = replace(RABBITMQ, consumer_timeout=timeout, variables={"rabbitmq_consumer_timeout": "3h"})
+    told = found(replace(slow, servers=(server, REDIS)))
+    assert ("consumer-timeout" not in told) is fits
+    if not fits:
+        (finding,) = told["consumer-timeout"]
+        assert (finding.problem.variable, finding.problem.value) == ("rabbitmq_consumer_timeout", "3h")
+        assert "class high of shop" in finding.problem.reason
+
+
+def test_without_a_limit_the_longest_task_counts_and_without_quorum_the_eta() -> None:
+    assert "consumer-timeout" in found(with_app(longest_task=HOUR))
+    assert "consumer-timeout" not in found(with_app(longest_task=HOUR - 1))
+    classic = {"queues": {"default": "classic", "payments": "classic"}, "longest_task": 60}
+    assert "consumer-timeout" in found(with_app(**classic, longest_eta=2 * HOUR - 120))
+    assert "consumer-timeout" not in found(with_app(**classic, longest_eta=2 * HOUR - 121))
+    assert "consumer-timeout" not in found(with_app(longest_task=HOUR, broker="redis", visibility_timeout=9 * HOUR))
+
+
+def test_the_consumer_timeout_of_the_servers_own_configuration_is_named() -> None:
+    own = {"rabbitmq_config": {"consumer_timeout": 1000}, "rabbitmq_consumer_timeout": "4h"}
+    finding = only(with_server(RABBITMQ, consumer_timeout=1, variables=own), "consumer-timeout")
+    assert (finding.problem.variable, finding.problem.value) == ("rabbitmq_config.consumer_timeout", 1000)
+
+
+def test_delayed_tasks_without_quorum_queues() -> None:
+    classic = {"queues": {"default": "classic", "payments": "classic"}, "longest_eta": 600}
+    given = frozenset({"celery_app_longest_eta"})
+    assert only(with_app(**classic, given=given), "eta-in-worker").problem.variable == "celery_app_queue_type"
+    assert found(with_app(**classic)) == {}
+    mixed = {"queues": {"default": "classic", "payments": "quorum"}, "given": given}
+    assert found(with_app(**mixed)) == {}
+    assert found(with_app(**{**REDIS_BROKER, **classic, "given": given})) == {}
+
+
+@pytest.mark.parametrize(("broker", "days"), [("rabbitmq", 30), ("redis", 2)])
+def test_promises_that_a_schedule_should_make(broker: str, days: int) -> None:
+    changes = {"broker": broker, "visibility_timeout": 999 * DAY, "variables": {"celery_app_longest_eta": "long"}}
+    assert found(with_app(**changes, longest_eta=days * DAY)) == {}
+    finding = only(with_app(**changes, longest_eta=days * DAY + 1), "long-eta")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_longest_eta", "long")
+    assert f"at most {days}d" in finding.problem.instead
+
+
+def test_a_global_prefetch_on_quorum_queues() -> None:
+    off = {"worker_detect_quorum_queues": False}
+    finding = only(with_app(own_settings=off), "global-prefetch")
+    assert finding.problem.variable == "celery_app_settings.worker_detect_quorum_queues"
+    classic = {"queues": {"default": "classic"}, "longest_task": 60}
+    assert found(with_app(own_settings=off, **classic)) == {}
+    assert found(with_app(own_settings={"worker_detect_quorum_queues": True})) == {}
+
+
+def test_an_old_celery_is_named_with_its_server() -> None:
+    stack = with_server(RABBITMQ, version=(4, 3))
+    stack = replace(stack, apps={"shop": replace(SHOP, requirements=("shop==1", " celery==5.4 "))})
+    finding = only(stack, "old-celery")
+    assert (finding.problem.value, finding.subject) == ("celery==5.4", "celery")
+    assert "for RabbitMQ 4.3" in finding.problem.reason
+    assert "for its broker" in only(with_app(requirements=("kombu<5.5",)), "old-celery").problem.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("celery==5.6.3", "celery"),
+        ("celery==5.7.0", ""),
+        ("celery==5.*", ""),
+        ("celery==5.6.*", "celery"),
+        ("celery==4.*", "celery"),
+        ("Celery[redis] <= 5.6 ; python_version > '3.8'", "celery"),
+        ("celery<=5.7", ""),
+        ("celery<5.7", "celery"),
+        ("celery<5.8", ""),
+        ("celery<6,>=5.3", ""),
+        ("celery~=5.4", ""),
+        ("celery~=5.4.1", "celery"),
+        ("celery~=5.7.1", ""),
+        ("celery~=4.4", "celery"),
+        ("celery>=5.3", ""),
+        ("celery!=5.6", ""),
+        ("celery", ""),
+        ("kombu===5.5.0", "kombu"),
+        ("kombu==5.5.0 --hash=sha256:00", "kombu"),
+        ("kombu==5.5.0 \\", "kombu"),
+        ("celery-redbeat==2.2.0", ""),
+        ("# celery==4.4", ""),
+        ("shop==1.0  # celery==4.4", ""),
+        ("-e git+https://example.org/celery", ""),
+        ("celery===odd version", ""),
+        ("", ""),
+    ],
+)
+def test_lines_that_rule_out_every_supported_version(line: str, name: str) -> None:
+    assert too_old(line) == name
+
+
+@pytest.mark.parametrize(
+    ("version", "rule"),
+    [
+        ((4, 3), "shared-system-queues"),
+        ((4, 2), ""),
+        ((5, 0), "shared-system-queues"),
+        (None, "perhaps-shared-system-queues"),
+    ],
+)
+@pytest.mark.parametrize("queue", ["control_queue", "event_queue"])
+def test_queues_of_celerys_own_that_new_servers_deny(version: tuple[int, int] | None, rule: str, queue: str) -> None:
+    def told(settings: Mapping[str, Any], **variables: Any) -> list[str]:
+        stack = with_server(RABBITMQ, version=version, variables=variables)
+        return list(found(replace(stack, apps={"shop": replace(SHOP, settings=settings)})))
+
+    shared = {f"{queue}_exclusive": False}
+    assert told(shared) == ([rule] if rule else [])
+    assert told({**shared, f"{queue}_durable": True}) == []
+    assert told({f"{queue}_exclusive": True}) == []
+    permitted = {"deprecated_features.permit.transient_nonexcl_queues": True}
+    assert told(shared, rabbitmq_config=permitted) == []
+
+
+# Resources and times
+
+
+@pytest.mark.parametrize(("stop", "fits"), [(3599, False), (3600, True)])
+def test_a_stop_that_cuts_tasks_off(stop: int, fits: bool) -> None:
+    slow = {"time_limit": HOUR, "prefetch": 0, "written": {"stop_timeout": "59m"}}
+    told = found(with_class(stop_timeout=stop, **slow))
+    assert ("stop-timeout" not in told) is fits
+    if not fits:
+        (finding,) = told["stop-timeout"]
+        assert (finding.problem.variable, finding.problem.value) == ("celery_worker_classes.high.stop_timeout", "59m")
+        assert "run again from its start" in finding.problem.reason
+        assert finding.problem.instead == "at least 1h"
+        (finding,) = found(with_class(stop_timeout=stop, late=False, **slow))["stop-timeout"]
+        assert "is lost" in finding.problem.reason
+
+
+def test_a_stop_timeout_that_nobody_wrote_is_shown_as_it_is() -> None:
+    slow = {"time_limit": HOUR, "prefetch": 0, "stop_timeout": 300}
+    assert only(with_class(**slow), "stop-timeout").problem.value == "5m"
+    assert found(with_class(time_limit=None, stop_timeout=1)) == {}
+
+
+def test_the_same_class_on_many_hosts_is_told_once() -> None:
+    bad = replace(HIGH, max_tasks_per_child=1)
+    finding = only(with_app(classes=(bad, DEFAULT, replace(bad, host="app2"))), "one-task-per-child")
+    assert (finding.problem.variable, finding.subject) == ("celery_worker_classes.high.max_tasks_per_child", "high")
+    assert found(with_class(max_tasks_per_child=2)) == {}
+
+
+@pytest.mark.parametrize(("soft", "hard", "fits"), [(60, 60, False), (61, 60, False), (59, 60, True), (60, None, True)])
+def test_a_soft_limit_from_elsewhere_is_under_the_hard_one(soft: int, hard: int | None, fits: bool) -> None:
+    told = found(with_class(soft_time_limit=soft, time_limit=hard, written={"soft_time_limit": soft}))
+    assert ("soft-time-limit" not in told) is fits
+    if not fits:
+        (finding,) = told["soft-time-limit"]
+        assert finding.problem.variable == "celery_worker_classes.high.soft_time_limit"
+        (finding,) = found(with_class(soft_time_limit=soft, time_limit=hard, written={}))["soft-time-limit"]
+        assert finding.problem.variable == "celery_app_settings.task_soft_time_limit"
+    both = {"soft_time_limit": soft, "time_limit": hard}
+    assert "soft-time-limit" not in found(with_class(**both, written=both))
+
+
+def sized(memory: int | None = None, cores: int | None = None, **changes: Any) -> Deployment:
+    machine = Machine("app1", "app1", memory=memory, cores=cores)
+    return replace(with_class(**changes), machines={**STACK.machines, "app1": machine})
+
+
+def test_the_memory_of_all_classes_fits_into_the_machine() -> None:
+    assert found(sized(4 * GIB, memory_max=4 * GIB)) == {}
+    finding = only(sized(4 * GIB, memory_max=4 * GIB + 1), "memory")
+    assert finding.problem.variable == "celery_worker_classes.high.memory_max"
+    assert finding.subject == "app1"
+    finding = only(sized(4 * GIB, max_memory_per_child=2 * GIB), "memory")
+    assert finding.problem.variable == "celery_worker_classes.high.max_memory_per_child"
+    assert (finding.problem.value, finding.problem.instead) == ("8G", "limits that fit into 4G")
+    assert found(sized(8 * GIB, max_memory_per_child=2 * GIB)) == {}
+    assert found(sized(None, memory_max=999 * GIB)) == {}
+
+
+def test_classes_of_several_apps_share_a_machine() -> None:
+    machines = {**STACK.machines, "app1": Machine("app1", "10.0.0.1", memory=GIB), "blog": Machine("blog", "10.0.0.1")}
+    blog = App("blog", classes=(replace(DEFAULT, app="blog", host="blog", memory_max=GIB),), variants=(("blog", {}),))
+    stack = replace(with_class(memory_max=GIB), machines=machines)
+    finding = only(replace(stack, apps={**stack.apps, "blog": blog}), "memory")
+    assert "high 1G + default 1G" in finding.problem.reason
+    assert finding.problem.value == "2G"
+
+
+def test_processes_fit_the_processors() -> None:
+    assert found(sized(cores=2, concurrency=32)) == {}
+    finding = only(sized(cores=2, concurrency=33), "concurrency")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_worker_classes.high.concurrency", 33)
+    assert "app1, which has 2 processors, to 33 processes" in finding.problem.reason
+    assert "1 processor," in only(sized(cores=1, concurrency=17), "concurrency").problem.reason
+    assert found(sized(cores=1, concurrency="auto")) == {}
+    assert found(sized(cores=1, concurrency=200, pool="gevent")) == {}
+
+
+@pytest.mark.parametrize(("pool", "most"), [("prefork", 256), ("threads", 1000), ("gevent", 10_000)])
+def test_more_than_any_host_has_a_use_for(pool: str, most: int) -> None:
+    assert found(sized(concurrency=most, pool=pool)) == {}
+    finding = only(sized(concurrency=most + 1, pool=pool), "concurrency")
+    assert f"in pool {pool}" in finding.problem.reason
+    assert finding.problem.instead == f"at most {most}, or auto"
+
+
+# Agreement
+
+
+def test_producers_and_workers_agree() -> None:
+    one, other = {"celery_app_routes": [1], "celery_app_user": "a"}, {"celery_app_routes": [2], "celery_app_user": "b"}
+    finding = only(with_app(variants=(("app1", one), ("web1", other))), "differs-between-hosts")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_routes", [2])
+    assert "on web1 is another value than on app1" in finding.problem.reason
+    assert found(with_app(variants=(("app1", one), ("web1", one)))) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "key", "written"),
+    [
+        ("worker_prefetch_multiplier", 4, "prefetch_multiplier", 1),
+        ("task_time_limit", 60, "time_limit", "90s"),
+        ("task_soft_time_limit", 60, "soft_time_limit", 30),
+        ("task_acks_late", True, "acknowledgement", "early"),
+    ],
+)
+def test_a_setting_that_the_defaults_of_all_classes_override(setting: str, value: Any, key: str, written: Any) -> None:
+    worker = replace(HIGH, written={key: written}, origins={key: f"celery_worker_defaults.{key}"})
+    finding = only(with_app(own_settings={setting: value}, classes=(worker, DEFAULT)), "given-twice")
+    assert (finding.problem.variable, finding.subject) == (f"celery_app_settings.{setting}", setting)
+    own = replace(worker, origins={key: f"celery_worker_classes.high.{key}"})
+    assert found(with_app(own_settings={setting: value}, classes=(own, DEFAULT))) == {}
+    assert found(with_app(classes=(worker, DEFAULT))) == {}
+
+
+def test_the_same_value_twice_is_no_contradiction() -> None:
+    for setting, value, key, written in (
+        ("task_time_limit", 60, "time_limit", "60s"),
+        ("task_acks_late", True, "acknowledgement", "late"),
+        ("task_acks_late", False, "acknowledgement", "early"),
+    ):
+        worker = replace(HIGH, written={key: written}, origins={key: f"celery_worker_defaults.{key}"})
+        assert found(with_app(own_settings={setting: value}, classes=(worker, DEFAULT))) == {}
+
+
+def test_a_line_of_rabbitmq_conf_and_its_variable() -> None:
+    variables = {"rabbitmq_config": {"management.tcp.port": 1}, "rabbitmq_management_port": 15672}
+    given = frozenset({"rabbitmq_management_port"})
+    finding = only(with_server(RABBITMQ, variables=variables, given=given), "given-twice")
+    assert (finding.problem.variable, finding.problem.value) == ("rabbitmq_config.management.tcp.port", 1)
+    assert found(with_server(RABBITMQ, variables=variables)) == {}
+
+
+def test_one_port_for_two() -> None:
+    flower = Duty("flower", "shop", "mq1", {"flower_port": 5555})
+    assert found(replace(STACK, duties=(flower,))) == {}
+    assert (
+        only(replace(STACK, duties=(replace(flower, variables={"flower_port": 6379}),)), "port-twice").subject == "mq1"
+    )
+    machines = {**STACK.machines, "alias": Machine("alias", "mq1")}
+    two = replace(STACK, machines=machines, duties=(flower, replace(flower, app="blog", host="alias")))
+    finding = only(two, "port-twice")
+    assert (finding.problem.variable, finding.problem.value) == ("flower_port", 5555)
+    assert "on alias is taken by flower_port of mq1" in finding.problem.reason
+    elsewhere = (flower, replace(flower, host="app1"))
+    assert found(replace(STACK, duties=elsewhere)) == {}
+    management = with_server(RABBITMQ, variables={"rabbitmq_management_port": 6379})
+    assert only(management, "port-twice").problem.variable == "rabbitmq_management_port"
