@@ -232,3 +232,26 @@ def test_app_that_cannot_be_imported(python: Python, tmp_path: Path) -> None:
         assert found["failed"] is True
         assert reason in found["message"]
         assert "Traceback" not in done.stderr
+
+
+def test_inspect_app_says_where_tasks_go(python: Python, tmp_path: Path) -> None:
+    (tmp_path / "shopping.py").write_text(
+        "from celery import Celery\napp = Celery('shop', task_default_queue='own', security_key_password='word')\n"
+        "@app.task(name='shop.own', queue='payments')\ndef own(): pass\n",
+        encoding="utf-8",
+    )
+    words = ["-m", "celeryops_runtime", "inspect-app", "--app", "shopping:app"]
+    words += ["--task", "shop.pay", "--task", "no.such", "--task", "shop.own"]
+    said = python(*words)
+    assert said.stdout.splitlines()[1:] == [
+        "  shop.pay -> payments",
+        "  no.such -> default",
+        # A queue in the task's own code comes before every route, as in Celery.
+        "  shop.own -> payments",
+    ]
+    everything = json.loads(python(*words, "--all", "--json").stdout)
+    assert everything["effective"]["routes"] == everything["routes"]
+    settings = everything["effective"]["settings"]
+    assert (settings["task_default_queue"], settings["security_key_password"]) == ("default", "**")
+    assert everything["effective"]["queues"]["payments"]["arguments"] == {"x-queue-type": "quorum"}
+    assert "secret-word" not in json.dumps(everything)

@@ -59,12 +59,14 @@ def report(python: Python, reports: dict[str, Any], row: str) -> dict[str, Any]:
 def test_shared_configuration_wins(python: Python, reports: dict[str, Any], row: str) -> None:
     found = report(python, reports, row)
     assert found["broker"] == BROKER
-    assert found["write"] == "broker.invalid"
+    assert found["write"] == found["read"] == "broker.invalid"
+    assert found["tls"] == [False, False, None]
     assert found["backend"] == BACKEND
     assert found["time_limit"] == found["bracket"] == 777
     assert found["visibility"] == 77
     assert found["acks_late"] == [True, True]
     assert found["accept"] == ["json"]
+    assert found["accept_results"] is None
     assert found["queues"] == ["default", "payments"]
     assert found["routed"] == {"shop.pay": "payments", "shop.other": "default"}
     assert found["exchange"] == "tasks:topic"

@@ -51,8 +51,6 @@ INSPECTED = (
 )
 """Settings that ``inspect-app`` reports when none are asked for."""
 
-_URLS = {"broker_url", "broker_read_url", "broker_write_url", "result_backend"}
-
 
 class Failure(Exception):  # noqa: N818 (an outcome with an exit status, not an error of this program)
     """Something a person has to put right."""
@@ -97,6 +95,7 @@ def declare(
     from amqp.exceptions import AMQPError
     from kombu import Connection
 
+    from celeryops_runtime.tls import tls_settings
     from celeryops_runtime.topology import reconcile, topology
 
     began = time.monotonic()
@@ -104,7 +103,7 @@ def declare(
     options = {k: v for k, v in dict(config.settings.get("broker_transport_options") or {}).items() if k in _CONNECT}
     connection = Connection(
         url,
-        ssl=config.settings.get("broker_use_ssl"),
+        ssl=tls_settings(config.settings, {"CELERY_BROKER_URL": url})["broker_use_ssl"],
         login_method=config.settings.get("broker_login_method"),
         connect_timeout=timeout,
         transport_options=options,
@@ -135,26 +134,33 @@ def declare(
 _CONNECT = {"read_timeout", "write_timeout", "login_method", "client_properties", "socket_settings"}
 
 
-def inspect_app(name: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+def inspect_app(
+    name: str, keys: Sequence[str] = (), tasks: Sequence[str] = (), *, everything: bool = False
+) -> dict[str, Any]:
     """Import an app and report what it has become.
 
     :param name: as for ``celery -A``: ``shop.celery:app`` or a module.
-    :param keys: settings to report; :data:`INSPECTED` if empty. Passwords in the known URLs are masked; nothing else
-        is, so ask for no setting that holds a secret.
+    :param keys: settings to report; :data:`INSPECTED` if empty. Passwords in URLs are masked, and so is what is named
+        like a secret.
+    :param tasks: names of tasks: where this process would send them.
+    :param everything: report all settings, the queues' declarations and the connection as well.
     :returns: ``app``, ``main``, ``tasks`` (names, without Celery's own), ``conf``, ``loader`` (its class),
-        ``in_force`` (whether the shared configuration is in force), ``message``, ``versions``.
+        ``in_force`` (whether the shared configuration is in force), ``message``, ``versions``, ``routes`` for
+        ``tasks``, and ``effective`` (see :func:`celeryops_runtime.effective.effective`) for ``everything``.
     :raises Failure: if the app, or a module with its tasks, cannot be imported.
     """
     # What the app prints while it is imported must not end up in the report.
     with contextlib.redirect_stdout(sys.stderr):
-        return _inspect(name, keys)
+        return _inspect(name, keys, tasks, everything=everything)
 
 
-def _inspect(name: str, keys: Sequence[str]) -> dict[str, Any]:
+def _inspect(name: str, keys: Sequence[str], tasks: Sequence[str], *, everything: bool) -> dict[str, Any]:
     import celery
     import kombu
     from celery.app.utils import find_app
     from celery.exceptions import CeleryError
+
+    from celeryops_runtime.effective import effective, plain, route
 
     if os.getcwd() not in sys.path:  # noqa: PTH109 (sys.path holds strings); the celery command does the same
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 (as above)
@@ -174,11 +180,15 @@ def _inspect(name: str, keys: Sequence[str]) -> dict[str, Any]:
         "app": name,
         "main": app.main,
         "tasks": sorted(task for task in app.tasks if not task.startswith("celery.")),
-        "conf": {key: _plain(key, getattr(conf, key, None)) for key in keys or INSPECTED},
+        "conf": {key: plain(key, getattr(conf, key, None)) for key in keys or INSPECTED},
         "loader": f"{type(loader).__module__}:{type(loader).__qualname__}",
         "in_force": in_force,
         "versions": {"celeryops_runtime": __version__, "celery": celery.__version__, "kombu": kombu.__version__},
     }
+    if tasks:
+        report["routes"] = {task: route(app, task) for task in tasks}
+    if everything:
+        report["effective"] = effective(app, tasks)
     return {**report, "message": _verdict(name, str(report["loader"]), in_force=in_force)}
 
 
@@ -197,27 +207,6 @@ def _verdict(name: str, loader: str, *, in_force: bool) -> str:
         "celeryops_runtime.loader.Loader; until then its queues, routes and limits are not those of the inventory, "
         "and its worker cannot tell systemd that it is ready."
     )
-
-
-def _plain(key: str, value: Any) -> Any:
-    from kombu import Queue
-    from kombu.utils.url import maybe_sanitize_url
-
-    if key in _URLS and isinstance(value, str):
-        return ";".join(str(maybe_sanitize_url(part)) for part in value.split(";"))
-    if isinstance(value, Queue):
-        return {
-            "name": value.name,
-            "exchange": value.exchange.name if value.exchange else "",
-            "exchange_type": value.exchange.type if value.exchange else "",
-            "routing_key": value.routing_key,
-            "arguments": value.queue_arguments or {},
-        }
-    if isinstance(value, dict):
-        return {str(k): _plain(str(k), v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain("", item) for item in value]
-    return value if value is None or isinstance(value, (str, int, float, bool)) else repr(value)
 
 
 def once(config: SharedConfig, environ: Mapping[str, str], *, key: str = "", free: bool = False) -> dict[str, Any]:
@@ -303,8 +292,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     two.add_argument("--app", required=True, metavar="NAME", help="as for celery -A, for example shop.celery:app")
     two.add_argument("--conf", action="append", default=[], metavar="KEY", help="a setting to report (repeatable)")
+    two.add_argument("--task", action="append", default=[], metavar="NAME", help="where a task is sent (repeatable)")
+    two.add_argument("--all", action="store_true", help="with --json: all settings, queues and the connection as well")
     two.add_argument("--json", action="store_true", help="print one JSON object")
-    two.set_defaults(run=lambda a: inspect_app(a.app, a.conf))
+    two.set_defaults(run=lambda a: inspect_app(a.app, a.conf, a.task, everything=a.all))
 
     three = commands.add_parser(
         "once",
@@ -342,6 +333,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(result, sort_keys=True))
     else:
         print(result["message"], file=sys.stderr if status else sys.stdout)
-        for line in (*result.get("missing", ()), *result.get("tasks", ()), *result.get("lines", ())):
+        routes = result.get("routes", {})
+        for task, found in routes.items():
+            print(f"  {task} -> {found['queue']['name']}")
+        tasks = () if routes else result.get("tasks", ())
+        for line in (*result.get("missing", ()), *tasks, *result.get("lines", ())):
             print(f"  {line}")
     return status

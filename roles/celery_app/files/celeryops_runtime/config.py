@@ -33,6 +33,7 @@ __all__ = [
     "Route",
     "SharedConfig",
     "celery_settings",
+    "connection_settings",
     "load",
     "parse",
     "process_settings",
@@ -211,6 +212,8 @@ def celery_settings(config: SharedConfig) -> dict[str, Any]:
     """
     derived: dict[str, Any] = {
         "accept_content": ["json"],
+        # None: what holds for tasks holds for results. An app's own list could let pickle in again.
+        "result_accept_content": None,
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",
@@ -235,6 +238,24 @@ def celery_settings(config: SharedConfig) -> dict[str, Any]:
             "worker_detect_quorum_queues": True,
         }
     return {**derived, **config.settings}
+
+
+def connection_settings(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Work out what belongs to the URLs, which come from the environment because they hold passwords.
+
+    :param settings: the settings so far; those about TLS are read.
+    :param environ: the environment; the process's own if not given.
+    :returns: settings to put over them. An app's own ``broker_read_url`` and ``broker_write_url`` come before
+        ``CELERY_BROKER_URL`` (celery/app/utils.py, ``Settings``, 5.7.0), so they are taken out; TLS options are those
+        that go with the URLs (:func:`celeryops_runtime.tls.tls_settings`).
+    """
+    from celeryops_runtime.tls import tls_settings
+
+    environ = environ if environ is not None else os.environ
+    found = tls_settings(settings, environ)
+    if environ.get("CELERY_BROKER_URL"):
+        found |= {"broker_read_url": None, "broker_write_url": None}
+    return found
 
 
 def load(path: str | None = None) -> SharedConfig:

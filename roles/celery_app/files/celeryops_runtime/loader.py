@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 
-from celeryops_runtime import delay, once, systemd
-from celeryops_runtime.config import celery_settings, load, process_settings
+from celeryops_runtime import delay, once, systemd, tls
+from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -184,9 +184,12 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
             self.digest = config.digest
             shared = celery_settings(config)
             self._accepted = shared["accept_content"]
-            self._shared = {**shared, **process_settings()}
+            settings = {**shared, **process_settings()}
+            self._shared = {**settings, **connection_settings(settings)}
             if config.delays_in_broker:
                 delay.mend()
+            if config.broker == "rabbitmq" and self._shared.get("broker_use_ssl"):
+                tls.mend()
             if config.once.rules:
                 self._guard = once.Guard(self.app, config.once, once.url_of(os.environ))
         if not self._connected:

@@ -16,6 +16,10 @@ from celery.utils.collections import DictAttribute
 
 OWN: dict[str, Any] = {
     "broker_url": "amqp://own.invalid//",
+    "broker_read_url": "amqp://own-reads.invalid//",
+    "broker_write_url": "amqp://own-writes.invalid//",
+    "broker_use_ssl": {"keyfile": "/own"},
+    "redis_backend_use_ssl": {"ssl_cert_reqs": "none"},
     "result_backend": "redis://own.invalid/9",
     "task_time_limit": 5,
     "task_acks_late": False,
@@ -25,6 +29,7 @@ OWN: dict[str, Any] = {
     "broker_transport_options": {"visibility_timeout": 5},
     "worker_prefetch_multiplier": 9,
     "accept_content": ["pickle"],
+    "result_accept_content": ["pickle"],
 }
 OLD = {
     "BROKER_URL": "amqp://own.invalid//",
@@ -202,12 +207,15 @@ def report(app: Celery) -> dict[str, Any]:
     return {
         "broker": conf.broker_url,
         "write": app.connection_for_write().hostname,
+        "read": app.connection_for_read().hostname,
+        "tls": [conf.broker_use_ssl, app.connection_for_write().ssl, conf.redis_backend_use_ssl],
         "backend": conf.result_backend,
         "time_limit": conf.task_time_limit,
         "bracket": conf["task_time_limit"],
         "visibility": conf.broker_transport_options.get("visibility_timeout"),
         "acks_late": [conf.task_acks_late, app.tasks["shop.pay"].acks_late],
         "accept": list(conf.accept_content),
+        "accept_results": conf.result_accept_content,
         "queues": sorted(app.amqp.queues),
         "routed": {name: found["queue"].name for name, found in route.items()},
         "exchange": {q.exchange.name + ":" + q.exchange.type for q in app.amqp.queues.values()}.pop(),
