@@ -30,7 +30,13 @@ CELERY_BROKER_URL = "amqp://developer@broker.invalid:5672//"
 CELERY_RESULT_BACKEND = "redis://results.invalid:6379/0"
 CELERY_TASK_TIME_LIMIT = 7
 CELERY_TASK_DEFAULT_QUEUE = "developer"
-CELERY_TASK_ROUTES = {"django_shop.*": {"queue": "nobody-reads-this"}}
+CELERY_TASK_ROUTES = {"*": {"queue": "nobody-reads-this"}}
+CELERY_TASK_SERIALIZER = "pickle"
+CELERY_ACCEPT_CONTENT = ["pickle"]
+CELERY_BROKER_WRITE_URL = "amqp://developer@writes.invalid:5672//"
+CELERY_BROKER_USE_SSL = {"keyfile": "developer-key.pem"}
+CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": False, "visibility_timeout": 5}
+CELERY_RESULT_EXPIRES = 7
 
 # Right everywhere: nothing in the shared configuration speaks about these.
 CELERY_TIMEZONE = TIME_ZONE

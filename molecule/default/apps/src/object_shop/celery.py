@@ -1,0 +1,17 @@
+"""The app: config_from_object, and conf.update after the settings were read."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+app = Celery("object_shop")
+app.config_from_object("object_shop.celeryconfig")
+assert app.conf.task_serializer
+app.conf.update(
+    broker_url="redis://later.invalid:6379/4",
+    broker_use_ssl={"ssl_cert_reqs": "none"},
+    task_default_queue="later",
+    task_routes={"object_shop.*": {"queue": "later"}, "probe.*": {"queue": "later"}},
+    task_serializer="pickle",
+)
+app.conf.result_backend = "redis://later.invalid:6379/5"
