@@ -92,6 +92,20 @@ def test_names_of_rules_are_unique_and_speak() -> None:
         assert not (rule.acceptable and rule.unwise)
 
 
+def test_what_can_be_meant_is_said_here() -> None:
+    assert {rule.name for rule in RULES if rule.acceptable} == {
+        "shared-queue",
+        "different-visibility-timeouts",
+        "eta-in-worker",
+        "long-eta",
+        "stop-timeout",
+        "one-task-per-child",
+        "memory",
+        "concurrency",
+    }
+    assert {rule.name for rule in RULES if rule.unwise} == {"evicted-results", "perhaps-shared-system-queues"}
+
+
 # What an inventory accepts
 
 
@@ -163,6 +177,9 @@ def test_a_default_queue_that_nobody_consumes() -> None:
 def test_without_workers_or_with_unusable_classes_nothing_is_said_of_queues() -> None:
     void = (Route("a.*", "xyz"),)
     assert found(with_app(routes=void, classes=())) == {}
+    sender = App("sender", routes=void, variants=(("web1", {}),))
+    both = replace(STACK, apps={"sender": sender, "shop": replace(SHOP, routes=void)})
+    assert [finding.app for finding in found(both)["queue-without-class"]] == ["shop"]
     for name in ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_defaults"):
         assert found(replace(with_app(routes=void), unusable=frozenset({name}))) == {}
     assert found(replace(with_app(routes=void), unusable=frozenset({"redis_port"}))) != {}
@@ -209,6 +226,9 @@ def test_two_machines_with_one_hostname() -> None:
     twice = replace(stack, apps={"shop": replace(SHOP, classes=(HIGH, DEFAULT, replace(HIGH, host="app2")))})
     finding = only(twice, "same-node-name")
     assert "calls itself web, and so does app1: two workers would be high@web" in finding.problem.reason
+    same = {**machines, "app2": replace(machines["app2"], address="10.0.0.1")}
+    finding = only(replace(twice, machines={**STACK.machines, **same}), "same-node-name")
+    assert "is the machine of app1 by another name" in finding.problem.reason
     machines["app2"] = replace(machines["app2"], hostname="web2")
     assert found(replace(twice, machines={**STACK.machines, **machines})) == {}
 
@@ -222,6 +242,9 @@ def test_groups_that_nearly_are_duties() -> None:
     # celery_workers has hosts, so nobody is missed there.
     assert [(finding.problem.value, finding.problem.instead) for finding in told] == [("flowers", "flower")]
     assert found(replace(STACK, groups={**STACK.groups, "flower": ["b"], "flowers": ["b"]})) == {}
+    several = {"rabbitmqs": ["a"], "celery_beats": ["b"], "flowers": ["c"], "celery_workers": ["d"]}
+    told = found(replace(STACK, groups=several))["unknown-group"]
+    assert [finding.problem.instead for finding in told] == ["rabbitmq", "celery_beat", "flower"]
 
 
 def test_clusters_are_refused() -> None:
@@ -260,17 +283,27 @@ def test_a_server_on_loopback_that_others_need() -> None:
     machines = {name: Machine(name, name) for name in ("mq1", "app1", "app2", "a", "b")}
     far = replace(many, machines=machines, servers=(replace(RABBITMQ, listen=("127.0.0.1",)), REDIS))
     assert "from app1, app2, a, ..." in only(far, "server-out-of-reach").problem.reason
+    three = replace(far, apps={"shop": replace(SHOP, hosts=("mq1", "app1", "app2", "a"))})
+    assert only(three, "server-out-of-reach").problem.reason.endswith("from app1, app2, a")
 
 
 def test_a_rabbitmq_that_no_app_uses_may_listen_where_it_wants() -> None:
     stack = with_app(**REDIS_BROKER)
-    assert found(replace(stack, servers=(replace(RABBITMQ, listen=("127.0.0.1",)), REDIS))) == {}
+    unused = replace(RABBITMQ, listen=("127.0.0.1",))
+    assert found(replace(stack, servers=(unused, REDIS))) == {}
+    assert list(found(replace(stack, servers=(unused, replace(REDIS, listen=("127.0.0.1",)))))) == [
+        "server-out-of-reach"
+    ]
 
 
 def test_an_app_without_a_broker() -> None:
     finding = only(replace(STACK, servers=(REDIS,)), "no-broker")
     assert (finding.problem.variable, finding.problem.value) == ("celery_app_broker", "rabbitmq")
-    assert found(replace(with_app(given=frozenset({"celery_app_broker_url"})), servers=(REDIS,))) == {}
+    own = replace(SHOP, given=frozenset({"celery_app_broker_url"}))
+    assert found(replace(STACK, apps={"shop": own}, servers=(REDIS,))) == {}
+    both = replace(STACK, apps={"shop": own, "blog": replace(SHOP, name="blog", classes=())}, servers=(REDIS,))
+    assert only(both, "no-broker").app == "blog"
+    assert found(replace(STACK, apps={"": replace(SHOP, name="")}, servers=(REDIS,))) == {}
 
 
 # Delivery
