@@ -92,7 +92,8 @@ def requirement_lines(
         tree: path of the source tree, where its own requirements file is looked for.
     """
     lines = []
-    if main:
+    if main and not source.get("require_hashes"):
+        # Installers refuse what has no hash, and a directory cannot have one: then it is installed afterwards, alone.
         extras = ",".join(source.get("extras") or [])
         lines.append(f"{main}[{extras}]" if extras else main)
     if tree and source.get("requirements_file"):

@@ -362,6 +362,8 @@ class Release:
             if self.source.get("require_hashes"):
                 options.append("--require-hashes")
             self._install(path, options)
+            if package and self.source.get("require_hashes"):
+                self._install_alone(path, package)
             if tree and not package:
                 self._add_tree(path, tree)
             _close(path)
@@ -466,6 +468,22 @@ class Release:
         os.makedirs(f"{CACHE}/pip", mode=0o700, exist_ok=True)
         self._command([self._python_path(), "-m", "venv", path], environment, failed)
         self._command([python, "-m", "pip", "install", "--quiet", *options], environment, failed)
+
+    def _install_alone(self, path: str, package: str) -> None:
+        """Install the app beside its packages, with nothing from an index: not what it needs, nor what builds it."""
+        failed = (
+            f"{self.request['name']} itself could not be installed; with require_hashes the requirements name what "
+            "builds it as well, with its hash"
+        )
+        alone = ["install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", package]
+        python = f"{path}/bin/python"
+        if self.request["installer"] == "uv":
+            environment = {"UV_CACHE_DIR": f"{CACHE}/uv", "UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1"}
+            command = [self._uv(), "pip", *alone, "--compile-bytecode", "--python", python]
+        else:
+            environment = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_CACHE_DIR": f"{CACHE}/pip"}
+            command = [python, "-m", "pip", *alone]
+        self._command(command, environment, failed)
 
     def _python_path(self) -> str:
         return str(shutil.which(self.request["python"]) or self.request["python"])

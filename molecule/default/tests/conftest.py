@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,29 @@ INVENTORY = ROOT / "molecule" / SCENARIO / "inventory"
 LAB = ROOT / "scripts" / "lab.py"
 #: The one host of the scenario; it is in all groups.
 HOST = "stack"
+#: Writes down every command line of the host that is new, one per line; a process is looked at again for a moment,
+#: because it begins with the command line of the one that started it.
+WATCHER = """
+import os, time
+os.umask(0o077)
+seen, since = set(), {}
+with open("/run/celeryops-test-commands", "wb", buffering=0) as out:
+    while True:
+        now, found = time.monotonic(), {name for name in os.listdir("/proc") if name.isdigit()}
+        since = {name: since.get(name, now) for name in found}
+        for name in found:
+            if now - since[name] > 1:
+                continue
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as stream:
+                    line = stream.read()
+            except OSError:
+                continue
+            if line and line not in seen:
+                seen.add(line)
+                out.write(line + b"\\n")
+        time.sleep(0.002)
+"""
 
 
 class Secrets(dict[str, str]):
@@ -221,6 +245,26 @@ def secret_files(run_name: str) -> list[Path]:
 def secrets(secret_files: list[Path]) -> dict[str, str]:
     """Every generated secret by the name of its file."""
     return Secrets({path.name: path.read_text().strip() for path in secret_files})
+
+
+@pytest.fixture
+def witness(host: Host) -> Callable[[], AbstractContextManager[Callable[[], str]]]:
+    """Watch all command lines of the host while something runs: ``with witness() as seen: ...``, then ``seen()``."""
+
+    @contextmanager
+    def watch() -> Iterator[Callable[[], str]]:
+        lines = ""
+        program, unit = "/run/celeryops-test-witness.py", "celeryops-test-witness"
+        host.check_output(
+            f"cat > {program} <<'END'\n{WATCHER}\nEND\nsystemd-run --quiet --collect --unit={unit} python3 {program}"
+        )
+        try:
+            yield lambda: lines
+            lines = host.check_output("tr '\\0' ' ' < /run/celeryops-test-commands")
+        finally:
+            host.check_output(f"systemctl stop {unit}; rm -f {program} /run/celeryops-test-commands")
+
+    return watch
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -61,7 +61,8 @@ def test_each_class_logs_to_its_own_place(host: Host, produce: Produce) -> None:
 
 def test_an_urgent_task_is_done_at_once_while_the_slow_class_is_full(produce: Produce) -> None:
     waited, left = produce(
-        'slow = [send("shop.feeds.import_feed", "full", 10, 2.0) for _ in range(6)]\n'
+        # Longer than an urgent task may wait: one of them in the wrong worker is enough to be noticed.
+        'slow = [send("shop.feeds.import_feed", "full", 10, 5.0) for _ in range(3)]\n'
         "time.sleep(1.5)\n"
         "begin = time.time()\n"
         'started = send("shop.payments.charge", "urgent", 1).get(timeout=30)["ran_by"]["started"]\n'
@@ -69,7 +70,7 @@ def test_an_urgent_task_is_done_at_once_while_the_slow_class_is_full(produce: Pr
         "[one.get(timeout=60) for one in slow]\n"
         "print(json.dumps([started - begin, left]))"
     )
-    assert left >= 4, "the slow class was not full"
+    assert left >= 2, "the slow class was not full"
     assert waited < 1.5
 
 

@@ -89,6 +89,7 @@ def test_guest_does_not_exist_and_is_refused(host: Host) -> None:
     assert "guest" not in host.check_output("rabbitmqctl --silent list_users")
 
 
+@pytest.mark.broker("rabbitmq")
 def test_neither_server_was_ever_up_as_its_package_has_it(host: Host, engine: str) -> None:
     """Debian's packages start their servers; both would be up for a moment with their own configuration."""
     journal = host.check_output("journalctl --no-pager --output=cat --unit=rabbitmq-server.service")

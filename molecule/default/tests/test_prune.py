@@ -30,6 +30,8 @@ UNDECLARED = {
     ],
 }
 
+pytestmark = pytest.mark.broker("rabbitmq")
+
 Api = Callable[..., Any]
 Names = Callable[[], dict[str, set[str]]]
 

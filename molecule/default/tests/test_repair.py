@@ -142,6 +142,62 @@ def test_a_killed_broker_comes_back_with_what_waited(
     )
 
 
+@pytest.mark.broker("rabbitmq")
+@pytest.mark.usefixtures("restored")
+def test_a_repair_of_every_secret_shows_none(
+    host: Host, site: Callable[..., Any], secrets: dict[str, str], witness: Callable[..., Any]
+) -> None:
+    """Ansible has all secrets in hand: each file with one is damaged, and the broker refuses the administrator."""
+    files = [
+        "/etc/celeryops/shop/celery.env",
+        "/etc/celeryops/shop/flower.env",
+        "/etc/rabbitmq/definitions.json",
+        "/etc/celeryops/redis/users.acl",
+        "/var/lib/rabbitmq/.erlang.cookie",
+    ]
+    cookie = files[-1]
+    host.check_output(f"cp --preserve {cookie} /root/cookie")
+    for path in files:
+        host.check_output(f"printf '\\n' >> {path}")
+    foretold = site("--check", "--diff", "-vvv")
+    # The command line tools need the cookie that the server was started with.
+    host.check_output(f"cp --preserve /root/cookie {cookie}; rm /root/cookie")
+    assert foretold.messages == []
+    assert [path for path in files if path not in foretold.output] == []
+    assert [name for name, value in secrets.items() if value in foretold.output] == []
+
+    host.check_output("rabbitmqctl --silent change_password admin another-password")
+    with witness() as seen:
+        run = site("--diff", "-vvv")
+    assert run.messages == []
+    assert "rabbitmqctl" in seen(), "nobody watched the repair of the login"
+    assert [name for name, value in secrets.items() if value in seen()] == []
+    assert [name for name, value in secrets.items() if value in run.output] == []
+
+
+def test_killed_processes_come_back_by_themselves(
+    host: Host, produce: Callable[..., Any], inventory: dict[str, Any], engine: str
+) -> None:
+    """Everything but the broker at once: every worker with its tasks' processes, beat, Flower, the result store."""
+    app = inventory["celery_app_name"]
+    workers = [f"celery-{app}-{name}.service" for name in inventory["celery_worker_classes"]]
+    others = [f"celery-{app}-beat.service", f"celery-{app}-flower.service", f"{engine}-server.service"]
+    before = main_pids(host, inventory)
+    host.check_output(f"systemctl kill --signal=KILL --kill-whom=all {' '.join([*workers, *others])}")
+    deadline = time.monotonic() + 90
+    while True:
+        states = host.check_output(f"systemctl show --property=ActiveState {' '.join([*workers, *others])}").split()
+        status = host.check_output(f"systemctl show --property=StatusText --value {' '.join(workers)}").split("\n\n")
+        if {*states} == {"ActiveState=active"} and all(text.startswith("consuming") for text in status):
+            break
+        assert time.monotonic() < deadline, (states, status)
+        time.sleep(1)
+    after = main_pids(host, inventory)
+    assert [name for name in before if before[name] == after[name]] == []
+    for task in ('"shop.payments.charge", "killed", 1', '"shop.reports.daily_sales", 1', '"shop.stock.count", "x"'):
+        assert produce(f"print(json.dumps(send({task}).get(timeout=60)))")["ran_by"]
+
+
 def test_a_reboot_brings_everything_back(
     host: Host,
     site: Callable[..., Any],

@@ -475,6 +475,7 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
             yield Problem("celery_app_source.packages", package, "contains a password", "the address as index_url")
     if (
         source.get("require_hashes")
+        and not source.get("requirements_file")
         and "--hash" not in f"{source.get('requirements') or ''} {source.get('packages') or ''}"
     ):
         yield Problem(

@@ -34,6 +34,8 @@ ERLANG_PORTS = 65536
 
 _CONFIG_DIR = "/etc/rabbitmq"
 _PRIVATE_FILE = "50-celeryops.conf"
+#: Where a signing key from a URL is kept, in ASCII armour and as it is; apt goes by the end of the name.
+_KEY_FILES = ("/etc/apt/keyrings/celeryops-rabbitmq.asc", "/etc/apt/keyrings/celeryops-rabbitmq.gpg")
 _NODE_NAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9.-]+")
 _PLUGIN = re.compile(r"[a-z][a-z0-9_]*")
 _USER_NAME = re.compile(r"[^\s/\x00-\x1f]{1,128}")
@@ -147,6 +149,13 @@ class _Planner:
                 self._problem(
                     "repository.uris", uri, "is not the address of a repository", "a URL such as https://host/path"
                 )
+            elif re.search(r"://[^/\s]*@", uri):
+                self._problem(
+                    "repository.uris",
+                    uri,
+                    "holds a login, and every account may read the list of repositories",
+                    "it without, and the login in a file of /etc/apt/auth.conf.d",
+                )
         key = repository["key"]
         if not (key.startswith(("/", "https://")) or "BEGIN PGP PUBLIC KEY BLOCK" in key):
             self._problem(
@@ -161,15 +170,32 @@ class _Planner:
             self._problem(
                 "repository.components", components, "is empty", "components such as [main], or suites that end in /"
             )
-        return {"uris": uris, "suites": suites, "components": components, "key": key}
+        signed_by = _key_file(key) or key
+        if "\n" in signed_by:
+            # A field of several lines: each is indented, and an empty one is a dot (deb822(5)).
+            signed_by = "\n" + "\n".join(f" {line.rstrip() or '.'}" for line in key.strip().splitlines())
+        fields = {
+            "Types": "deb",
+            "URIs": " ".join(uris),
+            "Suites": " ".join(suites),
+            "Components": " ".join(components),
+            "Signed-By": signed_by,
+        }
+        return {
+            "fields": [{"name": name, "value": value} for name, value in fields.items() if value],
+            "key_url": key if _key_file(key) else "",
+            "key_file": _key_file(key),
+        }
 
     def _stale_files(self) -> list[str]:
         """Return what an earlier run may have written and these variables do not ask for."""
         stale = []
         if not self._pins():
             stale.append("/etc/apt/preferences.d/celeryops-rabbitmq.pref")
-        if not self.variables["repository"]:
+        repository = self.variables["repository"]
+        if not repository:
             stale.append("/etc/apt/sources.list.d/celeryops-rabbitmq.sources")
+        stale += [path for path in _KEY_FILES if path != _key_file(str(repository.get("key") or ""))]
         if not self.variables["secret_config"]:
             stale.append(f"{_CONFIG_DIR}/conf.d/{_PRIVATE_FILE}")
         return stale
@@ -574,6 +600,11 @@ class _Planner:
             "auto_delete": bool(entry.get("auto_delete")),
             "arguments": {**arguments, "x-queue-type": queue_type},
         }
+
+
+def _key_file(key: str) -> str:
+    """Return where a signing key that is given as a URL is kept on the host; nothing for another kind of key."""
+    return _KEY_FILES[key.endswith(".gpg")] if key.startswith("https://") else ""
 
 
 def config_value(value: Any) -> str:

@@ -196,6 +196,9 @@ def test_document_of_all_kinds() -> None:
         ({"config": {"Not a key": 1}}, "rabbitmq_config"),
         ({"repository": {"uris": ["https://h/p"]}}, "rabbitmq_repository.suites"),
         ({"repository": {"uris": ["h/p"], "suites": ["a/"], "key": "/k"}}, "rabbitmq_repository.uris"),
+        ({"repository": {"uris": ["https://u:p@h/p"], "suites": ["a/"], "key": "/k"}}, "rabbitmq_repository.uris"),
+        ({"repository": {"uris": ["https://h/p"], "suites": ["a"], "key": "/k"}}, "rabbitmq_repository.components"),
+        ({"repository": {"uris": ["https://h/p"], "suites": ["a/"], "key": "k"}}, "rabbitmq_repository.key"),
         ({"users": [{"name": "a"}]}, "rabbitmq_users.a"),
         ({"users": [{"name": "guest", "password": "long enough"}]}, "rabbitmq_users"),
         ({"users": [{"name": "a", "password": "short"}]}, "rabbitmq_users.a.password"),
@@ -243,6 +246,31 @@ def test_variables_are_not_modified() -> None:
 )
 def test_values_of_the_configuration(value: Any, expected: str) -> None:
     assert config_value(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "fetched", "left"),
+    [
+        ("/etc/apt/keyrings/own.gpg", "Signed-By: /etc/apt/keyrings/own.gpg", "", {"asc", "gpg"}),
+        ("https://h/key", "Signed-By: /etc/apt/keyrings/celeryops-rabbitmq.asc", "https://h/key", {"gpg"}),
+        ("https://h/key.gpg", "Signed-By: /etc/apt/keyrings/celeryops-rabbitmq.gpg", "https://h/key.gpg", {"asc"}),
+        (
+            "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n-----END PGP PUBLIC KEY BLOCK-----\n",
+            "Signed-By: \n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n -----END PGP PUBLIC KEY BLOCK-----",
+            "",
+            {"asc", "gpg"},
+        ),
+    ],
+)
+def test_the_key_of_a_repository(key: str, field: str, fetched: str, left: set[str]) -> None:
+    result = planned(repository={"uris": ["https://h/p"], "suites": ["trixie"], "components": ["main"], "key": key})
+    text = render(ROLE / "templates" / "repository.sources.j2", {"repository": result["repository"]})
+    assert text.endswith(f"URIs: https://h/p\nSuites: trixie\nComponents: main\n{field}\n")
+    assert result["repository"]["key_url"] == fetched
+    stale = {entry["path"] for entry in result["stale_files"]}
+    assert {path.rpartition(".")[2] for path in stale if "keyrings" in path} == left
+    assert "/etc/apt/sources.list.d/celeryops-rabbitmq.sources" not in stale
+    assert "/etc/apt/sources.list.d/celeryops-rabbitmq.sources" in {entry["path"] for entry in planned()["stale_files"]}
 
 
 def test_templates_print_the_plan() -> None:

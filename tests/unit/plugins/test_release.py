@@ -89,6 +89,11 @@ def test_requirements() -> None:
     ]
     hashed = {"type": "pip", "requirements": "a==1 \\\n --hash=x", "require_hashes": True}
     assert decide.requirement_lines(hashed, extra, None, None) == ["a==1 \\", " --hash=x"]
+    # The app itself has no hash: it is installed by itself, afterwards.
+    assert decide.requirement_lines({**hashed, "type": "path"}, extra, "/w/source", "/w/source") == [
+        "a==1 \\",
+        " --hash=x",
+    ]
 
 
 def test_passwords_go_through_the_environment() -> None:

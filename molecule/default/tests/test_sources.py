@@ -1,0 +1,223 @@
+"""Apps from where mistakes and secrets are near: packages with hashes, and a private repository behind a deploy key."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[3]
+SHOP = ROOT / "examples" / "shop"
+APP = "elsewhere"
+GIT = "/srv/celeryops-git"
+SSH_PORT = 2222
+#: A repository that only a key opens, on an SSH server of the test's own.
+BUILD = f"""
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d
+apt-get install -qq --no-install-recommends git openssh-server >/dev/null 2>&1
+rm /usr/sbin/policy-rc.d
+systemctl disable --quiet ssh.service ssh.socket 2>/dev/null || true
+mkdir -p /run/sshd
+useradd --system --shell /bin/sh --password '*' --home-dir {GIT} celeryops-git
+cd {GIT}
+ssh-keygen -q -t ed25519 -N '' -C host -f host_key
+ssh-keygen -q -t ed25519 -N '' -C deploy -f deploy_key
+ssh-keygen -q -t ed25519 -N '' -C other -f other_key
+mv deploy_key.pub authorized_keys
+cat > sshd_config <<'END'
+Port {SSH_PORT}
+ListenAddress 127.0.0.1
+HostKey {GIT}/host_key
+AuthorizedKeysFile {GIT}/authorized_keys
+PasswordAuthentication no
+StrictModes no
+UsePAM no
+PidFile none
+END
+git config --global --add safe.directory '*'
+git config --global user.name shop; git config --global user.email shop@example.org
+git init --quiet --initial-branch=main work
+git clone --quiet --bare work shop.git 2>/dev/null
+systemd-run --quiet --unit=celeryops-test-git /usr/sbin/sshd -D -e -f {GIT}/sshd_config
+"""
+COMMIT = f"""
+set -eu
+cd {GIT}/work
+sed -i 's/^version = .*/version = "%s"/' pyproject.toml
+git add --all
+git commit --quiet --message 'Version %s'
+git push --quiet ../shop.git main
+chown -R celeryops-git {GIT}/shop.git
+git rev-parse HEAD
+"""
+
+
+def current(host: Host) -> str:
+    return host.check_output(f"readlink /opt/celeryops/{APP}/current || true")
+
+
+def releases(host: Host) -> list[str]:
+    return host.check_output(f"ls /opt/celeryops/{APP}/releases 2>/dev/null || true").split()
+
+
+@pytest.fixture(scope="module")
+def deploy(host: Host, site: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Install the app from a source; it leaves the host when the tests are done."""
+
+    def run(source: dict[str, Any], *arguments: str) -> Any:
+        return site(*arguments, playbook="molecule/default/sources.yml", variables={"celery_app_source": source})
+
+    yield run
+    host.check_output(
+        f"rm -rf /opt/celeryops/{APP} /etc/celeryops/{APP} /var/lib/celeryops/{APP} /var/log/celeryops/{APP};"
+        f"userdel {APP}"
+    )
+
+
+@pytest.fixture(scope="module")
+def hashed(host: Host) -> str:
+    """Every package that the shop needs, and what builds it, with hashes."""
+    wanted = "celery[redis]>=5.7\nsetuptools>=77"
+    return host.check_output(
+        "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_CACHE_DIR=/var/cache/celeryops/uv /opt/celeryops/uv/bin/uv"
+        f" pip compile --quiet --no-header --no-annotate --generate-hashes - <<'END'\n{wanted}\nEND"
+    )
+
+
+def test_packages_with_their_hashes_are_installed(host: Host, deploy: Callable[..., Any], hashed: str) -> None:
+    source = {"type": "path", "path": str(SHOP), "require_hashes": True, "requirements": hashed}
+    run = deploy(source)
+    assert run.messages == []
+    release = current(host)
+    assert release
+    versions = host.check_output(f"ls /opt/celeryops/{APP}/current/lib/python3*/site-packages")
+    for name, version in re.findall(r"^(\w+)(?:\[\w+\])?==(\S+)", hashed, re.MULTILINE):
+        assert f"{name}-{version}.dist-info" in versions
+    assert "shop-1.0.0.dist-info" in versions
+    again = deploy(source)
+    assert (again.messages, again.changed) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        # What the index has is not what was written down.
+        (
+            lambda text: re.sub(r"(?s)(celery(?:\[\w+\])?==.*?)(?=\n\w)", _another_hash, text, count=1),
+            r"(?i)hash.*celery|celery.*hash",
+        ),
+        # One package has no hash at all.
+        (lambda text: re.sub(r"(?m)^(vine==\S+)(?: \\\n +--hash=\S+)+", r"\1", text), "(?i)hash.*vine|vine.*hash"),
+        # The list does not name everything.
+        (lambda text: re.sub(r"(?m)^vine==\S+(?: \\\n +--hash=\S+)+\n", "", text), "(?i)hash.*vine|vine.*hash"),
+    ],
+    ids=["wrong", "missing", "incomplete"],
+)
+def test_a_package_that_is_not_what_the_hash_says_is_refused(
+    host: Host, deploy: Callable[..., Any], hashed: str, damage: Callable[[str], str], told: str
+) -> None:
+    damaged = damage(hashed)
+    assert damaged != hashed
+    before = (current(host), releases(host))
+    run = deploy({"type": "path", "path": str(SHOP), "require_hashes": True, "requirements": damaged})
+    assert len(run.messages) == 1
+    assert "could not be installed" in run.messages[0]
+    assert re.search(told, run.messages[0].replace("\n", " ")), run.messages[0]
+    assert (current(host), releases(host)) == before
+
+
+def _another_hash(match: re.Match[str]) -> str:
+    return re.sub(r"sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", match[0])
+
+
+@pytest.fixture(scope="module")
+def repository(host: Host, container: str) -> Iterator[dict[str, str]]:
+    """The private repository with the shop in it; the key that opens it leaves the host and is returned."""
+    host.check_output(f"mkdir -p {GIT}")
+    host.check_output(BUILD)
+    subprocess.run(["docker", "cp", "--quiet", f"{SHOP}/.", f"{container}:{GIT}/work"], check=True, capture_output=True)
+    host.check_output(COMMIT % ("2.0.0", "2.0.0"))
+    keys = {name: host.check_output(f"cat {GIT}/{name}_key && rm {GIT}/{name}_key") for name in ("deploy", "other")}
+    server = host.check_output(f"cut -d' ' -f1,2 {GIT}/host_key.pub")
+    yield {
+        **keys,
+        "server": f"[127.0.0.1]:{SSH_PORT} {server}\n",
+        "impostor": host.check_output(f"cat {GIT}/other_key.pub"),
+    }
+    host.check_output(
+        f"systemctl stop celeryops-test-git; userdel celeryops-git; rm -rf {GIT} /root/.gitconfig;"
+        "DEBIAN_FRONTEND=noninteractive apt-get purge -qq openssh-server openssh-sftp-server >/dev/null 2>&1"
+    )
+
+
+def private(repository: dict[str, str], **changes: str) -> dict[str, Any]:
+    source = {
+        "type": "git",
+        "repo": f"ssh://celeryops-git@127.0.0.1:{SSH_PORT}{GIT}/shop.git",
+        "version": "main",
+        "deploy_key": repository["deploy"] + "\n",
+        "known_hosts": repository["server"],
+    }
+    return {**source, **changes}
+
+
+def test_a_deploy_key_opens_a_private_repository_and_is_nowhere_afterwards(
+    host: Host, deploy: Callable[..., Any], repository: dict[str, str], witness: Callable[..., Any]
+) -> None:
+    with witness() as seen:
+        run = deploy(private(repository), "--diff", "-vvv")
+    assert run.messages == []
+    assert "shop-2.0.0.dist-info" in host.check_output(f"ls /opt/celeryops/{APP}/current/lib/python3*/site-packages")
+    commands = seen()
+    assert "git clone" in commands, "nobody watched git"
+    # The first line is the same in all keys.
+    lines = [line for line in repository["deploy"].splitlines() if not line.startswith("-----")][1:]
+    assert [line for line in lines if line in run.output or line in commands] == []
+    # The public key is there, which shows that the search finds something.
+    public = host.check_output(f"cut -d' ' -f2 {GIT}/authorized_keys")
+    found = host.check_output(
+        "grep --recursive --files-with-matches --binary-files=text --devices=skip --fixed-strings --file=-"
+        " /etc /home /opt /root /run /srv /tmp /usr/local /var <<'END'\n" + "\n".join([*lines, public]) + "\nEND"
+    )
+    assert found == f"{GIT}/authorized_keys", "the key is still on the host"
+    again = deploy(private(repository))
+    assert (again.messages, again.changed) == ([], [])
+
+
+def test_a_new_commit_is_a_new_release_and_the_old_one_leaves(
+    host: Host, deploy: Callable[..., Any], repository: dict[str, str]
+) -> None:
+    assert deploy(private(repository)).messages == []
+    before = current(host)
+    commit = host.check_output(COMMIT % ("2.1.0", "2.1.0"))
+    run = deploy(private(repository))
+    assert run.messages == []
+    assert commit[:7] in current(host) != before
+    assert [f"releases/{name}" for name in releases(host)] == [current(host)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"deploy_key": "other"}, "Permission denied"),
+        ({"known_hosts": "impostor"}, "Host key verification failed"),
+        ({"version": "nowhere"}, "neither a tag nor a branch nowhere"),
+    ],
+    ids=["wrong key", "another server", "no such branch"],
+)
+def test_what_keeps_the_source_away_is_said_and_nothing_changes(
+    host: Host, deploy: Callable[..., Any], repository: dict[str, str], changes: dict[str, str], told: str
+) -> None:
+    values = {"other": repository["other"] + "\n", "impostor": f"[127.0.0.1]:{SSH_PORT} {repository['impostor']}\n"}
+    before = (current(host), releases(host))
+    run = deploy(private(repository, **{key: values.get(value, value) for key, value in changes.items()}))
+    assert len(run.messages) == 1
+    assert told in run.messages[0]
+    assert (current(host), releases(host)) == before
