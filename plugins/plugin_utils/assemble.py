@@ -147,6 +147,7 @@ def _app(name: str, found: Planned) -> App:
         longest_eta=durations["longest_eta"],
         longest_task=durations["longest_task"],
         visibility_timeout=int(timeout) if isinstance(timeout, (int, float)) else 0,
+        has_results=bool(str(values.get("result_backend") or "").strip()),
         requirements=tuple(_requirements(values)),
         variables=found.shown,
         given=found.given,

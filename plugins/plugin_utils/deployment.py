@@ -117,6 +117,7 @@ class App:
         longest_eta: how far ahead tasks are sent.
         longest_task: how long a task of a class without a limit may take.
         visibility_timeout: after which Redis hands out an unacknowledged message again; 0 with RabbitMQ.
+        has_results: whether it has a result backend.
         requirements: lines that say which packages a release consists of.
         variables: the role's variables as they are on its hosts, secrets left out.
         variants: the first host of each kind, with the role's variables there; hosts that are alike are one kind.
@@ -138,6 +139,7 @@ class App:
     longest_eta: int = 0
     longest_task: int = 0
     visibility_timeout: int = 0
+    has_results: bool = True
     requirements: tuple[str, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()

@@ -17,6 +17,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_r
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import PATTERN_HELP, glob, malformed
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
 
 #: Accounts that Debian (base-passwd), its packages or this collection's other services own, and what grants root.
 RESERVED_ACCOUNTS = frozenset(
@@ -274,7 +275,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += _settings_problems(values["settings"], values["extra_setting_names"])
     problems += _environment_problems(values["environment"], values["python_path"])
     once, once_problems = _once(values)
-    problems += once_problems
+    results, results_problems = result_rules(values["results"])
+    problems += [*once_problems, *results_problems]
     if problems:
         return {}, problems
     return {
@@ -293,6 +295,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "routes": [{"task": str(route["task"]), "queue": str(route["queue"])} for route in values["routes"]],
             "settings": merged_settings(base_settings(values, broker, times), values["settings"]),
             **once,
+            # Without a rule the file stays as it was.
+            **({"results": results} if results else {}),
         },
         "environment": {
             "CELERY_LOADER": "celeryops_runtime.loader:Loader",

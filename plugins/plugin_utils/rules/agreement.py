@@ -30,6 +30,7 @@ APP_WIDE = (
     "celery_app_result_expires",
     "celery_app_settings",
     "celery_app_once",
+    "celery_app_results",
 )
 #: Setting of Celery -> the key of a class that wins over it.
 _KEY_OF_SETTING = {

@@ -9,6 +9,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import (
     agreement,
     delivery,
     inventory,
+    results,
     routing,
     workers,
 )
@@ -17,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     *inventory.RULES,
     *routing.RULES,
     *delivery.RULES,
+    *results.RULES,
     *workers.RULES,
     *agreement.RULES,
 )

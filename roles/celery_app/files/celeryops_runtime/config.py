@@ -30,6 +30,7 @@ __all__ = [
     "Once",
     "OnceRule",
     "Queue",
+    "ResultRule",
     "Route",
     "SharedConfig",
     "celery_settings",
@@ -52,6 +53,7 @@ BROKERS = ("rabbitmq", "redis")
 QUEUE_TYPES = ("quorum", "classic")
 ON_FAILURE = ("free", "keep")
 WHEN_REDIS_IS_DOWN = ("run", "refuse")
+RESULTS = ("keep", "ignore")
 
 _SETTING_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
@@ -128,6 +130,18 @@ class Once:
 
 
 @dataclass(frozen=True)
+class ResultRule:
+    """Says whether the results of the tasks whose name matches are kept; see :mod:`celeryops_runtime.results`.
+
+    :param task: a task's name, or a pattern as in a route.
+    :param result: ``keep`` or ``ignore``.
+    """
+
+    task: str
+    result: str
+
+
+@dataclass(frozen=True)
 class SharedConfig:
     """The document after its shape was checked.
 
@@ -140,6 +154,7 @@ class SharedConfig:
     :param settings: verbatim Celery settings under their lower-case names; they win over what is derived.
     :param digest: SHA-256 of the file that it was read from, in hexadecimal; empty if it was not read from one.
     :param once: the tasks that run once per period; none if the document does not speak of them.
+    :param results: whose results are kept, in order; the first that matches decides.
     """
 
     app: str
@@ -151,6 +166,7 @@ class SharedConfig:
     settings: Mapping[str, Any]
     digest: str = ""
     once: Once = Once()
+    results: tuple[ResultRule, ...] = ()
 
     @property
     def exchange_type(self) -> str:
@@ -325,7 +341,7 @@ def parse(document: object) -> SharedConfig:
         )
     _known(
         top,
-        {"format", "app", "broker", "default_queue", "exchange", "queues", "routes", "settings", "once"},
+        {"format", "app", "broker", "default_queue", "exchange", "queues", "routes", "settings", "once", "results"},
         "the document",
     )
     broker = _text(top, "broker", "the document")
@@ -342,6 +358,9 @@ def parse(document: object) -> SharedConfig:
         routes=routes,
         settings=_settings(top.get("settings", {})),
         once=_once(top["once"]) if "once" in top else Once(),
+        results=tuple(_result_rule(entry, f"results[{i}]") for i, entry in enumerate(_list(top, "results")))
+        if "results" in top
+        else (),
     )
     _consistent(config)
     return config
@@ -421,6 +440,15 @@ def _once_rule(entry: object, where: str) -> OnceRule:
             if item[name] not in allowed:
                 raise ConfigError(f"{where}.{name}: {item[name]!r} is not one of {', '.join(allowed)}")
     return OnceRule(_text(item, "task", where), period, None if key is None else tuple(key), **choices)
+
+
+def _result_rule(entry: object, where: str) -> ResultRule:
+    item = _mapping(entry, where)
+    _known(item, {"task", "result"}, where)
+    result = _text(item, "result", where)
+    if result not in RESULTS:
+        raise ConfigError(f"{where}.result: {result!r} is not one of {', '.join(RESULTS)}")
+    return ResultRule(_text(item, "task", where), result)
 
 
 def _whole(value: object) -> TypeGuard[int]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 
-from celeryops_runtime import delay, once, systemd, tls
+from celeryops_runtime import delay, once, results, systemd, tls
 from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         #: Which version of the shared configuration is in force (:attr:`celeryops_runtime.config.SharedConfig.digest`).
         self.digest = ""
         self._guard: once.Guard | None = None
+        self._results: results.Results | None = None
         systemd.announce_beat()
 
     @property
@@ -190,6 +191,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
                 delay.mend()
             if config.broker == "rabbitmq" and self._shared.get("broker_use_ssl"):
                 tls.mend()
+            self._results = results.Results(self.app, config.results)
             if config.once.rules:
                 self._guard = once.Guard(self.app, config.once, once.url_of(os.environ))
         if not self._connected:
@@ -266,3 +268,5 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         # Settings forwards attribute writes to its keys, so these two go in below it, as its own swap_with does.
         conf.__dict__["changes"] = changes
         conf.maps[0] = changes
+        if self._results:
+            self._results.install()

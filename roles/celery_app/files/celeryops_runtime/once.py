@@ -23,12 +23,12 @@ import logging
 import re
 import threading
 from types import new_class
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from celeryops_runtime.config import Once, OnceRule
+    from celeryops_runtime.config import Once, OnceRule, ResultRule
 
 __all__ = [
     "AGAIN",
@@ -82,7 +82,10 @@ def matcher(pattern: str) -> Callable[[str], object]:
     return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL).fullmatch
 
 
-def matching(rules: Sequence[OnceRule], name: str) -> OnceRule | None:
+_Rule = TypeVar("_Rule", "OnceRule", "ResultRule")
+
+
+def matching(rules: Sequence[_Rule], name: str) -> _Rule | None:
     """Find the rule of a task.
 
     :param rules: in order, the first that matches decides.

@@ -1,0 +1,38 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Rules about the results of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
+
+
+def _kept_nowhere(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        rules = app.variables.get("celery_app_results")
+        if app.has_results or not isinstance(rules, Mapping):
+            continue
+        for task, result in rules.items():
+            if result == "keep":
+                reason = "has nowhere to keep them: the app has no result backend"
+                instead = "an address in celery_app_result_backend, or ignore"
+                yield Finding(Problem(f"celery_app_results.{task}", "keep", reason, instead), str(task), app.name)
+
+
+RULES = (
+    Rule(
+        "results-without-backend",
+        _kept_nowhere,
+        "Results that are to be kept in an app without a result backend.",
+        unwise=True,
+    ),
+)
