@@ -80,7 +80,8 @@ class ActionModule(ActionBase):
         """Plan every role of every host of the inventory and judge the whole; return what the roles need of it."""
         groups: Mapping[str, list[str]] = task_vars["groups"]
         problems: list[Problem | str] = []
-        variables = HostVariables(task_vars["hostvars"].raw_get, self._template)
+        hostvars = task_vars["hostvars"]
+        variables = HostVariables(lambda host: {**hostvars.raw_get(host), "hostvars": hostvars}, self._template)
 
         def given(host: str, name: str, default: Any) -> Any:
             try:
@@ -91,7 +92,7 @@ class ActionModule(ActionBase):
 
         found = survey(groups, given)
         joined = {name: value for name, value in task_vars.items() if name.startswith(("celeryops_", "__celeryops_"))}
-        common = {**joined, "celeryops_survey": found, "groups": groups, "hostvars": task_vars["hostvars"]}
+        common = {**joined, "celeryops_survey": found, "groups": groups, "hostvars": hostvars}
         planned: dict[tuple[str, str], Planned] = {}
         alike: dict[tuple[str, str, str, str], tuple[Planned, list[Any]]] = {}
         for group, roles in ROLES_OF_GROUP.items():

@@ -112,3 +112,19 @@ def test_all_mistakes_of_all_hosts_come_at_once(tmp_path: Path) -> None:
     told = ("redis_maxmemory", "rabbitmq_stop_timeout", "celery_app_user", "celery_beat_max_interval", "one host")
     assert [text for text in told if text not in said] == []
     assert said.count("fatal: ") == 1
+
+
+def test_variables_may_look_at_other_hosts(tmp_path: Path) -> None:
+    looking = {
+        **SHOP,
+        "celery_app_default_queue": "{{ hostvars['nowhere.invalid'].queue_of_all }}",
+        "celery_worker_classes": {"default": {}, "high": {"queues": ["payments"]}},
+        "redis_port": "{{ hostvars[groups['redis'][0]].redis_number }}",
+        "redis_number": 6400,
+        "queue_of_all": "default",
+    }
+    code, said = check(tmp_path, looking)
+    assert code == 0, said
+    code, said = check(tmp_path, {**looking, "redis_number": "many"})
+    assert code != 0
+    assert "redis_port: 'many'" in said

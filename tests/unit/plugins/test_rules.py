@@ -103,7 +103,11 @@ def test_what_can_be_meant_is_said_here() -> None:
         "memory",
         "concurrency",
     }
-    assert {rule.name for rule in RULES if rule.unwise} == {"evicted-results", "perhaps-shared-system-queues"}
+    assert {rule.name for rule in RULES if rule.unwise} == {
+        "evicted-results",
+        "perhaps-shared-system-queues",
+        "results-without-backend",
+    }
 
 
 # What an inventory accepts
