@@ -8,7 +8,7 @@ import functools
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,15 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import drawing
 from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble
+from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import root, without_consequences
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
-from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
+from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.repeated_keys import repeated_keys
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, survey, view
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS, ROLES_OF_GROUP, survey, view
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
@@ -40,11 +42,6 @@ PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, 
 def first_line(error: Exception) -> str:
     """Return what went wrong without the excerpt of the file that Ansible adds."""
     return str(error).splitlines()[0]
-
-
-def root(variable: str) -> str:
-    """Return the variable's name in a path such as ``celery_worker_classes.high.queues[0]``."""
-    return variable.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0].split(" ", maxsplit=1)[0]
 
 
 @functools.cache
@@ -109,14 +106,48 @@ class ActionModule(ActionBase):
                     problems += own_problems
         deployment = assemble(groups, planned, variables.facts, given)
         verdict = judge(deployment, RULES)
+        problems += [problem for problem in verdict.problems if root(problem.variable) not in deployment.unusable]
+        every = dict.fromkeys(role for entries in ROLES_OF_GROUP.values() for role in entries)
+        names = {name for _role, host in planned for name in variables.raw(host)}
+        problems += misspelt_prefixes({role: role_options(role) for role in every}, names)
+        problems += [*self._repeated_keys(task_vars)]
+        defaults = {name: value for role in every for name, value in self._role_defaults(role).items()}
+        problems = without_consequences(problems, defaults, names)
+        warnings = [text for text in verdict.warnings if root(text) not in deployment.unusable]
         result = {
             "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},
             "ansible_facts": {"celeryops_survey": found},
         }
-        outcome = {**self._outcome([*problems, *verdict.problems], result), "warnings": list(verdict.warnings)}
+        outcome = {**self._outcome(problems, result), "warnings": warnings}
         if self._task.args.get("show") and not outcome.get("failed"):
             outcome |= self._show(deployment, str(self._task.args.get("directory") or ""), outcome["warnings"])
         return outcome
+
+    @staticmethod
+    def _repeated_keys(task_vars: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield the keys that stand twice in one mapping of the inventory's own files."""
+        sources = [Path(str(source)) for source in task_vars.get("ansible_inventory_sources") or ()]
+        folders = [source if source.is_dir() else source.parent for source in sources if source.exists()]
+        folders.append(Path(str(task_vars.get("playbook_dir") or ".")))
+        own = [path for source in sources for path in ([source] if source.is_file() else [*source.glob("*")])]
+        variables = [
+            path
+            for folder in dict.fromkeys(folders)
+            for kind in ("group_vars", "host_vars")
+            for path in sorted((folder / kind).rglob("*"))
+        ]
+        for path in dict.fromkeys([*own, *variables]):
+            if path.suffix not in ("", ".yml", ".yaml", ".json") or not path.is_file():
+                continue
+            try:
+                text = path.read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                # Ansible could not read it either.
+                continue
+            if text.startswith(("$ANSIBLE_VAULT", "#!")):
+                continue
+            name = next((str(path.relative_to(folder)) for folder in folders if path.is_relative_to(folder)), path.name)
+            yield from repeated_keys(name, text, all_keys=path in own)
 
     def _show(self, deployment: Deployment, directory: str, warnings: list[str]) -> dict[str, Any]:
         """Print the plan, and leave it in files for those who are not at this terminal."""
@@ -181,6 +212,9 @@ class ActionModule(ActionBase):
         try:
             plan, found = function(values, facts)
             problems += [problem for problem in found if root(problem.variable) not in wrong]
+            # A class that is none leaves the rest of them without the queues that it was to consume.
+            lost = {problem.variable for problem in found if problem.variable.count(".") == 1}
+            wrong |= {root(variable) for variable in lost} & {*CLASS_LEVELS}
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # The function may rely on the spec. Where the spec was met, this is a fault of ours and has to be seen.
             if not problems:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
     App,
@@ -20,9 +20,15 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Server,
     WorkerClass,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration, parse_size
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS, listen_addresses
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
+    CLASS_LEVELS,
+    broker,
+    listen_addresses,
+    loopback,
+)
 
 #: What Debian's releases bring (apt-cache policy rabbitmq-server, November 2026).
 _DEBIANS_RABBITMQ = {"12": (3, 10), "13": (4, 0)}
@@ -75,10 +81,11 @@ def assemble(
     servers: list[Server] = []
     duties: list[Duty] = []
     kinds: set[int] = set()
+    strays: list[tuple[str, str, str, str]] = []
     for (role, host), found in planned.items():
         if role == "celery_app":
             name = str(found.values.get("celery_app_name") or "")
-            app = apps.get(name) or _app(name, found)
+            app = apps.get(name) or _app(name, found, groups)
             new = id(found) not in kinds
             kinds.add(id(found))
             variants = (*app.variants, (host, found.shown)) if new else app.variants
@@ -88,9 +95,15 @@ def assemble(
         elif role in ("celery_beat", "flower") and found.values.get(f"{role}_state") != "absent":
             duties.append(Duty(role, str(found.values.get(f"{role}_app") or ""), host, found.shown))
     for (role, host), found in planned.items():
+        if role in ("rabbitmq", "redis", "celery_app") or ("celery_app", host) not in planned:
+            continue
+        carried = str(planned["celery_app", host].values.get("celery_app_name") or "")
+        run = str(found.values.get(f"{role}_app") or "")
+        if run != carried and f"{role}_app" in found.given:
+            strays.append((f"{role}_app", run, host, carried))
         if role != "celery_worker":
             continue
-        app = apps.get(str(found.values.get("celery_worker_app") or ""), App(""))
+        app = apps[carried]
         # Hosts that are alike share what was planned for them.
         if id(found) not in workers:
             workers[id(found)] = [_worker(app, name, *read) for name, read in _read(found.values).items()]
@@ -104,6 +117,7 @@ def assemble(
         groups=groups,
         unplaced=_unplaced(groups, apps.values(), given),
         unusable=frozenset().union(*(found.unusable for found in planned.values())),
+        strays=tuple(strays),
     )
 
 
@@ -118,26 +132,27 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
         name,
         str(given(name, "ansible_host", None) or name),
         hostname=str(facts["hostname"]) if "hostname" in facts else None,
-        cores=int(facts.get("processor_vcpus") or (cores if isinstance(cores, int) else 0)) or None,
+        cores=int(facts.get("processor_vcpus") or (cores if isinstance(cores, int) and cores > 0 else 0)) or None,
         memory=int(facts.get("memtotal_mb") or 0) * _MIB or memory or None,
         distribution=release.strip(),
     )
 
 
-def _app(name: str, found: Planned) -> App:
+def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]]) -> App:
     values = {key.removeprefix("celery_app_"): value for key, value in found.values.items()}
-    broker = celery_app.broker_kind(values.get("broker_url"))
+    url = values.get("broker_url")
+    kind = celery_app.broker_kind(url) if url else broker(groups, [values.get("broker")])
     durations, _problems = celery_app.durations(values)
     own = values.get("settings")
     own = own if isinstance(own, Mapping) else {}
-    queues, _problems = celery_app.queues_of(values, broker)
-    settings = celery_app.merged_settings(celery_app.base_settings(values, broker, durations), own)
+    queues, _problems = celery_app.queues_of(values, kind)
+    settings = celery_app.merged_settings(celery_app.base_settings(values, kind, durations), own)
     options = settings.get("broker_transport_options")
     timeout = options.get("visibility_timeout", 0) if isinstance(options, Mapping) else 0
     return App(
         name,
-        broker=broker,
-        broker_addresses=tuple(_without_credentials(str(values.get("broker_url") or ""))),
+        broker=kind,
+        broker_addresses=tuple(_without_credentials(str(url or ""))),
         default_queue=str(values.get("default_queue")),
         queues={queue["name"]: queue.get("type", "classic") for queue in queues},
         declared=tuple(_declared(values, found.given)),
@@ -149,6 +164,7 @@ def _app(name: str, found: Planned) -> App:
         visibility_timeout=int(timeout) if isinstance(timeout, (int, float)) else 0,
         has_results=bool(str(values.get("result_backend") or "").strip()),
         requirements=tuple(_requirements(values)),
+        weak_passwords=_weak_passwords(values),
         variables=found.shown,
         given=found.given,
         accepted=frozenset(str(entry) for entry in values.get("accept") or ()),
@@ -162,13 +178,31 @@ def _declared(values: Mapping[str, Any], given: frozenset[str]) -> Iterable[str]
             yield str(entry.get("name") if isinstance(entry, Mapping) else entry)
 
 
-def _requirements(values: Mapping[str, Any]) -> Iterable[str]:
+def _requirements(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     source = values.get("source")
     source = source if isinstance(source, Mapping) else {}
-    yield from (str(line) for line in source.get("packages") or ())
-    yield from (str(line) for line in values.get("extra_packages") or ())
+    yield from (("celery_app_source.packages", str(line)) for line in source.get("packages") or ())
+    yield from (("celery_app_extra_packages", str(line)) for line in values.get("extra_packages") or ())
     for name in ("requirements", "constraints"):
-        yield from str(source.get(name) or "").splitlines()
+        yield from ((f"celery_app_source.{name}", line) for line in str(source.get(name) or "").splitlines())
+
+
+def _weak_passwords(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return which URL of a server that others can reach has a password that they find."""
+    found: dict[str, str] = {}
+    for name in ("broker_url", "result_backend", "once_url"):
+        for address in filter(None, (part.strip() for part in str(values.get(name) or "").split(";"))):
+            reason = ""
+            # What cannot be read, the role tells.
+            with contextlib.suppress(ValueError):
+                parts = urlsplit(address)
+                _port, known = parts.port, parts.scheme in celery_app.BROKERS
+                other = name == "result_backend" and parts.scheme in celery_app.OTHER_BACKENDS and parts.password
+                if parts.hostname and not loopback(parts.hostname) and (known or other):
+                    reason = weakness(unquote(parts.password or ""), unquote(parts.username or ""))
+            if reason:
+                found[f"celery_app_{name}"] = reason
+    return found
 
 
 def _without_credentials(url: str) -> Iterable[str]:

@@ -98,5 +98,11 @@ UNLISTED = {
 #: name -> kind, for every setting that Celery knows.
 KINDS: dict[str, str] = {name: kind for kind, names in _BY_KIND.items() for name in names.split()} | UNLISTED
 
+#: Declared as text, and numbers or dictionaries to Celery's own documentation and code.
+TEXT_OR_NUMBER = frozenset(
+    {"cassandra_port", "task_default_delivery_mode", "task_default_priority", "task_default_rate_limit"}
+)
+TEXT_OR_DICT = frozenset({"cassandra_auth_kwargs"})
+
 #: Declared as bool, and taken as a dictionary of options as well.
 BOOL_OR_DICT = frozenset({"broker_use_ssl"})

@@ -118,7 +118,8 @@ class App:
         longest_task: how long a task of a class without a limit may take.
         visibility_timeout: after which Redis hands out an unacknowledged message again; 0 with RabbitMQ.
         has_results: whether it has a result backend.
-        requirements: lines that say which packages a release consists of.
+        requirements: lines that say which packages a release consists of, each behind the variable that has it.
+        weak_passwords: variable -> why the password in it is weak.
         variables: the role's variables as they are on its hosts, secrets left out.
         variants: the first host of each kind, with the role's variables there; hosts that are alike are one kind.
         given: names of the variables that the inventory itself sets.
@@ -140,7 +141,8 @@ class App:
     longest_task: int = 0
     visibility_timeout: int = 0
     has_results: bool = True
-    requirements: tuple[str, ...] = ()
+    requirements: tuple[tuple[str, str], ...] = ()
+    weak_passwords: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     given: frozenset[str] = frozenset()
@@ -210,6 +212,7 @@ class Deployment:
         groups: the inventory's groups and their hosts.
         unplaced: worker class -> the hosts without the duty to work that speak of it, while no worker has it.
         unusable: names of the variables whose values could not be used.
+        strays: (variable of a role with the app that it is to run, that app, host, the app that the host carries).
     """
 
     machines: Mapping[str, Machine] = field(default_factory=dict)
@@ -219,6 +222,7 @@ class Deployment:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unusable: frozenset[str] = frozenset()
+    strays: tuple[tuple[str, str, str, str], ...] = ()
 
     def of_kind(self, kind: str) -> list[Server]:
         """Return the servers of a kind, ``rabbitmq`` or ``redis``."""

@@ -5,9 +5,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS
+
+_CLOSE = 0.87
+_WHAT = "(a variable)"
 
 
 def misspelt(role: str, known: Iterable[str], present: Iterable[str]) -> list[Problem]:
@@ -25,7 +30,38 @@ def misspelt(role: str, known: Iterable[str], present: Iterable[str]) -> list[Pr
     for name in sorted(str(entry) for entry in present):
         if not name.startswith(f"{role}_") or name in names:
             continue
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.87)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=_CLOSE)
+        instead = close[0] if close else _belongs(role, name.removeprefix(f"{role}_"))
+        if instead:
+            problems.append(Problem(name, _WHAT, f"is not a variable of the role {role}", instead))
+    return problems
+
+
+def _belongs(role: str, rest: str) -> str:
+    """Return where a key of a class or a setting of Celery has to be that is written as a variable."""
+    if role == "celery_worker" and rest in KEYS:
+        return f"{rest} in celery_worker_defaults or in a class of celery_worker_classes"
+    if role in ("celery_app", "celery_worker") and rest in KINDS:
+        return f"{rest} in celery_app_settings"
+    return ""
+
+
+def misspelt_prefixes(roles: Mapping[str, Iterable[str]], present: Iterable[str]) -> list[Problem]:
+    """Return a problem for each variable that nearly is one of a role's, but for the role's name at its beginning.
+
+    Arguments:
+        roles: role -> its variables.
+        present: the names of all variables of all hosts.
+    """
+    prefixes = tuple(f"{role}_" for role in roles)
+    initials = {role[0] for role in roles}
+    known = {name: role for role, names in roles.items() for name in names}
+    problems = []
+    for name in sorted(set(map(str, present))):
+        if name[:1] not in initials or "_" not in name or name.startswith(prefixes) or name in known:
+            continue
+        close = difflib.get_close_matches(name, known, n=1, cutoff=_CLOSE)
         if close:
-            problems.append(Problem(name, "(a variable)", f"is not a variable of the role {role}", close[0]))
+            reason = f"is not a variable of the role {known[close[0]]}"
+            problems.append(Problem(name, _WHAT, reason, close[0]))
     return problems

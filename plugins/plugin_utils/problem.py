@@ -31,7 +31,8 @@ class Problem:
     instead: str
 
     def __str__(self) -> str:
-        return f"{self.variable}: {shown(self.value)} {self.reason}; write {self.instead}"
+        # One line, whatever somebody put into the name of a class.
+        return " ".join(f"{self.variable}: {shown(self.value)} {self.reason}; write {self.instead}".splitlines())
 
 
 def shown(value: Any) -> str:

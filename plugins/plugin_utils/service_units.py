@@ -77,6 +77,8 @@ _URL_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^\s@]+@", re.IG
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
 #: A Linux account, as useradd accepts it.
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+#: Who can become root: Debian's groups (base-passwd), and those whose members hold a daemon that runs as root.
+ALMIGHTY = frozenset({"root", "sudo", "wheel", "admin", "adm", "disk", "shadow", "docker", "lxd", "libvirt"})
 _ABSOLUTE_PATH = re.compile(r"/[^\s:\"'\\%$]*")
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -209,8 +211,8 @@ def check_identity(prefix: str, variables: Mapping[str, Any]) -> list[Problem]:
         name = variables.get(f"{prefix}_{kind}")
         if name is None:
             continue
-        if str(name) == "root":
-            problems.append(Problem(f"{prefix}_{kind}", name, "must not run tasks", "an unprivileged account"))
+        if str(name) in ALMIGHTY:
+            problems.append(Problem(f"{prefix}_{kind}", name, "has all rights", "an account that only this app uses"))
         elif not ACCOUNT.fullmatch(str(name)):
             problems.append(Problem(f"{prefix}_{kind}", name, "is not an account name", "one such as shop"))
     return problems

@@ -1,9 +1,10 @@
 # Copyright: celeryops.stack contributors
 # Apache License 2.0 (see LICENSE)
-"""Values that have another shape than their argument spec says.
+"""Values that are not what their argument spec says.
 
 Ansible's own validation is generous: text where a list belongs is split into one, for itself. A role that reads the
-variable afterwards still has the text, and goes through it letter by letter.
+variable afterwards still has the text, and goes through it letter by letter. What it does refuse it tells without
+saying where in a list, or what to write.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def misshapen(options: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any], where: str = "") -> list[Problem]:
-    """Return a problem for every list, dictionary, number or truth value that is none.
+    """Return a problem for every value of another kind, choice that is none, and key that is unknown or missing.
 
     Arguments:
         options: the options of an argument spec.
@@ -49,7 +50,7 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
         if not isinstance(value, Mapping):
             yield Problem(where, shown, "is not a dictionary", "keys and values, such as {key: value}")
             return
-        yield from misshapen(option.get("options") or {}, value, where)
+        yield from _check_keys(option.get("options") or {}, value, where)
     elif kind == "bool":
         if not isinstance(value, bool) and str(value).lower() not in (*_TRUE, *_FALSE):
             yield Problem(where, shown, "is neither true nor false", "true or false")
@@ -58,10 +59,24 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
             yield Problem(where, shown, "is not a whole number", "a whole number")
     elif kind == "str" and isinstance(value, (list, tuple, Mapping)):
         yield Problem(where, shown, "is not text", "text")
+    elif option.get("choices") and str(value) not in map(str, option["choices"]):
+        choices = [str(choice) for choice in option["choices"] if choice != ""]
+        yield Problem(where, shown, "is not one of its values", did_you_mean(str(value), choices))
+
+
+def _check_keys(options: Mapping[str, Mapping[str, Any]], value: Mapping[Any, Any], where: str) -> Iterator[Problem]:
+    """Yield what is wrong with the keys of a dictionary; one without options takes any."""
+    yield from misshapen(options, value, where)
+    for key in value if options else ():
+        if key not in options:
+            yield Problem(f"{where}.{key}", "(a key)", "is not known here", did_you_mean(str(key), options))
+    for key, option in options.items():
+        if option.get("required") and value.get(key) is None:
+            yield Problem(f"{where}.{key}", None, "is missing", "a value")
 
 
 def converted(option: Mapping[str, Any], value: Any) -> Any:
-    """Return ``value`` with the numbers and truth values inside of it that were given as text in their own type.
+    """Return ``value`` with the numbers, truth values and texts inside of it in their own type, as roles rely on it.
 
     Arguments:
         option: the option of the argument spec.
@@ -80,6 +95,8 @@ def converted(option: Mapping[str, Any], value: Any) -> Any:
         return str(value).lower() in _TRUE
     if kind == "int" and not isinstance(value, int):
         return int(str(value))
+    if kind == "str" and isinstance(value, (bool, int, float)):
+        return str(value)
     return value
 
 

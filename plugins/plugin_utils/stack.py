@@ -10,6 +10,7 @@ what it means for one host.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -60,9 +61,9 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
 
     Returns:
         A dict with ``apps`` (name -> ``broker``: ``rabbitmq`` or ``redis``; ``queues``: every queue that a class of it
-        names, sorted; ``longest_task`` in seconds; ``key_prefix`` in Redis; ``dead_letter_queue``), ``app_of`` (host ->
-        name of its app), ``addresses`` (of these hosts), ``servers`` (group -> the nodes and how they listen) and
-        ``consumer_timeout`` in seconds.
+        names, sorted; ``longest_task`` in seconds; ``visibility_timeout`` in seconds, or empty; ``key_prefix`` in
+        Redis; ``dead_letter_queue``), ``app_of`` (host -> name of its app), ``addresses`` (of these hosts), ``servers``
+        (group -> the nodes and how they listen) and ``consumer_timeout`` in seconds.
     """
     hosts: dict[str, list[str]] = {}
     app_of: dict[str, str] = {}
@@ -74,6 +75,7 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
             "broker": broker(groups, [given(host, "celery_app_broker", None) for host in members]),
             "queues": queues(groups, given, members),
             "longest_task": longest_task(groups, given, members),
+            "visibility_timeout": visibility_timeout(groups, given, members),
             "key_prefix": str(given(members[0], "celery_app_key_prefix", None) or f"{name}:"),
             "dead_letter_queue": str(given(members[0], "celery_app_dead_letter_queue", None) or "dead-letters"),
         }
@@ -137,7 +139,12 @@ def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:
         if name
     ]
     name = found["app_of"].get(host) or next((app["name"] for app in apps), "")
-    own = found["apps"].get(name) or {"broker": "redis", "queues": [], "longest_task": UNKNOWN_TASK}
+    own = found["apps"].get(name) or {
+        "broker": "redis",
+        "queues": [],
+        "longest_task": UNKNOWN_TASK,
+        "visibility_timeout": "",
+    }
     servers, place = found["servers"], (host, found["addresses"].get(host, ""))
     return {
         "app": name,
@@ -234,21 +241,39 @@ def consumer_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
     (Celery 5.7 and RabbitMQ 3.10, measured: a message that is held longer closes the channel, and its task runs again).
     Rounded up to 2, 4, 8, ... hours, because RabbitMQ restarts when it changes.
     """
-    classes = worker_classes(groups, given, hosts)
-    prefetched = [worker_class.get("prefetch_multiplier") for worker_class in classes]
     longest, held = longest_task(groups, given, hosts), 0
     for host in hosts:
-        prefetched.append(settings(given, host).get("worker_prefetch_multiplier"))
         longest = max(longest, _seconds(given(host, "celery_app_longest_task", None)))
         if given(host, "celery_app_queue_type", None) == "classic":
             # Nothing delays messages in the broker then, so a worker holds them.
             held = max(held, _seconds(given(host, "celery_app_longest_eta", None) or "1h"))
-    most = max([1, *(int(str(number)) for number in prefetched if str(number).isdigit())])
-    needed = held_for(longest, most, held)
+    needed = held_for(longest, most_prefetched(groups, given, hosts), held)
     hours = 2
     while hours * 3600 < needed:
         hours *= 2
     return hours * 3600
+
+
+def most_prefetched(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
+    """Return how many messages a process takes in advance, by every variable that says so; at least one."""
+    said = [worker_class.get("prefetch_multiplier") for worker_class in worker_classes(groups, given, hosts)]
+    said += [settings(given, host).get("worker_prefetch_multiplier") for host in hosts]
+    return max([1, *(int(str(number)) for number in said if re.fullmatch(r"[0-9]{1,9}", str(number)))])
+
+
+def visibility_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> int | str:
+    """Return how long Redis has to wait for an acknowledgement of a task of this app, in seconds.
+
+    Nothing (an empty text) where a process takes one message in advance, which is what the role celery_app itself
+    reckons with.
+    """
+    most = most_prefetched(groups, given, hosts)
+    if most == 1:
+        return ""
+    longest = longest_task(groups, given, hosts)
+    longest = max([longest, *(_seconds(given(host, "celery_app_longest_task", None)) for host in hosts)])
+    eta = max((_seconds(given(host, "celery_app_longest_eta", None) or "1h") for host in hosts), default=3600)
+    return held_for(longest, most, eta)
 
 
 def held_for(longest: int, prefetch: int, eta: int) -> int:

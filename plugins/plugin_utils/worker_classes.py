@@ -145,9 +145,9 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
     for layer in layers:
         for name, keys in layer.classes.items():
             where = f"{layer.variable}.{name}"
-            reason = _name_problem(name)
+            reason, instead = _name_problem(name)
             if reason:
-                problems.append(Problem(where, name, reason, "a lower-case letter, then at most 30 of a-z, 0-9 and -"))
+                problems.append(Problem(where, name, reason, instead))
                 continue
             if keys is not None and not isinstance(keys, Mapping):
                 problems.append(Problem(where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"))
@@ -160,12 +160,12 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
     return classes, problems
 
 
-def _name_problem(name: Any) -> str:
+def _name_problem(name: Any) -> tuple[str, str]:
     if isinstance(name, str) and name in RESERVED_CLASS_NAMES:
-        return "is a reserved name"
+        return f"is the name of the role {'flower' if name == 'flower' else 'celery_beat'}'s unit", "another name"
     if not isinstance(name, str) or not CLASS_NAME.fullmatch(name) or name.endswith("-"):
-        return "cannot be the name of a class"
-    return ""
+        return "cannot be the name of a class", "a lower-case letter, then at most 30 of a-z, 0-9 and -"
+    return "", ""
 
 
 def _lay(target: WorkerClass, keys: Mapping[Any, Any], where: str, problems: list[Problem]) -> None:
@@ -188,12 +188,13 @@ def _lay(target: WorkerClass, keys: Mapping[Any, Any], where: str, problems: lis
         target.origins[name] = f"{where}.{name}"
 
 
-def check(worker: WorkerClass, default_queue: str) -> tuple[dict[str, Any], list[Problem]]:
+def check(worker: WorkerClass, default_queue: str, time_limit: int = 0) -> tuple[dict[str, Any], list[Problem]]:
     """Return every key of a class with its value read and its default filled in, and the mistakes.
 
     Arguments:
         worker: a merged class.
         default_queue: the queue of a class that names none.
+        time_limit: seconds that a task may take in a class that sets no limit; 0 where the app has none either.
     """
     problems: list[Problem] = []
     read: dict[str, Any] = {}
@@ -206,12 +207,15 @@ def check(worker: WorkerClass, default_queue: str) -> tuple[dict[str, Any], list
         except ValueError as error:
             reason, _separator, instead = str(error).partition("; write ")
             problems.append(Problem(worker.where(name), worker.values[name], reason, instead))
+            # One complaint about it is enough.
             if name == "concurrency":
-                # One complaint about it is enough.
                 read[name] = 1
-    if "stop_timeout" not in worker.values and read["time_limit"]:
+            if name == "queues":
+                read[name] = _legible(worker.values[name])
+    limit = read["time_limit"] or time_limit
+    if "stop_timeout" not in worker.values and limit:
         # Whatever runs when the unit is stopped has ended by then.
-        read["stop_timeout"] = max(read["stop_timeout"], read["time_limit"] + STOP_MARGIN)
+        read["stop_timeout"] = max(read["stop_timeout"], limit + STOP_MARGIN)
     problems += _check_pool(worker, read)
     problems += _check_arguments(worker, read)
     if read["queues"] is None:
@@ -225,6 +229,13 @@ def check(worker: WorkerClass, default_queue: str) -> tuple[dict[str, Any], list
     problems += found
     problems += _check_limits(worker, read)
     return read, problems
+
+
+def _legible(queues: Any) -> list[str] | None:
+    """Return the queues that somebody seems to have meant, so that nothing else is said about the others."""
+    entries = queues if isinstance(queues, list) else str(queues).split(",")
+    names = [str(entry).strip() for entry in entries]
+    return list(dict.fromkeys(name for name in names if QUEUE.fullmatch(name))) or None
 
 
 def _check_pool(worker: WorkerClass, read: dict[str, Any]) -> list[Problem]:

@@ -11,13 +11,19 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import BOOL_OR_DICT, KINDS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
+    BOOL_OR_DICT,
+    KINDS,
+    TEXT_OR_DICT,
+    TEXT_OR_NUMBER,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import PATTERN_HELP, glob, malformed
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ALMIGHTY
 
 #: Accounts that Debian (base-passwd), its packages or this collection's other services own, and what grants root.
 RESERVED_ACCOUNTS = frozenset(
@@ -224,6 +230,13 @@ SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "path": ({"path"}, {"exclude", "packages", *_TREE_KEYS, *_INSTALL_KEYS}),
     "git": ({"repo", "version"}, {"deploy_key", "known_hosts", "packages", *_TREE_KEYS, *_INSTALL_KEYS}),
     "virtualenv": ({"path"}, set()),
+}
+
+#: Durations that cannot be nothing, and why.
+_NO_ZERO = {
+    "longest_task": "is no time at all",
+    "result_expires": "would keep every result for ever",
+    "visibility_timeout": "would hand out every task again at once",
 }
 
 #: A dead TCP connection is noticed after this time: longer than any pause of a healthy server, shorter than patience.
@@ -434,9 +447,7 @@ def _account_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
                 variable, name, "is not an account name", "a lower-case letter, then a-z, 0-9, _ and -, 32 at most"
             )
         elif name in RESERVED_ACCOUNTS or name.startswith("systemd-"):
-            reason = (
-                "would run the app with all rights" if name in ("root", "sudo", "wheel") else "belongs to the system"
-            )
+            reason = "would run the app with all rights" if name in ALMIGHTY else "belongs to the system"
             yield Problem(
                 variable, name, reason, "an account that only this app uses, for example celery-" + str(values["name"])
             )
@@ -549,7 +560,9 @@ def _broker(url: Any) -> tuple[str, list[Problem]]:
                 Problem(variable, _hidden(address), "is not a broker that this collection supports", BROKER_HELP)
             )
     if not problems and len(kinds) > 1:
-        problems.append(Problem(variable, _hidden(str(url)), "mixes brokers", "addresses of one broker's nodes"))
+        problems.append(
+            Problem(variable, ";".join(map(_hidden, addresses)), "mixes brokers", "addresses of one broker's nodes")
+        )
     return kinds.pop() or "rabbitmq", problems
 
 
@@ -610,6 +623,7 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
     problems: list[Problem] = []
     default_type = str(values["queue_type"])
     types: dict[str, str] = {str(values["default_queue"]): default_type}
+    declared: dict[str, str] = {}
     named = [("celery_app_default_queue", values["default_queue"])]
     for entry in values["queues"]:
         if isinstance(entry, Mapping):
@@ -627,10 +641,12 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
                     Problem(f"celery_app_queues.{entry['name']}.type", kind, "is not a queue type", "quorum or classic")
                 )
             name = entry["name"]
-            types[str(name)] = kind
         else:
-            name = entry
-            types.setdefault(str(name), default_type)
+            name, kind = entry, default_type
+        if declared.setdefault(str(name), kind) != kind:
+            reason = f"is there twice, as {declared[str(name)]} and as {kind}"
+            problems.append(Problem("celery_app_queues", name, reason, "one of the two"))
+        types[str(name)] = kind
         named.append(("celery_app_queues", name))
     for route in values["routes"]:
         types.setdefault(str(route["queue"]), default_type)
@@ -686,12 +702,9 @@ def _route_problems(routes: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
             continue
         for pattern in earlier:
             if glob(pattern).fullmatch(task):
-                yield Problem(
-                    "celery_app_routes",
-                    task,
-                    f"is never reached: {pattern} stands before it and matches too",
-                    "it above that route",
-                )
+                reason = f"is never reached: {pattern} stands before it and matches too"
+                instead = "it once" if pattern == task else "it above that route"
+                yield Problem("celery_app_routes", task, reason, instead)
                 break
         earlier.append(task)
 
@@ -709,6 +722,9 @@ def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]
                 Problem(f"celery_app_{name}", values[name], str(error).split(";", maxsplit=1)[0], DURATION_HELP)
             )
             read[name] = 0
+        else:
+            if not read[name] and values[name] != "" and name in _NO_ZERO:
+                problems.append(Problem(f"celery_app_{name}", values[name], _NO_ZERO[name], DURATION_HELP))
     return read, problems
 
 
@@ -833,7 +849,11 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
         yield Problem(variable, value, "is not true or false", "true or false, without quotes")
     elif kind in ("int", "float") and (isinstance(value, (bool, str)) or not isinstance(value, (int, float))):
         yield Problem(variable, value, "is not a number", "a number without quotes (Celery counts time in seconds)")
-    elif kind in ("string", "str", "bytes") and not isinstance(value, str):
+    elif kind in ("string", "str", "bytes") and not (
+        isinstance(value, str)
+        or (name in TEXT_OR_NUMBER and isinstance(value, (int, float)) and not isinstance(value, bool))
+        or (name in TEXT_OR_DICT and isinstance(value, Mapping))
+    ):
         yield Problem(variable, value, "is not text", "text, in quotes if it looks like something else")
     elif kind == "dict" and not isinstance(value, Mapping):
         yield Problem(variable, value, "is not a dictionary", "key: value pairs")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, worker_unit
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import SIZE_HELP, parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
     START_AFTER,
     check_host,
@@ -62,6 +62,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     if not QUEUE.fullmatch(queue):
         instead = "letters, digits and _ . : -"
         problems.append(Problem("celery_worker_default_queue", queue, "cannot be the name of a queue", instead))
+    problems += _host_problems(variables)
     read, found = read_classes(variables)
     problems += found
     present = {name: keys for name, (_written, keys) in read.items() if keys["state"] == "present"}
@@ -88,6 +89,21 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     }, problems
 
 
+def _host_problems(variables: Mapping[str, Any]) -> list[Problem]:
+    """Return the mistakes in what is said of a machine for a check without facts."""
+    problems: list[Problem] = []
+    value = variables.get("celery_worker_host_memory") or 0
+    try:
+        parse_size(value)
+    except ValueError as error:
+        reason, _separator, instead = str(error).partition("; write ")
+        problems.append(Problem("celery_worker_host_memory", value, reason, instead))
+    cores = variables.get("celery_worker_host_cores") or 0
+    if int(cores) < 0:
+        problems.append(Problem("celery_worker_host_cores", cores, "is less than nothing", "a number such as 4"))
+    return problems
+
+
 def read_classes(
     variables: Mapping[str, Any],
 ) -> tuple[dict[str, tuple[WorkerClass, dict[str, Any]]], list[Problem]]:
@@ -103,8 +119,13 @@ def read_classes(
         variables.get("celery_worker_defaults") or {}, [Layer(name, variables.get(name) or {}) for name in LAYERS]
     )
     classes: dict[str, tuple[WorkerClass, dict[str, Any]]] = {}
+    try:
+        limit = int(float(variables.get("celery_worker_default_time_limit") or 0))
+    except (OverflowError, TypeError, ValueError):
+        # Where it comes from, celery_app_settings, is told.
+        limit = 0
     for worker in workers.values():
-        read, found = check(worker, str(variables["celery_worker_default_queue"]))
+        read, found = check(worker, str(variables["celery_worker_default_queue"]), limit)
         problems += found
         classes[worker.name] = worker, read
     return classes, problems
@@ -210,6 +231,10 @@ def _rotation(
     except ValueError as error:
         reason, _separator, instead = str(error).partition("; write ")
         problems.append(Problem("celery_worker_log_max_size", variables["celery_worker_log_max_size"], reason, instead))
+    else:
+        if not max_size:
+            value = variables["celery_worker_log_max_size"]
+            problems.append(Problem("celery_worker_log_max_size", value, "is nothing", SIZE_HELP))
     keep = variables["celery_worker_log_keep"]
     if not 0 <= int(keep) <= 3650:
         problems.append(

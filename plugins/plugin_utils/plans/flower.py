@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
@@ -22,8 +23,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     target_unit,
 )
 
-#: Beyond loopback anyone can guess passwords as fast as Flower answers.
-SHORTEST_PASSWORD = 12
 SMALLEST_MEMORY = 128 * 1024**2
 
 #: Flower's options (flower/options.py, 2.2.0) that a user may set as they are.
@@ -189,9 +188,9 @@ def _check_access(variables: Mapping[str, Any]) -> list[Problem]:
             problems.append(Problem(where, name, "cannot be a user's name", "ASCII without space, comma and colon"))
         if not isinstance(password, str) or not _PASSWORD.fullmatch(password):
             problems.append(Problem(where, _HIDDEN, "cannot be a password", "text of ASCII without space and comma"))
-        elif not local and len(password) < SHORTEST_PASSWORD:
-            reason = f"is too short for {address}, where others can try passwords"
-            problems.append(Problem(where, _HIDDEN, reason, f"at least {SHORTEST_PASSWORD} characters"))
+        elif not local and (weak := weakness(password, name)):
+            reason = f"{weak}, and on {address} others can guess"
+            problems.append(Problem(where, _HIDDEN, reason, f"at least {SHORTEST} random characters"))
     if len(str(variables["flower_cookie_secret"])) < 32:
         reason = "is too short to sign cookies"
         problems.append(

@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
+from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     DURATION_HELP,
@@ -18,6 +19,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     parse_duration,
     parse_size,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import loopback
 
 MIB = 1024**2
 #: RabbitMQ's documentation advises 0.4 to 0.7; a host that is shared with workers wants less. Above 0.8 the runtime's
@@ -283,10 +285,13 @@ class _Planner:
 
     def _duration(self, name: str) -> int:
         try:
-            return parse_duration(self.variables[name])
-        except ValueError:
-            self._problem(name, self.variables[name], "is not a duration", DURATION_HELP)
+            seconds = parse_duration(self.variables[name])
+        except ValueError as error:
+            self._problem(name, self.variables[name], str(error).partition(";")[0], DURATION_HELP)
             return 0
+        if not seconds:
+            self._problem(name, self.variables[name], "is no time at all", DURATION_HELP)
+        return seconds
 
     # rabbitmq.conf
 
@@ -390,10 +395,10 @@ class _Planner:
                 self._problem(
                     "memory_high_watermark", value, "is neither a share nor a size", f"0.4, 40%, or {SIZE_HELP}"
                 )
-            if watermark and (watermark < 128 * MIB or (total and watermark > total * high)):
-                self._problem(
-                    "memory_high_watermark", value, "is out of range", f"128M or more, and at most {high} of the memory"
-                )
+            else:
+                if watermark < 128 * MIB or (total and watermark > total * high):
+                    instead = f"128M or more, and at most {high} of the memory"
+                    self._problem("memory_high_watermark", value, "is out of range", instead)
             settings["vm_memory_high_watermark.absolute"] = watermark
         settings.update(self._disk(watermark, share))
         return settings
@@ -410,7 +415,9 @@ class _Planner:
                 size = parse_size(value)
             except ValueError:
                 self._problem("disk_free_limit", value, "is not a size", f"auto, or {SIZE_HELP}")
-                size = 0
+                return {}
+            if not size:
+                self._problem("disk_free_limit", value, "would let the disk fill up", f"auto, or {SIZE_HELP}")
             return {"disk_free_limit.absolute": size}
         if not watermark:
             return {"disk_free_limit.relative": share if share is not None else 1.0}
@@ -489,13 +496,19 @@ class _Planner:
             self._problem("admin_user", admin, "cannot be the administrator's name", "a name of your own such as admin")
         if any(user["name"] == admin for user in users):
             self._problem("users", admin, "is the administrator, who is declared already", "another name")
-        self._check_password("admin_password", self.variables["admin_password"])
+        self._check_password("admin_password", self.variables["admin_password"], admin)
         if not re.fullmatch(r"[A-Za-z0-9]{16,255}", str(self.variables["erlang_cookie"])):
             self._problem("erlang_cookie", "********", "is not an Erlang cookie", "16 to 255 letters and digits")
 
-    def _check_password(self, name: str, password: Any) -> None:
+    def _check_password(self, name: str, password: Any, user: str) -> None:
         if len(str(password)) < MIN_PASSWORD:
             self._problem(name, "********", "is too short", f"at least {MIN_PASSWORD} characters")
+            return
+        listen = [*self.variables["listen_addresses"], self.variables["management_listen_address"]]
+        reason = "" if all(map(loopback, listen)) else weakness(password, user)
+        if reason:
+            told = f"{reason}, and the server listens where other hosts can guess"
+            self._problem(name, "********", told, f"at least {SHORTEST} random characters")
 
     def _user(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         name = entry["name"]
@@ -506,7 +519,7 @@ class _Planner:
         if "password" in entry and "password_hash" in entry:
             self._problem(where, "********", "has both a password and a hash", "one of the two")
         elif "password" in entry:
-            self._check_password(f"{where}.password", entry["password"])
+            self._check_password(f"{where}.password", entry["password"], name)
         elif "password_hash" in entry:
             algorithm = entry.get("hashing_algorithm") or DEFAULT_ALGORITHM
             result["hashing_algorithm"] = algorithm

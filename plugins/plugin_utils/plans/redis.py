@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import engine_names
+from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     SIZE_HELP,
@@ -112,6 +113,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += _platform_problems(variables, facts)
     problems += _bind_problems(variables)
     problems += _purpose_problems(variables)
+    problems += _number_problems(variables)
     users = list(variables["redis_users"]) + list(variables["redis_extra_users"])
     problems += _user_problems(variables, users)
     persistence = _persistence(variables)
@@ -255,6 +257,16 @@ def _bind_problems(variables: Mapping[str, Any]) -> list[Problem]:
     ]
 
 
+def _number_problems(variables: Mapping[str, Any]) -> list[Problem]:
+    """Return numbers that the server would not start with, or would serve nobody with."""
+    ranges = {"redis_port": (1, 65535), "redis_maxclients": (32, 10_000_000), "redis_databases": (1, 10_000)}
+    return [
+        Problem(name, variables[name], "is out of range", f"a number from {low} to {high}")
+        for name, (low, high) in ranges.items()
+        if not low <= int(variables[name]) <= high
+    ]
+
+
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return an address of ``redis_bind``; a dash in front of it means that it may be missing on the host."""
     try:
@@ -350,7 +362,7 @@ def _user_problems(variables: Mapping[str, Any], users: Sequence[Mapping[str, An
     remote = reaches_beyond_loopback([str(address) for address in variables["redis_bind"]])
     admin = str(variables["redis_admin_user"])
     problems += _name_problems("redis_admin_user", admin)
-    problems += _password_problems("redis_admin_password", variables["redis_admin_password"], remote=remote)
+    problems += _password_problems("redis_admin_password", variables["redis_admin_password"], admin, remote=remote)
     own = len(variables["redis_users"])
     seen = {admin: "redis_admin_user"}
     for index, user in enumerate(users):
@@ -360,7 +372,7 @@ def _user_problems(variables: Mapping[str, Any], users: Sequence[Mapping[str, An
         if name in seen:
             problems.append(Problem(f"{where}.name", name, f"is the name of {seen[name]} too", "another name"))
         seen.setdefault(name, where)
-        problems += _password_problems(f"{where}.password", user["password"], remote=remote)
+        problems += _password_problems(f"{where}.password", user["password"], name, remote=remote)
         problems += _scope_problems(where, user, variables)
         problems += _rule_problems(where, user)
     return problems
@@ -374,22 +386,17 @@ def _name_problems(where: str, name: str) -> list[Problem]:
     return []
 
 
-def _password_problems(where: str, password: object, *, remote: bool) -> list[Problem]:
-    """Return what is wrong with a password, without showing it."""
+def _password_problems(where: str, password: object, user: str, *, remote: bool) -> list[Problem]:
+    """Return what is wrong with a user's password, without showing it."""
     text = str(password or "")
     if not text:
         reason = "is empty, and redis_bind lets other hosts in" if remote else "is empty"
         return [Problem(where, "", reason, "a password: no user is without one")]
-    if remote and len(text) < _SHORTEST_REMOTE_PASSWORD:
-        return [
-            Problem(
-                where,
-                "(hidden)",
-                f"has fewer than {_SHORTEST_REMOTE_PASSWORD} characters, and redis_bind lets other hosts guess",
-                f"at least {_SHORTEST_REMOTE_PASSWORD} random characters",
-            )
-        ]
-    return []
+    reason = weakness(text, user, _SHORTEST_REMOTE_PASSWORD) if remote else ""
+    if not reason:
+        return []
+    told = f"{reason}, and redis_bind lets other hosts guess"
+    return [Problem(where, "(hidden)", told, f"at least {_SHORTEST_REMOTE_PASSWORD} random characters")]
 
 
 def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str, Any]) -> list[Problem]:

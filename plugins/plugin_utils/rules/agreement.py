@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 
 if TYPE_CHECKING:
@@ -85,13 +87,17 @@ def _given_twice(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _meaning(key: str, value: object) -> object:
+    """Return what a value comes to, in which of the two ways it may be written."""
     if key == "acknowledgement":
         return value in (True, "late")
-    return str(value).removesuffix("s")
+    if key in ("time_limit", "soft_time_limit"):
+        with contextlib.suppress(ValueError):
+            return parse_duration(int(value) if isinstance(value, float) else value)
+    return str(value)
 
 
 def _one_port(deployment: Deployment) -> Iterator[Finding]:
-    taken: dict[tuple[str, int], str] = {}
+    taken: dict[tuple[str, int], tuple[str, str]] = {}
     listeners = [
         *((server.host, server.port, f"{server.kind}_port") for server in deployment.servers),
         *(
@@ -105,9 +111,11 @@ def _one_port(deployment: Deployment) -> Iterator[Finding]:
     ]
     for host, port, variable in listeners:
         place = (deployment.machines[host].address, port)
-        other = taken.setdefault(place, f"{variable} of {host}")
-        if port and other != f"{variable} of {host}":
-            yield Finding(Problem(variable, port, f"on {host} is taken by {other}", "another port"), host)
+        other, where = taken.setdefault(place, (variable, host))
+        # The two ports of one RabbitMQ are that role's own check.
+        own = where == host and {other, variable} == {"rabbitmq_port", "rabbitmq_management_port"}
+        if port and (other, where) != (variable, host) and not own:
+            yield Finding(Problem(variable, port, f"on {host} is taken by {other} of {where}", "another port"), host)
 
 
 RULES = (

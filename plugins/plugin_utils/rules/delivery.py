@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
@@ -28,17 +29,21 @@ def _visibility_timeout(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         if app.broker != "redis":
             continue
+        own = app.own_settings.get("broker_transport_options")
+        # Among the settings it is another variable's, which the role says.
+        if isinstance(own, Mapping) and "visibility_timeout" in own:
+            continue
         timeout = app.visibility_timeout
         given = "celery_app_visibility_timeout" in app.given
         shown = app.variables.get("celery_app_visibility_timeout") if given else show_duration(timeout)
-        if timeout <= app.longest_eta:
+        held = [(_held(app, worker), worker) for worker in app.classes if worker.late]
+        longest, worker = max(held, key=lambda pair: pair[0], default=(0, None))
+        if timeout <= app.longest_eta >= longest:
             reason = (
                 f"is not above celery_app_longest_eta, {show_duration(app.longest_eta)}: such a task would run twice"
             )
             yield _too_short(app, "celery_app_visibility_timeout", shown, reason)
-        held = [(_held(app, worker), worker) for worker in app.classes if worker.late]
-        longest, worker = max(held, key=lambda pair: pair[0], default=(0, None))
-        if worker and timeout <= longest:
+        elif worker and timeout <= longest:
             reason = (
                 f"is not above the {show_duration(longest)} for which class {worker.name} may hold a task that it "
                 "acknowledges late: it would run twice"
@@ -161,12 +166,29 @@ def _old_celery(deployment: Deployment) -> Iterator[Finding]:
     versions = [server.version for server in deployment.of_kind("rabbitmq") if server.version]
     server = f"RabbitMQ {versions[0][0]}.{versions[0][1]}" if versions else "its broker"
     for app in deployment.apps.values():
-        for line in app.requirements:
-            name = too_old(line)
-            if name:
-                reason = f"is too old for {server}: before 5.7 {name} hangs on reconnect and breaks on RabbitMQ 4.3"
-                problem = Problem("celery_app_source.packages", line.strip(), reason, f"{name}>=5.7")
-                yield Finding(problem, name, app.name)
+        for variable, line in app.requirements:
+            yield from _too_old(variable, line, server, app.name)
+    for duty in deployment.of_role("flower"):
+        for line in duty.variables.get("flower_packages") or ():
+            yield from _too_old("flower_packages", str(line), server, None)
+
+
+def _too_old(variable: str, line: str, server: str, app: str | None) -> Iterator[Finding]:
+    name = too_old(line)
+    if name:
+        reason = f"is too old for {server}: before 5.7 {name} hangs on reconnect and breaks on RabbitMQ 4.3"
+        yield Finding(Problem(variable, line.strip(), reason, f"{name}>=5.7"), name, app)
+
+
+def _priorities(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        if app.quorum and app.own_settings.get("task_queue_max_priority"):
+            reason = "is an argument that RabbitMQ refuses for quorum queues: no worker could declare its queues"
+            value = app.own_settings["task_queue_max_priority"]
+            instead = "a queue and a class for urgent tasks, or celery_app_queue_type: classic"
+            yield Finding(
+                Problem("celery_app_settings.task_queue_max_priority", value, reason, instead), app.name, app.name
+            )
 
 
 def _shared_system_queues(deployment: Deployment, *, known: bool) -> Iterator[Finding]:
@@ -231,6 +253,7 @@ RULES = (
         acceptable=True,
     ),
     Rule("global-prefetch", _global_prefetch, "A global prefetch on quorum queues, which refuse it."),
+    Rule("priority-on-quorum", _priorities, "Priorities inside quorum queues, which refuse to be declared with them."),
     Rule("old-celery", _old_celery, "A Celery or kombu before 5.7."),
     Rule(
         "shared-system-queues",

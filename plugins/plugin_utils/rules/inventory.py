@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, SERVERS, loopback
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 _SEVERAL_MAY_RUN = ("redbeat.",)
 
 
-def _misspelt_groups(deployment: Deployment) -> Iterator[Finding]:
+def misspelt_groups(deployment: Deployment) -> Iterator[Finding]:
+    """Yield the groups that nearly have the name of a duty that no host has."""
     for right in ROLES_OF_GROUP:
         if deployment.groups.get(right):
             continue
@@ -27,6 +29,30 @@ def _misspelt_groups(deployment: Deployment) -> Iterator[Finding]:
             if name not in ROLES_OF_GROUP and difflib.get_close_matches(name, [right], cutoff=0.9):
                 reason = "is not one that this collection knows"
                 yield Finding(Problem("a group of the inventory", name, reason, right), name)
+
+
+def _no_duty(deployment: Deployment) -> Iterator[Finding]:
+    if any(deployment.groups.get(group) for group in ROLES_OF_GROUP) or any(misspelt_groups(deployment)):
+        return
+    groups = [name for name, hosts in deployment.groups.items() if hosts and name not in ("all", "ungrouped")]
+    if not groups:
+        return
+    instead = f"its hosts into the groups of their duties: {', '.join(ROLES_OF_GROUP)}"
+    yield Finding(Problem("the inventory", groups, "has no group that this collection knows", instead))
+
+
+def _strays(deployment: Deployment) -> Iterator[Finding]:
+    for variable, app, host, carried in deployment.strays:
+        reason = f"is not the app that {host} carries, {carried}: its files would not be there"
+        yield Finding(Problem(variable, app, reason, "celery_app_name instead, or leave it out"), host, carried)
+
+
+def _weak_passwords(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        for variable, reason in app.weak_passwords.items():
+            told = f"has a password that {reason}, for a server beyond this host"
+            problem = Problem(variable, "(hidden)", told, f"a random one of {SHORTEST} characters or more")
+            yield Finding(problem, variable, app.name)
 
 
 def _several_servers(deployment: Deployment) -> Iterator[Finding]:
@@ -77,8 +103,14 @@ def _no_broker(deployment: Deployment) -> Iterator[Finding]:
 
 
 RULES = (
+    Rule("unknown-group", misspelt_groups, "A group whose name is nearly that of a duty: its hosts would get nothing."),
+    Rule("no-duty", _no_duty, "An inventory without any of the groups that this collection knows."),
+    Rule("another-app", _strays, "Workers, beat or Flower of an app that their host does not carry."),
     Rule(
-        "unknown-group", _misspelt_groups, "A group whose name is nearly that of a duty: its hosts would get nothing."
+        "weak-password",
+        _weak_passwords,
+        "A default, short or missing password of a broker or result store that other hosts reach.",
+        acceptable=True,
     ),
     Rule(
         "several-servers", _several_servers, "More than one RabbitMQ or Redis server: clusters are not supported yet."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import misspelt_groups
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ def _nobody(app: App, variable: str, queue: str, reason: str, read: Iterable[str
 
 
 def _without_host(deployment: Deployment) -> Iterator[Finding]:
+    # Hosts without any duty, and those of a misspelt group, are told as such.
+    if not deployment.machines or any(
+        found.problem.instead == "celery_workers" for found in misspelt_groups(deployment)
+    ):
+        return
     for name, hosts in deployment.unplaced.items():
         reason = f"runs nowhere: {_few(hosts)} not in the group celery_workers"
         instead = "a host of the class into celery_workers, or remove the class"
@@ -70,12 +76,14 @@ def _shared(deployment: Deployment) -> Iterator[Finding]:
 def _same_node(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         seen: dict[str, WorkerClass] = {}
+        told: set[str] = set()
         for worker in app.classes:
             machine = deployment.machines[worker.host]
             node = f"{worker.name}@{machine.hostname or machine.address}"
             other = seen.setdefault(node, worker)
-            if other.host == worker.host:
+            if other.host == worker.host or worker.host in told:
                 continue
+            told.add(worker.host)
             if machine.hostname and machine.address != deployment.machines[other.host].address:
                 reason = f"calls itself {machine.hostname}, and so does {other.host}: two workers would be {node}"
                 instead = "another hostname on one of the machines (hostnamectl set-hostname)"

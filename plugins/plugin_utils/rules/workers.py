@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
@@ -40,12 +41,15 @@ def _soft_limit(deployment: Deployment) -> Iterator[Finding]:
         if soft is None or hard is None or soft < hard or {"soft_time_limit", "time_limit"} <= set(worker.written):
             continue
         if "soft_time_limit" in worker.written:
-            variable, instead = worker.where("soft_time_limit"), f"less than task_time_limit, which is {hard}s"
+            variable, shown = worker.where("soft_time_limit"), worker.written["soft_time_limit"]
         else:
-            variable = "celery_app_settings.task_soft_time_limit"
+            variable, shown = "celery_app_settings.task_soft_time_limit", soft
+        if "time_limit" in worker.written:
             instead = f"less than {show_duration(hard)}, the time limit of class {worker.name}"
+        else:
+            instead = f"less than task_time_limit, which is {hard}s"
         yield Finding(
-            Problem(variable, soft, "never acts: the task is killed before", instead), worker.name, worker.app
+            Problem(variable, shown, "never acts: the task is killed before", instead), worker.name, worker.app
         )
 
 
@@ -61,16 +65,27 @@ def _memory(deployment: Deployment) -> Iterator[Finding]:
     for machine, workers in _machines(deployment):
         if machine.memory is None:
             continue
-        limited = [worker for worker in workers if worker.memory]
-        total = sum(worker.memory for worker in limited)
+        sizes = [(size, worker) for worker in workers if (size := _most_memory(worker, machine))]
+        total = sum(size for size, _worker in sizes)
         if total <= machine.memory:
             continue
-        parts = " + ".join(f"{worker.name} {show_size(worker.memory)}" for worker in limited)
-        reason = f"is more than {machine.name} has, {show_size(machine.memory)}: together the classes may take {parts}"
-        worst = max(limited, key=lambda worker: worker.memory)
+        parts = " + ".join(f"{worker.name} {show_size(size)}" for size, worker in sizes)
+        reason = (
+            f"brings what the classes of {machine.name} may take to {show_size(total)} ({parts}), and it has "
+            f"{show_size(machine.memory)}"
+        )
+        _size, worst = max(sizes, key=lambda pair: pair[0])
         key = "memory_max" if worst.memory_max else "max_memory_per_child"
         instead = f"limits that fit into {show_size(machine.memory)}"
-        yield Finding(Problem(worst.where(key), show_size(total), reason, instead), machine.name, worst.app)
+        value = worst.written.get(key, show_size(_size))
+        yield Finding(Problem(worst.where(key), value, reason, instead), machine.name, worst.app)
+
+
+def _most_memory(worker: WorkerClass, machine: Machine) -> int:
+    """Return what a class may take at most; ``auto`` is a process for each processor, where these are known."""
+    if worker.concurrency == "auto" and machine.cores and not worker.memory_max:
+        return machine.cores * (worker.max_memory_per_child or 0)
+    return worker.memory
 
 
 def _concurrency(deployment: Deployment) -> Iterator[Finding]:
@@ -90,7 +105,8 @@ def _concurrency(deployment: Deployment) -> Iterator[Finding]:
         most = _MOST.get(worker.pool)
         if most and isinstance(worker.concurrency, int) and worker.concurrency > most:
             reason = f"is more than any host has a use for in pool {worker.pool}"
-            problem = Problem(worker.where("concurrency"), worker.concurrency, reason, f"at most {most}, or auto")
+            instead = f"at most {most}, or auto" if worker.pool == "prefork" else f"at most {most}"
+            problem = Problem(worker.where("concurrency"), worker.concurrency, reason, instead)
             yield Finding(problem, worker.name, worker.app)
 
 
@@ -100,7 +116,11 @@ def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[WorkerClas
     for worker in deployment.classes:
         found.setdefault(deployment.machines[worker.host].address, []).append(worker)
     for workers in found.values():
-        yield deployment.machines[workers[0].host], workers
+        names = [deployment.machines[worker.host] for worker in workers]
+        # What is known of the machine may be said of any of its names.
+        memory = next((machine.memory for machine in names if machine.memory), None)
+        cores = next((machine.cores for machine in names if machine.cores), None)
+        yield replace(names[0], memory=memory, cores=cores), workers
 
 
 def _one_of_each(deployment: Deployment) -> Iterator[WorkerClass]:

@@ -33,6 +33,7 @@ def variables(**own: Any) -> dict[str, Any]:
         "queues": [],
         "install_environment": {},
         "longest_task": "30m",
+        "visibility_timeout": "",
         **own,
     }
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())

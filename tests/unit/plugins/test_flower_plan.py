@@ -193,7 +193,7 @@ def test_loopback_takes_short_passwords_and_no_tls(address: str) -> None:
         ({"basic_auth": {"a:b": PASSWORD}}, "flower_basic_auth.a:b", "cannot be a user's name"),
         ({"address": EVERYWHERE}, "flower_address", "readable"),
         ({"address": "flower.example.org"}, "flower_address", "is not an IP address"),
-        ({"address": "10.0.0.5", "basic_auth": {"a": "short"}, **TLS}, "flower_basic_auth.a", "too short"),
+        ({"address": "10.0.0.5", "basic_auth": {"a": "short"}, **TLS}, "flower_basic_auth.a", "fewer than 12"),
         ({"tls_key": "/k"}, "flower_tls_certificate", "is missing"),
         ({"tls_certificate": "/c"}, "flower_tls_key", "is missing"),
         ({"tls_certificate": "c.pem", "tls_key": "/k"}, "flower_tls_certificate", "is not an absolute path"),

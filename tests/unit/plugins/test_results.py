@@ -68,5 +68,5 @@ def test_kept_nowhere_is_told_and_can_be_meant() -> None:
 @pytest.mark.parametrize("backend", [BACKEND, "rpc://", ""])
 def test_the_check_knows_who_has_a_backend(backend: str) -> None:
     found = assemble.Planned(variables(result_backend=backend), {}, frozenset(), frozenset())
-    assert assemble._app("shop", found).has_results is bool(backend)
+    assert assemble._app("shop", found, {}).has_results is bool(backend)
     assert set(RULES) <= set(catalogue.RULES)

@@ -102,6 +102,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "one-task-per-child",
         "memory",
         "concurrency",
+        "weak-password",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -442,11 +443,25 @@ def test_a_global_prefetch_on_quorum_queues() -> None:
 
 def test_an_old_celery_is_named_with_its_server() -> None:
     stack = with_server(RABBITMQ, version=(4, 3))
-    stack = replace(stack, apps={"shop": replace(SHOP, requirements=("shop==1", " celery==5.4 "))})
+    stack = replace(
+        stack,
+        apps={
+            "shop": replace(
+                SHOP,
+                requirements=(
+                    ("celery_app_source.packages", "shop==1"),
+                    ("celery_app_source.constraints", " celery==5.4 "),
+                ),
+            )
+        },
+    )
     finding = only(stack, "old-celery")
     assert (finding.problem.value, finding.subject) == ("celery==5.4", "celery")
     assert "for RabbitMQ 4.3" in finding.problem.reason
-    assert "for its broker" in only(with_app(requirements=("kombu<5.5",)), "old-celery").problem.reason
+    assert (
+        "for its broker"
+        in only(with_app(requirements=(("celery_app_extra_packages", "kombu<5.5"),)), "old-celery").problem.reason
+    )
 
 
 @pytest.mark.parametrize(
@@ -572,8 +587,10 @@ def test_classes_of_several_apps_share_a_machine() -> None:
     blog = App("blog", classes=(replace(DEFAULT, app="blog", host="blog", memory_max=GIB),), variants=(("blog", {}),))
     stack = replace(with_class(memory_max=GIB), machines=machines)
     finding = only(replace(stack, apps={**stack.apps, "blog": blog}), "memory")
-    assert "high 1G + default 1G" in finding.problem.reason
-    assert finding.problem.value == "2G"
+    assert "to 2G (high 1G + default 1G), and it has 1G" in finding.problem.reason
+    # What is known of the machine may be said of any of its names.
+    machines = {**machines, "app1": Machine("app1", "10.0.0.1"), "blog": Machine("blog", "10.0.0.1", memory=GIB)}
+    assert only(replace(stack, machines=machines, apps={**stack.apps, "blog": blog}), "memory") == finding
 
 
 def test_processes_fit_the_processors() -> None:
@@ -591,7 +608,7 @@ def test_more_than_any_host_has_a_use_for(pool: str, most: int) -> None:
     assert found(sized(concurrency=most, pool=pool)) == {}
     finding = only(sized(concurrency=most + 1, pool=pool), "concurrency")
     assert f"in pool {pool}" in finding.problem.reason
-    assert finding.problem.instead == f"at most {most}, or auto"
+    assert finding.problem.instead == f"at most {most}" + (", or auto" if pool == "prefork" else "")
 
 
 # Agreement
@@ -656,3 +673,35 @@ def test_one_port_for_two() -> None:
     assert found(replace(STACK, duties=elsewhere)) == {}
     management = with_server(RABBITMQ, variables={"rabbitmq_management_port": 6379})
     assert only(management, "port-twice").problem.variable == "rabbitmq_management_port"
+
+
+# Found by whole inventories first
+
+
+def test_an_inventory_has_a_duty_for_somebody() -> None:
+    finding = only(Deployment(groups={"all": ["web1"], "web": ["web1"], "redis": []}), "no-duty")
+    assert finding.problem.value == ["web"]
+    # A misspelt group is told as such, and its classes are not told to be nowhere.
+    groups = {"celery_worker": ["app1"]}
+    only(Deployment(groups=groups, unplaced={"high": ("app1",)}), "unknown-group")
+
+
+def test_a_host_runs_the_app_that_it_carries() -> None:
+    finding = only(replace(STACK, strays=(("celery_worker_app", "crm", "app1", "shop"),)), "another-app")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_worker_app", "crm")
+
+
+def test_a_weak_password_is_never_shown() -> None:
+    finding = only(with_app(weak_passwords={"celery_app_broker_url": "is empty"}), "weak-password")
+    assert (finding.subject, finding.problem.value) == ("celery_app_broker_url", "(hidden)")
+
+
+def test_quorum_queues_have_no_priorities() -> None:
+    own = {"own_settings": {"task_queue_max_priority": 10}}
+    only(with_app(**own), "priority-on-quorum")
+    assert found(with_app(**own, queues={"default": "classic", "payments": "classic"})) == {}
+
+
+def test_flowers_own_celery_is_new_enough() -> None:
+    duty = Duty("flower", "shop", "app1", {"flower_packages": ["flower>=2.2", "celery==5.4"]})
+    assert only(replace(STACK, duties=(duty,)), "old-celery").problem.variable == "flower_packages"

@@ -14,6 +14,14 @@ OPTIONS: dict[str, Any] = {
     "users": {"type": "list", "elements": "dict", "options": {"databases": {"type": "list", "elements": "int"}}},
     "port": {"type": "int"},
     "key": {"type": "list", "no_log": True},
+    "name": {"type": "str"},
+    "level": {"type": "str", "choices": ["", "info", "debug"]},
+    "routes": {
+        "type": "list",
+        "elements": "dict",
+        "options": {"task": {"type": "str", "required": True}, "queue": {"type": "str"}},
+    },
+    "free": {"type": "dict"},
 }
 
 
@@ -30,6 +38,10 @@ OPTIONS: dict[str, Any] = {
         ({"port": True}, "port", "a whole number"),
         ({"packages": [None]}, "packages[0]", "a value, or leave it out"),
         ({"packages": [["a"]]}, "packages[0]", "text"),
+        ({"level": "inf"}, "level", "info (did you mean that?)"),
+        ({"level": 3}, "level", "one of debug, info"),
+        ({"routes": [{"task": "a"}, {"queue": "b"}]}, "routes[1].task", "a value"),
+        ({"routes": [{"task": "a", "qeue": "b"}]}, "routes[0].qeue", "queue (did you mean that?)"),
     ],
 )
 def test_the_wrong_shape_is_told_with_its_path(values: dict[str, Any], variable: str, instead: str) -> None:
@@ -43,11 +55,12 @@ def test_what_is_secret_is_not_shown() -> None:
 
 
 def test_the_right_shape_passes_and_text_takes_its_type() -> None:
-    values = {"source": {"keep": "no", "own": "x"}, "users": [{"databases": ["1", 2]}], "port": "80", "packages": None}
-    assert misshapen(OPTIONS, values) == []
+    values = {"source": {"keep": "no"}, "users": [{"databases": ["1", 2]}], "port": "80", "packages": None, "name": 5}
+    assert misshapen(OPTIONS, {**values, "level": "", "free": {"any": 1}}) == []
     assert {name: converted(OPTIONS[name], value) for name, value in values.items()} == {
-        "source": {"keep": False, "own": "x"},
+        "source": {"keep": False},
         "users": [{"databases": [1, 2]}],
         "port": 80,
         "packages": None,
+        "name": "5",
     }

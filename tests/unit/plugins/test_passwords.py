@@ -1,0 +1,33 @@
+"""Passwords that strangers find."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
+
+
+@pytest.mark.parametrize(
+    ("password", "user", "reason"),
+    [
+        ("", "shop", "is empty"),
+        (None, "shop", "is empty"),
+        ("guest", "guest", "is one of the first that are tried"),
+        ("Password12345!", "shop", "is one of the first that are tried"),
+        ("passwordpassword", "shop", "is one of the first that are tried"),
+        ("change-me-change-me", "shop", "is one of the first that are tried"),
+        ("123123123123", "shop", "is one of the first that are tried"),
+        ("celeryworkers", "celeryworkers", "is the user's own name"),
+        ("Shop-App-2026", "shop-app", "is the user's own name"),
+        ("kX9wq7TtZ2m", "shop", "has fewer than 12 characters"),
+        ("kX9wq7TtZ2mL", "shop", ""),
+        ("correct horse battery staple", "shop", ""),
+        ("927401638254", "shop", ""),
+    ],
+)
+def test_why_a_password_is_weak(password: str | None, user: str, reason: str) -> None:
+    assert weakness(password, user) == reason
+
+
+def test_a_server_may_ask_for_longer_ones() -> None:
+    assert weakness("kX9wq7TtZ2mL", "shop", 16) == "has fewer than 16 characters"

@@ -1,0 +1,228 @@
+"""What holds for every value, however odd: hypothesis looks for one for which it does not."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Any
+
+import yaml
+from celery import Celery
+from celery.app.routes import Router, prepare
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils import spec, stack
+from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
+from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import glob, malformed
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
+    MAX_BYTES,
+    MAX_SECONDS,
+    parse_duration,
+    parse_size,
+    show_duration,
+    show_size,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.repeated_keys import repeated_keys
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS, Layer, check, merge
+
+ROLES = Path(__file__).resolve().parents[3] / "roles"
+# The same examples in every run, so that a commit is not blamed for what another one brought; nothing is written.
+settings.register_profile("fast", derandomize=True, database=None, deadline=None, max_examples=60)
+settings.load_profile("fast")
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=12)
+#: Whatever YAML can hold.
+JUNK = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+)
+NAMES = st.text(string.ascii_lowercase + ".*_", min_size=1, max_size=8)
+CLASS_NAMES = st.sampled_from(["high", "default", "bulk", "mails-2"])
+CLASSES = st.dictionaries(
+    CLASS_NAMES | st.text(max_size=5),
+    st.dictionaries(
+        st.sampled_from([*KEYS, "concurrncy"]), JUNK | st.sampled_from(["1h", "2G", 4, ["a", "b"]]), max_size=4
+    )
+    | JUNK,
+    max_size=3,
+)
+
+
+@given(st.integers(0, MAX_SECONDS))
+def test_a_duration_that_is_shown_reads_the_same(seconds: int) -> None:
+    assert parse_duration(show_duration(seconds)) == seconds == parse_duration(seconds) == parse_duration(str(seconds))
+
+
+@given(st.integers(0, MAX_BYTES), st.sampled_from(["", "K", "M", "G"]))
+def test_a_size_that_is_shown_reads_nearly_the_same(size: int, unit: str) -> None:
+    shown = show_size(size)
+    number, suffix = (shown[:-1], shown[-1]) if not shown.isdigit() else (shown, "")
+    scale = parse_size(f"1{suffix}")
+    # One decimal below a hundred, none above.
+    assert abs(float(number) * scale - size) <= 0.06 * scale or abs(float(number) * scale - size) <= 0.006 * size
+    small = size % 1000
+    assert parse_size(f"{small}{unit}") == small * parse_size(f"1{unit}")
+
+
+@given(JUNK)
+def test_what_is_no_quantity_is_refused_and_says_what_to_write(value: Any) -> None:
+    for parse, most in ((parse_duration, MAX_SECONDS), (parse_size, MAX_BYTES)):
+        try:
+            read, told = parse(value), "; write "
+        except ValueError as error:
+            read, told = 0, str(error)
+        assert 0 <= read <= most
+        assert "; write " in told
+
+
+@given(CLASSES, CLASSES, st.dictionaries(st.sampled_from(list(KEYS)), JUNK, max_size=3))
+def test_merging_a_layer_twice_is_merging_it_once(base: Any, over: Any, defaults: Any) -> None:
+    once, _problems = merge(defaults, [Layer("base", base), Layer("over", over)])
+    twice, _problems = merge(defaults, [Layer("base", base), Layer("over", over), Layer("over", over)])
+    assert {name: worker.values for name, worker in once.items()} == {
+        name: worker.values for name, worker in twice.items()
+    } or any(value != value for worker in once.values() for value in worker.values.values())
+
+
+@given(CLASSES)
+def test_the_order_of_classes_means_nothing(base: dict[str, Any]) -> None:
+    forth, told = merge({}, [Layer("base", base)])
+    back, told_back = merge({}, [Layer("base", dict(reversed(base.items())))])
+    assert {name: repr(worker) for name, worker in forth.items()} == {n: repr(w) for n, w in back.items()}
+    assert sorted(map(str, told)) == sorted(map(str, told_back))
+
+
+@given(CLASSES, st.integers(0, 10**6))
+def test_a_class_is_read_or_told_never_a_crash(base: Any, limit: int) -> None:
+    workers, problems = merge({}, [Layer("celery_worker_classes", base)])
+    for worker in workers.values():
+        read, found = check(worker, "default", limit)
+        assert set(KEYS) - {"hardening"} <= set(read)
+        problems += found
+    assert all(isinstance(problem, Problem) and problem.instead for problem in problems)
+    assert message(problems).count("\n") <= len(problems)
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from(["a", "b", "c"])), min_size=1, max_size=4), NAMES)
+def test_a_route_matches_what_celerys_own_router_matches(routes: list[tuple[str, str]], task: str) -> None:
+    assume("*" not in task and not any(malformed(pattern) for pattern, _queue in routes))
+    app = Celery(set_as_current=False, broker="memory://")
+    app.conf.task_queues = {name: {"exchange": "x"} for name in ("a", "b", "c")}
+    router = Router(prepare([{pattern: {"queue": queue}} for pattern, queue in routes]), app.amqp.queues, app=app)
+    theirs = router.route({}, task)["queue"].name
+    ours = next((queue for pattern, queue in routes if glob(pattern).fullmatch(task)), None)
+    assert theirs == (ours or app.conf.task_default_queue)
+
+
+@given(st.lists(NAMES, min_size=2, max_size=5), st.lists(NAMES, max_size=20))
+def test_a_hidden_route_never_gets_a_task(patterns: list[str], tasks: list[str]) -> None:
+    routes = [{"task": pattern, "queue": str(number)} for number, pattern in enumerate(patterns)]
+    hidden = {str(problem.value) for problem in celery_app._route_problems(routes) if "never reached" in problem.reason}
+    for task in tasks:
+        first = next((pattern for pattern in patterns if glob(pattern).fullmatch(task)), None)
+        assert first is None or first not in hidden or patterns.index(first) < len(patterns) - 1
+
+
+HOSTS = st.lists(st.sampled_from(["a", "b", "c"]), unique=True)
+GROUPS = st.fixed_dictionaries(dict.fromkeys(stack.ROLES_OF_GROUP, HOSTS))
+VARIABLES = st.dictionaries(
+    st.tuples(
+        st.sampled_from(["a", "b", "c"]),
+        st.sampled_from(
+            [
+                "celery_app_name",
+                "celery_app_broker",
+                "celery_app_settings",
+                "celery_app_longest_task",
+                "ansible_host",
+                "celery_worker_classes",
+                "celery_worker_defaults",
+                "celery_worker_host_classes",
+                "rabbitmq_port",
+                "rabbitmq_listen_addresses",
+                "redis_bind",
+                "celery_app_queue_type",
+                "celery_app_longest_eta",
+            ]
+        ),
+    ),
+    JUNK | st.sampled_from(["shop", "crm", "redis", {"high": {"queues": ["b", "a"], "time_limit": "1h"}}]),
+    max_size=8,
+)
+
+
+@given(GROUPS, VARIABLES)
+def test_hosts_are_surveyed_whatever_their_variables_say(groups: Any, variables: Any) -> None:
+    def said(host: str, name: str, default: Any) -> Any:
+        return variables.get((host, name), default)
+
+    found = stack.survey(groups, said)
+    for host in ("a", "b", "c"):
+        seen = stack.view(found, host)
+        assert seen["broker"] in ("rabbitmq", "redis")
+        assert seen["consumer_timeout"] >= 7200
+        assert seen["queues"] == sorted(seen["queues"])
+    # The order of hosts in a group decides nothing that a process reads.
+    again = stack.survey({group: hosts[::-1] for group, hosts in groups.items()}, said)
+    for name, app in found["apps"].items():
+        own = {key: app[key] for key in ("queues", "longest_task")}
+        assert {key: again["apps"][name][key] for key in own} == own
+    assert again["consumer_timeout"] == found["consumer_timeout"]
+
+
+def options(role: str) -> dict[str, Any]:
+    """Return the options of a role's argument spec."""
+    text = (ROLES / role / "meta" / "argument_specs.yml").read_text()
+    found: dict[str, Any] = yaml.safe_load(text)["argument_specs"]["main"]["options"]
+    return found
+
+
+SPECS = {role: options(role) for role in ("celery_app", "celery_worker")}
+PLANS = {"celery_app": celery_app.plan, "celery_worker": celery_worker.plan}
+
+
+def judged(role: str, own: dict[str, Any]) -> list[Problem]:
+    """Plan a role as the action plugin does: what has the wrong shape is told, and something else stands in."""
+    known = SPECS[role]
+    told = spec.misshapen(known, own)
+    wrong = {problem.variable.partition(".")[0].partition("[")[0] for problem in told}
+    values = {
+        name: spec.stand_in(name, option)
+        if name in wrong or own.get(name) is None
+        else spec.converted(option, own[name])
+        for name, option in known.items()
+    }
+    _plan, found = PLANS[role](values, {})
+    return [*told, *found]
+
+
+@given(st.dictionaries(st.sampled_from(sorted(SPECS["celery_app"])), JUNK, max_size=6))
+def test_an_app_is_planned_or_told_never_a_crash(own: dict[str, Any]) -> None:
+    assert message(judged("celery_app", own))
+
+
+@given(st.dictionaries(st.sampled_from(sorted(SPECS["celery_worker"])), JUNK | CLASSES, max_size=6))
+def test_workers_are_planned_or_told_never_a_crash(own: dict[str, Any]) -> None:
+    assert message(judged("celery_worker", own))
+
+
+@given(st.text(max_size=40), st.text(max_size=10))
+def test_a_reason_never_holds_the_password(password: str, user: str) -> None:
+    told = weakness(password, user)
+    assume(len(password) > 3 and password not in weakness("") and password not in weakness("guest"))
+    assert password not in told or password in "has fewer than 12 characters is the user's own name"
+
+
+@given(st.dictionaries(st.sampled_from(["celery_a", "redis_b", "mine"]), JUNK, max_size=3))
+def test_a_file_without_repetitions_has_none(content: Any) -> None:
+    text = yaml.safe_dump(content)
+    assert repeated_keys("file", text, all_keys=True) == []
+    twice = repeated_keys("file", f"redis_c: 1\n{text if content else ''}\nredis_c: 2\n", all_keys=False)
+    assert [problem.variable for problem in twice] == ["redis_c"]
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_scanned_for_repeated_keys(text: str) -> None:
+    repeated_keys("file", text, all_keys=True)
