@@ -26,7 +26,7 @@ JOINTS: Mapping[str, tuple[str, ...]] = {
     "celeryops_broker_api": (
         "rabbitmq_management_port", "rabbitmq_management_listen_address", "celery_app_broker", "celery_app_name",
     ),
-    "celeryops_flower_shared_configuration": ("celery_app_broker",),
+    "celeryops_flower_shared_configuration": (),
     "celeryops_redis_purpose": ("celery_app_broker",),
     "celeryops_redis_users": ("celery_app_key_prefix", "celery_app_name", "celery_app_broker", "redis_purpose"),
     "celeryops_rabbitmq_definitions": ("celery_app_name", "celery_app_dead_letter_queue", "celery_app_broker"),

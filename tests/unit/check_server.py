@@ -6,6 +6,7 @@ fork, and answers with the exit code; what the run said is in ``said.txt`` there
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -14,7 +15,17 @@ from pathlib import Path
 import ansible.executor.task_queue_manager
 import ansible.plugins.strategy.linear  # noqa: F401 - what every run needs is imported once, here
 from ansible.cli.playbook import PlaybookCLI
-from ansible.plugins.loader import cache_loader, callback_loader, init_plugin_loader, inventory_loader, vars_loader
+from ansible.plugins.loader import (
+    become_loader,
+    cache_loader,
+    callback_loader,
+    connection_loader,
+    init_plugin_loader,
+    inventory_loader,
+    shell_loader,
+    strategy_loader,
+    vars_loader,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("rabbitmq", "redis", "celery_app", "celery_worker", "celery_beat", "flower")
@@ -23,7 +34,8 @@ ROLES = ("rabbitmq", "redis", "celery_app", "celery_worker", "celery_beat", "flo
 def warm() -> None:
     """Load what the first run in a process would load."""
     init_plugin_loader([str(ROOT / "collections")])
-    for loader in (inventory_loader, callback_loader, vars_loader, cache_loader):
+    loaders = (inventory_loader, callback_loader, vars_loader, cache_loader, strategy_loader)
+    for loader in (*loaders, connection_loader, shell_loader, become_loader):
         list(loader.all(class_only=True))
     plan = importlib.import_module("ansible_collections.celeryops.stack.plugins.action.plan")
     for role in ROLES:
@@ -51,6 +63,9 @@ def serve() -> None:
     """Answer until nothing more is asked."""
     answers = os.dup(1)
     warm()
+    # What is shared with the forks stays shared: a collection would write to it.
+    gc.collect()
+    gc.freeze()
     for line in iter(sys.stdin.readline, ""):
         child = os.fork()
         if not child:

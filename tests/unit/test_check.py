@@ -1,130 +1,246 @@
-"""Wrong inventories, run through the real playbook: one message before any host is touched, with what to write."""
+"""Whole inventories, run through the real playbook's check: what must be told of wrong ones, and nothing of sound ones.
+
+The tables are beside this file: ``wrong_inventories`` with the exact lines of the one message, ``sound_inventories`` as
+teams would write them. No host in them exists.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from checker import Checker, laid_over_the_shop
 
-ROOT = Path(__file__).resolve().parents[2]
-GROUPS = ("rabbitmq", "redis", "celery_workers", "celery_producers", "celery_beat", "flower")
-SHOP: dict[str, Any] = {
-    "celery_app_name": "shop",
-    "celery_app_import": "shop.celery:app",
-    "celery_app_source": {"type": "pip", "packages": ["shop==1.4.2"]},
-    "celery_worker_classes": {"high": {"queues": ["payments"]}, "default": {}},
-    "celery_app_routes": [{"task": "shop.payments.*", "queue": "payments"}],
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
+
+HERE = Path(__file__).parent
+WRONG = {
+    f"{path.stem}: {entry['name']}": entry
+    for path in sorted((HERE / "wrong_inventories").glob("*.yml"))
+    for entry in yaml.safe_load(path.read_text())
+}
+SOUND = sorted((HERE / "sound_inventories").glob("*.yml"))
+
+
+@pytest.fixture(scope="session")
+def checker() -> Iterator[Checker]:
+    """One process for all inventories."""
+    with Checker() as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_inventory_is_told_what_to_write_instead(tmp_path: Path, checker: Checker, name: str) -> None:
+    entry = WRONG[name]
+    answer = checker.ask(tmp_path, laid_over_the_shop(entry), entry.get("files"), entry.get("facts"))
+    assert answer.code != 0, answer.said
+    assert answer.said.count("fatal: ") == 1
+    assert "nothing was changed" in answer.head
+    assert sorted(answer.mistakes) == sorted(f"  - {line}" for line in entry["says"])
+    assert [text for text in entry.get("never", []) if text in answer.said] == []
+    # Ansible itself may have some, such as about a dash in a group's name.
+    assert "celery_app_accept" not in answer.warnings
+
+
+def test_the_table_is_long_enough_and_names_nothing_twice() -> None:
+    entries = [entry["name"] for entry in WRONG.values()]
+    assert len(entries) >= 150
+    assert [name for name, times in Counter(entries).items() if times > 1] == []
+
+
+def test_every_rule_has_two_wrong_inventories_at_least() -> None:
+    told = Counter(entry.get("rule") for entry in WRONG.values())
+    assert [rule.name for rule in RULES if not rule.unwise and told[rule.name] < 2] == []
+    assert sorted(set(told) - {None} - {rule.name for rule in RULES}) == []
+
+
+def test_what_can_be_meant_says_how_to_accept_it() -> None:
+    acceptable = {rule.name for rule in RULES if rule.acceptable}
+    for entry in WRONG.values():
+        offers = any(f'celery_app_accept: ["{entry.get("rule")}' in line for line in entry["says"])
+        assert offers is (entry.get("rule") in acceptable), entry["name"]
+
+
+@pytest.mark.parametrize("path", SOUND, ids=lambda path: path.stem)
+def test_a_sound_inventory_passes_unharmed(tmp_path: Path, checker: Checker, path: Path) -> None:
+    answer = checker.ask(tmp_path, yaml.safe_load(path.read_text()))
+    assert answer.code == 0, answer.said
+    assert answer.warnings == ""
+    assert "unreachable=0" in answer.said
+
+
+def test_there_are_twenty_sound_inventories_and_each_says_whose_it_is() -> None:
+    assert len(SOUND) >= 20
+    assert [path.name for path in SOUND if not path.read_text().splitlines()[1].startswith("# ")] == []
+
+
+def classes(**high: Any) -> dict[str, Any]:
+    """Return classes of the shop that differ in ``high``."""
+    return {"celery_worker_classes": {"high": {"queues": ["payments"], **high}, "default": {}}}
+
+
+#: Each of these is the only mistake of its inventory: accepting it lets the inventory pass.
+MEANT: dict[str, dict[str, Any]] = {
+    "shared-queue:default": classes(queues=["payments", "default"]),
+    "stop-timeout:high": classes(time_limit="1h", stop_timeout="5m"),
+    "eta-in-worker": {"celery_app_queue_type": "classic", "celery_app_longest_eta": "1h"},
+    "long-eta:shop": {"celery_app_longest_eta": "60d"},
+    "one-task-per-child": {"celery_worker_defaults": {"max_tasks_per_child": 1}},
+    "memory": {"celery_worker_host_memory": "1G", "celery_worker_defaults": {"memory_max": "2G"}},
+    "concurrency:high": classes(concurrency=500),
+    "weak-password:celery_app_result_backend": {"celery_app_result_backend": "redis://cache.example.com/0"},
 }
 
 
-def check(folder: Path, variables: dict[str, Any], hosts: dict[str, list[str]] | None = None) -> tuple[int, str]:
-    """Run the check on an inventory whose hosts do not exist; return the exit code and what it said."""
-    inventory: dict[str, Any] = {"all": {"vars": variables}}
-    for group in GROUPS:
-        inventory[group] = {"hosts": dict.fromkeys((hosts or {}).get(group, ["nowhere.invalid"]))}
-    (folder / "hosts.json").write_text(json.dumps(inventory))
-    finished = subprocess.run(
-        ["ansible-playbook", "-i", "hosts.json", str(ROOT / "playbooks" / "check.yml")],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-        },
-    )
-    return finished.returncode, finished.stdout + finished.stderr
+@pytest.mark.parametrize("accepted", MEANT)
+def test_what_is_accepted_is_not_told_and_nothing_else_is_accepted(
+    tmp_path: Path, checker: Checker, accepted: str
+) -> None:
+    mistake = laid_over_the_shop({"vars": {**MEANT[accepted], "celery_app_accept": [accepted]}})
+    answer = checker.ask(tmp_path, mistake)
+    assert answer.code == 0, answer.said
+    assert answer.warnings == ""
+    # An acceptance of another subject of the same rule, and of another rule.
+    rule = accepted.partition(":")[0]
+    others = [f"{rule}:other", *(other for other in ("long-eta", "memory") if other != rule)]
+    mistake["all"]["vars"]["celery_app_accept"] = others
+    answer = checker.ask(tmp_path, mistake)
+    assert answer.code != 0
+    assert f'celery_app_accept: ["{rule}:' in "\n".join(answer.mistakes)
 
 
-def test_a_sound_inventory_passes_and_no_host_is_contacted(tmp_path: Path) -> None:
-    code, said = check(tmp_path, SHOP)
-    assert code == 0, said
-    assert "unreachable=0" in said
+UNWISE: dict[str, tuple[dict[str, Any], str]] = {
+    "evicted-results:one.invalid": (
+        {"redis_maxmemory_policy": "allkeys-lru"},
+        "redis_maxmemory_policy: 'allkeys-lru' may delete a result that somebody waits for",
+    ),
+    "perhaps-shared-system-queues:shop": (
+        {"celery_app_settings": {"control_queue_exclusive": False}},
+        "celery_app_settings.control_queue_exclusive: False is refused by RabbitMQ 4.3",
+    ),
+    "results-without-backend:shop.reports.*": (
+        {"celery_app_results": {"shop.reports.*": "keep"}, "celery_app_result_backend": ""},
+        "celery_app_results.shop.reports.*: 'keep' has nowhere to keep them",
+    ),
+}
 
 
-def test_what_the_playbook_derives_for_the_app_is_part_of_the_check(tmp_path: Path) -> None:
-    user = {"name": "report", "password": "long-enough-for-a-test", "permissions": [{"vhost": "shop", "read": ".*"}]}
-    code, said = check(tmp_path, {**SHOP, "rabbitmq_users": [user]})
-    assert code == 0, said
-    code, said = check(tmp_path, {**SHOP, "rabbitmq_users": [{**user, "permissions": [{"vhost": "shp"}]}]})
-    assert code != 0
-    assert "'shp' is no declared virtual host" in said
+@pytest.mark.parametrize("entry", UNWISE)
+def test_what_is_only_unwise_passes_and_says_how_to_silence_it(tmp_path: Path, checker: Checker, entry: str) -> None:
+    variables, told = UNWISE[entry]
+    answer = checker.ask(tmp_path, laid_over_the_shop({"vars": variables}))
+    assert answer.code == 0, answer.said
+    assert told in answer.warnings
+    assert f'celery_app_accept: ["{entry}"] if it is meant' in answer.warnings
+    answer = checker.ask(tmp_path, laid_over_the_shop({"vars": {**variables, "celery_app_accept": [entry]}}))
+    assert (answer.code, answer.warnings) == (0, "")
+
+
+def test_every_unwise_rule_is_in_the_table() -> None:
+    assert {entry.partition(":")[0] for entry in UNWISE} == {rule.name for rule in RULES if rule.unwise}
+
+
+DURATIONS = (
+    "celery_app_longest_eta", "celery_app_longest_task", "celery_app_visibility_timeout", "celery_app_result_expires",
+    "rabbitmq_stop_timeout", "rabbitmq_consumer_timeout", "redis_timeout", "redis_tcp_keepalive",
+    "celery_beat_max_interval", "celery_beat_start_timeout", "celery_beat_stop_timeout", "flower_state_save_interval",
+    "flower_purge_offline_workers", "flower_watchdog",
+)  # fmt: skip
+SIZES = (
+    "celery_worker_host_memory", "celery_worker_log_max_size", "flower_memory_max", "redis_maxmemory",
+    "rabbitmq_memory_high_watermark", "rabbitmq_disk_free_limit",
+)  # fmt: skip
+CLASS_DURATIONS = ("time_limit", "soft_time_limit", "start_timeout", "stop_timeout", "watchdog")
+CLASS_SIZES = ("max_memory_per_child", "memory_high", "memory_max")
+#: Off, or nothing of it.
+MAY_BE_ZERO = {
+    "celery_app_longest_eta", "redis_timeout", "redis_tcp_keepalive", "celery_beat_max_interval", "flower_watchdog",
+    "celery_worker_host_memory", "celery_worker_classes.high.watchdog",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        pytest.param({"redis_port": "http"}, ["redis_port", "http"], id="wrong type"),
-        pytest.param(
-            {"celery_worker_classes": {"high": {"concurrncy": 4}}},
-            ["celery_worker_classes.high.concurrncy", "did you mean", "concurrency"],
-            id="unknown key inside a class",
-        ),
-        pytest.param({"celery_app_import": None}, ["celery_app_import"], id="missing value"),
-        pytest.param({"celery_app_user": "root"}, ["celery_app_user", "root", "all rights"], id="root"),
-        pytest.param(
-            {"celery_app_broker_url": "postgresql://shop:s3cret@db/shop"},
-            ["celery_app_broker_url", "postgresql://", "is a database", "amqp://"],
-            id="a database as broker",
-        ),
-        pytest.param({"redis_purpose": "brokr"}, ["redis_purpose", "brokr", "broker"], id="not one of the choices"),
-        pytest.param({"redis_prot": 6380}, ["redis_prot", "redis_port"], id="misspelt variable"),
-        pytest.param(
-            {"celery_app_settings": {"task_acks_lat": True}}, ["task_acks_lat", "task_acks_late"], id="misspelt setting"
-        ),
-        pytest.param(
-            {"celery_worker_classes": {"high": {"time_limit": "soon"}}},
-            ["celery_worker_classes.high.time_limit", "soon", "is not a duration", "90s"],
-            id="unreadable duration",
-        ),
-        pytest.param({"flower_basic_auth": {}}, ["flower_basic_auth"], id="Flower without authentication"),
-        pytest.param({"celery_app_name": "my-shop"}, ["celery_app_name", "my-shop"], id="a name that cannot be a path"),
-    ],
+    ("duration", "size"),
+    [("soon", "plenty"), ("-5m", "-1G"), (0, 0), ("101y", "10000000000T"), (10**30, 10**30)],
+    ids=["in words", "below nothing", "nothing", "overflowing", "overflowing numbers"],
 )
-def test_a_mistake_is_told_with_variable_value_and_remedy(
-    tmp_path: Path, changes: dict[str, Any], told: list[str]
+def test_every_duration_and_size_is_read_and_all_mistakes_come_at_once(
+    tmp_path: Path, checker: Checker, duration: Any, size: Any
 ) -> None:
-    variables = {name: value for name, value in {**SHOP, **changes}.items() if value is not None}
-    code, said = check(tmp_path, variables)
-    assert code != 0
-    assert [text for text in told if text not in said] == []
-    assert "nothing was changed" in said
-    assert "s3cret" not in said
-
-
-def test_all_mistakes_of_all_hosts_come_at_once(tmp_path: Path) -> None:
+    own = {**dict.fromkeys(CLASS_DURATIONS, duration), **dict.fromkeys(CLASS_SIZES, size)}
     variables = {
-        **SHOP,
-        "redis_maxmemory": "plenty",
-        "rabbitmq_stop_timeout": "soon",
-        "celery_app_user": "root",
-        "celery_beat_max_interval": "x",
+        **dict.fromkeys(DURATIONS, duration),
+        **dict.fromkeys(SIZES, size),
+        "celery_app_broker": "redis" if duration == 0 else "rabbitmq",
+        "celery_app_once": {"shop.reports.nightly": duration},
+        "celery_worker_classes": {"high": {"queues": ["payments"], **own}, "default": {}},
     }
-    code, said = check(tmp_path, variables, {"rabbitmq": ["a.invalid", "b.invalid"], "celery_beat": ["a.invalid"]})
-    assert code != 0
-    told = ("redis_maxmemory", "rabbitmq_stop_timeout", "celery_app_user", "celery_beat_max_interval", "one host")
-    assert [text for text in told if text not in said] == []
-    assert said.count("fatal: ") == 1
+    answer = checker.ask(tmp_path, laid_over_the_shop({"vars": variables}))
+    expected = {
+        *DURATIONS,
+        *SIZES,
+        "celery_app_once.shop.reports.nightly.period",
+        *(f"celery_worker_classes.high.{key}" for key in own),
+    } - (MAY_BE_ZERO if duration == 0 else set())
+    told = Counter(line.removeprefix("  - ").partition(": ")[0] for line in answer.mistakes)
+    assert dict(told) == dict.fromkeys(expected, 1)
+    assert answer.head == f"{len(expected)} mistakes in the variables; nothing was changed:"
 
 
-def test_variables_may_look_at_other_hosts(tmp_path: Path) -> None:
+def test_mistakes_of_all_roles_and_hosts_come_in_one_message(tmp_path: Path, checker: Checker) -> None:
+    answer = checker.ask(
+        tmp_path,
+        laid_over_the_shop(
+            {
+                "vars": {
+                    "redis_maxmemory": "plenty",
+                    "rabbitmq_stop_timeout": "soon",
+                    "celery_app_user": "root",
+                    "celery_beat_max_interval": "x",
+                    "flower_basic_auth": {},
+                    "redis_prot": 6380,
+                    "celery_app_settings": {"task_acks_lat": True},
+                    "celery_app_routes": [{"task": "shop.feeds.*", "queue": "feeds"}],
+                },
+                "groups": {"celery_beat": ["one.invalid", "two.invalid"], "rabbitmq": ["one.invalid", "mq2.invalid"]},
+                "host_vars": {"mq2.invalid": {"rabbitmq_port": 99999}, "two.invalid": {"celery_app_routes": 5}},
+            }
+        ),
+    )
+    told = [line.removeprefix("  - ").partition(": ")[0] for line in answer.mistakes]
+    assert sorted(told) == sorted(
+        [
+            "redis_maxmemory", "rabbitmq_stop_timeout", "celery_app_user", "celery_beat_max_interval",
+            "flower_basic_auth", "redis_prot", "celery_app_settings.task_acks_lat", "celery_beat", "rabbitmq",
+            "rabbitmq_port", "celery_app_routes", "redis_bind",
+            *["rabbitmq_listen_addresses"] * 2,
+        ]
+    )  # fmt: skip
+    assert answer.said.count("fatal: ") == 1
+
+
+def test_what_the_playbook_derives_for_the_app_is_part_of_the_check(tmp_path: Path, checker: Checker) -> None:
+    user = {"name": "report", "password": "long-enough-for-a-test", "permissions": [{"vhost": "shop", "read": ".*"}]}
+    answer = checker.ask(tmp_path, laid_over_the_shop({"vars": {"rabbitmq_users": [user]}}))
+    assert answer.code == 0, answer.said
+    user["permissions"] = [{"vhost": "shp"}]
+    answer = checker.ask(tmp_path, laid_over_the_shop({"vars": {"rabbitmq_users": [user]}}))
+    assert answer.code != 0
+    assert "'shp' is no declared virtual host" in answer.said
+
+
+def test_variables_may_look_at_other_hosts(tmp_path: Path, checker: Checker) -> None:
     looking = {
-        **SHOP,
-        "celery_app_default_queue": "{{ hostvars['nowhere.invalid'].queue_of_all }}",
-        "celery_worker_classes": {"default": {}, "high": {"queues": ["payments"]}},
+        "celery_app_default_queue": "{{ hostvars['one.invalid'].queue_of_all }}",
         "redis_port": "{{ hostvars[groups['redis'][0]].redis_number }}",
         "redis_number": 6400,
         "queue_of_all": "default",
     }
-    code, said = check(tmp_path, looking)
-    assert code == 0, said
-    code, said = check(tmp_path, {**looking, "redis_number": "many"})
-    assert code != 0
-    assert "redis_port: 'many'" in said
+    answer = checker.ask(tmp_path, laid_over_the_shop({"vars": looking}))
+    assert answer.code == 0, answer.said
+    answer = checker.ask(tmp_path, laid_over_the_shop({"vars": {**looking, "redis_number": "many"}}))
+    assert answer.mistakes == ["  - redis_port: 'many' is not a whole number; write a whole number"]
