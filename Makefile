@@ -50,13 +50,14 @@ demo-down:
 
 .PHONY: test test-fast test-all
 test: test-fast
-	@scripts/run_suites.py --add build/reports/unit.xml bookworm trixie
+	@scripts/run_suites.py --add build/reports/unit.xml bookworm trixie trixie-redis
 
 test-fast: tools
 	@+$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
 
 test-all: test-fast
-	@scripts/run_suites.py --add build/reports/unit.xml --record tests/support.json bookworm trixie forky
+	@scripts/run_suites.py --add build/reports/unit.xml --record tests/support.json \
+		bookworm trixie forky bookworm-redis trixie-redis forky-redis
 	@scripts/docs.py
 
 .PHONY: $(CHECKS)

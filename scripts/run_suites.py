@@ -5,7 +5,7 @@ Each scenario of each suite has its own container, its own scratch folder below 
 what one does is not seen by another. A failure shows the log from the step that failed, and the journal's warnings.
 
     scripts/run_suites.py bookworm trixie
-    scripts/run_suites.py --scenario redis trixie
+    scripts/run_suites.py trixie-redis
     scripts/run_suites.py --record tests/support.json bookworm trixie forky
     KEEP=1 scripts/run_suites.py trixie             leaves the containers, and says how to get into them
 """
@@ -205,16 +205,13 @@ def record(path: Path, suites: Sequence[Suite]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("suites", nargs="+", choices=lab.SUITES)
-    parser.add_argument(
-        "--scenario", action="append", choices=SCENARIOS, help="run this scenario only; repeatable (default: all)"
-    )
+    runs = {suite.name: suite for suite in (Suite(name, scenario) for name in lab.SUITES for scenario in SCENARIOS)}
+    parser.add_argument("runs", nargs="+", choices=runs, metavar="RUN", help=", ".join(runs))
     parser.add_argument("--record", type=Path, metavar="FILE", help="keep versions and results in this file")
     parser.add_argument("--add", type=Path, metavar="FILE", help="count the tests of this JUnit report too")
     parser.add_argument("--jobs", type=int, default=2, help="hosts at the same time (default: %(default)s)")
     options = parser.parse_args()
-    names = list(dict.fromkeys(options.suites))
-    suites = [Suite(name, scenario) for scenario in options.scenario or SCENARIOS for name in names]
+    suites = [runs[name] for name in dict.fromkeys(options.runs)]
     WORK.mkdir(parents=True, exist_ok=True)
 
     def stop(_number: int, _frame: object) -> None:
@@ -236,7 +233,7 @@ def main() -> int:
 
     try:
         lab.engine()
-        for name in names:
+        for name in dict.fromkeys(suite.suite for suite in suites):
             lab.image(name)
     except lab.LabError as problem:
         sys.stderr.write(f"lab: {problem}\n")
