@@ -56,7 +56,7 @@ test-fast: tools
 	@+$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
 
 test-all: test-fast
-	@scripts/run_suites.py --add build/reports/unit.xml --record tests/support.json \
+	@CELERYOPS_THOROUGH=1 scripts/run_suites.py --add build/reports/unit.xml --record tests/support.json \
 		bookworm trixie forky bookworm-redis trixie-redis forky-redis
 	@scripts/docs.py
 

@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[3]
 #: Molecule says whose tests these are: of `default`, on RabbitMQ, or of `redis`, where that is the broker as well.
 SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "default")
 BROKER = "rabbitmq" if SCENARIO == "default" else "redis"
+SUITE = os.environ.get("CELERYOPS_SUITE", "trixie")
+#: `make test` has the long tests on one stack, `make test-all` on every one.
+THOROUGH = bool(os.environ.get("CELERYOPS_THOROUGH")) or (SCENARIO, SUITE) == ("default", "trixie")
 INVENTORY = ROOT / "molecule" / SCENARIO / "inventory"
 LAB = ROOT / "scripts" / "lab.py"
 #: The one host of the scenario; it is in all groups.
@@ -149,7 +152,7 @@ def broker() -> str:
 
 @pytest.fixture(scope="session")
 def suite() -> str:
-    return os.environ.get("CELERYOPS_SUITE", "trixie")
+    return SUITE
 
 
 @pytest.fixture(scope="session")
@@ -269,15 +272,16 @@ def witness(host: Host) -> Callable[[], AbstractContextManager[Callable[[], str]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "broker(name): only this broker, rabbitmq or redis, can show it")
+    config.addinivalue_line("markers", "long: takes minutes; on Debian 13 in make test, everywhere in make test-all")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only the other broker can show; pytest tells how many those are."""
+    """Leave out what only the other broker can show, and what takes long; pytest tells how many those are."""
     other = []
     for item in items:
         named = {marker.args[0] for marker in item.iter_markers("broker")}
         assert named <= {"rabbitmq", "redis"}, item.nodeid
-        if named and BROKER not in named:
+        if (named and BROKER not in named) or (item.get_closest_marker("long") and not THOROUGH):
             other.append(item)
     config.hook.pytest_deselected(items=other)
     items[:] = [item for item in items if item not in other]

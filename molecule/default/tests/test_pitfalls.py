@@ -24,6 +24,8 @@ NAIVE = """
 import json, os, time
 from celery import Celery
 
+pytestmark = pytest.mark.long
+
 app = Celery("naive", broker=os.environ["NAIVE_BROKER"])
 app.conf.update(json.loads(os.environ["NAIVE_SETTINGS"]))
 
