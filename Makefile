@@ -19,6 +19,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME ?= $(CURDIR)/build/ansible
 export MYPY_CACHE_DIR := $(CURDIR)/build/cache/mypy
 export RUFF_CACHE_DIR := $(CURDIR)/build/cache/ruff
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/cache/hypothesis
 export PYTHONDONTWRITEBYTECODE := 1
 
 HOST := celeryops-demo
@@ -77,7 +78,7 @@ check-lint:
 	@scripts/run_check.sh "ansible-lint" scripts/run_ansible_lint.sh
 
 check-tests:
-	@scripts/run_check.sh "unit tests" --show-last-line pytest -q --junit-xml=build/reports/unit.xml tests/unit
+	@scripts/run_check.sh "unit tests" --show-last-line pytest -q --numprocesses=auto --junit-xml=build/reports/unit.xml tests/unit
 
 check-package:
 	@scripts/run_check.sh "build and install" scripts/run_package.sh

@@ -8,7 +8,11 @@ trap 'rm -rf "$folder"' EXIT
 
 ansible-galaxy collection build --output-path "$folder" . >"$folder/build.log"
 tarball=$(ls "$folder"/celeryops-stack-*.tar.gz)
-if tar -tzf "$tarball" | grep -E '(^|/)(secrets|\.venv|\.git|build|molecule|collections|__pycache__)(/|$)|\.pyc$'; then
+# Two files are made by the build itself; every other one has to be a file of the repository, or about to be one.
+git ls-files --cached --others --exclude-standard | sort >"$folder/repository"
+tar -tzf "$tarball" | grep -v -e '/$' -e '^FILES.json$' -e '^MANIFEST.json$' | sort >"$folder/shipped"
+if comm -13 "$folder/repository" "$folder/shipped" | grep . ||
+    grep -E '^(\.|molecule/|tests/|scripts/|inventories/)' "$folder/shipped"; then
     echo "The tarball holds what is not to be shipped (above): see build_ignore in galaxy.yml."
     exit 1
 fi
