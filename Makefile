@@ -3,7 +3,7 @@
 #   make demo         a Celery platform on a container of this machine, with real tasks sent through it
 #   make demo-down    remove it
 #   make test         everything that has to hold: the checks, then the whole stack on Debian 12 and 13, on RabbitMQ and on Redis
-#   make test-fast    the checks alone: style, types, unit tests, build (a minute)
+#   make test-fast    the checks alone: style, types, unit tests, build (two minutes)
 #   make test-all     as `test`, with Debian 14, and the support table written anew
 #   make bench        how fast a run is, and urgent tasks under a flood, as ratios
 #   make docs         write what is generated in the READMEs
