@@ -12,6 +12,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Pro
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS
 
 _CLOSE = 0.87
+#: What an inventory may say to the collection as a whole: the roles' defaults and the playbooks read these.
+SHARED = ("celeryops_install_environment", "celeryops_plan_dir", "celeryops_secrets_dir", "celeryops_show_plan")
 _WHAT = "(a variable)"
 
 
@@ -47,7 +49,7 @@ def _belongs(role: str, rest: str) -> str:
 
 
 def misspelt_prefixes(roles: Mapping[str, Iterable[str]], present: Iterable[str]) -> list[Problem]:
-    """Return a problem for each variable that nearly is one of a role's, but for the role's name at its beginning.
+    """Return a problem for each variable that nearly is one of a role's or one for all roles, but for its beginning.
 
     Arguments:
         roles: role -> its variables.
@@ -55,13 +57,14 @@ def misspelt_prefixes(roles: Mapping[str, Iterable[str]], present: Iterable[str]
     """
     prefixes = tuple(f"{role}_" for role in roles)
     initials = {role[0] for role in roles}
-    known = {name: role for role, names in roles.items() for name in names}
+    known = {name: f"of the role {role}" for role, names in roles.items() for name in names}
+    known |= dict.fromkeys(SHARED, "of the collection")
     problems = []
     for name in sorted(set(map(str, present))):
         if name[:1] not in initials or "_" not in name or name.startswith(prefixes) or name in known:
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=_CLOSE)
         if close:
-            reason = f"is not a variable of the role {known[close[0]]}"
+            reason = f"is not a variable {known[close[0]]}"
             problems.append(Problem(name, _WHAT, reason, close[0]))
     return problems

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
+from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import SHARED, misspelt, misspelt_prefixes
 
 ROLES = {
-    "celery_app": ["celery_app_routes", "celery_app_name"],
+    "celery_app": ["celery_app_routes", "celery_app_name", "celery_app_install_environment"],
     "celery_worker": ["celery_worker_classes", "celery_worker_defaults"],
     "rabbitmq": ["rabbitmq_port"],
     "redis": ["redis_port"],
@@ -20,6 +20,8 @@ ROLES = {
         ("celery_workers_classes", "celery_worker_classes"),
         ("celry_app_routes", "celery_app_routes"),
         ("rabbit_mq_port", "rabbitmq_port"),
+        ("celeryops_install_enviroment", "celeryops_install_environment"),
+        ("celery_ops_secrets_dir", "celeryops_secrets_dir"),
     ],
 )
 def test_a_misspelt_prefix_is_told(name: str, instead: str) -> None:
@@ -28,7 +30,7 @@ def test_a_misspelt_prefix_is_told(name: str, instead: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["celery_log_shipping", "redis_exporter_port", "redisport", "reports", "celery_app_route", "rebuild_port"]
+    "name", ["celery_log_shipping", "redis_exporter_port", "redisport", "reports", "celery_app_route", "rebuild_port", *SHARED]
 )
 def test_the_names_of_others_are_left_alone(name: str) -> None:
     assert misspelt_prefixes(ROLES, [name]) == []
