@@ -45,7 +45,7 @@ demo: tools
 .PHONY: demo-down
 demo-down:
 	@scripts/lab.py down $(HOST) >/dev/null
-	@rm -rf inventories/demo/secrets
+	@rm -rf inventories/demo/.celeryops
 
 # -- tests -----------------------------------------------------------------------------------------------------------
 

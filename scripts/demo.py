@@ -232,7 +232,9 @@ def demo(options: argparse.Namespace, console: Console) -> bool:
     units = ask_units(promise, prefix)
     table = demo_report.rows(promise, units, report["records"] + report["periodic"])
     inventory = options.inventory if options.inventory.is_dir() else options.inventory.parent
-    pages = ask_pages(variables.get("demo_pages") or [], prefix, name, options.secrets or inventory / "secrets")
+    pages = ask_pages(
+        variables.get("demo_pages") or [], prefix, name, options.secrets or inventory / ".celeryops" / "secrets"
+    )
     checks = demo_report.judge(promise, table, report, pages, least=LEAST)
 
     seconds = report["end"] - report["begin"]
@@ -256,7 +258,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--via", help="what to put before a command to run it there as root (default: as the inventory connects)"
     )
-    parser.add_argument("--secrets", type=Path, help="directory of the passwords (default: secrets in the inventory)")
+    parser.add_argument(
+        "--secrets", type=Path, help="directory of the passwords (default: .celeryops/secrets in the inventory)"
+    )
     parser.add_argument("--tasks", type=int, default=330, help="how many tasks to send (default: 330)")
     parser.add_argument(
         "--seconds", type=float, default=8.0, help="over which time to send what is not slow (default: 8)"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
@@ -20,6 +21,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import drawing
 from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble
+from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import keep_out_of_repositories
 from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import root, without_consequences
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
@@ -113,6 +115,8 @@ class ActionModule(ActionBase):
         problems += [*self._repeated_keys(task_vars)]
         defaults = {name: value for role in every for name, value in self._role_defaults(role).items()}
         problems = without_consequences(problems, defaults, names)
+        with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
+            keep_out_of_repositories(task_vars.get("ansible_inventory_sources") or ())
         warnings = [text for text in verdict.warnings if root(text) not in deployment.unusable]
         result = {
             "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},

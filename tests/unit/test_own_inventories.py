@@ -1,9 +1,11 @@
-"""The inventories of this repository pass the check that they are run with: the demo's, Molecule's, and the README's."""
+"""The inventories of this repository pass the check: the demo's, Molecule's, and the README's."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +15,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def check(inventory: Path, folder: Path) -> str:
-    """Run the check on an inventory as a person would, with what it writes in ``folder``; return what it said."""
+def ansible(command: str, *arguments: str) -> str:
+    """Run a command of Ansible as a person would, and return what it said."""
     run = subprocess.run(
-        [
-            *(str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", str(inventory)),
-            *("--extra-vars", f"celeryops_secrets_dir={folder}/secrets celeryops_plan_dir={folder}/plan test_run=unit"),
-            str(ROOT / "playbooks" / "check.yml"),
-        ],
+        [str(Path(sys.executable).with_name(command)), *arguments],
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -31,11 +29,20 @@ def check(inventory: Path, folder: Path) -> str:
     return run.stdout
 
 
+def check(inventory: Path, **variables: object) -> str:
+    """Run the check on an inventory, and return what it said."""
+    given = " ".join(f"{name}={value}" for name, value in {"test_run": "unit", **variables}.items())
+    playbook = ROOT / "playbooks" / "check.yml"
+    return ansible("ansible-playbook", "--inventory", str(inventory), "--extra-vars", given, str(playbook))
+
+
 @pytest.mark.parametrize(
     "path", ["inventories/demo", "inventories/local", "molecule/default/inventory", "molecule/redis/inventory"]
 )
 def test_an_inventory_of_this_repository_passes(tmp_path: Path, path: str) -> None:
-    assert "[WARNING]" not in check(ROOT / path, tmp_path)
+    assert "[WARNING]" not in check(
+        ROOT / path, celeryops_secrets_dir=tmp_path / "secrets", celeryops_plan_dir=tmp_path / "plan"
+    )
     assert (tmp_path / "plan" / "plan.svg").exists()
 
 
@@ -48,4 +55,20 @@ def test_the_inventory_in_the_readme_passes_and_is_short(tmp_path: Path) -> None
         file = tmp_path / "inventory" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    assert "[WARNING]" not in check(tmp_path / "inventory", tmp_path)
+    assert "[WARNING]" not in check(tmp_path / "inventory")
+
+
+def test_what_the_check_leaves_beside_an_inventory_is_no_part_of_it(tmp_path: Path) -> None:
+    """Ansible reads a directory whole: a file with a password would become a host whose name every run prints."""
+    inventory = tmp_path / "inventory"
+    shutil.copytree(ROOT / "inventories" / "demo", inventory, ignore=shutil.ignore_patterns(".celeryops", "secrets"))
+    before = json.loads(ansible("ansible-inventory", "--inventory", str(inventory), "--list"))
+    check(inventory)
+    passwords = [path.read_text().strip() for path in (inventory / ".celeryops" / "secrets").iterdir()]
+    assert len(passwords) > 3
+    assert (inventory / ".celeryops" / "plan" / "plan.svg").exists()
+    assert (inventory / ".celeryops" / ".gitignore").read_text() == "*\n"
+    again = check(inventory)
+    assert "[WARNING]" not in again
+    assert [password for password in passwords if password in again] == []
+    assert json.loads(ansible("ansible-inventory", "--inventory", str(inventory), "--list")) == before

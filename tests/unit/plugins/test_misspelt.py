@@ -30,7 +30,8 @@ def test_a_misspelt_prefix_is_told(name: str, instead: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["celery_log_shipping", "redis_exporter_port", "redisport", "reports", "celery_app_route", "rebuild_port", *SHARED]
+    "name",
+    ["celery_log_shipping", "redis_exporter_port", "redisport", "reports", "celery_app_route", "rebuild_port", *SHARED],
 )
 def test_the_names_of_others_are_left_alone(name: str) -> None:
     assert misspelt_prefixes(ROLES, [name]) == []

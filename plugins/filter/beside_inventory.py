@@ -1,0 +1,59 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import beside_inventory
+
+DOCUMENTATION = r"""
+name: beside_inventory
+short_description: Where the control machine keeps what is made for an inventory
+version_added: 0.1.0
+description:
+  - Returns a path in the folder C(.celeryops) beside the first inventory source that is on disk, or inside it when
+    it is a directory.
+positional: _input, name, given
+options:
+  _input:
+    description: The inventory's sources.
+    type: list
+    elements: str
+    required: true
+  name:
+    description: The file or directory asked for.
+    type: str
+    required: true
+  given:
+    description: What the user set instead, returned as it is.
+    type: str
+    default: ""
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Show where generated passwords are
+  ansible.builtin.debug:
+    msg: "{{ ansible_inventory_sources | celeryops.stack.beside_inventory('secrets') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The absolute path.
+  type: str
+"""
+
+
+def _beside_inventory(sources: Iterable[str], name: str, given: str = "") -> str:
+    try:
+        return beside_inventory(sources, name, given)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"beside_inventory": _beside_inventory}

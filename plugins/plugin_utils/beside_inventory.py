@@ -1,0 +1,53 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Where the control machine keeps what the collection makes for an inventory: generated passwords, the drawn plan.
+
+An inventory that is a directory is read whole: whatever lies in it, however deep, is taken for a list of hosts, so a
+file with a password would make a host of that name. Only names that begin with a dot are left alone whatever the
+settings are (``IGNORED_ALWAYS`` in ``ansible/inventory/manager.py``, ansible-core 2.18 to 2.21).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+FOLDER = ".celeryops"
+
+
+def beside_inventory(sources: Iterable[str], name: str, given: str = "") -> str:
+    """Return the path of ``name`` in the folder of the first inventory source that is on disk, unless one is given.
+
+    One folder for the whole run: hosts may come from several sources, and they share their passwords.
+
+    Arguments:
+        sources: the inventory's sources, as Ansible's ``ansible_inventory_sources`` lists them.
+        name: the file or directory asked for.
+        given: what the user set instead, returned as it is.
+
+    Raises:
+        ValueError: no source is a file or a directory, so there is no place that a second run would find again.
+    """
+    if given:
+        return given
+    for source in map(Path, sources):
+        if source.exists():
+            return str((source if source.is_dir() else source.parent).absolute() / FOLDER / name)
+    raise ValueError(
+        "the inventory is no file, so generated passwords have no place to stay; "
+        "set celeryops_secrets_dir and celeryops_plan_dir"
+    )
+
+
+def keep_out_of_repositories(sources: Iterable[str]) -> None:
+    """Have git ignore the folder, where there is one and nobody has decided otherwise.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    try:
+        mark = Path(beside_inventory(sources, ".gitignore"))
+    except ValueError:
+        return
+    if mark.parent.is_dir() and not mark.exists():
+        mark.write_text("*\n")

@@ -1,0 +1,49 @@
+"""Where the control machine keeps what is made for an inventory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import (
+    beside_inventory,
+    keep_out_of_repositories,
+)
+
+
+def test_in_a_directory_and_beside_a_file(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.yml"
+    hosts.touch()
+    expected = str(tmp_path / ".celeryops" / "secrets")
+    assert beside_inventory([str(tmp_path)], "secrets") == expected
+    assert beside_inventory([str(hosts)], "secrets") == expected
+
+
+def test_hosts_of_several_sources_share_one_folder(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    sources = ["host1,host2,", str(tmp_path / "first"), str(tmp_path / "second")]
+    assert beside_inventory(sources, "plan") == str(tmp_path / "first" / ".celeryops" / "plan")
+
+
+def test_what_is_given_wins_and_needs_no_inventory() -> None:
+    assert beside_inventory([], "plan", "/srv/plans") == "/srv/plans"
+
+
+def test_hosts_on_the_command_line_have_no_place() -> None:
+    with pytest.raises(ValueError, match="set celeryops_secrets_dir"):
+        beside_inventory(["host1,"], "secrets")
+
+
+def test_git_ignores_the_folder_unless_somebody_decided_otherwise(tmp_path: Path) -> None:
+    keep_out_of_repositories([str(tmp_path)])
+    keep_out_of_repositories(["host1,"])
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".celeryops").mkdir()
+    mark = tmp_path / ".celeryops" / ".gitignore"
+    keep_out_of_repositories([str(tmp_path)])
+    assert mark.read_text() == "*\n"
+    mark.write_text("secrets\n")
+    keep_out_of_repositories([str(tmp_path)])
+    assert mark.read_text() == "secrets\n"
