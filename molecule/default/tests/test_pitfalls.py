@@ -17,14 +17,13 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+pytestmark = pytest.mark.long
 Produce = Callable[..., Any]
 
 #: An app as a tutorial has it; each run of its task leaves a line.
 NAIVE = """
 import json, os, time
 from celery import Celery
-
-pytestmark = pytest.mark.long
 
 app = Celery("naive", broker=os.environ["NAIVE_BROKER"])
 app.conf.update(json.loads(os.environ["NAIVE_SETTINGS"]))
@@ -42,7 +41,7 @@ class Naive:
     """Workers that a person set up by hand: stock Celery, an account without rights, a transient unit each."""
 
     host: Host
-    url: str
+    url: str = dataclasses.field(repr=False)
     units: list[str] = dataclasses.field(default_factory=list)
 
     @property
