@@ -29,6 +29,7 @@ from celery import bootsteps
 from celery.signals import worker_shutting_down
 from celery.worker import state
 
+from celeryops_runtime.drain import Drain, stop_seconds
 from celeryops_runtime.report import Report
 from celeryops_runtime.systemd import Liveness, notify, watchdog_seconds
 
@@ -77,6 +78,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         self._status = ""
         self._thread: threading.Thread | None = None
         self._stop_thread = threading.Event()
+        self.drain = Drain(c, stop_seconds(), self._on_draining)
         self._solo = type(getattr(c, "pool", None)).__module__ == "celery.concurrency.solo"
         worker_shutting_down.connect(self._on_shutting_down, weak=False, dispatch_uid="celeryops_runtime.worker")
         self._say("STATUS=connecting to the broker")
@@ -99,6 +101,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         """
         del c
         hub.timer.call_repeatedly(self.liveness.interval, self._on_hub_tick)
+        self.drain.register_with_event_loop(hub)
 
     @_harmless
     def stop(self, c: Any) -> None:
@@ -118,7 +121,13 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
 
     @_harmless
     def _on_consuming(self) -> None:
-        if not self.consumer.task_consumer or not self.liveness.enter("consuming"):
+        if not self.consumer.task_consumer:
+            return
+        if self.drain.active:
+            # The connection was lost and came back while the last tasks were running.
+            self.drain.consuming()
+            return
+        if not self.liveness.enter("consuming"):
             return
         self._status = self.describe()
         self._write()
@@ -136,14 +145,29 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
     @_harmless
     def _on_hub_tick(self) -> None:
         self.liveness.tick()
-        if self._loop_reports and self.liveness.phase == "consuming":
+        if self._loop_reports and self.liveness.phase in {"consuming", "draining"}:
             self._report()
+
+    @_harmless
+    def _on_draining(self) -> None:
+        if self.liveness.enter("draining"):
+            self._write()
+            self._say("STOPPING=1")
+            self._say_what_is_left()
+
+    def _say_what_is_left(self) -> None:
+        running = len(state.reserved_requests)
+        if (status := f"draining: {running} tasks still running") != self._status:
+            self._status = status
+            self._say(f"STATUS={status}")
 
     def _report(self) -> None:
         self._write()
         if self._watched:
             self._say("WATCHDOG=1")
-        if self.liveness.phase == "consuming" and (status := self.describe()) != self._status:
+        if self.liveness.phase == "draining":
+            self._say_what_is_left()
+        elif self.liveness.phase == "consuming" and (status := self.describe()) != self._status:
             self._status = status
             self._say(f"STATUS={status}")
 
@@ -192,7 +216,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
     @_harmless
     def _watch_once(self) -> None:
         c = self.consumer
-        if self.liveness.phase == "consuming" and c.hub is None and not self._asked:
+        if self.liveness.phase in {"consuming", "draining"} and c.hub is None and not self._asked:
             self._asked = True
             c.call_soon(self._answer)
         busy = self._solo and bool(state.active_requests)
