@@ -51,6 +51,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     if scheduler and not IMPORT_PATH.fullmatch(scheduler):
         instead = "one such as django_celery_beat.schedulers:DatabaseScheduler, or nothing for the collection's own"
         problems.append(Problem("celery_beat_scheduler", scheduler, "is not an import path", instead))
+    if scheduler.startswith("redbeat") and not times["max_interval"]:
+        # The lock is renewed, and a standby looks for it, at this pace: a fifth of celeryops_runtime.beat.LOCK_SECONDS.
+        times["max_interval"] = 5
     environment, found = check_environment(variables["celery_beat_environment"], "celery_beat_environment")
     problems += found
     lines, found = sandbox(variables["celery_beat_hardening"], "celery_beat_hardening")

@@ -198,6 +198,36 @@ def test_the_app_may_have_a_scheduler_of_its_own(style: str) -> None:
         assert app.conf.beat_scheduler == (own or ours["CELERYOPS_BEAT_SCHEDULER"])
 
 
+def test_redbeat_finds_its_redis_and_fails_over_quickly() -> None:
+    environ = {
+        "CELERYOPS_BEAT_SCHEDULER": "celeryops_runtime.beat:Scheduler",
+        "CELERY_RESULT_BACKEND": "rediss://shop:secret@redis:6379/0",
+    }
+    app = Celery("shop", set_as_current=False)
+    app.config_from_object(
+        {
+            "beat_scheduler": "redbeat.RedBeatScheduler",
+            "redbeat_lock_timeout": 60,
+            "result_backend_transport_options": {"global_keyprefix": "shop:"},
+            "redis_backend_use_ssl": {"ssl_cert_reqs": 2},
+        }
+    )
+    offer(app.conf, environ)
+    names = ("redis_url", "key_prefix", "lock_timeout", "redis_use_ssl")
+    told = {name: app.conf[f"redbeat_{name}"] for name in names}
+    assert told == {
+        "redis_url": "rediss://shop:secret@redis:6379/0",
+        "key_prefix": "shop:redbeat:",
+        "lock_timeout": 60,
+        "redis_use_ssl": {"ssl_cert_reqs": 2},
+    }
+    assert app.conf.beat_max_loop_interval == 5
+    plain = Celery("shop", set_as_current=False)
+    plain.config_from_object({"beat_max_loop_interval": 7})
+    offer(plain.conf, {**environ, "CELERY_RESULT_BACKEND": "db+postgresql://results"})
+    assert ("redbeat_redis_url" in plain.conf, plain.conf.beat_max_loop_interval) == (False, 7)
+
+
 def test_looking_at_it_changes_nothing(path: Path) -> None:
     app = Celery("shop", set_as_current=False)
     one = Scheduler(app, schedule_filename=str(path.with_suffix("")), lazy=True)

@@ -41,21 +41,46 @@ FORMAT = 1
 VARIABLE = "CELERYOPS_BEAT_SCHEDULER"
 """In beat's unit: the scheduler to take when neither the app nor the command line names one."""
 
+LOCK_SECONDS = 25
+"""How long RedBeat's lock outlives its owner. It is renewed at every look at the schedule, five times in that time."""
+
 LONGEST_WAIT = 5.0
 """Seconds between two attempts to send what is due, at most."""
 
 
 def offer(conf: Any, environ: Mapping[str, str] | None = None) -> None:
-    """Make the scheduler of :data:`VARIABLE` the default in this process.
+    """Set what beat takes when the app says nothing else: the scheduler of :data:`VARIABLE`, and what RedBeat needs.
+
+    RedBeat on its own keeps its schedule in the broker, which need not be Redis, and a standby waits 25 minutes for a
+    lock whose owner died (celery-redbeat 2.4.2: five times ``max_interval``).
 
     :param conf: the settings of an app (celery.app.utils.Settings), whose last mapping holds Celery's own defaults.
     :param environ: the environment; the process's own if not given.
     """
-    scheduler = (environ if environ is not None else os.environ).get(VARIABLE)
+    env = environ if environ is not None else os.environ
+    if not env.get(VARIABLE):
+        return
     defaults = conf.maps[-1]
     for key in conf._to_keys("beat_scheduler"):
-        if scheduler and key in defaults:
-            defaults[key] = scheduler
+        if key in defaults:
+            defaults[key] = env[VARIABLE]
+    redis = env.get("CELERY_RESULT_BACKEND", "")
+    if not redis.startswith(("redis://", "rediss://")):
+        return
+    prefix = (conf.result_backend_transport_options or {}).get("global_keyprefix", "")
+    offered = {
+        "redbeat_redis_url": redis,
+        "redbeat_key_prefix": f"{prefix}redbeat:",
+        "redbeat_redis_options": {"socket_timeout": 30, "socket_keepalive": True, "health_check_interval": 10},
+        "redbeat_redis_use_ssl": conf.redis_backend_use_ssl or None,
+        "redbeat_lock_timeout": LOCK_SECONDS,
+    }
+    present = {key.lower() for key in conf}
+    defaults.update({key: value for key, value in offered.items() if key not in present})
+    if str(conf.beat_scheduler).startswith("redbeat"):
+        for key in conf._to_keys("beat_max_loop_interval"):
+            if key in defaults:
+                defaults[key] = LOCK_SECONDS // 5
 
 
 def read_state(path: Path) -> dict[str, tuple[datetime, int]]:
