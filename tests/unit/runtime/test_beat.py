@@ -186,15 +186,21 @@ def test_a_disk_that_is_full_does_not_stop_the_schedule(
     assert json.loads(path.read_text())["entries"]["hourly"]["runs"] == 8
 
 
+def configured(app: Celery) -> Any:
+    """Return the settings once they are read, as the loader has them."""
+    app.conf.finalize()
+    return app.conf
+
+
 @pytest.mark.parametrize("style", ["beat_scheduler", "CELERYBEAT_SCHEDULER"])
 def test_the_app_may_have_a_scheduler_of_its_own(style: str) -> None:
     ours = {"CELERYOPS_BEAT_SCHEDULER": "celeryops_runtime.beat:Scheduler"}
     for own in (None, "redbeat.RedBeatScheduler"):
         app = Celery("shop", set_as_current=False)
         app.config_from_object({style: own} if own else {"timezone": "UTC"})
-        offer(app.conf, {})
+        offer(configured(app), {})
         assert app.conf.beat_scheduler == (own or "celery.beat:PersistentScheduler")
-        offer(app.conf, ours)
+        offer(configured(app), ours)
         assert app.conf.beat_scheduler == (own or ours["CELERYOPS_BEAT_SCHEDULER"])
 
 
@@ -212,7 +218,7 @@ def test_redbeat_finds_its_redis_and_fails_over_quickly() -> None:
             "redis_backend_use_ssl": {"ssl_cert_reqs": 2},
         }
     )
-    offer(app.conf, environ)
+    offer(configured(app), environ)
     names = ("redis_url", "key_prefix", "lock_timeout", "redis_use_ssl")
     told = {name: app.conf[f"redbeat_{name}"] for name in names}
     assert told == {
@@ -224,7 +230,7 @@ def test_redbeat_finds_its_redis_and_fails_over_quickly() -> None:
     assert app.conf.beat_max_loop_interval == 5
     plain = Celery("shop", set_as_current=False)
     plain.config_from_object({"beat_max_loop_interval": 7})
-    offer(plain.conf, {**environ, "CELERY_RESULT_BACKEND": "db+postgresql://results"})
+    offer(configured(plain), {**environ, "CELERY_RESULT_BACKEND": "db+postgresql://results"})
     assert ("redbeat_redis_url" in plain.conf, plain.conf.beat_max_loop_interval) == (False, 7)
 
 
