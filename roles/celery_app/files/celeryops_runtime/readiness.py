@@ -92,7 +92,8 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
 
         :param c: the consumer, connected, its consumers not yet started.
         """
-        self.consumer = c
+        self.consumer = self.drain.consumer = c
+        self.drain.install()
         c.call_soon(self._on_consuming)
 
     @_harmless
