@@ -32,6 +32,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes imp
 #: The layers of a class, weakest first.
 LAYERS = CLASS_LEVELS
 
+#: Seconds that a worker has, when its tasks' time is up, to return them to the queue before systemd ends it.
+STOP_GRACE = 30
+
 #: Settings of one process, which the runtime lays over the shared ones (celeryops_runtime.config). A task that is
 #: acknowledged late and whose process was killed goes back to the queue.
 _ACKNOWLEDGEMENT: Mapping[str | None, dict[str, bool]] = {
@@ -162,7 +165,9 @@ def _unit(
         "runtime_directory": f"celeryops/{layout['app']}/{name}",
         "writable": [layout["state"], layout["log"], *read["writable_paths"]],
         "start_timeout": read["start_timeout"],
-        "stop_timeout": read["stop_timeout"],
+        # The tasks have the class's time; what is left of them then goes back to the queue, which takes a moment too.
+        "drain_seconds": read["stop_timeout"],
+        "stop_timeout": read["stop_timeout"] + STOP_GRACE,
         "watchdog": read["watchdog"],
         "resources": {directive: value for directive, value in resources.items() if value is not None},
         "sandbox": read["sandbox"],

@@ -74,7 +74,8 @@ def test_a_class_without_keys_consumes_the_default_queue_with_all_processors() -
         "/opt/celeryops/shop/current/bin/celery --app=shop.celery:app worker --hostname=default@%%h --queues=work "
         "--pool=prefork --concurrency=auto --loglevel=INFO"
     )
-    assert (entry["stop_timeout"], entry["watchdog"], entry["log_file"]) == (300, 60, "")
+    assert (entry["drain_seconds"], entry["stop_timeout"]) == (300, 330)
+    assert (entry["watchdog"], entry["log_file"]) == (60, "")
 
 
 def test_every_key_reaches_the_command_line_in_celerys_units() -> None:
@@ -120,7 +121,7 @@ def test_resources_reach_the_unit() -> None:
     )
     wanted = ["Nice=5", "CPUWeight=400", "IOWeight=50", "MemoryHigh=536870912", "MemoryMax=1073741824", "TasksMax=100"]
     assert [line for line in lines if line in wanted] == wanted
-    assert "TimeoutStopSec=4500" in lines
+    assert {"Environment=CELERYOPS_STOP_TIMEOUT=4500", "TimeoutStopSec=4530"} <= set(lines)
     assert [line for line in unit() if line.startswith(("Nice", "CPU", "IO", "Memory", "Tasks"))] == [
         "MemoryDenyWriteExecute=yes"
     ]
@@ -196,7 +197,7 @@ def test_layers_override_key_by_key_and_the_nearest_wins() -> None:
     assert high["command"].startswith("/usr/bin/env A=all B=class C=group /opt/")
     assert high["resources"] == {}
     assert extra["resources"] == {"Nice": 1}
-    assert (high["stop_timeout"], extra["stop_timeout"]) == (60, 60)
+    assert (high["drain_seconds"], extra["drain_seconds"]) == (60, 60)
 
 
 def test_an_absent_class_has_no_unit() -> None:

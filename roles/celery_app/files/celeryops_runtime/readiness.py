@@ -14,6 +14,7 @@ solo                                 a thread; while a task runs the loop cannot
 any, while reconnecting or leaving   a thread, because no loop runs; it ends when the worker consumes again
 ===================================  ==========================================================================
 
+A loop that turns and gets nothing although messages wait is no sign of life either (:mod:`celeryops_runtime.intake`).
 With each ping the worker's report is brought up to date (:mod:`celeryops_runtime.report`).
 """
 
@@ -29,6 +30,8 @@ from celery import bootsteps
 from celery.signals import worker_shutting_down
 from celery.worker import state
 
+from celeryops_runtime.drain import Drain, stop_seconds
+from celeryops_runtime.intake import Intake
 from celeryops_runtime.report import Report
 from celeryops_runtime.systemd import Liveness, notify, watchdog_seconds
 
@@ -71,12 +74,14 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         watchdog = watchdog_seconds()
         self.liveness = Liveness(watchdog)
         self.report = Report()
+        self.intake = Intake(watchdog)
         self._watched = bool(watchdog)
         self._ready = False
         self._asked = False
         self._status = ""
         self._thread: threading.Thread | None = None
         self._stop_thread = threading.Event()
+        self.drain = Drain(c, stop_seconds(), self._on_draining)
         self._solo = type(getattr(c, "pool", None)).__module__ == "celery.concurrency.solo"
         worker_shutting_down.connect(self._on_shutting_down, weak=False, dispatch_uid="celeryops_runtime.worker")
         self._say("STATUS=connecting to the broker")
@@ -87,7 +92,8 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
 
         :param c: the consumer, connected, its consumers not yet started.
         """
-        self.consumer = c
+        self.consumer = self.drain.consumer = c
+        self.drain.install()
         c.call_soon(self._on_consuming)
 
     @_harmless
@@ -99,6 +105,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         """
         del c
         hub.timer.call_repeatedly(self.liveness.interval, self._on_hub_tick)
+        self.drain.register_with_event_loop(hub)
 
     @_harmless
     def stop(self, c: Any) -> None:
@@ -118,8 +125,15 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
 
     @_harmless
     def _on_consuming(self) -> None:
-        if not self.consumer.task_consumer or not self.liveness.enter("consuming"):
+        if not self.consumer.task_consumer:
             return
+        if self.drain.active:
+            # The connection was lost and came back while the last tasks were running.
+            self.drain.consuming()
+            return
+        if not self.liveness.enter("consuming"):
+            return
+        self.intake.reset()
         self._status = self.describe()
         self._write()
         self._say(*([] if self._ready else ["READY=1"]), f"STATUS={self._status}")
@@ -136,14 +150,34 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
     @_harmless
     def _on_hub_tick(self) -> None:
         self.liveness.tick()
-        if self._loop_reports and self.liveness.phase == "consuming":
+        self._look()
+        if self._loop_reports and self.liveness.phase in {"consuming", "draining"}:
             self._report()
+
+    def _look(self) -> None:
+        if self.liveness.phase == "consuming":
+            self.intake.look(self.consumer)
+
+    @_harmless
+    def _on_draining(self) -> None:
+        if self.liveness.enter("draining"):
+            self._write()
+            self._say("STOPPING=1")
+            self._say_what_is_left()
+
+    def _say_what_is_left(self) -> None:
+        running = len(state.reserved_requests)
+        if (status := f"draining: {running} tasks still running") != self._status:
+            self._status = status
+            self._say(f"STATUS={status}")
 
     def _report(self) -> None:
         self._write()
-        if self._watched:
+        if self._watched and not self.intake.starved:
             self._say("WATCHDOG=1")
-        if self.liveness.phase == "consuming" and (status := self.describe()) != self._status:
+        if self.liveness.phase == "draining":
+            self._say_what_is_left()
+        elif self.liveness.phase == "consuming" and (status := self.describe()) != self._status:
             self._status = status
             self._say(f"STATUS={status}")
 
@@ -159,6 +193,8 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
         active = len(state.active_requests)
         waiting = max(0, len(state.reserved_requests) - active)
+        if self.intake.starved:
+            return f"not consuming {shown}, where messages wait: to be restarted"
         # Celery counts a task when it is accepted, before its first line runs.
         done = max(0, sum(tuple(state.total_count.values())) - active)
         return f"consuming {shown}: {active} active, {waiting} waiting, {done} done"
@@ -192,7 +228,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
     @_harmless
     def _watch_once(self) -> None:
         c = self.consumer
-        if self.liveness.phase == "consuming" and c.hub is None and not self._asked:
+        if self.liveness.phase in {"consuming", "draining"} and c.hub is None and not self._asked:
             self._asked = True
             c.call_soon(self._answer)
         busy = self._solo and bool(state.active_requests)
@@ -203,6 +239,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
     def _answer(self) -> None:
         self._asked = False
         self.liveness.tick()
+        self._look()
 
     def _say(self, *lines: str) -> None:
         if lines:

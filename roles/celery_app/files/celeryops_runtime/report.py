@@ -34,7 +34,7 @@ def describe(consumer: Any, phase: str) -> dict[str, Any]:
     """Ask the parts of a worker what they do.
 
     :param consumer: the worker's consumer (celery.worker.consumer.Consumer).
-    :param phase: ``starting``, ``consuming``, ``offline`` or ``leaving``.
+    :param phase: ``starting``, ``consuming``, ``offline``, ``draining`` or ``leaving``.
     :returns: plain values; times in seconds, ``max_memory_per_child`` in KiB as Celery counts it, None for what is not
         limited or not known in this pool.
     """

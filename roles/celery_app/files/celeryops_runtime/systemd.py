@@ -85,7 +85,8 @@ class Liveness:
     def enter(self, phase: str) -> bool:
         """Note a change.
 
-        :param phase: ``consuming``, ``offline`` (reconnecting to the broker) or ``leaving`` (shutting down, final).
+        :param phase: ``consuming``, ``offline`` (reconnecting to the broker), ``draining`` (only the last tasks are
+            left) or ``leaving`` (shutting down, final).
         :returns: whether this is news; after ``leaving`` nothing is.
         """
         if self.phase in {phase, "leaving"}:
@@ -100,11 +101,11 @@ class Liveness:
 
         :param busy: whether a task is running inside the event loop itself (the solo pool), which then cannot tick.
         :param progress: any value that changes while the worker reconnects.
-        :returns: True while consuming if the loop ticked within :attr:`patience` or is busy; while offline if there
-            was progress within :data:`RECONNECT_SECONDS`; always while starting or leaving, which systemd limits
-            itself (TimeoutStartSec=, TimeoutStopSec=).
+        :returns: True while consuming or draining if the loop ticked within :attr:`patience` or is busy; while offline
+            if there was progress within :data:`RECONNECT_SECONDS`; always while starting or leaving, which systemd
+            limits itself (TimeoutStartSec=, TimeoutStopSec=).
         """
-        if self.phase == "consuming":
+        if self.phase in {"consuming", "draining"}:
             if busy:
                 self.tick()
             return self._clock() - self._seen < self.patience

@@ -1,0 +1,256 @@
+"""What a worker does between SIGTERM and its end, with just enough of a worker and a clock of the test's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import types
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery.worker import state
+
+from celeryops_runtime import drain as module
+from celeryops_runtime.drain import Drain, stop_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Request:
+    """A task that the worker has got."""
+
+    def __init__(self, name: str, *, late: bool = True, acknowledged: bool = False) -> None:
+        self.name = self.id = name
+        self.task = types.SimpleNamespace(acks_late=late)
+        self.acknowledged = acknowledged
+        self.returned = False
+
+    def reject(self, *, requeue: bool) -> None:
+        self.returned = requeue
+        self.acknowledged = True
+
+
+class Hub:
+    """A loop that turns when the test says so."""
+
+    def __init__(self) -> None:
+        self.timer = self
+        self.readers: dict[int, Callable[[], None]] = {}
+        self.repeated: list[Callable[[], None]] = []
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        self.readers[fd] = callback
+
+    def call_repeatedly(self, seconds: float, callback: Callable[[], None]) -> None:
+        assert seconds == module.LOOK_SECONDS
+        self.repeated.append(callback)
+
+    def turn(self) -> None:
+        for callback in [*self.readers.values(), *self.repeated]:
+            callback()
+
+
+class Worker:
+    """A worker, what Celery's own handlers were told, and the drain before them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float = 60.0, *, pool: str = "prefork") -> None:
+        self.now = 100.0
+        self.told: list[str] = []
+        self.cancelled = 0
+        self.hub = Hub()
+        self.timers: list[Any] = []
+        semaphore = types.SimpleNamespace(_waiting=deque())
+        self.c: Any = types.SimpleNamespace(
+            hub=self.hub,
+            pool=type("TaskPool", (), {"__module__": f"celery.concurrency.{pool}"})(),
+            connection=object(),
+            controller=types.SimpleNamespace(semaphore=semaphore),
+            task_buckets={},
+            task_consumer=types.SimpleNamespace(cancel=self._cancel),
+            timer=types.SimpleNamespace(cancel=self.timers.append),
+            call_soon=lambda callback: callback(),
+        )
+        signal.signal(signal.SIGTERM, lambda *_: self.told.append("warm"))
+        signal.signal(signal.SIGQUIT, lambda *_: self.told.append("cold"))
+        monkeypatch.delenv("REMAP_SIGTERM", raising=False)
+        self.drain = Drain(self.c, seconds, lambda: self.told.append("draining"), clock=lambda: self.now)
+        self.drain.install()
+        self.drain.install()
+        self.drain.register_with_event_loop(self.hub)
+
+    def _cancel(self) -> None:
+        self.cancelled += 1
+
+    def run(self, *requests: Request) -> None:
+        for request in requests:
+            state.reserved_requests.add(request)
+            state.active_requests.add(request)
+        self.kept = requests
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Nothing of a test stays behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGQUIT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    for requests in (state.reserved_requests, state.active_requests, state.scheduled_requests):
+        requests.clear()
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90.0), ("", 0.0), (None, 0.0), ("soon", 0.0), ("-3", 0.0)])
+def test_stop_seconds(text: str | None, seconds: float) -> None:
+    assert stop_seconds({} if text is None else {"CELERYOPS_STOP_TIMEOUT": text}) == seconds
+
+
+def test_the_tasks_end_and_are_acknowledged_before_the_worker_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(monkeypatch)
+    running = Request("running")
+    worker.run(running)
+    terminate()
+    assert worker.told == [], "nothing happens inside the signal's handler"
+    worker.hub.turn()
+    assert (worker.cancelled, worker.told) == (1, ["draining"])
+    worker.now += 59
+    worker.hub.turn()
+    assert worker.told == ["draining"]
+    terminate()
+    worker.hub.turn()
+    assert (worker.cancelled, worker.told) == (1, ["draining"]), "a second signal changes nothing"
+    state.task_ready(running)
+    worker.hub.turn()
+    worker.hub.turn()
+    assert worker.told == ["draining", "warm"]
+    assert not running.returned
+
+
+def test_what_nobody_has_begun_with_goes_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(monkeypatch)
+    running, waiting, limited, later, done = (Request(n) for n in ("running", "waiting", "limited", "later", "done"))
+    done.acknowledged = True
+    worker.run(running)
+    for request in (waiting, limited, done):
+        state.reserved_requests.add(request)
+    worker.c.controller.semaphore._waiting.extend([(print, (waiting,), {}), (print, (done,), {}), (print, (), {})])
+    contents = deque([(limited, 1)])
+    worker.c.task_buckets = {
+        "limited": types.SimpleNamespace(contents=contents, clear_pending=contents.clear),
+        "free": None,
+    }
+    later._eta_timer_entry = "its timer"  # type: ignore[attr-defined]
+    state.scheduled_requests.add(later)
+    terminate()
+    worker.hub.turn()
+    assert [request.name for request in (running, waiting, limited, later, done) if request.returned] == [
+        "waiting",
+        "limited",
+        "later",
+    ]
+    assert set(state.reserved_requests) == {running, done}
+    assert (worker.timers, list(contents), len(worker.c.controller.semaphore._waiting)) == (["its timer"], [], 0)
+
+
+@pytest.mark.parametrize(("pool", "told"), [("prefork", ["draining", "cold"]), ("thread", ["draining"])])
+def test_when_the_time_is_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, pool: str, told: list[str]
+) -> None:
+    worker = Worker(monkeypatch, seconds=60, pool=pool)
+    worker.run(Request("late"), Request("early", late=False))
+    terminate()
+    worker.hub.turn()
+    worker.now += 60
+    worker.hub.turn()
+    worker.hub.turn()
+    assert worker.told == told, "systemd ends a pool that cannot be made to end"
+    lines = [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    assert lines == [
+        "still running after 60 s, back to the queue: late[late]",
+        "still running after 60 s, lost because acknowledged before they began: early[early]",
+    ]
+
+
+def test_without_a_broker_celery_stops_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(monkeypatch)
+    worker.c.connection = None
+    terminate()
+    assert (worker.told, worker.cancelled) == (["warm"], 0)
+
+
+def test_a_connection_that_comes_back_while_draining_does_not_consume(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(monkeypatch)
+    running = Request("running")
+    worker.run(running)
+    worker.drain.consuming()
+    assert worker.cancelled == 0
+    terminate()
+    worker.hub.turn()
+    worker.drain.consuming()
+    assert worker.cancelled == 2
+    state.task_ready(running)
+    worker.hub.turn()
+    worker.drain.consuming()
+    assert (worker.cancelled, worker.told[-1]) == (2, "warm")
+
+
+def test_without_a_hub_a_thread_asks_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(monkeypatch, pool="gevent")
+    asked: list[Callable[[], None]] = []
+    worker.c.hub, worker.c.call_soon = None, asked.append
+    running = Request("running")
+    worker.run(running)
+    terminate()
+    asked.pop()()
+    assert worker.told == ["draining"]
+    state.task_ready(running)
+    for _ in range(100):
+        if asked:
+            break
+        signal.sigtimedwait([], 0.05)
+    asked.pop()()
+    assert worker.told == ["draining", "warm"]
+
+
+def test_an_error_leaves_the_stop_to_celery(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    worker = Worker(monkeypatch)
+    worker.c.task_consumer.cancel = lambda: 1 / 0
+    terminate()
+    worker.hub.turn()
+    assert worker.told == ["warm"]
+    assert "Celery's warm shutdown follows" in caplog.text
+
+
+@pytest.mark.parametrize(("seconds", "remap"), [(0.0, ""), (60.0, "SIGQUIT")])
+def test_nobody_asked_for_it(monkeypatch: pytest.MonkeyPatch, seconds: float, remap: str) -> None:
+    worker = Worker(monkeypatch)
+    told: list[str] = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append("as ever"))
+    monkeypatch.setenv("REMAP_SIGTERM", remap)
+    Drain(worker.c, seconds, lambda: None).install()
+    terminate()
+    assert told == ["as ever"]
+
+
+def test_a_process_of_the_pool_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(monkeypatch)
+    monkeypatch.setattr(worker.drain, "_pid", os.getpid() + 1)
+    terminate()
+    worker.hub.turn()
+    assert (worker.told, worker.drain.active) == ([], False)
+
+
+def test_a_long_list_is_cut(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(monkeypatch, seconds=1)
+    worker.run(*[Request(f"task{number:02}") for number in range(25)])
+    terminate()
+    worker.hub.turn()
+    worker.now += 1
+    worker.hub.turn()
+    assert "task00[task00], " in caplog.text
+    assert "task19[task19] and 5 more" in caplog.text
