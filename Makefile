@@ -5,7 +5,7 @@
 #   make test         everything that has to hold: the checks, then the whole stack on Debian 12 and 13, on RabbitMQ and on Redis
 #   make test-fast    the checks alone: style, types, unit tests, build (two minutes)
 #   make test-all     as `test`, with Debian 14, and the support table written anew
-#   make bench        how fast a run is, and urgent tasks under a flood, as ratios
+#   make bench        how fast a run is, and urgent tasks under a flood, tasks per second, as ratios
 #   make docs         write what is generated in the READMEs
 #   make format       put the Python files into shape
 #   make build        the collection's tarball, in build/
@@ -93,6 +93,7 @@ check-changelog:
 bench: tools
 	@scripts/bench.py
 	@scripts/bench_priorities.py
+	@scripts/bench_throughput.py
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 

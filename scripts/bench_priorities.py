@@ -29,7 +29,7 @@ HOST = "celeryops-bench-priorities"
 TRAFFIC = ROOT / "scripts" / "bench_traffic.py"
 SLOW, URGENT = 5_000, 100
 #: The share of the flood that has to wait from the first urgent task to the last, and of the processors that work.
-STILL_WAITING, PROCESSORS_BUSY = 0.2, 0.9
+STILL_WAITING, PROCESSORS_BUSY = 0.2, 0.8
 #: A system whose processors work more than this without the flood is not idle: something else runs on the machine.
 IDLE_BUSY = 0.5
 #: Two units that do nothing but work, on one processor: the shares that they get are their weights, if weights act.
@@ -194,7 +194,7 @@ def variables(*, weights: bool) -> dict[str, Any]:
     """
     everything = shop()
     classes: dict[str, dict[str, Any]] = everything["celery_worker_classes"]
-    classes["bulk"]["concurrency"] = 4
+    classes["bulk"]["concurrency"] = 6
     if not weights:
         for worker_class in classes.values():
             for key in ("cpu_weight", "io_weight", "nice"):

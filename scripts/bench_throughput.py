@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""How many tasks that do nothing a worker gets through: a class of the collection beside a worker started by hand.
+
+Both have the same number of processes and the same RabbitMQ, one after the other, in turns. The one started by hand is
+Celery as it comes: a classic queue, four messages per process in advance, acknowledged before they run. The class is
+the collection's default: a quorum queue, acknowledged after they ran, with publisher confirms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from bench_common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop, spread
+from rich.console import Console
+
+HOST = "celeryops-bench-throughput"
+PROCESSES, TASKS = 2, 12_000
+PYTHON, CELERY = "/opt/celeryops/shop/current/bin/python", "/opt/celeryops/shop/current/bin/celery"
+UNIT = {"ours": "celery-shop-default.service", "stock": "stock.service"}
+ENVIRONMENT = {"ours": "/etc/celeryops/shop/celery.env", "stock": "/etc/celeryops/stock.env"}
+NOTHING = """
+from celery import shared_task
+
+@shared_task(name="nothing", ignore_result=True)
+def nothing():
+    pass
+"""
+#: The app's own environment with another virtual host and without the collection's loader; for root only, as that is.
+STOCK = f"""
+set -eu
+umask 077
+sed -E -e '/^(CELERY_LOADER|CELERYOPS_CONFIG|PYTHONPATH)=/d' \
+  -e 's,^CELERY_BROKER_URL=.*,CELERY_BROKER_URL="amqp://stock:{PASSWORD}@127.0.0.1:5672/stock",' \
+  /etc/celeryops/shop/celery.env > {ENVIRONMENT["stock"]}
+echo PYTHONPATH=/opt/nothing >> {ENVIRONMENT["stock"]}
+"""
+SEND = """
+import sys, time
+from shop.celery import app
+number = int(sys.argv[1])
+with app.producer_pool.acquire(block=True) as producer:
+    for _ in range(number):
+        app.send_task("nothing", producer=producer, ignore_result=True)
+"""
+#: How long the queue takes from nine tenths of its length to one tenth, by the host's own clock.
+WATCH = """
+import sys, time
+from shop.celery import app
+number = int(sys.argv[1])
+queue = app.amqp.router.route({}, "nothing")["queue"].name
+channel = app.connection_for_write().default_channel
+def left():
+    return channel.queue_declare(queue, passive=True).message_count
+def reached(length):
+    deadline = time.monotonic() + 300
+    while (now := left()) > length:
+        if time.monotonic() > deadline:
+            sys.exit(f"{now} messages are left after 300 s")
+        time.sleep(0.05)
+    return time.monotonic(), now
+(begin, most), (end, least) = reached(number * 0.9), reached(number * 0.1)
+print((most - least) / (end - begin))
+"""
+
+
+def on_host(script: str) -> str:
+    """Run a script on the host as root; return its output.
+
+    Raises:
+        SystemExit: when it failed, with what it said.
+    """
+    command = ["docker", "exec", "-i", HOST, "sh"]
+    done = subprocess.run(command, check=False, input=script, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"on {HOST}: {done.stderr.strip()[-2000:] or f'ended with {done.returncode}'}")
+    return done.stdout
+
+
+def python(variant: str, program: str) -> str:
+    """Run a program as a process of the shop would, with its user and a variant's environment; return its output."""
+    options = f"-p User=shop -p EnvironmentFile={ENVIRONMENT[variant]} -p WorkingDirectory=/tmp"
+    return on_host(f"systemd-run --quiet --pipe --wait --collect {options} {PYTHON} - {TASKS} <<'END'\n{program}\nEND")
+
+
+def variables() -> dict[str, Any]:
+    """Return the variables of the demo with one class, and an account for the worker started by hand."""
+    everything = shop()
+    everything["celery_worker_classes"] = {
+        "default": {"concurrency": PROCESSES, "extra_arguments": ["--include=nothing"]}
+    }
+    everything["celery_app_routes"] = []
+    everything["celery_app_python_path"] = ["/opt/nothing"]
+    permission = {"vhost": "stock", "configure": ".*", "write": ".*", "read": ".*"}
+    everything["rabbitmq_vhosts"] = [{"name": "stock"}]
+    everything["rabbitmq_users"] = [{"name": "stock", "password": PASSWORD, "permissions": [permission]}]
+    return everything
+
+
+def measure(variant: str) -> float:
+    """Fill the queue, start the worker, and return how many tasks it gets through in a second."""
+    python(variant, SEND)
+    if variant == "ours":
+        on_host(f"systemctl start {UNIT[variant]}")
+    else:
+        start = "systemd-run -q --collect --unit=stock -p User=shop -p WorkingDirectory=/tmp -p KillMode=mixed"
+        start += f" -p EnvironmentFile={ENVIRONMENT[variant]} {CELERY} -A shop.celery:app worker -l INFO"
+        on_host(f"{start} -c {PROCESSES} --include nothing")
+    rate = float(python(variant, WATCH))
+    on_host(f"systemctl stop {UNIT[variant]}")
+    return rate
+
+
+def report(console: Console, rates: Mapping[str, list[float]]) -> float:
+    """Print what was found; return the ratio of the medians."""
+    ratio = statistics.median(rates["ours"]) / statistics.median(rates["stock"])
+    console.print(f"Tasks per second that do nothing, {PROCESSES} processes (least, median, most):")
+    console.print(f"  a class of the collection  {spread(rates['ours'])}")
+    console.print(f"  a worker started by hand   {spread(rates['stock'])}")
+    console.print(f"  ratio                      {ratio:.2f}, at least 1 is wanted")
+    return ratio
+
+
+def main() -> None:
+    """Measure, print and write into build/bench.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each (default: 3)")
+    parser.add_argument("--keep", action="store_true", help="leave the container")
+    options = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 132)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    lab("up", HOST, "--suite", SUITE)
+    on_host(f"mkdir -p /opt/nothing && cat > /opt/nothing/nothing.py <<'END'\n{NOTHING}\nEND\n")
+    play(inventory(HOST), ROOT / "site.yml", variables())
+    on_host(STOCK)
+    # Nothing else may work on this machine meanwhile.
+    on_host("systemctl stop celery-shop.target 'celery-shop-*.service'")
+    rates: dict[str, list[float]] = {"ours": [], "stock": []}
+    for _round in range(options.rounds):
+        for variant, found in rates.items():
+            found.append(measure(variant))
+    if not options.keep:
+        lab("down", HOST)
+    ratio = report(console, rates)
+    keep({"throughput_over_stock": round(ratio, 3)})
+
+
+if __name__ == "__main__":
+    main()
