@@ -34,7 +34,6 @@ def wait_for(host: Host, worker_class: str, key: str, value: object) -> None:
 
 
 @pytest.mark.broker("rabbitmq")
-@pytest.mark.broker("rabbitmq")
 def test_what_a_worker_says_of_itself_is_what_the_broker_sees(host: Host) -> None:
     said = {name: report(host, name)["queues"] for name in ("high", "default", "bulk")}
     columns = "name consumers"
