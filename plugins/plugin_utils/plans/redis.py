@@ -35,6 +35,13 @@ _RESULT_COMMANDS = (
 _RESULT_KEYS = ("celery-task-meta-", "celery-taskset-meta-", "chord-unlock-")
 #: What the runtime keeps beside the results: who ran a task of celery_app_once, and how many duplicates were dropped.
 _ONCE_KEYS = "celeryops-once"
+#: RedBeat's schedule and lock, and what it does with them (celery-redbeat 2.4.2). Whether an app uses it may stand in its
+#: own settings, which nobody here sees.
+_SCHEDULE_KEYS = "redbeat:"
+_SCHEDULE_COMMANDS = (
+    "-@dangerous +smembers +sadd +srem +zadd +zrem +zrangebyscore +zrank +hset +hsetnx +hget +get +set +del +pexpire "
+    "+pttl " + _SCRIPTING
+)
 #: Keys of kombu's own in a broker database: bindings, unacknowledged messages, replies to "inspect", event queues.
 _BROKER_KEYS = ("_kombu.binding*", "unacked*", "*.reply.celery.pidbox*", "celeryev.*", "*.celery.pidbox*")
 
@@ -166,9 +173,9 @@ def acl_rules(user: Mapping[str, Any]) -> str:
         ]
         commands.append(_BROKER_COMMANDS)
     if results:
-        keys += [] if broker and prefix else [f"{prefix}{key}*" for key in (*_RESULT_KEYS, _ONCE_KEYS)]
+        keys += [] if broker and prefix else [f"{prefix}{key}*" for key in (*_RESULT_KEYS, _ONCE_KEYS, _SCHEDULE_KEYS)]
         channels += [f"{prefix}{key}*" for key in _RESULT_KEYS[:2]]
-        commands.append(_RESULT_COMMANDS)
+        commands += [_RESULT_COMMANDS, _SCHEDULE_COMMANDS]
     return " ".join(
         [
             *(f"~{key}" for key in keys),

@@ -150,10 +150,12 @@ class TestRules:
     def test_results_with_a_prefix(self) -> None:
         assert acl_rules(user(key_prefix="shop:")) == (
             "~shop:celery-task-meta-* ~shop:celery-taskset-meta-* ~shop:chord-unlock-* ~shop:celeryops-once* "
+            "~shop:redbeat:* "
             "resetchannels &shop:celery-task-meta-* &shop:celery-taskset-meta-* -@all +@connection +@transaction "
             "-@dangerous +publish +subscribe +unsubscribe +get +mget +set +setex +del +exists +expire +incr +incrby "
             "+zadd +zcount +zrange +rpush +lrange +llen +sadd +sismember +hincrby +hgetall +pttl "
-            "+evalsha +eval +script|load +script|exists"
+            "+evalsha +eval +script|load +script|exists "
+            "+smembers +srem +zrem +zrangebyscore +zrank +hset +hsetnx +hget +pexpire"
         )
 
     def test_a_broker_has_the_channels_of_each_database(self) -> None:
