@@ -35,8 +35,8 @@ _RESULT_COMMANDS = (
 _RESULT_KEYS = ("celery-task-meta-", "celery-taskset-meta-", "chord-unlock-")
 #: What the runtime keeps beside the results: who ran a task of celery_app_once, and how many duplicates were dropped.
 _ONCE_KEYS = "celeryops-once"
-#: RedBeat's schedule and lock, and what it does with them (celery-redbeat 2.4.2). Whether an app uses it may stand in its
-#: own settings, which nobody here sees.
+#: RedBeat's schedule and lock, and what it does with them (celery-redbeat 2.4.2). Whether an app uses it may stand in
+#: its own settings, which nobody here sees.
 _SCHEDULE_KEYS = "redbeat:"
 _SCHEDULE_COMMANDS = (
     "-@dangerous +smembers +sadd +srem +zadd +zrem +zrangebyscore +zrank +hset +hsetnx +hget +get +set +del +pexpire "
