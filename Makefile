@@ -5,6 +5,7 @@
 #   make test         everything that has to hold: the checks, then the whole stack on Debian 12 and 13, on RabbitMQ and on Redis
 #   make test-fast    the checks alone: style, types, unit tests, build (two minutes)
 #   make test-all     as `test`, with Debian 14, and the support table written anew
+#   make chaos        fault a stack under load in every way, on all brokers, and count what became of each task
 #   make bench        how fast a run is, and urgent tasks under a flood, as ratios
 #   make docs         write what is generated in the READMEs
 #   make format       put the Python files into shape
@@ -93,6 +94,11 @@ check-changelog:
 bench: tools
 	@scripts/bench.py
 	@scripts/bench_priorities.py
+
+# Another selection: make chaos CHAOS="--short trixie"
+.PHONY: chaos
+chaos: tools
+	@scripts/chaos.py $(CHAOS)
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 

@@ -339,6 +339,6 @@ def _shown(number: int, *, bad: bool) -> str:
 LEGEND = (
     "[bold]Bold[/] is a planned operation. [bold]lost[/]: confirmed, never finished. [bold]run twice[/]: a second run "
     "of a task that had finished, or beside one that did. [bold]again[/]: a run after one that was ended before its "
-    "end, by design where the process was killed or stop_timeout was over. [bold]cut[/]: of those, at a planned operation, "
-    "tasks shorter than stop_timeout. [bold]sent twice[/]: the producer had an error and sent it again."
+    "end, by design where the process was killed or stop_timeout was over. [bold]cut[/]: of those, at a planned "
+    "operation, tasks shorter than stop_timeout. [bold]sent twice[/]: the producer had an error and sent it again."
 )

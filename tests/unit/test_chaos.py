@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import chaos_report
 import pytest
@@ -14,6 +18,19 @@ WINDOWS = (
     Window("kill", False, 200.0, 230.0, (Strike(202.0, {"swift": 1}),)),
 )
 CLASSES = {"swift": "late", "fleeting": "early"}
+APP = Path(__file__).resolve().parents[1] / "chaos" / "app" / "src"
+
+
+@pytest.fixture(scope="module")
+def tasks() -> Iterator[ModuleType]:
+    """Import the scenario's app once: Celery keeps a list of shared tasks, which a second import would fill again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(APP)
+        for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "CELERY_LOADER"):
+            patch.delenv(name, raising=False)
+        module = importlib.import_module("chaos_app.tasks")
+        yield module
+        module.app.close()
 
 
 def ledger(*lines: str) -> Ledger:
@@ -191,3 +208,27 @@ def test_a_window_survives_its_file() -> None:
 def test_the_table_has_a_line_for_each_class_of_each_fault() -> None:
     report = rows(ledger(), WINDOWS, "broker", CLASSES, 6.0)
     assert chaos_report.table(report, "title").row_count == len(WINDOWS) * len(CLASSES)
+
+
+def test_the_ledger_reads_what_a_task_writes(
+    tasks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.ledger, "DIRECTORY", tmp_path)
+    tasks.app.tasks["steady.short"].apply(task_id="one", throw=True)
+    found = Ledger()
+    for line in (tmp_path / "work.log").read_text().splitlines():
+        found.add(line)
+    (one,) = found.tasks.values()
+    (run,) = one.runs
+    assert (one.id, one.group, one.kind) == ("one", "steady", "short")
+    assert run.finish is not None
+    assert one.seconds <= run.finish - run.start < one.seconds + 1
+
+
+def test_both_sides_know_the_same_kinds(tasks: ModuleType) -> None:
+    assert {kind: seconds for kind, seconds in tasks.SECONDS.items() if seconds} == dict(chaos_report.SECONDS)
+
+
+def test_a_task_ends_its_process_only_once(tasks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks.ledger, "DIRECTORY", tmp_path)
+    assert [tasks.ledger.first_time("one") for _ in range(2)] == [True, False]
