@@ -9,7 +9,7 @@ import functools
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,10 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import drawing
 from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble
-from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import keep_out_of_repositories
+from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import (
+    keep_out_of_repositories,
+    local_source,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import root, without_consequences
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
@@ -68,6 +71,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         variables: dict[str, Any] = task_vars or {}
         self._defaults: dict[str, dict[str, Any]] = {}
+        self._sources: list[str] = list(variables.get("ansible_inventory_sources") or ())
         role = self._task.args.get("role")
         if role is None:
             return self._check(variables)
@@ -116,7 +120,7 @@ class ActionModule(ActionBase):
         defaults = {name: value for role in every for name, value in self._role_defaults(role).items()}
         problems = without_consequences(problems, defaults, names)
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
-            keep_out_of_repositories(task_vars.get("ansible_inventory_sources") or ())
+            keep_out_of_repositories(self._sources)
         warnings = [text for text in verdict.warnings if root(text) not in deployment.unusable]
         result = {
             "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},
@@ -223,10 +227,23 @@ class ActionModule(ActionBase):
             # The function may rely on the spec. Where the spec was met, this is a fault of ours and has to be seen.
             if not problems:
                 raise
+        if role == "celery_app" and not problems:
+            problems += self._missing_source(values["celery_app_source"], self._sources)
         secret = {
             name for name, option in options.items() if option.get("no_log") or name.endswith(("_url", "_backend"))
         }
         return Planned(values, plan, frozenset(options) & frozenset(raw), frozenset(secret), frozenset(wrong)), problems
+
+    def _missing_source(self, source: Mapping[str, Any], sources: Iterable[str]) -> Iterator[Problem]:
+        """Yield that a wheel or a tree is not on the control machine, which is the one that builds from it."""
+        kind, path = source["type"], str(source.get("path") or "")
+        if kind not in ("wheel", "path"):
+            return
+        local = local_source(path, sources, self._loader.get_basedir())
+        if not (local.is_file() if kind == "wheel" else local.is_dir()):
+            what = "the path of a wheel" if kind == "wheel" else "the path of a directory"
+            reason = f"is not on this machine ({local})"
+            yield Problem("celery_app_source.path", path, reason, f"{what}, absolute or from the inventory's directory")
 
     def _role_defaults(self, role: str) -> dict[str, Any]:
         """Return a role's defaults; their strings may be templates (ansible-core 2.19 asks to say so)."""

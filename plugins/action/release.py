@@ -19,6 +19,8 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import local_source
+
 #: Never part of a release: version control, environments, caches and what a build leaves behind.
 EXCLUDED = (
     ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", "*.pyo", "*.egg-info", ".tox",
@@ -52,7 +54,9 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         request = completed(self._task.args)
         source, kind = request["source"], request["source"]["type"]
-        local = Path(self._loader.path_dwim(str(source["path"]))) if kind in ("wheel", "path") else None
+        sources = (task_vars or {}).get("ansible_inventory_sources") or ()
+        beside = self._loader.get_basedir()
+        local = local_source(str(source["path"]), sources, beside) if kind in ("wheel", "path") else None
         if local is not None:
             request["content"] = content_digest(local, kind, source.get("exclude") or [])
         try:

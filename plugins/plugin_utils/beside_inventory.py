@@ -15,6 +15,30 @@ from pathlib import Path
 FOLDER = ".celeryops"
 
 
+def inventory_folder(sources: Iterable[str]) -> Path | None:
+    """Return the directory of the first inventory source that is on disk, or that source when it is one."""
+    for source in map(Path, sources):
+        if source.exists():
+            return (source if source.is_dir() else source.parent).absolute()
+    return None
+
+
+def local_source(path: str, sources: Iterable[str], playbook: str) -> Path:
+    """Return where on the control machine a wheel or a tree is that an inventory names.
+
+    A path that is not absolute begins at the inventory, beside which it was written; what is not there is looked for
+    beside the playbook, where Ansible's own tasks look.
+
+    Arguments:
+        path: as the user wrote it.
+        sources: the inventory's sources, as Ansible's ``ansible_inventory_sources`` lists them.
+        playbook: the playbook's directory.
+    """
+    folder = inventory_folder(sources)
+    beside = [base / Path(path).expanduser() for base in (folder, Path(playbook)) if base is not None]
+    return next((candidate for candidate in beside if candidate.exists()), beside[0])
+
+
 def beside_inventory(sources: Iterable[str], name: str, given: str = "") -> str:
     """Return the path of ``name`` in the folder of the first inventory source that is on disk, unless one is given.
 
@@ -30,13 +54,13 @@ def beside_inventory(sources: Iterable[str], name: str, given: str = "") -> str:
     """
     if given:
         return given
-    for source in map(Path, sources):
-        if source.exists():
-            return str((source if source.is_dir() else source.parent).absolute() / FOLDER / name)
-    raise ValueError(
-        "the inventory is no file, so generated passwords have no place to stay; "
-        "set celeryops_secrets_dir and celeryops_plan_dir"
-    )
+    folder = inventory_folder(sources)
+    if folder is None:
+        raise ValueError(
+            "the inventory is no file, so generated passwords have no place to stay; "
+            "set celeryops_secrets_dir and celeryops_plan_dir"
+        )
+    return str(folder / FOLDER / name)
 
 
 def keep_out_of_repositories(sources: Iterable[str]) -> None:

@@ -67,7 +67,8 @@ def test_the_inventory_in_the_readme_passes_and_is_short(tmp_path: Path) -> None
 
 def test_what_the_check_leaves_beside_an_inventory_is_no_part_of_it(tmp_path: Path) -> None:
     """Ansible reads a directory whole: a file with a password would become a host whose name every run prints."""
-    inventory = tmp_path / "inventory"
+    inventory = tmp_path / "inventories" / "demo"
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     shutil.copytree(ROOT / "inventories" / "demo", inventory, ignore=shutil.ignore_patterns(".celeryops", "secrets"))
     before = json.loads(ansible("ansible-inventory", "--inventory", str(inventory), "--list"))
     check(inventory)

@@ -162,6 +162,8 @@ def test_a_failed_run_keeps_its_key_if_the_rule_says_so_until_the_period_is_over
     assert runs(wrong) == 2
 
 
+# Redis gives it back after its visibility timeout, twelve hours here (docs/delivery.md).
+@pytest.mark.broker("rabbitmq")
 def test_a_task_whose_worker_was_killed_runs_again(
     host: Host, produce: Produce, runs: Callable[..., int], day: str
 ) -> None:
@@ -264,6 +266,8 @@ def test_many_at_the_same_time_are_one_in_every_pool(
     assert runs(day) == 1
 
 
+# Where Redis is the broker as well, nothing is sent without it.
+@pytest.mark.broker("rabbitmq")
 @pytest.mark.usefixtures("redis_away")
 def test_without_redis_the_rule_decides(
     host: Host, produce: Produce, runs: Callable[..., int], day: str, engine: str

@@ -23,8 +23,10 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     with_environment,
 )
 
-#: Celery's own scheduler, the only one that keeps a schedule file.
-_FILE_SCHEDULERS = ("", "celery.beat:PersistentScheduler", "celery.beat.PersistentScheduler")
+#: Neither skips nor doubles a task over a restart (celeryops_runtime.beat); the app's own choice wins over it.
+_DEFAULT_SCHEDULER = "celeryops_runtime.beat:Scheduler"
+#: What may keep a file of what ran when.
+_FILE_SCHEDULERS = ("", _DEFAULT_SCHEDULER, "celery.beat:PersistentScheduler", "celery.beat.PersistentScheduler")
 
 
 def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -47,8 +49,11 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         problems += found
     scheduler = str(variables["celery_beat_scheduler"])
     if scheduler and not IMPORT_PATH.fullmatch(scheduler):
-        instead = "one such as django_celery_beat.schedulers:DatabaseScheduler, or nothing for Celery's own"
+        instead = "one such as django_celery_beat.schedulers:DatabaseScheduler, or nothing for the collection's own"
         problems.append(Problem("celery_beat_scheduler", scheduler, "is not an import path", instead))
+    if scheduler.startswith("redbeat") and not times["max_interval"]:
+        # The lock is renewed, and a standby looks for it, at this pace: a fifth of celeryops_runtime.beat.LOCK_SECONDS.
+        times["max_interval"] = 5
     environment, found = check_environment(variables["celery_beat_environment"], "celery_beat_environment")
     problems += found
     lines, found = sandbox(variables["celery_beat_hardening"], "celery_beat_hardening")
@@ -80,6 +85,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "group": str(variables["celery_beat_group"]),
             "command": command_line(with_environment(environment, [f"{layout['current']}/bin/celery", *arguments])),
             "environment_file": layout["environment"],
+            "default_scheduler": _DEFAULT_SCHEDULER,
             "directory": layout["current"],
             "target": layout["target"],
             "start_after": START_AFTER,

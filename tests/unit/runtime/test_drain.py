@@ -76,6 +76,8 @@ class Worker:
         signal.signal(signal.SIGQUIT, lambda *_: self.told.append("cold"))
         monkeypatch.delenv("REMAP_SIGTERM", raising=False)
         self.drain = Drain(self.c, seconds, lambda: self.told.append("draining"), clock=lambda: self.now)
+        self.drain.install()
+        self.drain.install()
         self.drain.register_with_event_loop(self.hub)
 
     def _cancel(self) -> None:
@@ -230,7 +232,7 @@ def test_nobody_asked_for_it(monkeypatch: pytest.MonkeyPatch, seconds: float, re
     told: list[str] = []
     signal.signal(signal.SIGTERM, lambda *_: told.append("as ever"))
     monkeypatch.setenv("REMAP_SIGTERM", remap)
-    Drain(worker.c, seconds, lambda: None)
+    Drain(worker.c, seconds, lambda: None).install()
     terminate()
     assert told == ["as ever"]
 

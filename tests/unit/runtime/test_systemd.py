@@ -283,6 +283,39 @@ def test_stopping_is_said_once(systemd: Systemd, step: Callable[..., tuple[Readi
     assert "READY" not in "".join(systemd.heard())
 
 
+def test_a_worker_that_gets_nothing_falls_silent(systemd: Systemd, step: Callable[..., tuple[Readiness, Any]]) -> None:
+    one, c = step(hub=True)
+    one.start(c)
+    one.register_with_event_loop(c, c.hub)
+    turn(c)
+    systemd.heard()
+    [(_seconds, tick)] = c.hub.timer.repeated
+    asked: list[Any] = []
+    one.intake.look = asked.append  # type: ignore[assignment, method-assign]
+    one.intake.starved = True
+    tick()
+    assert systemd.heard() == ["STATUS=not consuming a, b, where messages wait: to be restarted"]
+    one.intake.starved = False
+    tick()
+    assert systemd.heard() == ["WATCHDOG=1", "STATUS=consuming a, b: 0 active, 0 waiting, 0 done"]
+    assert asked == [c, c]
+    one.liveness.enter("draining")
+    tick()
+    assert len(asked) == 2, "a worker that drains has to get nothing"
+
+
+def test_draining_is_told(systemd: Systemd, step: Callable[..., tuple[Readiness, Any]]) -> None:
+    one, c = step(hub=True)
+    one.start(c)
+    turn(c)
+    systemd.heard()
+    one._on_draining()
+    assert systemd.heard() == ["STOPPING=1", "STATUS=draining: 0 tasks still running"]
+    one.drain.active = True
+    one._on_consuming()
+    assert one.liveness.phase == "draining", "a connection that comes back does not make it consume again"
+
+
 def test_a_worker_that_replaces_itself_is_not_stopping(
     systemd: Systemd, step: Callable[..., tuple[Readiness, Any]]
 ) -> None:

@@ -62,7 +62,7 @@ class Drain:
     def __init__(
         self, consumer: Any, seconds: float, began: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Take over SIGTERM; Celery's handler is in place by now (celery/apps/worker.py, ``on_before_init``, 5.7.0).
+        """Do nothing yet.
 
         :param consumer: the worker's consumer.
         :param seconds: how long running tasks may go on.
@@ -79,9 +79,19 @@ class Drain:
         self._pid = os.getpid()
         self._kind = type(getattr(consumer, "pool", None)).__module__.rpartition(".")[2]
         self._wake: tuple[int, int] | None = None
-        self._celery: Any = signal.getsignal(signal.SIGTERM)
+        self._celery: Any = None
+
+    def install(self) -> None:
+        """Take over SIGTERM, once the worker starts: Celery installs its own handler right before that.
+
+        (celery/apps/worker.py, ``on_start``, 5.7.0, which comes after the consumer was made.) Until then a stop is
+        Celery's, and without anything to lose.
+        """
+        if self._celery is not None:
+            return
+        self._celery = signal.getsignal(signal.SIGTERM)
         # The user's own wish for a cold shutdown (REMAP_SIGTERM=SIGQUIT) stays what it is.
-        if seconds and not os.environ.get("REMAP_SIGTERM") and callable(self._celery):
+        if self.seconds and not os.environ.get("REMAP_SIGTERM") and callable(self._celery):
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def register_with_event_loop(self, hub: Any) -> None:

@@ -31,6 +31,9 @@ __all__ = ["Loader", "PinnedSettings", "refuse_pickle", "refuse_root"]
 
 logger = logging.getLogger("celeryops.runtime")
 
+BEAT_SCHEDULER = "CELERYOPS_BEAT_SCHEDULER"
+"""The variable of :data:`celeryops_runtime.beat.VARIABLE`; only beat has use for that module."""
+
 
 class PinnedSettings(dict[str, Any]):
     """The first mapping of an app's settings, in which some keys do not change any more.
@@ -268,5 +271,9 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         # Settings forwards attribute writes to its keys, so these two go in below it, as its own swap_with does.
         conf.__dict__["changes"] = changes
         conf.maps[0] = changes
+        if os.environ.get(BEAT_SCHEDULER):
+            from celeryops_runtime import beat
+
+            beat.offer(conf)
         if self._results:
             self._results.install()

@@ -14,6 +14,7 @@ solo                                 a thread; while a task runs the loop cannot
 any, while reconnecting or leaving   a thread, because no loop runs; it ends when the worker consumes again
 ===================================  ==========================================================================
 
+A loop that turns and gets nothing although messages wait is no sign of life either (:mod:`celeryops_runtime.intake`).
 With each ping the worker's report is brought up to date (:mod:`celeryops_runtime.report`).
 """
 
@@ -30,6 +31,7 @@ from celery.signals import worker_shutting_down
 from celery.worker import state
 
 from celeryops_runtime.drain import Drain, stop_seconds
+from celeryops_runtime.intake import Intake
 from celeryops_runtime.report import Report
 from celeryops_runtime.systemd import Liveness, notify, watchdog_seconds
 
@@ -72,6 +74,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         watchdog = watchdog_seconds()
         self.liveness = Liveness(watchdog)
         self.report = Report()
+        self.intake = Intake(watchdog)
         self._watched = bool(watchdog)
         self._ready = False
         self._asked = False
@@ -89,7 +92,8 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
 
         :param c: the consumer, connected, its consumers not yet started.
         """
-        self.consumer = c
+        self.consumer = self.drain.consumer = c
+        self.drain.install()
         c.call_soon(self._on_consuming)
 
     @_harmless
@@ -129,6 +133,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
             return
         if not self.liveness.enter("consuming"):
             return
+        self.intake.reset()
         self._status = self.describe()
         self._write()
         self._say(*([] if self._ready else ["READY=1"]), f"STATUS={self._status}")
@@ -145,8 +150,13 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
     @_harmless
     def _on_hub_tick(self) -> None:
         self.liveness.tick()
+        self._look()
         if self._loop_reports and self.liveness.phase in {"consuming", "draining"}:
             self._report()
+
+    def _look(self) -> None:
+        if self.liveness.phase == "consuming":
+            self.intake.look(self.consumer)
 
     @_harmless
     def _on_draining(self) -> None:
@@ -163,7 +173,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
 
     def _report(self) -> None:
         self._write()
-        if self._watched:
+        if self._watched and not self.intake.starved:
             self._say("WATCHDOG=1")
         if self.liveness.phase == "draining":
             self._say_what_is_left()
@@ -183,6 +193,8 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
         active = len(state.active_requests)
         waiting = max(0, len(state.reserved_requests) - active)
+        if self.intake.starved:
+            return f"not consuming {shown}, where messages wait: to be restarted"
         # Celery counts a task when it is accepted, before its first line runs.
         done = max(0, sum(tuple(state.total_count.values())) - active)
         return f"consuming {shown}: {active} active, {waiting} waiting, {done} done"
@@ -227,6 +239,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
     def _answer(self) -> None:
         self._asked = False
         self.liveness.tick()
+        self._look()
 
     def _say(self, *lines: str) -> None:
         if lines:

@@ -1,0 +1,109 @@
+"""Whether a worker that waits for messages would get any: the hang that looks like idleness.
+
+A worker's loop may turn, its connection be open and its node answer, while the broker sends it nothing: Redis' BRPOP
+not issued again after a reconnect (celery/celery issues 10205, 10302, 10502), a consumer that the broker has forgotten.
+From inside it looks like having no work. So a worker that has had nothing to do for a while asks the broker how many
+messages its queues hold, one cheap question per queue. Messages that wait twice in a row, with room for them here and
+none of them arriving in between, prove that it does not consume.
+
+Nothing is asked while there is work, and nothing is concluded from a broker that does not answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery.worker import state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Intake"]
+
+logger = logging.getLogger("celeryops.runtime")
+
+SHORTEST_SECONDS = 5.0
+"""Between two questions, at least."""
+
+
+class Intake:
+    """Looks from time to time, from inside the event loop."""
+
+    def __init__(self, watchdog: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with a worker of which nothing is known.
+
+        :param watchdog: WatchdogSec= in seconds; half of it passes between two questions. 0.0 if there is none: then
+            nothing is asked, since nobody would act on the answer.
+        :param clock: seconds that never run backwards.
+        """
+        self.starved = False
+        self._interval = max(watchdog / 2, SHORTEST_SECONDS)
+        self._watchdog = watchdog
+        self._clock = clock
+        self._next = clock() + self._interval
+        self._seen = -1
+        self._suspect = False
+        self._channel: Any = None
+
+    def reset(self) -> None:
+        """Forget what was seen: the connection is new."""
+        self.starved = self._suspect = False
+        self._channel = None
+        self._next = self._clock() + self._interval
+
+    def look(self, consumer: Any) -> bool:
+        """Ask, if it is time to and the worker is idle.
+
+        :param consumer: the worker's consumer, connected.
+        :returns: whether the worker is :attr:`starved`, that is: it does not get what it waits for.
+        """
+        if not self._watchdog or self._clock() < self._next:
+            return self.starved
+        self._next = self._clock() + self._interval
+        received = sum(tuple(state.total_count.values()))
+        arrived, self._seen = received != self._seen, received
+        if arrived or _holds_any(consumer):
+            self.starved = self._suspect = False
+            return False
+        waiting = {name: size for name in _queues(consumer) if (size := self._size(consumer, name)) > 0}
+        if waiting and self._suspect and not self.starved:
+            shown = ", ".join(f"{size} in {name}" for name, size in sorted(waiting.items()))
+            logger.error("consuming nothing although messages wait (%s): this worker has to be restarted", shown)
+        self.starved = bool(waiting) and self._suspect
+        self._suspect = bool(waiting)
+        return self.starved
+
+    def _size(self, consumer: Any, queue: str) -> int:
+        """Return how many messages of a queue are ready; 0 if that cannot be told."""
+        try:
+            if consumer.connection.transport.driver_type == "redis":
+                # Not declared passively: an empty list does not exist, and kombu has no other channel's state to lose.
+                return int(consumer.connection.default_channel._size(queue))
+            if self._channel is None:
+                # Its own: an error of RabbitMQ closes the channel on which it happens, with all consumers on it.
+                self._channel = consumer.connection.channel()
+            return int(self._channel.queue_declare(queue=queue, passive=True).message_count)
+        except Exception:
+            logger.debug("the size of the queue %s cannot be told", queue, exc_info=True)
+            self._channel = None
+            return 0
+
+
+def _holds_any(consumer: Any) -> bool:
+    """Tell whether the worker has messages that it has not done, which may be all that it is allowed to have."""
+    limited = any(bucket and bucket.contents for bucket in consumer.task_buckets.values())
+    return bool(state.reserved_requests or state.scheduled_requests or limited)
+
+
+def _queues(consumer: Any) -> list[str]:
+    """Return the queues whose messages this worker has to get.
+
+    With a single active consumer (``x-single-active-consumer``) another worker may be the one that gets them.
+    """
+    return sorted(
+        queue.name
+        for queue in consumer.task_consumer.queues
+        if not (queue.queue_arguments or {}).get("x-single-active-consumer")
+    )
