@@ -128,9 +128,9 @@ def _moved(wanted: Sequence[Mapping[str, Any]], statuses: Mapping[str, Status]) 
 def runs_in(pid: int, proc: str = "/proc") -> str | None:
     """Return the virtual environment that a process runs from, or None when that cannot be told.
 
-    A unit begins in its release (WorkingDirectory= is the link ``current``), and the kernel remembers the directory, not
-    the link (proc(5), ``cwd``); one that was deleted is told by an ending that no path has. An app may go elsewhere while
-    it is imported: then the interpreter tells, by the path that the first line of the program gives it.
+    A unit begins in its release (WorkingDirectory= is the link ``current``), and the kernel remembers the directory,
+    not the link (proc(5), ``cwd``); one that was deleted is told by an ending that no path has. An app may go elsewhere
+    while it is imported: then the interpreter tells, by the path that the first line of the program gives it.
 
     Arguments:
         pid: the process.

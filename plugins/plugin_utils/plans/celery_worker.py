@@ -89,6 +89,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         ],
         "prune": {"glob": f"celery-{layout['app']}-*.service", "markers": ["role celery_worker"]},
         "promises": promises,
+        "running": [{key: entry[key] for key in ("name", "unit", "report", "queues")} for entry in promises],
         "settings": layout["settings"],
         "rotation": rotation,
         "prerequisite": layout["environment"],

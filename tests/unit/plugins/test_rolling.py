@@ -109,7 +109,8 @@ def test_whatever_the_fleet_no_queue_is_ever_without_a_consumer(
     assert sorted(replaced) == sorted(wanted)
     for batch in found:
         for away in _moments(fleet, batch, names):
-            working = [place for place in fleet if place not in away or place.name in batch.stand_ins.get(place.host, ())]
+            helped = {(host, name) for host, them in batch.stand_ins.items() for name in them}
+            working = [place for place in fleet if place not in away or (place.host, place.name) in helped]
             for queue in {queue for place in fleet for queue in place.queues}:
                 assert any(queue in place.queues for place in working), (queue, batch)
 
