@@ -27,7 +27,7 @@ def consumer(kind: str = "prefork") -> Any:
     return types.SimpleNamespace(
         app=types.SimpleNamespace(
             conf=types.SimpleNamespace(task_acks_late=True),
-            tasks={"shop.b": 1, "celery.chord": 1, "shop.a": 1},
+            tasks={"shop.b": 1, "celery.chord": 1, "shop.a": 1, "celeryops.probe": 1},
             loader=types.SimpleNamespace(digest="abc"),
         ),
         pool=pool,
@@ -38,7 +38,10 @@ def consumer(kind: str = "prefork") -> Any:
     )
 
 
-def test_what_a_worker_says() -> None:
+def test_what_a_worker_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "1.4.2-abc").mkdir()
+    (tmp_path / "current").symlink_to("1.4.2-abc")
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "current"))
     found = describe(consumer(), "consuming")
     versions = found.pop("versions")
     assert sorted(versions) == ["celery", "celeryops_runtime"]
@@ -58,6 +61,7 @@ def test_what_a_worker_says() -> None:
         "max_memory_per_child": 9000,
         "acks_late": True,
         "tasks": ["shop.a", "shop.b"],
+        "release": "1.4.2-abc",
         "configuration": "abc",
     }
 
