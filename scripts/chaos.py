@@ -7,6 +7,7 @@
     scripts/chaos.py --without late trixie        with one protection switched off: the table shows what it is for
     scripts/chaos.py --only kill-main trixie      some of the faults
     scripts/chaos.py --keep trixie                leave the containers; the next run goes on with them
+    scripts/chaos.py --append --only reboot trixie    add to what was found last, on containers that were kept
     scripts/chaos.py --report                     print again what was found last
 
 The app (tests/chaos/app) writes a line into a ledger for each task that is sent, started and finished: files of this
@@ -54,8 +55,8 @@ BROKERS = {
     "forky": ("forky", "rabbitmq", "RabbitMQ 4.3"),
     "redis": ("trixie", "redis", "Redis 8.0"),
 }
-#: How long nobody does anything, so that a window holds some quiet time too, in seconds.
-CALM = 3.0
+#: How long nobody does anything after a fault, in seconds: a long task that it ended would have ended by then.
+CALM = 11.0
 #: How long a class may take to come back before that counts as never, in seconds.
 RECOVER = 120.0
 UNREACHABLE, UNREACHABLE_SHORT = 120.0, 20.0
@@ -116,9 +117,11 @@ def run(command: Sequence[str | Path], *, check: bool = True, log: Path | None =
 class Scenario:
     """One stack under load."""
 
-    def __init__(self, name: str, console: Console, without: str = "", *, short: bool = False) -> None:
+    def __init__(
+        self, name: str, console: Console, without: str = "", *, short: bool = False, append: bool = False
+    ) -> None:
         """Name the containers and the folders; nothing is started yet."""
-        self.name, self.console, self.without, self.short = name, console, without, short
+        self.name, self.console, self.without, self.short, self.append = name, console, without, short, append
         self.suite, self.broker, self.title = BROKERS[name]
         self.stack, self.web = f"chaos-{name}", f"chaos-{name}-web"
         self.work = WORK / name
@@ -196,8 +199,12 @@ class Scenario:
         # Of the machines only: dropping the packets of a port is an administrator's business inside a container too.
         for host, more in ((self.stack, ["--capability=NET_ADMIN"]), (self.web, [])):
             run([ROOT / "scripts" / "lab.py", "up", host, f"--suite={self.suite}", volume, *more], log=self.log)
-        for file in self.ledger_folder.iterdir():
-            file.unlink()
+        if self.append:
+            data = json.loads((self.work / "windows.json").read_text())
+            self.windows = [Window.load(window) for window in data["windows"]]
+        else:
+            for file in self.ledger_folder.iterdir():
+                file.unlink()
         # Accounts of two hosts write there, which this machine does not know.
         self.ledger_folder.chmod(0o1777)
         if not self.on("command -v iptables || true").strip():
@@ -313,8 +320,8 @@ class Scenario:
         self.console.print(f"  {datetime.datetime.now().astimezone():%H:%M:%S} {self.name:9} {text}", highlight=False)
 
     def all_in_flight(self) -> dict[str, int]:
-        """Return what every class can hold: each process one message, and one more fetched for it."""
-        return dict.fromkeys(self.classes, 2 * self.concurrency)
+        """Return what every class can hold: with a prefetch multiplier of 1, a message for each process."""
+        return dict.fromkeys(self.classes, self.concurrency)
 
     def faulted(self, fault: Fault) -> None:
         """Do one fault, wait until all is well again, and keep its window."""
@@ -327,13 +334,13 @@ class Scenario:
         for _ in range(times):
             blows = fault.strike(self)
             strikes += blows
-            if not self.wait(self.back(blows[-1].at), RECOVER):
+            if not self.wait(self.back(blows[-1].over), RECOVER):
                 self.notes.append("did not come back in time")
                 break
         if self.without == "watchdog":
             # Nobody else would wake them. Whether they came back by themselves is known by now.
             self.on(f"for unit in {' '.join(self.units)}; do kill -CONT $(systemctl show -P MainPID $unit); done")
-        self.wait(lambda: False, CALM)
+        self.wait(lambda: self.now() > strikes[-1].over + CALM, CALM)
         self.journal(fault, since)
         self.windows.append(Window(fault.key, fault.planned, begin, self.now(), tuple(strikes), tuple(self.notes)))
         self.save()
@@ -389,6 +396,11 @@ class Scenario:
             self.settle()
 
 
+def over(at: float) -> Strike:
+    """Return a strike that left nothing to kill, and was over at that time."""
+    return Strike(at, at)
+
+
 # -- what is done to it ------------------------------------------------------------------------------------------
 
 
@@ -396,7 +408,7 @@ def quiet(s: Scenario) -> Sequence[Strike]:
     """Do nothing: what the others are compared with."""
     begin = s.now()
     s.wait(lambda: False, 5 if s.short else 15)
-    return [Strike(begin)]
+    return [over(begin)]
 
 
 def rolling(s: Scenario) -> Sequence[Strike]:
@@ -407,7 +419,7 @@ def rolling(s: Scenario) -> Sequence[Strike]:
         s.notes = ["with systemctl, one class after another: there is no restart.yml"]
         for unit in s.units:
             s.on(f"systemctl restart {unit}")
-    return [Strike(s.now())]
+    return [over(s.now())]
 
 
 def deploy(s: Scenario) -> Sequence[Strike]:
@@ -415,14 +427,14 @@ def deploy(s: Scenario) -> Sequence[Strike]:
     playbook = "playbooks/deploy.yml" if (ROOT / "playbooks" / "deploy.yml").exists() else "site.yml"
     s.notes = [] if playbook.endswith("deploy.yml") else ["with site.yml: there is no deploy.yml"]
     s.play(playbook, celery_app_source=s.source())
-    return [Strike(s.now())]
+    return [over(s.now())]
 
 
 def broken_deploy(s: Scenario) -> Sequence[Strike]:
     """Roll out a release whose workers do not start: the one before has to be back."""
     if not (ROOT / "playbooks" / "deploy.yml").exists():
         s.notes = ["NOT RUN: there is no deploy.yml"]
-        return [Strike(s.now())]
+        return [over(s.now())]
     before = s.on(f"readlink -f /opt/celeryops/{APP}/current").strip()
     said = s.play("playbooks/deploy.yml", check=False, celery_app_source=s.source(broken=True))
     after = s.on(f"readlink -f /opt/celeryops/{APP}/current").strip()
@@ -430,20 +442,20 @@ def broken_deploy(s: Scenario) -> Sequence[Strike]:
         raise ChaosError("deploy.yml took a broken release for a good one")
     if before != after:
         s.notes.append(f"the release is {after}, and was {before}")
-    return [Strike(s.now())]
+    return [over(s.now())]
 
 
 def by_hand(s: Scenario) -> Sequence[Strike]:
     """Restart every unit at once."""
     s.on(f"systemctl restart {' '.join(s.units)}")
-    return [Strike(s.now())]
+    return [over(s.now())]
 
 
 def kill_main(s: Scenario) -> Sequence[Strike]:
     """Kill the main process of every class; its children go with it."""
     at = s.now()
     s.on(f"for unit in {' '.join(s.units)}; do kill -9 $(systemctl show -P MainPID $unit); done")
-    return [Strike(at, s.all_in_flight())]
+    return [Strike(at, s.now(), s.all_in_flight())]
 
 
 def kill_child(s: Scenario) -> Sequence[Strike]:
@@ -460,7 +472,7 @@ def kill_child(s: Scenario) -> Sequence[Strike]:
         raise ChaosError(f"no long task was running in {set(s.classes) - set(found)}")
     at = s.now()
     s.on(f"kill -9 {' '.join(map(str, found.values()))}", check=False)
-    return [Strike(at, dict.fromkeys(found, 1))]
+    return [Strike(at, s.now(), dict.fromkeys(found, 1))]
 
 
 def out_of_memory(s: Scenario) -> Sequence[Strike]:
@@ -471,14 +483,14 @@ def out_of_memory(s: Scenario) -> Sequence[Strike]:
     for group in s.classes:
         s.produce("--once", group, kind)
     s.wait(lambda: False, 3)
-    return [Strike(s.now(), dict.fromkeys(s.classes, 2))]
+    return [Strike(s.now(), s.now(), dict.fromkeys(s.classes, 1))]
 
 
 def stopped(s: Scenario) -> Sequence[Strike]:
     """Stop the main process of every class as a debugger would: systemd's watchdog has to notice."""
     at = s.now()
     s.on(f"for unit in {' '.join(s.units)}; do kill -STOP $(systemctl show -P MainPID $unit); done")
-    return [Strike(at, s.all_in_flight())]
+    return [Strike(at, s.now(), s.all_in_flight())]
 
 
 def restart_server(unit: str) -> Callable[[Scenario], Sequence[Strike]]:
@@ -488,7 +500,7 @@ def restart_server(unit: str) -> Callable[[Scenario], Sequence[Strike]]:
         at = s.now()
         s.on(f"systemctl restart {unit}")
         is_broker = unit.startswith("rabbitmq") is (s.broker == "rabbitmq")
-        return [Strike(at, s.all_in_flight() if is_broker else {})]
+        return [Strike(at, s.now(), s.all_in_flight() if is_broker else {})]
 
     return strike
 
@@ -496,7 +508,7 @@ def restart_server(unit: str) -> Callable[[Scenario], Sequence[Strike]]:
 def reboot(s: Scenario) -> Sequence[Strike]:
     """Reboot the host in good order: systemd stops everything first."""
     run([ROOT / "scripts" / "lab.py", "restart", s.stack], log=s.log)
-    return [Strike(s.now())]
+    return [over(s.now())]
 
 
 def unreachable(s: Scenario) -> Sequence[Strike]:
@@ -508,7 +520,7 @@ def unreachable(s: Scenario) -> Sequence[Strike]:
         s.wait(lambda: False, UNREACHABLE_SHORT if s.short else UNREACHABLE)
     finally:
         s.on("; ".join(f"iptables -D {rule}" for rule in rules))
-    return [Strike(s.now(), s.all_in_flight())]
+    return [Strike(s.now(), s.now(), s.all_in_flight())]
 
 
 def disk_alarm(s: Scenario) -> Sequence[Strike]:
@@ -520,15 +532,15 @@ def disk_alarm(s: Scenario) -> Sequence[Strike]:
         s.wait(lambda: False, DISK_ALARM)
     finally:
         s.on(f"rabbitmqctl --quiet set_disk_free_limit {limit}")
-    return [Strike(s.now(), s.all_in_flight())]
+    return [Strike(s.now(), s.now(), s.all_in_flight())]
 
 
 RABBITMQ = ("rabbitmq",)
 FAULTS = (
     Fault("quiet", "no fault, for comparison", True, quiet, short=1),
     Fault("rolling-restart", "rolling restart", True, rolling, 5, short=1),
-    Fault("deploy", "deploy of a new release", True, deploy, 2),
-    Fault("broken-deploy", "deploy of a broken release", True, broken_deploy),
+    Fault("deploy", "deploy of a new release", True, deploy, 2, short=1),
+    Fault("broken-deploy", "deploy of a broken release", True, broken_deploy, short=1),
     Fault("restart-by-hand", "systemctl restart by hand", True, by_hand, short=1),
     Fault("kill-main", "kill -9 of each worker's main process", False, kill_main, short=1),
     Fault("kill-child", "kill -9 of a child in mid-task", False, kill_child, short=1),
@@ -607,6 +619,7 @@ def main() -> int:
     parser.add_argument("--without", choices=WITHOUT, default="", help="switch a protection off, and see")
     parser.add_argument("--only", action="append", choices=[fault.key for fault in FAULTS], metavar="FAULT")
     parser.add_argument("--keep", action="store_true", help="leave the containers")
+    parser.add_argument("--append", action="store_true", help="add to what was found last")
     parser.add_argument("--report", action="store_true", help="print what was found last, and do nothing else")
     options = parser.parse_args()
     unknown = set(options.brokers) - set(BROKERS)
@@ -616,7 +629,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         for name in [] if options.report else names:
-            scenario = Scenario(name, console, options.without, short=options.short)
+            scenario = Scenario(name, console, options.without, short=options.short, append=options.append)
             try:
                 scenario.go(chosen(options, scenario.broker))
             finally:

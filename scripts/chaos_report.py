@@ -11,12 +11,13 @@ cut         Of those, at a planned fault: tasks that would have ended within ``s
 sent twice  A second run of a task whose producer was not sure: it had an error, and sent the message again. No broker
             can tell. Counted apart from ``run twice``.
 longest wait  Seconds from the first attempt to send a task until it began for the first time.
-recovery    Seconds from a strike, or from its end where it lasts, until a task that was sent after that had finished;
-            the longest of the fault's strikes.
+recovery    Seconds from a strike, or from its end where it lasts, until a task had finished that was sent when the
+            strike was over; the longest of the fault's strikes.
 
-A task belongs to the last fault that began before the task should have been finished, at the latest :data:`PATIENCE`
-plus what it takes after it was sent. A lost one belongs to the last fault that began before its last sign of life
-should have been followed by another, and one that ran twice to the fault in which its first run ended.
+A task belongs to the last fault that began before the task was finished, or before it should have been, which is
+:data:`PATIENCE` plus what it takes after it was sent; one that began again to the fault in which it did; a lost one to
+the last that began before its last sign of life should have been followed by another; and one that ran twice to the
+fault in which its first run ended.
 """
 
 from __future__ import annotations
@@ -95,11 +96,12 @@ class Task:
     @property
     def due(self) -> float:
         """Return when it should have been finished at the latest, for the fault that it belongs to."""
-        latest = self.began + PATIENCE + self.seconds
         if self.finished is None:
-            signs = [self.began + PATIENCE, *(run.start for run in self.runs)]
-            return max(signs) + self.seconds
-        return self.finished if self.extra else min(self.finished, latest)
+            return max(run.start for run in self.runs) + self.seconds if self.runs else self.began + PATIENCE
+        if self.extra:
+            return self.finished
+        # A run that was ended was so before the next one began.
+        return min(self.finished, self.began + PATIENCE + self.seconds, *(run.start for run in self.runs[1:]))
 
 
 class Ledger:
@@ -154,11 +156,13 @@ class Strike:
     """One blow of a fault.
 
     Arguments:
-        at: when, or when it was over where it lasts: from then on the stack has to come back.
+        at: when it began, or when it was over where it lasts on purpose: from then on the stack has to come back.
+        over: when it was over: what was sent from then on shows whether the stack came back.
         in_flight: class -> how many tasks its killed or cut-off processes can have held; none where it has no entry.
     """
 
     at: float
+    over: float
     in_flight: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -230,7 +234,7 @@ def recovery(tasks: Iterable[Task], strikes: Sequence[Strike]) -> float | None:
     done = [(task.began, task.finished) for task in tasks if task.finished is not None]
     worst = 0.0
     for strike in strikes:
-        first = min((finished for began, finished in done if began >= strike.at), default=math.inf)
+        first = min((finished for began, finished in done if began >= strike.over), default=math.inf)
         worst = max(worst, first - strike.at)
     return None if math.isinf(worst) else round(worst, 1)
 

@@ -14,8 +14,8 @@ from chaos_report import Ledger, Row, Strike, Window, attribute, broken, recover
 
 #: Two faults, the second 100 s after the first, each striking once, 2 s after it began.
 WINDOWS = (
-    Window("restart", True, 100.0, 130.0, (Strike(102.0),)),
-    Window("kill", False, 200.0, 230.0, (Strike(202.0, {"swift": 1}),)),
+    Window("restart", True, 100.0, 130.0, (Strike(102.0, 102.0),)),
+    Window("kill", False, 200.0, 230.0, (Strike(202.0, 202.0, {"swift": 1}),)),
 )
 CLASSES = {"swift": "late", "fleeting": "early"}
 APP = Path(__file__).resolve().parents[1] / "chaos" / "app" / "src"
@@ -118,6 +118,11 @@ def test_what_runs_is_known_with_its_process() -> None:
             ("110 sending a long", "110 sent a long", "195 start a long"), "kill", id="lost when it began again"
         ),
         pytest.param(
+            ("197 sending a long", "197 sent a long", "197 start a long", "199 start a long 8", "209 finish a long 8"),
+            "restart",
+            id="begun again before it began",
+        ),
+        pytest.param(
             ("120 sending a", "120 sent a", "210 start a", "210 finish a"), "restart", id="back after a long time"
         ),
         pytest.param(
@@ -141,9 +146,10 @@ def test_recovery_is_until_something_sent_afterwards_is_done() -> None:
     tasks = ledger(
         "101 sending a", "101 sent a", "105 start a", "105.5 finish a", "103 sending b", "109 start b", "110 finish b"
     ).tasks.values()
-    assert recovery(tasks, [Strike(102.0)]) == 8.0
-    assert recovery(tasks, [Strike(102.0), Strike(90.0)]) == 15.5
-    assert recovery(tasks, [Strike(104.0)]) is None
+    assert recovery(tasks, [Strike(102.0, 102.0)]) == 8.0
+    assert recovery(tasks, [Strike(102.0, 102.0), Strike(90.0, 90.0)]) == 15.5
+    assert recovery(tasks, [Strike(101.0, 103.0)]) == 9.0
+    assert recovery(tasks, [Strike(104.0, 104.0)]) is None
 
 
 def test_the_rows() -> None:
