@@ -43,7 +43,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "chaos"
 RESULTS = ROOT / "build" / "chaos.json"
 SCENARIO = ROOT / "tests" / "chaos"
-#: Where the containers have the ledger.
+#: The ledger's files, and where the containers have them.
+PARTS = ("sent.log", "work.log")
 LEDGER = "/srv/ledger"
 APP = "chaos"
 ENVIRONMENT, PYTHON = f"/etc/celeryops/{APP}/celery.env", f"/opt/celeryops/{APP}/current/bin/python"
@@ -199,12 +200,10 @@ class Scenario:
         # Of the machines only: dropping the packets of a port is an administrator's business inside a container too.
         for host, more in ((self.stack, ["--capability=NET_ADMIN"]), (self.web, [])):
             run([ROOT / "scripts" / "lab.py", "up", host, f"--suite={self.suite}", volume, *more], log=self.log)
+        for file in self.ledger_folder.iterdir():
+            file.unlink()
         if self.append:
-            data = json.loads((self.work / "windows.json").read_text())
-            self.windows = [Window.load(window) for window in data["windows"]]
-        else:
-            for file in self.ledger_folder.iterdir():
-                file.unlink()
+            self.restore()
         # Accounts of two hosts write there, which this machine does not know.
         self.ledger_folder.chmod(0o1777)
         if not self.on("command -v iptables || true").strip():
@@ -217,6 +216,23 @@ class Scenario:
         there = float(run(["docker", "exec", self.stack, "python3", "-c", "import time; print(time.monotonic())"]))
         offset = there - time.monotonic()
         self._clock = offset if abs(offset) > 1 else 0.0
+
+    def restore(self) -> None:
+        """Go on with the ledger and the windows of the run before.
+
+        Raises:
+            ChaosError: when there was none.
+        """
+        kept = results_of(self.name, self.without)
+        if not (kept / "windows.json").exists():
+            raise ChaosError(f"there is nothing to add to: {kept} is empty")
+        data = json.loads((kept / "windows.json").read_text())
+        self.windows = [Window.load(window) for window in data["windows"]]
+        for part in PARTS:
+            owner = (kept / part).stat()
+            shutil.copyfile(kept / part, self.ledger_folder / part)
+            # The accounts of the containers go on writing.
+            os.chown(self.ledger_folder / part, owner.st_uid, owner.st_gid)
 
     def switch_off(self) -> None:
         """Take away the protection that the run is without, where it is one of the units'; or see that all have it."""
@@ -263,7 +279,7 @@ class Scenario:
 
     def read(self) -> None:
         """Take in what was written into the ledger since the last time, up to the last whole line."""
-        for name in ("sent.log", "work.log"):
+        for name in PARTS:
             path = self.ledger_folder / name
             if not path.exists():
                 continue
@@ -365,7 +381,13 @@ class Scenario:
             "stop_timeout": self.stop_timeout,
             "windows": [dataclasses.asdict(window) for window in self.windows],
         }
-        (self.work / "windows.json").write_text(json.dumps(data, indent=1) + "\n")
+        kept = results_of(self.name, self.without)
+        kept.mkdir(parents=True, exist_ok=True)
+        (kept / "windows.json").write_text(json.dumps(data, indent=1) + "\n")
+        for part in PARTS:
+            owner = (self.ledger_folder / part).stat()
+            shutil.copyfile(self.ledger_folder / part, kept / part)
+            os.chown(kept / part, owner.st_uid, owner.st_gid)
 
     def settle(self) -> None:
         """End the load, and wait until everything that can still come has come."""
@@ -394,6 +416,8 @@ class Scenario:
                 self.faulted(fault)
         finally:
             self.settle()
+            if self.windows:
+                self.save()
 
 
 def over(at: float) -> Strike:
@@ -573,26 +597,32 @@ def chosen(options: argparse.Namespace, broker: str) -> list[Fault]:
     return [fault for fault in faults if fault.short or not options.short]
 
 
-def report(name: str) -> list[Row]:
+def results_of(name: str, without: str) -> Path:
+    """Return the folder with what a run found."""
+    return WORK / "results" / (f"{name}-without-{without}" if without else name)
+
+
+def report(kept: Path, name: str) -> list[Row]:
     """Make the report of a run from what it left in its folder."""
-    work = WORK / name
-    data = json.loads((work / "windows.json").read_text())
+    data = json.loads((kept / "windows.json").read_text())
     ledger = Ledger()
-    for part in ("sent.log", "work.log"):
-        for line in (work / "ledger" / part).read_text().splitlines():
+    for part in PARTS:
+        for line in (kept / part).read_text().splitlines():
             ledger.add(line)
     title = BROKERS[name][2] + (f", without {data['without']}" if data["without"] else "")
     windows = [Window.load(window) for window in data["windows"]]
     return chaos_report.rows(ledger, windows, title, data["classes"], data["stop_timeout"])
 
 
-def show(console: Console, names: Iterable[str]) -> list[str]:
+def show(console: Console, names: Iterable[str], without: str) -> list[str]:
     """Print the report of these runs, write it into build/chaos.json, and return the promises that were broken."""
+    file = RESULTS.with_name(f"chaos-without-{without}.json") if without else RESULTS
     everything: list[Row] = []
     problems: list[str] = []
     for name in names:
-        found = report(name)
-        data = json.loads((WORK / name / "windows.json").read_text())
+        kept = results_of(name, without)
+        found = report(kept, name)
+        data = json.loads((kept / "windows.json").read_text())
         console.print(chaos_report.table(found, f"{found[0].broker}: {sum(row.sent for row in found):,} tasks"))
         for window in data["windows"]:
             for note in window["notes"]:
@@ -602,8 +632,8 @@ def show(console: Console, names: Iterable[str]) -> list[str]:
         problems += chaos_report.broken(found, redis_broker=BROKERS[name][1] == "redis")
         everything += found
     console.print(chaos_report.LEGEND)
-    RESULTS.write_text(json.dumps([row.as_json() for row in everything], indent=1) + "\n")
-    console.print(f"{sum(row.sent for row in everything):,} tasks in all; {RESULTS.relative_to(ROOT)} has the rows.")
+    file.write_text(json.dumps([row.as_json() for row in everything], indent=1) + "\n")
+    console.print(f"{sum(row.sent for row in everything):,} tasks in all; {file.relative_to(ROOT)} has the rows.")
     for problem in problems:
         console.print(f"[bold red]broken:[/] {problem}")
     if not problems:
@@ -638,7 +668,8 @@ def main() -> int:
     except ChaosError as error:
         console.print(f"[bold red]chaos:[/] {error}")
         return 2
-    problems = show(console, [name for name in names if (WORK / name / "windows.json").exists()])
+    there = [name for name in names if (results_of(name, options.without) / "windows.json").exists()]
+    problems = show(console, there, options.without)
     return 1 if problems and not options.without else 0
 
 
