@@ -66,6 +66,21 @@ def test_what_a_worker_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     }
 
 
+def test_a_worker_whose_pool_is_gone_still_says_what_it_does() -> None:
+    """Celery's pool asks itself for its size, and has none after a cold shutdown."""
+
+    class Gone:
+        _pool = None
+
+        @property
+        def num_processes(self) -> int:
+            return self._pool._processes  # type: ignore[attr-defined]
+
+    leaving = consumer()
+    leaving.pool = Gone()
+    assert describe(leaving, "leaving")["concurrency"] is None
+
+
 @pytest.mark.parametrize(
     ("kind", "pool", "limit"), [("thread", "threads", None), ("gevent", "gevent", 33), ("solo", "solo", None)]
 )

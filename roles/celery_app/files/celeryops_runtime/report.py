@@ -64,7 +64,8 @@ def describe(consumer: Any, phase: str) -> dict[str, Any]:
         "prefetch": consumer.qos.value if consumer.qos else None,
         "prefetch_multiplier": consumer.prefetch_multiplier,
         "pool": "threads" if kind == "thread" else kind,
-        "concurrency": pool.num_processes,
+        # A cold shutdown has taken the pool away by now (celery/concurrency/prefork.py, on_terminate, 5.7.0).
+        "concurrency": getattr(pool, "num_processes", None),
         "time_limit": getattr(enforcer, "timeout", None),
         "soft_time_limit": getattr(enforcer, "soft_timeout", None),
         "max_tasks_per_child": getattr(enforcer, "_maxtasksperchild", None),
