@@ -60,7 +60,8 @@ BROKERS = {
 CALM = 11.0
 #: How long a class may take to come back before that counts as never, in seconds.
 RECOVER = 120.0
-UNREACHABLE, UNREACHABLE_SHORT = 120.0, 20.0
+#: Longer than the sockets' timeouts of 30 s in the shortened form too.
+UNREACHABLE, UNREACHABLE_SHORT = 120.0, 45.0
 DISK_ALARM = 30.0
 
 
@@ -663,7 +664,8 @@ def main() -> int:
                 if not options.keep:
                     scenario.remove()
     except ChaosError as error:
-        console.print(f"[bold red]chaos:[/] {error}")
+        console.print("[bold red]chaos:[/]", end=" ")
+        console.print(str(error), markup=False, highlight=False)
         return 2
     there = [name for name in names if (results_of(name, options.without) / "windows.json").exists()]
     problems = show(console, there, options.without)
