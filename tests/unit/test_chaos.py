@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +14,9 @@ from types import ModuleType
 import chaos_report
 import pytest
 from chaos_report import Ledger, Row, Strike, Window, attribute, broken, recovery, rows
+from rich.console import Console
+
+import chaos
 
 #: Two faults, the second 100 s after the first, each striking once, 2 s after it began.
 WINDOWS = (
@@ -238,3 +244,42 @@ def test_both_sides_know_the_same_kinds(tasks: ModuleType) -> None:
 def test_a_task_ends_its_process_only_once(tasks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks.ledger, "DIRECTORY", tmp_path)
     assert [tasks.ledger.first_time("one") for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("without", sorted(chaos.WITHOUT))
+def test_what_is_switched_off_is_shown_by_a_fault(without: str) -> None:
+    options = argparse.Namespace(without=without, only=None, short=False)
+    assert {fault.key: fault.times for fault in chaos.chosen(options, "rabbitmq")} == chaos.WITHOUT[without]
+
+
+def test_a_broker_has_the_faults_that_mean_something_there() -> None:
+    options = argparse.Namespace(without="", only=None, short=False)
+    keys = {broker: [fault.key for fault in chaos.chosen(options, broker)] for broker in ("rabbitmq", "redis")}
+    assert len(set(keys["rabbitmq"])) == len(keys["rabbitmq"]) == len(chaos.FAULTS)
+    assert set(keys["rabbitmq"]) - set(keys["redis"]) == {"rabbitmq-restart", "disk-alarm"}
+    planned = {fault.key for fault in chaos.FAULTS if fault.planned}
+    assert planned == {"quiet", "rolling-restart", "deploy", "broken-deploy", "restart-by-hand", "reboot"}
+
+
+def test_a_broken_release_breaks_in_a_worker_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos, "WORK", tmp_path)
+    scenario = chaos.Scenario("trixie", Console())
+    good, bad = scenario.source(), scenario.source(broken=True)
+    assert good != bad
+    outcomes = {
+        (name, argument): subprocess.run(
+            [sys.executable, "-B", "-c", "import chaos_app.tasks", argument],
+            check=False,
+            capture_output=True,
+            cwd=Path(source["path"]) / "src",
+        ).returncode
+        for name, source in (("good", good), ("bad", bad))
+        for argument in ("check", "worker")
+    }
+    assert outcomes == {("good", "check"): 0, ("good", "worker"): 0, ("bad", "check"): 0, ("bad", "worker"): 1}
+
+
+def test_the_scenario_knows_its_classes_from_the_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos, "WORK", tmp_path)
+    assert chaos.Scenario("redis", Console()).classes == {"swift": "late", "steady": "late", "fleeting": "early"}
+    assert set(chaos.Scenario("redis", Console(), "late").classes.values()) == {"early"}
