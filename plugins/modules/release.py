@@ -339,6 +339,8 @@ class Release:
 
     def _must_be_configured(self) -> None:
         """Refuse a host whose configuration is another than that of the variables: both would change at once."""
+        if not self._previous():
+            raise ReleaseError(f"{self.request['name']} was never installed on this host; run site.yml first")
         others = [entry["path"] for entry in self.request["expected"] if _digest(entry["path"]) != entry["sha256"]]
         if others:
             shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
@@ -346,8 +348,6 @@ class Release:
                 f"{shown} on this host is not what the variables and this version of the collection say; a new release "
                 "is all that this playbook changes, so run site.yml first (with the release that is in use)"
             )
-        if not self._previous():
-            raise ReleaseError(f"{self.request['name']} was never installed on this host; run site.yml first")
 
     def _select(self) -> str:
         """Return the kept release that is asked for."""

@@ -322,6 +322,14 @@ def test_while_an_old_worker_drains_only_its_stand_in_is_replaced(host: Host, re
     assert host.units() == ["celery-shop-high_handover.service", "celery-shop-high_standin2.service"]
 
 
+def test_a_stand_in_that_fails_to_replace_another_leaves_that_one(host: Host, replace: Callable[..., Any]) -> None:
+    replace(mode="drain")
+    host.broken = {"celery-shop-high_standin2.service"}
+    assert "Traceback: boom" in replace()["problem"]
+    assert host.units() == ["celery-shop-high_handover.service", "celery-shop-high_standin.service"]
+    assert "celery-shop-high_standin.service" in host.active
+
+
 def test_word_is_left_beside_no_link(host: Host, replace: Callable[..., Any]) -> None:
     """The directory is the app's, which must not have root write where it wants."""
     precious = host.base / "precious"
