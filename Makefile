@@ -6,6 +6,7 @@
 #   make test-fast    the checks alone: style, types, unit tests, build (two minutes)
 #   make test-all     as `test`, with Debian 14, and the support table written anew
 #   make bench        how fast a run is, and urgent tasks under a flood, tasks per second, as ratios
+#   make chaos        fault a stack under load in every way, on all brokers, and count what became of each task
 #   make docs         write what is generated in the READMEs
 #   make format       put the Python files into shape
 #   make build        the collection's tarball, in build/
@@ -94,6 +95,11 @@ bench: tools
 	@scripts/bench.py
 	@scripts/bench_priorities.py
 	@scripts/bench_throughput.py
+
+# Another selection: make chaos CHAOS="--short trixie"
+.PHONY: chaos
+chaos: tools
+	@scripts/chaos.py $(CHAOS)
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 

@@ -344,8 +344,13 @@ def container_state(name: str) -> dict[str, str] | None:
     return {"status": status, "suite": suite or ""}
 
 
-def up(name: str, suite: str, publish: Sequence[str]) -> bool:
-    """Have a container `name` of `suite` running with systemd up. True if it had to be created or started."""
+def up(
+    name: str, suite: str, publish: Sequence[str], volumes: Sequence[str] = (), capabilities: Sequence[str] = ()
+) -> bool:
+    """Have a container `name` of `suite` running with systemd up. True if it had to be created or started.
+
+    Its ports, volumes and capabilities are those that it was created with.
+    """
     engine()
     image(suite)
     state = container_state(name)
@@ -372,6 +377,8 @@ def up(name: str, suite: str, publish: Sequence[str]) -> bool:
                 *cache_options(name, suite),
                 *ca_options(),
                 *(f"--publish={port}" for port in publish),
+                *(f"--volume={volume}" for volume in volumes),
+                *(f"--cap-add={capability}" for capability in capabilities),
                 image_name(suite),
             )
             # There is no package index yet: what asks how old it is must not take the image's age for it.
@@ -441,6 +448,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start.add_argument("name", type=host_name)
     start.add_argument("--suite", choices=SUITES, default="trixie")
     start.add_argument("--publish", action="append", default=[], metavar="[ADDRESS:]PORT:PORT")
+    start.add_argument(
+        "--volume", action="append", default=[], metavar="FOLDER:FOLDER", help="a folder of this machine"
+    )
+    start.add_argument("--capability", action="append", default=[], metavar="NAME", help="such as NET_ADMIN")
     for command, text in (
         ("ready", "wait until systemd is up"),
         ("restart", "reboot a host"),
@@ -458,7 +469,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     image(suite)
             case "up":
                 # The word is what a caller that reports changes looks for.
-                sys.stdout.write("changed\n" if up(options.name, options.suite, options.publish) else "unchanged\n")
+                created = up(options.name, options.suite, options.publish, options.volume, options.capability)
+                sys.stdout.write("changed\n" if created else "unchanged\n")
             case "down":
                 removed = [down(name) for name in options.names]
                 sys.stdout.write("changed\n" if any(removed) else "unchanged\n")

@@ -17,6 +17,7 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import drawing
@@ -30,6 +31,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import H
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
 from ansible_collections.celeryops.stack.plugins.plugin_utils.repeated_keys import repeated_keys
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
@@ -122,10 +124,12 @@ class ActionModule(ActionBase):
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
             keep_out_of_repositories(self._sources)
         warnings = [text for text in verdict.warnings if root(text) not in deployment.unusable]
-        result = {
+        result: dict[str, Any] = {
             "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},
             "ansible_facts": {"celeryops_survey": found},
         }
+        if boolean(self._task.args.get("places", False)):
+            result["ansible_facts"]["celeryops_places"] = places(deployment.classes)
         outcome = {**self._outcome(problems, result), "warnings": warnings}
         if self._task.args.get("show") and not outcome.get("failed"):
             outcome |= self._show(deployment, str(self._task.args.get("directory") or ""), outcome["warnings"])

@@ -11,7 +11,7 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.celeryops.stack.plugins.action.files import expand
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import local_source
+from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError
 
 #: Never part of a release: version control, environments, caches and what a build leaves behind.
 EXCLUDED = (
@@ -39,6 +41,11 @@ _DEFAULTS: dict[str, Any] = {
     "environment": {},
     "verify": True,
     "keep": 3,
+    "switch": True,
+    "select": "",
+    "expected": [],
+    "running": [],
+    "accept_missing_tasks": [],
 }
 
 
@@ -53,10 +60,17 @@ class ActionModule(ActionBase):
         """Call the module; again with packages or content when it asks for them."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         request = completed(self._task.args)
+        search_path = [Path(path) for path in (task_vars or {}).get("ansible_search_path", [])]
+        try:
+            request["expected"] = digests(request["expected"], search_path)
+        except (RenderError, ValueError) as error:
+            raise AnsibleError(str(error)) from error
         source, kind = request["source"], request["source"]["type"]
         sources = (task_vars or {}).get("ansible_inventory_sources") or ()
         beside = self._loader.get_basedir()
         local = local_source(str(source["path"]), sources, beside) if kind in ("wheel", "path") else None
+        if request["select"]:
+            local = None
         if local is not None:
             request["content"] = content_digest(local, kind, source.get("exclude") or [])
         try:
@@ -121,10 +135,21 @@ def completed(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     request = {**_DEFAULTS, **arguments}
     request["keep"], request["verify"] = int(request["keep"]), boolean(request["verify"])
+    request["switch"] = boolean(request["switch"])
     if request["account"]:
         request["account"] = {**request["account"], "manage": boolean(request["account"]["manage"])}
     request["source"] = {key: value for key, value in request["source"].items() if value is not None}
     return request
+
+
+def digests(files: Sequence[Mapping[str, Any]], search_path: list[Path]) -> list[dict[str, str]]:
+    """Return the path of each file and the SHA-256 of what it has to hold; what says nothing of content is left out."""
+    found = []
+    for entry in (entry for item in files for entry in expand(item, search_path)):
+        content = entry.get("secret_content", entry.get("content"))
+        if content is not None:
+            found.append({"path": entry["path"], "sha256": hashlib.sha256(str(content).encode()).hexdigest()})
+    return found
 
 
 def content_digest(local: Path, kind: str, exclude: list[str]) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "masked": {"type": "bool"},
             "restart_on": _PATHS,
             "reload_on": _PATHS,
+            "runs_from": {"type": "path"},
         },
     },
     "prune": {
@@ -88,9 +90,10 @@ def look(
     statuses = show(module, [unit["name"] for unit in wanted])
     watched = {path for unit in wanted for path in (*unit["restart_on"], *unit["reload_on"])}
     watched.update(path for status in statuses.values() for path in status.files)
+    watched.update(unit["runs_from"] for unit in wanted if unit.get("runs_from"))
     times = {path: last_change(path) for path in watched if os.path.lexists(path)}
     return Outlook(
-        actions=decide(wanted, statuses, times, pending, time.time() - time.monotonic()),
+        actions=decide(wanted, statuses, times, pending, time.time() - time.monotonic(), _moved(wanted, statuses)),
         leftovers=leftovers,
         reload_needed=bool(
             leftovers
@@ -109,6 +112,41 @@ def show(module: AnsibleModule, names: Sequence[str]) -> dict[str, Status]:
     if code != 0:
         module.fail_json(msg=f"systemd does not answer: {errors.strip()}", rc=code)
     return parse_show(names, output)
+
+
+def _moved(wanted: Sequence[Mapping[str, Any]], statuses: Mapping[str, Status]) -> dict[str, bool]:
+    """Return which running units run from elsewhere than the link that they were started through leads to now."""
+    found = {}
+    for unit in wanted:
+        link, pid = unit.get("runs_from"), statuses[unit["name"]].pid
+        folder = runs_in(pid) if link and pid else None
+        if link and folder is not None:
+            found[unit["name"]] = folder != os.path.realpath(link)
+    return found
+
+
+def runs_in(pid: int, proc: str = "/proc") -> str | None:
+    """Return the virtual environment that a process runs from, or None when that cannot be told.
+
+    A unit begins in its release (WorkingDirectory= is the link ``current``), and the kernel remembers the directory,
+    not the link (proc(5), ``cwd``); one that was deleted is told by an ending that no path has. An app may go elsewhere
+    while it is imported: then the interpreter tells, by the path that the first line of the program gives it.
+
+    Arguments:
+        pid: the process.
+        proc: where the kernel shows processes.
+    """
+    try:
+        folder = os.readlink(f"{proc}/{pid}/cwd")
+        if folder.endswith(" (deleted)") or os.path.lexists(f"{folder}/bin/python"):
+            return folder
+        with open(f"{proc}/{pid}/cmdline", "rb") as stream:
+            program = os.fsdecode(stream.read().split(b"\0")[0])
+    except OSError:
+        return None
+    match = re.fullmatch(r"(/.+)/bin/python[0-9.]*", program)
+    # Through a link it would be unknown where that led when the process began.
+    return match[1] if match and os.path.realpath(match[1]) == match[1] else None
 
 
 def last_change(path: str) -> float:

@@ -24,6 +24,7 @@ PROPERTIES = (
     "FragmentPath",
     "DropInPaths",
     "NeedDaemonReload",
+    "MainPID",
     "ExecMainStartTimestampMonotonic",
     "ActiveEnterTimestampMonotonic",
     "StateChangeTimestampMonotonic",
@@ -45,6 +46,7 @@ class Status:
         started: seconds of CLOCK_MONOTONIC at which the main process started, or at which the unit became active when
             its kind has no process (a socket); 0.0 when it never did.
         changed: seconds of CLOCK_MONOTONIC of the last change of state, a reload included.
+        pid: of its main process; 0 when it has none.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Status:
     stale_definition: bool
     started: float
     changed: float
+    pid: int = 0
 
 
 @dataclass
@@ -101,6 +104,7 @@ def _status(name: str, block: str) -> Status:
         stale_definition=values.get("NeedDaemonReload") == "yes",
         started=int(values.get(started) or 0) / 1e6,
         changed=int(values.get("StateChangeTimestampMonotonic") or 0) / 1e6,
+        pid=int(values.get("MainPID") or 0),
     )
 
 
@@ -110,19 +114,27 @@ def decide(
     file_times: Mapping[str, float],
     pending: Iterable[str],
     offset: float,
+    moved: Mapping[str, bool] | None = None,
 ) -> Actions:
     """Return what has to be done to bring ``wanted`` units from ``statuses`` to what is wanted.
 
     A running unit is restarted when a file that it reads is newer than its main process. That needs no memory of what
     changed: it also holds after a run that was aborted between writing a file and restarting the unit.
 
+    A link to a release (``runs_from``) says more than its time: where the process really runs is known. So a link that
+    was switched and switched back restarts only what was started in between.
+
     Arguments:
-        wanted: dicts with ``name`` and optionally ``state``, ``enabled``, ``masked``, ``restart_on``, ``reload_on``.
+        wanted: dicts with ``name`` and optionally ``state``, ``enabled``, ``masked``, ``restart_on``, ``reload_on``,
+            ``runs_from``.
         statuses: what systemd says of them.
         file_times: path -> time of the last change (ctime, seconds since the epoch) of files that exist.
         pending: paths that this run changes (in check mode they have not changed yet).
         offset: seconds to add to CLOCK_MONOTONIC to get seconds since the epoch.
+        moved: unit -> whether its main process runs from another directory than ``runs_from`` leads to now; for a unit
+            of which that cannot be told, which is not in here, the time of the link decides.
     """
+    known = moved or {}
     actions = Actions()
     about_to_change = set(pending)
     for unit in wanted:
@@ -141,7 +153,11 @@ def decide(
         if not name.endswith((".service", ".socket")):
             # A target or a timer has no process that could run with old contents.
             own = set()
-        if _newer(own | _paths(unit, "restart_on"), status.started + offset, file_times, about_to_change):
+        link = str(unit.get("runs_from") or "")
+        if link and name not in known:
+            own = own | {link}
+        newer = _newer(own | _paths(unit, "restart_on"), status.started + offset, file_times, about_to_change)
+        if newer or (link and known.get(name)):
             actions.restart.append(name)
         elif _newer(_paths(unit, "reload_on"), status.changed + offset, file_times, about_to_change):
             actions.reload.append(name)

@@ -1,18 +1,23 @@
 # Copyright: celeryops.stack contributors
 # Apache License 2.0 (see LICENSE)
-"""What running workers say of themselves, compared with what is planned: pure functions, no I/O.
+"""What running workers say of themselves, compared with what is planned: pure functions, and the reading of reports.
 
 The reports are written by celeryops_runtime.report, inside the workers.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 #: The only ``format`` of a report that is understood here.
 FORMAT = 1
+#: A report of an app with ten thousand tasks has half of this.
+LARGEST = 2 * 1024**2
 
 #: The key of a report and of a plan, and the Celery setting that decides when the plan says nothing.
 _SETTINGS = {
@@ -77,6 +82,26 @@ class Difference:
         )
 
 
+def read_report(path: str) -> tuple[dict[str, Any] | None, float]:
+    """Return what a worker wrote, and when it last renewed it (seconds since the epoch); None when there is nothing.
+
+    The directory belongs to the app's account, so the file may be anything: a link or a pipe is not followed.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None, 0.0
+    with os.fdopen(handle, "rb") as stream:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            return None, 0.0
+        try:
+            report = json.loads(stream.read(LARGEST))
+        except ValueError:
+            return None, 0.0
+    return (report if isinstance(report, dict) else None), status.st_mtime
+
+
 def no_answer(report: Mapping[str, Any] | None, main_pid: int, age: float) -> str:
     """Return why a report says nothing about the worker that runs now, or an empty string.
 
@@ -100,6 +125,7 @@ def no_answer(report: Mapping[str, Any] | None, main_pid: int, age: float) -> st
         return {
             "offline": "it has no connection to the broker",
             "leaving": "it is stopping",
+            "draining": "it is stopping",
         }.get(str(report.get("phase")), "it does not consume yet")
     return ""
 

@@ -56,16 +56,11 @@ objects:
   returned: when the broker was asked
 """
 
-import grp
-import json
 import os
-import pwd
-import subprocess
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
+from ansible_collections.celeryops.stack.plugins.module_utils.runtime import CommandError, run_runtime
 
 #: Connecting, then a few milliseconds for each object, on a busy host.
 RUN_TIMEOUT = 120
@@ -86,33 +81,17 @@ def main() -> None:
     environment_file = module.params["environment_file"]
     if module.check_mode and not (os.path.exists(python) and os.path.exists(environment_file)):
         module.exit_json(changed=True, missing=[], msg="nothing is installed yet; the queues would be declared")
-    try:
-        account = pwd.getpwnam(module.params["user"])
-        with open(environment_file, encoding="utf-8") as stream:
-            variables = parse_environment(stream.read())
-    except (KeyError, OSError) as error:
-        module.fail_json(msg=str(error))
-    groups = [entry.gr_gid for entry in grp.getgrall() if account.pw_name in entry.gr_mem]
-    command = [python, "-m", "celeryops_runtime", "declare", "--json", "--timeout", str(module.params["timeout"])]
+    words = ["declare", "--timeout", str(module.params["timeout"])]
     if module.check_mode:
-        command.append("--check")
+        words.append("--check")
     try:
-        outcome = subprocess.run(
-            command,
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.pw_dir, **variables},
-            cwd="/", user=account.pw_uid, group=account.pw_gid, extra_groups=groups, umask=0o077,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=RUN_TIMEOUT, check=False, start_new_session=True,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        module.fail_json(msg=f"{python} -m celeryops_runtime declare: {error}")
-    try:
-        report: dict[str, Any] = json.loads(outcome.stdout.strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        said = tail(outcome.stdout + outcome.stderr, list(variables.values()))
-        module.fail_json(msg=f"{python} -m celeryops_runtime declare ended with {outcome.returncode}:\n{said}")
+        report = run_runtime(
+            module.params["current"], environment_file, module.params["user"], words, timeout=RUN_TIMEOUT
+        )
+    except CommandError as error:
+        module.fail_json(msg=str(error))
     missing = [str(name) for name in report.get("missing", [])]
-    if report.get("failed") or outcome.returncode != 0:
+    if report["failed"]:
         module.fail_json(msg=str(report.get("message")), missing=missing)
     diff = {"before": "", "after": "".join(f"{name}\n" for name in missing)}
     module.exit_json(

@@ -29,6 +29,12 @@ options:
         diagram as a picture, are written. Nowhere when empty.
     type: path
     default: ""
+  places:
+    description:
+      - Whether the whole inventory's worker classes become the fact C(celeryops_places), which
+        M(celeryops.stack.rolling) reads.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Changes nothing, so it runs the same.

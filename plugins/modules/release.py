@@ -77,6 +77,35 @@ options:
     description: How many releases stay. The current one, and those that a process still runs from, always do.
     type: int
     default: 3
+  switch:
+    description:
+      - Whether the release is taken into use.
+      - Without, it is only built beside the one in use and verified, with what the following options say.
+    type: bool
+    default: true
+  select:
+    description:
+      - A release that is on the host already, to be verified in place of building O(source); V(previous) is the one
+        that was in use before the present one.
+    type: str
+    default: ""
+  expected:
+    description: >-
+      Files, written as in M(celeryops.stack.files), that have to be on the host as they are here. When one is not,
+      nothing is done: a release is verified with the configuration that it will run with. Not with O(switch=true).
+    type: list
+    elements: dict
+    default: []
+  running:
+    description: The units that run the app here, with C(unit) and, of a worker, C(report), the file that it writes.
+    type: list
+    elements: dict
+    default: []
+  accept_missing_tasks:
+    description: Names of tasks, or patterns, that the running workers have and the new release need not have.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Says which release would be built and switched to.
@@ -113,6 +142,20 @@ actions:
   type: list
   elements: str
   returned: success
+moved:
+  description: Whether the host has to change to run the release, in its link or in one of O(running).
+  type: bool
+  returned: when O(switch=false)
+kept:
+  description: The other complete releases of the host, the one that was in use last first.
+  type: list
+  elements: str
+  returned: when O(switch=false)
+missing_tasks:
+  description: The accepted tasks that the running workers have and the release has not.
+  type: list
+  elements: str
+  returned: when O(switch=false)
 versions:
   description: The versions of Celery and kombu in the release.
   type: dict
@@ -121,8 +164,10 @@ versions:
 
 import contextlib
 import fcntl
+import fnmatch
 import glob
 import grp
+import hashlib
 import json
 import os
 import pwd
@@ -133,12 +178,26 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import release as decide
 from ansible_collections.celeryops.stack.plugins.module_utils.account import Account, AccountError, examine
+from ansible_collections.celeryops.stack.plugins.module_utils.current import (
+    leads_to,
+    read_history,
+    save_history,
+    switch,
+    write_json,
+)
+from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in, show
+from ansible_collections.celeryops.stack.plugins.module_utils.roll import kept, release_of, target_of
+from ansible_collections.celeryops.stack.plugins.module_utils.workers import read_report
+from ansible_collections.celeryops.stack.plugins.module_utils.workers import tasks as known_tasks
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Status
 
 ROOT = "/opt/celeryops"
 CACHE = "/var/cache/celeryops"
@@ -152,9 +211,9 @@ from celery.app.utils import find_app
 app = find_app(sys.argv[1])
 app.loader.import_default_modules()
 app.finalize()
-tasks = sorted(name for name in app.tasks if not name.startswith("celery."))
+tasks = sorted(name for name in app.tasks if not name.startswith(("celery.", "celeryops.")))
 loader = app.loader_cls if isinstance(app.loader_cls, str) else app.loader_cls.__name__
-print("\\n" + json.dumps({"celeryops": {"tasks": len(tasks), "loader": loader}}))
+print("\\n" + json.dumps({"celeryops": {"tasks": tasks, "loader": loader}}))
 """
 OWN_LOADER = "celery.loaders.app:AppLoader"
 
@@ -182,6 +241,10 @@ class Release:
 
     def run(self) -> dict[str, Any]:
         """Bring the host to the wanted release and return the module's result."""
+        if not self.request["switch"]:
+            self._must_be_configured()
+        if self.request["select"]:
+            return self._prepared(self._select())
         if self.request["account"]:
             self.account = examine(self.request["user"], **self.request["account"])
         missing = self._missing_packages()
@@ -190,6 +253,8 @@ class Release:
         if missing:
             self.actions.append("install the packages " + ", ".join(missing))
         if self.source["type"] == "virtualenv":
+            if not self.request["switch"]:
+                return self._prepared(os.path.normpath(str(self.source["path"])))
             self._provide_account()
             return self._reference()
         facts = self._facts()
@@ -199,7 +264,8 @@ class Release:
         lacks_content = self.source["type"] in ("wheel", "path") and not self.request.get("archive")
         if must_build and lacks_content and not self.module.check_mode:
             return {"changed": False, "needs_content": True}
-        self._provide_account()
+        if self.request["switch"]:
+            self._provide_account()
         if must_build:
             self.actions.append(f"build the release {name}")
             if not self.module.check_mode:
@@ -208,6 +274,8 @@ class Release:
             self.actions.append(f"import {self.request['import']} from the release {name}")
             if not self.module.check_mode:
                 self._verify(path)
+        if not self.request["switch"]:
+            return self._prepared(name)
         previous = self._previous()
         self._switch(f"releases/{name}", previous)
         self._prune(name)
@@ -267,6 +335,92 @@ class Release:
             result["versions"] = versions
         return result
 
+    # Beside the release in use
+
+    def _must_be_configured(self) -> None:
+        """Refuse a host whose configuration is another than that of the variables: both would change at once."""
+        if not self._previous():
+            raise ReleaseError(f"{self.request['name']} was never installed on this host; run site.yml first")
+        others = [entry["path"] for entry in self.request["expected"] if _digest(entry["path"]) != entry["sha256"]]
+        if others:
+            shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            raise ReleaseError(
+                f"{shown} on this host is not what the variables and this version of the collection say; a new release "
+                "is all that this playbook changes, so run site.yml first (with the release that is in use)"
+            )
+
+    def _select(self) -> str:
+        """Return the kept release that is asked for."""
+        current = release_of(self._previous())
+        others = self._kept(current)
+        wanted = self.request["select"]
+        listed = ", ".join(others) or "none"
+        if wanted == "previous":
+            if not others:
+                raise ReleaseError(f"there is no release of {self.request['name']} on this host beside {current}")
+            return others[0]
+        if wanted != current and wanted not in others:
+            raise ReleaseError(
+                f"celeryops_rollback_to: {wanted} is no release of {self.request['name']} that this host has kept; "
+                f"write one of: {listed} (in use is {current})"
+            )
+        return str(wanted)
+
+    def _kept(self, current: str) -> list[str]:
+        names = [os.path.basename(os.path.dirname(path)) for path in glob.glob(f"{self.releases}/*/{MANIFEST}")]
+        return kept(names, read_history(self.base)["activations"], current)
+
+    def _prepared(self, name: str) -> dict[str, Any]:
+        """Verify a release that is complete, and return what taking it into use would mean."""
+        path = name if name.startswith("/") else f"{self.releases}/{name}"
+        if os.path.exists(f"{path}/bin/python"):
+            complaints = decide.too_old(_versions(path))
+            if complaints:
+                raise ReleaseError(f"{name}: {'; '.join(complaints)}")
+            if self.pending_history is None and not self._is_verified(path):
+                # Only a note of ours is written, which is no change of the host.
+                self._verify(path)
+        elif not self.module.check_mode:
+            raise ReleaseError(f"there is no virtual environment {path} on the host (no bin/python)")
+        history = self.pending_history or read_history(self.base)
+        if self.pending_history is not None and not self.module.check_mode:
+            save_history(self.base, self.pending_history)
+        current = release_of(self._previous())
+        statuses = show(self.module, [entry["unit"] for entry in self.request["running"]])
+        places = {unit: runs_in(status.pid) if status.pid else None for unit, status in statuses.items()}
+        moved = current != name or any(
+            status.loaded and (not status.active or places[unit] not in (None, os.path.realpath(path)))
+            for unit, status in statuses.items()
+        )
+        tasks = (history["verified"].get(path) or {}).get("tasks")
+        missing = self._missing_tasks(name, tasks, statuses) if moved and isinstance(tasks, list) else []
+        self.target = target_of(name)
+        if current != name:
+            self.actions.append(f"the release {name} is ready to be taken into use")
+        result = self._result(name, self._previous(), _versions(path))
+        result["changed"] = any(action.startswith(("build", "install")) for action in self.actions)
+        return {**result, "moved": moved, "kept": self._kept(current), "missing_tasks": missing}
+
+    def _missing_tasks(self, name: str, tasks: list[str], statuses: dict[str, Status]) -> list[str]:
+        """Return the tasks that somebody may send and nobody would run any more; those that are not accepted fail."""
+        reports = []
+        for entry in self.request["running"]:
+            report = read_report(entry["report"])[0] if entry.get("report") else None
+            if report and report.get("pid") == statuses[entry["unit"]].pid:
+                reports.append(report)
+        gone = sorted(set(known_tasks(reports)) - set(tasks))
+        refused = [
+            task for task in gone
+            if not any(fnmatch.fnmatchcase(task, accepted) for accepted in self.request["accept_missing_tasks"])
+        ]  # fmt: skip
+        if refused:
+            raise ReleaseError(
+                f"the release {name} has no task {', '.join(refused)}, which the running workers have: what is sent or "
+                "waits in a queue for it would not be run. Keep the task for one more release, or, if that is meant, "
+                f"write celeryops_deploy_accept_missing_tasks: [{', '.join(refused)}]"
+            )
+        return gone
+
     # What is there
 
     def _missing_packages(self) -> list[str]:
@@ -320,28 +474,18 @@ class Release:
         return commit
 
     def _previous(self) -> str:
-        try:
-            return os.readlink(self.current)
-        except OSError:
-            return ""
-
-    def _history(self) -> dict[str, Any]:
-        try:
-            with open(f"{self.base}/activations.json", encoding="utf-8") as stream:
-                history: dict[str, Any] = json.load(stream)
-                return history
-        except (OSError, ValueError):
-            return {"activations": [], "verified": {}}
-
-    def _save_history(self, history: dict[str, Any]) -> None:
-        history["activations"] = history["activations"][-100:]
-        _write_json(f"{self.base}/activations.json", history)
+        return leads_to(self.base)
 
     def _is_verified(self, path: str) -> bool:
-        return not self.request["verify"] or self._history()["verified"] == self._verification(path)
+        if not self.request["verify"]:
+            return True
+        known = read_history(self.base)["verified"].get(path) or {}
+        # A release is compared by its tasks before it is taken into use; an older version did not note them.
+        lacks_tasks = not self.request["switch"] and not isinstance(known.get("tasks"), list)
+        return not lacks_tasks and {key: known.get(key) for key in ("import", "user")} == self._verification()
 
-    def _verification(self, path: str) -> dict[str, str]:
-        return {"path": path, "import": self.request["import"], "user": self.request["user"]}
+    def _verification(self) -> dict[str, str]:
+        return {"import": self.request["import"], "user": self.request["user"]}
 
     # Building
 
@@ -379,7 +523,7 @@ class Release:
                 **facts,
                 **_versions(path),
             }
-            _write_json(f"{path}/{MANIFEST}", manifest)
+            write_json(f"{path}/{MANIFEST}", manifest)
         except BaseException:
             _remove(path)
             raise
@@ -570,12 +714,12 @@ class Release:
                 f"{self.request['import']} is created with loader={report['loader']!r}, which keeps the shared "
                 "configuration (routes, queues, timeouts) out; remove that argument"
             )
-        if report.get("tasks") == 0:
+        if report.get("tasks") == []:
             self.warnings.append(
                 f"{self.request['import']} has no tasks after import; autodiscover_tasks() or include= may be missing"
             )
-        history = self._history()
-        history["verified"] = self._verification(path)
+        history = read_history(self.base)
+        history["verified"][path] = {**self._verification(), "tasks": report.get("tasks")}
         self.pending_history = history
 
     # Switching
@@ -591,15 +735,10 @@ class Release:
         if self.module.check_mode or (previous == target and self.pending_history is None):
             return
         os.makedirs(self.base, exist_ok=True)
-        history = self.pending_history or self._history()
+        history = self.pending_history or read_history(self.base)
         if previous != target:
-            temporary = f"{self.base}/.current-{os.getpid()}"
-            os.symlink(target, temporary)
-            os.replace(temporary, self.current)
-            history["activations"].append(
-                [time.time(), os.path.basename(target) if target.startswith("releases/") else target]
-            )
-        self._save_history(history)
+            switch(self.base, target, history)
+        save_history(self.base, history)
 
     def _prune(self, current: str) -> None:
         """Remove what an aborted run left, and the oldest releases."""
@@ -611,7 +750,7 @@ class Release:
         leftovers = [name for name in names if name not in complete and name != current]
         spare: list[str] = []
         if len(complete) > self.request["keep"]:
-            history = [(float(when), str(name)) for when, name in self._history()["activations"]]
+            history = [(float(when), str(name)) for when, name in read_history(self.base)["activations"]]
             times = {name: os.path.getmtime(f"{self.releases}/{name}/{MANIFEST}") for name in complete}
             times.update({name: when for when, name in history if name in times})
             in_use = self._in_use(history, complete)
@@ -664,6 +803,15 @@ class Release:
 
 def _is_complete(path: str) -> bool:
     return os.path.isfile(f"{path}/{MANIFEST}")
+
+
+def _digest(path: str) -> str:
+    """Return the SHA-256 of a file; empty when there is none."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _is_executable(path: str) -> bool:
@@ -754,12 +902,6 @@ def _remove(path: str) -> None:
 def _write(path: str, text: str, mode: int = 0o600) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as stream:
         stream.write(text)
-
-
-def _write_json(path: str, data: dict[str, Any]) -> None:
-    """Write a file that is there completely or not at all."""
-    _write(f"{path}.new", json.dumps(data, indent=2, sort_keys=True) + "\n", 0o644)
-    os.replace(f"{path}.new", path)
 
 
 @contextlib.contextmanager

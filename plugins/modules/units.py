@@ -37,6 +37,11 @@ options:
         type: list
         elements: path
         default: []
+      runs_from:
+        description: >-
+          A link to the directory with the program. The unit restarts when its main process runs from another one than
+          the link leads to now, whenever that was switched.
+        type: path
       reload_on:
         description: Files that the unit rereads on reload; one that is newer than its last change of state reloads it.
         type: list

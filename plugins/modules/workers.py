@@ -123,8 +123,6 @@ routes:
 
 import hashlib
 import json
-import os
-import stat
 import time
 from typing import Any
 
@@ -136,11 +134,10 @@ from ansible_collections.celeryops.stack.plugins.module_utils.workers import (
     differences,
     message,
     no_answer,
+    read_report,
     tasks,
 )
 
-#: A report of an app with ten thousand tasks has half of this.
-LARGEST = 2 * 1024**2
 #: Seconds between two looks.
 PAUSE = 0.5
 
@@ -230,26 +227,6 @@ class Workers:
             self.module.fail_json(msg=f"systemd does not answer: {errors.strip()}", rc=code)
         # One line for each unit, with an empty one between them; 0 when it does not run.
         return dict(zip(units, [int(line) for line in output.split()], strict=True))
-
-
-def read_report(path: str) -> tuple[dict[str, Any] | None, float]:
-    """Return what a worker wrote, and when it last renewed it (seconds since the epoch); None when there is nothing.
-
-    The directory belongs to the app's account, so the file may be anything: a link or a pipe is not followed.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None, 0.0
-    with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            return None, 0.0
-        try:
-            report = json.loads(stream.read(LARGEST))
-        except ValueError:
-            return None, 0.0
-    return (report if isinstance(report, dict) else None), status.st_mtime
 
 
 def main() -> None:

@@ -13,7 +13,31 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes imp
 
 _CLOSE = 0.87
 #: What an inventory may say to the collection as a whole: the roles' defaults and the playbooks read these.
-SHARED = ("celeryops_install_environment", "celeryops_plan_dir", "celeryops_secrets_dir", "celeryops_show_plan")
+SHARED = (
+    "celeryops_deploy_accept_missing_tasks",
+    "celeryops_deploy_at_once",
+    "celeryops_deploy_drain_timeout",
+    "celeryops_deploy_mode",
+    "celeryops_deploy_probe",
+    "celeryops_deploy_probe_timeout",
+    "celeryops_deploy_producer_units",
+    "celeryops_install_environment",
+    "celeryops_plan_dir",
+    "celeryops_restart_at_once",
+    "celeryops_restart_beat",
+    "celeryops_restart_classes",
+    "celeryops_restart_drain_timeout",
+    "celeryops_restart_mode",
+    "celeryops_rollback_at_once",
+    "celeryops_rollback_drain_timeout",
+    "celeryops_rollback_mode",
+    "celeryops_rollback_probe",
+    "celeryops_rollback_probe_timeout",
+    "celeryops_rollback_producer_units",
+    "celeryops_rollback_to",
+    "celeryops_secrets_dir",
+    "celeryops_show_plan",
+)
 _WHAT = "(a variable)"
 
 

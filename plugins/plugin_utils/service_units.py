@@ -113,7 +113,7 @@ def command_line(words: Iterable[object]) -> str:
 
 
 def read_at_start(layout: Mapping[str, Any]) -> list[str]:
-    """Return what a process of an app reads when it starts, beside its own unit: a newer one restarts it.
+    """Return what a process of an app reads when it starts, beside its unit and its release: a newer one restarts it.
 
     Arguments:
         layout: the app's paths (``layout.app_layout``).
@@ -121,7 +121,6 @@ def read_at_start(layout: Mapping[str, Any]) -> list[str]:
     return [
         layout["settings"],
         layout["environment"],
-        layout["current"],
         f"{layout['runtime']}/celeryops_runtime",
     ]
 

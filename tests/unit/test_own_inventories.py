@@ -37,7 +37,14 @@ def check(inventory: Path, **variables: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "path", ["inventories/demo", "inventories/local", "molecule/default/inventory", "molecule/redis/inventory"]
+    "path",
+    [
+        "inventories/demo",
+        "inventories/local",
+        "molecule/default/inventory",
+        "molecule/redis/inventory",
+        "tests/chaos/inventory",
+    ],
 )
 def test_an_inventory_of_this_repository_passes(tmp_path: Path, path: str) -> None:
     assert "[WARNING]" not in check(

@@ -97,7 +97,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         },
         "units": [
             {"name": layout["target"], **running},
-            {"name": layout["beat_unit"], **running, "restart_on": restart_on},
+            {"name": layout["beat_unit"], **running, "restart_on": restart_on, "runs_from": layout["current"]},
         ]
         if present
         else [],

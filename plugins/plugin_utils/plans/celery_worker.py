@@ -82,10 +82,14 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         "target": {"name": layout["target"], "content": target_unit(layout["app"])},
         "units": [
             {"name": layout["target"], **running},
-            *[{"name": entry["unit"], **running, "restart_on": restart_on} for entry in classes],
+            *[
+                {"name": entry["unit"], **running, "restart_on": restart_on, "runs_from": layout["current"]}
+                for entry in classes
+            ],
         ],
         "prune": {"glob": f"celery-{layout['app']}-*.service", "markers": ["role celery_worker"]},
         "promises": promises,
+        "running": [{key: entry[key] for key in ("name", "unit", "report", "queues")} for entry in promises],
         "settings": layout["settings"],
         "rotation": rotation,
         "prerequisite": layout["environment"],

@@ -212,9 +212,9 @@ def test_only_what_a_worker_reads_restarts_it() -> None:
     assert worker["restart_on"] == [
         "/etc/celeryops/shop/celery.json",
         "/etc/celeryops/shop/celery.env",
-        "/opt/celeryops/shop/current",
         "/opt/celeryops/shop/runtime/celeryops_runtime",
     ]
+    assert worker["runs_from"] == "/opt/celeryops/shop/current"
 
 
 def test_a_class_changes_nothing_about_another() -> None:

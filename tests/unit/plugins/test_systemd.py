@@ -48,6 +48,34 @@ def test_check_mode_foresees_the_restart(path: str) -> None:
     assert decided(RUNNING, pending=[path], restart_on=["/etc/x"]) == Actions(restart=["a.service"])
 
 
+LINK = "/opt/celeryops/shop/current"
+
+
+@pytest.mark.parametrize(
+    ("moved", "switched_at", "restarts"),
+    [
+        # Switched and switched back after the start: the process never ran anything else.
+        ({"a.service": False}, 101.0, False),
+        # It runs something else, however old the link is: the clock may have been set.
+        ({"a.service": True}, 99.0, True),
+        # Nobody can tell where it runs: the time of the link decides.
+        ({}, 101.0, True),
+        ({}, 99.0, False),
+    ],
+)
+def test_a_unit_restarts_when_it_runs_another_release(
+    moved: dict[str, bool], switched_at: float, restarts: bool
+) -> None:
+    wanted = {"name": "a.service", "state": "started", "runs_from": LINK}
+    found = decide([wanted], parse_show(["a.service"], RUNNING), {LINK: switched_at}, [], OFFSET, moved)
+    assert found == (Actions(restart=["a.service"]) if restarts else Actions())
+
+
+def test_the_main_process_is_known() -> None:
+    assert parse_show(["a.service"], RUNNING + "MainPID=17\n")["a.service"].pid == 17
+    assert parse_show(["a.service"], RUNNING)["a.service"].pid == 0
+
+
 def test_a_reload_is_measured_by_the_last_change_of_state() -> None:
     assert not decided(RUNNING, {"/etc/x": 104.0}, reload_on=["/etc/x"]).any()
     assert decided(RUNNING, {"/etc/x": 106.0}, reload_on=["/etc/x"]) == Actions(reload=["a.service"])

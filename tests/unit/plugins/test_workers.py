@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.workers import differences, message, no_answer, tasks
-from ansible_collections.celeryops.stack.plugins.modules.workers import read_report
+from ansible_collections.celeryops.stack.plugins.module_utils.workers import (
+    differences,
+    message,
+    no_answer,
+    read_report,
+    tasks,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.unregistered import unregistered
 
 WANTED: dict[str, Any] = {

@@ -12,10 +12,11 @@ import pytest
 from celery.worker import state
 
 from celeryops_runtime import drain as module
-from celeryops_runtime.drain import Drain, stop_seconds
+from celeryops_runtime.drain import Drain, own_time, stop_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 class Request:
@@ -174,6 +175,49 @@ def test_when_the_time_is_up(
         "still running after 60 s, back to the queue: late[late]",
         "still running after 60 s, lost because acknowledged before they began: early[early]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("3600\n", 3600.0), ("", 0.0), ("soon", 0.0), ("-5", 0.0), ("inf", 0.0), ("nan", 0.0), (None, 0.0)],
+)
+def test_the_time_that_somebody_left_word_of(tmp_path: Path, text: str | None, seconds: float) -> None:
+    if text is not None:
+        (tmp_path / "drain").write_text(text)
+    assert own_time({"RUNTIME_DIRECTORY": f"{tmp_path}:/run/other"}) == seconds
+    assert own_time({}) == 0.0
+
+
+def test_old_tasks_have_their_own_time_and_systemd_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(module, "notify", told.append)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    worker = Worker(monkeypatch, seconds=60)
+    worker.run(Request("running"))
+    (tmp_path / "drain").write_text("600\n")
+    terminate()
+    for _ in range(59):
+        worker.hub.turn()
+        worker.now += 10
+    assert worker.told == ["draining"], "the class's own time does not count"
+    # Every 20 s for 60 s more: one word may be lost, and systemd still waits.
+    assert told == ["EXTEND_TIMEOUT_USEC=60000000"] * 29
+    worker.now += 10
+    worker.hub.turn()
+    assert worker.told == ["draining", "cold"]
+
+
+def test_a_stop_of_which_nobody_left_word_is_systemds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(module, "notify", told.append)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    worker = Worker(monkeypatch, seconds=60)
+    worker.run(Request("running"))
+    terminate()
+    worker.hub.turn()
+    worker.now += 60
+    worker.hub.turn()
+    assert (told, worker.told) == ([], ["draining", "cold"])
 
 
 def test_without_a_broker_celery_stops_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:

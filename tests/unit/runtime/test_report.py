@@ -27,7 +27,7 @@ def consumer(kind: str = "prefork") -> Any:
     return types.SimpleNamespace(
         app=types.SimpleNamespace(
             conf=types.SimpleNamespace(task_acks_late=True),
-            tasks={"shop.b": 1, "celery.chord": 1, "shop.a": 1},
+            tasks={"shop.b": 1, "celery.chord": 1, "shop.a": 1, "celeryops.probe": 1},
             loader=types.SimpleNamespace(digest="abc"),
         ),
         pool=pool,
@@ -38,7 +38,10 @@ def consumer(kind: str = "prefork") -> Any:
     )
 
 
-def test_what_a_worker_says() -> None:
+def test_what_a_worker_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "1.4.2-abc").mkdir()
+    (tmp_path / "current").symlink_to("1.4.2-abc")
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "current"))
     found = describe(consumer(), "consuming")
     versions = found.pop("versions")
     assert sorted(versions) == ["celery", "celeryops_runtime"]
@@ -58,8 +61,24 @@ def test_what_a_worker_says() -> None:
         "max_memory_per_child": 9000,
         "acks_late": True,
         "tasks": ["shop.a", "shop.b"],
+        "release": "1.4.2-abc",
         "configuration": "abc",
     }
+
+
+def test_a_worker_whose_pool_is_gone_still_says_what_it_does() -> None:
+    """Celery's pool asks itself for its size, and has none after a cold shutdown."""
+
+    class Gone:
+        _pool = None
+
+        @property
+        def num_processes(self) -> int:
+            return self._pool._processes  # type: ignore[attr-defined]
+
+    leaving = consumer()
+    leaving.pool = Gone()
+    assert describe(leaving, "leaving")["concurrency"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The commands that roles, tests and people call: ``declare``, ``inspect-app`` and ``once``.
+"""The commands that roles, tests and people call: ``declare``, ``inspect-app``, ``once`` and ``probe``.
 
 Exit status: 0 done, or nothing to do; 1 a server refuses, or an object is in the way; 2 wrong usage or configuration;
 3 the app cannot be imported, or the shared configuration is not in force in it.
@@ -24,7 +24,7 @@ from celeryops_runtime.config import ENVIRONMENT, ConfigError, SharedConfig, loa
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["INSPECTED", "Failure", "declare", "inspect_app", "main", "once"]
+__all__ = ["INSPECTED", "Failure", "declare", "inspect_app", "main", "once", "probe"]
 
 OK, REFUSED, USAGE, NOT_IN_FORCE = 0, 1, 2, 3
 
@@ -179,7 +179,7 @@ def _inspect(name: str, keys: Sequence[str], tasks: Sequence[str], *, everything
     report = {
         "app": name,
         "main": app.main,
-        "tasks": sorted(task for task in app.tasks if not task.startswith("celery.")),
+        "tasks": sorted(task for task in app.tasks if not task.startswith(("celery.", "celeryops."))),
         "conf": {key: plain(key, getattr(conf, key, None)) for key in keys or INSPECTED},
         "loader": f"{type(loader).__module__}:{type(loader).__qualname__}",
         "in_force": in_force,
@@ -260,6 +260,47 @@ def once(config: SharedConfig, environ: Mapping[str, str], *, key: str = "", fre
     return {**result, "message": message, "lines": lines}
 
 
+def probe(
+    config: SharedConfig, environ: Mapping[str, str], *, queues: Sequence[str] = (), timeout: float = 30.0
+) -> dict[str, Any]:
+    """Send a probe through queues and wait until a worker answered each.
+
+    :param config: the shared configuration.
+    :param environ: where ``CELERY_BROKER_URL`` is.
+    :param queues: their names; every queue of the configuration if empty.
+    :param timeout: seconds to wait for all of them.
+    :returns: ``answers`` (queue -> ``node``, ``pid``, ``release``, ``seconds``; ``waiting`` where none came),
+        ``message``, ``lines``.
+    :raises Failure: if the broker does not answer, or a queue is not there.
+    """
+    from amqp.exceptions import AMQPError
+    from celery import Celery
+    from kombu.exceptions import KombuError
+    from redis.exceptions import RedisError
+
+    from celeryops_runtime.probe import ask
+
+    if not environ.get("CELERY_BROKER_URL"):
+        raise Failure(USAGE, "CELERY_BROKER_URL is not set; the app's celery.env sets it")
+    names = list(dict.fromkeys(queues or [queue.name for queue in config.queues]))
+    # An app without tasks: whether the user's own can be imported is another question, and it is asked elsewhere.
+    app = Celery("celeryops", set_as_current=False, loader="celeryops_runtime.loader:Loader")
+    try:
+        answers = ask(app, names, timeout)
+    except (AMQPError, KombuError, RedisError, OSError) as exc:
+        reason = getattr(exc, "reply_text", None) or str(exc) or type(exc).__name__
+        raise Failure(REFUSED, f"the broker: {reason}") from exc
+    silent = [name for name in names if "node" not in answers[name]]
+    lines = [
+        f"{name}: {found['node']} answered after {found['seconds']} s, release {found['release']}"
+        if "node" in (found := answers[name])
+        else f"{name}: no answer within {timeout:g} s, {found['waiting']} messages wait in it"
+        for name in names
+    ]
+    message = f"{len(names) - len(silent)} of {len(names)} queues answered"
+    return {"answers": answers, "message": message, "lines": lines}
+
+
 def _parts(key: tuple[str | int, ...] | None) -> str:
     if key is None:
         return "all arguments"
@@ -308,6 +349,18 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("--free", action="store_true", help="free that key, so that the task may run again at once")
     three.add_argument("--json", action="store_true", help="print one JSON object")
     three.set_defaults(run=lambda a: once(load(a.config), os.environ, key=a.key, free=a.free))
+
+    four = commands.add_parser(
+        "probe",
+        allow_abbrev=False,
+        help="send a task through every queue and wait until a worker answered each",
+        description="Reads CELERY_BROKER_URL from the environment.",
+    )
+    four.add_argument("--config", metavar="FILE", help=f"the shared configuration (default: ${ENVIRONMENT})")
+    four.add_argument("--queue", action="append", default=[], metavar="NAME", help="only this queue (repeatable)")
+    four.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for all queues (default: 30)")
+    four.add_argument("--json", action="store_true", help="print one JSON object")
+    four.set_defaults(run=lambda a: probe(load(a.config), os.environ, queues=a.queue, timeout=a.timeout))
     return parser
 
 

@@ -12,6 +12,10 @@ with this). So the loop goes on here until nothing is left to acknowledge:
 5. When the time is up, Celery's cold shutdown comes instead: it ends the pool's processes, and what is acknowledged
    late goes back to its queue. A task that was acknowledged early is lost, and named in the log.
 
+Whoever lets a worker go in its own time (``celeryops.stack.restart`` with the mode ``drain``) leaves the seconds in a
+file of the unit's RuntimeDirectory= before the signal comes. They hold instead of the class's, and systemd, which would
+end the worker after TimeoutStopSec=, is asked for more time while the tasks run (sd_notify(3), EXTEND_TIMEOUT_USEC=).
+
 Only a pool of processes can be made to end (``prefork``). In the others systemd ends the whole worker a little later
 (TimeoutStopSec=), and the broker returns what was not acknowledged: RabbitMQ at once, Redis after its visibility
 timeout.
@@ -24,21 +28,30 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celery.worker import state
+
+from celeryops_runtime.systemd import notify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
-__all__ = ["Drain", "stop_seconds"]
+__all__ = ["Drain", "own_time", "stop_seconds"]
 
 logger = logging.getLogger("celeryops.runtime")
 
 VARIABLE = "CELERYOPS_STOP_TIMEOUT"
 LOOK_SECONDS = 0.1
 """How often the end of the last task is looked for."""
+
+FILE = "drain"
+"""The file in the unit's RuntimeDirectory= that gives this one stop more time: seconds, as text."""
+
+EXTENSION = 60.0
+"""Seconds that systemd is asked for, and every third of them again; without another word it ends the worker then."""
 
 _NAMED = 20
 """At most so many tasks are named in one message."""
@@ -54,6 +67,23 @@ def stop_seconds(environ: Mapping[str, str] | None = None) -> float:
         return max(0.0, float((environ if environ is not None else os.environ).get(VARIABLE) or 0))
     except ValueError:
         return 0.0
+
+
+def own_time(environ: Mapping[str, str] | None = None) -> float:
+    """How long this one stop may take, as whoever asked for it left word.
+
+    :param environ: the environment; the process's own if not given. systemd sets ``RUNTIME_DIRECTORY``
+        (systemd.exec(5)).
+    :returns: seconds, 0.0 if nobody left word: then the class's ``stop_timeout`` holds.
+    """
+    directory = (environ if environ is not None else os.environ).get("RUNTIME_DIRECTORY", "").split(":")[0]
+    if not directory:
+        return 0.0
+    try:
+        seconds = float(Path(directory, FILE).read_text(encoding="ascii").strip()[:20])
+    except (OSError, ValueError):
+        return 0.0
+    return seconds if 0.0 < seconds < float("inf") else 0.0
 
 
 class Drain:
@@ -76,6 +106,8 @@ class Drain:
         self._clock = clock
         self._deadline = 0.0
         self._over = False
+        self._extends = False
+        self._asked = float("-inf")
         self._pid = os.getpid()
         self._kind = type(getattr(consumer, "pool", None)).__module__.rpartition(".")[2]
         self._wake: tuple[int, int] | None = None
@@ -113,6 +145,9 @@ class Drain:
         if os.getpid() != self._pid or self.active:
             return
         self.active = True
+        if seconds := own_time():
+            self.seconds = seconds
+            self._extends = True
         self._deadline = self._clock() + self.seconds
         c = self.consumer
         if not c.task_consumer or c.connection is None:
@@ -155,9 +190,17 @@ class Drain:
             self.consumer.call_soon(self._look)
             time.sleep(max(LOOK_SECONDS, 0.25))
 
+    def _ask_for_time(self) -> None:
+        """Keep systemd from ending the worker while its tasks have their own time."""
+        now = self._clock()
+        if self._extends and now - self._asked >= EXTENSION / 3:
+            self._asked = now
+            notify(f"EXTEND_TIMEOUT_USEC={int(EXTENSION * 1e6)}")
+
     def _look(self) -> None:
         if self._over:
             return
+        self._ask_for_time()
         if not state.reserved_requests:
             self._warm()
         elif self._clock() >= self._deadline:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 
-from celeryops_runtime import delay, once, results, systemd, tls
+from celeryops_runtime import delay, once, probe, results, systemd, tls
 from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings
 
 if TYPE_CHECKING:
@@ -239,6 +239,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         # Now that every module is imported: whatever they set is in the settings.
         conf = self.app.conf
         refuse_pickle([*(conf.accept_content or ()), *(conf.result_accept_content or ())], self._accepted)
+        probe.install(self.app)
 
     def on_worker_init(self) -> None:
         """Add readiness to the worker that starts in this process, if systemd waits for it, and the once-rules."""

@@ -90,11 +90,11 @@ def matching(rules: Sequence[_Rule], name: str) -> _Rule | None:
 
     :param rules: in order, the first that matches decides.
     :param name: the task's name. Celery's own tasks (``celery.chord_unlock`` and the like) are only meant by a rule
-        that begins with ``celery.`` itself.
+        that begins with ``celery.`` itself, and this package's own likewise.
     :returns: the rule, or None.
     """
     for rule in rules:
-        if name.startswith("celery.") and not rule.task.startswith("celery."):
+        if any(name.startswith(own) and not rule.task.startswith(own) for own in ("celery.", "celeryops.")):
             continue
         if matcher(rule.task)(name):
             return rule

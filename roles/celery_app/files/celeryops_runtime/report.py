@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from celeryops_runtime import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMAT", "NAME", "Report", "describe"]
+__all__ = ["FORMAT", "NAME", "Report", "describe", "release"]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -28,6 +29,15 @@ FORMAT = 1
 """``format`` of the document; its reader is plugins/module_utils/workers.py."""
 
 NAME = "worker.json"
+
+
+def release() -> str:
+    """Tell which release this process runs.
+
+    :returns: the name of the directory that the interpreter's environment is in: a release below
+        ``/opt/celeryops/<app>/releases`` or somebody's virtual environment.
+    """
+    return Path(sys.prefix).resolve().name
 
 
 def describe(consumer: Any, phase: str) -> dict[str, Any]:
@@ -54,13 +64,15 @@ def describe(consumer: Any, phase: str) -> dict[str, Any]:
         "prefetch": consumer.qos.value if consumer.qos else None,
         "prefetch_multiplier": consumer.prefetch_multiplier,
         "pool": "threads" if kind == "thread" else kind,
-        "concurrency": pool.num_processes,
+        # A cold shutdown has taken the pool away by now (celery/concurrency/prefork.py, on_terminate, 5.7.0).
+        "concurrency": getattr(pool, "num_processes", None),
         "time_limit": getattr(enforcer, "timeout", None),
         "soft_time_limit": getattr(enforcer, "soft_timeout", None),
         "max_tasks_per_child": getattr(enforcer, "_maxtasksperchild", None),
         "max_memory_per_child": getattr(enforcer, "_max_memory_per_child", None),
         "acks_late": bool(app.conf.task_acks_late),
-        "tasks": sorted(name for name in app.tasks if not name.startswith("celery.")),
+        "tasks": sorted(name for name in app.tasks if not name.startswith(("celery.", "celeryops."))),
+        "release": release(),
         "configuration": getattr(app.loader, "digest", None),
         "versions": {"celery": celery.__version__, "celeryops_runtime": __version__},
     }

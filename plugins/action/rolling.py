@@ -1,0 +1,35 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Works out on the control machine in which order workers are replaced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import Place, read
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/rolling.py for what users read."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the batches, or fail with the one message that lists all mistakes."""
+        super().run(tmp, task_vars)
+        arguments = self._task.args
+        every = [
+            Place(str(place["app"]), str(place["host"]), str(place["name"]), tuple(place["queues"]))
+            for place in arguments["places"]
+        ]
+        keys = ("classes", "mode", "at_once", "drain_timeout")
+        values = {key: arguments[key] for key in keys if key in arguments}
+        found, problems = read(str(arguments["prefix"]), values, every, [str(host) for host in arguments["hosts"]])
+        if problems:
+            return {"failed": True, "changed": False, "msg": message(problems)}
+        return {"changed": False, **found}

@@ -1,0 +1,125 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What stands in for a worker while it is replaced: names, and the texts of transient units. Pure functions, no I/O.
+
+A unit in /run/systemd/system is as good as one in /etc and is gone after a reboot (systemd.unit(5), "Unit File Load
+Path"). A worker class has no underscore in its name, so that these names belong to no class.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+TRANSIENT_DIR = "/run/systemd/system"
+#: Two, since a class may be replaced again while an old worker of it still drains behind the first.
+SLOTS = ("_standin", "_standin2")
+HANDOVER = "_handover"
+#: By this file in its runtime directory a worker learns how long this one stop may take (celeryops_runtime.drain).
+DRAIN_FILE = "drain"
+_MARKER = "# Managed by celeryops.stack (module roll): stands in while a worker is replaced, and is gone afterwards."
+
+
+def transient(app: str, worker_class: str, suffix: str) -> str:
+    """Return the name of a transient unit of a class; ``suffix`` is one of ``SLOTS`` or ``HANDOVER``."""
+    return f"celery-{app}-{worker_class}{suffix}.service"
+
+
+def class_of(app: str, unit: str) -> tuple[str, str] | None:
+    """Return the class and the suffix of a transient unit's name, or None for the name of anything else."""
+    match = re.fullmatch(rf"celery-{re.escape(app)}-([a-z][a-z0-9-]*)(_[a-z0-9]+)\.service", unit)
+    return (match[1], match[2]) if match and match[2] in (*SLOTS, HANDOVER) else None
+
+
+def stand_in(text: str, app: str, worker_class: str, suffix: str) -> str:
+    """Return the unit of a stand-in, made from the text of the class's own unit.
+
+    It is the same worker under another node name, with a runtime directory and a name in the log of its own. Nothing
+    starts it at boot.
+
+    Raises:
+        ValueError: when the text is not the unit that the role celery_worker writes.
+    """
+    own, other = worker_class, f"{worker_class}{suffix}"
+    text = re.sub(r"(?ms)^\[Install\]\n.*?(?=^\[|\Z)", "", text)
+    for pattern, replacement in (
+        (rf"(?m)^(ExecStart=.*--hostname={re.escape(own)})@", rf"\g<1>{suffix}@"),
+        (rf"(?m)^RuntimeDirectory=celeryops/{app}/{re.escape(own)}$", f"RuntimeDirectory=celeryops/{app}/{other}"),
+        (rf"(?m)^SyslogIdentifier=celery-{app}-{re.escape(own)}$", f"SyslogIdentifier=celery-{app}-{other}"),
+    ):
+        text, number = re.subn(pattern, replacement, text)
+        if number != 1:
+            raise ValueError(
+                f"the unit of the class {own} is not as the role celery_worker writes it; run site.yml first"
+            )
+    return re.sub(r"\A(#[^\n]*\n)?", f"{_MARKER}\n", text, count=1)
+
+
+def handover(app: str, worker_class: str) -> str:
+    """Return the unit that ends a replacement in its own time: the old worker drains, the new one starts.
+
+    It runs on the host, so it goes on when the connection to the control machine is lost. When the new worker does not
+    start, the stand-in goes on working and this unit counts as failed; the next run puts both right.
+    """
+    stand_ins = " ".join(transient(app, worker_class, suffix) for suffix in SLOTS)
+    files = " ".join(f"{TRANSIENT_DIR}/{transient(app, worker_class, suffix)}" for suffix in (*SLOTS, HANDOVER))
+    folders = " ".join(f"{TRANSIENT_DIR}/{transient(app, worker_class, suffix)}.d" for suffix in SLOTS)
+    return "\n".join([
+        _MARKER,
+        "[Unit]",
+        f"Description=Hand over the work of class {worker_class} of {app}",
+        "",
+        "[Service]",
+        "Type=oneshot",
+        "TimeoutStartSec=infinity",
+        f"ExecStart=/usr/bin/systemctl restart celery-{app}-{worker_class}.service",
+        # A unit that is not there is no error to anybody.
+        f"ExecStart=-/usr/bin/systemctl stop {stand_ins}",
+        f"ExecStart=/usr/bin/rm -rf {files} {folders}",
+        "ExecStart=/usr/bin/systemctl daemon-reload",
+        "",
+    ])  # fmt: skip
+
+
+def must_roll(running: str | None, wanted: str, *, active: bool, only_moved: bool) -> bool:
+    """Whether a unit is to be replaced.
+
+    Arguments:
+        running: the directory that its main process runs from; None when that cannot be told.
+        wanted: the directory that it is to run from.
+        active: whether it runs.
+        only_moved: whether one that runs from there already stays.
+    """
+    return not only_moved or not active or running != wanted
+
+
+def target_of(release: str) -> str:
+    """Return what the link ``current`` holds for a release: relative to the app's directory, or an absolute path."""
+    return release if release.startswith("/") else f"releases/{release}"
+
+
+def release_of(target: str) -> str:
+    """Return the release that a link leads to, as it is called everywhere else; empty without a link."""
+    return target.removeprefix("releases/")
+
+
+def not_as_wanted(wanted: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """Return what a worker that was just started does otherwise than its class, or an empty string."""
+    found, queues = report.get("queues"), sorted(wanted["queues"])
+    if found != queues:
+        shown = ", ".join(map(str, found)) if isinstance(found, list) and found else "nothing"
+        return f"it consumes {shown}, and not {', '.join(queues)}"
+    return ""
+
+
+def kept(releases: Iterable[str], history: Sequence[Sequence[Any]], current: str) -> list[str]:
+    """Return the releases of a host that one can go back to, the one that was in use last first.
+
+    Arguments:
+        releases: the complete ones.
+        history: (time, release) of every switch, oldest first.
+        current: the one in use, which is left out.
+    """
+    last = {str(name): float(when) for when, name in history}
+    return sorted((name for name in releases if name != current), key=lambda name: (-last.get(name, 0.0), name))

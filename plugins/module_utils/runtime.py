@@ -1,0 +1,62 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Runs a command of the runtime in an app's release, as the app's account, with the app's environment."""
+
+from __future__ import annotations
+
+import grp
+import json
+import pwd
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
+
+
+class CommandError(Exception):
+    """The command could not be run, or gave no report; the text is for the user."""
+
+
+def run_runtime(
+    current: str, environment_file: str, user: str, words: Sequence[str], *, timeout: float
+) -> dict[str, Any]:
+    """Return the JSON report of ``python -m celeryops_runtime``; secrets are in its environment only, never in argv.
+
+    Arguments:
+        current: the link to the release.
+        environment_file: the app's environment file, which only root can read.
+        user: the account to run as.
+        words: the command and its options, without ``--json``.
+        timeout: seconds.
+
+    Raises:
+        CommandError: when there is no account, no file, no program, or no report.
+    """
+    python, command = f"{current}/bin/python", words[0]
+    try:
+        account = pwd.getpwnam(user)
+        with open(environment_file, encoding="utf-8") as stream:
+            variables = parse_environment(stream.read())
+    except (KeyError, OSError) as error:
+        raise CommandError(str(error)) from error
+    groups = [entry.gr_gid for entry in grp.getgrall() if account.pw_name in entry.gr_mem]
+    try:
+        outcome = subprocess.run(
+            [python, "-m", "celeryops_runtime", *words, "--json"],
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.pw_dir, **variables},
+            cwd="/", user=account.pw_uid, group=account.pw_gid, extra_groups=groups, umask=0o077,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=timeout, check=False, start_new_session=True,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CommandError(f"{python} -m celeryops_runtime {command}: {error}") from error
+    try:
+        report: dict[str, Any] = json.loads(outcome.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        said = tail(outcome.stdout + outcome.stderr, list(variables.values()))
+        raise CommandError(
+            f"{python} -m celeryops_runtime {command} ended with {outcome.returncode}:\n{said}"
+        ) from error
+    report["failed"] = bool(report.get("failed")) or outcome.returncode != 0
+    return report

@@ -1,0 +1,78 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rolling
+short_description: In which order the workers of many hosts are replaced
+version_added: 0.1.0
+description:
+  - Runs on the control machine only; no host is contacted.
+  - Puts the hosts into batches so that no batch holds all consumers of a queue, and tells for which class on which host
+    a stand-in is needed, because nobody else consumes one of its queues.
+options:
+  places:
+    description: >-
+      All worker classes on all hosts, with C(app), C(host), C(name) and C(queues); the fact C(celeryops_places).
+    type: list
+    elements: dict
+    required: true
+  hosts:
+    description: The hosts whose workers are replaced.
+    type: list
+    elements: str
+    required: true
+  prefix:
+    description: How the variables begin that the following options come from, for messages.
+    type: str
+    required: true
+  classes:
+    description: Only these classes; all of them when empty.
+    type: list
+    elements: str
+    default: []
+  mode:
+    description: V(wait) or V(drain), as for M(celeryops.stack.roll).
+    type: str
+    default: wait
+  at_once:
+    description: How many hosts at the same time, a number or a share of them.
+    type: str
+    default: 25%
+  drain_timeout:
+    description: How long running tasks may go on in mode V(drain).
+    type: str
+    default: 24h
+attributes:
+  check_mode:
+    description: Changes nothing, so it runs the same.
+    support: full
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Work out the order
+  celeryops.stack.rolling:
+    places: "{{ ansible_facts['celeryops_places'] }}"
+    hosts: "{{ ansible_play_hosts }}"
+    prefix: celeryops_restart
+    at_once: 25%
+  run_once: true
+  register: celeryops_rolling
+"""
+
+RETURN = r"""
+batches:
+  description: The batches in order, with C(hosts) and C(stand_ins) (host -> classes).
+  type: list
+  elements: dict
+  returned: success
+mode:
+  description: As given.
+  type: str
+  returned: success
+drain_seconds:
+  description: O(drain_timeout) in seconds.
+  type: int
+  returned: success
+"""

@@ -1,0 +1,693 @@
+#!/usr/bin/env python3
+"""Fault a running stack in every way that production knows, under load, and count what became of each task.
+
+    scripts/chaos.py                              all four brokers, one after another: about an hour and a half
+    scripts/chaos.py trixie redis                 some of them
+    scripts/chaos.py --short trixie               the faults that take seconds: what `make test` has
+    scripts/chaos.py --without late trixie        with one protection switched off: the table shows what it is for
+    scripts/chaos.py --only kill-main trixie      some of the faults
+    scripts/chaos.py --keep trixie                leave the containers; the next run goes on with them
+    scripts/chaos.py --append --only reboot trixie    add to what was found last, on containers that were kept
+    scripts/chaos.py --report                     print again what was found last
+
+The app (tests/chaos/app) writes a line into a ledger for each task that is sent, started and finished: files of this
+machine that the containers have mounted, which no fault reaches. A second container sends a steady load, as a web
+server would. What the columns mean and which promises are checked is in chaos_report.py; what came of it is in
+docs/delivery.md. It ends with 1 when a promise was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import chaos_report
+import lab
+import yaml
+from chaos_report import Ledger, Row, Strike, Window
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "chaos"
+RESULTS = ROOT / "build" / "chaos.json"
+SCENARIO = ROOT / "tests" / "chaos"
+#: The ledger's files, and where the containers have them.
+PARTS = ("sent.log", "work.log")
+LEDGER = "/srv/ledger"
+APP = "chaos"
+ENVIRONMENT, PYTHON = f"/etc/celeryops/{APP}/celery.env", f"/opt/celeryops/{APP}/current/bin/python"
+PRODUCER = "chaos-producer.service"
+#: Name of a run -> suite of Debian, the broker, and how the report calls it.
+BROKERS = {
+    "bookworm": ("bookworm", "rabbitmq", "RabbitMQ 3.10"),
+    "trixie": ("trixie", "rabbitmq", "RabbitMQ 4.0"),
+    "forky": ("forky", "rabbitmq", "RabbitMQ 4.3"),
+    "redis": ("trixie", "redis", "Redis 8.0"),
+}
+#: How long nobody does anything after a fault, in seconds: a long task that it ended would have ended by then.
+CALM = 11.0
+#: How long a class may take to come back before that counts as never, in seconds.
+RECOVER = 120.0
+#: Longer than the sockets' timeouts of 30 s in the shortened form too.
+UNREACHABLE, UNREACHABLE_SHORT = 120.0, 45.0
+DISK_ALARM = 30.0
+#: How long Redis may keep what nobody acknowledged, in seconds: the inventory's visibility timeout, up to 100 s until a
+#: worker looks (every tenth of its looks at 10 s, kombu 5.7), and the longest task.
+REDELIVERY = 45.0 + 100.0 + 15.0
+
+
+class ChaosError(Exception):
+    """The scenario itself does not work; it says nothing about the stack."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong, or is done on purpose.
+
+    Arguments:
+        planned: a person asked for it: nothing may be lost and nothing may run twice.
+        strike: does it, and returns its blows.
+        times: how often.
+        brokers: on which brokers it means anything.
+        short: whether it belongs to the shortened form, and how often there.
+    """
+
+    key: str
+    title: str
+    planned: bool
+    strike: Callable[[Scenario], Sequence[Strike]]
+    times: int = 1
+    brokers: tuple[str, ...] = ("rabbitmq", "redis")
+    short: int = 0
+
+
+def run(command: Sequence[str | Path], *, check: bool = True, log: Path | None = None, **environment: str) -> str:
+    """Run a command and return what it said.
+
+    Raises:
+        ChaosError: when it failed, with the end of what it said.
+    """
+    done = subprocess.run(
+        command,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+    if log:
+        with log.open("a") as stream:
+            stream.write(f"$ {' '.join(map(str, command))}\n{done.stdout}\n")
+    if check and done.returncode:
+        raise ChaosError(
+            f"`{' '.join(map(str, command[:6]))} ...` ended with {done.returncode}:\n{done.stdout[-4000:]}"
+        )
+    return done.stdout
+
+
+class Scenario:
+    """One stack under load."""
+
+    def __init__(
+        self, name: str, console: Console, without: str = "", *, short: bool = False, append: bool = False
+    ) -> None:
+        """Name the containers and the folders; nothing is started yet."""
+        self.name, self.console, self.without, self.short, self.append = name, console, without, short, append
+        self.suite, self.broker, self.title = BROKERS[name]
+        self.stack, self.web = f"chaos-{name}", f"chaos-{name}-web"
+        self.work = WORK / name
+        self.ledger_folder = self.work / "ledger"
+        self.log = self.work / "commands.log"
+        inventory = yaml.safe_load((SCENARIO / "inventory" / "group_vars" / "all.yml").read_text())
+        defaults: dict[str, Any] = inventory["celery_worker_defaults"]
+        self.stop_timeout = float(str(defaults["stop_timeout"]).removesuffix("s"))
+        self.concurrency = int(defaults["concurrency"])
+        self.classes: dict[str, str] = {
+            group: "early" if without == "late" else {**defaults, **own}["acknowledgement"]
+            for group, own in inventory["celery_worker_classes"].items()
+        }
+        self.variables = self._variables(inventory["celery_worker_classes"], defaults)
+        self.release = 0
+        self.ledger = Ledger()
+        self.windows: list[Window] = []
+        self.notes: list[str] = []
+        #: Late tasks that did not come back in the longest time that Redis may take.
+        self.given_up: set[str] = set()
+        self._read: dict[Path, int] = {}
+        self._clock = 0.0
+
+    def _variables(self, classes: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+        variables: dict[str, Any] = {"celery_app_broker": self.broker}
+        match self.without:
+            case "late":
+                variables["celery_worker_classes"] = {
+                    group: {**own, "acknowledgement": "early"} for group, own in classes.items()
+                }
+            case "watchdog":
+                variables["celery_worker_defaults"] = {**defaults, "watchdog": 0}
+            case "confirms":
+                variables["celery_app_settings"] = {"broker_transport_options": {"confirm_publish": False}}
+        return variables
+
+    # -- the containers ------------------------------------------------------------------------------------------
+
+    @property
+    def unit(self) -> Callable[[str], str]:
+        """Return what names the unit of a class."""
+        return lambda group: f"celery-{APP}-{group}.service"
+
+    @property
+    def units(self) -> list[str]:
+        """Name the units of all classes."""
+        return [self.unit(group) for group in self.classes]
+
+    def on(self, script: str, *, check: bool = True) -> str:
+        """Run a shell script on the stack's host as root."""
+        return run(["docker", "exec", self.stack, "sh", "-c", script], check=check, log=self.log)
+
+    def now(self) -> float:
+        """Return the time of the ledger's clock; the engine's machine may be another one than this."""
+        return time.monotonic() + self._clock
+
+    def play(self, playbook: str, *, check: bool = True, **variables: Any) -> str:
+        """Run a playbook on the two hosts."""
+        extra = self.work / "extra.json"
+        extra.write_text(json.dumps({**self.variables, **variables}))
+        return run(
+            ["ansible-playbook", f"--inventory={SCENARIO / 'inventory'}", f"--extra-vars=@{extra}", ROOT / playbook],
+            check=check,
+            log=self.log,
+            CHAOS_STACK=self.stack,
+            CHAOS_WEB=self.web,
+            CHAOS_WORK=str(self.work),
+            ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
+            ANSIBLE_NOCOLOR="1",
+        )
+
+    def create(self) -> None:
+        """Have both hosts, the stack on them, and an empty ledger."""
+        self.ledger_folder.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("")
+        volume = f"--volume={self.ledger_folder}:{LEDGER}"
+        # Of the machines only: dropping the packets of a port is an administrator's business inside a container too.
+        for host, more in ((self.stack, ["--capability=NET_ADMIN"]), (self.web, [])):
+            run([ROOT / "scripts" / "lab.py", "up", host, f"--suite={self.suite}", volume, *more], log=self.log)
+        for file in self.ledger_folder.iterdir():
+            file.unlink()
+        if self.append:
+            self.restore()
+        # Accounts of two hosts write there, which this machine does not know.
+        self.ledger_folder.chmod(0o1777)
+        if not self.on("command -v iptables || true").strip():
+            self.on(
+                "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iptables"
+            )
+        self.say("putting the stack on its hosts")
+        self.play("site.yml", celery_app_source=self.source())
+        self.switch_off()
+        there = float(run(["docker", "exec", self.stack, "python3", "-c", "import time; print(time.monotonic())"]))
+        offset = there - time.monotonic()
+        self._clock = offset if abs(offset) > 1 else 0.0
+
+    def restore(self) -> None:
+        """Go on with the ledger and the windows of the run before.
+
+        Raises:
+            ChaosError: when there was none.
+        """
+        kept = results_of(self.name, self.without)
+        if not (kept / "windows.json").exists():
+            raise ChaosError(f"there is nothing to add to: {kept} is empty")
+        data = json.loads((kept / "windows.json").read_text())
+        self.windows = [Window.load(window) for window in data["windows"]]
+        for part in PARTS:
+            shutil.copyfile(kept / part, self.ledger_folder / part)
+            # The accounts of the containers, whose own it is not now, go on writing.
+            (self.ledger_folder / part).chmod(0o666)
+
+    def switch_off(self) -> None:
+        """Take away the protection that the run is without, where it is one of the units'; or see that all have it."""
+        lines = {"killmode": "KillMode=control-group", "drain": "Environment=CELERYOPS_STOP_TIMEOUT=0"}.get(
+            self.without
+        )
+        for unit in self.units:
+            folder = f"/etc/systemd/system/{unit}.d"
+            if lines:
+                self.on(f"mkdir -p {folder} && printf '[Service]\\n{lines}\\n' > {folder}/90-chaos.conf")
+            else:
+                self.on(f"rm -f {folder}/90-chaos.conf")
+        self.on(f"systemctl daemon-reload && systemctl restart {' '.join(self.units)}")
+
+    def remove(self) -> None:
+        """Remove both containers, the broker's secrets with them."""
+        run([ROOT / "scripts" / "lab.py", "down", self.stack, self.web], log=self.log)
+        shutil.rmtree(self.work / "secrets", ignore_errors=True)
+
+    def source(self, *, broken: bool = False) -> dict[str, Any]:
+        """Write the next release of the app, and return where it is.
+
+        A broken one passes every check that does not start a worker: it can be imported, and has all of its tasks.
+        """
+        self.release += 1
+        folder = self.work / "releases" / str(self.release)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(SCENARIO / "app", folder)
+        with (folder / "src" / "chaos_app" / "__init__.py").open("a") as stream:
+            stream.write(f"\nRELEASE = {self.release}\n")
+            if broken:
+                stream.write('import sys\nif "worker" in sys.argv:\n    raise SystemExit("this release is broken")\n')
+        return {"type": "path", "path": str(folder)}
+
+    # -- the load ------------------------------------------------------------------------------------------------
+
+    def produce(self, *arguments: str, unit: str = "") -> str:
+        """Run the app's producer on its host as a web process of the app would run."""
+        command = ["docker", "exec", self.web, "systemd-run", "--quiet", "--collect"]
+        command += [f"--unit={unit}"] if unit else ["--pipe", "--wait"]
+        command += [f"--property=User={APP}", f"--property=EnvironmentFile={ENVIRONMENT}"]
+        command += ["--property=Restart=always"] if unit else []
+        return run([*command, PYTHON, "-m", "chaos_app.producer", *arguments], log=self.log)
+
+    def read(self) -> None:
+        """Take in what was written into the ledger since the last time, up to the last whole line."""
+        for name in PARTS:
+            path = self.ledger_folder / name
+            if not path.exists():
+                continue
+            with path.open("rb") as stream:
+                stream.seek(self._read.get(path, 0))
+                new = stream.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read[path] = self._read.get(path, 0) + len(whole)
+            for line in whole.decode().splitlines():
+                self.ledger.add(line)
+
+    def wait(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait for something that the ledger, or anything else, shows; return whether it came."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.read()
+            if condition():
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.3)
+
+    def back(self, since: float) -> Callable[[], bool]:
+        """Return whether every class finishes what was sent after ``since``, and has nothing left of what it can do."""
+
+        def all_well() -> bool:
+            now = self.now()
+            for group in self.classes:
+                short = [task for task in self.ledger.tasks.values() if task.group == group and task.kind == "short"]
+                new = [task for task in short if task.began >= since]
+                if sum(1 for task in new if task.finished is not None) < 5:
+                    return False
+                # Quorum queues put what comes back at their head or their end; what came since must be through.
+                if any(task.finished is None and task.began < now - 3 for task in new):
+                    return False
+            return True
+
+        return all_well
+
+    def overdue(self) -> set[str]:
+        """Return the tasks that are acknowledged late, should be finished by now, and may still come."""
+        now = self.now()
+        return {
+            task.id
+            for task in self.ledger.tasks.values()
+            if task.lost and self.classes[task.group] == "late" and task.due < now and task.id not in self.given_up
+        }
+
+    def pids(self, group: str, kind: str = "long", least: float = 1.0) -> list[int]:
+        """Return the processes that have run a task of this kind for a moment, and will for another."""
+        self.read()
+        now = self.now()
+        return [
+            run.pid
+            for task, run in self.ledger.running(group, [kind])
+            if least < now - run.start < task.seconds - 2 and run.finish is None
+        ]
+
+    # -- faults --------------------------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Tell the person at the keyboard what is going on."""
+        self.console.print(f"  {datetime.datetime.now().astimezone():%H:%M:%S} {self.name:9} {text}", highlight=False)
+
+    def all_in_flight(self) -> dict[str, int]:
+        """Return what every class can hold: with a prefetch multiplier of 1, a message for each process."""
+        return dict.fromkeys(self.classes, self.concurrency)
+
+    def faulted(self, fault: Fault) -> None:
+        """Do one fault, wait until all is well again, and keep its window."""
+        begin = self.now()
+        since = datetime.datetime.now(tz=datetime.UTC)
+        self.notes = []
+        strikes: list[Strike] = []
+        times = (fault.short if self.short else 0) or fault.times
+        self.say(fault.title + (f", {times} times" if times > 1 else ""))
+        for _ in range(times):
+            blows = fault.strike(self)
+            strikes += blows
+            if not self.wait(self.back(blows[-1].over), RECOVER):
+                self.notes.append("did not come back in time")
+                break
+        if self.broker == "redis":
+            # The next fault would get at what waits for its visibility timeout: nobody could tell which one lost it.
+            self.wait(lambda: not self.overdue(), REDELIVERY)
+            self.given_up |= self.overdue()
+        if self.without == "watchdog":
+            # Nobody else would wake them. Whether they came back by themselves is known by now.
+            self.on(f"for unit in {' '.join(self.units)}; do kill -CONT $(systemctl show -P MainPID $unit); done")
+        self.wait(lambda: self.now() > strikes[-1].over + CALM, CALM)
+        self.journal(fault, since)
+        self.windows.append(Window(fault.key, fault.planned, begin, self.now(), tuple(strikes), tuple(self.notes)))
+        self.save()
+
+    def journal(self, fault: Fault, since: datetime.datetime) -> None:
+        """Keep the units' journal of a fault, and look for what systemd had to end by force."""
+        text = self.on(
+            f"journalctl --no-pager --output=short-precise --since='@{since.timestamp():.0f}'"
+            " --unit='celery-*' --unit='rabbitmq-server*' --unit='redis-server*'",
+            check=False,
+        )
+        (self.work / f"journal-{fault.key}.log").write_text(text)
+        forced = re.findall(r"systemd\[1\]: (\S+): State 'stop-sigterm' timed out\. Killing", text)
+        if forced:
+            self.notes.append(f"systemd had to end {', '.join(sorted(set(forced)))} by force")
+
+    def save(self) -> None:
+        """Keep the windows beside the ledger, so that the report can be made again."""
+        data = {
+            "without": self.without,
+            "classes": self.classes,
+            "stop_timeout": self.stop_timeout,
+            "windows": [dataclasses.asdict(window) for window in self.windows],
+        }
+        kept = results_of(self.name, self.without)
+        kept.mkdir(parents=True, exist_ok=True)
+        (kept / "windows.json").write_text(json.dumps(data, indent=1) + "\n")
+        for part in PARTS:
+            shutil.copyfile(self.ledger_folder / part, kept / part)
+
+    def settle(self) -> None:
+        """End the load, and wait until everything that can still come has come."""
+        self.say("ending the load, waiting for what is still under way")
+        run(["docker", "exec", self.web, "systemctl", "stop", PRODUCER], log=self.log)
+
+        def done() -> bool:
+            late = [task for task in self.ledger.tasks.values() if self.classes[task.group] == "late"]
+            return not any(task.lost and task.id not in self.given_up for task in late)
+
+        self.wait(done, 30 if self.broker == "rabbitmq" else REDELIVERY)
+        # A second run of one of the long tasks would still be under way.
+        self.wait(lambda: False, 12)
+
+    def go(self, faults: Sequence[Fault]) -> None:
+        """Put everything up, send, do all faults, settle."""
+        self.create()
+        # What an interrupted run left.
+        run(["docker", "exec", self.web, "systemctl", "stop", PRODUCER], check=False, log=self.log)
+        self.produce(unit=PRODUCER)
+        try:
+            if not self.wait(self.back(self.now()), 60):
+                raise ChaosError(f"no task gets through; see {self.work}")
+            for fault in faults:
+                self.faulted(fault)
+        finally:
+            self.settle()
+            if self.windows:
+                self.save()
+
+
+def over(at: float) -> Strike:
+    """Return a strike that left nothing to kill, and was over at that time."""
+    return Strike(at, at)
+
+
+# -- what is done to it ------------------------------------------------------------------------------------------
+
+
+def quiet(s: Scenario) -> Sequence[Strike]:
+    """Do nothing: what the others are compared with."""
+    begin = s.now()
+    s.wait(lambda: False, 5 if s.short else 15)
+    return [over(begin)]
+
+
+def rolling(s: Scenario) -> Sequence[Strike]:
+    """Restart all classes, one after another."""
+    if (ROOT / "playbooks" / "restart.yml").exists():
+        s.play("playbooks/restart.yml")
+    else:
+        s.notes = ["with systemctl, one class after another: there is no restart.yml"]
+        for unit in s.units:
+            s.on(f"systemctl restart {unit}")
+    return [over(s.now())]
+
+
+def deploy(s: Scenario) -> Sequence[Strike]:
+    """Roll out another release."""
+    playbook = "playbooks/deploy.yml" if (ROOT / "playbooks" / "deploy.yml").exists() else "site.yml"
+    s.notes = [] if playbook.endswith("deploy.yml") else ["with site.yml: there is no deploy.yml"]
+    s.play(playbook, celery_app_source=s.source())
+    return [over(s.now())]
+
+
+def broken_deploy(s: Scenario) -> Sequence[Strike]:
+    """Roll out a release whose workers do not start: the one before has to be back."""
+    if not (ROOT / "playbooks" / "deploy.yml").exists():
+        s.notes = ["NOT RUN: there is no deploy.yml"]
+        return [over(s.now())]
+    before = s.on(f"readlink -f /opt/celeryops/{APP}/current").strip()
+    said = s.play("playbooks/deploy.yml", check=False, celery_app_source=s.source(broken=True))
+    after = s.on(f"readlink -f /opt/celeryops/{APP}/current").strip()
+    if "failed=0" in said and "failed=1" not in said:
+        raise ChaosError("deploy.yml took a broken release for a good one")
+    if before != after:
+        s.notes.append(f"the release is {after}, and was {before}")
+    return [over(s.now())]
+
+
+def by_hand(s: Scenario) -> Sequence[Strike]:
+    """Restart every unit at once."""
+    s.on(f"systemctl restart {' '.join(s.units)}")
+    return [over(s.now())]
+
+
+def kill_main(s: Scenario) -> Sequence[Strike]:
+    """Kill the main process of every class; its children go with it."""
+    at = s.now()
+    s.on(f"for unit in {' '.join(s.units)}; do kill -9 $(systemctl show -P MainPID $unit); done")
+    return [Strike(at, s.now(), s.all_in_flight())]
+
+
+def kill_child(s: Scenario) -> Sequence[Strike]:
+    """Kill a process of every class's pool in the middle of a task."""
+    found: dict[str, int] = {}
+
+    def running() -> bool:
+        for group in s.classes:
+            for pid in s.pids(group)[-1:]:
+                found[group] = pid
+        return len(found) == len(s.classes)
+
+    if not s.wait(running, 60):
+        raise ChaosError(f"no long task was running in {set(s.classes) - set(found)}")
+    at = s.now()
+    s.on(f"kill -9 {' '.join(map(str, found.values()))}", check=False)
+    return [Strike(at, s.now(), dict.fromkeys(found, 1))]
+
+
+def out_of_memory(s: Scenario) -> Sequence[Strike]:
+    """Let one task of each class take more memory than its unit may have."""
+    kind = "hog" if lab.resource_control(s.suite) else "killed"
+    if kind == "killed":
+        s.notes = ["this machine enforces no MemoryMax= here: the process gets the kernel's SIGKILL without it"]
+    for group in s.classes:
+        s.produce("--once", group, kind)
+    s.wait(lambda: False, 3)
+    return [Strike(s.now(), s.now(), dict.fromkeys(s.classes, 1))]
+
+
+def stopped(s: Scenario) -> Sequence[Strike]:
+    """Stop the main process of every class as a debugger would: systemd's watchdog has to notice."""
+    at = s.now()
+    s.on(f"for unit in {' '.join(s.units)}; do kill -STOP $(systemctl show -P MainPID $unit); done")
+    return [Strike(at, s.now(), s.all_in_flight())]
+
+
+def restart_server(unit: str) -> Callable[[Scenario], Sequence[Strike]]:
+    """Return a strike that restarts a server."""
+
+    def strike(s: Scenario) -> Sequence[Strike]:
+        at = s.now()
+        s.on(f"systemctl restart {unit}")
+        is_broker = unit.startswith("rabbitmq") is (s.broker == "rabbitmq")
+        return [Strike(at, s.now(), s.all_in_flight() if is_broker else {})]
+
+    return strike
+
+
+def reboot(s: Scenario) -> Sequence[Strike]:
+    """Reboot the host in good order: systemd stops everything first."""
+    run([ROOT / "scripts" / "lab.py", "restart", s.stack], log=s.log)
+    return [over(s.now())]
+
+
+def unreachable(s: Scenario) -> Sequence[Strike]:
+    """Drop every packet to and from the broker's port, so that nobody is told that a connection is gone."""
+    port = 5672 if s.broker == "rabbitmq" else 6379
+    rules = [f"{chain} -p tcp --{side}port {port} -j DROP" for chain in ("INPUT", "OUTPUT") for side in "sd"]
+    s.on(" && ".join(f"iptables -I {rule}" for rule in rules))
+    try:
+        s.wait(lambda: False, UNREACHABLE_SHORT if s.short else UNREACHABLE)
+    finally:
+        s.on("; ".join(f"iptables -D {rule}" for rule in rules))
+    return [Strike(s.now(), s.now(), s.all_in_flight())]
+
+
+def disk_alarm(s: Scenario) -> Sequence[Strike]:
+    """Have RabbitMQ believe that its disk is full: it takes no message until there is room again."""
+    before = s.on("rabbitmq-diagnostics --quiet status --formatter json")
+    limit = int(json.loads(before)["disk_free_limit"])
+    s.on("rabbitmqctl --quiet set_disk_free_limit 1000000000000000")
+    try:
+        s.wait(lambda: False, DISK_ALARM)
+    finally:
+        s.on(f"rabbitmqctl --quiet set_disk_free_limit {limit}")
+    return [Strike(s.now(), s.now(), s.all_in_flight())]
+
+
+RABBITMQ = ("rabbitmq",)
+FAULTS = (
+    Fault("quiet", "no fault, for comparison", True, quiet, short=1),
+    Fault("rolling-restart", "rolling restart", True, rolling, 5, short=1),
+    Fault("deploy", "deploy of a new release", True, deploy, 2, short=1),
+    Fault("broken-deploy", "deploy of a broken release", True, broken_deploy, short=1),
+    Fault("restart-by-hand", "systemctl restart by hand", True, by_hand, short=1),
+    Fault("kill-main", "kill -9 of each worker's main process", False, kill_main, short=1),
+    Fault("kill-child", "kill -9 of a child in mid-task", False, kill_child, short=1),
+    Fault("out-of-memory", "a child out of memory", False, out_of_memory, short=1),
+    Fault("sigstop", "SIGSTOP of each worker's main process", False, stopped, short=1),
+    Fault("rabbitmq-restart", "restart of RabbitMQ", False, restart_server("rabbitmq-server"), 5, RABBITMQ, short=1),
+    Fault("redis-restart", "restart of Redis", False, restart_server("redis-server"), 5, short=1),
+    Fault("reboot", "reboot of the host", True, reboot),
+    Fault("unreachable", "the broker is unreachable", False, unreachable),
+    Fault("disk-alarm", "RabbitMQ's disk alarm", False, disk_alarm, 1, RABBITMQ),
+)
+#: What is switched off -> the faults that show what it is for, and how often each is done.
+WITHOUT = {
+    "killmode": {"restart-by-hand": 3},
+    "late": {"kill-main": 2, "kill-child": 2, "rolling-restart": 1},
+    "watchdog": {"sigstop": 1},
+    "confirms": {"rabbitmq-restart": 5},
+    "drain": {"restart-by-hand": 12},
+}
+
+
+def chosen(options: argparse.Namespace, broker: str) -> list[Fault]:
+    """Return the faults of a run."""
+    faults = [fault for fault in FAULTS if broker in fault.brokers]
+    if options.without:
+        times = WITHOUT[options.without]
+        return [dataclasses.replace(fault, times=times[fault.key]) for fault in faults if fault.key in times]
+    if options.only:
+        return [fault for fault in faults if fault.key in options.only]
+    return [fault for fault in faults if fault.short or not options.short]
+
+
+def results_of(name: str, without: str) -> Path:
+    """Return the folder with what a run found."""
+    return WORK / "results" / (f"{name}-without-{without}" if without else name)
+
+
+def report(kept: Path, name: str) -> list[Row]:
+    """Make the report of a run from what it left in its folder."""
+    data = json.loads((kept / "windows.json").read_text())
+    ledger = Ledger()
+    for part in PARTS:
+        for line in (kept / part).read_text().splitlines():
+            ledger.add(line)
+    title = BROKERS[name][2] + (f", without {data['without']}" if data["without"] else "")
+    windows = [Window.load(window) for window in data["windows"]]
+    return chaos_report.rows(ledger, windows, title, data["classes"], data["stop_timeout"])
+
+
+def show(console: Console, names: Iterable[str], without: str) -> list[str]:
+    """Print the report of these runs, write it into build/chaos.json, and return the promises that were broken."""
+    file = RESULTS.with_name(f"chaos-without-{without}.json") if without else RESULTS
+    everything: list[Row] = []
+    problems: list[str] = []
+    for name in names:
+        kept = results_of(name, without)
+        found = report(kept, name)
+        data = json.loads((kept / "windows.json").read_text())
+        console.print(chaos_report.table(found, f"{found[0].broker}: {sum(row.sent for row in found):,} tasks"))
+        for window in data["windows"]:
+            for note in window["notes"]:
+                console.print(f"  {window['fault']}: {note}")
+                if note.startswith("systemd had to end") and window["planned"]:
+                    problems.append(f"{found[0].broker}, {window['fault']}: {note}")
+        problems += chaos_report.broken(found, redis_broker=BROKERS[name][1] == "redis")
+        everything += found
+    console.print(chaos_report.LEGEND)
+    file.write_text(json.dumps([row.as_json() for row in everything], indent=1) + "\n")
+    console.print(f"{sum(row.sent for row in everything):,} tasks in all; {file.relative_to(ROOT)} has the rows.")
+    for problem in problems:
+        console.print(f"[bold red]broken:[/] {problem}")
+    if not problems:
+        console.print("[bold green]Every promise was kept.[/]")
+    return problems
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("brokers", nargs="*", metavar="BROKER", help=f"{', '.join(BROKERS)} (default: all)")
+    parser.add_argument("--short", action="store_true", help="only faults that take seconds, each once")
+    parser.add_argument("--without", choices=WITHOUT, default="", help="switch a protection off, and see")
+    parser.add_argument("--only", action="append", choices=[fault.key for fault in FAULTS], metavar="FAULT")
+    parser.add_argument("--keep", action="store_true", help="leave the containers")
+    parser.add_argument("--append", action="store_true", help="add to what was found last")
+    parser.add_argument("--report", action="store_true", help="print what was found last, and do nothing else")
+    options = parser.parse_args()
+    unknown = set(options.brokers) - set(BROKERS)
+    if unknown:
+        parser.error(f"no such broker: {', '.join(sorted(unknown))}")
+    names = list(dict.fromkeys(options.brokers)) or list(BROKERS)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    try:
+        for name in [] if options.report else names:
+            scenario = Scenario(name, console, options.without, short=options.short, append=options.append)
+            try:
+                scenario.go(chosen(options, scenario.broker))
+            finally:
+                if not options.keep:
+                    scenario.remove()
+    except ChaosError as error:
+        console.print("[bold red]chaos:[/]", end=" ")
+        console.print(str(error), markup=False, highlight=False)
+        return 2
+    there = [name for name in names if (results_of(name, options.without) / "windows.json").exists()]
+    problems = show(console, there, options.without)
+    return 1 if problems and not options.without else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,348 @@
+"""What the chaos scenario's ledger says of each task, and whether every promise was kept: pure functions, no I/O.
+
+What the words mean:
+
+lost        Sent and confirmed, and never finished.
+run twice   A run that began after an earlier one of the same task had finished, or while one ran that finished later:
+            what the task does happened twice. Two runs of which the first never finished are none.
+again       A run that began after an earlier one was ended before its end: by design for a task that is acknowledged
+            late and whose process was killed, or that was still running when its class's ``stop_timeout`` was over.
+cut         Of those, at a planned fault: tasks that would have ended within ``stop_timeout``. A stop has to let them.
+sent twice  A second run of a task whose producer was not sure: it had an error, and sent the message again. No broker
+            can tell. Counted apart from ``run twice``.
+longest wait  Seconds from the first attempt to send a task until it began for the first time.
+recovery    Seconds from a strike, or from its end where it lasts, until a task had finished that was sent when the
+            strike was over; the longest of the fault's strikes.
+
+A task belongs to the last fault that began before the task was finished, or before it should have been, which is
+:data:`PATIENCE` plus what it takes after it was sent; one that began again to the fault in which it did; a lost one to
+the last that began before its last sign of life should have been followed by another; and one that ran twice to the
+fault in which its first run ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+PATIENCE = 5.0
+"""Seconds after which a task that was sent in quiet times has begun for sure."""
+
+SECONDS: Mapping[str, float] = {"short": 0.02, "medium": 1.0, "long": 10.0}
+"""How long the tasks of each kind take (tests/chaos/app); of any other kind, no time."""
+
+EVENTS = frozenset({"sending", "unsure", "sent", "start", "finish"})
+
+
+@dataclass
+class Run:
+    """One run of a task: in which process, from when until when. None: it never finished."""
+
+    pid: int
+    start: float
+    finish: float | None = None
+
+
+@dataclass
+class Task:
+    """What the ledger says of one task. Times are seconds of the ledger's clock."""
+
+    id: str
+    group: str
+    kind: str
+    sending: float | None = None
+    sent: float | None = None
+    unsure: int = 0
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Return how long one run takes."""
+        return SECONDS.get(self.kind, 0.0)
+
+    @property
+    def began(self) -> float:
+        """Return when it was sent; of a task that nobody wrote down, when it ran."""
+        known = [time for time in (self.sending, self.sent, *(run.start for run in self.runs)) if time is not None]
+        return min(known, default=0.0)
+
+    @property
+    def finished(self) -> float | None:
+        """Return when its first run that came to an end did."""
+        return min((run.finish for run in self.runs if run.finish is not None), default=None)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was confirmed and never finished."""
+        return self.sent is not None and self.finished is None
+
+    @property
+    def extra(self) -> int:
+        """Return how many runs were a second time: after one that had finished, or beside one that did."""
+        runs = sorted(self.runs, key=lambda run: run.start)
+        return sum(1 for index, run in enumerate(runs) if any(one.finish is not None for one in runs[:index]))
+
+    @property
+    def again(self) -> int:
+        """Return how many runs followed one that never finished, and none that did."""
+        return max(0, len(self.runs) - 1 - self.extra)
+
+    @property
+    def due(self) -> float:
+        """Return when it should have been finished at the latest, for the fault that it belongs to."""
+        if self.finished is None:
+            return max(run.start for run in self.runs) + self.seconds if self.runs else self.began + PATIENCE
+        if self.extra:
+            return self.finished
+        # A run that was ended was so before the next one began.
+        return min(self.finished, self.began + PATIENCE + self.seconds, *(run.start for run in self.runs[1:]))
+
+
+class Ledger:
+    """All tasks, from the lines of the ledger in any order of files."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.tasks: dict[str, Task] = {}
+        self._open: dict[tuple[str, int], Run] = {}
+        self._early: dict[tuple[str, int], float] = {}
+
+    def add(self, line: str) -> None:
+        """Take in one line; ``chaos_app.ledger`` says what is in it.
+
+        Raises:
+            ValueError: when it is no line of a ledger.
+        """
+        clock, event, task_id, group, kind, process = line.split()
+        if event not in EVENTS:
+            raise ValueError(f"{event} is no event of the ledger: {line!r}")
+        time, pid = float(clock), int(process)
+        task = self.tasks.setdefault(task_id, Task(task_id, group, kind))
+        match event:
+            case "sending":
+                task.sending = time
+            case "unsure":
+                task.unsure += 1
+            case "sent":
+                task.sent = time
+            case "start":
+                run = Run(pid, time)
+                task.runs.append(run)
+                self._open[task_id, pid] = run
+            case _:
+                # The file has the lines in their order: a finish without its start is none of ours.
+                run = self._open.pop((task_id, pid))
+                run.finish = time
+
+    def running(self, group: str, kinds: Iterable[str]) -> list[tuple[Task, Run]]:
+        """Return the runs of a class that have begun and not finished, the oldest first."""
+        wanted = set(kinds)
+        found = [
+            (self.tasks[task_id], run)
+            for (task_id, _pid), run in self._open.items()
+            if self.tasks[task_id].group == group and self.tasks[task_id].kind in wanted
+        ]
+        return sorted(found, key=lambda pair: pair[1].start)
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One blow of a fault.
+
+    Arguments:
+        at: when it began, or when it was over where it lasts on purpose: from then on the stack has to come back.
+        over: when it was over: what was sent from then on shows whether the stack came back.
+        in_flight: class -> how many tasks its killed or cut-off processes can have held; none where it has no entry.
+    """
+
+    at: float
+    over: float
+    in_flight: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One fault, and the time that belongs to it: until the next one begins.
+
+    Arguments:
+        begin: when it began.
+        end: when all was well again, or when nobody waited any longer.
+        notes: what else a reader has to know.
+    """
+
+    fault: str
+    planned: bool
+    begin: float
+    end: float
+    strikes: tuple[Strike, ...]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Window:
+        """Return one from what :func:`dataclasses.asdict` made of it."""
+        strikes = tuple(Strike(**strike) for strike in data["strikes"])
+        return cls(**{**data, "strikes": strikes, "notes": tuple(data["notes"])})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report: a class at a fault."""
+
+    broker: str
+    fault: str
+    planned: bool
+    group: str
+    acknowledgement: str
+    sent: int
+    finished: int
+    lost: int
+    duplicated: int
+    again: int
+    cut: int
+    sent_twice: int
+    longest_wait_s: float
+    recovery_s: float | None
+    in_flight: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it under the names that the file has."""
+        data = dataclasses.asdict(self)
+        data["class"] = data.pop("group")
+        return data
+
+
+def attribute(tasks: Iterable[Task], windows: Sequence[Window]) -> dict[str, list[Task]]:
+    """Return the tasks of each fault; those that were over before the first one began are nobody's."""
+    found: dict[str, list[Task]] = {window.fault: [] for window in windows}
+    ordered = sorted(windows, key=lambda window: window.begin)
+    for task in tasks:
+        due = task.due
+        owner = next((window for window in reversed(ordered) if window.begin <= due), None)
+        if owner is not None:
+            found[owner.fault].append(task)
+    return found
+
+
+def recovery(tasks: Iterable[Task], strikes: Sequence[Strike]) -> float | None:
+    """Return the seconds that a class needed after the worst strike; None when it did not come back."""
+    done = [(task.began, task.finished) for task in tasks if task.finished is not None]
+    worst = 0.0
+    for strike in strikes:
+        first = min((finished for began, finished in done if began >= strike.over), default=math.inf)
+        worst = max(worst, first - strike.at)
+    return None if math.isinf(worst) else round(worst, 1)
+
+
+def rows(
+    ledger: Ledger, windows: Sequence[Window], broker: str, classes: Mapping[str, str], stop_timeout: float
+) -> list[Row]:
+    """Return the report.
+
+    Arguments:
+        ledger: what was written down.
+        windows: the faults.
+        broker: the name of the broker, for the report.
+        classes: class -> ``late`` or ``early``.
+        stop_timeout: seconds that a stop lets a running task go on.
+    """
+    return list(_rows(ledger, windows, broker, classes, stop_timeout))
+
+
+def _rows(
+    ledger: Ledger, windows: Sequence[Window], broker: str, classes: Mapping[str, str], stop_timeout: float
+) -> Iterator[Row]:
+    everything = list(ledger.tasks.values())
+    for window in windows:
+        owned = attribute(everything, windows)[window.fault]
+        for group, acknowledgement in classes.items():
+            tasks = [task for task in owned if task.group == group]
+            waits = [task.runs[0].start - task.began for task in tasks if task.runs]
+            unsure, sure = [task for task in tasks if task.unsure], [task for task in tasks if not task.unsure]
+            yield Row(
+                broker=broker,
+                fault=window.fault,
+                planned=window.planned,
+                group=group,
+                acknowledgement=acknowledgement,
+                sent=sum(1 for task in tasks if task.sent is not None),
+                finished=sum(1 for task in tasks if task.sent is not None and task.finished is not None),
+                lost=sum(1 for task in tasks if task.lost),
+                duplicated=sum(task.extra for task in sure),
+                again=sum(task.again for task in tasks),
+                cut=sum(task.again for task in tasks if task.seconds < stop_timeout) if window.planned else 0,
+                sent_twice=sum(task.extra for task in unsure),
+                longest_wait_s=round(max(waits, default=0.0), 1),
+                recovery_s=recovery((task for task in everything if task.group == group), window.strikes),
+                in_flight=sum(strike.in_flight.get(group, 0) for strike in window.strikes),
+            )
+
+
+def broken(report: Iterable[Row], *, redis_broker: bool) -> list[str]:
+    """Return the promises that were not kept, a sentence each."""
+    found = []
+    for row in report:
+        where = f"{row.broker}, {row.fault}, class {row.group}"
+        late = row.acknowledgement == "late"
+        if late and row.lost and (row.planned or not redis_broker):
+            found.append(f"{where}: {row.lost} lost")
+        if row.planned and row.duplicated:
+            found.append(f"{where}: {row.duplicated} run twice at a planned operation")
+        if not row.planned and row.duplicated > row.in_flight:
+            found.append(f"{where}: {row.duplicated} run twice, and only {row.in_flight} were in flight")
+        if late and row.cut:
+            found.append(f"{where}: {row.cut} cut off before their stop_timeout was over")
+        if row.recovery_s is None:
+            found.append(f"{where}: did not come back")
+    return found
+
+
+def table(report: Sequence[Row], title: str) -> Table:
+    """Return the table that a person reads: one line per class and fault, what matters in colour."""
+    view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1))
+    view.add_column("fault", no_wrap=True)
+    view.add_column("class", no_wrap=True)
+    view.add_column("ack")
+    for heading in ("sent", "finished", "lost", "run twice", "again", "cut", "sent twice", "longest wait", "recovery"):
+        view.add_column(heading, justify="right")
+    last = ""
+    for row in report:
+        new = row.fault != last
+        if new and last:
+            view.add_section()
+        last = row.fault
+        late = row.acknowledgement == "late"
+        view.add_row(
+            (f"[bold]{row.fault}[/]" if row.planned else row.fault) if new else "",
+            row.group,
+            row.acknowledgement,
+            f"{row.sent:,}",
+            f"{row.finished:,}",
+            _shown(row.lost, bad=late),
+            _shown(row.duplicated, bad=row.planned or row.duplicated > row.in_flight),
+            _shown(row.again, bad=False),
+            _shown(row.cut, bad=late),
+            _shown(row.sent_twice, bad=False),
+            f"{row.longest_wait_s:.1f} s",
+            "[bold red]never[/]" if row.recovery_s is None else f"{row.recovery_s:.1f} s",
+        )
+    return view
+
+
+def _shown(number: int, *, bad: bool) -> str:
+    if not number:
+        return "[dim]0[/]"
+    return f"[bold red]{number}[/]" if bad else f"[yellow]{number}[/]"
+
+
+LEGEND = (
+    "[bold]Bold[/] is a planned operation. [bold]lost[/]: confirmed, never finished. [bold]run twice[/]: a second run "
+    "of a task that had finished, or beside one that did. [bold]again[/]: a run after one that was ended before its "
+    "end, by design where the process was killed or stop_timeout was over. [bold]cut[/]: of those, at a planned "
+    "operation, tasks shorter than stop_timeout. [bold]sent twice[/]: the producer had an error and sent it again."
+)

@@ -1,0 +1,1 @@
+"""An application that is faulted on purpose: see scripts/chaos.py."""

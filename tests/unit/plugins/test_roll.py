@@ -1,0 +1,398 @@
+"""How a worker is replaced: what stands in for it, in which order, and what is left when something fails."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.module_utils import current
+from ansible_collections.celeryops.stack.plugins.module_utils import roll as decide
+from ansible_collections.celeryops.stack.plugins.modules import probe, roll
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_worker
+from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def unit(name: str, **keys: Any) -> str:
+    """Return the unit of a class as the role writes it."""
+    variables = {
+        "celery_worker_app": "shop",
+        "celery_worker_import": "shop.celery:app",
+        "celery_worker_user": "shop",
+        "celery_worker_group": "shop",
+        "celery_worker_default_queue": "default",
+        "celery_worker_classes": {name: keys},
+        "celery_worker_log_max_size": "100M",
+        "celery_worker_log_keep": 14,
+    }
+    plan, problems = celery_worker.plan(variables, {})
+    assert problems == []
+    template = ROOT / "roles" / "celery_worker" / "templates" / "worker.service.j2"
+    return render(template, {"app": "shop", **plan["classes"][0]})
+
+
+def test_a_stand_in_is_the_same_worker_with_places_and_a_name_of_its_own() -> None:
+    own = unit("high", queues=["payments"], memory_max="1G").splitlines()
+    other = decide.stand_in("\n".join(own) + "\n", "shop", "high", "_standin").splitlines()
+    changed = [line for line in other if line not in own]
+    assert [line.split(" ")[0] for line in changed] == [
+        "#",
+        next(line.split(" ")[0] for line in own if line.startswith("ExecStart=")),
+        "SyslogIdentifier=celery-shop-high_standin",
+        "RuntimeDirectory=celeryops/shop/high_standin",
+    ]
+    assert "--hostname=high_standin@%%h" in changed[1]
+    # Nothing would start it at boot.
+    assert [line for line in own if line not in other][-2:] == ["[Install]", "WantedBy=celery-shop.target"]
+    assert "role celery_worker" not in other[0], "the role removes what has its own mark and is in no inventory"
+
+
+def test_a_class_whose_name_begins_another_is_not_confused() -> None:
+    text = decide.stand_in(unit("high", environment={"HIGH": "high@x"}), "shop", "high", "_standin2")
+    assert "--hostname=high_standin2@%%h" in text
+    assert "HIGH=high@x" in text
+    with pytest.raises(ValueError, match=r"run site\.yml first"):
+        decide.stand_in(unit("high-prio"), "shop", "high", "_standin")
+
+
+def test_the_names_of_transient_units_belong_to_no_class() -> None:
+    for suffix in (*decide.SLOTS, decide.HANDOVER):
+        name = decide.transient("shop", "high-prio", suffix)
+        assert decide.class_of("shop", name) == ("high-prio", suffix)
+    for other in ("celery-shop-high.service", "celery-shop-high-standin.service", "celery-shop2-high_standin.service"):
+        assert decide.class_of("shop", other) is None
+
+
+def test_a_handover_restarts_before_it_ends_the_stand_in() -> None:
+    lines = [line for line in decide.handover("shop", "high").splitlines() if line.startswith("ExecStart=")]
+    assert lines[0] == "ExecStart=/usr/bin/systemctl restart celery-shop-high.service"
+    assert "systemctl stop celery-shop-high_standin.service celery-shop-high_standin2.service" in lines[1]
+    assert lines[2].startswith("ExecStart=/usr/bin/rm -rf /run/systemd/system/celery-shop-high_standin.service ")
+    assert "TimeoutStartSec=infinity" in decide.handover("shop", "high")
+
+
+@pytest.mark.parametrize(
+    ("running", "active", "only_moved", "rolls"),
+    [
+        ("/r/new", True, False, True),
+        ("/r/new", True, True, False),
+        ("/r/old", True, True, True),
+        # Nobody can tell: to restart in vain is better than to leave the old one.
+        (None, True, True, True),
+        ("/r/new", False, True, True),
+    ],
+)
+def test_who_is_replaced(running: str | None, active: bool, only_moved: bool, rolls: bool) -> None:
+    assert decide.must_roll(running, "/r/new", active=active, only_moved=only_moved) is rolls
+
+
+def test_the_release_before_is_the_one_that_was_in_use_last() -> None:
+    history = [[1.0, "a"], [2.0, "b"], [3.0, "a"], [4.0, "d"], [5.0, "gone"]]
+    assert decide.kept(["a", "b", "c", "d"], history, "d") == ["a", "b", "c"]
+
+
+def test_the_note_of_an_older_version_is_understood(tmp_path: Path) -> None:
+    release = tmp_path / "releases" / "one"
+    release.mkdir(parents=True)
+    (tmp_path / "activations.json").write_text(
+        json.dumps({"activations": [], "verified": {"path": str(release), "import": "shop:app", "user": "shop"}})
+    )
+    history = current.read_history(str(tmp_path))
+    assert history["verified"] == {str(release): {"import": "shop:app", "user": "shop"}}
+    current.switch(str(tmp_path), "releases/one", history)
+    history["verified"]["/gone"] = {}
+    current.save_history(str(tmp_path), history)
+    saved = current.read_history(str(tmp_path))
+    assert [name for _when, name in saved["activations"]] == ["one"]
+    assert list(saved["verified"]) == [str(release)]
+    assert current.leads_to(str(tmp_path)) == "releases/one"
+
+
+class Host:
+    """A systemd with one worker class ``high``, as far as the module asks; it writes down what it was told."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.told: list[str] = []
+        self.broken: set[str] = set()
+        self.active = {"celery-shop-high.service"}
+        self.check_mode = False
+        self.params: dict[str, Any] = {}
+        self.pids = {"celery-shop-high.service": 10}
+        (base / "run" / "high").mkdir(parents=True)
+        (base / "units").mkdir()
+        (base / "etc").mkdir()
+        (base / "etc" / "celery-shop-high.service").write_text(unit("high", queues=["payments"]))
+        for name in ("old", "new"):
+            (base / "opt" / "shop" / "releases" / name / "bin").mkdir(parents=True)
+            (base / "opt" / "shop" / "releases" / name / "bin" / "python").write_text("")
+        (base / "opt" / "shop" / "current").symlink_to("releases/old")
+        self.runs = {10: "old"}
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        words = [word for word in command[1:] if word != "--" and not word.startswith("--")]
+        if command[0] == "journalctl":
+            return 0, "Traceback: boom", ""
+        verb, units = words[0], words[1:]
+        if verb == "show":
+            if "--value" in command:
+                return 0, "active\n" if units[0] in self.active else "inactive\n", ""
+            return 0, "\n\n".join(self._show(name) for name in units), ""
+        if verb == "reset-failed":
+            return 0, "", ""
+        self.told.append(" ".join([verb, *(name.removeprefix("celery-shop-") for name in units)]))
+        for name in units:
+            if verb in ("start", "restart", "stop"):
+                self.active.discard(name)
+            if verb in ("start", "restart"):
+                if name in self.broken:
+                    return 1, "", "Job failed"
+                self._start(name)
+        return 0, "", ""
+
+    def _start(self, name: str) -> None:
+        self.active.add(name)
+        self.pids[name] = pid = max(self.pids.values()) + 1
+        self.runs[pid] = current.leads_to(str(self.base / "opt" / "shop")).split("/")[1]
+        folder = self.base / "run" / name.removeprefix("celery-shop-").removesuffix(".service")
+        if name.endswith("_handover.service"):
+            return
+        folder.mkdir(exist_ok=True)
+        report = {"format": 1, "pid": pid, "phase": "consuming", "interval": 10, "queues": ["payments"]}
+        (folder / "worker.json").write_text(json.dumps(report))
+
+    def _show(self, name: str) -> str:
+        state = "active" if name in self.active else "inactive"
+        pid = self.pids.get(name, 0) if name in self.active else 0
+        fragment = self.base / "etc" / name
+        return f"LoadState=loaded\nActiveState={state}\nFragmentPath={fragment}\nMainPID={pid}\n"
+
+    def units(self) -> list[str]:
+        return sorted(path.name for path in (self.base / "units").iterdir())
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host(tmp_path)
+    monkeypatch.setattr(roll, "ROOT", str(tmp_path / "opt"))
+    monkeypatch.setattr(decide, "TRANSIENT_DIR", str(tmp_path / "units"))
+    monkeypatch.setattr(roll, "PAUSE", 0.0)
+    monkeypatch.setattr(
+        roll, "runs_in", lambda pid: f"{tmp_path}/opt/shop/releases/{host.runs[pid]}" if pid in host.runs else None
+    )
+    return host
+
+
+@pytest.fixture
+def replace(host: Host) -> Callable[..., dict[str, Any]]:
+    def run(**options: Any) -> dict[str, Any]:
+        high = {
+            "name": "high",
+            "unit": "celery-shop-high.service",
+            "report": str(host.base / "run" / "high" / "worker.json"),
+            "queues": ["payments"],
+        }
+        defaults: dict[str, Any] = {
+            "app": "shop",
+            "classes": [high],
+            "hand_over": [],
+            "units": [],
+            "reload_units": [],
+            "release": "",
+            "only_moved": False,
+            "mode": "wait",
+            "drain_seconds": 900,
+            "timeout": 0,
+            "discard": "",
+        }
+        host.params = {**defaults, **options}
+        one = roll.Roll(host)
+        try:
+            one.run()
+        except roll.RollError as error:
+            return one.result(str(error))
+        return one.result("")
+
+    return run
+
+
+def test_where_others_work_a_restart_is_enough(host: Host, replace: Callable[..., Any]) -> None:
+    found = replace()
+    assert host.told == ["restart high.service"]
+    assert (found["rolled"], found["stand_ins"], found["problem"]) == (["celery-shop-high.service"], [], "")
+
+
+def test_somebody_consumes_before_the_old_worker_is_touched(host: Host, replace: Callable[..., Any]) -> None:
+    found = replace(hand_over=["high"])
+    assert [line for line in host.told if line != "daemon-reload"] == [
+        "start high_standin.service",
+        "restart high.service",
+        "stop high_standin.service",
+    ]
+    assert (found["stand_ins"], host.units()) == (["high"], [])
+
+
+def test_a_release_whose_worker_does_not_start_stops_nobody(host: Host, replace: Callable[..., Any]) -> None:
+    host.broken = {"celery-shop-high_standin.service"}
+    found = replace(hand_over=["high"], release="new", only_moved=True)
+    assert "restart high.service" not in host.told
+    assert "Traceback: boom" in found["problem"]
+    assert "was not touched" in found["problem"]
+    assert host.units() == []
+    assert "celery-shop-high.service" in host.active
+
+
+def test_a_worker_that_does_not_come_back_leaves_no_stand_in(host: Host, replace: Callable[..., Any]) -> None:
+    host.broken = {"celery-shop-high.service"}
+    found = replace(hand_over=["high"])
+    assert "systemctl restart celery-shop-high.service failed" in found["problem"]
+    assert (host.told[-2:], host.units()) == (["stop high_standin.service", "daemon-reload"], [])
+
+
+def test_a_release_is_switched_to_and_only_who_runs_another_is_replaced(
+    host: Host, replace: Callable[..., Any]
+) -> None:
+    found = replace(release="new", only_moved=True, hand_over=["high"])
+    assert (found["previous"], found["problem"]) == ("old", "")
+    assert current.leads_to(str(host.base / "opt" / "shop")) == "releases/new"
+    assert host.runs[host.pids["celery-shop-high.service"]] == "new"
+    host.told.clear()
+    again = replace(release="new", only_moved=True, hand_over=["high"])
+    assert (host.told, again["changed"]) == ([], False)
+
+
+def test_going_back_restarts_only_what_ran_the_bad_release(host: Host, replace: Callable[..., Any]) -> None:
+    replace(release="new", only_moved=True, classes=[])
+    back = replace(release="old", only_moved=True, discard="new")
+    assert host.told == []
+    assert back["rolled"] == []
+    assert not (host.base / "opt" / "shop" / "releases" / "new").exists()
+
+
+def test_a_release_that_is_not_there_changes_nothing(host: Host, replace: Callable[..., Any]) -> None:
+    assert "is not on this host" in replace(release="nowhere")["problem"]
+    assert host.told == []
+
+
+def test_what_an_aborted_run_left_goes_first(host: Host, replace: Callable[..., Any]) -> None:
+    (host.base / "units" / "celery-shop-high_standin.service").write_text("")
+    (host.base / "units" / "celery-shop-gone_standin.service").write_text("")
+    (host.base / "units" / "celery-shop-bulk.service").write_text("somebody's own")
+    replace()
+    assert host.told[:4] == ["stop gone_standin.service", "daemon-reload", "stop high_standin.service", "daemon-reload"]
+    assert host.units() == ["celery-shop-bulk.service"]
+
+
+def test_a_stand_in_that_works_alone_goes_last(host: Host, replace: Callable[..., Any]) -> None:
+    (host.base / "units" / "celery-shop-high_standin.service").write_text("")
+    host.active.clear()
+    replace()
+    assert [line for line in host.told if line != "daemon-reload"] == [
+        "restart high.service",
+        "stop high_standin.service",
+    ]
+    assert host.units() == []
+
+
+def test_nobody_waits_for_old_tasks_in_mode_drain(host: Host, replace: Callable[..., Any]) -> None:
+    found = replace(mode="drain")
+    assert [line for line in host.told if line != "daemon-reload"] == [
+        "start high_standin.service",
+        "start high_handover.service",
+    ]
+    assert found["stand_ins"] == ["high"]
+    assert (host.base / "run" / "high" / "drain").read_text() == "900\n"
+    assert host.units() == ["celery-shop-high_handover.service", "celery-shop-high_standin.service"]
+
+
+def test_while_an_old_worker_drains_only_its_stand_in_is_replaced(host: Host, replace: Callable[..., Any]) -> None:
+    replace(mode="drain")
+    host.told.clear()
+    replace(mode="drain")
+    assert [line for line in host.told if line != "daemon-reload"] == [
+        "start high_standin2.service",
+        "stop high_standin.service",
+    ]
+    assert host.units() == ["celery-shop-high_handover.service", "celery-shop-high_standin2.service"]
+
+
+def test_a_stand_in_that_fails_to_replace_another_leaves_that_one(host: Host, replace: Callable[..., Any]) -> None:
+    replace(mode="drain")
+    host.broken = {"celery-shop-high_standin2.service"}
+    assert "Traceback: boom" in replace()["problem"]
+    assert host.units() == ["celery-shop-high_handover.service", "celery-shop-high_standin.service"]
+    assert "celery-shop-high_standin.service" in host.active
+
+
+def test_word_is_left_beside_no_link(host: Host, replace: Callable[..., Any]) -> None:
+    """The directory is the app's, which must not have root write where it wants."""
+    precious = host.base / "precious"
+    precious.write_text("untouched")
+    (host.base / "run" / "high" / "drain").symlink_to(precious)
+    replace(mode="drain")
+    assert precious.read_text() == "untouched"
+    assert not (host.base / "run" / "high" / "drain").is_symlink()
+
+
+def test_a_dry_run_only_tells(host: Host, replace: Callable[..., Any]) -> None:
+    host.check_mode = True
+    found = replace(hand_over=["high"], release="new", units=["celery-shop-beat.service"], reload_units=["web.service"])
+    assert host.told == []
+    assert found["actions"] == [
+        "switch to new",
+        "restart celery-shop-high.service, with a stand-in",
+        "restart celery-shop-beat.service",
+        "reload or restart web.service",
+    ]
+    assert "current -> new" in found["diff"]["after"]
+    assert current.leads_to(str(host.base / "opt" / "shop")) == "releases/old"
+
+
+@pytest.mark.parametrize(
+    ("report", "told"),
+    [
+        ({"queues": ["mails"]}, "it consumes mails, and not payments"),
+        ({"pid": 3}, "its report is of process 3"),
+        ({"phase": "offline"}, "no connection to the broker"),
+    ],
+)
+def test_a_worker_has_to_do_what_its_class_says(
+    replace: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, report: dict[str, Any], told: str
+) -> None:
+    monkeypatch.setattr(
+        roll,
+        "read_report",
+        lambda _path: (
+            {"format": 1, "pid": 11, "phase": "consuming", "interval": 10, "queues": ["payments"], **report},
+            time.time(),
+        ),
+    )
+    assert told in replace()["problem"]
+
+
+def test_a_worker_of_another_release_is_no_success(host: Host, replace: Callable[..., Any]) -> None:
+    host.runs = dict.fromkeys(range(20), "elsewhere")
+    host._start = host.active.add  # type: ignore[method-assign]
+    (host.base / "run" / "high" / "worker.json").write_text(
+        json.dumps({"format": 1, "pid": 10, "phase": "consuming", "interval": 10, "queues": ["payments"]})
+    )
+    assert "elsewhere, and not from" in replace()["problem"]
+
+
+def test_what_probes_found_is_judged() -> None:
+    answer = {"node": "high@a", "pid": 1, "release": "new", "seconds": 0.1}
+    assert probe.judge({"one": answer}, ["new"], 60) == ("", [])
+    assert probe.judge({"one": answer}, [], 60) == ("", [])
+    wrong, told = probe.judge({"one": {**answer, "release": "old"}, "two": {"waiting": 0}}, ["new"], 60)
+    assert "one: high@a answered from the release old, and not from new" in wrong
+    assert "two: a worker took the probe and did not answer within 60 s" in wrong
+    assert told == []
+    wrong, told = probe.judge({"one": {"waiting": 5}}, ["new"], 60)
+    assert (wrong, len(told)) == ("", 1)
+    assert "behind 4 other messages" in told[0]

@@ -1,0 +1,75 @@
+"""A task of the runtime's own that goes through a queue, and its answer."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from celery import Celery
+from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
+
+from celeryops_runtime import probe
+from celeryops_runtime.config import OnceRule
+from celeryops_runtime.once import matching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def _nothing(**_signal: object) -> None:
+    """Set up no logging."""
+
+
+@pytest.fixture
+def app() -> Iterator[Celery]:
+    """An app without a result backend that ignores all results, on a broker inside this process."""
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.conf.update(task_ignore_result=True, task_create_missing_queues=True)
+    # A worker sets up the logging of its whole process, which here belongs to the tests.
+    setup_logging.connect(_nothing)
+    yield app
+    setup_logging.disconnect(_nothing)
+    app.close()
+
+
+def work(app: Celery, queues: str, **options: object) -> object:
+    return start_worker(app, perform_ping_check=False, pool="solo", queues=queues, shutdown_timeout=10.0, **options)
+
+
+def test_every_queue_answers_without_a_result_backend(app: Celery) -> None:
+    probe.install(app)
+    with work(app, "one,two"):  # type: ignore[attr-defined]
+        found = probe.ask(app, ["one", "two"], 20.0)
+    assert sorted(found) == ["one", "two"]
+    for answer in found.values():
+        assert sorted(answer) == ["node", "pid", "queue", "release", "seconds"]
+
+
+def test_a_queue_that_nobody_consumes_keeps_its_probe(app: Celery) -> None:
+    probe.install(app)
+    with work(app, "one"):  # type: ignore[attr-defined]
+        found = probe.ask(app, ["one", "lonely"], 2.0)
+    assert "node" in found["one"]
+    assert found["lonely"] == {"waiting": 1}
+
+
+def test_a_worker_that_takes_it_and_does_not_answer(app: Celery) -> None:
+    @app.task(name=probe.NAME, shared=False)
+    def silent(**_arguments: object) -> None:
+        time.sleep(0)
+
+    with work(app, "silent"):  # type: ignore[attr-defined]
+        assert probe.ask(app, ["silent"], 2.0) == {"silent": {"waiting": 0}}
+
+
+def test_an_answer_goes_to_the_queues_of_senders_only(app: Celery) -> None:
+    probe.install(app)
+    with pytest.raises(ValueError, match="is no queue of a probe"):
+        app.tasks[probe.NAME].run(reply="payments", queue="one")
+
+
+def test_no_rule_about_tasks_means_it() -> None:
+    assert matching([OnceRule("*", 60), OnceRule("*.probe", 60)], probe.NAME) is None
+    assert matching([OnceRule("*", 60)], "shop.probe") is not None

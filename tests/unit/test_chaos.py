@@ -1,0 +1,285 @@
+"""The chaos scenario's accounting: what counts as lost, as run twice, as begun again, and to which fault it belongs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import chaos_report
+import pytest
+from chaos_report import Ledger, Row, Strike, Window, attribute, broken, recovery, rows
+from rich.console import Console
+
+import chaos
+
+#: Two faults, the second 100 s after the first, each striking once, 2 s after it began.
+WINDOWS = (
+    Window("restart", True, 100.0, 130.0, (Strike(102.0, 102.0),)),
+    Window("kill", False, 200.0, 230.0, (Strike(202.0, 202.0, {"swift": 1}),)),
+)
+CLASSES = {"swift": "late", "fleeting": "early"}
+APP = Path(__file__).resolve().parents[1] / "chaos" / "app" / "src"
+
+
+@pytest.fixture(scope="module")
+def tasks() -> Iterator[ModuleType]:
+    """Import the scenario's app once: Celery keeps a list of shared tasks, which a second import would fill again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(APP)
+        for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "CELERY_LOADER"):
+            patch.delenv(name, raising=False)
+        module = importlib.import_module("chaos_app.tasks")
+        yield module
+        module.app.close()
+
+
+def ledger(*lines: str) -> Ledger:
+    """Read a ledger from lines without the class and the process: both are the same wherever they do not matter."""
+    found = Ledger()
+    for line in lines:
+        clock, event, task, *rest = line.split()
+        kind, pid, group = (*rest, *("short", "7", "swift")[len(rest) :])
+        found.add(f"{clock} {event} {task} {group} {kind} {pid}")
+    return found
+
+
+def task(*lines: str) -> chaos_report.Task:
+    (only,) = ledger(*lines).tasks.values()
+    return only
+
+
+def test_a_task_that_ran_once() -> None:
+    one = task("1.0 sending a", "1.1 sent a", "1.2 start a", "1.3 finish a")
+    assert (one.lost, one.extra, one.again, one.finished) == (False, 0, 0, 1.3)
+
+
+def test_a_confirmed_task_that_never_finished_is_lost() -> None:
+    assert task("1.0 sending a", "1.1 sent a").lost
+    assert task("1.0 sending a", "1.1 sent a", "1.2 start a").lost
+
+
+def test_a_task_that_was_never_confirmed_is_not_lost() -> None:
+    assert not task("1.0 sending a", "1.1 unsure a").lost
+
+
+@pytest.mark.parametrize(
+    "second",
+    [("1.4 start a short 8", "1.5 finish a short 8"), ("1.4 start a short 8",)],
+    ids=["finished too", "was killed"],
+)
+def test_a_run_after_one_that_finished_is_one_too_many(second: tuple[str, ...]) -> None:
+    one = task("1.0 sending a", "1.1 sent a", "1.2 start a", "1.3 finish a", *second)
+    assert (one.extra, one.again) == (1, 0)
+
+
+def test_a_run_beside_one_that_finished_later_is_one_too_many() -> None:
+    one = task("1.1 sent a", "1.2 start a", "1.25 start a short 8", "1.3 finish a", "1.4 finish a short 8")
+    assert (one.extra, one.again, one.finished) == (1, 0, 1.3)
+
+
+def test_a_run_after_one_that_was_ended_is_no_second_one() -> None:
+    one = task("1.1 sent a", "1.2 start a", "9.0 start a short 8", "9.1 finish a short 8")
+    assert (one.extra, one.again, one.lost) == (0, 1, False)
+
+
+def test_the_same_process_can_run_a_task_again() -> None:
+    one = task("1.1 sent a", "1.2 start a", "1.3 finish a", "1.4 start a", "1.5 finish a")
+    assert [run.finish for run in one.runs] == [1.3, 1.5]
+    assert one.extra == 1
+
+
+def test_what_is_no_line_of_a_ledger_is_refused() -> None:
+    with pytest.raises(ValueError, match="no event"):
+        ledger("1.0 vanished a")
+    with pytest.raises(KeyError):
+        ledger("1.0 finish a")
+
+
+def test_what_runs_is_known_with_its_process() -> None:
+    found = ledger("1.0 start a long 3", "2.0 start b long 4", "3.0 finish a long 3", "4.0 start c short 5")
+    assert [run.pid for _task, run in found.running("swift", ["long"])] == [4]
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        pytest.param(("150 sending a", "150 sent a", "150 start a", "151 finish a"), "restart", id="in quiet times"),
+        pytest.param(
+            ("199 sending a", "199 sent a", "201 start a", "201 finish a"), "kill", id="waiting when it began"
+        ),
+        pytest.param(
+            ("193 sending a long", "193 sent a long", "194 start a long", "204 finish a long"),
+            "kill",
+            id="running when it began",
+        ),
+        pytest.param(("196 sending a", "196 sent a"), "kill", id="lost in the queue"),
+        pytest.param(("110 sending a", "110 sent a"), "restart", id="lost long before"),
+        pytest.param(
+            ("110 sending a long", "110 sent a long", "195 start a long"), "kill", id="lost when it began again"
+        ),
+        pytest.param(
+            ("197 sending a long", "197 sent a long", "197 start a long", "199 start a long 8", "209 finish a long 8"),
+            "restart",
+            id="begun again before it began",
+        ),
+        pytest.param(
+            ("120 sending a", "120 sent a", "210 start a", "210 finish a"), "restart", id="back after a long time"
+        ),
+        pytest.param(
+            ("120 sending a", "120 sent a", "201 start a", "201 finish a", "203 start a", "203 finish a"),
+            "kill",
+            id="run twice after a long time",
+        ),
+    ],
+)
+def test_a_task_belongs_to_one_fault(lines: tuple[str, ...], fault: str) -> None:
+    found = attribute(ledger(*lines).tasks.values(), WINDOWS)
+    assert {name: len(tasks) for name, tasks in found.items() if tasks} == {fault: 1}
+
+
+def test_what_was_over_before_the_first_fault_is_nobodys() -> None:
+    found = attribute(ledger("10 sending a", "10 sent a", "11 start a", "11 finish a").tasks.values(), WINDOWS)
+    assert not any(found.values())
+
+
+def test_recovery_is_until_something_sent_afterwards_is_done() -> None:
+    tasks = ledger(
+        "101 sending a", "101 sent a", "105 start a", "105.5 finish a", "103 sending b", "109 start b", "110 finish b"
+    ).tasks.values()
+    assert recovery(tasks, [Strike(102.0, 102.0)]) == 8.0
+    assert recovery(tasks, [Strike(102.0, 102.0), Strike(90.0, 90.0)]) == 15.5
+    assert recovery(tasks, [Strike(101.0, 103.0)]) == 9.0
+    assert recovery(tasks, [Strike(104.0, 104.0)]) is None
+
+
+def test_the_rows() -> None:
+    found = ledger(
+        # Cut off, and a second time in full; it is short, so that the restart had to wait for it.
+        *("101 sending a", "101 sent a", "101 start a", "103 start a short 8", "103 finish a short 8"),
+        # As long as a stop does not wait.
+        *("101 sending b long", "101 sent b long", "101 start b long", "108 start b long 8", "118 finish b long 8"),
+        # Lost early.
+        *("101 sending c long 9 fleeting", "101 sent c long 9 fleeting", "102 start c long 9 fleeting"),
+        # Run twice.
+        *("201 sending d", "201 sent d", "201.5 start d", "201.6 finish d", "206 start d", "206 finish d"),
+        # Twice because it was sent twice.
+        *("201 sending e", "202 unsure e", "203 sent e", "204 start e", "204 finish e", "205 start e", "205 finish e"),
+    )
+    report = {(row.fault, row.group): row for row in rows(found, WINDOWS, "broker", CLASSES, 6.0)}
+    assert report["restart", "swift"] == Row(
+        "broker", "restart", True, "swift", "late", 2, 2, 0, 0, 2, 1, 0, 0.0, 99.6, 0
+    )
+    early = report["restart", "fleeting"]
+    assert (early.sent, early.finished, early.lost, early.recovery_s) == (1, 0, 1, None)
+    kill = report["kill", "swift"]
+    assert (kill.sent, kill.duplicated, kill.sent_twice, kill.in_flight, kill.longest_wait_s) == (2, 1, 1, 1, 3.0)
+    assert kill.as_json()["class"] == "swift"
+
+
+GOOD = Row("RabbitMQ", "kill", False, "swift", "late", 9, 9, 0, 0, 0, 0, 0, 0.1, 1.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({}, True),
+        ({"lost": 1}, False),
+        ({"lost": 1, "acknowledgement": "early"}, True),
+        ({"duplicated": 2}, True),
+        ({"duplicated": 3}, False),
+        ({"duplicated": 1, "planned": True}, False),
+        ({"again": 5, "planned": True}, True),
+        ({"cut": 1, "planned": True}, False),
+        ({"cut": 1, "planned": True, "acknowledgement": "early"}, True),
+        ({"sent_twice": 4}, True),
+        ({"recovery_s": None}, False),
+    ],
+)
+def test_a_broken_promise_is_told(change: dict[str, object], *, kept: bool) -> None:
+    said = broken([dataclasses.replace(GOOD, **change)], redis_broker=False)
+    assert bool(said) is not kept
+    assert all("RabbitMQ, kill, class swift" in line for line in said)
+
+
+@pytest.mark.parametrize(("planned", "kept"), [(False, True), (True, False)])
+def test_redis_may_lose_at_a_fault_and_not_at_a_planned_operation(*, planned: bool, kept: bool) -> None:
+    said = broken([dataclasses.replace(GOOD, lost=1, planned=planned)], redis_broker=True)
+    assert bool(said) is not kept
+
+
+def test_a_window_survives_its_file() -> None:
+    assert [Window.load(dataclasses.asdict(window)) for window in WINDOWS] == list(WINDOWS)
+
+
+def test_the_table_has_a_line_for_each_class_of_each_fault() -> None:
+    report = rows(ledger(), WINDOWS, "broker", CLASSES, 6.0)
+    assert chaos_report.table(report, "title").row_count == len(WINDOWS) * len(CLASSES)
+
+
+def test_the_ledger_reads_what_a_task_writes(
+    tasks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.ledger, "DIRECTORY", tmp_path)
+    tasks.app.tasks["steady.short"].apply(task_id="one", throw=True)
+    found = Ledger()
+    for line in (tmp_path / "work.log").read_text().splitlines():
+        found.add(line)
+    (one,) = found.tasks.values()
+    (run,) = one.runs
+    assert (one.id, one.group, one.kind) == ("one", "steady", "short")
+    assert run.finish is not None
+    assert one.seconds <= run.finish - run.start < one.seconds + 1
+
+
+def test_both_sides_know_the_same_kinds(tasks: ModuleType) -> None:
+    assert {kind: seconds for kind, seconds in tasks.SECONDS.items() if seconds} == dict(chaos_report.SECONDS)
+
+
+def test_a_task_ends_its_process_only_once(tasks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks.ledger, "DIRECTORY", tmp_path)
+    assert [tasks.ledger.first_time("one") for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("without", sorted(chaos.WITHOUT))
+def test_what_is_switched_off_is_shown_by_a_fault(without: str) -> None:
+    options = argparse.Namespace(without=without, only=None, short=False)
+    assert {fault.key: fault.times for fault in chaos.chosen(options, "rabbitmq")} == chaos.WITHOUT[without]
+
+
+def test_a_broker_has_the_faults_that_mean_something_there() -> None:
+    options = argparse.Namespace(without="", only=None, short=False)
+    keys = {broker: [fault.key for fault in chaos.chosen(options, broker)] for broker in ("rabbitmq", "redis")}
+    assert len(set(keys["rabbitmq"])) == len(keys["rabbitmq"]) == len(chaos.FAULTS)
+    assert set(keys["rabbitmq"]) - set(keys["redis"]) == {"rabbitmq-restart", "disk-alarm"}
+    planned = {fault.key for fault in chaos.FAULTS if fault.planned}
+    assert planned == {"quiet", "rolling-restart", "deploy", "broken-deploy", "restart-by-hand", "reboot"}
+
+
+def test_a_broken_release_breaks_in_a_worker_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos, "WORK", tmp_path)
+    scenario = chaos.Scenario("trixie", Console())
+    good, bad = scenario.source(), scenario.source(broken=True)
+    assert good != bad
+    outcomes = {
+        (name, argument): subprocess.run(
+            [sys.executable, "-B", "-c", "import chaos_app.tasks", argument],
+            check=False,
+            capture_output=True,
+            cwd=Path(source["path"]) / "src",
+        ).returncode
+        for name, source in (("good", good), ("bad", bad))
+        for argument in ("check", "worker")
+    }
+    assert outcomes == {("good", "check"): 0, ("good", "worker"): 0, ("bad", "check"): 0, ("bad", "worker"): 1}
+
+
+def test_the_scenario_knows_its_classes_from_the_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos, "WORK", tmp_path)
+    assert chaos.Scenario("redis", Console()).classes == {"swift": "late", "steady": "late", "fleeting": "early"}
+    assert set(chaos.Scenario("redis", Console(), "late").classes.values()) == {"early"}
