@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery.worker import state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 FILES = Path(__file__).resolve().parents[3] / "roles" / "celery_app" / "files"
 APPS = Path(__file__).resolve().parent / "apps"
@@ -34,6 +35,14 @@ DOCUMENT: dict[str, Any] = {
 
 BROKER = "amqp://shop:secret-word@broker.invalid:5672/shop"
 BACKEND = "redis://:secret-word@results.invalid:6379/0"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_done_yet() -> Iterator[None]:
+    """Celery counts a process's tasks in one place; a test begins with none, whatever ran before it here."""
+    state.total_count.clear()
+    yield
+    state.total_count.clear()
 
 
 @pytest.fixture

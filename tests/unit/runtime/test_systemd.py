@@ -152,7 +152,7 @@ def consumer(*, hub: bool, pool: str = "celery.concurrency.prefork") -> Any:
     """Just enough of a consumer."""
     waiting: deque[Callable[[], None]] = deque()
     return types.SimpleNamespace(
-        hub=types.SimpleNamespace(timer=Timer()) if hub else None,
+        hub=types.SimpleNamespace(timer=Timer(), add_reader=lambda *_: None) if hub else None,
         pool=type("TaskPool", (), {"__module__": pool})(),
         blueprint=types.SimpleNamespace(state=RUN),
         task_consumer=types.SimpleNamespace(queues=[types.SimpleNamespace(name=n) for n in ("b", "a")]),

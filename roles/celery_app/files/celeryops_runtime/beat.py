@@ -20,6 +20,7 @@ import contextlib
 import json
 import os
 import signal
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,12 +130,25 @@ def write_state(path: Path, entries: Mapping[str, tuple[datetime, int]]) -> None
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hold back the signals that end beat, whose handler would leave from wherever it is (celery/apps/beat.py)."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    """Hold back the signals that end beat, whose handler would leave from wherever it is (celery/apps/beat.py).
+
+    A mask would not do: it is a thread's, and the system gives the signal to another thread, upon which Python runs the
+    handler in the main one all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda caught, _frame: held.append(caught))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for caught in dict.fromkeys(held):
+            signal.raise_signal(caught)
 
 
 class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery has no type information
