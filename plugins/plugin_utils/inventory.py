@@ -29,7 +29,7 @@ FACTS = (
 _OURS = ("celery_", "celeryops_", "__celeryops_", "rabbitmq_", "redis_", "flower_")
 #: A template that says one of these may mean something else on each host, or reads what its text does not name.
 _ASKS_FOR_THE_HOST = re.compile(
-    r"\b(inventory_hostname\w*|group_names|groups|hostvars|play_hosts|vars|varnames|template|ansible_\w+)\b"
+    r"\b(inventory_hostname\w*|group_names|groups|hostvars|play_hosts|vars|varnames|template|include|import|ansible_\w+)\b"
 )
 _TEMPLATE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -103,7 +103,8 @@ class HostVariables:
         raw = self.raw(host)
         if name not in raw:
             return default
-        if name.startswith("ansible_"):
+        if not name.startswith(_OURS):
+            # Hosts of one kind may differ in it.
             return self._template(raw, raw[name])
         key = (self.kind(host), name)
         if key not in self._values:

@@ -64,6 +64,7 @@ def test_what_no_role_reads_makes_no_difference() -> None:
         b={"server_id": 2, "zone": "eu", "redis_port": 1, "other": "{{ inventory_hostname }}"},
     )
     assert worked.variables.kind("a") == worked.variables.kind("b")
+    assert [worked.variables.get(host, "server_id") for host in "ab"] == ["1", "2"]
 
 
 def test_what_a_template_leads_to_makes_a_difference() -> None:
