@@ -26,7 +26,8 @@ def worker_class(number: int) -> dict[str, Any]:
 def files() -> dict[str, Any]:
     """Return path -> content of every file of the inventory."""
     names = [f"worker{number:02}.example.org" for number in range(1, WORKERS + 1)]
-    workers = {name: {"ansible_host": f"10.0.1.{number}"} for number, name in enumerate(names, 1)}
+    # A number that only another tool reads: every fleet has something of the kind.
+    workers = {name: {"ansible_host": f"10.0.1.{number}", "server_id": number} for number, name in enumerate(names, 1)}
     groups: dict[str, Any] = {
         "all": {"vars": {"ansible_user": "root"}},
         "celery_workers": {"hosts": workers},

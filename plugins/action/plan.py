@@ -9,6 +9,9 @@ import functools
 import importlib
 import inspect
 import json
+import re
+import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +26,22 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.celeryops.stack.plugins.plugin_utils import drawing
 from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import (
+    beside_inventory,
     keep_out_of_repositories,
     local_source,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import root, without_consequences
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+    Place,
+    Problem,
+    may_be_secret,
+    message,
+    without_secrets,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rehearsal import Rehearsal
 from ansible_collections.celeryops.stack.plugins.plugin_utils.repeated_keys import repeated_keys
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
@@ -46,9 +58,37 @@ _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
 PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
 
 
+#: Names of apps; passwords have files that are named after them.
+_APP_NAMES = ("celery_app_name", "celery_worker_app", "celery_beat_app", "flower_app")
+
+
 def first_line(error: Exception) -> str:
-    """Return what went wrong without the excerpt of the file that Ansible adds."""
-    return str(error).splitlines()[0]
+    """Return what went wrong without the excerpt of the file that Ansible adds, and without secrets."""
+    return without_secrets((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def not_worked_out(name: str, error: Exception, *, hidden: bool) -> str:
+    """Return that the template of a variable fails; of one that may hold a secret only what it lacks."""
+    # Where a recursion ends is not the same in every Python.
+    told = first_line(error).partition(": maximum recursion depth")[0]
+    if hidden:
+        lacks = re.search(r"'\w+' is undefined", told)
+        told = lacks[0] if lacks else "the template is not shown"
+    return f"{name}: cannot be worked out, it may need a variable that is not set: {told}"
+
+
+def unforeseen(error: Exception, variable: str, where: str) -> Problem:
+    """Return a fault of the collection as a mistake that can be looked for: where, with which variable, in which line.
+
+    Arguments:
+        error: what a function raised; its text is not told, as it may hold a secret.
+        variable: whose value it was, as far as that is known.
+        where: what was looked at: the role and the host.
+    """
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}, {where}"
+    reason = f"is something that the check does not understand ({place}), a fault of celeryops.stack"
+    return Problem(variable, "(not shown)", reason, "it in another way, and report this line")
 
 
 @functools.cache
@@ -59,6 +99,26 @@ def role_options(role: str) -> dict[str, Any]:
     text = (_COLLECTION / "roles" / role / "meta" / "argument_specs.yml").read_text()
     options: dict[str, Any] = yaml.load(text, Loader=loader)["argument_specs"]["main"]["options"]  # noqa: S506 - safe
     return options
+
+
+def duties(groups: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
+    """Return each role with each host that has it, once."""
+    return list(
+        dict.fromkeys(
+            (role, host) for group, roles in ROLES_OF_GROUP.items() for role in roles for host in groups.get(group, [])
+        )
+    )
+
+
+def _blamed(
+    function: PlanFunction, values: Mapping[str, Any], facts: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Return which of the variables that are ``given`` keeps the plan from being made; nothing if none does."""
+    for name, option in given.items():
+        with contextlib.suppress(Exception):
+            function({**values, name: stand_in(name, option)}, facts)
+            return name
+    return ""
 
 
 class ActionModule(ActionBase):
@@ -79,6 +139,8 @@ class ActionModule(ActionBase):
             return self._check(variables)
         facts = variables.get("ansible_facts", {})
         planned, problems = self._plan(str(role), variables, facts)
+        with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
+            keep_out_of_repositories(self._sources)
         return self._outcome(problems, {"plan": planned.plan})
 
     def _check(self, task_vars: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +149,13 @@ class ActionModule(ActionBase):
         problems: list[Problem | str] = []
         hostvars = task_vars["hostvars"]
         variables = HostVariables(lambda host: {**hostvars.raw_get(host), "hostvars": hostvars}, self._template)
+        failed: dict[str, str] = {}
 
         def given(host: str, name: str, default: Any) -> Any:
             try:
                 return variables.get(host, name, default)
-            except AnsibleError as error:
-                problems.append(f"{name}: cannot be worked out: {first_line(error)}")
+            except Exception as error:  # A filter may raise anything.
+                failed.setdefault(name, not_worked_out(name, error, hidden=may_be_secret(name, "")))
                 return default
 
         found = survey(groups, given)
@@ -100,40 +163,76 @@ class ActionModule(ActionBase):
         common = {**joined, "celeryops_survey": found, "groups": groups, "hostvars": hostvars}
         planned: dict[tuple[str, str], Planned] = {}
         alike: dict[tuple[str, str, str, str], tuple[Planned, list[Any]]] = {}
-        for group, roles in ROLES_OF_GROUP.items():
-            for role in roles:
-                for host in groups.get(group, []):
-                    if (role, host) in planned:
-                        continue
-                    facts = variables.facts(host)
-                    key = (role, variables.kind(host), json.dumps(view(found, host)), json.dumps(facts, sort_keys=True))
-                    if key not in alike:
-                        own = {**common, **variables.raw(host), "inventory_hostname": host}
-                        alike[key] = self._plan(role, own, facts)
-                    planned[role, host], own_problems = alike[key]
-                    problems += own_problems
-        deployment = assemble(groups, planned, variables.facts, given)
-        verdict = judge(deployment, RULES)
-        problems += [problem for problem in verdict.problems if root(problem.variable) not in deployment.unusable]
-        every = dict.fromkeys(role for entries in ROLES_OF_GROUP.values() for role in entries)
-        names = {name for _role, host in planned for name in variables.raw(host)}
-        problems += misspelt_prefixes({role: role_options(role) for role in every}, names)
-        problems += [*self._repeated_keys(task_vars)]
-        defaults = {name: value for role in every for name, value in self._role_defaults(role).items()}
-        problems = without_consequences(problems, defaults, names)
+        with tempfile.TemporaryDirectory(prefix="celeryops-") as folder:
+            rehearsal = Rehearsal(Path(folder))
+            for role, host in duties(groups):
+                facts = variables.facts(host)
+                key = (role, variables.kind(host), json.dumps(view(found, host)), json.dumps(facts, sort_keys=True))
+                if key not in alike:
+                    own = {**common, **variables.raw(host), "inventory_hostname": host}
+                    alike[key] = self._plan(role, self._rehearsed(own, rehearsal), facts, host)
+                planned[role, host], own_problems = alike[key]
+                problems += own_problems
+            # Whoever plans a role with it tells of it as well.
+            told = {root(str(getattr(problem, "variable", problem))) for problem in problems}
+            problems += [text for name, text in failed.items() if name not in told]
+            deployment, warnings = self._judged(groups, planned, variables, given, problems)
+            every = dict.fromkeys(role for entries in ROLES_OF_GROUP.values() for role in entries)
+            names = {name for _role, host in planned for name in variables.raw(host)}
+            problems += misspelt_prefixes({role: role_options(role) for role in every}, names)
+            problems += [*self._repeated_keys(task_vars)]
+            defaults = {name: value for role in every for name, value in self._role_defaults(role).items()}
+            problems = without_consequences(problems, defaults, names)
+            if not problems:
+                problems += [
+                    Problem(
+                        "celeryops_secrets_dir", Place(secrets), f"cannot be written to ({why})", "another directory"
+                    )
+                    for secrets, why in rehearsal.keep()
+                ]
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
             keep_out_of_repositories(self._sources)
-        warnings = [text for text in verdict.warnings if root(text) not in deployment.unusable]
         result: dict[str, Any] = {
             "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},
             "ansible_facts": {"celeryops_survey": found},
         }
-        if boolean(self._task.args.get("places", False)):
+        if deployment and boolean(self._task.args.get("places", False)):
             result["ansible_facts"]["celeryops_places"] = places(deployment.classes)
         outcome = {**self._outcome(problems, result), "warnings": warnings}
-        if self._task.args.get("show") and not outcome.get("failed"):
+        if self._task.args.get("show") and deployment and not outcome.get("failed"):
             outcome |= self._show(deployment, str(self._task.args.get("directory") or ""), outcome["warnings"])
         return outcome
+
+    def _rehearsed(self, own: dict[str, Any], rehearsal: Rehearsal) -> dict[str, Any]:
+        """Return the variables of a host with a copy in the place of the folder of its passwords."""
+        # What cannot be worked out or read is told when a variable needs it.
+        with contextlib.suppress(AnsibleError, OSError, ValueError):
+            said = self._template(own, own.get("celeryops_secrets_dir") or "")
+            secrets = Path(beside_inventory(self._sources, "secrets", str(said)))
+            # As Ansible's lookup finds it.
+            place = Path(self._loader.path_dwim(str(secrets)))
+            return {**own, "celeryops_secrets_dir": str(rehearsal.copy(place))}
+        return own
+
+    @staticmethod
+    def _judged(
+        groups: Mapping[str, list[str]],
+        planned: Mapping[tuple[str, str], Planned],
+        variables: HostVariables,
+        given: Callable[[str, str, Any], Any],
+        problems: list[Any],
+    ) -> tuple[Deployment | None, list[str]]:
+        """Return the model of the inventory and the warnings; what the rules refuse is added to ``problems``."""
+        try:
+            deployment = assemble(groups, planned, variables.facts, given)
+            verdict = judge(deployment, RULES)
+        except Exception as error:
+            # What is wrong already may be why.
+            if not problems:
+                problems.append(unforeseen(error, "the inventory", "looking at all hosts together"))
+            return None, []
+        problems += [problem for problem in verdict.problems if root(problem.variable) not in deployment.unusable]
+        return deployment, [text for text in verdict.warnings if root(text) not in deployment.unusable]
 
     @staticmethod
     def _repeated_keys(task_vars: Mapping[str, Any]) -> Iterator[Problem]:
@@ -188,26 +287,41 @@ class ActionModule(ActionBase):
     def _template(self, variables: Mapping[str, Any], value: Any) -> Any:
         return self._templar.copy_with_new_env(available_variables=variables).template(value)
 
-    def _plan(self, role: str, raw: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Planned, list[Any]]:
+    def _plan(
+        self, role: str, raw: Mapping[str, Any], facts: Mapping[str, Any], host: str = "this host"
+    ) -> tuple[Planned, list[Any]]:
         """Return the plan of ``role`` for a host whose untemplated variables are ``raw``, and the mistakes."""
         options = role_options(role)
-        merged = {**self._role_defaults(role), **raw}
+        merged, unsound = self._with_sound_names({**self._role_defaults(role), **raw})
         templar = self._templar.copy_with_new_env(available_variables=merged)
         values: dict[str, Any] = {}
         problems: list[Any] = []
         #: Told already; a value of the right kind stands in, so that the other mistakes come to light as well.
-        wrong = {name for name, option in options.items() if option.get("required") and name not in merged}
-        problems += [f"{name}: is missing; write a value, see the README of the role {role}" for name in sorted(wrong)]
-        for name in options:
+        wrong: set[str] = set()
+        instead: dict[str, Any] = {}
+        for name, option in options.items():
             if name not in merged:
                 continue
             try:
-                values[name] = templar.template(merged[name])
-            except AnsibleError as error:
+                values[name] = unsound[name] if name in unsound else templar.template(merged[name])
+            except Exception as error:  # A filter may raise anything.
                 wrong.add(name)
-                problems.append(
-                    f"{name}: cannot be worked out, it may need a variable that is not set: {first_line(error)}"
-                )
+                hidden = bool(option.get("no_log")) or may_be_secret(name, "")
+                problems.append(not_worked_out(name, error, hidden=hidden))
+        missing = {
+            name
+            for name, option in options.items()
+            if option.get("required") and name not in wrong and values.get(name) is None
+        }
+        wrong |= missing
+        for name, default in self._role_defaults(role).items():
+            if name in options and name in values and values[name] is None:
+                # A null is told below. Meanwhile the default shows whether there is another mistake.
+                with contextlib.suppress(Exception):
+                    instead[name] = templar.template(default)
+        problems += [
+            f"{name}: is missing; write a value, see the README of the role {role}" for name in sorted(missing)
+        ]
         problems += misspelt(role, options, raw)
         found_shapes = misshapen(options, values)
         problems += found_shapes
@@ -215,7 +329,7 @@ class ActionModule(ActionBase):
         rest = {name: option for name, option in options.items() if name not in wrong}
         problems += self._validate(role, rest, {name: value for name, value in values.items() if name not in wrong})
         values = {
-            name: stand_in(name, option) if name in wrong else converted(option, values[name])
+            name: instead.get(name, stand_in(name, option)) if name in wrong else converted(option, values[name])
             for name, option in options.items()
             if name in wrong or name in values
         }
@@ -227,16 +341,34 @@ class ActionModule(ActionBase):
             # A class that is none leaves the rest of them without the queues that it was to consume.
             lost = {problem.variable for problem in found if problem.variable.count(".") == 1}
             wrong |= {root(variable) for variable in lost} & {*CLASS_LEVELS}
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            wrong |= unsound.keys() & options.keys()
+        except Exception as error:
             # The function may rely on the spec. Where the spec was met, this is a fault of ours and has to be seen.
             if not problems:
-                raise
+                blamed = _blamed(function, values, facts, {name: options[name] for name in options if name in raw})
+                problems.append(unforeseen(error, blamed or f"role {role}", f"role {role}, {host}"))
         if role == "celery_app" and not problems:
             problems += self._missing_source(values["celery_app_source"], self._sources)
         secret = {
             name for name, option in options.items() if option.get("no_log") or name.endswith(("_url", "_backend"))
         }
         return Planned(values, plan, frozenset(options) & frozenset(raw), frozenset(secret), frozenset(wrong)), problems
+
+    def _with_sound_names(self, merged: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return variables in which the names of apps can be parts of a path, and those that were none.
+
+        They are looked at before all others: a default that looks up a password would write it to wherever a name such
+        as ``../x`` leads.
+        """
+        unsound: dict[str, Any] = {}
+        for name in _APP_NAMES:
+            # What cannot be worked out is told with the other variables.
+            with contextlib.suppress(Exception):
+                value = self._template(merged, merged[name])
+                if not is_app_name(value):
+                    unsound[name] = value
+                    merged = {**merged, name: stand_in(name, {})}
+        return merged, unsound
 
     def _missing_source(self, source: Mapping[str, Any], sources: Iterable[str]) -> Iterator[Problem]:
         """Yield that a wheel or a tree is not on the control machine, which is the one that builds from it."""
@@ -263,4 +395,5 @@ class ActionModule(ActionBase):
     def _validate(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[str]:
         """Return what Ansible's own validation of the argument spec finds, without any secret value in it."""
         result = ArgumentSpecValidator(options).validate(values)
-        return [f"{role}: {remove_values(text, result._no_log_values)}" for text in result.error_messages]
+        texts = [str(remove_values(text, result._no_log_values)) for text in result.error_messages]
+        return [f"{role}: {without_secrets(text)}" for text in texts]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -161,8 +162,9 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]]) -> App:
         own_settings=own,
         longest_eta=durations["longest_eta"],
         longest_task=durations["longest_task"],
-        visibility_timeout=int(timeout) if isinstance(timeout, (int, float)) else 0,
+        visibility_timeout=_number(timeout, 0),
         has_results=bool(str(values.get("result_backend") or "").strip()),
+        results_at=_results_at(values, found.given),
         requirements=tuple(_requirements(values)),
         weak_passwords=_weak_passwords(values),
         variables=found.shown,
@@ -215,6 +217,17 @@ def _without_credentials(url: str) -> Iterable[str]:
             continue
 
 
+def _results_at(values: Mapping[str, Any], given: frozenset[str]) -> str:
+    """Return the store of results that the inventory names itself, as a person reads it; empty where it names none."""
+    if "celery_app_result_backend" not in given:
+        return ""
+    address = str(values.get("result_backend") or "").strip()
+    places = ", ".join(place for place in _without_credentials(address) if not place.startswith("None"))
+    scheme = address.partition("://")[0]
+    kind = {"redis": "Redis", "rediss": "Redis", "sentinel": "Redis"}.get(scheme, scheme.removeprefix("db+"))
+    return f"{kind} at {places}" if places else kind
+
+
 def _read(values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return class name -> (what is written, what it means) of the classes that a host runs."""
     classes, _problems = celery_worker.read_classes(values)
@@ -245,7 +258,9 @@ def _worker(app: App, name: str, written: Any, read: Mapping[str, Any]) -> Worke
 
 
 def _number(value: object, otherwise: int) -> int:
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else otherwise
+    # Infinity is a number too (.inf in YAML), and no count of anything.
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return int(value) if number else otherwise  # type: ignore[call-overload]
 
 
 def _server(kind: str, host: str, found: Planned, facts: Mapping[str, Any]) -> Server:
@@ -266,7 +281,7 @@ def _server(kind: str, host: str, found: Planned, facts: Mapping[str, Any]) -> S
 
 def _consumer_timeout(values: Mapping[str, Any]) -> int:
     own = values.get("rabbitmq_config")
-    if isinstance(own, Mapping) and str(own.get("consumer_timeout", "")).isdigit():
+    if isinstance(own, Mapping) and re.fullmatch(r"[0-9]{1,18}", str(own.get("consumer_timeout"))):
         # Milliseconds there (rabbit.schema, RabbitMQ 3.10 to 4.3).
         return int(str(own["consumer_timeout"])) // 1000
     try:

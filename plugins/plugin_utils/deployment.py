@@ -118,6 +118,7 @@ class App:
         longest_task: how long a task of a class without a limit may take.
         visibility_timeout: after which Redis hands out an unacknowledged message again; 0 with RabbitMQ.
         has_results: whether it has a result backend.
+        results_at: the store of results that the inventory names itself; empty where it is the stack's own.
         requirements: lines that say which packages a release consists of, each behind the variable that has it.
         weak_passwords: variable -> why the password in it is weak.
         variables: the role's variables as they are on its hosts, secrets left out.
@@ -141,6 +142,7 @@ class App:
     longest_task: int = 0
     visibility_timeout: int = 0
     has_results: bool = True
+    results_at: str = ""
     requirements: tuple[tuple[str, str], ...] = ()
     weak_passwords: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)

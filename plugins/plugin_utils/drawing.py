@@ -38,14 +38,16 @@ def markdown(deployment: Deployment) -> str:
 
 def _summary(deployment: Deployment, app: App) -> str:
     broker = _where(deployment, app.broker)
-    results = _where(deployment, "redis")
+    if "celery_app_broker_url" in app.given and app.broker_addresses:
+        broker = f"{_BROKERS[app.broker]} at {', '.join(app.broker_addresses)}"
+    results = f"results {app.results_at or _where(deployment, 'redis')}" if app.has_results else "no results are kept"
     delayed = "the broker" if app.quorum else "a worker"
     others = [
         f"{duty.role.removeprefix('celery_')} on {duty.host}" for duty in deployment.duties if duty.app == app.name
     ]
     facts = [
         f"broker {broker}",
-        f"results {results}",
+        results,
         f"delayed tasks (up to {show_duration(app.longest_eta)}) wait in {delayed}",
         *others,
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 #: The facts that plans look at. Hosts that differ in others are alike.
@@ -25,9 +25,14 @@ FACTS = (
     "processor_vcpus",
     "service_mgr",
 )
-#: What Ansible itself says of a host. It makes a difference only where a variable's text asks for it.
-_MAGIC = frozenset({"group_names", "groups", "hostvars", "inventory_hostname", "inventory_hostname_short", "omit"})
-_ASKS_FOR_THE_HOST = re.compile(r"\b(inventory_hostname|group_names|groups|hostvars|play_hosts|vars|ansible_\w+)\b")
+#: What the roles read: their own variables, and what joins them.
+_OURS = ("celery_", "celeryops_", "__celeryops_", "rabbitmq_", "redis_", "flower_")
+#: A template that says one of these may mean something else on each host, or reads what its text does not name.
+_ASKS_FOR_THE_HOST = re.compile(
+    r"\b(inventory_hostname\w*|group_names|groups|hostvars|play_hosts|vars|varnames|template|include|import|ansible_\w+)\b"
+)
+_TEMPLATE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_]\w*")
 
 Template = Callable[[Mapping[str, Any], Any], Any]
 
@@ -45,6 +50,7 @@ class HostVariables:
         self._template = template
         self._hosts: dict[str, Mapping[str, Any]] = {}
         self._kinds: dict[str, str] = {}
+        self._said: dict[int, tuple[Any, str, frozenset[str], bool]] = {}
         self._values: dict[tuple[str, str], Any] = {}
 
     def raw(self, host: str) -> Mapping[str, Any]:
@@ -59,24 +65,46 @@ class HostVariables:
         return {name: known[name] for name in FACTS if name in known}
 
     def kind(self, host: str) -> str:
-        """Return a text that is equal for hosts whose variables mean the same, facts left out."""
+        """Return a text that is equal for hosts whose variables mean the same to the roles, facts left out.
+
+        Only the roles' own variables count, and what their templates name, however far that leads: that each host has
+        a number for some other tool makes none of them different here.
+        """
         if host not in self._kinds:
-            own = {
-                str(name): value
-                for name, value in self.raw(host).items()
-                if name not in _MAGIC and not str(name).startswith("ansible_")
-            }
-            text = json.dumps(own, default=_opaque, sort_keys=True)
-            templates = " ".join(re.findall(r"\{[{%].*?[%}]\}", text))
-            self._kinds[host] = f"{host}: {text}" if _ASKS_FOR_THE_HOST.search(templates) else text
+            raw = self.raw(host)
+            ahead = [name for name in raw if str(name).startswith(_OURS)]
+            found: dict[str, str] = {}
+            asks = False
+            while ahead:
+                name = ahead.pop()
+                # What a host is and who the others are is no value to read: a template that asks for it says so.
+                if name in found or name not in raw or _ASKS_FOR_THE_HOST.fullmatch(name):
+                    continue
+                text, mentioned, asking = self._meaning(raw[name])
+                found[name] = text
+                asks = asks or asking
+                ahead += mentioned
+            text = "\n".join(f"{name}: {found[name]}" for name in sorted(found))
+            self._kinds[host] = f"{host}: {text}" if asks else text
         return self._kinds[host]
+
+    def _meaning(self, value: Any) -> tuple[str, frozenset[str], bool]:
+        """Return a value as text, the words in its templates, and whether one of them asks for the host."""
+        # What many hosts share, a fleet's classes for instance, is read once. The value is kept: so is its identity.
+        if id(value) not in self._said:
+            templates = [template for text in _texts(value) for template in _TEMPLATE.findall(text)]
+            words = frozenset(word for template in templates for word in _WORD.findall(template))
+            asks = any(_ASKS_FOR_THE_HOST.search(template) for template in templates)
+            self._said[id(value)] = (value, _written(value), words, asks)
+        return self._said[id(value)][1:]
 
     def get(self, host: str, name: str, default: Any = None) -> Any:
         """Return one variable of ``host``, templated; ``default`` when it is not set."""
         raw = self.raw(host)
         if name not in raw:
             return default
-        if name.startswith("ansible_"):
+        if not name.startswith(_OURS):
+            # Hosts of one kind may differ in it.
             return self._template(raw, raw[name])
         key = (self.kind(host), name)
         if key not in self._values:
@@ -87,6 +115,28 @@ class HostVariables:
         """Return the variables ``names`` of ``host``, templated, without those that are not set."""
         raw = self.raw(host)
         return {name: self.get(host, name) for name in names if name in raw}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in a value, those of keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _texts(key)
+            yield from _texts(entry)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _texts(entry)
+
+
+def _written(value: Any) -> str:
+    """Return a value as text, the same for the same content. YAML's keys may be of any kind, and of several at once."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(sorted(f"{_written(key)}: {_written(entry)}" for key, entry in value.items())) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    return json.dumps(value, default=_opaque)
 
 
 def _opaque(value: object) -> str:

@@ -15,6 +15,11 @@ CLASS_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 RESERVED_CLASS_NAMES = frozenset({"beat", "flower"})
 
 
+def is_app_name(name: object) -> bool:
+    """Whether ``name`` can be the short name of an app."""
+    return isinstance(name, str) and bool(APP_NAME.fullmatch(name))
+
+
 def app_layout(app: str) -> dict[str, Any]:
     """Return the paths and names of an app.
 
@@ -24,7 +29,7 @@ def app_layout(app: str) -> dict[str, Any]:
     Raises:
         ValueError: when the name cannot be used in paths, units and account names.
     """
-    if not isinstance(app, str) or not APP_NAME.fullmatch(app):
+    if not is_app_name(app):
         raise ValueError(f"{app!r} is not an app name; write a lower-case letter, then at most 24 of a-z, 0-9 and _")
     app = str(app)
     base, config = f"/opt/celeryops/{app}", f"/etc/celeryops/{app}"

@@ -6,12 +6,32 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 #: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^:/?#\s]*):[^\s]*@", re.IGNORECASE)
+#: How names of secrets look, in keys, in options and in the variables of an environment.
+_SECRET_NAME = re.compile(
+    r"passw|passphrase|secret|token|credential|cookie|(^|[_-])(api|access|private|auth)[_-]?key|(^|[_-])(dsn|pw|pass)$",
+    re.IGNORECASE,
+)
+#: What stands behind such a name in a text: PASSWORD=..., --password=...
+_ASSIGNED = re.compile(
+    r"(?P<head>[\w-]*(?:passw|passphrase|secret|token|credential|api_?key)[\w-]*\s*[=:]\s*)[^\s'\"]+", re.IGNORECASE
+)
+#: Words that people misspell, behind which secrets stand.
+_SECRET_WORDS = ("password", "passphrase", "secret", "token", "credentials")
+_ENVIRONMENT = ("environment", "environ", "env")
+#: What stands in for a value already.
+_STAND_INS = frozenset({"", "(hidden)", "(not shown)", "(a key)", "(a variable)", "********"})
+
+
+class Place(str):
+    """The name of a file or of a directory in place of a value: always shown."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -20,7 +40,7 @@ class Problem:
 
     Arguments:
         variable: name of the variable, with the path inside it (``celery_worker_classes.high.time_limit``).
-        value: what the user wrote; passwords inside URLs are hidden when it is shown.
+        value: what the user wrote; it is not shown where it may be a secret, nor are passwords inside URLs.
         reason: why it is wrong, continuing the sentence "<variable>: <value> ..." (``is not a duration``).
         instead: what to write instead, continuing "write ..." (``a duration such as 90s, 15m or 12h``).
     """
@@ -32,12 +52,67 @@ class Problem:
 
     def __str__(self) -> str:
         # One line, whatever somebody put into the name of a class.
-        return " ".join(f"{self.variable}: {shown(self.value)} {self.reason}; write {self.instead}".splitlines())
+        value = "(not shown)" if may_be_secret(self.variable, self.value) else self.value
+        return " ".join(f"{self.variable}: {shown(value)} {self.reason}; write {self.instead}".splitlines())
+
+
+def may_be_secret(variable: str, value: Any) -> bool:
+    """Whether what somebody wrote may be a secret, by the name of the variable, of a key on the way or of one inside.
+
+    Arguments:
+        variable: the variable with the path inside it.
+        value: what was written there.
+    """
+    if value is None or isinstance(value, (bool, Place)) or (isinstance(value, str) and value in _STAND_INS):
+        return False
+    variable, *keys = [key for key in re.split(r"[.\[\] :]+", variable) if key] or [""]
+    # A variable that is a secret itself is never handed over; what says the name of a key of it, is no secret.
+    if any(map(_names_a_secret, keys)) or variable.endswith("_environment"):
+        return True
+    # Names and permissions of accounts may be shown; a whole account may not.
+    whole = isinstance(value, (Mapping, list, tuple)) or (keys and keys[-1].isdigit())
+    return bool(whole and holds_accounts(variable) and len(keys) < 2) or _holds_a_secret(value)
+
+
+def holds_accounts(variable: str) -> bool:
+    """Whether a variable has accounts with their passwords."""
+    return re.split(r"[.\[]", variable, maxsplit=1)[0].endswith("_users")
+
+
+def named_like_a_secret(name: str) -> bool:
+    """Whether a name of an option or a variable is one under which people keep secrets."""
+    return bool(_SECRET_NAME.search(name))
+
+
+def _names_a_secret(key: str) -> bool:
+    """Whether secrets are kept under ``key``, or under what it was meant to be."""
+    if _SECRET_NAME.search(key):
+        return True
+    words = key.lower().split("_")
+    return any(
+        difflib.SequenceMatcher(None, word, right).ratio() >= 0.8
+        for word in words
+        for right in (*_SECRET_WORDS, *_ENVIRONMENT)
+    )
+
+
+def _holds_a_secret(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(
+            (entry not in (None, "") and _names_a_secret(str(key))) or _holds_a_secret(entry)
+            for key, entry in value.items()
+        )
+    return isinstance(value, (list, tuple)) and any(map(_holds_a_secret, value))
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the passwords of URLs, and without what is assigned to a name of a secret."""
+    return _ASSIGNED.sub(r"\g<head>***", _URL_PASSWORD.sub(r"\g<head>:***@", text))
 
 
 def shown(value: Any) -> str:
-    """Return ``value`` as a person would recognise it, at most 120 characters long, URL passwords hidden."""
-    text = _URL_PASSWORD.sub(r"\g<head>:***@", repr(_plain(value)))
+    """Return ``value`` as a person would recognise it, at most 120 characters long, passwords in texts hidden."""
+    text = without_secrets(repr(_plain(value)))
     return text if len(text) <= 120 else text[:117] + "..."
 
 

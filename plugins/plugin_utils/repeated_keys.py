@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: What the variables of the roles begin with.
@@ -33,7 +33,7 @@ def repeated_keys(name: str, text: str, *, all_keys: bool) -> list[Problem]:
     for path, lines in _repeated(root, ()):
         if all_keys or path[0].startswith(_OURS):
             reason = f"has it in lines {' and '.join(map(str, lines))}, with different values: only the last counts"
-            problems.append(Problem(".".join(path), name, reason, "it once"))
+            problems.append(Problem(".".join(path), Place(name), reason, "it once"))
     return problems
 
 

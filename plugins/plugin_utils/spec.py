@@ -9,11 +9,20 @@ saying where in a list, or what to write.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+    Problem,
+    did_you_mean,
+    holds_accounts,
+    may_be_secret,
+)
 
+#: Not isdigit(), for which a raised 2 is a digit; and no longer than what Python turns into a number.
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_WORDS = {"list": "list", "dict": "dictionary"}
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -27,17 +36,42 @@ def misshapen(options: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any
     """
     problems: list[Problem] = []
     for name, option in options.items():
-        if name in values and values[name] is not None:
-            problems += _check(option, values[name], f"{where}.{name}" if where else name)
+        path = f"{where}.{name}" if where else name
+        if name not in values:
+            continue
+        if values[name] is not None:
+            problems += _check(option, values[name], path)
+        elif not option.get("required"):
+            # Nothing behind the colon: Ansible would hand the roles a null in place of the default.
+            problems.append(Problem(path, None, "is empty", f"{_something(option)}, or leave it out"))
     return problems
 
 
+def _kind(option: Mapping[str, Any]) -> str:
+    return str(option.get("type", "str"))
+
+
+def _is_no_account(option: Mapping[str, Any], where: str, value: Any) -> bool:
+    """Whether something else stands in the place of one or several accounts: name and password in one text, perhaps."""
+    return holds_accounts(where) and _kind(option) in _WORDS and isinstance(value, str)
+
+
+def _something(option: Mapping[str, Any]) -> str:
+    """Return what to write for nothing, or that something has to be there."""
+    kind, usual = _kind(option), option.get("default")
+    if kind not in _WORDS:
+        return "a value"
+    # No entries may be another thing than the default: a server that listens nowhere.
+    return f"a {_WORDS[kind]}" if usual and "{{" not in str(usual) else f"{_EMPTY[kind]}"
+
+
 def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Problem]:
-    kind = str(option.get("type", "str"))
-    shown = "(not shown)" if option.get("no_log") else value
+    kind = _kind(option)
+    hidden = option.get("no_log") or may_be_secret(where, value) or _is_no_account(option, where, value)
+    shown = "(not shown)" if hidden else value
     if kind == "list":
         if not isinstance(value, (list, tuple)):
-            instead = f"[{value}]" if isinstance(value, (str, int)) and not option.get("no_log") else "a list"
+            instead = f"[{value}]" if isinstance(value, (str, int)) and not hidden else "a list"
             yield Problem(where, shown, "is not a list", instead)
             return
         entry = {**option, "type": option.get("elements", "str")}
@@ -55,7 +89,7 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
         if not isinstance(value, bool) and str(value).lower() not in (*_TRUE, *_FALSE):
             yield Problem(where, shown, "is neither true nor false", "true or false")
     elif kind == "int":
-        if isinstance(value, bool) or not str(value).lstrip("-").isdigit():
+        if isinstance(value, bool) or not _WHOLE_NUMBER.fullmatch(str(value)):
             yield Problem(where, shown, "is not a whole number", "a whole number")
     elif kind == "str" and isinstance(value, (list, tuple, Mapping)):
         yield Problem(where, shown, "is not text", "text")
@@ -82,7 +116,7 @@ def converted(option: Mapping[str, Any], value: Any) -> Any:
         option: the option of the argument spec.
         value: a value without problems (``misshapen``).
     """
-    kind = str(option.get("type", "str"))
+    kind = _kind(option)
     if value is None:
         return None
     if kind == "list":

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 
 #: A group per duty (the interface of the inventory), and the roles that its hosts get.
@@ -68,7 +69,9 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
     hosts: dict[str, list[str]] = {}
     app_of: dict[str, str] = {}
     for host in app_hosts(groups):
-        app_of[host] = str(given(host, "celery_app_name", None) or "")
+        name = given(host, "celery_app_name", None)
+        # A name that is none must not end in the path of a password; the role celery_app tells of it.
+        app_of[host] = str(name) if is_app_name(name) else ""
         hosts.setdefault(app_of[host], []).append(host)
     apps = {
         name: {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import CLASS_NAME, RESERVED_CLASS_NAMES
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     DURATION_HELP,
     SIZE_HELP,
@@ -163,7 +163,10 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
 def _name_problem(name: Any) -> tuple[str, str]:
     if isinstance(name, str) and name in RESERVED_CLASS_NAMES:
         return f"is the name of the role {'flower' if name == 'flower' else 'celery_beat'}'s unit", "another name"
-    if not isinstance(name, str) or not CLASS_NAME.fullmatch(name) or name.endswith("-"):
+    if not isinstance(name, str):
+        # To YAML, yes, on and 1 are no text.
+        return "is not text, so it cannot be the name of a class", "a name that begins with a letter, in quotes"
+    if not CLASS_NAME.fullmatch(name) or name.endswith("-"):
         return "cannot be the name of a class", "a lower-case letter, then at most 30 of a-z, 0-9 and -"
     return "", ""
 
@@ -295,7 +298,7 @@ def _check_arguments(worker: WorkerClass, read: Mapping[str, Any]) -> list[Probl
         instead = _OPTION_OWNERS.get(option) or _OPTION_OWNERS.get(short)
         if instead:
             problems.append(Problem(worker.where("extra_arguments"), word, "is set by the role itself", instead))
-        elif "://" in word:
+        elif "://" in word or named_like_a_secret(option):
             reason = "would be readable by everyone on the host"
             problems.append(Problem(worker.where("extra_arguments"), "(hidden)", reason, "celery_app_environment"))
     return problems

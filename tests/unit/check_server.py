@@ -1,6 +1,6 @@
 """Runs the real check playbook many times without paying for Ansible's start each time.
 
-Reads a folder per line from standard input, forks, runs ``ansible-playbook`` on the ``hosts.json`` in it inside the
+Reads a folder per line from standard input, forks, runs ``ansible-playbook`` on the ``hosts.yml`` in it inside the
 fork, and answers with the exit code; what the run said is in ``said.txt`` there.
 """
 
@@ -51,7 +51,7 @@ def run(folder: str) -> int:
     os.dup2(said, 2)
     code = 0
     try:
-        PlaybookCLI.cli_executor(["ansible-playbook", "-i", "hosts.json", str(ROOT / "playbooks" / "check.yml")])
+        PlaybookCLI.cli_executor(["ansible-playbook", "-i", "hosts.yml", str(ROOT / "playbooks" / "check.yml")])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     sys.stdout.flush()

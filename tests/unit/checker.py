@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ("rabbitmq", "redis", "celery_workers", "celery_producers", "celery_beat", "flower")
 HOST = "one.invalid"
@@ -24,6 +26,14 @@ SHOP: Mapping[str, Any] = {
     "celery_worker_classes": {"high": {"queues": ["payments"]}, "default": {}},
     "celery_app_routes": [{"task": "shop.payments.*", "queue": "payments"}],
 }
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes what stands twice twice: an anchor is no part of what is tested."""
+
+    def ignore_aliases(self, _data: object) -> bool:
+        """Return that nothing gets an anchor."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -93,12 +103,14 @@ class Checker:
     def ask(
         self,
         folder: Path,
-        inventory: Mapping[str, Any],
+        inventory: Mapping[str, Any] | str,
         files: Mapping[str, str] | None = None,
         facts: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Answer:
         """Run the check on an inventory in ``folder``, with ``files`` beside it, and ``facts`` of hosts as known."""
-        (folder / "hosts.json").write_text(json.dumps(inventory))
+        # YAML, whose keys may be other than text. An inventory that is text is written as it is.
+        text = inventory if isinstance(inventory, str) else yaml.dump(inventory, Dumper=_Dumper, sort_keys=False)
+        (folder / "hosts.yml").write_text(text)
         cached: dict[str, str] = {}
         for host, own in (facts or {}).items():
             content = json.dumps({f"ansible_{key}": value for key, value in own.items()})
@@ -115,13 +127,15 @@ class Checker:
         return Answer(code, (folder / "said.txt").read_text())
 
 
-def laid_over_the_shop(entry: Mapping[str, Any]) -> dict[str, Any]:
+def laid_over_the_shop(entry: Mapping[str, Any]) -> dict[str, Any] | str:
     """Return the inventory of a table's entry.
 
     Arguments:
         entry: ``vars`` over those of the shop and ``without`` some of them; ``groups`` with the hosts that differ;
-            ``group_vars`` and ``host_vars``.
+            ``group_vars`` and ``host_vars``; or ``inventory``, all of its text.
     """
+    if "inventory" in entry:
+        return str(entry["inventory"])
     variables = {**SHOP, **(entry.get("vars") or {})}
     for name in entry.get("without") or ():
         del variables[name]

@@ -43,8 +43,50 @@ def test_a_wrong_inventory_is_told_what_to_write_instead(tmp_path: Path, checker
     assert "nothing was changed" in answer.head
     assert sorted(answer.mistakes) == sorted(f"  - {line.replace('FOLDER', str(tmp_path))}" for line in entry["says"])
     assert [text for text in entry.get("never", []) if text in answer.said] == []
+    assert [*tmp_path.rglob("*_password")] == []
     # Ansible itself may have some, such as about a dash in a group's name.
     assert "celery_app_accept" not in answer.warnings
+
+
+@pytest.mark.parametrize("name", ["../../oops/evil", 42, "Shop", None, ["shop"], "{{ nothing }}"])
+def test_a_name_that_is_none_leads_to_no_password(tmp_path: Path, checker: Checker, name: Any) -> None:
+    folder = tmp_path / "one" / "inventory"
+    folder.mkdir(parents=True)
+    answer = checker.ask(folder, laid_over_the_shop({"vars": {"celery_app_name": name}}))
+    assert [line.partition(":")[0] for line in answer.mistakes] == ["  - celery_app_name"]
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["hosts.yml", "said.txt"]
+
+
+def test_passwords_are_kept_when_nothing_is_wrong_and_stay(tmp_path: Path, checker: Checker) -> None:
+    checker.ask(tmp_path, laid_over_the_shop({"vars": {"redis_port": "x"}}))
+    secrets = tmp_path / ".celeryops" / "secrets"
+    assert not secrets.exists()
+    secrets.mkdir(parents=True)
+    (secrets / "redis_admin_password").write_text("written-by-hand-and-long\n")
+    assert checker.ask(tmp_path, laid_over_the_shop({})).code == 0
+    kept = {path.name: path.read_text() for path in secrets.iterdir()}
+    assert kept["redis_admin_password"] == "written-by-hand-and-long\n"
+    assert {"shop_rabbitmq_password", "shop_redis_password", "rabbitmq_erlang_cookie"} < kept.keys()
+    assert {path.stat().st_mode & 0o777 for path in secrets.iterdir() if path.name != "redis_admin_password"} == {0o600}
+    assert checker.ask(tmp_path, laid_over_the_shop({})).code == 0
+    assert {path.name: path.read_text() for path in secrets.iterdir()} == kept
+
+
+def test_a_password_that_somebody_wrote_is_judged(tmp_path: Path, checker: Checker) -> None:
+    secrets = tmp_path / ".celeryops" / "secrets"
+    secrets.mkdir(parents=True)
+    (secrets / "rabbitmq_erlang_cookie").write_text("short\n")
+    answer = checker.ask(tmp_path, laid_over_the_shop({}))
+    assert [line.partition(":")[0] for line in answer.mistakes] == ["  - rabbitmq_erlang_cookie"]
+    assert [path.name for path in secrets.iterdir()] == ["rabbitmq_erlang_cookie"]
+
+
+def test_a_folder_for_passwords_that_cannot_be_made_is_told(tmp_path: Path, checker: Checker) -> None:
+    (tmp_path / "file").write_text("")
+    folder = f"{tmp_path}/file/secrets"
+    answer = checker.ask(tmp_path, laid_over_the_shop({"vars": {"celeryops_secrets_dir": folder}}))
+    told = f"'{folder}' cannot be written to (Not a directory); write another directory"
+    assert answer.mistakes == [f"  - celeryops_secrets_dir: {told}"]
 
 
 def test_the_table_is_long_enough_and_names_nothing_twice() -> None:

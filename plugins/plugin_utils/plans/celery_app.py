@@ -94,6 +94,7 @@ _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
 _QUEUE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HIDDEN = "(not shown)"
 _SECRET_KEY = re.compile(r"passw|secret|token|credential|access_key|private_key", re.IGNORECASE)
 
 #: What these schemes are called in the shared configuration. Both answer the same protocol to every client.
@@ -765,11 +766,13 @@ def _settings_problems(settings: Mapping[str, Any], extra_names: Iterable[str]) 
     for raw, value in settings.items():
         name, variable = str(raw), f"celery_app_settings.{raw}"
         if name in OWNED_SETTINGS:
-            shown = "(not shown)" if _SECRET_KEY.search(name) or "url" in name or name == "result_backend" else value
+            shown = _HIDDEN if _SECRET_KEY.search(name) or "url" in name or name == "result_backend" else value
             yield Problem(variable, shown, "is decided by another variable", OWNED_SETTINGS[name])
             continue
         if name not in KINDS and name not in extra:
-            yield Problem(variable, _hidden_value(name, value), "is not a setting of Celery 5.7", _known_setting(name))
+            # A setting of something else: what it is, nobody knows here.
+            shown = value if isinstance(value, (bool, int, float)) else _HIDDEN
+            yield Problem(variable, shown, "is not a setting of Celery 5.7", _known_setting(name))
             continue
         if _secret_path(name, value):
             yield Problem(
@@ -805,10 +808,6 @@ def serializer_problems(variable: str, name: str, value: Any) -> Iterable[Proble
             yield Problem(
                 variable, entry, reason, "json, and let tasks take plain values (identifiers, texts, numbers)"
             )
-
-
-def _hidden_value(name: str, value: Any) -> Any:
-    return "(not shown)" if _secret_path(name, value) or "://" in str(value) else value
 
 
 def _known_setting(name: str) -> str:

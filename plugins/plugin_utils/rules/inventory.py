@@ -20,25 +20,38 @@ if TYPE_CHECKING:
 _SEVERAL_MAY_RUN = ("redbeat.",)
 
 
+#: What people call the groups, too far from their names to look like a slip.
+_OTHER_NAMES = {"rabbit": "rabbitmq", "rabbits": "rabbitmq", "rabbitmq_server": "rabbitmq", "redis_server": "redis"}
+
+
 def misspelt_groups(deployment: Deployment) -> Iterator[Finding]:
-    """Yield the groups that nearly have the name of a duty that no host has."""
-    for right in ROLES_OF_GROUP:
-        if deployment.groups.get(right):
+    """Yield the groups that nearly have the name of a duty which not all of their hosts have.
+
+    A group below the right one, such as ``celery_workers_eu``, may be named as it likes.
+    """
+    for name, hosts in deployment.groups.items():
+        if name in ROLES_OF_GROUP:
             continue
-        for name in deployment.groups:
-            if name not in ROLES_OF_GROUP and difflib.get_close_matches(name, [right], cutoff=0.9):
-                reason = "is not one that this collection knows"
-                yield Finding(Problem("a group of the inventory", name, reason, right), name)
+        plain = name.lower().replace("-", "_")
+        close = difflib.get_close_matches(plain, ROLES_OF_GROUP, n=1, cutoff=0.9)
+        right = _OTHER_NAMES.get(plain) or (close[0] if close else "")
+        if not right:
+            continue
+        placed = deployment.groups.get(right) or ()
+        # Beside the right one, a longer name is another thing: redis_2, celery_beat_old.
+        another = bool(placed) and plain.startswith(f"{right}_") and plain not in _OTHER_NAMES
+        if not placed or (set(hosts) - set(placed) and not another):
+            reason = "is not one that this collection knows"
+            yield Finding(Problem("a group of the inventory", name, reason, right), name)
 
 
 def _no_duty(deployment: Deployment) -> Iterator[Finding]:
     if any(deployment.groups.get(group) for group in ROLES_OF_GROUP) or any(misspelt_groups(deployment)):
         return
-    groups = [name for name, hosts in deployment.groups.items() if hosts and name not in ("all", "ungrouped")]
-    if not groups:
-        return
+    groups = [name for name, hosts in deployment.groups.items() if hosts and name != "all"]
+    reason = "has no group that this collection knows" if groups else "has no host, or could not be read"
     instead = f"its hosts into the groups of their duties: {', '.join(ROLES_OF_GROUP)}"
-    yield Finding(Problem("the inventory", groups, "has no group that this collection knows", instead))
+    yield Finding(Problem("the inventory", groups, reason, instead))
 
 
 def _strays(deployment: Deployment) -> Iterator[Finding]:

@@ -56,6 +56,16 @@ def test_where_workers_hold_delayed_tasks_it_says_so() -> None:
     assert "wait in a worker" in text(redis)
 
 
+def test_where_results_are_is_told_as_it_is() -> None:
+    def told(**changes: object) -> str:
+        return text(replace(STACK, apps={"shop": replace(SHOP, **changes)}))  # type: ignore[arg-type]
+
+    assert "no results are kept" in told(has_results=False)
+    assert "results postgresql at db:5432/shop," in told(results_at="postgresql at db:5432/shop")
+    elsewhere = {"given": frozenset({"celery_app_broker_url"}), "broker_addresses": ("mq.example.org:5671/shop",)}
+    assert "broker RabbitMQ at mq.example.org:5671/shop," in told(**elsewhere)
+
+
 def test_hosts_that_run_the_same_are_one_node() -> None:
     crowded = replace(SHOP, classes=tuple(replace(HIGH, host=f"app{number:02}") for number in range(50)))
     drawn = graph(crowded)

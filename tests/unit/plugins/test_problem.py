@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean, message, shown
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+    Problem,
+    did_you_mean,
+    may_be_secret,
+    message,
+    shown,
+)
 
 
 def test_a_message_names_variable_value_reason_and_remedy() -> None:
@@ -23,6 +33,45 @@ def test_passwords_in_urls_are_hidden() -> None:
         assert "s3c" not in shown(url)
     assert shown("postgresql://shop:s3cret@db/x") == "'postgresql://shop:***@db/x'"
     assert "s3cret" not in shown({"url": ["amqp://u:s3cret@h"]})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("celery_app_environment", ["A=hunter2"]),
+        ("celery_app_environment.A", "hunter2"),
+        ("celery_worker_classes.high.enviroment", {"A": "hunter2"}),
+        ("celery_worker_classes.high.env", "hunter2"),
+        ("celery_worker_classes.high.passwrod", "hunter2"),
+        ("celery_worker_classes.high", [{"environment": {"A": "hunter2"}}]),
+        ("rabbitmq_users", {"report": "hunter2"}),
+        ("redis_extra_users[0]", "hunter2"),
+        ("redis_users[0].password[1]", "hunter2"),
+        ("flower_options.oauth2_secret", "hunter2"),
+        ("flower_options.oauth2", {"api_key": ["hunter2"]}),
+        ("celery_worker_defaults.extra_arguments", "--db-password=hunter2"),
+        ("celery_worker_defaults.extra_arguments", ["SECRET_KEY: hunter2"]),
+    ],
+)
+def test_what_may_be_a_secret_is_never_shown(variable: str, value: Any) -> None:
+    assert "hunter2" not in str(Problem(variable, value, "is wrong", "another"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("celery_app_environment.A", True),
+        ("rabbitmq_users[0].permissions", {"vhost": "shp"}),
+        ("celery_app_name", "Shop"),
+        ("celery_worker_classes.high.queues", ["payments"]),
+        ("celery_app_key_prefix", "shop"),
+        ("celery_app_settings.task_time_limit", "10m"),
+        ("flower_options.oauth2_secret", "(a key)"),
+    ],
+)
+def test_what_is_no_secret_is_shown(variable: str, value: Any) -> None:
+    assert not may_be_secret(variable, value)
+    assert shown(value) in str(Problem(variable, value, "is wrong", "another"))
 
 
 def test_a_long_value_is_cut() -> None:

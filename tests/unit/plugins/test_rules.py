@@ -80,7 +80,16 @@ def only(deployment: Deployment, rule: str) -> Finding:
 
 def test_a_sound_deployment_breaks_no_rule() -> None:
     assert found(STACK) == {}
-    assert found(Deployment()) == {}
+
+
+def test_an_inventory_without_hosts_is_told() -> None:
+    for groups, value in (
+        ({}, []),
+        ({"all": [], "ungrouped": []}, []),
+        ({"all": ["a"], "ungrouped": ["a"]}, ["ungrouped"]),
+    ):
+        finding = only(Deployment(groups=groups), "no-duty")
+        assert finding.problem.value == value
 
 
 def test_names_of_rules_are_unique_and_speak() -> None:
@@ -244,8 +253,16 @@ def test_two_machines_with_one_hostname() -> None:
 def test_groups_that_nearly_are_duties() -> None:
     stack = replace(STACK, groups={**STACK.groups, "celery_worker": ["a"], "redis2": [], "flowers": ["b"]})
     told = found(stack)["unknown-group"]
-    # celery_workers has hosts, so nobody is missed there.
-    assert [(finding.problem.value, finding.problem.instead) for finding in told] == [("flowers", "flower")]
+    assert [(finding.problem.value, finding.problem.instead) for finding in told] == [
+        ("celery_worker", "celery_workers"),
+        ("flowers", "flower"),
+    ]
+    # Nobody is missed there: the hosts have the duty, or the group is a part of the right one or beside it.
+    workers = STACK.groups["celery_workers"]
+    for name, hosts in (("celery_worker", workers[:1]), ("celery_workers_old", ["a"]), ("redis_exporter", ["a"])):
+        assert found(replace(STACK, groups={**STACK.groups, name: hosts})) == {}
+    told = found(replace(STACK, groups={**STACK.groups, "rabbit": ["a"], "Redis": ["a"]}))["unknown-group"]
+    assert [finding.problem.instead for finding in told] == ["rabbitmq", "redis"]
     assert found(replace(STACK, groups={**STACK.groups, "flower": ["b"], "flowers": ["b"]})) == {}
     several = {"rabbitmqs": ["a"], "celery_beats": ["b"], "flowers": ["c"], "celery_workers": ["d"]}
     told = found(replace(STACK, groups=several))["unknown-group"]

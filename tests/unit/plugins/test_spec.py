@@ -22,6 +22,7 @@ OPTIONS: dict[str, Any] = {
         "options": {"task": {"type": "str", "required": True}, "queue": {"type": "str"}},
     },
     "free": {"type": "dict"},
+    "listen": {"type": "list", "default": ["127.0.0.1"]},
 }
 
 
@@ -36,6 +37,14 @@ OPTIONS: dict[str, Any] = {
         ({"users": [{"databases": ["a"]}]}, "users[0].databases[0]", "a whole number"),
         ({"port": "http"}, "port", "a whole number"),
         ({"port": True}, "port", "a whole number"),
+        ({"port": "--80"}, "port", "a whole number"),
+        ({"port": "8²"}, "port", "a whole number"),
+        ({"port": "9" * 5000}, "port", "a whole number"),
+        ({"port": None}, "port", "a value, or leave it out"),
+        ({"packages": None}, "packages", "[], or leave it out"),
+        ({"free": None}, "free", "{}, or leave it out"),
+        ({"listen": None}, "listen", "a list, or leave it out"),
+        ({"source": {"packages": None}}, "source.packages", "[], or leave it out"),
         ({"packages": [None]}, "packages[0]", "a value, or leave it out"),
         ({"packages": [["a"]]}, "packages[0]", "text"),
         ({"level": "inf"}, "level", "info (did you mean that?)"),
@@ -55,12 +64,11 @@ def test_what_is_secret_is_not_shown() -> None:
 
 
 def test_the_right_shape_passes_and_text_takes_its_type() -> None:
-    values = {"source": {"keep": "no"}, "users": [{"databases": ["1", 2]}], "port": "80", "packages": None, "name": 5}
+    values = {"source": {"keep": "no"}, "users": [{"databases": ["1", 2]}], "port": "80", "name": 5}
     assert misshapen(OPTIONS, {**values, "level": "", "free": {"any": 1}}) == []
     assert {name: converted(OPTIONS[name], value) for name, value in values.items()} == {
         "source": {"keep": False},
         "users": [{"databases": [1, 2]}],
         "port": 80,
-        "packages": None,
         "name": "5",
     }

@@ -1,0 +1,41 @@
+"""The check's own action plugin without a playbook around it: for what is tried with hundreds of inventories."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.action import ActionBase
+from ansible.template import Templar
+from checker import GROUPS, HOST, ROOT, SHOP
+
+from ansible_collections.celeryops.stack.plugins.action.plan import ActionModule
+
+
+class Hosts(dict[str, Any]):
+    """Stands for Ansible's hostvars."""
+
+    def raw_get(self, name: str) -> Any:
+        """Return the variables of a host as they are written."""
+        return self[name]
+
+
+def checked(folder: Path, own: dict[str, Any]) -> dict[str, Any]:
+    """Run the action plugin itself on an inventory of one host that does everything, and return what it says."""
+    loader = DataLoader()
+    sources = {"ansible_inventory_sources": [str(folder)]}
+    hosts = Hosts({HOST: {**SHOP, **own, **sources, "celeryops_secrets_dir": str(folder / "secrets")}})
+    # ansible-core 2.19 asks to say so.
+    trusting = "trusted_as_template" in inspect.signature(loader.load_from_file).parameters
+    trusted = {"trusted_as_template": True} if trusting else {}
+    joined = loader.load_from_file(str(ROOT / "playbooks" / "vars" / "stack.yml"), **trusted)
+    variables = {**joined, **sources, "groups": {name: [HOST] for name in (*GROUPS, "all")}, "hostvars": hosts}
+    task = SimpleNamespace(args={}, async_val=0, check_mode=False, diff=False)
+    plugin = ActionModule(task, None, None, loader, Templar(loader=loader), None)
+    with patch.object(ActionBase, "run", return_value={}):
+        outcome: dict[str, Any] = plugin.run(None, variables)
+    return outcome
