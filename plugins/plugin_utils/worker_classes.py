@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import CLASS_NAME, RESERVED_CLASS_NAMES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
@@ -24,7 +25,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     LOG_LEVELS,
     check_environment,
     check_writable_paths,
-    sandbox,
 )
 
 POOLS = ("prefork", "threads", "gevent", "solo")
