@@ -26,32 +26,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     check_environment,
     check_writable_paths,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import check_arguments
 
 POOLS = ("prefork", "threads", "gevent", "solo")
 _PREFORK = ("prefork",)
 QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,200}")
-
-#: Options of `celery worker` that the role sets, or that contradict a foreground service; with what to write instead.
-_OWN_ARGUMENTS = {
-    ("-A", "--app", "-b", "--broker", "--result-backend", "--config", "--loader"): "role celery_app's variables",
-    ("-n", "--hostname"): "nothing: the node is named after the class",
-    ("-Q", "--queues", "-X", "--exclude-queues"): "the key queues",
-    ("-c", "--concurrency", "--autoscale"): "the key concurrency",
-    ("-P", "--pool"): "the key pool",
-    ("-l", "--loglevel"): "the key log_level",
-    ("-f", "--logfile"): "the key log",
-    ("--prefetch-multiplier",): "the key prefetch_multiplier",
-    ("--time-limit",): "the key time_limit",
-    ("--soft-time-limit",): "the key soft_time_limit",
-    ("--max-tasks-per-child",): "the key max_tasks_per_child",
-    ("--max-memory-per-child",): "the key max_memory_per_child",
-    ("-B", "--beat", "-s", "--schedule", "--schedule-filename", "--scheduler"): "role celery_beat",
-    ("-D", "--detach", "--pidfile", "--uid", "--gid", "--umask", "--executable"): "nothing: systemd runs the worker",
-    ("--purge", "--discard"): "nothing: it would delete all waiting tasks at every start",
-    ("--",): "celery_app_settings",
-}
-_OPTION_OWNERS = {option: instead for options, instead in _OWN_ARGUMENTS.items() for option in options}
-
 
 #: Seconds between a task's time limit and the end of the unit that runs it.
 STOP_MARGIN = 30
@@ -217,7 +196,7 @@ def check(worker: WorkerClass, default_queue: str, time_limit: int = 0) -> tuple
         # Whatever runs when the unit is stopped has ended by then.
         read["stop_timeout"] = max(read["stop_timeout"], limit + STOP_MARGIN)
     problems += _check_pool(worker, read)
-    problems += _check_arguments(worker, read)
+    problems += check_arguments(read["extra_arguments"] or [], worker.where("extra_arguments"))
     if read["queues"] is None:
         read["queues"] = [default_queue]
     read["environment"], found = check_environment(read["environment"] or {}, worker.where("environment"))
@@ -283,21 +262,6 @@ def _check_limits(worker: WorkerClass, read: Mapping[str, Any]) -> list[Problem]
     if 0 < read["watchdog"] < 10:
         instead = "at least 10s, or 0 to turn the watchdog off"
         problems.append(Problem(worker.where("watchdog"), worker.values["watchdog"], "restarts busy workers", instead))
-    return problems
-
-
-def _check_arguments(worker: WorkerClass, read: Mapping[str, Any]) -> list[Problem]:
-    """Return extra arguments that the role sets itself."""
-    problems: list[Problem] = []
-    for word in read["extra_arguments"] or []:
-        option = word.partition("=")[0]
-        short = word[:2] if word.startswith("-") and not word.startswith("--") else option
-        instead = _OPTION_OWNERS.get(option) or _OPTION_OWNERS.get(short)
-        if instead:
-            problems.append(Problem(worker.where("extra_arguments"), word, "is set by the role itself", instead))
-        elif "://" in word:
-            reason = "would be readable by everyone on the host"
-            problems.append(Problem(worker.where("extra_arguments"), "(hidden)", reason, "celery_app_environment"))
     return problems
 
 

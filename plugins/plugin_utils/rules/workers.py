@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration, show_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import strangers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +111,14 @@ def _concurrency(deployment: Deployment) -> Iterator[Finding]:
             yield Finding(problem, worker.name, worker.app)
 
 
+def _unknown_arguments(deployment: Deployment) -> Iterator[Finding]:
+    for worker in _one_of_each(deployment):
+        for found in strangers(worker.arguments):
+            reason = "is no option of a worker of Celery 5.7: it would not start, unless the app adds the option"
+            problem = Problem(worker.where("extra_arguments"), found.word, reason, found.instead)
+            yield Finding(problem, worker.name, worker.app)
+
+
 def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[WorkerClass]]]:
     """Yield each machine with the classes on it, those of other names and apps included."""
     found: dict[str, list[WorkerClass]] = {}
@@ -157,6 +166,12 @@ RULES = (
         "concurrency",
         _concurrency,
         "Far more processes than processors.",
+        acceptable=True,
+    ),
+    Rule(
+        "unknown-argument",
+        _unknown_arguments,
+        "An argument of a class that no worker of Celery has: it would not start. An app may add options of its own.",
         acceptable=True,
     ),
 )

@@ -103,6 +103,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "memory",
         "concurrency",
         "weak-password",
+        "unknown-argument",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -537,6 +538,16 @@ def test_a_stop_that_cuts_tasks_off(stop: int, fits: bool) -> None:
         assert finding.problem.instead == "at least 1h"
         (finding,) = found(with_class(stop_timeout=stop, late=False, **slow))["stop-timeout"]
         assert "is lost" in finding.problem.reason
+
+
+def test_arguments_that_no_worker_has() -> None:
+    finding = only(with_class(arguments=("-E", "--without-mingl")), "unknown-argument")
+    assert (finding.problem.variable, finding.problem.value) == (
+        "celery_worker_classes.high.extra_arguments",
+        "--without-mingl",
+    )
+    assert (finding.subject, finding.problem.instead) == ("high", "--without-mingle (did you mean that?)")
+    assert found(with_class(arguments=("-E", "-O", "fair", "--heartbeat-interval=10"))) == {}
 
 
 def test_a_stop_timeout_that_nobody_wrote_is_shown_as_it_is() -> None:
