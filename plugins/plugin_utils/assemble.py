@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
     App,
     Deployment,
@@ -24,6 +25,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import w
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration, parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
+    ANY,
     CLASS_LEVELS,
     broker,
     listen_addresses,
@@ -34,6 +36,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
 _DEBIANS_RABBITMQ = {"12": (3, 10), "13": (4, 0)}
 _TESTING_RABBITMQ = (4, 3)
 _MIB = 1024**2
+#: The variables of an app that lead to a server.
+URLS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
+_LOOPBACK = re.compile(r"//([^/@]*@)?(localhost|127\.|\[::1\])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -78,20 +83,24 @@ def assemble(
     machines = {host: _machine(host, facts(host), given) for host in hosts}
     apps: dict[str, App] = {}
     workers: dict[int, list[WorkerClass]] = {}
-    servers: list[Server] = []
+    servers = [
+        _server(role, host, found, facts(host))
+        for (role, host), found in planned.items()
+        if role in ("rabbitmq", "redis")
+    ]
     duties: list[Duty] = []
     kinds: set[int] = set()
     strays: list[tuple[str, str, str, str]] = []
     for (role, host), found in planned.items():
         if role == "celery_app":
             name = str(found.values.get("celery_app_name") or "")
-            app = apps.get(name) or _app(name, found, groups)
-            new = id(found) not in kinds
+            lead = _leads_to(found.values, host, machines, servers)
+            app = apps.get(name) or _app(name, found, groups, lead["celery_app_broker_url"])
+            # Hosts that are alike mean different servers by 127.0.0.1.
+            new = id(found) not in kinds or _LOOPBACK.search(str([found.values.get(url) for url in lead]))
             kinds.add(id(found))
-            variants = (*app.variants, (host, found.shown)) if new else app.variants
+            variants = (*app.variants, (host, {**found.shown, **lead})) if new else app.variants
             apps[name] = replace(app, hosts=(*app.hosts, host), given=app.given | found.given, variants=variants)
-        elif role in ("rabbitmq", "redis"):
-            servers.append(_server(role, host, found, facts(host)))
         elif role in ("celery_beat", "flower") and found.values.get(f"{role}_state") != "absent":
             duties.append(Duty(role, str(found.values.get(f"{role}_app") or ""), host, found.shown))
     for (role, host), found in planned.items():
@@ -118,7 +127,38 @@ def assemble(
         unplaced=_unplaced(groups, apps.values(), given),
         unusable=frozenset().union(*(found.unusable for found in planned.values())),
         strays=tuple(strays),
+        accounts=tuple(_accounts(planned)),
     )
+
+
+def _leads_to(
+    values: Mapping[str, Any], viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]
+) -> dict[str, tuple[str, ...]]:
+    """Return where the URLs of an app lead to from a host, with one name for each machine, without credentials."""
+
+    def machine(address: str) -> str:
+        if loopback(address):
+            return machines[viewer].address.lower()
+        for server in servers:
+            names = (server.host, machines[server.host].address, *server.listen)
+            if address in {name.lower() for name in names} - set(ANY):
+                return machines[server.host].address.lower()
+        return address
+
+    return {name: places(values.get(name), machine) for name in URLS}
+
+
+def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str, str, str, str, str]]:
+    """Yield (variable, account, host, app, account of the app) where a process has another account than its app."""
+    for (role, host), found in planned.items():
+        if role not in ("celery_worker", "celery_beat") or ("celery_app", host) not in planned:
+            continue
+        app = planned["celery_app", host]
+        for kind in ("user", "group"):
+            variable, of_app = f"{role}_{kind}", f"celery_app_{kind}"
+            own, common = found.values.get(variable), app.values.get(of_app)
+            if own != common and not {variable, of_app} & (found.unusable | app.unusable):
+                yield variable, str(own), host, str(app.values.get("celery_app_name") or ""), str(common)
 
 
 def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any], Any]) -> Machine:
@@ -138,7 +178,7 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
     )
 
 
-def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]]) -> App:
+def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], addresses: tuple[str, ...]) -> App:
     values = {key.removeprefix("celery_app_"): value for key, value in found.values.items()}
     url = values.get("broker_url")
     kind = celery_app.broker_kind(url) if url else broker(groups, [values.get("broker")])
@@ -152,7 +192,7 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]]) -> App:
     return App(
         name,
         broker=kind,
-        broker_addresses=tuple(_without_credentials(str(url or ""))),
+        broker_addresses=addresses,
         default_queue=str(values.get("default_queue")),
         queues={queue["name"]: queue.get("type", "classic") for queue in queues},
         declared=tuple(_declared(values, found.given)),
@@ -203,16 +243,6 @@ def _weak_passwords(values: Mapping[str, Any]) -> dict[str, str]:
             if reason:
                 found[f"celery_app_{name}"] = reason
     return found
-
-
-def _without_credentials(url: str) -> Iterable[str]:
-    for address in filter(None, (part.strip() for part in url.split(";"))):
-        try:
-            parts = urlsplit(address)
-            yield f"{parts.hostname}:{parts.port or ''}{parts.path}"
-        except ValueError:
-            # The role says so.
-            continue
 
 
 def _read(values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -106,7 +106,7 @@ class App:
         name: its short name.
         hosts: every host that carries it, workers, producers, beat and Flower alike.
         broker: ``rabbitmq`` or ``redis``.
-        broker_addresses: ``host:port/path`` of each of the broker's nodes, without any credentials.
+        broker_addresses: ``host:port/path`` of each of the broker's nodes (``addresses.places``).
         default_queue: where tasks without a route go.
         queues: name -> ``quorum`` or ``classic``; of the latter kind all queues of Redis are.
         declared: queues that ``celery_app_queues`` itself names: somebody else may read them.
@@ -121,7 +121,8 @@ class App:
         requirements: lines that say which packages a release consists of, each behind the variable that has it.
         weak_passwords: variable -> why the password in it is weak.
         variables: the role's variables as they are on its hosts, secrets left out.
-        variants: the first host of each kind, with the role's variables there; hosts that are alike are one kind.
+        variants: the first host of each kind, with the role's variables there; hosts that are alike are one kind. Of
+            URLs there is where they lead to, without any credentials.
         given: names of the variables that the inventory itself sets.
         accepted: the rules that the inventory overrides, ``rule`` or ``rule:subject``.
     """
@@ -213,6 +214,7 @@ class Deployment:
         unplaced: worker class -> the hosts without the duty to work that speak of it, while no worker has it.
         unusable: names of the variables whose values could not be used.
         strays: (variable of a role with the app that it is to run, that app, host, the app that the host carries).
+        accounts: (variable, account, host, app, the account of the app) of processes that have another one.
     """
 
     machines: Mapping[str, Machine] = field(default_factory=dict)
@@ -223,6 +225,7 @@ class Deployment:
     unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unusable: frozenset[str] = frozenset()
     strays: tuple[tuple[str, str, str, str], ...] = ()
+    accounts: tuple[tuple[str, str, str, str, str], ...] = ()
 
     def of_kind(self, kind: str) -> list[Server]:
         """Return the servers of a kind, ``rabbitmq`` or ``redis``."""
@@ -231,6 +234,20 @@ class Deployment:
     def of_role(self, role: str) -> list[Duty]:
         """Return the duties of a role, ``celery_beat`` or ``flower``."""
         return [duty for duty in self.duties if duty.role == role]
+
+    def meet(self, one: App, other: App) -> bool:
+        """Whether what two apps send and ask comes together: in one virtual host, or in one Redis under one prefix."""
+        if one.broker != other.broker or not set(one.broker_addresses) & set(other.broker_addresses):
+            return False
+        prefix = "celery_app_key_prefix"
+        return one.broker == "rabbitmq" or one.variables.get(prefix) == other.variables.get(prefix)
+
+    @property
+    def pairs(self) -> Iterable[tuple[App, App]]:
+        """Every two apps that meet, in the order of the inventory."""
+        apps = list(self.apps.values())
+        for position, other in enumerate(apps):
+            yield from ((one, other) for one in apps[:position] if self.meet(one, other))
 
     @property
     def classes(self) -> Iterable[WorkerClass]:

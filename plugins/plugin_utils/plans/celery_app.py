@@ -281,6 +281,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         )
     broker, broker_problems = _broker(values["broker_url"])
     problems += [*broker_problems, *_backend_problems(values["result_backend"])]
+    if not broker_problems and values["broker"] not in ("", broker):
+        reason = f"is not where celery_app_broker_url leads to, which is {broker}"
+        problems.append(Problem("celery_app_broker", values["broker"], reason, f"{broker}, or leave it out"))
     queues, queue_problems = queues_of(values, broker)
     problems += [*queue_problems, *_route_problems(values["routes"])]
     times, duration_problems = durations(values)

@@ -79,7 +79,7 @@ def _same_node(deployment: Deployment) -> Iterator[Finding]:
         told: set[str] = set()
         for worker in app.classes:
             machine = deployment.machines[worker.host]
-            node = f"{worker.name}@{machine.hostname or machine.address}"
+            node = _node(deployment, worker)
             other = seen.setdefault(node, worker)
             if other.host == worker.host or worker.host in told:
                 continue
@@ -92,6 +92,49 @@ def _same_node(deployment: Deployment) -> Iterator[Finding]:
                 reason = f"is the machine of {other.host} by another name: two workers would be {node}"
                 instead = "each machine once per app"
                 yield Finding(Problem("celery_workers", worker.host, reason, instead), worker.host, app.name)
+
+
+def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
+    for one, other in deployment.pairs:
+        nodes = {_node(deployment, worker) for worker in one.classes}
+        for name in dict.fromkeys(worker.name for worker in other.classes if _node(deployment, worker) in nodes):
+            worker = next(worker for worker in other.classes if worker.name == name)
+            reason = (
+                f"is a class of {one.name} as well, on the same machine and broker: two workers would be "
+                f"{_node(deployment, worker)}"
+            )
+            # RabbitMQ: 405 RESOURCE_LOCKED for the second one's reply queue, which is exclusive (runtime.md, Q8).
+            instead = f"another name, or a virtual host or key prefix of its own for {other.name}"
+            yield Finding(Problem(f"celery_worker_classes.{name}", name, reason, instead), name, other.name)
+
+
+def _node(deployment: Deployment, worker: WorkerClass) -> str:
+    machine = deployment.machines[worker.host]
+    return f"{worker.name}@{machine.hostname or machine.address}"
+
+
+def _queue_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
+    for one, other in deployment.pairs:
+        theirs = {queue for worker in one.classes for queue in worker.queues}
+        ours = {queue: worker for worker in reversed(other.classes) for queue in worker.queues}
+        for queue, worker in sorted(ours.items()):
+            if queue in theirs:
+                reason = f"is consumed by workers of {one.name} on the same broker, which do not know its tasks"
+                instead = f"another queue, or a virtual host or key prefix of its own for {other.name}"
+                yield Finding(Problem(worker.where("queues"), queue, reason, instead), queue, other.name)
+
+
+def _suffix_of_another_app(deployment: Deployment) -> Iterator[Finding]:
+    for pair in deployment.pairs:
+        for app, stranger in (pair, pair[::-1]):
+            for longer in app.queues if app.broker == "rabbitmq" else ():
+                for shorter in stranger.queues:
+                    # Both may be the queues of each: that is the role's own check.
+                    if longer.endswith(f".{shorter}") and shorter not in app.queues:
+                        reason = f"ends in the name of the queue {shorter} of {stranger.name} in the same virtual host"
+                        reason += ", which would get a copy of every delayed task sent to it"
+                        instead = f"{longer.replace('.', '-')} or another name without that ending"
+                        yield Finding(Problem("celery_app_queues", longer, reason, instead), longer, app.name)
 
 
 RULES = (
@@ -108,4 +151,20 @@ RULES = (
         acceptable=True,
     ),
     Rule("same-node-name", _same_node, "Two workers of one app with one node name: they answer for each other."),
+    Rule(
+        "node-of-two-apps",
+        _node_of_two_apps,
+        "Classes of one name in two apps on one machine that share a virtual host or key prefix: one cannot start.",
+    ),
+    Rule(
+        "queue-of-two-apps",
+        _queue_of_two_apps,
+        "A queue that workers of two apps consume: either gets tasks that only the other knows.",
+        acceptable=True,
+    ),
+    Rule(
+        "suffix-of-another-app",
+        _suffix_of_another_app,
+        "A queue that ends in the name of another app's queue in the same virtual host: that one gets copies.",
+    ),
 )

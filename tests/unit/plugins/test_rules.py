@@ -104,6 +104,8 @@ def test_what_can_be_meant_is_said_here() -> None:
         "concurrency",
         "weak-password",
         "unknown-argument",
+        "queue-of-two-apps",
+        "another-server",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -221,6 +223,70 @@ def test_one_machine_under_two_names_runs_a_class_twice() -> None:
     assert "machine of app1 by another name: two workers would be high@app1" in finding.problem.reason
     blog = App("blog", classes=(replace(HIGH, app="blog", host="app2", queues=("default",)),), variants=(("app2", {}),))
     assert found(replace(stack, apps={"shop": SHOP, "blog": blog})) == {}
+
+
+def shared_vhost(**changes: Any) -> Deployment:
+    """Two apps in one virtual host; the second has a class of its own on app2, unless ``changes`` say otherwise."""
+    own = replace(HIGH, app="blog", name="posts", host="app2", queues=("posts",))
+    return replace(two_apps(), apps={"shop": SHOP, "blog": App("blog", **{**BLOG, "classes": (own,), **changes})})
+
+
+BLOG: dict[str, Any] = {
+    "hosts": ("app2",),
+    "broker_addresses": ("mq1:5672/shop",),
+    "default_queue": "posts",
+    "queues": {"posts": "quorum"},
+    "longest_task": 1800,
+    "variables": {"celery_app_key_prefix": "blog:"},
+    "variants": (("app2", {}),),
+}
+
+
+def test_two_apps_in_one_virtual_host_may_live_side_by_side() -> None:
+    assert found(shared_vhost()) == {}
+
+
+def test_a_class_of_two_apps_on_one_machine_and_broker() -> None:
+    same = replace(HIGH, app="blog", host="app1", queues=("posts",))
+    finding = only(shared_vhost(classes=(same,)), "node-of-two-apps")
+    assert (finding.problem.variable, finding.app) == ("celery_worker_classes.high", "blog")
+    assert "of shop as well" in finding.problem.reason
+    assert "high@app1" in finding.problem.reason
+    assert found(shared_vhost(classes=(replace(same, host="app2"),))) == {}
+    assert found(shared_vhost(classes=(same,), broker_addresses=("mq1:5672/blog",))) == {}
+    redis = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 2 * HOUR}
+    shop = replace(SHOP, **redis)
+    apart = replace(shared_vhost(), apps={"shop": shop, "blog": App("blog", **{**BLOG, **redis, "classes": (same,)})})
+    assert found(apart) == {}
+    meeting = replace(apart.apps["blog"], variables=shop.variables)
+    assert list(found(replace(apart, apps={"shop": shop, "blog": meeting}))) == ["node-of-two-apps"]
+
+
+def test_a_queue_that_two_apps_consume() -> None:
+    own = replace(HIGH, app="blog", name="posts", host="app2", queues=("posts", "payments"))
+    finding = only(shared_vhost(classes=(own,)), "queue-of-two-apps")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_worker_classes.posts.queues", "payments")
+    assert (finding.subject, finding.app) == ("payments", "blog")
+    assert found(shared_vhost(classes=(own,), broker_addresses=("mq2:5672/shop",))) == {}
+
+
+@pytest.mark.parametrize(("queue", "fits"), [("eu.payments", False), ("eu-payments", True), ("payments.eu", True)])
+def test_a_queue_that_ends_in_the_name_of_another_apps(queue: str, fits: bool) -> None:
+    told = found(shared_vhost(queues={"posts": "quorum", queue: "quorum"}))
+    assert ("suffix-of-another-app" not in told) is fits
+    if not fits:
+        (finding,) = told["suffix-of-another-app"]
+        assert (finding.problem.value, finding.app) == (queue, "blog")
+        assert "queue payments of shop" in finding.problem.reason
+    both = shared_vhost(queues={queue: "quorum", "payments": "quorum", "posts": "quorum"})
+    assert "suffix-of-another-app" not in found(both)
+
+
+def test_a_suffix_is_found_in_either_app() -> None:
+    shop = replace(SHOP, queues={**SHOP.queues, "old.posts": "quorum"})
+    stack = shared_vhost()
+    finding = only(replace(stack, apps={**stack.apps, "shop": shop}), "suffix-of-another-app")
+    assert (finding.problem.value, finding.app) == ("old.posts", "shop")
 
 
 def test_two_machines_with_one_hostname() -> None:
@@ -716,3 +782,20 @@ def test_quorum_queues_have_no_priorities() -> None:
 def test_flowers_own_celery_is_new_enough() -> None:
     duty = Duty("flower", "shop", "app1", {"flower_packages": ["flower>=2.2", "celery==5.4"]})
     assert only(replace(STACK, duties=(duty,)), "old-celery").problem.variable == "flower_packages"
+
+
+@pytest.mark.parametrize("name", ["celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url"])
+def test_hosts_of_one_app_with_different_servers(name: str) -> None:
+    one, other = {name: ("mq1:5672/shop",)}, {name: ("mq2:5672/shop",)}
+    finding = only(with_app(variants=(("app1", one), ("web1", other))), "another-server")
+    assert (finding.problem.variable, finding.problem.value, finding.subject) == (name, "mq2:5672/shop", name)
+    assert "on web1 is another server than on app1, mq1:5672/shop" in finding.problem.reason
+    assert found(with_app(variants=(("app1", one), ("web1", one)))) == {}
+    assert only(with_app(variants=(("app1", {name: ()}), ("web1", one))), "another-server")
+
+
+def test_processes_of_one_app_with_different_accounts() -> None:
+    stack = replace(STACK, accounts=(("celery_beat_user", "third", "app1", "shop", "shop"),))
+    finding = only(stack, "different-accounts")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_beat_user", "third")
+    assert finding.problem.instead.startswith("celery_app_user for all of them")
