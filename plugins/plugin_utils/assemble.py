@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -201,7 +202,7 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
         own_settings=own,
         longest_eta=durations["longest_eta"],
         longest_task=durations["longest_task"],
-        visibility_timeout=int(timeout) if isinstance(timeout, (int, float)) else 0,
+        visibility_timeout=_number(timeout, 0),
         has_results=bool(str(values.get("result_backend") or "").strip()),
         requirements=tuple(_requirements(values)),
         weak_passwords=_weak_passwords(values),
@@ -260,9 +261,9 @@ def _worker(app: App, name: str, written: Any, read: Mapping[str, Any]) -> Worke
         queues=tuple(read["queues"]),
         pool=read["pool"],
         concurrency=read["concurrency"],
-        prefetch=read["prefetch_multiplier"] or _number(app.settings.get("worker_prefetch_multiplier"), 1),
-        time_limit=read["time_limit"] or _number(app.settings.get("task_time_limit"), 0) or None,
-        soft_time_limit=read["soft_time_limit"] or _number(app.settings.get("task_soft_time_limit"), 0) or None,
+        prefetch=read["prefetch_multiplier"] or _prefetch(app.settings),
+        time_limit=read["time_limit"] or max(_number(app.settings.get("task_time_limit"), 0), 0) or None,
+        soft_time_limit=read["soft_time_limit"] or max(_number(app.settings.get("task_soft_time_limit"), 0), 0) or None,
         stop_timeout=read["stop_timeout"],
         late=bool(app.settings.get("task_acks_late", True)) if acknowledgement is None else acknowledgement == "late",
         max_tasks_per_child=read["max_tasks_per_child"],
@@ -274,8 +275,20 @@ def _worker(app: App, name: str, written: Any, read: Mapping[str, Any]) -> Worke
     )
 
 
+def _prefetch(settings: Mapping[str, Any]) -> int | None:
+    """Return the app's prefetch multiplier; 0 is no limit, to Redis as well unless workers prefetch nothing there."""
+    value = _number(settings.get("worker_prefetch_multiplier"), 1)
+    if settings.get("worker_disable_prefetch") is True and "visibility_timeout" in str(
+        settings.get("broker_transport_options")
+    ):
+        return value or 1
+    return value if value > 0 else None if value == 0 else 1
+
+
 def _number(value: object, otherwise: int) -> int:
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else otherwise
+    """Return a whole number; another one for what is none, or has no end, which its role tells."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return int(value) if number and isinstance(value, (int, float)) else otherwise
 
 
 def _server(kind: str, host: str, found: Planned, facts: Mapping[str, Any]) -> Server:

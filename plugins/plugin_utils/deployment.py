@@ -56,7 +56,7 @@ class WorkerClass:
         queues: what it consumes.
         pool: ``prefork``, ``threads``, ``gevent`` or ``solo``.
         concurrency: tasks at a time; ``auto`` is the number of processors.
-        prefetch: messages that each of them takes in advance.
+        prefetch: messages that each of them takes in advance; None is as many as there are.
         time_limit: after which a task is killed; None without.
         soft_time_limit: after which a task is told to end; None without.
         stop_timeout: that a stop gives to running tasks.
@@ -75,7 +75,7 @@ class WorkerClass:
     queues: tuple[str, ...]
     pool: str = "prefork"
     concurrency: int | str = "auto"
-    prefetch: int = 1
+    prefetch: int | None = 1
     time_limit: int | None = None
     soft_time_limit: int | None = None
     stop_timeout: int = 0

@@ -93,6 +93,7 @@ MEANT: dict[str, dict[str, Any]] = {
     "shared-queue:default": classes(queues=["payments", "default"]),
     "stop-timeout:high": classes(time_limit="1h", stop_timeout="5m"),
     "unknown-argument:high": classes(extra_arguments=["--tenant", "shop"]),
+    "unlimited-prefetch:shop": {"celery_app_settings": {"worker_prefetch_multiplier": 0}},
     "eta-in-worker": {"celery_app_queue_type": "classic", "celery_app_longest_eta": "1h"},
     "long-eta:shop": {"celery_app_longest_eta": "60d"},
     "one-task-per-child": {"celery_worker_defaults": {"max_tasks_per_child": 1}},

@@ -16,6 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings im
     KINDS,
     TEXT_OR_DICT,
     TEXT_OR_NUMBER,
+    number_fault,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
@@ -852,6 +853,9 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
         yield Problem(variable, value, "is not true or false", "true or false, without quotes")
     elif kind in ("int", "float") and (isinstance(value, (bool, str)) or not isinstance(value, (int, float))):
         yield Problem(variable, value, "is not a number", "a number without quotes (Celery counts time in seconds)")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and number_fault(name, value)[0]:
+        yield Problem(variable, value, *number_fault(name, value))
+        return
     elif kind in ("string", "str", "bytes") and not (
         isinstance(value, str)
         or (name in TEXT_OR_NUMBER and isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -106,6 +106,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "unknown-argument",
         "queue-of-two-apps",
         "another-server",
+        "unlimited-prefetch",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -463,6 +464,20 @@ def test_the_consumer_timeout_is_above_what_a_worker_holds(timeout: int, fits: b
         (finding,) = told["consumer-timeout"]
         assert (finding.problem.variable, finding.problem.value) == ("rabbitmq_consumer_timeout", "3h")
         assert "class high of shop" in finding.problem.reason
+
+
+def test_a_worker_that_takes_all_there_is() -> None:
+    taking = (replace(HIGH, prefetch=None, time_limit=9 * HOUR, stop_timeout=9 * HOUR), DEFAULT)
+    finding = only(with_app(classes=taking), "unlimited-prefetch")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_settings.worker_prefetch_multiplier", 0)
+    assert "lets class high take all" in finding.problem.reason
+    assert "RabbitMQ's consumer timeout" in finding.problem.reason
+    patient = replace(RABBITMQ, consumer_timeout=0)
+    assert found(replace(with_app(classes=taking), servers=(patient, REDIS))) == {}
+    everywhere = (*taking, replace(taking[0], host="app2"), replace(DEFAULT, prefetch=None))
+    assert "classes high, default take" in only(with_app(classes=everywhere), "unlimited-prefetch").problem.reason
+    told = only(with_app(**REDIS_BROKER, classes=taking), "unlimited-prefetch")
+    assert "beyond the visibility timeout" in told.problem.reason
 
 
 def test_without_a_limit_the_longest_task_counts_and_without_quorum_the_eta() -> None:
