@@ -25,6 +25,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration, parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT, ALMIGHTY
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ANY,
     CLASS_LEVELS,
@@ -125,7 +126,8 @@ def assemble(
         servers=tuple(servers),
         duties=tuple(duties),
         groups=groups,
-        unplaced=_unplaced(groups, apps.values(), given),
+        unplaced=(unplaced := _unplaced(groups, apps.values(), given)),
+        replaced=frozenset(_replaced(groups, unplaced, given)),
         unusable=frozenset().union(*(found.unusable for found in planned.values())),
         strays=tuple(strays),
         accounts=tuple(_accounts(planned)),
@@ -158,6 +160,9 @@ def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str,
         for kind in ("user", "group"):
             variable, of_app = f"{role}_{kind}", f"celery_app_{kind}"
             own, common = found.values.get(variable), app.values.get(of_app)
+            # One that no process may have is told by its role.
+            if str(own) in ALMIGHTY or not ACCOUNT.fullmatch(str(own)):
+                continue
             if own != common and not {variable, of_app} & (found.unusable | app.unusable):
                 yield variable, str(own), host, str(app.values.get("celery_app_name") or ""), str(common)
 
@@ -179,7 +184,7 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
     )
 
 
-def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], addresses: tuple[str, ...]) -> App:
+def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], addresses: tuple[str, ...] = ()) -> App:
     values = {key.removeprefix("celery_app_"): value for key, value in found.values.items()}
     url = values.get("broker_url")
     kind = celery_app.broker_kind(url) if url else broker(groups, [values.get("broker")])
@@ -269,6 +274,7 @@ def _worker(app: App, name: str, written: Any, read: Mapping[str, Any]) -> Worke
         max_tasks_per_child=read["max_tasks_per_child"],
         max_memory_per_child=read["max_memory_per_child"],
         memory_max=read["memory_max"],
+        queues_known=not written.unread_queues,
         arguments=tuple(str(word) for word in read["extra_arguments"] or ()),
         written=written.values,
         origins=written.origins,
@@ -343,3 +349,14 @@ def _unplaced(
                 if str(name) not in placed and not absent and host not in found.setdefault(str(name), []):
                     found[str(name)].append(host)
     return {name: tuple(hosts) for name, hosts in found.items()}
+
+
+def _replaced(
+    groups: Mapping[str, Sequence[str]], unplaced: Mapping[str, Sequence[str]], given: Callable[[str, str, Any], Any]
+) -> Iterable[str]:
+    """Yield the classes for all hosts that dictionaries nearer to the workers, which Ansible takes instead, lack."""
+    workers = [given(host, CLASS_LEVELS[0], None) for host in groups.get("celery_workers", [])]
+    for name, hosts in unplaced.items():
+        common = given(hosts[0], CLASS_LEVELS[0], None)
+        if isinstance(common, Mapping) and name in common and any(isinstance(own, Mapping) for own in workers):
+            yield name

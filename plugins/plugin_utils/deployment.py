@@ -64,6 +64,7 @@ class WorkerClass:
         max_tasks_per_child: None without.
         max_memory_per_child: None without.
         memory_max: limit of the whole unit; None without.
+        queues_known: whether what is written of its queues could be read.
         arguments: further arguments of ``celery worker``.
         written: key of the class -> what the inventory says, for those that it says anything about.
         origins: key of the class -> the variable that says it, with the path inside it.
@@ -83,13 +84,22 @@ class WorkerClass:
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
     memory_max: int | None = None
+    queues_known: bool = True
     arguments: tuple[str, ...] = ()
     written: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def where(self, key: str) -> str:
         """Return the variable, with its path, in which ``key`` stands, or could."""
-        return self.origins.get(key, f"celery_worker_classes.{self.name}.{key}")
+        return self.origins.get(key, f"{self.place}.{key}")
+
+    @property
+    def place(self) -> str:
+        """The variable, with its path, in which the class stands: the one of all hosts, if it is there."""
+        ending = f".{self.name}"
+        places = [origin.rpartition(".")[0] for origin in self.origins.values()]
+        common = f"celery_worker_classes{ending}"
+        return common if common in places else next((place for place in places if place.endswith(ending)), common)
 
     @property
     def memory(self) -> int:
@@ -212,6 +222,7 @@ class Deployment:
         duties: beat and Flower.
         groups: the inventory's groups and their hosts.
         unplaced: worker class -> the hosts without the duty to work that speak of it, while no worker has it.
+        replaced: those of them that nearer ``celery_worker_classes`` of the workers leave out.
         unusable: names of the variables whose values could not be used.
         strays: (variable of a role with the app that it is to run, that app, host, the app that the host carries).
         accounts: (variable, account, host, app, the account of the app) of processes that have another one.
@@ -223,6 +234,7 @@ class Deployment:
     duties: tuple[Duty, ...] = ()
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    replaced: frozenset[str] = frozenset()
     unusable: frozenset[str] = frozenset()
     strays: tuple[tuple[str, str, str, str], ...] = ()
     accounts: tuple[tuple[str, str, str, str, str], ...] = ()

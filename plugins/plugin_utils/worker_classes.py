@@ -8,7 +8,7 @@ The names of classes are the user's, so Ansible's argument specs cannot look ins
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     parse_duration,
     parse_size,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
     LOG_LEVELS,
     check_environment,
@@ -30,7 +31,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments i
 
 POOLS = ("prefork", "threads", "gevent", "solo")
 _PREFORK = ("prefork",)
-QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,200}")
 
 #: Seconds between a task's time limit and the end of the unit that runs it.
 STOP_MARGIN = 30
@@ -101,6 +101,8 @@ class WorkerClass:
     name: str
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    #: whether something was written for its queues that could not be read
+    unread_queues: bool = False
     #: keys that came from the defaults for all classes, not from the class itself
     inherited: set[str] = field(default_factory=set)
 
@@ -136,7 +138,20 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
                 _lay(classes[str(name)], defaults, "celery_worker_defaults", problems)
                 classes[str(name)].inherited = set(classes[str(name)].values)
             _lay(classes[str(name)], keys or {}, where, problems)
+    problems += _absent_without_a_class(classes, layers)
     return classes, problems
+
+
+def _absent_without_a_class(classes: Mapping[str, WorkerClass], layers: Sequence[Layer]) -> Iterator[Problem]:
+    """Yield the classes that a nearer layer takes away and that no layer has."""
+    for layer in layers[1:]:
+        for name, keys in layer.classes.items():
+            others = [other for other in layers if other is not layer and name in other.classes]
+            if isinstance(keys, Mapping) and keys.get("state") == "absent" and not others and name in classes:
+                instead = did_you_mean(str(name), set(classes) - {str(name)})
+                yield Problem(
+                    f"{layer.variable}.{name}.state", "absent", "takes away a class that is not there", instead
+                )
 
 
 def _name_problem(name: Any) -> tuple[str, str]:
@@ -153,7 +168,10 @@ def _lay(target: WorkerClass, keys: Mapping[Any, Any], where: str, problems: lis
     for key, value in keys.items():
         if key not in KEYS or (key == "state" and where == "celery_worker_defaults"):
             known = set(KEYS) - ({"state"} if where == "celery_worker_defaults" else set())
-            problems.append(Problem(f"{where}.{key}", value, "is no key of a class", did_you_mean(str(key), known)))
+            instead = did_you_mean(str(key), known)
+            problems.append(Problem(f"{where}.{key}", value, "is no key of a class", instead))
+            # What a class consumes whose queues stand under another name is not known.
+            target.unread_queues = target.unread_queues or instead.startswith("queues ")
             continue
         name = str(key)
         target.inherited.discard(name)
@@ -191,6 +209,7 @@ def check(worker: WorkerClass, default_queue: str, time_limit: int = 0) -> tuple
                 read[name] = 1
             if name == "queues":
                 read[name] = _legible(worker.values[name])
+                worker.unread_queues = True
     limit = read["time_limit"] or time_limit
     if "stop_timeout" not in worker.values and limit:
         # Whatever runs when the unit is stopped has ended by then.
@@ -214,7 +233,7 @@ def _legible(queues: Any) -> list[str] | None:
     """Return the queues that somebody seems to have meant, so that nothing else is said about the others."""
     entries = queues if isinstance(queues, list) else str(queues).split(",")
     names = [str(entry).strip() for entry in entries]
-    return list(dict.fromkeys(name for name in names if QUEUE.fullmatch(name))) or None
+    return list(dict.fromkeys(name for name in names if is_queue(name))) or None
 
 
 def _check_pool(worker: WorkerClass, read: dict[str, Any]) -> list[Problem]:
@@ -328,11 +347,9 @@ class _Reader:
         if not isinstance(value, list) or not value:
             raise ValueError("is not a list of queues; write a list such as [payments, mails]")
         names = [str(entry) for entry in value]
-        bad = [entry for entry in value if not isinstance(entry, str) or not QUEUE.fullmatch(entry)]
+        bad = [entry for entry in value if not is_queue(entry)]
         if bad:
-            raise ValueError(
-                f"holds {bad[0]!r}, which cannot be the name of a queue; write letters, digits and _ . : -"
-            )
+            raise ValueError(f"holds {bad[0]!r}, which cannot be the name of a queue; write {QUEUE_HELP}")
         if len(set(names)) != len(names):
             raise ValueError("names a queue twice; write each queue once")
         return names

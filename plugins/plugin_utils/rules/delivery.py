@@ -184,7 +184,7 @@ def _global_prefetch(deployment: Deployment) -> Iterator[Finding]:
 
 def _old_celery(deployment: Deployment) -> Iterator[Finding]:
     versions = [server.version for server in deployment.of_kind("rabbitmq") if server.version]
-    server = f"RabbitMQ {versions[0][0]}.{versions[0][1]}" if versions else "its broker"
+    server = f" for RabbitMQ {versions[0][0]}.{versions[0][1]}" if versions else ""
     for app in deployment.apps.values():
         for variable, line in app.requirements:
             yield from _too_old(variable, line, server, app.name)
@@ -196,7 +196,7 @@ def _old_celery(deployment: Deployment) -> Iterator[Finding]:
 def _too_old(variable: str, line: str, server: str, app: str | None) -> Iterator[Finding]:
     name = too_old(line)
     if name:
-        reason = f"is too old for {server}: before 5.7 {name} hangs on reconnect and breaks on RabbitMQ 4.3"
+        reason = f"is too old{server}: before 5.7 {name} hangs on reconnect and breaks on RabbitMQ 4.3"
         yield Finding(Problem(variable, line.strip(), reason, f"{name}>=5.7"), name, app)
 
 

@@ -202,6 +202,9 @@ def test_a_class_that_runs_nowhere() -> None:
     assert "a, b, c, ... are not in" in finding.problem.reason
     finding = only(replace(STACK, unplaced={"gpu": ("a", "b", "c")}), "class-without-host")
     assert "a, b, c are not in" in finding.problem.reason
+    assert "celery_worker_group_classes" not in finding.problem.instead
+    stack = replace(STACK, unplaced={"gpu": ("web1",)}, replaced=frozenset({"gpu"}))
+    assert only(stack, "class-without-host").problem.instead.startswith("celery_worker_group_classes")
 
 
 def test_a_queue_of_two_classes() -> None:
@@ -214,6 +217,32 @@ def test_a_queue_of_two_classes() -> None:
     assert "class high" in finding.problem.reason
     everywhere = (HIGH, replace(HIGH, host="app2"), DEFAULT)
     assert found(with_app(classes=everywhere)) == {}
+
+
+def test_a_class_that_names_no_queues_is_told_where_it_stands() -> None:
+    typo = replace(DEFAULT, name="hgih", written={"nice": 1}, origins={"nice": "celery_worker_host_classes.hgih.nice"})
+    finding = only(with_app(classes=(HIGH, DEFAULT, typo)), "shared-queue")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_worker_host_classes.hgih", "hgih")
+    assert finding.problem.instead == "high (did you mean that?), or queues of its own"
+    finding = only(with_app(classes=(HIGH, DEFAULT, replace(DEFAULT, name="mails"))), "shared-queue")
+    assert (finding.problem.variable, finding.problem.instead) == ("celery_worker_classes.mails", "queues of its own")
+
+
+def test_a_class_whose_queues_could_not_be_read_silences_what_follows() -> None:
+    unread = replace(HIGH, queues=("default",), queues_known=False)
+    assert found(with_app(classes=(unread, DEFAULT))) == {}
+    assert list(found(with_app(classes=(replace(unread, queues_known=True), DEFAULT)))) == [
+        "queue-without-class",
+        "shared-queue",
+    ]
+
+
+def test_what_its_role_tells_of_a_queue_is_not_told_again() -> None:
+    named = {"variables": {**SHOP.variables, "celery_app_dead_letter_queue": "dead"}}
+    assert found(with_app(routes=(Route("a.*", "dead"),), **named)) == {}
+    assert found(with_app(default_queue="dead", **named)) == {}
+    assert found(with_app(routes=(Route("a.*", "no name"),))) == {}
+    assert found(with_app(routes=(Route("a.*", "dead"),))) != {}
 
 
 def test_one_machine_under_two_names_runs_a_class_twice() -> None:
@@ -338,6 +367,8 @@ def test_two_beats_need_redbeat() -> None:
     assert only(beats("", ""), "several-beats").problem.value == ["app1", "app2"]
     assert only(beats("redbeat.RedBeatScheduler", ""), "several-beats").subject == "shop"
     assert found(beats("redbeat.RedBeatScheduler", "redbeat.RedBeatScheduler")) == {}
+    assert found(beats("redbeat:RedBeatScheduler", "redbeat.schedulers:RedBeatScheduler")) == {}
+    assert only(beats("redbeater.Scheduler", "redbeater.Scheduler"), "several-beats")
     assert found(beats("")) == {}
     apart = two_apps(beats("", ""))
     split = (apart.duties[0], replace(apart.duties[1], app="blog"))
@@ -540,10 +571,8 @@ def test_an_old_celery_is_named_with_its_server() -> None:
     finding = only(stack, "old-celery")
     assert (finding.problem.value, finding.subject) == ("celery==5.4", "celery")
     assert "for RabbitMQ 4.3" in finding.problem.reason
-    assert (
-        "for its broker"
-        in only(with_app(requirements=(("celery_app_extra_packages", "kombu<5.5"),)), "old-celery").problem.reason
-    )
+    nameless = only(with_app(requirements=(("celery_app_extra_packages", "kombu<5.5"),)), "old-celery")
+    assert nameless.problem.reason.startswith("is too old: before 5.7 kombu")
 
 
 @pytest.mark.parametrize(
@@ -629,6 +658,17 @@ def test_arguments_that_no_worker_has() -> None:
     )
     assert (finding.subject, finding.problem.instead) == ("high", "--without-mingle (did you mean that?)")
     assert found(with_class(arguments=("-E", "-O", "fair", "--heartbeat-interval=10"))) == {}
+
+
+def test_one_stop_timeout_of_all_classes_is_told_once() -> None:
+    where = {"stop_timeout": "celery_worker_defaults.stop_timeout"}
+    keys = {"stop_timeout": 300, "written": {"stop_timeout": "5m"}, "origins": where, "prefetch": 0}
+    high, default = replace(HIGH, time_limit=600, **keys), replace(DEFAULT, time_limit=HOUR, **keys)
+    finding = only(with_app(classes=(high, default)), "stop-timeout")
+    assert (finding.problem.variable, finding.subject) == ("celery_worker_defaults.stop_timeout", "")
+    assert finding.problem.instead == "at least 1h"
+    accepted = with_app(classes=(high, default), accepted=frozenset({"stop-timeout:default"}))
+    assert only(accepted, "stop-timeout").subject == "high"
 
 
 def test_a_stop_timeout_that_nobody_wrote_is_shown_as_it_is() -> None:
