@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
     App,
     Deployment,
@@ -24,7 +25,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration, parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT, ALMIGHTY
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
+    ANY,
     CLASS_LEVELS,
     broker,
     listen_addresses,
@@ -35,6 +38,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
 _DEBIANS_RABBITMQ = {"12": (3, 10), "13": (4, 0)}
 _TESTING_RABBITMQ = (4, 3)
 _MIB = 1024**2
+#: The variables of an app that lead to a server.
+URLS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
+_LOOPBACK = re.compile(r"//([^/@]*@)?(localhost|127\.|\[::1\])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -79,20 +85,24 @@ def assemble(
     machines = {host: _machine(host, facts(host), given) for host in hosts}
     apps: dict[str, App] = {}
     workers: dict[int, list[WorkerClass]] = {}
-    servers: list[Server] = []
+    servers = [
+        _server(role, host, found, facts(host))
+        for (role, host), found in planned.items()
+        if role in ("rabbitmq", "redis")
+    ]
     duties: list[Duty] = []
     kinds: set[int] = set()
     strays: list[tuple[str, str, str, str]] = []
     for (role, host), found in planned.items():
         if role == "celery_app":
             name = str(found.values.get("celery_app_name") or "")
-            app = apps.get(name) or _app(name, found, groups)
-            new = id(found) not in kinds
+            lead = _leads_to(found.values, host, machines, servers)
+            app = apps.get(name) or _app(name, found, groups, lead["celery_app_broker_url"])
+            # Hosts that are alike mean different servers by 127.0.0.1.
+            new = id(found) not in kinds or _LOOPBACK.search(str([found.values.get(url) for url in lead]))
             kinds.add(id(found))
-            variants = (*app.variants, (host, found.shown)) if new else app.variants
+            variants = (*app.variants, (host, {**found.shown, **lead})) if new else app.variants
             apps[name] = replace(app, hosts=(*app.hosts, host), given=app.given | found.given, variants=variants)
-        elif role in ("rabbitmq", "redis"):
-            servers.append(_server(role, host, found, facts(host)))
         elif role in ("celery_beat", "flower") and found.values.get(f"{role}_state") != "absent":
             duties.append(Duty(role, str(found.values.get(f"{role}_app") or ""), host, found.shown))
     for (role, host), found in planned.items():
@@ -116,10 +126,45 @@ def assemble(
         servers=tuple(servers),
         duties=tuple(duties),
         groups=groups,
-        unplaced=_unplaced(groups, apps.values(), given),
+        unplaced=(unplaced := _unplaced(groups, apps.values(), given)),
+        replaced=frozenset(_replaced(groups, unplaced, given)),
         unusable=frozenset().union(*(found.unusable for found in planned.values())),
         strays=tuple(strays),
+        accounts=tuple(_accounts(planned)),
     )
+
+
+def _leads_to(
+    values: Mapping[str, Any], viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]
+) -> dict[str, tuple[str, ...]]:
+    """Return where the URLs of an app lead to from a host, with one name for each machine, without credentials."""
+
+    def machine(address: str) -> str:
+        if loopback(address):
+            return machines[viewer].address.lower()
+        for server in servers:
+            names = (server.host, machines[server.host].address, *server.listen)
+            if address in {name.lower() for name in names} - set(ANY):
+                return machines[server.host].address.lower()
+        return address
+
+    return {name: places(values.get(name), machine) for name in URLS}
+
+
+def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str, str, str, str, str]]:
+    """Yield (variable, account, host, app, account of the app) where a process has another account than its app."""
+    for (role, host), found in planned.items():
+        if role not in ("celery_worker", "celery_beat") or ("celery_app", host) not in planned:
+            continue
+        app = planned["celery_app", host]
+        for kind in ("user", "group"):
+            variable, of_app = f"{role}_{kind}", f"celery_app_{kind}"
+            own, common = found.values.get(variable), app.values.get(of_app)
+            # One that no process may have is told by its role.
+            if str(own) in ALMIGHTY or not ACCOUNT.fullmatch(str(own)):
+                continue
+            if own != common and not {variable, of_app} & (found.unusable | app.unusable):
+                yield variable, str(own), host, str(app.values.get("celery_app_name") or ""), str(common)
 
 
 def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any], Any]) -> Machine:
@@ -139,7 +184,7 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
     )
 
 
-def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]]) -> App:
+def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], addresses: tuple[str, ...] = ()) -> App:
     values = {key.removeprefix("celery_app_"): value for key, value in found.values.items()}
     url = values.get("broker_url")
     kind = celery_app.broker_kind(url) if url else broker(groups, [values.get("broker")])
@@ -153,7 +198,7 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]]) -> App:
     return App(
         name,
         broker=kind,
-        broker_addresses=tuple(_without_credentials(str(url or ""))),
+        broker_addresses=addresses,
         default_queue=str(values.get("default_queue")),
         queues={queue["name"]: queue.get("type", "classic") for queue in queues},
         declared=tuple(_declared(values, found.given)),
@@ -243,24 +288,35 @@ def _worker(app: App, name: str, written: Any, read: Mapping[str, Any]) -> Worke
         queues=tuple(read["queues"]),
         pool=read["pool"],
         concurrency=read["concurrency"],
-        prefetch=read["prefetch_multiplier"] or _number(app.settings.get("worker_prefetch_multiplier"), 1),
-        time_limit=read["time_limit"] or _number(app.settings.get("task_time_limit"), 0) or None,
-        soft_time_limit=read["soft_time_limit"] or _number(app.settings.get("task_soft_time_limit"), 0) or None,
+        prefetch=read["prefetch_multiplier"] or _prefetch(app.settings),
+        time_limit=read["time_limit"] or max(_number(app.settings.get("task_time_limit"), 0), 0) or None,
+        soft_time_limit=read["soft_time_limit"] or max(_number(app.settings.get("task_soft_time_limit"), 0), 0) or None,
         stop_timeout=read["stop_timeout"],
         late=bool(app.settings.get("task_acks_late", True)) if acknowledgement is None else acknowledgement == "late",
         max_tasks_per_child=read["max_tasks_per_child"],
         max_memory_per_child=read["max_memory_per_child"],
         memory_max=read["memory_max"],
+        queues_known=not written.unread_queues,
         arguments=tuple(str(word) for word in read["extra_arguments"] or ()),
         written=written.values,
         origins=written.origins,
     )
 
 
+def _prefetch(settings: Mapping[str, Any]) -> int | None:
+    """Return the app's prefetch multiplier; 0 is no limit, to Redis as well unless workers prefetch nothing there."""
+    value = _number(settings.get("worker_prefetch_multiplier"), 1)
+    if settings.get("worker_disable_prefetch") is True and "visibility_timeout" in str(
+        settings.get("broker_transport_options")
+    ):
+        return value or 1
+    return value if value > 0 else None if value == 0 else 1
+
+
 def _number(value: object, otherwise: int) -> int:
-    # Infinity is a number too (.inf in YAML), and no count of anything.
+    """Return a whole number; another one for what is none, or has no end, which its role tells."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return int(value) if number else otherwise  # type: ignore[call-overload]
+    return int(value) if number and isinstance(value, (int, float)) else otherwise
 
 
 def _server(kind: str, host: str, found: Planned, facts: Mapping[str, Any]) -> Server:
@@ -315,3 +371,14 @@ def _unplaced(
                 if str(name) not in placed and not absent and host not in found.setdefault(str(name), []):
                     found[str(name)].append(host)
     return {name: tuple(hosts) for name, hosts in found.items()}
+
+
+def _replaced(
+    groups: Mapping[str, Sequence[str]], unplaced: Mapping[str, Sequence[str]], given: Callable[[str, str, Any], Any]
+) -> Iterable[str]:
+    """Yield the classes for all hosts that dictionaries nearer to the workers, which Ansible takes instead, lack."""
+    workers = [given(host, CLASS_LEVELS[0], None) for host in groups.get("celery_workers", [])]
+    for name, hosts in unplaced.items():
+        common = given(hosts[0], CLASS_LEVELS[0], None)
+        if isinstance(common, Mapping) and name in common and any(isinstance(own, Mapping) for own in workers):
+            yield name

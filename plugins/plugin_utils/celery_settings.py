@@ -8,6 +8,8 @@ test compares both with the installed Celery, and tells what to change when Cele
 
 from __future__ import annotations
 
+from typing import Any
+
 _BY_KIND = {
     "any": """
         database_engine_callback task_annotations task_routes worker_concurrency
@@ -106,3 +108,60 @@ TEXT_OR_DICT = frozenset({"cassandra_auth_kwargs"})
 
 #: Declared as bool, and taken as a dictionary of options as well.
 BOOL_OR_DICT = frozenset({"broker_use_ssl"})
+
+#: The least and the most that numbers may be; others may be anything from nothing on. What nothing means, if anything,
+#: is in celery/app/defaults.py and docs/userguide/configuration.rst of Celery 5.7.0.
+_RANGES: dict[str, tuple[float, float]] = {
+    # -1 turns the cache off (celery/backends/base.py: LRUCache with a limit below nothing is none).
+    "result_cache_max": (-1, float("inf")),
+    # 0 is no limit to RabbitMQ and to kombu; the count is prefetch x processes, 16 bits of AMQP (basic.qos).
+    "worker_prefetch_multiplier": (0, 10_000),
+    "task_protocol": (1, 2),
+    "task_default_priority": (0, 255),
+    "task_queue_max_priority": (0, 255),
+    "task_default_delivery_mode": (1, 2),
+    "broker_heartbeat": (0, 65_535),
+    "task_time_limit": (0, 100 * 365 * 86400),
+    "task_soft_time_limit": (0, 100 * 365 * 86400),
+    "worker_soft_shutdown_timeout": (0, 100 * 365 * 86400),
+}
+#: Those of which nothing is no value: a division by it, a wait that is over at once, a queue that is gone at once.
+_ABOVE_NOTHING = frozenset(
+    [
+        "broker_connection_timeout",
+        "broker_heartbeat_checkrate",
+        "broker_pool_acquire_timeout",
+        "control_queue_expires",
+        "elasticsearch_timeout",
+        "event_queue_expires",
+        "gcs_threadpool_maxsize",
+        "redis_max_connections",
+        "redis_socket_connect_timeout",
+        "redis_socket_timeout",
+        "result_chord_retry_interval",
+        "worker_eta_task_limit",
+        "worker_proc_alive_timeout",
+        "worker_timer_precision",
+    ]
+)
+
+
+def number_fault(name: str, value: Any) -> tuple[str, str]:
+    """Return why a number cannot be the value of a setting and what to write instead; empty texts when it can.
+
+    Arguments:
+        name: the setting.
+        value: an int or a float.
+    """
+    whole = KINDS.get(name) == "int"
+    kind = "a whole number" if whole else "a number"
+    if value != value or value in (float("inf"), float("-inf")):
+        return "is no finite number", f"{kind}, or null for none"
+    # What an extension of Celery means by a number is its own matter.
+    least, most = _RANGES.get(name, (0 if name in KINDS else float("-inf"), float("inf")))
+    if value < least or value > most:
+        text = f"{kind} from {least} to {most}" if most != float("inf") else f"{kind} from {least} on"
+        return "is out of range", text if name not in _ABOVE_NOTHING else f"{kind} above 0"
+    if not value and name in _ABOVE_NOTHING:
+        return "is nothing", f"{kind} above 0"
+    return ("is not a whole number", kind) if whole and value != int(value) else ("", "")

@@ -56,7 +56,7 @@ class WorkerClass:
         queues: what it consumes.
         pool: ``prefork``, ``threads``, ``gevent`` or ``solo``.
         concurrency: tasks at a time; ``auto`` is the number of processors.
-        prefetch: messages that each of them takes in advance.
+        prefetch: messages that each of them takes in advance; None is as many as there are.
         time_limit: after which a task is killed; None without.
         soft_time_limit: after which a task is told to end; None without.
         stop_timeout: that a stop gives to running tasks.
@@ -64,6 +64,7 @@ class WorkerClass:
         max_tasks_per_child: None without.
         max_memory_per_child: None without.
         memory_max: limit of the whole unit; None without.
+        queues_known: whether what is written of its queues could be read.
         arguments: further arguments of ``celery worker``.
         written: key of the class -> what the inventory says, for those that it says anything about.
         origins: key of the class -> the variable that says it, with the path inside it.
@@ -75,7 +76,7 @@ class WorkerClass:
     queues: tuple[str, ...]
     pool: str = "prefork"
     concurrency: int | str = "auto"
-    prefetch: int = 1
+    prefetch: int | None = 1
     time_limit: int | None = None
     soft_time_limit: int | None = None
     stop_timeout: int = 0
@@ -83,13 +84,22 @@ class WorkerClass:
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
     memory_max: int | None = None
+    queues_known: bool = True
     arguments: tuple[str, ...] = ()
     written: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def where(self, key: str) -> str:
         """Return the variable, with its path, in which ``key`` stands, or could."""
-        return self.origins.get(key, f"celery_worker_classes.{self.name}.{key}")
+        return self.origins.get(key, f"{self.place}.{key}")
+
+    @property
+    def place(self) -> str:
+        """The variable, with its path, in which the class stands: the one of all hosts, if it is there."""
+        ending = f".{self.name}"
+        places = [origin.rpartition(".")[0] for origin in self.origins.values()]
+        common = f"celery_worker_classes{ending}"
+        return common if common in places else next((place for place in places if place.endswith(ending)), common)
 
     @property
     def memory(self) -> int:
@@ -106,7 +116,7 @@ class App:
         name: its short name.
         hosts: every host that carries it, workers, producers, beat and Flower alike.
         broker: ``rabbitmq`` or ``redis``.
-        broker_addresses: ``host:port/path`` of each of the broker's nodes, without any credentials.
+        broker_addresses: ``host:port/path`` of each of the broker's nodes (``addresses.places``).
         default_queue: where tasks without a route go.
         queues: name -> ``quorum`` or ``classic``; of the latter kind all queues of Redis are.
         declared: queues that ``celery_app_queues`` itself names: somebody else may read them.
@@ -122,7 +132,8 @@ class App:
         requirements: lines that say which packages a release consists of, each behind the variable that has it.
         weak_passwords: variable -> why the password in it is weak.
         variables: the role's variables as they are on its hosts, secrets left out.
-        variants: the first host of each kind, with the role's variables there; hosts that are alike are one kind.
+        variants: the first host of each kind, with the role's variables there; hosts that are alike are one kind. Of
+            URLs there is where they lead to, without any credentials.
         given: names of the variables that the inventory itself sets.
         accepted: the rules that the inventory overrides, ``rule`` or ``rule:subject``.
     """
@@ -213,8 +224,10 @@ class Deployment:
         duties: beat and Flower.
         groups: the inventory's groups and their hosts.
         unplaced: worker class -> the hosts without the duty to work that speak of it, while no worker has it.
+        replaced: those of them that nearer ``celery_worker_classes`` of the workers leave out.
         unusable: names of the variables whose values could not be used.
         strays: (variable of a role with the app that it is to run, that app, host, the app that the host carries).
+        accounts: (variable, account, host, app, the account of the app) of processes that have another one.
     """
 
     machines: Mapping[str, Machine] = field(default_factory=dict)
@@ -223,8 +236,10 @@ class Deployment:
     duties: tuple[Duty, ...] = ()
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    replaced: frozenset[str] = frozenset()
     unusable: frozenset[str] = frozenset()
     strays: tuple[tuple[str, str, str, str], ...] = ()
+    accounts: tuple[tuple[str, str, str, str, str], ...] = ()
 
     def of_kind(self, kind: str) -> list[Server]:
         """Return the servers of a kind, ``rabbitmq`` or ``redis``."""
@@ -233,6 +248,20 @@ class Deployment:
     def of_role(self, role: str) -> list[Duty]:
         """Return the duties of a role, ``celery_beat`` or ``flower``."""
         return [duty for duty in self.duties if duty.role == role]
+
+    def meet(self, one: App, other: App) -> bool:
+        """Whether what two apps send and ask comes together: in one virtual host, or in one Redis under one prefix."""
+        if one.broker != other.broker or not set(one.broker_addresses) & set(other.broker_addresses):
+            return False
+        prefix = "celery_app_key_prefix"
+        return one.broker == "rabbitmq" or one.variables.get(prefix) == other.variables.get(prefix)
+
+    @property
+    def pairs(self) -> Iterable[tuple[App, App]]:
+        """Every two apps that meet, in the order of the inventory."""
+        apps = list(self.apps.values())
+        for position, other in enumerate(apps):
+            yield from ((one, other) for one in apps[:position] if self.meet(one, other))
 
     @property
     def classes(self) -> Iterable[WorkerClass]:

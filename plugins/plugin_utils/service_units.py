@@ -1,9 +1,10 @@
 # Copyright: celeryops.stack contributors
 # Apache License 2.0 (see LICENSE)
-"""What the units of an app have in common: the target, the sandbox, command lines and environments."""
+"""What the units of an app have in common: the target, command lines and environments."""
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,60 +13,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Pro
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import quote_systemd_word
 
-#: Directives of systemd.exec(5) under which a prefork, threads, gevent and solo worker, beat and Flower were seen to
-#: work. A worker's own needs (files, memory, processor) come from the plan of its role, not from here.
-SANDBOX: Mapping[str, str | list[str]] = {
-    "NoNewPrivileges": "yes",
-    "CapabilityBoundingSet": "",
-    "AmbientCapabilities": "",
-    "ProtectSystem": "strict",
-    "ProtectHome": "yes",
-    "PrivateTmp": "yes",
-    "PrivateDevices": "yes",
-    "ProtectClock": "yes",
-    "ProtectControlGroups": "yes",
-    "ProtectHostname": "yes",
-    "ProtectKernelLogs": "yes",
-    "ProtectKernelModules": "yes",
-    "ProtectKernelTunables": "yes",
-    "ProtectProc": "invisible",
-    "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
-    "RestrictNamespaces": "yes",
-    "RestrictRealtime": "yes",
-    "RestrictSUIDSGID": "yes",
-    "LockPersonality": "yes",
-    "MemoryDenyWriteExecute": "yes",
-    "RemoveIPC": "yes",
-    "SystemCallArchitectures": "native",
-    "SystemCallFilter": ["@system-service", "~@privileged @resources"],
-    "SystemCallErrorNumber": "EPERM",
-    "UMask": "0027",
-}
-
-#: Directives that the roles set themselves, and the variable that a person wants instead.
-_OWN = {
-    "Type": "nothing: readiness depends on it",
-    "NotifyAccess": "nothing: readiness depends on it",
-    "ExecStart": "the variables of the role",
-    "User": "the role's variable for the user",
-    "Group": "the role's variable for the group",
-    "DynamicUser": "the role's variable for the user",
-    "Environment": "the role's variable for the environment",
-    "EnvironmentFile": "the role's variable for the environment",
-    "WorkingDirectory": "nothing: it must be a directory that the service cannot write to",
-    "KillMode": "nothing: another value kills running tasks",
-    "KillSignal": "nothing: another value kills running tasks",
-    "TimeoutStartSec": "start_timeout",
-    "TimeoutStopSec": "stop_timeout",
-    "WatchdogSec": "watchdog",
-    "Nice": "nice",
-    "CPUWeight": "cpu_weight",
-    "IOWeight": "io_weight",
-    "MemoryHigh": "memory_high",
-    "MemoryMax": "memory_max",
-    "TasksMax": "tasks_max",
-}
-_DIRECTIVE = re.compile(r"[A-Z][A-Za-z0-9]+")
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:=,@+%-]+")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(
@@ -79,6 +26,8 @@ IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 #: Who can become root: Debian's groups (base-passwd), and those whose members hold a daemon that runs as root.
 ALMIGHTY = frozenset({"root", "sudo", "wheel", "admin", "adm", "disk", "shadow", "docker", "lxd", "libvirt"})
+#: Where code, configuration and units are: what may be written there may run with other rights tomorrow.
+_CODE = ("/bin", "/boot", "/etc", "/lib", "/lib64", "/opt/celeryops", "/root", "/sbin", "/usr")
 _ABSOLUTE_PATH = re.compile(r"/[^\s:\"'\\%$]*")
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -138,30 +87,6 @@ def with_environment(environment: Mapping[str, Any], words: Sequence[object]) ->
     )
 
 
-def sandbox(overrides: Mapping[str, Any], variable: str) -> tuple[list[str], list[Problem]]:
-    """Return the lines of the sandbox, and the mistakes in what the user changes about it.
-
-    Arguments:
-        overrides: directive -> value; a list gives several lines, null removes the directive.
-        variable: name of the variable that ``overrides`` comes from.
-    """
-    problems: list[Problem] = []
-    merged: dict[str, Any] = dict(SANDBOX)
-    for name, value in overrides.items():
-        where = f"{variable}.{name}"
-        if not isinstance(name, str) or not _DIRECTIVE.fullmatch(name):
-            problems.append(Problem(where, name, "is not a systemd directive", "one such as MemoryDenyWriteExecute"))
-        elif name in _OWN or name.endswith("Directory"):
-            instead = _OWN.get(name, "the role's variables for directories")
-            problems.append(Problem(where, value, "is set by the role itself", instead))
-        elif any(not isinstance(entry, (str, int, float)) or "\n" in str(entry) for entry in _listed(value)):
-            problems.append(Problem(where, value, "is not a value of a directive", "a text, number, boolean or list"))
-        else:
-            merged[str(name)] = value
-    lines = [f"{name}={_directive_value(entry)}" for name, value in merged.items() for entry in _listed(value)]
-    return lines, problems
-
-
 def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[dict[str, str], list[Problem]]:
     """Return the environment of a unit as text, and its mistakes.
 
@@ -189,7 +114,7 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
         elif not isinstance(value, (str, int, float)) or "\n" in str(value):
             problems.append(Problem(where, value, "is not one line of text", "a text or a number"))
         else:
-            result[str(name)] = _directive_value(value) if isinstance(value, bool) else str(value)
+            result[str(name)] = directive_value(value) if isinstance(value, bool) else str(value)
     return result, problems
 
 
@@ -226,7 +151,7 @@ def check_writable_paths(paths: Iterable[Any], variable: str) -> tuple[list[str]
         where = f"{variable}[{position}]"
         if not _ABSOLUTE_PATH.fullmatch(text) or ".." in text.split("/"):
             problems.append(Problem(where, path, "is not an absolute path", "a directory such as /srv/media"))
-        elif any(_within(text, protected) for protected in ("/etc", "/usr", "/opt/celeryops")) or text == "/":
+        elif _holds_code(text):
             reason = "holds code or configuration, which no worker may write to"
             problems.append(Problem(where, path, reason, "a directory that holds data only"))
         else:
@@ -261,17 +186,18 @@ def read_duration(variables: Mapping[str, Any], name: str, minimum: int) -> tupl
     return seconds, []
 
 
+def _holds_code(path: str) -> bool:
+    """Whether a directory is one of code or configuration, lies in one or holds one."""
+    clean = "/" + posixpath.normpath(path).strip("/")
+    return clean == "/" or any(_within(clean, one) or _within(one, clean) for one in _CODE)
+
+
 def _within(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory + "/")
 
 
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list) else [value]
-
-
-def _directive_value(value: Any) -> str:
+def directive_value(value: Any) -> str:
+    """Return ``value`` as it stands behind the ``=`` of a directive."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)

@@ -93,6 +93,9 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
             yield Problem(where, shown, "is not a whole number", "a whole number")
     elif kind == "str" and isinstance(value, (list, tuple, Mapping)):
         yield Problem(where, shown, "is not text", "text")
+    elif kind == "str" and not option.get("choices") and isinstance(value, bool):
+        reason = "is true or false to YAML, which takes yes, no, on and off for that, and not text"
+        yield Problem(where, shown, reason, "it in quotes")
     elif option.get("choices") and str(value) not in map(str, option["choices"]):
         choices = [str(choice) for choice in option["choices"] if choice != ""]
         yield Problem(where, shown, "is not one of its values", did_you_mean(str(value), choices))

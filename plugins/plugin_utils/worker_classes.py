@@ -8,50 +8,29 @@ The names of classes are the user's, so Ansible's argument specs cannot look ins
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import CLASS_NAME, RESERVED_CLASS_NAMES
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean, named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     DURATION_HELP,
     SIZE_HELP,
     parse_duration,
     parse_size,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
     LOG_LEVELS,
     check_environment,
     check_writable_paths,
-    sandbox,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import check_arguments
 
 POOLS = ("prefork", "threads", "gevent", "solo")
 _PREFORK = ("prefork",)
-QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,200}")
-
-#: Options of `celery worker` that the role sets, or that contradict a foreground service; with what to write instead.
-_OWN_ARGUMENTS = {
-    ("-A", "--app", "-b", "--broker", "--result-backend", "--config", "--loader"): "role celery_app's variables",
-    ("-n", "--hostname"): "nothing: the node is named after the class",
-    ("-Q", "--queues", "-X", "--exclude-queues"): "the key queues",
-    ("-c", "--concurrency", "--autoscale"): "the key concurrency",
-    ("-P", "--pool"): "the key pool",
-    ("-l", "--loglevel"): "the key log_level",
-    ("-f", "--logfile"): "the key log",
-    ("--prefetch-multiplier",): "the key prefetch_multiplier",
-    ("--time-limit",): "the key time_limit",
-    ("--soft-time-limit",): "the key soft_time_limit",
-    ("--max-tasks-per-child",): "the key max_tasks_per_child",
-    ("--max-memory-per-child",): "the key max_memory_per_child",
-    ("-B", "--beat", "-s", "--schedule", "--schedule-filename", "--scheduler"): "role celery_beat",
-    ("-D", "--detach", "--pidfile", "--uid", "--gid", "--umask", "--executable"): "nothing: systemd runs the worker",
-    ("--purge", "--discard"): "nothing: it would delete all waiting tasks at every start",
-    ("--",): "celery_app_settings",
-}
-_OPTION_OWNERS = {option: instead for options, instead in _OWN_ARGUMENTS.items() for option in options}
-
 
 #: Seconds between a task's time limit and the end of the unit that runs it.
 STOP_MARGIN = 30
@@ -122,6 +101,8 @@ class WorkerClass:
     name: str
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    #: whether something was written for its queues that could not be read
+    unread_queues: bool = False
     #: keys that came from the defaults for all classes, not from the class itself
     inherited: set[str] = field(default_factory=set)
 
@@ -157,7 +138,20 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
                 _lay(classes[str(name)], defaults, "celery_worker_defaults", problems)
                 classes[str(name)].inherited = set(classes[str(name)].values)
             _lay(classes[str(name)], keys or {}, where, problems)
+    problems += _absent_without_a_class(classes, layers)
     return classes, problems
+
+
+def _absent_without_a_class(classes: Mapping[str, WorkerClass], layers: Sequence[Layer]) -> Iterator[Problem]:
+    """Yield the classes that a nearer layer takes away and that no layer has."""
+    for layer in layers[1:]:
+        for name, keys in layer.classes.items():
+            others = [other for other in layers if other is not layer and name in other.classes]
+            if isinstance(keys, Mapping) and keys.get("state") == "absent" and not others and name in classes:
+                instead = did_you_mean(str(name), set(classes) - {str(name)})
+                yield Problem(
+                    f"{layer.variable}.{name}.state", "absent", "takes away a class that is not there", instead
+                )
 
 
 def _name_problem(name: Any) -> tuple[str, str]:
@@ -177,7 +171,10 @@ def _lay(target: WorkerClass, keys: Mapping[Any, Any], where: str, problems: lis
     for key, value in keys.items():
         if key not in KEYS or (key == "state" and where == "celery_worker_defaults"):
             known = set(KEYS) - ({"state"} if where == "celery_worker_defaults" else set())
-            problems.append(Problem(f"{where}.{key}", value, "is no key of a class", did_you_mean(str(key), known)))
+            instead = did_you_mean(str(key), known)
+            problems.append(Problem(f"{where}.{key}", value, "is no key of a class", instead))
+            # What a class consumes whose queues stand under another name is not known.
+            target.unread_queues = target.unread_queues or instead.startswith("queues ")
             continue
         name = str(key)
         target.inherited.discard(name)
@@ -215,12 +212,13 @@ def check(worker: WorkerClass, default_queue: str, time_limit: int = 0) -> tuple
                 read[name] = 1
             if name == "queues":
                 read[name] = _legible(worker.values[name])
+                worker.unread_queues = True
     limit = read["time_limit"] or time_limit
     if "stop_timeout" not in worker.values and limit:
         # Whatever runs when the unit is stopped has ended by then.
         read["stop_timeout"] = max(read["stop_timeout"], limit + STOP_MARGIN)
     problems += _check_pool(worker, read)
-    problems += _check_arguments(worker, read)
+    problems += check_arguments(read["extra_arguments"] or [], worker.where("extra_arguments"))
     if read["queues"] is None:
         read["queues"] = [default_queue]
     read["environment"], found = check_environment(read["environment"] or {}, worker.where("environment"))
@@ -238,7 +236,7 @@ def _legible(queues: Any) -> list[str] | None:
     """Return the queues that somebody seems to have meant, so that nothing else is said about the others."""
     entries = queues if isinstance(queues, list) else str(queues).split(",")
     names = [str(entry).strip() for entry in entries]
-    return list(dict.fromkeys(name for name in names if QUEUE.fullmatch(name))) or None
+    return list(dict.fromkeys(name for name in names if is_queue(name))) or None
 
 
 def _check_pool(worker: WorkerClass, read: dict[str, Any]) -> list[Problem]:
@@ -286,21 +284,6 @@ def _check_limits(worker: WorkerClass, read: Mapping[str, Any]) -> list[Problem]
     if 0 < read["watchdog"] < 10:
         instead = "at least 10s, or 0 to turn the watchdog off"
         problems.append(Problem(worker.where("watchdog"), worker.values["watchdog"], "restarts busy workers", instead))
-    return problems
-
-
-def _check_arguments(worker: WorkerClass, read: Mapping[str, Any]) -> list[Problem]:
-    """Return extra arguments that the role sets itself."""
-    problems: list[Problem] = []
-    for word in read["extra_arguments"] or []:
-        option = word.partition("=")[0]
-        short = word[:2] if word.startswith("-") and not word.startswith("--") else option
-        instead = _OPTION_OWNERS.get(option) or _OPTION_OWNERS.get(short)
-        if instead:
-            problems.append(Problem(worker.where("extra_arguments"), word, "is set by the role itself", instead))
-        elif "://" in word or named_like_a_secret(option):
-            reason = "would be readable by everyone on the host"
-            problems.append(Problem(worker.where("extra_arguments"), "(hidden)", reason, "celery_app_environment"))
     return problems
 
 
@@ -367,11 +350,9 @@ class _Reader:
         if not isinstance(value, list) or not value:
             raise ValueError("is not a list of queues; write a list such as [payments, mails]")
         names = [str(entry) for entry in value]
-        bad = [entry for entry in value if not isinstance(entry, str) or not QUEUE.fullmatch(entry)]
+        bad = [entry for entry in value if not is_queue(entry)]
         if bad:
-            raise ValueError(
-                f"holds {bad[0]!r}, which cannot be the name of a queue; write letters, digits and _ . : -"
-            )
+            raise ValueError(f"holds {bad[0]!r}, which cannot be the name of a queue; write {QUEUE_HELP}")
         if len(set(names)) != len(names):
             raise ValueError("names a queue twice; write each queue once")
         return names

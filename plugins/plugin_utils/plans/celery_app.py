@@ -16,12 +16,14 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings im
     KINDS,
     TEXT_OR_DICT,
     TEXT_OR_NUMBER,
+    number_fault,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import PATTERN_HELP, glob, malformed
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ALMIGHTY
 
@@ -92,7 +94,6 @@ RESERVED_ACCOUNTS = frozenset(
 )
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
-_QUEUE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HIDDEN = "(not shown)"
 _SECRET_KEY = re.compile(r"passw|secret|token|credential|access_key|private_key", re.IGNORECASE)
@@ -137,6 +138,10 @@ OTHER_BACKENDS = frozenset(
         "gs",
     ]
 )
+#: Names that packages give their result backends (entry points celery.result_backends): django-celery-results 2.6. Any
+#: other can be given by its class (by_name in celery/app/backends.py, 5.7.0).
+PACKAGED_BACKENDS = ("django-db", "django-cache")
+_IMPORT_OF_BACKEND = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 BACKEND_HELP = "redis://user:password@host:6379/0 (rediss:// for TLS), or nothing for an app that never reads a result"
 
 #: Celery keeps queues of its own on the same virtual host.
@@ -282,11 +287,14 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         )
     broker, broker_problems = _broker(values["broker_url"])
     problems += [*broker_problems, *_backend_problems(values["result_backend"])]
+    if not broker_problems and values["broker"] not in ("", broker):
+        reason = f"is not where celery_app_broker_url leads to, which is {broker}"
+        problems.append(Problem("celery_app_broker", values["broker"], reason, f"{broker}, or leave it out"))
     queues, queue_problems = queues_of(values, broker)
     problems += [*queue_problems, *_route_problems(values["routes"])]
     times, duration_problems = durations(values)
     problems += [*duration_problems, *_other_problems(values, broker)]
-    problems += _settings_problems(values["settings"], values["extra_setting_names"])
+    problems += _settings_problems(values["settings"], values["extra_setting_names"], values["result_backend"])
     problems += _environment_problems(values["environment"], values["python_path"])
     once, once_problems = _once(values)
     results, results_problems = result_rules(values["results"])
@@ -597,6 +605,11 @@ def _backend_problems(url: Any) -> Iterable[Problem]:
         plain = scheme.split("+")[0] + "+" + scheme.split("+")[1] if scheme.count("+") > 1 else scheme
         if scheme in REDIS_BACKENDS:
             yield from _address_problems(variable, address, scheme)
+        elif not scheme:
+            if address not in PACKAGED_BACKENDS and not _IMPORT_OF_BACKEND.fullmatch(address):
+                reason = "is no address, and no result backend of a package that is known here"
+                instead = f"{BACKEND_HELP}; {' or '.join(PACKAGED_BACKENDS)}; or the class, as shop.backends:Results"
+                yield Problem(variable, _hidden(address), reason, instead)
         elif scheme in ("file", "filesystem") or scheme in ("cache+memory", "memory") or plain == "db+sqlite":
             yield Problem(variable, _hidden(address), "can be read on one host, or in one process, only", BACKEND_HELP)
         elif plain not in OTHER_BACKENDS:
@@ -667,10 +680,8 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
 
 
 def _queue_name_problems(variable: str, name: Any, dead_letter_queue: str) -> Iterable[Problem]:
-    if not isinstance(name, str) or not _QUEUE.fullmatch(name) or len(name) > 100:
-        yield Problem(
-            variable, name, "is not a queue name", "letters, digits, _ and -, in parts joined by dots, 100 at most"
-        )
+    if not is_queue(name):
+        yield Problem(variable, name, "is not a queue name", QUEUE_HELP)
     elif name.startswith(_CELERYS_QUEUES):
         yield Problem(variable, name, "is a name that RabbitMQ or Celery itself uses", "a name of your own")
     elif name == dead_letter_queue:
@@ -740,14 +751,14 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
     # The result backend of Celery 5.7 puts a _ behind a prefix that ends otherwise, the broker does not.
     if not re.fullmatch(r"[A-Za-z0-9_.-]*:", values["key_prefix"]):
         yield Problem("celery_app_key_prefix", values["key_prefix"], "does not end in one colon", f"{values['name']}:")
-    if not _QUEUE.fullmatch(values["exchange"]) or values["exchange"].startswith(_CELERYS_QUEUES):
+    if not is_queue(values["exchange"]) or values["exchange"].startswith(_CELERYS_QUEUES):
         yield Problem(
             "celery_app_exchange",
             values["exchange"],
             "is not an exchange name",
             "letters, digits, _ and -, and none of Celery's own",
         )
-    if broker == "rabbitmq" and not _QUEUE.fullmatch(values["dead_letter_queue"]):
+    if broker == "rabbitmq" and not is_queue(values["dead_letter_queue"]):
         yield Problem(
             "celery_app_dead_letter_queue", values["dead_letter_queue"], "is not a queue name", "dead-letters"
         )
@@ -756,7 +767,9 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
             yield Problem("celery_app_install_environment", name, "is not a variable's name", "letters, digits and _")
 
 
-def _settings_problems(settings: Mapping[str, Any], extra_names: Iterable[str]) -> Iterable[Problem]:
+def _settings_problems(
+    settings: Mapping[str, Any], extra_names: Iterable[str], result_backend: Any
+) -> Iterable[Problem]:
     """Say which of the user's Celery settings are unknown, decided elsewhere, secret or of a wrong kind."""
     extra = {str(name) for name in extra_names}
     for name in sorted(extra & OWNED_SETTINGS.keys()):
@@ -765,7 +778,9 @@ def _settings_problems(settings: Mapping[str, Any], extra_names: Iterable[str]) 
         )
     for raw, value in settings.items():
         name, variable = str(raw), f"celery_app_settings.{raw}"
-        if name in OWNED_SETTINGS:
+        # Which of Django's caches: a name, no address.
+        of_django = name == "cache_backend" and str(result_backend) in PACKAGED_BACKENDS
+        if name in OWNED_SETTINGS and not of_django:
             shown = _HIDDEN if _SECRET_KEY.search(name) or "url" in name or name == "result_backend" else value
             yield Problem(variable, shown, "is decided by another variable", OWNED_SETTINGS[name])
             continue
@@ -782,8 +797,8 @@ def _settings_problems(settings: Mapping[str, Any], extra_names: Iterable[str]) 
                 "it in celery_app_environment, and let the app read it from there",
             )
             continue
-        yield from _kind_problems(variable, name, value)
-        yield from serializer_problems(variable, name, value)
+        wrong_kind = list(_kind_problems(variable, name, value))
+        yield from wrong_kind or serializer_problems(variable, name, value)
         if isinstance(value, Mapping):
             for key in value:
                 if (name, str(key)) in OWNED_KEYS:
@@ -848,6 +863,8 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
         yield Problem(variable, value, "is not true or false", "true or false, without quotes")
     elif kind in ("int", "float") and (isinstance(value, (bool, str)) or not isinstance(value, (int, float))):
         yield Problem(variable, value, "is not a number", "a number without quotes (Celery counts time in seconds)")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and number_fault(name, value)[0]:
+        yield Problem(variable, value, *number_fault(name, value))
     elif kind in ("string", "str", "bytes") and not (
         isinstance(value, str)
         or (name in TEXT_OR_NUMBER and isinstance(value, (int, float)) and not isinstance(value, bool))
@@ -858,7 +875,7 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
         yield Problem(variable, value, "is not a dictionary", "key: value pairs")
     elif kind in ("list", "tuple") and not isinstance(value, (list, tuple)):
         yield Problem(variable, value, "is not a list", "a list such as [a, b]")
-    if not _is_json(value):
+    elif not _is_json(value):
         yield Problem(
             variable,
             value,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
@@ -18,7 +19,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     command_line,
     read_at_start,
     read_duration,
-    sandbox,
     target_unit,
     with_environment,
 )

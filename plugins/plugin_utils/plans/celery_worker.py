@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, worker_unit
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import SIZE_HELP, parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
     START_AFTER,
     check_host,
@@ -22,7 +23,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import (
-    QUEUE,
     Layer,
     WorkerClass,
     check,
@@ -62,9 +62,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += check_identity("celery_worker", variables)
     problems += check_host(facts)
     queue = str(variables["celery_worker_default_queue"])
-    if not QUEUE.fullmatch(queue):
-        instead = "letters, digits and _ . : -"
-        problems.append(Problem("celery_worker_default_queue", queue, "cannot be the name of a queue", instead))
+    if not is_queue(queue):
+        problems.append(Problem("celery_worker_default_queue", queue, "cannot be the name of a queue", QUEUE_HELP))
     problems += _host_problems(variables)
     read, found = read_classes(variables)
     problems += found

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
@@ -19,7 +20,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     check_host,
     command_line,
     read_duration,
-    sandbox,
     target_unit,
 )
 

@@ -34,6 +34,9 @@ APP_WIDE = (
     "celery_app_once",
     "celery_app_results",
 )
+#: The same of where they lead to, which may have one name here and another one there.
+SERVERS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
+_AGREE = "producers and workers have to agree"
 #: Setting of Celery -> the key of a class that wins over it.
 _KEY_OF_SETTING = {
     "worker_prefetch_multiplier": "prefetch_multiplier",
@@ -63,8 +66,26 @@ def _differs(deployment: Deployment) -> Iterator[Finding]:
         for host, variables in others:
             for name in APP_WIDE:
                 if variables.get(name) != common.get(name):
-                    reason = f"on {host} is another value than on {first}: producers and workers have to agree"
+                    reason = f"on {host} is another value than on {first}: {_AGREE}"
                     yield Finding(Problem(name, variables.get(name), reason, "one value for all hosts"), name, app.name)
+
+
+def _another_server(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        (first, common), *others = app.variants
+        for host, variables in others:
+            for name in SERVERS:
+                value, other = (", ".join(one.get(name) or ()) or "none" for one in (variables, common))
+                if value != other:
+                    reason = f"on {host} is another server than on {first}, {other}: {_AGREE}"
+                    yield Finding(Problem(name, value, reason, "one server for all hosts"), name, app.name)
+
+
+def _accounts(deployment: Deployment) -> Iterator[Finding]:
+    for variable, account, host, app, common in deployment.accounts:
+        reason = f"on {host} is not the account of {app}, {common}, which owns what its processes write"
+        instead = f"celery_app_{variable.rpartition('_')[2]} for all of them, or leave it out"
+        yield Finding(Problem(variable, account, reason, instead), variable, app)
 
 
 def _given_twice(deployment: Deployment) -> Iterator[Finding]:
@@ -124,6 +145,13 @@ RULES = (
         _differs,
         "A variable of the shared configuration with different values on the hosts of one app.",
     ),
+    Rule(
+        "another-server",
+        _another_server,
+        "A URL of the shared configuration that leads the hosts of one app to different servers or databases.",
+        acceptable=True,
+    ),
+    Rule("different-accounts", _accounts, "Processes of one app with different accounts: they share their files."),
     Rule("given-twice", _given_twice, "One thing given in two places with different values."),
     Rule("port-twice", _one_port, "Two servers of one machine on one port."),
 )

@@ -57,7 +57,12 @@ def _too_short(app: App, variable: str, shown: object, reason: str) -> Finding:
 
 
 def _held(app: App, worker: WorkerClass) -> int:
-    """Return for how many seconds a message may wait in a worker and run there (runtime.md, Q2 and Q3)."""
+    """Return for how many seconds a message may wait in a worker and run there (runtime.md, Q2 and Q3).
+
+    Where a worker takes all there are, no time is enough: that is a rule of its own.
+    """
+    if worker.prefetch is None:
+        return 0
     return (worker.prefetch + 1) * (worker.time_limit or app.longest_task)
 
 
@@ -132,6 +137,21 @@ def _consumer_timeout(deployment: Deployment) -> Iterator[Finding]:
                 yield Finding(Problem(variable, value, reason, instead), worker.name, app.name)
 
 
+def _unlimited_prefetch(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        taking = list(dict.fromkeys(worker.name for worker in app.classes if worker.prefetch is None))
+        patient = app.broker == "rabbitmq" and any(
+            not server.consumer_timeout for server in deployment.of_kind("rabbitmq")
+        )
+        if taking and not patient:
+            names = f"class{'es' if taking[1:] else ''} {', '.join(taking[:3])}{', ...' if taking[3:] else ''}"
+            after = "RabbitMQ's consumer timeout" if app.broker == "rabbitmq" else "the visibility timeout"
+            reason = f"lets {names} take all messages there are: what waits there beyond {after} runs twice"
+            variable = "celery_app_settings.worker_prefetch_multiplier"
+            instead = "1, or for short tasks a number such as 10"
+            yield Finding(Problem(variable, 0, reason, instead), app.name, app.name)
+
+
 def _worker_holds_eta(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         if app.broker == "rabbitmq" and not app.quorum and "celery_app_longest_eta" in app.given:
@@ -164,7 +184,7 @@ def _global_prefetch(deployment: Deployment) -> Iterator[Finding]:
 
 def _old_celery(deployment: Deployment) -> Iterator[Finding]:
     versions = [server.version for server in deployment.of_kind("rabbitmq") if server.version]
-    server = f"RabbitMQ {versions[0][0]}.{versions[0][1]}" if versions else "its broker"
+    server = f" for RabbitMQ {versions[0][0]}.{versions[0][1]}" if versions else ""
     for app in deployment.apps.values():
         for variable, line in app.requirements:
             yield from _too_old(variable, line, server, app.name)
@@ -176,7 +196,7 @@ def _old_celery(deployment: Deployment) -> Iterator[Finding]:
 def _too_old(variable: str, line: str, server: str, app: str | None) -> Iterator[Finding]:
     name = too_old(line)
     if name:
-        reason = f"is too old for {server}: before 5.7 {name} hangs on reconnect and breaks on RabbitMQ 4.3"
+        reason = f"is too old{server}: before 5.7 {name} hangs on reconnect and breaks on RabbitMQ 4.3"
         yield Finding(Problem(variable, line.strip(), reason, f"{name}>=5.7"), name, app)
 
 
@@ -239,6 +259,12 @@ RULES = (
         "consumer-timeout",
         _consumer_timeout,
         "A consumer timeout of RabbitMQ that a task or its wait in a worker outlives: it would run again.",
+    ),
+    Rule(
+        "unlimited-prefetch",
+        _unlimited_prefetch,
+        "Workers that take every message there is: the last ones wait there beyond any timeout, and run twice.",
+        acceptable=True,
     ),
     Rule(
         "eta-in-worker",

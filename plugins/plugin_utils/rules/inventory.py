@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
 
 #: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
-_SEVERAL_MAY_RUN = ("redbeat.",)
+_SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
 
 
 #: What people call the groups, too far from their names to look like a slip.

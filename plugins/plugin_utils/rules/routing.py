@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import misspelt_groups
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
@@ -23,14 +24,16 @@ def _unread(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         read = {queue for worker in app.classes for queue in worker.queues}
         # Without workers the app is consumed elsewhere, unless its classes have no host, which is another rule's.
-        if not app.classes:
+        if not app.classes or not all(worker.queues_known for worker in app.classes):
             continue
         known = read | set(app.declared)
-        if app.default_queue not in known:
+        # What cannot be a queue of the app is told by its role.
+        dead = app.variables.get("celery_app_dead_letter_queue") if app.broker == "rabbitmq" else None
+        if app.default_queue not in known and app.default_queue != dead and is_queue(app.default_queue):
             reason = "is the queue of every task without a route, and no worker class consumes it"
             yield _nobody(app, "celery_app_default_queue", app.default_queue, reason, read)
         for route in app.routes:
-            if route.queue not in known:
+            if route.queue not in known and route.queue != dead and is_queue(route.queue):
                 reason = f"is where {route.task} is sent, and no worker class consumes it"
                 yield _nobody(app, "celery_app_routes", route.queue, reason, read)
 
@@ -51,6 +54,9 @@ def _without_host(deployment: Deployment) -> Iterator[Finding]:
     for name, hosts in deployment.unplaced.items():
         reason = f"runs nowhere: {_few(hosts)} not in the group celery_workers"
         instead = "a host of the class into celery_workers, or remove the class"
+        if name in deployment.replaced:
+            reason += ", and the celery_worker_classes of the workers, which replace this one, leave it out"
+            instead = "celery_worker_group_classes for what differs in a group of workers, or remove the class"
         yield Finding(Problem(f"celery_worker_classes.{name}", name, reason, instead), name)
 
 
@@ -63,11 +69,18 @@ def _shared(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         consumers: dict[str, dict[str, WorkerClass]] = {}
         for worker in app.classes:
-            for queue in worker.queues:
+            for queue in worker.queues if worker.queues_known else ():
                 consumers.setdefault(queue, {}).setdefault(worker.name, worker)
         for queue, classes in consumers.items():
             first, *others = classes.values()
             for other in others:
+                if "queues" not in other.origins:
+                    names = {worker.name for worker in app.classes} - {other.name}
+                    close = difflib.get_close_matches(other.name, sorted(names), n=1, cutoff=0.6)
+                    reason = f"names no queues, so that it consumes {queue}, which class {first.name} does as well"
+                    instead = f"{close[0]} (did you mean that?), or queues of its own" if close else "queues of its own"
+                    yield Finding(Problem(other.place, other.name, reason, instead), queue, app.name)
+                    continue
                 reason = f"is consumed by class {first.name} as well, so neither decides how its tasks are treated"
                 instead = f"{queue} in one of them only"
                 yield Finding(Problem(other.where("queues"), queue, reason, instead), queue, app.name)
@@ -79,7 +92,7 @@ def _same_node(deployment: Deployment) -> Iterator[Finding]:
         told: set[str] = set()
         for worker in app.classes:
             machine = deployment.machines[worker.host]
-            node = f"{worker.name}@{machine.hostname or machine.address}"
+            node = _node(deployment, worker)
             other = seen.setdefault(node, worker)
             if other.host == worker.host or worker.host in told:
                 continue
@@ -92,6 +105,49 @@ def _same_node(deployment: Deployment) -> Iterator[Finding]:
                 reason = f"is the machine of {other.host} by another name: two workers would be {node}"
                 instead = "each machine once per app"
                 yield Finding(Problem("celery_workers", worker.host, reason, instead), worker.host, app.name)
+
+
+def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
+    for one, other in deployment.pairs:
+        nodes = {_node(deployment, worker) for worker in one.classes}
+        for name in dict.fromkeys(worker.name for worker in other.classes if _node(deployment, worker) in nodes):
+            worker = next(worker for worker in other.classes if worker.name == name)
+            reason = (
+                f"is a class of {one.name} as well, on the same machine and broker: two workers would be "
+                f"{_node(deployment, worker)}"
+            )
+            # RabbitMQ: 405 RESOURCE_LOCKED for the second one's reply queue, which is exclusive (runtime.md, Q8).
+            instead = f"another name, or a virtual host or key prefix of its own for {other.name}"
+            yield Finding(Problem(f"celery_worker_classes.{name}", name, reason, instead), name, other.name)
+
+
+def _node(deployment: Deployment, worker: WorkerClass) -> str:
+    machine = deployment.machines[worker.host]
+    return f"{worker.name}@{machine.hostname or machine.address}"
+
+
+def _queue_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
+    for one, other in deployment.pairs:
+        theirs = {queue for worker in one.classes if worker.queues_known for queue in worker.queues}
+        ours = {queue: worker for worker in reversed(other.classes) if worker.queues_known for queue in worker.queues}
+        for queue, worker in sorted(ours.items()):
+            if queue in theirs:
+                reason = f"is consumed by workers of {one.name} on the same broker, which do not know its tasks"
+                instead = f"another queue, or a virtual host or key prefix of its own for {other.name}"
+                yield Finding(Problem(worker.where("queues"), queue, reason, instead), queue, other.name)
+
+
+def _suffix_of_another_app(deployment: Deployment) -> Iterator[Finding]:
+    for pair in deployment.pairs:
+        for app, stranger in (pair, pair[::-1]):
+            for longer in app.queues if app.broker == "rabbitmq" else ():
+                for shorter in stranger.queues:
+                    # Both may be the queues of each: that is the role's own check.
+                    if longer.endswith(f".{shorter}") and shorter not in app.queues:
+                        reason = f"ends in the name of the queue {shorter} of {stranger.name} in the same virtual host"
+                        reason += ", which would get a copy of every delayed task sent to it"
+                        instead = f"{longer.replace('.', '-')} or another name without that ending"
+                        yield Finding(Problem("celery_app_queues", longer, reason, instead), longer, app.name)
 
 
 RULES = (
@@ -108,4 +164,20 @@ RULES = (
         acceptable=True,
     ),
     Rule("same-node-name", _same_node, "Two workers of one app with one node name: they answer for each other."),
+    Rule(
+        "node-of-two-apps",
+        _node_of_two_apps,
+        "Classes of one name in two apps on one machine that share a virtual host or key prefix: one cannot start.",
+    ),
+    Rule(
+        "queue-of-two-apps",
+        _queue_of_two_apps,
+        "A queue that workers of two apps consume: either gets tasks that only the other knows.",
+        acceptable=True,
+    ),
+    Rule(
+        "suffix-of-another-app",
+        _suffix_of_another_app,
+        "A queue that ends in the name of another app's queue in the same virtual host: that one gets copies.",
+    ),
 )

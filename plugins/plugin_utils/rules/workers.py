@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration, show_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import strangers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment, Machine, WorkerClass
 
@@ -24,14 +25,19 @@ _MOST = {"prefork": 256, "threads": 1000, "gevent": 10_000}
 
 
 def _stop_timeout(deployment: Deployment) -> Iterator[Finding]:
-    for worker in _one_of_each(deployment):
-        if worker.time_limit is None or worker.stop_timeout >= worker.time_limit:
+    short = [
+        worker
+        for worker in _one_of_each(deployment)
+        if worker.time_limit is not None and worker.stop_timeout < worker.time_limit
+    ]
+    for worker, subject in _together(deployment, "stop-timeout", "stop_timeout", short):
+        if worker.time_limit is None:
             continue
         fate = "run again from its start" if worker.late else "lost"
         reason = f"is under the time limit of {show_duration(worker.time_limit)}: a task that a stop cuts off is {fate}"
         instead = f"at least {show_duration(worker.time_limit)}"
         value = worker.written.get("stop_timeout", show_duration(worker.stop_timeout))
-        yield Finding(Problem(worker.where("stop_timeout"), value, reason, instead), worker.name, worker.app)
+        yield Finding(Problem(worker.where("stop_timeout"), value, reason, instead), subject, worker.app)
 
 
 def _soft_limit(deployment: Deployment) -> Iterator[Finding]:
@@ -54,11 +60,11 @@ def _soft_limit(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _one_task_per_child(deployment: Deployment) -> Iterator[Finding]:
-    for worker in _one_of_each(deployment):
-        if worker.max_tasks_per_child == 1:
-            reason = "starts a process for every single task, which costs more than most tasks do"
-            instead = "a number such as 100, or max_memory_per_child against a leak"
-            yield Finding(Problem(worker.where("max_tasks_per_child"), 1, reason, instead), worker.name, worker.app)
+    single = [worker for worker in _one_of_each(deployment) if worker.max_tasks_per_child == 1]
+    for worker, subject in _together(deployment, "one-task-per-child", "max_tasks_per_child", single):
+        reason = "starts a process for every single task, which costs more than most tasks do"
+        instead = "a number such as 100, or max_memory_per_child against a leak"
+        yield Finding(Problem(worker.where("max_tasks_per_child"), 1, reason, instead), subject, worker.app)
 
 
 def _memory(deployment: Deployment) -> Iterator[Finding]:
@@ -110,6 +116,14 @@ def _concurrency(deployment: Deployment) -> Iterator[Finding]:
             yield Finding(problem, worker.name, worker.app)
 
 
+def _unknown_arguments(deployment: Deployment) -> Iterator[Finding]:
+    for worker in _one_of_each(deployment):
+        for found in strangers(worker.arguments):
+            reason = "is no option of a worker of Celery 5.7: it would not start, unless the app adds the option"
+            problem = Problem(worker.where("extra_arguments"), found.word, reason, found.instead)
+            yield Finding(problem, worker.name, worker.app)
+
+
 def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[WorkerClass]]]:
     """Yield each machine with the classes on it, those of other names and apps included."""
     found: dict[str, list[WorkerClass]] = {}
@@ -121,6 +135,22 @@ def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[WorkerClas
         memory = next((machine.memory for machine in names if machine.memory), None)
         cores = next((machine.cores for machine in names if machine.cores), None)
         yield replace(names[0], memory=memory, cores=cores), workers
+
+
+def _together(
+    deployment: Deployment, rule: str, key: str, workers: Iterable[WorkerClass]
+) -> Iterator[tuple[WorkerClass, str]]:
+    """Yield one class for each place in which ``key`` is written, and what an acceptance of the finding names.
+
+    What stands once for all classes is one mistake: told of the class with the longest tasks, and accepted as a whole.
+    """
+    found: dict[tuple[str, str], list[WorkerClass]] = {}
+    for worker in workers:
+        if not deployment.accepts(rule, worker.name, worker.app):
+            found.setdefault((worker.app, worker.where(key)), []).append(worker)
+    for alike in found.values():
+        names = {worker.name for worker in alike}
+        yield max(alike, key=lambda worker: worker.time_limit or 0), alike[0].name if len(names) == 1 else ""
 
 
 def _one_of_each(deployment: Deployment) -> Iterator[WorkerClass]:
@@ -157,6 +187,12 @@ RULES = (
         "concurrency",
         _concurrency,
         "Far more processes than processors.",
+        acceptable=True,
+    ),
+    Rule(
+        "unknown-argument",
+        _unknown_arguments,
+        "An argument of a class that no worker of Celery has: it would not start. An app may add options of its own.",
         acceptable=True,
     ),
 )

@@ -171,7 +171,7 @@ def test_directives_of_the_sandbox_can_be_changed_removed_and_repeated() -> None
             "MemoryDenyWriteExecute": False,
             "ProtectHome": None,
             "RestrictAddressFamilies": "AF_UNIX",
-            "BindPaths": ["/srv/a", "/srv/b"],
+            "InaccessiblePaths": ["/srv/a", "-/srv/b"],
         },
         writable_paths=["/srv/media"],
     )
@@ -179,7 +179,8 @@ def test_directives_of_the_sandbox_can_be_changed_removed_and_repeated() -> None
     assert "MemoryDenyWriteExecute=yes" not in lines
     assert [line for line in lines if line.startswith("ProtectHome")] == []
     assert [line for line in lines if line.startswith("RestrictAddressFamilies")] == ["RestrictAddressFamilies=AF_UNIX"]
-    assert [line for line in lines if line.startswith("BindPaths")] == ["BindPaths=/srv/a", "BindPaths=/srv/b"]
+    closed = [line for line in lines if line.startswith("InaccessiblePaths")]
+    assert closed == ["InaccessiblePaths=/srv/a", "InaccessiblePaths=-/srv/b"]
     assert "ReadWritePaths=-/srv/media" in lines
 
 

@@ -112,6 +112,10 @@ def test_what_can_be_meant_is_said_here() -> None:
         "memory",
         "concurrency",
         "weak-password",
+        "unknown-argument",
+        "queue-of-two-apps",
+        "another-server",
+        "unlimited-prefetch",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -207,6 +211,9 @@ def test_a_class_that_runs_nowhere() -> None:
     assert "a, b, c, ... are not in" in finding.problem.reason
     finding = only(replace(STACK, unplaced={"gpu": ("a", "b", "c")}), "class-without-host")
     assert "a, b, c are not in" in finding.problem.reason
+    assert "celery_worker_group_classes" not in finding.problem.instead
+    stack = replace(STACK, unplaced={"gpu": ("web1",)}, replaced=frozenset({"gpu"}))
+    assert only(stack, "class-without-host").problem.instead.startswith("celery_worker_group_classes")
 
 
 def test_a_queue_of_two_classes() -> None:
@@ -221,6 +228,32 @@ def test_a_queue_of_two_classes() -> None:
     assert found(with_app(classes=everywhere)) == {}
 
 
+def test_a_class_that_names_no_queues_is_told_where_it_stands() -> None:
+    typo = replace(DEFAULT, name="hgih", written={"nice": 1}, origins={"nice": "celery_worker_host_classes.hgih.nice"})
+    finding = only(with_app(classes=(HIGH, DEFAULT, typo)), "shared-queue")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_worker_host_classes.hgih", "hgih")
+    assert finding.problem.instead == "high (did you mean that?), or queues of its own"
+    finding = only(with_app(classes=(HIGH, DEFAULT, replace(DEFAULT, name="mails"))), "shared-queue")
+    assert (finding.problem.variable, finding.problem.instead) == ("celery_worker_classes.mails", "queues of its own")
+
+
+def test_a_class_whose_queues_could_not_be_read_silences_what_follows() -> None:
+    unread = replace(HIGH, queues=("default",), queues_known=False)
+    assert found(with_app(classes=(unread, DEFAULT))) == {}
+    assert list(found(with_app(classes=(replace(unread, queues_known=True), DEFAULT)))) == [
+        "queue-without-class",
+        "shared-queue",
+    ]
+
+
+def test_what_its_role_tells_of_a_queue_is_not_told_again() -> None:
+    named = {"variables": {**SHOP.variables, "celery_app_dead_letter_queue": "dead"}}
+    assert found(with_app(routes=(Route("a.*", "dead"),), **named)) == {}
+    assert found(with_app(default_queue="dead", **named)) == {}
+    assert found(with_app(routes=(Route("a.*", "no name"),))) == {}
+    assert found(with_app(routes=(Route("a.*", "dead"),))) != {}
+
+
 def test_one_machine_under_two_names_runs_a_class_twice() -> None:
     stack = replace(STACK, machines={**STACK.machines, "app2": Machine("app2", "app1")})
     twice = replace(stack, apps={"shop": replace(SHOP, classes=(HIGH, DEFAULT, replace(HIGH, host="app2")))})
@@ -229,6 +262,70 @@ def test_one_machine_under_two_names_runs_a_class_twice() -> None:
     assert "machine of app1 by another name: two workers would be high@app1" in finding.problem.reason
     blog = App("blog", classes=(replace(HIGH, app="blog", host="app2", queues=("default",)),), variants=(("app2", {}),))
     assert found(replace(stack, apps={"shop": SHOP, "blog": blog})) == {}
+
+
+def shared_vhost(**changes: Any) -> Deployment:
+    """Two apps in one virtual host; the second has a class of its own on app2, unless ``changes`` say otherwise."""
+    own = replace(HIGH, app="blog", name="posts", host="app2", queues=("posts",))
+    return replace(two_apps(), apps={"shop": SHOP, "blog": App("blog", **{**BLOG, "classes": (own,), **changes})})
+
+
+BLOG: dict[str, Any] = {
+    "hosts": ("app2",),
+    "broker_addresses": ("mq1:5672/shop",),
+    "default_queue": "posts",
+    "queues": {"posts": "quorum"},
+    "longest_task": 1800,
+    "variables": {"celery_app_key_prefix": "blog:"},
+    "variants": (("app2", {}),),
+}
+
+
+def test_two_apps_in_one_virtual_host_may_live_side_by_side() -> None:
+    assert found(shared_vhost()) == {}
+
+
+def test_a_class_of_two_apps_on_one_machine_and_broker() -> None:
+    same = replace(HIGH, app="blog", host="app1", queues=("posts",))
+    finding = only(shared_vhost(classes=(same,)), "node-of-two-apps")
+    assert (finding.problem.variable, finding.app) == ("celery_worker_classes.high", "blog")
+    assert "of shop as well" in finding.problem.reason
+    assert "high@app1" in finding.problem.reason
+    assert found(shared_vhost(classes=(replace(same, host="app2"),))) == {}
+    assert found(shared_vhost(classes=(same,), broker_addresses=("mq1:5672/blog",))) == {}
+    redis = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 2 * HOUR}
+    shop = replace(SHOP, **redis)
+    apart = replace(shared_vhost(), apps={"shop": shop, "blog": App("blog", **{**BLOG, **redis, "classes": (same,)})})
+    assert found(apart) == {}
+    meeting = replace(apart.apps["blog"], variables=shop.variables)
+    assert list(found(replace(apart, apps={"shop": shop, "blog": meeting}))) == ["node-of-two-apps"]
+
+
+def test_a_queue_that_two_apps_consume() -> None:
+    own = replace(HIGH, app="blog", name="posts", host="app2", queues=("posts", "payments"))
+    finding = only(shared_vhost(classes=(own,)), "queue-of-two-apps")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_worker_classes.posts.queues", "payments")
+    assert (finding.subject, finding.app) == ("payments", "blog")
+    assert found(shared_vhost(classes=(own,), broker_addresses=("mq2:5672/shop",))) == {}
+
+
+@pytest.mark.parametrize(("queue", "fits"), [("eu.payments", False), ("eu-payments", True), ("payments.eu", True)])
+def test_a_queue_that_ends_in_the_name_of_another_apps(queue: str, fits: bool) -> None:
+    told = found(shared_vhost(queues={"posts": "quorum", queue: "quorum"}))
+    assert ("suffix-of-another-app" not in told) is fits
+    if not fits:
+        (finding,) = told["suffix-of-another-app"]
+        assert (finding.problem.value, finding.app) == (queue, "blog")
+        assert "queue payments of shop" in finding.problem.reason
+    both = shared_vhost(queues={queue: "quorum", "payments": "quorum", "posts": "quorum"})
+    assert "suffix-of-another-app" not in found(both)
+
+
+def test_a_suffix_is_found_in_either_app() -> None:
+    shop = replace(SHOP, queues={**SHOP.queues, "old.posts": "quorum"})
+    stack = shared_vhost()
+    finding = only(replace(stack, apps={**stack.apps, "shop": shop}), "suffix-of-another-app")
+    assert (finding.problem.value, finding.app) == ("old.posts", "shop")
 
 
 def test_two_machines_with_one_hostname() -> None:
@@ -287,6 +384,8 @@ def test_two_beats_need_redbeat() -> None:
     assert only(beats("", ""), "several-beats").problem.value == ["app1", "app2"]
     assert only(beats("redbeat.RedBeatScheduler", ""), "several-beats").subject == "shop"
     assert found(beats("redbeat.RedBeatScheduler", "redbeat.RedBeatScheduler")) == {}
+    assert found(beats("redbeat:RedBeatScheduler", "redbeat.schedulers:RedBeatScheduler")) == {}
+    assert only(beats("redbeater.Scheduler", "redbeater.Scheduler"), "several-beats")
     assert found(beats("")) == {}
     apart = two_apps(beats("", ""))
     split = (apart.duties[0], replace(apart.duties[1], app="blog"))
@@ -415,6 +514,20 @@ def test_the_consumer_timeout_is_above_what_a_worker_holds(timeout: int, fits: b
         assert "class high of shop" in finding.problem.reason
 
 
+def test_a_worker_that_takes_all_there_is() -> None:
+    taking = (replace(HIGH, prefetch=None, time_limit=9 * HOUR, stop_timeout=9 * HOUR), DEFAULT)
+    finding = only(with_app(classes=taking), "unlimited-prefetch")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_settings.worker_prefetch_multiplier", 0)
+    assert "lets class high take all" in finding.problem.reason
+    assert "RabbitMQ's consumer timeout" in finding.problem.reason
+    patient = replace(RABBITMQ, consumer_timeout=0)
+    assert found(replace(with_app(classes=taking), servers=(patient, REDIS))) == {}
+    everywhere = (*taking, replace(taking[0], host="app2"), replace(DEFAULT, prefetch=None))
+    assert "classes high, default take" in only(with_app(classes=everywhere), "unlimited-prefetch").problem.reason
+    told = only(with_app(**REDIS_BROKER, classes=taking), "unlimited-prefetch")
+    assert "beyond the visibility timeout" in told.problem.reason
+
+
 def test_without_a_limit_the_longest_task_counts_and_without_quorum_the_eta() -> None:
     assert "consumer-timeout" in found(with_app(longest_task=HOUR))
     assert "consumer-timeout" not in found(with_app(longest_task=HOUR - 1))
@@ -475,10 +588,8 @@ def test_an_old_celery_is_named_with_its_server() -> None:
     finding = only(stack, "old-celery")
     assert (finding.problem.value, finding.subject) == ("celery==5.4", "celery")
     assert "for RabbitMQ 4.3" in finding.problem.reason
-    assert (
-        "for its broker"
-        in only(with_app(requirements=(("celery_app_extra_packages", "kombu<5.5"),)), "old-celery").problem.reason
-    )
+    nameless = only(with_app(requirements=(("celery_app_extra_packages", "kombu<5.5"),)), "old-celery")
+    assert nameless.problem.reason.startswith("is too old: before 5.7 kombu")
 
 
 @pytest.mark.parametrize(
@@ -554,6 +665,27 @@ def test_a_stop_that_cuts_tasks_off(stop: int, fits: bool) -> None:
         assert finding.problem.instead == "at least 1h"
         (finding,) = found(with_class(stop_timeout=stop, late=False, **slow))["stop-timeout"]
         assert "is lost" in finding.problem.reason
+
+
+def test_arguments_that_no_worker_has() -> None:
+    finding = only(with_class(arguments=("-E", "--without-mingl")), "unknown-argument")
+    assert (finding.problem.variable, finding.problem.value) == (
+        "celery_worker_classes.high.extra_arguments",
+        "--without-mingl",
+    )
+    assert (finding.subject, finding.problem.instead) == ("high", "--without-mingle (did you mean that?)")
+    assert found(with_class(arguments=("-E", "-O", "fair", "--heartbeat-interval=10"))) == {}
+
+
+def test_one_stop_timeout_of_all_classes_is_told_once() -> None:
+    where = {"stop_timeout": "celery_worker_defaults.stop_timeout"}
+    keys = {"stop_timeout": 300, "written": {"stop_timeout": "5m"}, "origins": where, "prefetch": 0}
+    high, default = replace(HIGH, time_limit=600, **keys), replace(DEFAULT, time_limit=HOUR, **keys)
+    finding = only(with_app(classes=(high, default)), "stop-timeout")
+    assert (finding.problem.variable, finding.subject) == ("celery_worker_defaults.stop_timeout", "")
+    assert finding.problem.instead == "at least 1h"
+    accepted = with_app(classes=(high, default), accepted=frozenset({"stop-timeout:default"}))
+    assert only(accepted, "stop-timeout").subject == "high"
 
 
 def test_a_stop_timeout_that_nobody_wrote_is_shown_as_it_is() -> None:
@@ -722,3 +854,20 @@ def test_quorum_queues_have_no_priorities() -> None:
 def test_flowers_own_celery_is_new_enough() -> None:
     duty = Duty("flower", "shop", "app1", {"flower_packages": ["flower>=2.2", "celery==5.4"]})
     assert only(replace(STACK, duties=(duty,)), "old-celery").problem.variable == "flower_packages"
+
+
+@pytest.mark.parametrize("name", ["celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url"])
+def test_hosts_of_one_app_with_different_servers(name: str) -> None:
+    one, other = {name: ("mq1:5672/shop",)}, {name: ("mq2:5672/shop",)}
+    finding = only(with_app(variants=(("app1", one), ("web1", other))), "another-server")
+    assert (finding.problem.variable, finding.problem.value, finding.subject) == (name, "mq2:5672/shop", name)
+    assert "on web1 is another server than on app1, mq1:5672/shop" in finding.problem.reason
+    assert found(with_app(variants=(("app1", one), ("web1", one)))) == {}
+    assert only(with_app(variants=(("app1", {name: ()}), ("web1", one))), "another-server")
+
+
+def test_processes_of_one_app_with_different_accounts() -> None:
+    stack = replace(STACK, accounts=(("celery_beat_user", "third", "app1", "shop", "shop"),))
+    finding = only(stack, "different-accounts")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_beat_user", "third")
+    assert finding.problem.instead.startswith("celery_app_user for all of them")

@@ -1,0 +1,46 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Where a URL leads to, in one spelling and without any credentials: two URLs of one server are one text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
+
+#: What a URL means that names no port (kombu 5.7: transport/pyamqp.py and transport/redis.py; redis-py for Sentinel).
+_PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379, "sentinel": 26379}
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_RABBITMQ = ("amqp", "pyamqp", "amqps")
+
+
+def places(url: object, machine: Callable[[str], str] = str) -> tuple[str, ...]:
+    """Return ``host:port/path`` of each address in ``url``; what cannot be read, its role tells.
+
+    A path is RabbitMQ's virtual host or Redis's database; of other stores, whose names stand before it, it is whatever
+    they call it.
+
+    Arguments:
+        url: addresses, separated by semicolons.
+        machine: returns one name for all names of a machine.
+    """
+    found = []
+    for address in filter(None, (part.strip() for part in str(url or "").split(";"))):
+        try:
+            parts = urlsplit(address)
+            host, port, scheme = parts.hostname or "", parts.port, parts.scheme.lower()
+        except ValueError:
+            continue
+        if "://" not in address or "@" in parts.path:
+            # A name such as django-db; or a password with a slash in it, which is nobody's to see.
+            found.append(address if _NAME.fullmatch(address) else "(not shown)")
+            continue
+        path = unquote(parts.path.removeprefix("/"))
+        if scheme in _RABBITMQ:
+            # kombu 5.7, utils/url.py and connection.py: an empty path is RabbitMQ's own virtual host "/".
+            path = path or "/"
+        elif scheme in _PORTS:
+            path = path.strip("/") or "0"
+        place = f"{machine(host.rstrip('.'))}:{port or _PORTS.get(scheme, '')}/{path}"
+        found.append(place if scheme in _PORTS else f"{scheme}://{place}")
+    return tuple(sorted(set(found)))

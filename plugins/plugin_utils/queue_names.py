@@ -1,0 +1,15 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What may be the name of a queue: of an app, of a class and of a route alike."""
+
+from __future__ import annotations
+
+import re
+
+QUEUE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+QUEUE_HELP = "letters, digits, _ and -, in parts joined by dots, 100 at most"
+
+
+def is_queue(name: object) -> bool:
+    """Whether ``name`` can be the name of a queue: it is a word of a topic exchange as well, and of a command line."""
+    return isinstance(name, str) and len(name) <= 100 and bool(QUEUE.fullmatch(name)) and not name.startswith("-")
