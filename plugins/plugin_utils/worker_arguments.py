@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, named_like_a_secret
 
 #: Options of `celery worker` (celery/bin/worker.py and CeleryDaemonCommand in celery/bin/base.py, 5.7.0) without a
 #: value, and those with one and what it may be.
@@ -96,7 +96,7 @@ def check_arguments(words: Iterable[str], variable: str) -> list[Problem]:
     for found in _read(list(words)):
         if isinstance(found, tuple):
             word, reason, instead = found
-            problems.append(Problem(variable, "(hidden)" if "://" in word else word, reason, instead))
+            problems.append(Problem(variable, "(hidden)" if _is_secret(word) else word, reason, instead))
     return problems
 
 
@@ -115,7 +115,9 @@ def _read(words: list[str]) -> Iterator[tuple[str, str, str] | Stranger]:
             if option in _TAKES_VALUE or not word.startswith("-"):
                 yield from _value_problems(word, option, word)
                 continue
-        if "://" in word:
+        if _is_secret(word):
+            if word.startswith("-") and "=" not in word:
+                after = word
             yield word, "would be readable by everyone on the host", "celery_app_environment"
         elif not word.startswith("-") or word in ("-", "--"):
             yield word, "is no option, and Celery would take it for a setting", _SETTING
@@ -133,6 +135,10 @@ def _read(words: list[str]) -> Iterator[tuple[str, str, str] | Stranger]:
                     yield word, "lacks its value", _VALUE_HELP[VALUED[option]]
             else:
                 after = option
+
+
+def _is_secret(word: str) -> bool:
+    return "://" in word or named_like_a_secret(word.partition("=")[0])
 
 
 def _long(word: str) -> tuple[str, list[tuple[str, str, str] | Stranger]]:
