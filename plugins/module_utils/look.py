@@ -138,8 +138,12 @@ def runs_in(pid: int, proc: str = "/proc") -> str | None:
     """
     try:
         folder = os.readlink(f"{proc}/{pid}/cwd")
-        if folder.endswith(" (deleted)") or os.path.lexists(f"{folder}/bin/python"):
-            return folder
+    except OSError:
+        # Root without CAP_SYS_PTRACE, as in many containers, may not look there (ptrace(2), PTRACE_MODE_READ).
+        folder = ""
+    if folder.endswith(" (deleted)") or (folder and os.path.lexists(f"{folder}/bin/python")):
+        return folder
+    try:
         with open(f"{proc}/{pid}/cmdline", "rb") as stream:
             program = os.fsdecode(stream.read().split(b"\0")[0])
     except OSError:

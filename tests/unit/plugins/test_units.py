@@ -84,6 +84,11 @@ def test_the_interpreter_tells_of_an_app_that_changed_its_directory(process: Pat
     assert runs_in(7, str(process)) == f"{process}/releases/two"
 
 
+def test_the_interpreter_tells_where_root_may_not_look(process: Path) -> None:
+    (process / "7" / "cwd").unlink()
+    assert runs_in(7, str(process)) == f"{process}/releases/two"
+
+
 @pytest.mark.parametrize("program", ["[celeryd: high@stack]", "/usr/bin/env", "{}/current/bin/python"])
 def test_where_a_process_runs_may_be_unknown(process: Path, program: str) -> None:
     move(process, "/")

@@ -64,6 +64,14 @@ def test_a_worker_that_takes_it_and_does_not_answer(app: Celery) -> None:
         assert probe.ask(app, ["silent"], 2.0) == {"silent": {"waiting": 0}}
 
 
+def test_a_process_of_the_pool_keeps_what_it_inherited(app: Celery, recwarn: pytest.WarningsRecorder) -> None:
+    probe.install(app)
+    inherited = app.tasks[probe.NAME]
+    probe.install(app)
+    assert app.tasks[probe.NAME] is inherited
+    assert not recwarn.list
+
+
 def test_an_answer_goes_to_the_queues_of_senders_only(app: Celery) -> None:
     probe.install(app)
     with pytest.raises(ValueError, match="is no queue of a probe"):

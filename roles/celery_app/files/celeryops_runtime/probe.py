@@ -57,9 +57,10 @@ class Probe(Task):  # type: ignore[misc]  # Celery has no type information
 def install(app: Any) -> None:
     """Register the task in an app.
 
-    :param app: the worker's app, finalized or not.
+    :param app: the worker's app, finalized or not. A process of the pool comes here again, with what it inherited.
     """
-    app.register_task(Probe())
+    if NAME not in app.tasks:
+        app.register_task(Probe())
 
 
 def ask(
