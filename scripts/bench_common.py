@@ -43,6 +43,19 @@ def lab(*arguments: str) -> None:
     subprocess.run([ROOT / "scripts" / "lab.py", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
+def on_host(host: str, script: str) -> str:
+    """Run a script on a host as root; return its output.
+
+    Raises:
+        SystemExit: when it failed, with what it said.
+    """
+    command = ["docker", "exec", "-i", host, "sh"]
+    done = subprocess.run(command, check=False, input=script, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"on {host}: {done.stderr.strip()[-2000:] or f'ended with {done.returncode}'}")
+    return done.stdout
+
+
 def inventory(host: str) -> Path:
     """Write the inventory of one host that does everything, and return its path."""
     folder = BUILD / host

@@ -12,6 +12,7 @@ without the flood that is; CONTRIBUTING.md says how to read it. It fails when th
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import statistics
@@ -21,11 +22,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import bench_common
 from bench_common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop
 from rich.console import Console
 from rich.table import Table
 
 HOST = "celeryops-bench-priorities"
+on_host = functools.partial(bench_common.on_host, HOST)
 TRAFFIC = ROOT / "scripts" / "bench_traffic.py"
 SLOW, URGENT = 5_000, 100
 #: The share of the flood that has to wait from the first urgent task to the last, and of the processors that work.
@@ -128,19 +131,6 @@ class Latencies:
     def p95(self) -> float:
         """Return the latency that 19 of 20 had, in seconds: a value that was measured, none in between."""
         return sorted(self.seconds)[math.ceil(len(self.seconds) * 0.95) - 1]
-
-
-def on_host(script: str) -> str:
-    """Run a script on the host as root; return its output.
-
-    Raises:
-        SystemExit: when it failed, with what it said.
-    """
-    command = ["docker", "exec", "-i", HOST, "sh"]
-    done = subprocess.run(command, check=False, input=script, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"on {HOST}: {done.stderr.strip()[-2000:] or f'ended with {done.returncode}'}")
-    return done.stdout
 
 
 def send(environment: str, *arguments: str) -> dict[str, Any]:

@@ -9,16 +9,18 @@ the collection's default: a quorum queue, acknowledged after they ran, with publ
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+import bench_common
 from bench_common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop, spread
 from rich.console import Console
 
 HOST = "celeryops-bench-throughput"
+on_host = functools.partial(bench_common.on_host, HOST)
 PROCESSES, TASKS = 2, 12_000
 PYTHON, CELERY = "/opt/celeryops/shop/current/bin/python", "/opt/celeryops/shop/current/bin/celery"
 UNIT = {"ours": "celery-shop-default.service", "stock": "stock.service"}
@@ -66,19 +68,6 @@ def reached(length):
 (begin, most), (end, least) = reached(number * 0.9), reached(number * 0.1)
 print((most - least) / (end - begin))
 """
-
-
-def on_host(script: str) -> str:
-    """Run a script on the host as root; return its output.
-
-    Raises:
-        SystemExit: when it failed, with what it said.
-    """
-    command = ["docker", "exec", "-i", HOST, "sh"]
-    done = subprocess.run(command, check=False, input=script, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"on {HOST}: {done.stderr.strip()[-2000:] or f'ended with {done.returncode}'}")
-    return done.stdout
 
 
 def python(variant: str, program: str) -> str:

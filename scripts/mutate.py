@@ -40,7 +40,8 @@ MODULES = {
     f"{PLUGINS}/quantities.py": (f"{TESTS}/test_quantities.py", f"{TESTS}/test_rules.py", f"{TESTS}/test_drawing.py"),
     f"{PLUGINS}/stack.py": (f"{TESTS}/test_stack.py",),
     f"{PLUGINS}/inventory.py": (f"{TESTS}/test_inventory.py",),
-    f"{PLUGINS}/assemble.py": (f"{TESTS}/test_assemble.py",),
+    # It is made of whole inventories, so they are what tells.
+    f"{PLUGINS}/assemble.py": ("tests/unit/test_check.py",),
     f"{PLUGINS}/worker_classes.py": (f"{TESTS}/test_celery_worker_plan.py",),
     f"{PLUGINS}/plans/celery_worker.py": (f"{TESTS}/test_celery_worker_plan.py",),
     f"{PLUGINS}/plans/celery_app.py": (f"{TESTS}/test_celery_app_plan.py",),

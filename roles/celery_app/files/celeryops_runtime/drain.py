@@ -188,7 +188,7 @@ class Drain:
         """Have a loop without a hub look; threads, gevent and solo do not fork, so a thread does no harm."""
         while not self._over:
             self.consumer.call_soon(self._look)
-            time.sleep(max(LOOK_SECONDS, 0.25))
+            time.sleep(LOOK_SECONDS)
 
     def _ask_for_time(self) -> None:
         """Keep systemd from ending the worker while its tasks have their own time."""
