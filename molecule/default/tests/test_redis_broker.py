@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from testinfra.host import Host
 
 Produce = Callable[..., Any]
 Ask = Callable[[str], str]
@@ -18,6 +19,14 @@ pytestmark = pytest.mark.broker("redis")
 )
 def test_the_server_keeps_what_waits(ask_redis: Ask, name: str, value: str) -> None:
     assert ask_redis(f"CONFIG GET {name}").split() == [name, value]
+
+
+def test_a_transaction_outlives_a_restart(host: Host, ask_redis: Ask, engine: str) -> None:
+    """Celery's transport gives messages back, and keeps those that nobody acknowledged yet, in transactions."""
+    key = f"shop:outlives:{engine}"
+    assert ask_redis(f"<<'END'\nMULTI\nSET {key} 1\nEXEC\nEND").split() == ["OK", "QUEUED", "OK"]
+    host.check_output(f"systemctl restart {engine}-server.service")
+    assert ask_redis(f"GETDEL {key}") == "1"
 
 
 def test_the_apps_account_may_do_all_that_celery_does(produce: Produce, ask_redis: Ask) -> None:
