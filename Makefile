@@ -52,14 +52,14 @@ demo-down:
 
 .PHONY: test test-fast test-all
 test: test-fast
-	@scripts/run_suites.py --add build/reports/unit.xml bookworm trixie trixie-redis
+	@scripts/run_suites.py --add build/reports/unit.xml bookworm trixie trixie-redis trixie-chaos
 
 test-fast: tools
 	@+$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
 
 test-all: test-fast
 	@CELERYOPS_THOROUGH=1 scripts/run_suites.py --add build/reports/unit.xml --record tests/support.json \
-		bookworm trixie forky bookworm-redis trixie-redis forky-redis
+		bookworm trixie forky bookworm-redis trixie-redis forky-redis trixie-chaos redis-chaos
 	@scripts/docs.py
 
 .PHONY: $(CHECKS)

@@ -4,6 +4,8 @@
 Both have the same number of processes and the same RabbitMQ, one after the other, in turns. The one started by hand is
 Celery as it comes: a classic queue, four messages per process in advance, acknowledged before they run. The class is
 the collection's default: a quorum queue, acknowledged after they ran, with publisher confirms.
+
+Then three classes work off a backlog of short tasks, first undisturbed, and then while `restart.yml` replaces them.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import argparse
 import functools
 import statistics
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import bench_common
@@ -25,12 +29,21 @@ PROCESSES, TASKS = 2, 12_000
 PYTHON, CELERY = "/opt/celeryops/shop/current/bin/python", "/opt/celeryops/shop/current/bin/celery"
 UNIT = {"ours": "celery-shop-default.service", "stock": "stock.service"}
 ENVIRONMENT = {"ours": "/etc/celeryops/shop/celery.env", "stock": "/etc/celeryops/stock.env"}
-NOTHING = """
+#: Three classes that are restarted one after another, with as many processes; tasks of so many seconds.
+CLASSES, SHORT = ("one", "two", "three"), 0.1
+UNDISTURBED = 20.0
+NOTHING = f"""
+import time
 from celery import shared_task
 
 @shared_task(name="nothing", ignore_result=True)
 def nothing():
     pass
+
+for name in {CLASSES!r}:
+    @shared_task(name=name, ignore_result=True)
+    def short():
+        time.sleep({SHORT})
 """
 #: The app's own environment with another virtual host and without the collection's loader; for root only, as that is.
 STOCK = f"""
@@ -48,6 +61,21 @@ number = int(sys.argv[1])
 with app.producer_pool.acquire(block=True) as producer:
     for _ in range(number):
         app.send_task("nothing", producer=producer, ignore_result=True)
+"""
+#: Twice what three classes get through in a minute and a half, the longest that a restart takes.
+FILL = f"""
+from shop.celery import app
+with app.producer_pool.acquire(block=True) as producer:
+    for _ in range({int(2 * 90 / SHORT * PROCESSES)}):
+        for name in {CLASSES!r}:
+            app.send_task(name, producer=producer, ignore_result=True)
+"""
+#: When, by the host's own clock, and how many wait.
+LEFT = f"""
+import time
+from shop.celery import app
+channel = app.connection_for_write().default_channel
+print(time.monotonic(), sum(channel.queue_declare(name, passive=True).message_count for name in {CLASSES!r}))
 """
 #: How long the queue takes from nine tenths of its length to one tenth, by the host's own clock.
 WATCH = """
@@ -79,10 +107,9 @@ def python(variant: str, program: str) -> str:
 def variables() -> dict[str, Any]:
     """Return the variables of the demo with one class, and an account for the worker started by hand."""
     everything = shop()
-    everything["celery_worker_classes"] = {
-        "default": {"concurrency": PROCESSES, "extra_arguments": ["--include=nothing"]}
-    }
-    everything["celery_app_routes"] = []
+    everything["celery_worker_defaults"] = {"concurrency": PROCESSES, "extra_arguments": ["--include=nothing"]}
+    everything["celery_worker_classes"] = {"default": {}, **{name: {"queues": [name]} for name in CLASSES}}
+    everything["celery_app_routes"] = [{"task": name, "queue": name} for name in CLASSES]
     everything["celery_app_python_path"] = ["/opt/nothing"]
     permission = {"vhost": "stock", "configure": ".*", "write": ".*", "read": ".*"}
     everything["rabbitmq_vhosts"] = [{"name": "stock"}]
@@ -102,6 +129,32 @@ def measure(variant: str) -> float:
     rate = float(python(variant, WATCH))
     on_host(f"systemctl stop {UNIT[variant]}")
     return rate
+
+
+def done(program: Callable[[], object]) -> float:
+    """Return how many tasks of the three classes are done in a second while a program runs."""
+    begin, most = map(float, python("ours", LEFT).split())
+    program()
+    end, least = map(float, python("ours", LEFT).split())
+    if least < most / 10:
+        sys.exit("the backlog came to its end")
+    return (most - least) / (end - begin)
+
+
+def restarted(console: Console, hosts: Path) -> float:
+    """Print how much work is done while all classes are replaced; return its share of the undisturbed work."""
+    python("ours", FILL)
+    on_host("systemctl start celery-shop.target")
+    time.sleep(10)
+    undisturbed = done(lambda: time.sleep(UNDISTURBED))
+    selected = {**variables(), "celeryops_restart_classes": list(CLASSES)}
+    replaced = done(lambda: play(hosts, ROOT / "playbooks" / "restart.yml", selected))
+    ratio = replaced / undisturbed
+    console.print(f"Tasks of {SHORT} s per second, three classes of {PROCESSES} processes with a backlog:")
+    console.print(f"  undisturbed                {undisturbed:.1f}")
+    console.print(f"  in a rolling restart       {replaced:.1f}")
+    console.print(f"  ratio                      {ratio:.2f}, at least 0.8 is wanted")
+    return ratio
 
 
 def report(console: Console, rates: Mapping[str, list[float]]) -> float:
@@ -124,7 +177,8 @@ def main() -> None:
     BUILD.mkdir(parents=True, exist_ok=True)
     lab("up", HOST, "--suite", SUITE)
     on_host(f"mkdir -p /opt/nothing && cat > /opt/nothing/nothing.py <<'END'\n{NOTHING}\nEND\n")
-    play(inventory(HOST), ROOT / "site.yml", variables())
+    hosts = inventory(HOST)
+    play(hosts, ROOT / "site.yml", variables())
     on_host(STOCK)
     # Nothing else may work on this machine meanwhile.
     on_host("systemctl stop celery-shop.target 'celery-shop-*.service'")
@@ -132,10 +186,11 @@ def main() -> None:
     for _round in range(options.rounds):
         for variant, found in rates.items():
             found.append(measure(variant))
+    ratio = report(console, rates)
+    kept = restarted(console, hosts)
     if not options.keep:
         lab("down", HOST)
-    ratio = report(console, rates)
-    keep({"throughput_over_stock": round(ratio, 3)})
+    keep({"throughput_over_stock": round(ratio, 3), "throughput_in_restart": round(kept, 3)})
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -62,7 +63,17 @@ CALM = 11.0
 RECOVER = 120.0
 #: Longer than the sockets' timeouts of 30 s in the shortened form too.
 UNREACHABLE, UNREACHABLE_SHORT = 120.0, 45.0
-DISK_ALARM = 30.0
+#: How long the disk stays full, in seconds, and how many bytes an alarm leaves: less than the inventory's
+#: rabbitmq_disk_free_limit, and enough for what has to be written meanwhile.
+DISK_FULL, ALARM_LEAVES = 30.0, 100 << 20
+#: What is written on the host has disks of its own, which can be filled without filling this machine's: volume ->
+#: folder and size. They lie in memory, and stay there while a container has them mounted.
+DISKS = {
+    "rabbitmq": ("/var/lib/rabbitmq", "1g"),
+    "redis": ("/var/lib/redis", "512m"),
+    "state": ("/var/lib/celeryops", "64m"),
+    "log": ("/var/log/celeryops", "64m"),
+}
 #: How long Redis may keep what nobody acknowledged, in seconds: the inventory's visibility timeout, up to 100 s until a
 #: worker looks (every tenth of its looks at 10 s, kombu 5.7), and the longest task.
 REDELIVERY = 45.0 + 100.0 + 15.0
@@ -128,7 +139,8 @@ class Scenario:
         """Name the containers and the folders; nothing is started yet."""
         self.name, self.console, self.without, self.short, self.append = name, console, without, short, append
         self.suite, self.broker, self.title = BROKERS[name]
-        self.stack, self.web = f"chaos-{name}", f"chaos-{name}-web"
+        self.stack, self.web = lab.own(f"chaos-{name}"), lab.own(f"chaos-{name}-web")
+        self.disks = {lab.own(f"chaos-{name}-{volume}"): disk for volume, disk in DISKS.items()}
         self.work = WORK / name
         self.ledger_folder = self.work / "ledger"
         self.log = self.work / "commands.log"
@@ -202,10 +214,18 @@ class Scenario:
         """Have both hosts, the stack on them, and an empty ledger."""
         self.ledger_folder.mkdir(parents=True, exist_ok=True)
         self.log.write_text("")
-        volume = f"--volume={self.ledger_folder}:{LEDGER}"
+        ledger = f"--volume={self.ledger_folder}:{LEDGER}"
+        # The other container keeps them mounted while the host reboots.
+        spare = [f"--volume={volume}:/srv/{number}" for number, volume in enumerate(self.disks)]
+        disks = [f"--volume={volume}:{folder}" for volume, (folder, _size) in self.disks.items()]
         # Of the machines only: dropping the packets of a port is an administrator's business inside a container too.
-        for host, more in ((self.stack, ["--capability=NET_ADMIN"]), (self.web, [])):
-            run([ROOT / "scripts" / "lab.py", "up", host, f"--suite={self.suite}", volume, *more], log=self.log)
+        admin = "--capability=NET_ADMIN"
+        lab.engine()
+        for volume, (_folder, size) in self.disks.items():
+            options = ("type=tmpfs", "device=tmpfs", f"o=size={size},mode=0755")
+            run(["docker", "volume", "create", *(f"--opt={option}" for option in options), volume], log=self.log)
+        for host, more in ((self.web, spare), (self.stack, [*disks, admin])):
+            run([ROOT / "scripts" / "lab.py", "up", host, f"--suite={self.suite}", ledger, *more], log=self.log)
         for file in self.ledger_folder.iterdir():
             file.unlink()
         if self.append:
@@ -253,8 +273,9 @@ class Scenario:
         self.on(f"systemctl daemon-reload && systemctl restart {' '.join(self.units)}")
 
     def remove(self) -> None:
-        """Remove both containers, the broker's secrets with them."""
+        """Remove both containers, their disks, and the broker's secrets with them."""
         run([ROOT / "scripts" / "lab.py", "down", self.stack, self.web], log=self.log)
+        run(["docker", "volume", "rm", "--force", *self.disks], log=self.log)
         shutil.rmtree(self.work / "secrets", ignore_errors=True)
 
     def source(self, *, broken: bool = False) -> dict[str, Any]:
@@ -562,16 +583,25 @@ def unreachable(s: Scenario) -> Sequence[Strike]:
     return [Strike(s.now(), s.now(), s.all_in_flight())]
 
 
-def disk_alarm(s: Scenario) -> Sequence[Strike]:
-    """Have RabbitMQ believe that its disk is full: it takes no message until there is room again."""
-    before = s.on("rabbitmq-diagnostics --quiet status --formatter json")
-    limit = int(json.loads(before)["disk_free_limit"])
-    s.on("rabbitmqctl --quiet set_disk_free_limit 1000000000000000")
-    try:
-        s.wait(lambda: False, DISK_ALARM)
-    finally:
-        s.on(f"rabbitmqctl --quiet set_disk_free_limit {limit}")
-    return [Strike(s.now(), s.now(), s.all_in_flight())]
+def fill(leaves: int) -> Callable[[Scenario], Sequence[Strike]]:
+    """Return a strike that fills every disk of the host up to so many bytes, and makes room again."""
+
+    def strike(s: Scenario) -> Sequence[Strike]:
+        folders = [folder for folder, _size in s.disks.values()]
+        # What fallocate leaves of a page or two, dd takes; that it ends with an error is the point.
+        more = "" if leaves else "dd if=/dev/zero of=$folder/chaos-rest bs=4k || true"
+        s.on(
+            f"for folder in {' '.join(folders)}; do"
+            f" room=$(($(df --output=avail -B1 $folder | tail -n 1) - {leaves}));"
+            f" test $room -le 0 || fallocate -l $room $folder/chaos-filler; {more}; done"
+        )
+        try:
+            s.wait(lambda: False, DISK_FULL)
+        finally:
+            s.on(f"for folder in {' '.join(folders)}; do rm -f $folder/chaos-filler $folder/chaos-rest; done")
+        return [Strike(s.now(), s.now(), s.all_in_flight())]
+
+    return strike
 
 
 RABBITMQ = ("rabbitmq",)
@@ -589,7 +619,8 @@ FAULTS = (
     Fault("redis-restart", "restart of Redis", False, restart_server("redis-server"), 5, short=1),
     Fault("reboot", "reboot of the host", True, reboot),
     Fault("unreachable", "the broker is unreachable", False, unreachable),
-    Fault("disk-alarm", "RabbitMQ's disk alarm", False, disk_alarm, 1, RABBITMQ),
+    Fault("disk-alarm", "RabbitMQ's disk alarm", False, fill(ALARM_LEAVES), 1, RABBITMQ),
+    Fault("disk-full", "no byte left on any disk", False, fill(0)),
 )
 #: What is switched off -> the faults that show what it is for, and how often each is done.
 WITHOUT = {
@@ -629,9 +660,8 @@ def report(kept: Path, name: str) -> list[Row]:
     return chaos_report.rows(ledger, windows, title, data["classes"], data["stop_timeout"])
 
 
-def show(console: Console, names: Iterable[str], without: str) -> list[str]:
-    """Print the report of these runs, write it into build/chaos.json, and return the promises that were broken."""
-    file = RESULTS.with_name(f"chaos-without-{without}.json") if without else RESULTS
+def show(console: Console, names: Iterable[str], without: str, file: Path) -> list[str]:
+    """Print the report of these runs, write it into a file, and return the promises that were broken."""
     everything: list[Row] = []
     problems: list[str] = []
     for name in names:
@@ -648,7 +678,7 @@ def show(console: Console, names: Iterable[str], without: str) -> list[str]:
         everything += found
     console.print(chaos_report.LEGEND)
     file.write_text(json.dumps([row.as_json() for row in everything], indent=1) + "\n")
-    console.print(f"{sum(row.sent for row in everything):,} tasks in all; {file.relative_to(ROOT)} has the rows.")
+    console.print(f"{sum(row.sent for row in everything):,} tasks in all; {file} has the rows.")
     for problem in problems:
         console.print(f"[bold red]broken:[/] {problem}")
     if not problems:
@@ -665,6 +695,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=[fault.key for fault in FAULTS], metavar="FAULT")
     parser.add_argument("--keep", action="store_true", help="leave the containers")
     parser.add_argument("--append", action="store_true", help="add to what was found last")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the rows go (default: build/chaos.json)")
     parser.add_argument("--report", action="store_true", help="print what was found last, and do nothing else")
     options = parser.parse_args()
     unknown = set(options.brokers) - set(BROKERS)
@@ -672,6 +703,8 @@ def main() -> int:
         parser.error(f"no such broker: {', '.join(sorted(unknown))}")
     names = list(dict.fromkeys(options.brokers)) or list(BROKERS)
     console = Console(width=None if sys.stdout.isatty() else 140)
+    # The containers go, whoever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         for name in [] if options.report else names:
             scenario = Scenario(name, console, options.without, short=options.short, append=options.append)
@@ -685,7 +718,8 @@ def main() -> int:
         console.print(str(error), markup=False, highlight=False)
         return 2
     there = [name for name in names if (results_of(name, options.without) / "windows.json").exists()]
-    problems = show(console, there, options.without)
+    file = RESULTS.with_name(f"chaos-without-{options.without}.json") if options.without else RESULTS
+    problems = show(console, there, options.without, options.json or file)
     return 1 if problems and not options.without else 0
 
 

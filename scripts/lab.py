@@ -139,6 +139,11 @@ def exclusive(name: str) -> Iterator[None]:
         yield
 
 
+def own(name: str) -> str:
+    """Return the name of this checkout's host or volume: another one on this machine may be testing too."""
+    return f"{name}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:4]}"
+
+
 def privileged(*command: str) -> list[str]:
     if os.geteuid() == 0:
         return list(command)

@@ -5,7 +5,7 @@ Each scenario of each suite has its own container, its own scratch folder below 
 what one does is not seen by another. A failure shows the log from the step that failed, and the journal's warnings.
 
     scripts/run_suites.py bookworm trixie
-    scripts/run_suites.py trixie-redis
+    scripts/run_suites.py trixie-redis trixie-chaos
     scripts/run_suites.py --record tests/support.json bookworm trixie forky
     KEEP=1 scripts/run_suites.py trixie             leaves the containers, and says how to get into them
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -31,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import lab
+
+import chaos
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "molecule"
@@ -58,6 +59,12 @@ for name in ("celery", "kombu"):
 """
 
 
+def say(name: str, text: str) -> None:
+    """Tell the person at the keyboard what came of a step."""
+    sys.stdout.write(f"  {name:14} {text}\n")
+    sys.stdout.flush()
+
+
 class Suite:
     """One scenario's run on one suite."""
 
@@ -66,8 +73,7 @@ class Suite:
     def __init__(self, suite: str, scenario: str) -> None:
         self.suite, self.scenario = suite, scenario
         self.name = name = suite if scenario == SCENARIOS[0] else f"{suite}-{scenario}"
-        # Another checkout on this machine may be testing too.
-        self.host = f"celeryops-test-{name}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:4]}"
+        self.host = lab.own(f"celeryops-test-{name}")
         self.folder = WORK / name
         self.log = WORK / f"{name}.log"
         self.report = self.folder / "verify.xml"
@@ -88,8 +94,7 @@ class Suite:
         }
 
     def say(self, text: str) -> None:
-        sys.stdout.write(f"  {self.name:14} {text}\n")
-        sys.stdout.flush()
+        say(self.name, text)
 
     def molecule(self, command: str, *options: str) -> bool:
         """Run one molecule command: the log gets everything, the person one line per step."""
@@ -178,6 +183,42 @@ class Suite:
         sys.stdout.flush()
 
 
+class Chaos:
+    """The shortened form of the chaos scenario (chaos.py), beside the suites: it waits most of its time."""
+
+    def __init__(self, broker: str) -> None:
+        self.suite, self.broker = chaos.BROKERS[broker][0], broker
+        self.name = f"{broker}-chaos"
+        self.log, self.rows = WORK / f"{self.name}.log", WORK / f"{self.name}.json"
+        self.process: subprocess.Popen[str] | None = None
+        self.counts: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Run it; each class at each fault counts as a test."""
+        if Suite.stopped:
+            self.counts["failed"] += 1
+            return
+        started = time.monotonic()
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "scripts" / "chaos.py"), "--short", f"--json={self.rows}", self.broker],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        passed = self.process.wait() == 0
+        say(self.name, f"{'faults':12} {'ok' if passed else 'failed':8} {time.monotonic() - started:4.0f} s")
+        if passed:
+            self.counts["passed"] += len(json.loads(self.rows.read_text()))
+        else:
+            self.counts["failed"] += 1
+            sys.stdout.write(self.log.read_text()[-8000:])
+            sys.stdout.flush()
+
+
 def count(report: Path) -> Counter[str]:
     """Tests of a JUnit report by outcome."""
     counts: Counter[str] = Counter()
@@ -205,7 +246,9 @@ def record(path: Path, suites: Sequence[Suite]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    runs = {suite.name: suite for suite in (Suite(name, scenario) for name in lab.SUITES for scenario in SCENARIOS)}
+    every: list[Suite | Chaos] = [Suite(name, scenario) for name in lab.SUITES for scenario in SCENARIOS]
+    every += [Chaos(broker) for broker in chaos.BROKERS]
+    runs = {run.name: run for run in every}
     parser.add_argument("runs", nargs="+", choices=runs, metavar="RUN", help=", ".join(runs))
     parser.add_argument("--record", type=Path, metavar="FILE", help="keep versions and results in this file")
     parser.add_argument("--add", type=Path, metavar="FILE", help="count the tests of this JUnit report too")
@@ -245,12 +288,13 @@ def main() -> int:
             suite.counts["failed"] += 1
             sys.stdout.write(f"  {suite.name}: {outcome.exception()}\n")
     if options.record:
-        record(options.record, suites)
+        record(options.record, [suite for suite in suites if isinstance(suite, Suite)])
 
     total = sum((suite.counts for suite in suites), count(options.add) if options.add else Counter())
     for suite in suites:
-        suite.say(
-            ", ".join(f"{suite.counts[key]} {key}" for key in ("passed", "failed", "skipped") if suite.counts[key])
+        say(
+            suite.name,
+            ", ".join(f"{suite.counts[key]} {key}" for key in ("passed", "failed", "skipped") if suite.counts[key]),
         )
     sys.stdout.write(f"{total['passed']} passed, {total['failed']} failed\n")
     return 1 if total["failed"] or not total["passed"] else 0

@@ -19,7 +19,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Pro
 #: Options of `celery worker` (celery/bin/worker.py and CeleryDaemonCommand in celery/bin/base.py, 5.7.0) without a
 #: value, and those with one and what it may be.
 FLAGS = frozenset(
-    {"-E", "--task-events", "--events", "--without-gossip", "--without-mingle", "--without-heartbeat"}
+    {"-E", "--task-events", "--events", "--without-mingle", "--without-heartbeat"}
     | {"--disable-prefetch"}
 )
 VALUED = {
@@ -40,6 +40,7 @@ _VALUE_HELP = {
 _OWN_FLAGS = {
     ("-B", "--beat"): "role celery_beat",
     ("-D", "--detach"): "nothing: systemd runs the worker",
+    ("--without-gossip",): "nothing: the role gives it",
     ("--purge", "--discard"): "nothing: it would delete all waiting tasks at every start",
 }
 _OWN_VALUED = {

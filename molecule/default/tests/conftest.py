@@ -190,6 +190,19 @@ def host(container: str) -> Host:
     return testinfra.get_host(f"docker://{container}")
 
 
+@pytest.fixture
+def dead_letters(host: Host) -> Iterator[Callable[[], int]]:
+    """Count the messages that RabbitMQ keeps for somebody to look at; afterwards there are none."""
+
+    def count() -> int:
+        lines = host.check_output("rabbitmqctl --silent list_queues --vhost shop name messages").splitlines()
+        return int(next(line.split()[1] for line in lines if line.split()[0] == "dead-letters"))
+
+    yield count
+    if BROKER == "rabbitmq":
+        host.check_output("rabbitmqctl --silent purge_queue --vhost shop dead-letters")
+
+
 @pytest.fixture(scope="session")
 def produce(host: Host, inventory: dict[str, Any]) -> Callable[..., Any]:
     """Run Python as the app's web process would: its account, and the one line in its unit; returns what it prints.

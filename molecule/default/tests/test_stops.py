@@ -30,6 +30,16 @@ def deafen(sender, **_signal):
             sender.task_consumer.channel.basic_cancel(tag)
 """
 
+#: A task that no process survives.
+POISON = """
+import os, signal
+from shop.celery import app
+
+@app.task(name="shop.feeds.poison", ignore_result=True)
+def poison():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 
 def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
@@ -63,6 +73,27 @@ def drop_in(host: Host) -> Iterator[Callable[[str], None]]:
 
     yield place
     host.check_output(f"rm -rf {folder} && systemctl daemon-reload && systemctl restart {BULK}")
+
+
+@pytest.fixture
+def with_module(host: Host, drop_in: Callable[[str], None]) -> Iterator[Callable[..., None]]:
+    """Give the worker of the class bulk a module of the test's own."""
+
+    def place(name: str, text: str, directives: str = "") -> None:
+        start = re.search(r"^ExecStart=(.*)$", host.file(f"/etc/systemd/system/{BULK}").content_string, re.MULTILINE)
+        assert start
+        command = start[1].replace("/usr/bin/env ", "").replace("%", "%%")
+        environment = host.file("/etc/celeryops/shop/celery.env").content_string
+        path = re.search(r'^PYTHONPATH="?([^"\n]*)', environment, re.MULTILINE)
+        assert path
+        host.check_output(f"mkdir -p /run/module && cat > /run/module/{name}.py <<'END'\n{text}\nEND\n")
+        drop_in(
+            f"{directives}ExecStart=\\n"
+            f"ExecStart=/usr/bin/env PYTHONPATH={path[1]}:/run/module {command} --include={name}"
+        )
+
+    yield place
+    host.check_output("rm -rf /run/module")
 
 
 def feeds(produce: Produce, *seconds: float) -> list[str]:
@@ -112,20 +143,12 @@ def test_what_outlasts_the_stop_begins_anew_elsewhere(
     assert not re.search("timed out|SIGKILL", ended), ended
 
 
-def test_a_worker_that_gets_nothing_is_restarted(host: Host, produce: Produce, drop_in: Callable[[str], None]) -> None:
-    start = re.search(r"^ExecStart=(.*)$", host.file(f"/etc/systemd/system/{BULK}").content_string, re.MULTILINE)
-    assert start
-    host.check_output(f"mkdir -p /run/deaf && cat > /run/deaf/deaf.py <<'END'\n{DEAF}\nEND\n")
+def test_a_worker_that_gets_nothing_is_restarted(
+    host: Host, produce: Produce, with_module: Callable[..., None]
+) -> None:
     host.check_output("install -o shop -g shop /dev/null /var/lib/celeryops/shop/deaf")
     try:
-        command = start[1].replace("/usr/bin/env ", "").replace("%", "%%")
-        environment = host.file("/etc/celeryops/shop/celery.env").content_string
-        path = re.search(r'^PYTHONPATH="?([^"\n]*)', environment, re.MULTILINE)
-        assert path
-        drop_in(
-            "WatchdogSec=12\\nExecStart=\\n"
-            f"ExecStart=/usr/bin/env PYTHONPATH={path[1]}:/run/deaf {command} --include=deaf"
-        )
+        with_module("deaf", DEAF, "WatchdogSec=12\\n")
         since = now(host)
         assert not host.file("/var/lib/celeryops/shop/deaf").exists
         assert show(host, BULK, "StatusText").startswith("consuming feeds, reports")
@@ -137,7 +160,20 @@ def test_a_worker_that_gets_nothing_is_restarted(host: Host, produce: Produce, d
         assert "consuming nothing although messages wait" in told
         assert "in feeds): this worker has to be restarted" in told
     finally:
-        host.check_output("rm -rf /run/deaf /var/lib/celeryops/shop/deaf")
+        host.check_output("rm -f /var/lib/celeryops/shop/deaf")
+
+
+@pytest.mark.broker("rabbitmq")
+def test_a_task_that_no_process_survives_ends_among_the_dead_letters(
+    host: Host, produce: Produce, with_module: Callable[..., None], dead_letters: Callable[[], int]
+) -> None:
+    """It is acknowledged late, so it comes back each time; without a limit it would do so for ever."""
+    with_module("poison", POISON)
+    poison = produce("print(json.dumps(send('shop.feeds.poison').id))")
+    wait(lambda: dead_letters() == 1, 180, "it is not among the dead letters")
+    # The limit of 20 is what the policy says: one delivery, and twenty more.
+    assert log(host, "-5min").count(f"[{poison}] received") == 21
+    assert answers(produce, feeds(produce, 0.1), 60)
 
 
 def sent_at(host: Host, since: str) -> list[float]:

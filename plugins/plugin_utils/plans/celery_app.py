@@ -359,7 +359,6 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
         "task_default_routing_key": str(values["default_queue"]),
         "result_expires": durations["result_expires"],
         "task_store_errors_even_if_ignored": True,
-        "worker_send_task_events": True,
         # RabbitMQ 4.3 refuses queues that are neither durable nor exclusive.
         "control_queue_exclusive": True,
         "event_queue_exclusive": True,

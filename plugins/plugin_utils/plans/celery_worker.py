@@ -223,6 +223,8 @@ def _arguments(name: str, read: Mapping[str, Any], log_file: str, variables: Map
         f"--pool={read['pool']}",
         f"--concurrency={read['concurrency']}",
         f"--loglevel={read['log_level']}",
+        # Every worker would listen to the heartbeats of every other one, for elections that nobody holds.
+        "--without-gossip",
         *[f"{option}={value}" for option, value in optional.items() if value is not None],
         *(read["extra_arguments"] or []),
     ]

@@ -72,7 +72,7 @@ def test_a_class_without_keys_consumes_the_default_queue_with_all_processors() -
     (entry,) = planned(default_queue="work", classes={"default": None})["classes"]
     assert entry["command"] == (
         "/opt/celeryops/shop/current/bin/celery --app=shop.celery:app worker --hostname=default@%%h --queues=work "
-        "--pool=prefork --concurrency=auto --loglevel=INFO"
+        "--pool=prefork --concurrency=auto --loglevel=INFO --without-gossip"
     )
     assert (entry["drain_seconds"], entry["stop_timeout"]) == (300, 330)
     assert (entry["watchdog"], entry["log_file"]) == (60, "")
@@ -89,7 +89,7 @@ def test_every_key_reaches_the_command_line_in_celerys_units() -> None:
         max_memory_per_child="200M",
         log="file",
         log_level="debug",
-        extra_arguments=["--without-gossip"],
+        extra_arguments=["--without-mingle"],
         acknowledgement="early",
     )
     assert line.split()[6:] == [
@@ -98,13 +98,14 @@ def test_every_key_reaches_the_command_line_in_celerys_units() -> None:
         "--pool=prefork",
         "--concurrency=4",
         "--loglevel=DEBUG",
+        "--without-gossip",
         "--prefetch-multiplier=2",
         "--time-limit=3600",
         "--soft-time-limit=3300",
         "--max-tasks-per-child=40",
         "--max-memory-per-child=204800",
         "--logfile=/var/log/celeryops/shop/high.log",
-        "--without-gossip",
+        "--without-mingle",
     ]
 
 

@@ -27,7 +27,7 @@ def test_every_option_of_the_installed_celery_is_known() -> None:
         ["-EOfair"],
         ["-O", "fair", "-E"],
         ["--optimization=default"],
-        ["--heartbeat-interval", "10", "--without-gossip"],
+        ["--heartbeat-interval", "10", "--without-mingle"],
         ["-Ishop.tasks,shop.mails"],
         ["--include", "shop.tasks"],
         ["--disable-prefetch", "--pool-start-method=spawn"],
@@ -53,6 +53,7 @@ def test_what_a_worker_takes(words: list[str]) -> None:
         (["-Q payments"], "-Q payments", "the key queues"),
         (["--queues payments"], "--queues payments", "the key queues"),
         (["-B"], "-B", "role celery_beat"),
+        (["--without-gossip"], "--without-gossip", "nothing: the role gives it"),
         (["--workdir=/tmp"], "--workdir=/tmp", "nothing: it must be a directory"),
     ],
 )

@@ -461,9 +461,7 @@ class Guard:
 
     @staticmethod
     def _announce(task: Any) -> None:
-        """Tell Flower, which has heard that the task was started."""
-        if not task.app.conf.worker_send_task_events:
-            return
+        """Tell Flower, if it listens: it has heard that the task was started."""
         try:
             task.send_event("task-revoked", retry=False, terminated=False, signum=None, expired=False)
         except Exception as exc:
