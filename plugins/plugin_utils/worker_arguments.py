@@ -19,8 +19,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Pro
 #: Options of `celery worker` (celery/bin/worker.py and CeleryDaemonCommand in celery/bin/base.py, 5.7.0) without a
 #: value, and those with one and what it may be.
 FLAGS = frozenset(
-    {"-E", "--task-events", "--events", "--without-mingle", "--without-heartbeat"}
-    | {"--disable-prefetch"}
+    {"-E", "--task-events", "--events", "--without-mingle", "--without-heartbeat"} | {"--disable-prefetch"}
 )
 VALUED = {
     "-O": "default|fair",

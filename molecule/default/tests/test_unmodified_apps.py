@@ -17,7 +17,7 @@ import pytest
 import yaml
 from testinfra.host import Host
 
-pytestmark = [pytest.mark.broker("rabbitmq"), pytest.mark.long]
+pytestmark = pytest.mark.long
 WEB = Path(__file__).resolve().parents[1] / "inventory_web"
 PLAYBOOK = "molecule/default/unmodified_apps.yml"
 EMPTY = "no_such.task"
@@ -43,7 +43,7 @@ ROUTES = {
 APPS = sorted(ROUTES)
 
 # A CA, a certificate for a name (kombu makes 127.0.0.1 of localhost before it compares), RabbitMQ's listener on 5671
-# (no restart), and a server of results on 6390.
+# (no restart) where there is one, and a server of results on 6390, which is the broker as well where there is none.
 LISTENERS = """
 set -e
 install -d /srv/celeryops-tls; cd /srv/celeryops-tls
@@ -55,9 +55,9 @@ if [ ! -e server.pem ]; then
     echo '127.0.0.1 servers.celeryops.test' >> /etc/hosts
     openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names \\
         -out server.pem 2>/dev/null
-    chown rabbitmq server.key
 fi
-if [ -z "$(ss -Hltn sport = 5671)" ]; then
+if [ -e /usr/sbin/rabbitmqctl ] && [ -z "$(ss -Hltn sport = 5671)" ]; then
+    chown rabbitmq server.key
     rabbitmqctl --silent eval 'application:ensure_all_started(ssl), rabbit_networking:start_ssl_listener(
         {"127.0.0.1", 5671, inet}, [{certfile, "/srv/celeryops-tls/server.pem"},
         {keyfile, "/srv/celeryops-tls/server.key"}], 2).' < /dev/null
@@ -164,7 +164,7 @@ def test_producer_and_worker_have_the_same_in_force(both: tuple[str, dict[str, A
 
 
 def test_it_is_what_the_inventory_says_and_not_what_the_app_says(
-    host: Host, both: tuple[str, dict[str, Any], dict[str, Any]]
+    host: Host, both: tuple[str, dict[str, Any], dict[str, Any]], broker: str
 ) -> None:
     app, producer, _ = both
     shared = json.loads(host.file(f"/etc/celeryops/{app}/celery.json").content_string)
@@ -177,12 +177,20 @@ def test_it_is_what_the_inventory_says_and_not_what_the_app_says(
     assert {settings[f"{kind}_serializer"] for kind in ("task", "result", "event")} == {"json"}
     assert (settings["task_default_queue"], settings["task_default_exchange"]) == ("default", "tasks")
     assert set(producer["queues"]) == {entry["name"] for entry in shared["queues"]}
+    rabbitmq = broker == "rabbitmq"
     for queue in producer["queues"].values():
-        assert queue["arguments"] == {"x-queue-type": "quorum"}
-        assert (queue["exchange"], queue["exchange_type"], queue["durable"]) == ("tasks", "topic", True)
-    assert producer["broker"]["transport_options"]["confirm_publish"] is True
+        assert (queue["arguments"] or {}) == ({"x-queue-type": "quorum"} if rabbitmq else {})
+        exchange = ("tasks", "topic" if rabbitmq else "direct", True)
+        assert (queue["exchange"], queue["exchange_type"], queue["durable"]) == exchange
+    options = producer["broker"]["transport_options"]
+    if rabbitmq:
+        assert options["confirm_publish"] is True
+        assert (producer["broker"]["user"], producer["broker"]["virtual_host"]) == (app, app)
+    else:
+        # What decides whether a task runs twice is the same in both, and nothing that the app says.
+        assert options["visibility_timeout"] == shared["settings"]["broker_transport_options"]["visibility_timeout"]
+        assert options["visibility_timeout"] > 600
     assert producer["publish"]["delivery_mode"] == 2
-    assert (producer["broker"]["user"], producer["broker"]["virtual_host"]) == (app, app)
     assert ".invalid" not in json.dumps(producer)
     assert "developer" not in json.dumps({key: producer[key] for key in ("queues", "routes", "broker", "results")})
 
@@ -226,22 +234,23 @@ def test_beat_sends_by_the_same_routes(host: Host) -> None:
 
 
 @pytest.mark.usefixtures("deployed")
-@pytest.mark.parametrize(
-    ("variables", "reason"),
-    [
-        ({"CELERY_BROKER_URL": "amqps://constructor_shop:{}@127.0.0.1:5671/constructor_shop"}, "IP address mismatch"),
-        ({"CELERYOPS_CONFIG": "/run/celeryops-no-ca.json"}, "certificate verify failed"),
-    ],
-)
+@pytest.mark.parametrize("wrong", ["name", "ca"])
 def test_a_certificate_that_is_not_the_servers_is_refused(
-    host: Host, secrets: dict[str, str], variables: dict[str, str], reason: str
+    host: Host, secrets: dict[str, str], broker: str, wrong: str
 ) -> None:
+    address = {
+        "rabbitmq": "amqps://constructor_shop:{}@127.0.0.1:5671/constructor_shop",
+        "redis": "rediss://:{}@127.0.0.1:6390/0",
+    }[broker].format(secrets["unmodified_password"])
+    given, reason = {
+        "name": (f"CELERY_BROKER_URL={address}", "IP address mismatch"),
+        "ca": ("CELERYOPS_CONFIG=/run/celeryops-no-ca.json", "certificate verify failed"),
+    }[wrong]
     # The same document without a CA of its own: the system's does not know the server's.
     document = json.loads(host.file("/etc/celeryops/constructor_shop/celery.json").content_string)
     for key in ("broker_use_ssl", "redis_backend_use_ssl"):
         document["settings"].pop(key)
     host.check_output(f"cat > /run/celeryops-no-ca.json <<'END'\n{json.dumps(document)}\nEND")
-    given = " ".join(f"{k}={v.format(secrets['unmodified_password'])}" for k, v in variables.items())
     program = (
         "from constructor_shop.celery import app; c = app.connection_for_write()\n"
         "try: c.ensure_connection(max_retries=1, reraise_as_library_errors=False)\n"
@@ -254,7 +263,7 @@ def test_a_certificate_that_is_not_the_servers_is_refused(
         f" env {given} /opt/celeryops/constructor_shop/current/bin/python -B -c '{program}'"
     )
     assert reason in said
-    assert said.count("CERTIFICATE_VERIFY_FAILED") == (2 if "CELERYOPS_CONFIG" in variables else 1)
+    assert said.count("CERTIFICATE_VERIFY_FAILED") == (2 if wrong == "ca" else 1)
 
 
 @pytest.mark.usefixtures("deployed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import string
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.repeated_keys impo
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS, Layer, check, merge
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
+#: `make test-all` looks further.
+THOROUGH = bool(os.environ.get("CELERYOPS_THOROUGH"))
 # The same examples in every run, so that a commit is not blamed for what another one brought; nothing is written.
-settings.register_profile("fast", derandomize=True, database=None, deadline=None, max_examples=60)
-settings.load_profile("fast")
+settings.register_profile("own", derandomize=True, database=None, deadline=None, max_examples=300 if THOROUGH else 25)
+settings.load_profile("own")
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=12)
 KEYS_OF_YAML = st.text(max_size=6) | st.booleans() | st.integers(0, 9) | st.none()
