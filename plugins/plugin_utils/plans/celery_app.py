@@ -20,7 +20,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings im
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
-from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import PATTERN_HELP, glob, malformed
+from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
@@ -291,7 +291,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         reason = f"is not where celery_app_broker_url leads to, which is {broker}"
         problems.append(Problem("celery_app_broker", values["broker"], reason, f"{broker}, or leave it out"))
     queues, queue_problems = queues_of(values, broker)
-    problems += [*queue_problems, *_route_problems(values["routes"])]
+    tasks = (str(route["task"]) for route in values["routes"])
+    problems += [*queue_problems, *pattern_problems("celery_app_routes", tasks, "route")]
     times, duration_problems = durations(values)
     problems += [*duration_problems, *_other_problems(values, broker)]
     problems += _settings_problems(values["settings"], values["extra_setting_names"], values["result_backend"])
@@ -702,23 +703,6 @@ def _suffix_problems(names: Iterable[str]) -> Iterable[Problem]:
                     f"ends in the name of the queue {shorter}, which would get a copy of every task sent to it",
                     longer.replace(".", "-") + " or another name without that ending",
                 )
-
-
-def _route_problems(routes: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
-    """Say which routes cannot be meant: malformed ones, and ones that an earlier route always wins over."""
-    earlier: list[str] = []
-    for route in routes:
-        task = str(route["task"])
-        if malformed(task):
-            yield Problem("celery_app_routes", task, "is not a task name or pattern", PATTERN_HELP)
-            continue
-        for pattern in earlier:
-            if glob(pattern).fullmatch(task):
-                reason = f"is never reached: {pattern} stands before it and matches too"
-                instead = "it once" if pattern == task else "it above that route"
-                yield Problem("celery_app_routes", task, reason, instead)
-                break
-        earlier.append(task)
 
 
 def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]:

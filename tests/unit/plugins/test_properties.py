@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import stack
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
-from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import glob, malformed
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app
+from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import glob, pattern_fault, pattern_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     MAX_BYTES,
@@ -110,7 +109,7 @@ def test_a_class_is_read_or_told_never_a_crash(base: Any, limit: int) -> None:
 
 @given(st.lists(st.tuples(NAMES, st.sampled_from(["a", "b", "c"])), min_size=1, max_size=4), NAMES)
 def test_a_route_matches_what_celerys_own_router_matches(routes: list[tuple[str, str]], task: str) -> None:
-    assume("*" not in task and not any(malformed(pattern) for pattern, _queue in routes))
+    assume("*" not in task and not any(pattern_fault(pattern)[0] for pattern, _queue in routes))
     app = Celery(set_as_current=False, broker="memory://")
     app.conf.task_queues = {name: {"exchange": "x"} for name in ("a", "b", "c")}
     router = Router(prepare([{pattern: {"queue": queue}} for pattern, queue in routes]), app.amqp.queues, app=app)
@@ -121,8 +120,8 @@ def test_a_route_matches_what_celerys_own_router_matches(routes: list[tuple[str,
 
 @given(st.lists(NAMES, min_size=2, max_size=5), st.lists(NAMES, max_size=20))
 def test_a_hidden_route_never_gets_a_task(patterns: list[str], tasks: list[str]) -> None:
-    routes = [{"task": pattern, "queue": str(number)} for number, pattern in enumerate(patterns)]
-    hidden = {str(problem.value) for problem in celery_app._route_problems(routes) if "never reached" in problem.reason}
+    problems = pattern_problems("celery_app_routes", patterns, "route")
+    hidden = {str(problem.value) for problem in problems if "never reached" in problem.reason}
     for task in tasks:
         first = next((pattern for pattern in patterns if glob(pattern).fullmatch(task)), None)
         assert first is None or first not in hidden or patterns.index(first) < len(patterns) - 1
