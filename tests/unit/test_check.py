@@ -141,6 +141,11 @@ MEANT: dict[str, dict[str, Any]] = {
     "one-task-per-child": {"celery_worker_defaults": {"max_tasks_per_child": 1}},
     "memory": {"celery_worker_host_memory": "1G", "celery_worker_defaults": {"memory_max": "2G"}},
     "concurrency:high": classes(concurrency=500),
+    "schedule-without-beat:crm": {
+        "celery_app_name": "crm",
+        "celery_beat_state": "absent",
+        "celery_app_settings": {"beat_schedule": {"nightly": {"task": "shop.close", "schedule": 86400}}},
+    },
     "weak-password:celery_app_result_backend": {"celery_app_result_backend": "redis://cache.example.com/0"},
 }
 

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.beat_schedule import schedule_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
     BOOL_OR_DICT,
     KINDS,
@@ -782,13 +783,20 @@ def _settings_problems(
             )
             continue
         wrong_kind = list(_kind_problems(variable, name, value))
-        yield from wrong_kind or serializer_problems(variable, name, value)
+        yield from wrong_kind or _value_problems(variable, name, value)
         if isinstance(value, Mapping):
             for key in value:
                 if (name, str(key)) in OWNED_KEYS:
                     yield Problem(
                         f"{variable}.{key}", value[key], "is decided by another variable", OWNED_KEYS[name, str(key)]
                     )
+
+
+def _value_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
+    """Say what is wrong with the value of a setting that is of the right kind."""
+    yield from serializer_problems(variable, name, value)
+    if name == "beat_schedule" and value:
+        yield from schedule_problems(variable, value)
 
 
 def serializer_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST
@@ -79,13 +79,24 @@ def _several_servers(deployment: Deployment) -> Iterator[Finding]:
 def _several_beats(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps:
         duties = [duty for duty in deployment.of_role("celery_beat") if duty.app == app]
-        schedulers = {str(duty.variables.get("celery_beat_scheduler") or "") for duty in duties}
+        common = deployment.apps[app].own_settings.get("beat_scheduler")
+        schedulers = {str(duty.variables.get("celery_beat_scheduler") or common or "") for duty in duties}
         if len(duties) > 1 and not all(scheduler.startswith(_SEVERAL_MAY_RUN) for scheduler in schedulers):
             reason = "would send every due task once per host"
             instead = (
                 "one host, or celery_beat_scheduler: redbeat.RedBeatScheduler (celery-redbeat in the app's packages)"
             )
             yield Finding(Problem("celery_beat", [duty.host for duty in duties], reason, instead), app, app)
+
+
+def _no_beat(deployment: Deployment) -> Iterator[Finding]:
+    scheduling = {duty.app for duty in deployment.of_role("celery_beat")}
+    for app in deployment.apps.values():
+        schedule = app.own_settings.get("beat_schedule")
+        if schedule and isinstance(schedule, Mapping) and app.name not in scheduling:
+            reason = f"has nobody who sends its tasks: no host of {app.name} runs beat"
+            problem = Problem("celery_app_settings.beat_schedule", list(schedule), reason, "a host into celery_beat")
+            yield Finding(problem, app.name, app.name)
 
 
 def _out_of_reach(deployment: Deployment) -> Iterator[Finding]:
@@ -129,6 +140,12 @@ RULES = (
         "several-servers", _several_servers, "More than one RabbitMQ or Redis server: clusters are not supported yet."
     ),
     Rule("several-beats", _several_beats, "Beat on two hosts without RedBeat: every due task would be sent twice."),
+    Rule(
+        "schedule-without-beat",
+        _no_beat,
+        "A schedule of an app of which no host runs beat: nothing of it would ever be sent.",
+        acceptable=True,
+    ),
     Rule("server-out-of-reach", _out_of_reach, "A server that listens on loopback while hosts elsewhere need it."),
     Rule("no-broker", _no_broker, "An app whose broker no host runs."),
 )

@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.beat_schedule import sent_to
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
@@ -36,6 +37,11 @@ def _unread(deployment: Deployment) -> Iterator[Finding]:
             if route.queue not in known and route.queue != dead and is_queue(route.queue):
                 reason = f"is where {route.task} is sent, and no worker class consumes it"
                 yield _nobody(app, "celery_app_routes", route.queue, reason, read)
+        for entry, queue in sent_to(app.own_settings.get("beat_schedule")):
+            if queue not in known:
+                reason = f"is where beat sends {entry}, and no worker class consumes it"
+                variable = f"celery_app_settings.beat_schedule.{entry}.options.queue"
+                yield _nobody(app, variable, queue, reason, read)
 
 
 def _nobody(app: App, variable: str, queue: str, reason: str, read: Iterable[str]) -> Finding:

@@ -116,6 +116,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "queue-of-two-apps",
         "another-server",
         "unlimited-prefetch",
+        "schedule-without-beat",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -190,6 +191,21 @@ def test_a_default_queue_that_nobody_consumes() -> None:
     finding = only(with_app(default_queue="other"), "queue-without-class")
     assert (finding.problem.variable, finding.problem.value) == ("celery_app_default_queue", "other")
     assert found(with_app(default_queue="other", declared=("other",))) == {}
+
+
+def test_a_periodic_task_for_a_queue_that_nobody_consumes() -> None:
+    def scheduled(queue: object, **changes: Any) -> Deployment:
+        entry = {"task": "a.b", "schedule": 60, "options": {"queue": queue}}
+        stack = with_app(own_settings={"beat_schedule": {"nightly": entry}}, **changes)
+        return replace(stack, duties=beats("").duties)
+
+    finding = only(scheduled("paymnets"), "queue-without-class")
+    assert finding.problem.variable == "celery_app_settings.beat_schedule.nightly.options.queue"
+    assert (finding.problem.value, finding.subject, finding.app) == ("paymnets", "paymnets", "shop")
+    assert finding.problem.reason == "is where beat sends nightly, and no worker class consumes it"
+    assert finding.problem.instead.startswith("payments (did you mean that?)")
+    assert found(scheduled("payments")) == found(scheduled("xyz", declared=("xyz",))) == found(scheduled(5)) == {}
+    assert found(scheduled("xyz", classes=())) == {}
 
 
 def test_without_workers_or_with_unusable_classes_nothing_is_said_of_queues() -> None:
@@ -390,6 +406,33 @@ def test_two_beats_need_redbeat() -> None:
     apart = two_apps(beats("", ""))
     split = (apart.duties[0], replace(apart.duties[1], app="blog"))
     assert "several-beats" not in found(replace(apart, duties=split))
+
+
+def test_the_scheduler_may_stand_in_the_settings_of_the_app() -> None:
+    def with_setting(stack: Deployment, scheduler: str) -> Deployment:
+        return replace(stack, apps={"shop": replace(SHOP, own_settings={"beat_scheduler": scheduler})})
+
+    assert found(with_setting(beats("", ""), "redbeat.RedBeatScheduler")) == {}
+    assert only(with_setting(beats("", ""), "celery.beat.PersistentScheduler"), "several-beats")
+    told = found(with_setting(beats("", "a.Scheduler"), "redbeat.RedBeatScheduler"))
+    assert list(told) == ["several-beats", "given-twice"]
+
+
+@pytest.mark.parametrize("schedule", [{"nightly": {"task": "a.b", "schedule": 60}}, {"nightly": None}])
+def test_a_schedule_that_no_host_runs(schedule: dict[str, Any]) -> None:
+    stack = with_app(own_settings={"beat_schedule": schedule})
+    finding = only(stack, "schedule-without-beat")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_settings.beat_schedule", ["nightly"])
+    assert (finding.subject, finding.app) == ("shop", "shop")
+    assert "no host of shop runs beat" in finding.problem.reason
+    assert found(replace(stack, duties=beats("").duties)) == {}
+    (other,) = beats("").duties
+    assert only(replace(stack, duties=(replace(other, app="blog"),)), "schedule-without-beat")
+
+
+@pytest.mark.parametrize("schedule", [{}, None, ["nightly"], "nightly"])
+def test_what_is_no_schedule_needs_no_beat(schedule: Any) -> None:
+    assert found(with_app(own_settings={"beat_schedule": schedule})) == {}
 
 
 def test_a_server_on_loopback_that_others_need() -> None:
@@ -797,6 +840,33 @@ def test_the_same_value_twice_is_no_contradiction() -> None:
     ):
         worker = replace(HIGH, written={key: written}, origins={key: f"celery_worker_defaults.{key}"})
         assert found(with_app(own_settings={setting: value}, classes=(worker, DEFAULT))) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "variable", "given", "same"),
+    [
+        ("beat_scheduler", "a.Scheduler", "celery_beat_scheduler", "b.Scheduler", "a.Scheduler"),
+        ("beat_max_loop_interval", 60, "celery_beat_max_interval", "90s", "1m"),
+    ],
+)
+def test_a_setting_that_a_variable_of_beat_overrides(
+    setting: str, value: Any, variable: str, given: Any, same: Any
+) -> None:
+    def told(said: Any, **changes: Any) -> Deployment:
+        duty = Duty("celery_beat", "shop", "app1", {variable: said})
+        return replace(with_app(own_settings={setting: value}), duties=(replace(duty, **changes),))
+
+    finding = only(told(given), "given-twice")
+    assert (finding.problem.variable, finding.problem.value) == (f"celery_app_settings.{setting}", value)
+    assert (finding.problem.reason, finding.subject) == (f"has no effect: {variable} is {given}", setting)
+    assert found(told(same)) == found(told("")) == found(told(0)) == found(told(given, app="blog")) == {}
+    assert found(replace(told(given), apps={"shop": SHOP})) == {}
+
+
+def test_a_limit_without_an_end_is_compared_all_the_same() -> None:
+    worker = replace(HIGH, written={"time_limit": "60s"}, origins={"time_limit": "celery_worker_defaults.time_limit"})
+    endless = with_app(own_settings={"task_time_limit": float("inf")}, classes=(worker, DEFAULT))
+    assert only(endless, "given-twice").subject == "task_time_limit"
 
 
 def test_a_line_of_rabbitmq_conf_and_its_variable() -> None:
