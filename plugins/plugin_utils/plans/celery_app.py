@@ -11,7 +11,6 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.beat_schedule import schedule_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
     BOOL_OR_DICT,
     KINDS,
@@ -26,7 +25,13 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Pro
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
+    DEFAULTS,
+    serializer_problems,
+    unread_problems,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ALMIGHTY
+from ansible_collections.celeryops.stack.plugins.plugin_utils.setting_values import value_problems
 
 #: Accounts that Debian (base-passwd), its packages or this collection's other services own, and what grants root.
 RESERVED_ACCOUNTS = frozenset(
@@ -194,17 +199,6 @@ OWNED_SETTINGS = {
     "beat_schedule_filename": "nothing: the role celery_beat places it in the state directory",
     "result_expires": "celery_app_result_expires",
 }
-#: Settings that say in which form messages and results are written, and which forms are read.
-SERIALIZER_SETTINGS = (
-    "accept_content",
-    "result_accept_content",
-    "task_serializer",
-    "result_serializer",
-    "event_serializer",
-)
-#: Reading these runs code that the sender chooses: pickle by name and content type (kombu 5.7, kombu/serialization.py,
-#: whose YAML is the safe one), and its relatives under the names that apps register them by.
-UNSAFE_SERIALIZERS = frozenset({"pickle", "application/x-python-serialize", "dill", "cloudpickle"})
 #: The same for keys inside a setting.
 OWNED_KEYS = {
     ("broker_transport_options", "visibility_timeout"): "celery_app_visibility_timeout",
@@ -340,11 +334,7 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
         durations: the variables that are durations, in seconds.
     """
     settings: dict[str, Any] = {
-        # What a stranger who reaches the broker sends must not become code.
-        "accept_content": ["json"],
-        "task_serializer": "json",
-        "result_serializer": "json",
-        "event_serializer": "json",
+        **DEFAULTS,
         # A task is the broker's until it is done, also when its process was killed under it.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -783,38 +773,15 @@ def _settings_problems(
             )
             continue
         wrong_kind = list(_kind_problems(variable, name, value))
-        yield from wrong_kind or _value_problems(variable, name, value)
+        yield from wrong_kind or serializer_problems(variable, name, value)
+        yield from () if wrong_kind else value_problems(variable, name, value)
         if isinstance(value, Mapping):
             for key in value:
                 if (name, str(key)) in OWNED_KEYS:
                     yield Problem(
                         f"{variable}.{key}", value[key], "is decided by another variable", OWNED_KEYS[name, str(key)]
                     )
-
-
-def _value_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
-    """Say what is wrong with the value of a setting that is of the right kind."""
-    yield from serializer_problems(variable, name, value)
-    if name == "beat_schedule" and value:
-        yield from schedule_problems(variable, value)
-
-
-def serializer_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
-    """Refuse what would let everyone who reaches the broker or the results run code in a process of the app.
-
-    Arguments:
-        variable: where it is written.
-        name: the setting.
-        value: one serializer or a list of them, by name or by content type.
-    """
-    if name not in SERIALIZER_SETTINGS:
-        return
-    for entry in value if isinstance(value, (list, tuple)) else [value]:
-        if str(entry).strip().lower() in UNSAFE_SERIALIZERS:
-            reason = "runs whatever code the sender of a message puts into it"
-            yield Problem(
-                variable, entry, reason, "json, and let tasks take plain values (identifiers, texts, numbers)"
-            )
+    yield from unread_problems(settings)
 
 
 def _known_setting(name: str) -> str:
