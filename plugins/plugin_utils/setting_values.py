@@ -13,6 +13,13 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beat_schedule import schedule_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_fault
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import tls_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.transport_options import (
+    RABBITMQ,
+    REDIS,
+    RESULTS,
+    transport_problems,
+)
 
 #: Words to choose from (Celery and kombu 5.7.0: what else is there ends a process, or counts as the default).
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -29,17 +36,24 @@ _RATE_HELP = "a number of tasks for each s, m or h, such as 10/m"
 _ZONE_HELP = "a name of the time zone database such as Europe/Berlin, or UTC"
 
 
-def value_problems(variable: str, name: str, value: Any) -> Iterator[Problem]:
+def value_problems(variable: str, name: str, value: Any, broker: str) -> Iterator[Problem]:
     """Yield what is wrong with the value of a setting.
 
     Arguments:
         variable: where it is written.
         name: the setting.
         value: of the kind that the setting has; None leaves it to Celery's default.
+        broker: ``rabbitmq`` or ``redis``.
     """
     if value is None:
         return
-    if name in _CHECKS:
+    if name in ("broker_use_ssl", "redis_backend_use_ssl"):
+        yield from tls_problems(variable, value, redis=broker == "redis" or name == "redis_backend_use_ssl")
+    elif name == "broker_transport_options":
+        yield from transport_problems(variable, value, REDIS if broker == "redis" else RABBITMQ)
+    elif name == "result_backend_transport_options":
+        yield from transport_problems(variable, value, RESULTS)
+    elif name in _CHECKS:
         yield from _CHECKS[name](variable, value)
     elif name in CHOICES and isinstance(value, str) and value.lower() not in map(str.lower, CHOICES[name]):
         yield Problem(variable, value, "is not one of its values", did_you_mean(value, CHOICES[name]))

@@ -141,6 +141,7 @@ MEANT: dict[str, dict[str, Any]] = {
     "one-task-per-child": {"celery_worker_defaults": {"max_tasks_per_child": 1}},
     "memory": {"celery_worker_host_memory": "1G", "celery_worker_defaults": {"memory_max": "2G"}},
     "concurrency:high": classes(concurrency=500),
+    "tls-without-server:redis_backend_use_ssl": {"celery_app_settings": {"redis_backend_use_ssl": {"ciphers": "HIGH"}}},
     "schedule-without-beat:crm": {
         "celery_app_name": "crm",
         "celery_beat_state": "absent",
@@ -175,6 +176,13 @@ UNWISE: dict[str, tuple[dict[str, Any], str]] = {
     "perhaps-shared-system-queues:shop": (
         {"celery_app_settings": {"control_queue_exclusive": False}},
         "celery_app_settings.control_queue_exclusive: False is refused by RabbitMQ 4.3",
+    ),
+    "unverified-tls:broker_use_ssl": (
+        {
+            "celery_app_broker_url": "amqps://shop:Zq8wLm2xVt5r@mq.example.com:5671/shop",
+            "celery_app_settings": {"broker_use_ssl": {"cert_reqs": "none"}},
+        },
+        "celery_app_settings.broker_use_ssl: {'cert_reqs': 'none'} verifies no certificate",
     ),
     "results-without-backend:shop.reports.*": (
         {"celery_app_results": {"shop.reports.*": "keep"}, "celery_app_result_backend": ""},

@@ -204,6 +204,9 @@ OWNED_KEYS = {
     ("broker_transport_options", "visibility_timeout"): "celery_app_visibility_timeout",
     ("broker_transport_options", "global_keyprefix"): "celery_app_key_prefix",
     ("result_backend_transport_options", "global_keyprefix"): "celery_app_key_prefix",
+    ("result_backend_transport_options", "visibility_timeout"): (
+        "nothing: with Redis as the broker celery_app_visibility_timeout says it"
+    ),
 }
 #: Variables of the environment file that the role writes itself, and those that must not be set at all.
 OWNED_ENVIRONMENT = {
@@ -290,7 +293,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += [*queue_problems, *pattern_problems("celery_app_routes", tasks, "route")]
     times, duration_problems = durations(values)
     problems += [*duration_problems, *_other_problems(values, broker)]
-    problems += _settings_problems(values["settings"], values["extra_setting_names"], values["result_backend"])
+    problems += [*_settings_problems(values, broker), *_sentinel_problems(values)]
     problems += _environment_problems(values["environment"], values["python_path"])
     once, once_problems = _once(values)
     results, results_problems = result_rules(values["results"])
@@ -571,13 +574,33 @@ def _address_problems(variable: str, address: str, scheme: str) -> list[Problem]
     try:
         parts = urlsplit(address)
         host, _port = parts.hostname, parts.port
+        redis = scheme in REDIS_BACKENDS
+        if redis and "@" in parts.path:
+            raise ValueError("what looks like a port is the beginning of a password with a slash")
     except ValueError:
         # Also raised for a port that is not a number: usually a password with a / or # in it.
         reason = "cannot be read: characters such as / # ? : @ inside a password must be percent-encoded"
         return [Problem(variable, _hidden(address), reason, "the password through the filter urlencode")]
     if not host:
         return [Problem(variable, _hidden(address), "names no host", f"{scheme}://user:password@host/...")]
+    if redis and not re.fullmatch(r"/*[0-9]*/*", parts.path):
+        instead = f"{scheme}://user:password@{host}:6379/0"
+        return [Problem(variable, _hidden(address), "names a database of Redis that is no number", instead)]
     return []
+
+
+def _sentinel_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
+    """Say which addresses of Sentinels lead nowhere, because nobody says for which server they are asked."""
+    for name, setting in (
+        ("broker_url", "broker_transport_options"),
+        ("result_backend", "result_backend_transport_options"),
+    ):
+        addresses = [address for address in _addresses(values[name]) if _scheme(address) == "sentinel"]
+        options = values["settings"].get(setting)
+        if addresses and not (isinstance(options, Mapping) and options.get("master_name")):
+            reason = "leads to Sentinels, and nothing says which server they are asked for"
+            instead = f"master_name in celery_app_settings.{setting} as well"
+            yield Problem(f"celery_app_{name}", _hidden(addresses[0]), reason, instead)
 
 
 def _hidden(url: str) -> str:
@@ -742,11 +765,10 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
             yield Problem("celery_app_install_environment", name, "is not a variable's name", "letters, digits and _")
 
 
-def _settings_problems(
-    settings: Mapping[str, Any], extra_names: Iterable[str], result_backend: Any
-) -> Iterable[Problem]:
-    """Say which of the user's Celery settings are unknown, decided elsewhere, secret or of a wrong kind."""
-    extra = {str(name) for name in extra_names}
+def _settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]:
+    """Say which of the user's Celery settings are unknown, decided elsewhere, secret, or cannot be what they are."""
+    settings: Mapping[str, Any] = values["settings"]
+    extra = {str(name) for name in values["extra_setting_names"]}
     for name in sorted(extra & OWNED_SETTINGS.keys()):
         yield Problem(
             "celery_app_extra_setting_names", name, "is a setting that this collection decides", OWNED_SETTINGS[name]
@@ -754,7 +776,7 @@ def _settings_problems(
     for raw, value in settings.items():
         name, variable = str(raw), f"celery_app_settings.{raw}"
         # Which of Django's caches: a name, no address.
-        of_django = name == "cache_backend" and str(result_backend) in PACKAGED_BACKENDS
+        of_django = name == "cache_backend" and str(values["result_backend"]) in PACKAGED_BACKENDS
         if name in OWNED_SETTINGS and not of_django:
             shown = _HIDDEN if _SECRET_KEY.search(name) or "url" in name or name == "result_backend" else value
             yield Problem(variable, shown, "is decided by another variable", OWNED_SETTINGS[name])
@@ -774,7 +796,7 @@ def _settings_problems(
             continue
         wrong_kind = list(_kind_problems(variable, name, value))
         yield from wrong_kind or serializer_problems(variable, name, value)
-        yield from () if wrong_kind else value_problems(variable, name, value)
+        yield from () if wrong_kind else value_problems(variable, name, value, broker)
         if isinstance(value, Mapping):
             for key in value:
                 if (name, str(key)) in OWNED_KEYS:

@@ -12,14 +12,15 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import S
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, SERVERS, loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import unverified
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
 
 #: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
 _SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
-
-
+#: Setting that asks for TLS -> the variable with the address that it is for.
+_TLS = {"broker_use_ssl": "celery_app_broker_url", "redis_backend_use_ssl": "celery_app_result_backend"}
 #: What people call the groups, too far from their names to look like a slip.
 _OTHER_NAMES = {"rabbit": "rabbitmq", "rabbits": "rabbitmq", "rabbitmq_server": "rabbitmq", "redis_server": "redis"}
 
@@ -116,6 +117,27 @@ def _out_of_reach(deployment: Deployment) -> Iterator[Finding]:
             yield Finding(Problem(SERVERS[server.kind][0], list(server.listen), reason, instead))
 
 
+def _tls_without_server(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        for setting, variable in _TLS.items():
+            value = app.own_settings.get(setting)
+            absent = variable == "celery_app_result_backend" and not app.has_results
+            if value and variable not in app.given and not absent:
+                reason = "asks for TLS of a server of this inventory, and those listen without: nobody could connect"
+                instead = f"an address with TLS in {variable}, or leave it out"
+                yield Finding(Problem(f"celery_app_settings.{setting}", value, reason, instead), setting, app.name)
+
+
+def _unverified_tls(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        for setting in _TLS:
+            value = app.own_settings.get(setting)
+            if unverified(value):
+                reason = "verifies no certificate, so that anybody on the way can pass for the server"
+                instead = "cert_reqs: required, and ca_certs where the hosts do not know the CA"
+                yield Finding(Problem(f"celery_app_settings.{setting}", value, reason, instead), setting, app.name)
+
+
 def _no_broker(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         if "celery_app_broker_url" in app.given or not app.name:
@@ -147,5 +169,12 @@ RULES = (
         acceptable=True,
     ),
     Rule("server-out-of-reach", _out_of_reach, "A server that listens on loopback while hosts elsewhere need it."),
+    Rule(
+        "tls-without-server",
+        _tls_without_server,
+        "TLS with a RabbitMQ or Redis of this inventory, which listens without: no process could connect.",
+        acceptable=True,
+    ),
+    Rule("unverified-tls", _unverified_tls, "TLS that verifies no certificate.", unwise=True),
     Rule("no-broker", _no_broker, "An app whose broker no host runs."),
 )

@@ -117,11 +117,13 @@ def test_what_can_be_meant_is_said_here() -> None:
         "another-server",
         "unlimited-prefetch",
         "schedule-without-beat",
+        "tls-without-server",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
         "perhaps-shared-system-queues",
         "results-without-backend",
+        "unverified-tls",
     }
 
 
@@ -458,6 +460,31 @@ def test_a_rabbitmq_that_no_app_uses_may_listen_where_it_wants() -> None:
     assert list(found(replace(stack, servers=(unused, replace(REDIS, listen=("127.0.0.1",)))))) == [
         "server-out-of-reach"
     ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "variable"),
+    [("broker_use_ssl", "celery_app_broker_url"), ("redis_backend_use_ssl", "celery_app_result_backend")],
+)
+@pytest.mark.parametrize("value", [True, {"ca_certs": "/x"}])
+def test_tls_with_a_server_of_the_inventory(setting: str, variable: str, value: Any) -> None:
+    own = {"own_settings": {setting: value}}
+    finding = only(with_app(**own), "tls-without-server")
+    assert (finding.problem.variable, finding.problem.value) == (f"celery_app_settings.{setting}", value)
+    assert (finding.subject, finding.app) == (setting, "shop")
+    assert finding.problem.instead == f"an address with TLS in {variable}, or leave it out"
+    assert found(with_app(**own, given=frozenset({variable}))) == {}
+    assert found(with_app(own_settings={setting: False})) == found(with_app(own_settings={setting: {}})) == {}
+    assert (found(with_app(**own, has_results=False)) == {}) is (setting == "redis_backend_use_ssl")
+
+
+@pytest.mark.parametrize("setting", ["broker_use_ssl", "redis_backend_use_ssl"])
+def test_tls_that_verifies_nothing(setting: str) -> None:
+    given = frozenset({"celery_app_broker_url", "celery_app_result_backend"})
+    finding = only(with_app(own_settings={setting: {"cert_reqs": "none"}}, given=given), "unverified-tls")
+    assert (finding.problem.variable, finding.subject) == (f"celery_app_settings.{setting}", setting)
+    assert (finding.problem.value, finding.app) == ({"cert_reqs": "none"}, "shop")
+    assert found(with_app(own_settings={setting: {"cert_reqs": "required"}}, given=given)) == {}
 
 
 def test_an_app_without_a_broker() -> None:

@@ -23,8 +23,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.setting_values imp
 )
 
 
-def told(name: str, value: Any) -> list[str]:
-    return [str(problem) for problem in value_problems(f"s.{name}", name, value)]
+def told(name: str, value: Any, broker: str = "rabbitmq") -> list[str]:
+    return [str(problem) for problem in value_problems(f"s.{name}", name, value, broker)]
 
 
 def test_the_choices_are_those_of_the_libraries() -> None:
@@ -143,3 +143,22 @@ def test_compressions(name: str) -> None:
 def test_a_schedule_is_looked_at() -> None:
     assert told("beat_schedule", {"a": {"task": "b", "schedule": 0}}) != []
     assert told("beat_schedule", {}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "broker", "fits"),
+    [
+        ("broker_use_ssl", {"server_hostname": "mq"}, "rabbitmq", True),
+        ("broker_use_ssl", {"server_hostname": "mq"}, "redis", False),
+        ("redis_backend_use_ssl", {"ca_path": "/etc/ssl"}, "rabbitmq", True),
+        ("redis_backend_use_ssl", {"server_hostname": "mq"}, "rabbitmq", False),
+        ("broker_transport_options", {"confirm_publsh": True}, "rabbitmq", False),
+        ("broker_transport_options", {"confirm_publsh": True}, "redis", True),
+        ("broker_transport_options", {"fanout_prefx": True}, "redis", False),
+        ("broker_transport_options", {"fanout_prefx": True}, "rabbitmq", True),
+        ("result_backend_transport_options", {"master_nme": "shop"}, "redis", False),
+        ("result_backend_transport_options", {"fanout_prefx": True}, "redis", True),
+    ],
+)
+def test_options_are_those_of_the_client_that_gets_them(name: str, value: Any, broker: str, fits: bool) -> None:
+    assert (told(name, value, broker) == []) is fits
