@@ -59,8 +59,8 @@ def _rule(task: str, variable: str, given: Mapping[Any, Any]) -> tuple[dict[str,
         try:
             rule["period"] = parse_duration(given["period"])
         except ValueError as error:
-            reason = str(error).split(";", maxsplit=1)[0]
-            problems.append(Problem(f"{variable}.period", given["period"], reason, DURATION_HELP))
+            reason, _separator, instead = str(error).partition("; write ")
+            problems.append(Problem(f"{variable}.period", given["period"], reason, instead))
         else:
             if not rule["period"]:
                 problems.append(Problem(f"{variable}.period", given["period"], "is no time at all", DURATION_HELP))

@@ -728,9 +728,8 @@ def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]
             # An empty visibility timeout is derived from the others.
             read[name] = 0 if values[name] == "" and name == "visibility_timeout" else parse_duration(values[name])
         except ValueError as error:
-            problems.append(
-                Problem(f"celery_app_{name}", values[name], str(error).split(";", maxsplit=1)[0], DURATION_HELP)
-            )
+            reason, _separator, instead = str(error).partition("; write ")
+            problems.append(Problem(f"celery_app_{name}", values[name], reason, instead))
             read[name] = 0
         else:
             if not read[name] and values[name] != "" and name in _NO_ZERO:

@@ -287,7 +287,8 @@ class _Planner:
         try:
             seconds = parse_duration(self.variables[name])
         except ValueError as error:
-            self._problem(name, self.variables[name], str(error).partition(";")[0], DURATION_HELP)
+            reason, _separator, instead = str(error).partition("; write ")
+            self._problem(name, self.variables[name], reason, instead)
             return 0
         if not seconds:
             self._problem(name, self.variables[name], "is no time at all", DURATION_HELP)

@@ -26,8 +26,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     show_duration,
     show_size,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.repeated_keys import repeated_keys
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS, Layer, check, merge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 # The same examples in every run, so that a commit is not blamed for what another one brought; nothing is written.
@@ -252,11 +252,11 @@ def test_a_reason_never_holds_the_password(password: str, user: str) -> None:
 @given(st.dictionaries(st.sampled_from(["celery_a", "redis_b", "mine"]), JUNK, max_size=3))
 def test_a_file_without_repetitions_has_none(content: Any) -> None:
     text = yaml.safe_dump(content)
-    assert repeated_keys("file", text, all_keys=True) == []
-    twice = repeated_keys("file", f"redis_c: 1\n{text if content else ''}\nredis_c: 2\n", all_keys=False)
+    assert yaml_slips("file", text, all_keys=True) == []
+    twice = yaml_slips("file", f"redis_c: 1\n{text if content else ''}\nredis_c: 2\n", all_keys=False)
     assert [problem.variable for problem in twice] == ["redis_c"]
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_scanned_for_repeated_keys(text: str) -> None:
-    repeated_keys("file", text, all_keys=True)
+def test_any_text_is_scanned_for_slips(text: str) -> None:
+    yaml_slips("file", text, all_keys=True)
