@@ -142,6 +142,9 @@ MEANT: dict[str, dict[str, Any]] = {
     "memory": {"celery_worker_host_memory": "1G", "celery_worker_defaults": {"memory_max": "2G"}},
     "concurrency:high": classes(concurrency=500),
     "tls-without-server:redis_backend_use_ssl": {"celery_app_settings": {"redis_backend_use_ssl": {"ciphers": "HIGH"}}},
+    "policy-without-dead-letters:limit": {
+        "rabbitmq_policies": [{"vhost": "shop", "name": "limit", "pattern": ".", "definition": {"max-length": 5}}]
+    },
     "schedule-without-beat:crm": {
         "celery_app_name": "crm",
         "celery_beat_state": "absent",
@@ -176,6 +179,10 @@ UNWISE: dict[str, tuple[dict[str, Any], str]] = {
     "perhaps-shared-system-queues:shop": (
         {"celery_app_settings": {"control_queue_exclusive": False}},
         "celery_app_settings.control_queue_exclusive: False is refused by RabbitMQ 4.3",
+    ),
+    "fragile-messages:confirm_publish": (
+        {"celery_app_settings": {"broker_transport_options": {"confirm_publish": False}}},
+        "celery_app_settings.broker_transport_options.confirm_publish: False lets tasks be lost without an error",
     ),
     "unverified-tls:broker_use_ssl": (
         {

@@ -118,12 +118,14 @@ def test_what_can_be_meant_is_said_here() -> None:
         "unlimited-prefetch",
         "schedule-without-beat",
         "tls-without-server",
+        "policy-without-dead-letters",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
         "perhaps-shared-system-queues",
         "results-without-backend",
         "unverified-tls",
+        "fragile-messages",
     }
 
 
@@ -607,6 +609,185 @@ def test_without_a_limit_the_longest_task_counts_and_without_quorum_the_eta() ->
     assert "consumer-timeout" not in found(with_app(longest_task=HOUR, broker="redis", visibility_timeout=9 * HOUR))
 
 
+def declaring(stack: Deployment = STACK, **variables: Any) -> Deployment:
+    """Return a stack whose RabbitMQ has objects of the inventory."""
+    own = {f"rabbitmq_{name}": value for name, value in variables.items()}
+    return replace(stack, servers=(replace(RABBITMQ, variables=own), REDIS))
+
+
+def policy(definition: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    keeping = {"dead-letter-exchange": "", **definition}
+    return {"vhost": "shop", "name": "own", "pattern": "^pay", "definition": keeping, **changes}
+
+
+@pytest.mark.parametrize("kind", ["policies", "operator_policies"])
+@pytest.mark.parametrize(("timeout", "fits"), [(3_600_000, False), (3_600_001, True), (0, True), ("1h", True)])
+def test_the_consumer_timeout_of_a_queue_is_above_what_its_workers_hold(kind: str, timeout: Any, fits: bool) -> None:
+    told = found(declaring(**{kind: [policy({"consumer-timeout": timeout})]}))
+    assert list(told) == ([] if fits else ["queue-consumer-timeout"])
+    if not fits:
+        (finding,) = told["queue-consumer-timeout"]
+        assert finding.problem.variable == f"rabbitmq_{kind}.own.definition.consumer-timeout"
+        assert (finding.problem.value, finding.subject, finding.app) == (3_600_000, "high", "shop")
+        assert finding.problem.reason.startswith("is 1h in milliseconds, not above the 1h for which class high of shop")
+        assert finding.problem.instead == "more than 3600000, or leave it out"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pattern": "^mails$"},
+        {"pattern": "("},
+        {"vhost": "blog"},
+        {"apply_to": "exchanges"},
+        {"apply_to": "streams"},
+        {"apply_to": "classic_queues"},
+    ],
+)
+def test_a_policy_for_something_else(changes: dict[str, Any]) -> None:
+    assert found(declaring(policies=[policy({"consumer-timeout": 1}, **changes)])) == {}
+
+
+@pytest.mark.parametrize("apply_to", [None, "all", "queues", "quorum_queues"])
+def test_a_policy_for_queues(apply_to: str | None) -> None:
+    declared = policy({"consumer-timeout": 1}, apply_to=apply_to)
+    assert only(declaring(policies=[declared]), "queue-consumer-timeout")
+    elsewhere = with_app(broker_addresses=("mq2:5672/shop",))
+    assert found(declaring(elsewhere, policies=[declared])) == {}
+    other_port = with_app(broker_addresses=("mq1:5673/shop",))
+    assert found(declaring(other_port, policies=[declared])) == {}
+
+
+def test_the_slowest_class_of_a_policys_queues_counts() -> None:
+    slow = replace(DEFAULT, time_limit=2 * HOUR, stop_timeout=2 * HOUR)
+    stack = declaring(with_app(classes=(HIGH, slow)), policies=[policy({"consumer-timeout": 1}, pattern=".")])
+    finding = found(stack)["queue-consumer-timeout"][0]
+    assert finding.subject == "default"
+    assert finding.problem.instead.startswith(f"more than {4 * HOUR * 1000}")
+    held = declaring(
+        with_app(classes=(HIGH, DEFAULT), queues=dict.fromkeys(SHOP.queues, "classic"), longest_eta=6 * HOUR),
+        policies=[policy({"consumer-timeout": 7 * HOUR * 1000})],
+    )
+    assert found(held)["queue-consumer-timeout"][0].problem.instead.startswith(f"more than {7 * HOUR * 1000}")
+
+
+def test_a_policy_wins_over_the_consumer_timeout_of_the_server() -> None:
+    slow = with_class(time_limit=3 * HOUR, stop_timeout=3 * HOUR)
+
+    def told(**changes: Any) -> list[str]:
+        server = replace(RABBITMQ, variables={"rabbitmq_policies": [policy({"consumer-timeout": 10**9}, **changes)]})
+        return list(found(replace(slow, servers=(server, REDIS))))
+
+    assert told() == []
+    assert told(pattern="^default$") == told(vhost="blog") == ["consumer-timeout"]
+    both = replace(HIGH, queues=("payments", "mails"), time_limit=3 * HOUR, stop_timeout=3 * HOUR)
+    server = replace(RABBITMQ, variables={"rabbitmq_policies": [policy({"consumer-timeout": 10**9})]})
+    assert list(found(replace(with_app(classes=(both, DEFAULT)), servers=(server, REDIS)))) == ["consumer-timeout"]
+
+
+DEAD = {"variables": {**SHOP.variables, "celery_app_dead_letter_queue": "dead"}}
+
+
+def limit(**changes: Any) -> dict[str, Any]:
+    """Return a policy that does not keep dead letters."""
+    return {"vhost": "shop", "name": "limit", "pattern": "^pay", "definition": {"max-length": 5}, **changes}
+
+
+@pytest.mark.parametrize(("priority", "displaces"), [(None, True), (0, True), (1, True), (-1, False)])
+def test_a_policy_that_displaces_the_dead_letters(priority: int | None, displaces: bool) -> None:
+    told = found(declaring(with_app(**DEAD), policies=[limit(priority=priority)]))
+    assert list(told) == (["policy-without-dead-letters"] if displaces else [])
+    if displaces:
+        (finding,) = told["policy-without-dead-letters"]
+        assert finding.problem.variable == "rabbitmq_policies.limit.definition"
+        assert (finding.problem.value, finding.subject, finding.app) == (["max-length"], "limit", "shop")
+        assert "takes the place of the policy that keeps what payments of shop cannot process" in finding.problem.reason
+        assert "dead-letter-routing-key: dead beside it" in finding.problem.instead
+
+
+def test_a_policy_that_keeps_dead_letters_or_concerns_none() -> None:
+    app = with_app(**DEAD)
+    for own in (
+        limit(definition={"max-length": 5, "dead-letter-exchange": ""}),
+        limit(pattern="^mails$"),
+        limit(vhost="blog"),
+        limit(apply_to="exchanges"),
+        # By its name the site playbook's own, said otherwise.
+        limit(name="celeryops-dead-letters"),
+    ):
+        assert found(declaring(app, policies=[own])) == {}
+    dead = with_app(**DEAD, queues={**SHOP.queues, "dead": "quorum"})
+    assert found(declaring(dead, policies=[limit(pattern="^dead$")])) == {}
+    assert found(declaring(app, operator_policies=[limit()])) == {}
+    # The virtual host is somebody else's, or its policies are.
+    assert (
+        found(declaring(with_app(**DEAD, broker_addresses=("mq1:5672/other",)), policies=[limit(vhost="other")])) == {}
+    )
+    own_objects = replace(
+        RABBITMQ, variables={"rabbitmq_policies": [limit()]}, given=frozenset({"rabbitmq_extra_definitions"})
+    )
+    assert found(replace(app, servers=(own_objects, REDIS))) == {}
+
+
+def test_of_several_policies_one_acts() -> None:
+    app = with_app(**DEAD)
+    keeping = policy({"max-length": 9}, priority=2)
+    assert found(declaring(app, policies=[limit(priority=1), keeping])) == {}
+    assert only(declaring(app, policies=[limit(priority=2), keeping]), "policy-without-dead-letters")
+    told = found(declaring(app, policies=[limit(priority=3, pattern="."), keeping]))["policy-without-dead-letters"]
+    assert [finding.subject for finding in told] == ["limit"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "differs"),
+    [
+        ({}, {}),
+        ({"type": "quorum", "durable": True, "auto_delete": False, "arguments": {}}, {}),
+        ({"type": None, "durable": None}, {}),
+        ({"type": "classic"}, {"type": "classic"}),
+        ({"durable": False}, {"durable": False}),
+        ({"auto_delete": True}, {"auto_delete": True}),
+        ({"arguments": {"x-consumer-timeout": 9}}, {"arguments": {"x-consumer-timeout": 9}}),
+        ({"name": "mails", "type": "classic"}, {}),
+        ({"vhost": "blog", "type": "classic"}, {}),
+    ],
+)
+def test_a_queue_that_the_inventory_declares_as_well(entry: dict[str, Any], differs: dict[str, Any]) -> None:
+    stack = declaring(queues=[{"vhost": "shop", "name": "payments", **entry}])
+    told = found(stack).get("declared-otherwise", [])
+    assert [finding.problem.value for finding in told] == ([differs] if differs else [])
+    for finding in told:
+        assert (finding.problem.variable, finding.subject) == ("rabbitmq_queues.payments", "payments")
+        assert "is not how shop declares the queue, of type quorum alone" in finding.problem.reason
+
+
+@pytest.mark.parametrize(
+    ("entry", "differs"),
+    [
+        ({"type": "topic"}, {}),
+        ({"type": "topic", "internal": False, "durable": True}, {}),
+        ({}, {"type": "direct"}),
+        ({"type": "topic", "internal": True}, {"internal": True}),
+        ({"type": "fanout", "durable": False}, {"durable": False, "type": "fanout"}),
+        ({"type": "topic", "arguments": {"alternate-exchange": "x"}}, {"arguments": {"alternate-exchange": "x"}}),
+        ({"name": "other"}, {}),
+        ({"vhost": "blog"}, {}),
+    ],
+)
+def test_an_exchange_that_the_inventory_declares_as_well(entry: dict[str, Any], differs: dict[str, Any]) -> None:
+    app = with_app(variables={**SHOP.variables, "celery_app_exchange": "tasks"})
+    told = found(declaring(app, exchanges=[{"vhost": "shop", "name": "tasks", **entry}])).get("declared-otherwise", [])
+    assert [finding.problem.value for finding in told] == ([differs] if differs else [])
+    for finding in told:
+        assert (finding.problem.variable, finding.subject) == ("rabbitmq_exchanges.tasks", "tasks")
+
+
+def test_objects_of_rabbitmq_are_nothing_to_an_app_on_redis() -> None:
+    stack = with_app(**{**REDIS_BROKER, "broker_addresses": ("mq1:5672/shop",)})
+    everything = {"policies": [limit()], "queues": [{"vhost": "shop", "name": "payments", "type": "classic"}]}
+    assert found(declaring(stack, **everything)) == {}
+
+
 def test_the_consumer_timeout_of_the_servers_own_configuration_is_named() -> None:
     own = {"rabbitmq_config": {"consumer_timeout": 1000}, "rabbitmq_consumer_timeout": "4h"}
     finding = only(with_server(RABBITMQ, consumer_timeout=1, variables=own), "consumer-timeout")
@@ -639,6 +820,28 @@ def test_a_global_prefetch_on_quorum_queues() -> None:
     classic = {"queues": {"default": "classic"}, "longest_task": 60}
     assert found(with_app(own_settings=off, **classic)) == {}
     assert found(with_app(own_settings={"worker_detect_quorum_queues": True})) == {}
+
+
+def test_tasks_that_nobody_confirms() -> None:
+    own = {"own_settings": {"broker_transport_options": {"confirm_publish": False}}}
+    finding = only(with_app(**own), "fragile-messages")
+    assert finding.problem.variable == "celery_app_settings.broker_transport_options.confirm_publish"
+    assert (finding.problem.value, finding.subject, finding.app) == (False, "confirm_publish", "shop")
+    assert found(with_app(**own, **REDIS_BROKER)) == {}
+    for options in ({"confirm_publish": True}, {"confirm_publish": None}, {}, None, "confirm_publish"):
+        assert found(with_app(own_settings={"broker_transport_options": options})) == {}
+
+
+@pytest.mark.parametrize("mode", [1, "transient"])
+def test_tasks_that_no_disk_keeps(mode: Any) -> None:
+    own = {"own_settings": {"task_default_delivery_mode": mode}}
+    mixed = {"queues": {"default": "quorum", "payments": "classic"}}
+    finding = only(with_app(**own, **mixed), "fragile-messages")
+    assert finding.problem.variable == "celery_app_settings.task_default_delivery_mode"
+    assert (finding.problem.value, finding.subject, finding.app) == (mode, "task_default_delivery_mode", "shop")
+    assert found(with_app(**own)) == found(with_app(**own, **mixed, **REDIS_BROKER)) == {}
+    assert found(with_app(own_settings={"task_default_delivery_mode": "persistent"}, **mixed)) == {}
+    assert found(with_app(own_settings={"task_default_delivery_mode": 2}, **mixed)) == {}
 
 
 def test_an_old_celery_is_named_with_its_server() -> None:
