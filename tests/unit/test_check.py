@@ -145,6 +145,14 @@ MEANT: dict[str, dict[str, Any]] = {
     "policy-without-dead-letters:limit": {
         "rabbitmq_policies": [{"vhost": "shop", "name": "limit", "pattern": ".", "definition": {"max-length": 5}}]
     },
+    "no-worker-class:shop": {"celery_worker_classes": {}, "celery_app_routes": []},
+    "missing-package:gevent": {
+        "celery_app_source": {
+            "type": "pip",
+            "requirements": "celery==5.7.0\nbilliard==4.2.2\nvine==5.1.0\nshop==1.4.2\n",
+        },
+        **classes(pool="gevent", concurrency=50),
+    },
     "schedule-without-beat:crm": {
         "celery_app_name": "crm",
         "celery_beat_state": "absent",

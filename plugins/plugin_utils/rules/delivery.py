@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import CONSUMER_TIMEOUT, Policy, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 
 if TYPE_CHECKING:
@@ -231,24 +230,6 @@ def _fragile_messages(deployment: Deployment) -> Iterator[Finding]:
             yield Finding(problem, "task_default_delivery_mode", app.name)
 
 
-def _old_celery(deployment: Deployment) -> Iterator[Finding]:
-    versions = [server.version for server in deployment.of_kind("rabbitmq") if server.version]
-    server = f" for RabbitMQ {versions[0][0]}.{versions[0][1]}" if versions else ""
-    for app in deployment.apps.values():
-        for variable, line in app.requirements:
-            yield from _too_old(variable, line, server, app.name)
-    for duty in deployment.of_role("flower"):
-        for line in duty.variables.get("flower_packages") or ():
-            yield from _too_old("flower_packages", str(line), server, None)
-
-
-def _too_old(variable: str, line: str, server: str, app: str | None) -> Iterator[Finding]:
-    name = too_old(line)
-    if name:
-        reason = f"is too old{server}: before 5.7 {name} hangs on reconnect and breaks on RabbitMQ 4.3"
-        yield Finding(Problem(variable, line.strip(), reason, f"{name}>=5.7"), name, app)
-
-
 def _priorities(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         if app.quorum and app.own_settings.get("task_queue_max_priority"):
@@ -340,7 +321,6 @@ RULES = (
         "Tasks that RabbitMQ need not have stored: unconfirmed ones, and transient ones in classic queues.",
         unwise=True,
     ),
-    Rule("old-celery", _old_celery, "A Celery or kombu before 5.7."),
     Rule(
         "shared-system-queues",
         _refused_system_queues,

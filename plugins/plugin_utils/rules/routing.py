@@ -51,6 +51,18 @@ def _nobody(app: App, variable: str, queue: str, reason: str, read: Iterable[str
     return Finding(Problem(variable, queue, reason, instead), queue, app.name)
 
 
+def _no_class(deployment: Deployment) -> Iterator[Finding]:
+    if deployment.unusable & {*CLASS_LEVELS, "celery_worker_defaults"}:
+        return
+    workers = set(deployment.groups.get("celery_workers") or ())
+    for app in deployment.apps.values():
+        hosts = [host for host in app.hosts if host in workers]
+        if hosts and not app.classes:
+            reason = f"runs no worker class of {app.name}, and so nothing consumes its tasks"
+            instead = "a class in celery_worker_classes, such as {default: {}}, or take the host out of the group"
+            yield Finding(Problem("celery_workers", hosts, reason, instead), app.name, app.name)
+
+
 def _without_host(deployment: Deployment) -> Iterator[Finding]:
     # Hosts without any duty, and those of a misspelt group, are told as such.
     if not deployment.machines or any(
@@ -161,6 +173,12 @@ RULES = (
         "queue-without-class",
         _unread,
         "A queue that tasks are sent to and that no worker class consumes: they would wait there for ever.",
+    ),
+    Rule(
+        "no-worker-class",
+        _no_class,
+        "Hosts of celery_workers without any worker class: nothing would consume the app's tasks.",
+        acceptable=True,
     ),
     Rule("class-without-host", _without_host, "A worker class that no host of celery_workers runs."),
     Rule(

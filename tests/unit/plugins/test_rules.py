@@ -17,7 +17,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Server,
     WorkerClass,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import too_old
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 
@@ -62,7 +62,7 @@ def with_server(server: Server, **changes: Any) -> Deployment:
 
 def two_apps(stack: Deployment = STACK, **changes: Any) -> Deployment:
     first = stack.apps["shop"]
-    return replace(stack, apps={"shop": first, "blog": replace(first, name="blog", classes=(), **changes)})
+    return replace(stack, apps={"shop": first, "blog": replace(first, name="blog", hosts=(), classes=(), **changes)})
 
 
 def found(deployment: Deployment) -> dict[str, list[Finding]]:
@@ -119,6 +119,8 @@ def test_what_can_be_meant_is_said_here() -> None:
         "schedule-without-beat",
         "tls-without-server",
         "policy-without-dead-letters",
+        "missing-package",
+        "no-worker-class",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -209,18 +211,29 @@ def test_a_periodic_task_for_a_queue_that_nobody_consumes() -> None:
     assert finding.problem.reason == "is where beat sends nightly, and no worker class consumes it"
     assert finding.problem.instead.startswith("payments (did you mean that?)")
     assert found(scheduled("payments")) == found(scheduled("xyz", declared=("xyz",))) == found(scheduled(5)) == {}
-    assert found(scheduled("xyz", classes=())) == {}
+    assert found(scheduled("xyz", hosts=("app2",), classes=())) == {}
 
 
 def test_without_workers_or_with_unusable_classes_nothing_is_said_of_queues() -> None:
     void = (Route("a.*", "xyz"),)
-    assert found(with_app(routes=void, classes=())) == {}
+    assert found(with_app(routes=void, hosts=("app2",), classes=())) == {}
     sender = App("sender", routes=void, variants=(("web1", {}),))
     both = replace(STACK, apps={"sender": sender, "shop": replace(SHOP, routes=void)})
     assert [finding.app for finding in found(both)["queue-without-class"]] == ["shop"]
     for name in ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_defaults"):
         assert found(replace(with_app(routes=void), unusable=frozenset({name}))) == {}
     assert found(replace(with_app(routes=void), unusable=frozenset({"redis_port"}))) != {}
+
+
+def test_workers_without_a_class() -> None:
+    finding = only(with_app(classes=(), hosts=("app2", "app1")), "no-worker-class")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_workers", ["app1"])
+    assert (finding.subject, finding.app) == ("shop", "shop")
+    for name in ("celery_worker_classes", "celery_worker_host_classes", "celery_worker_defaults"):
+        assert found(replace(with_app(classes=()), unusable=frozenset({name}))) == {}
+    assert "no-worker-class" in found(replace(with_app(classes=()), unusable=frozenset({"redis_port"})))
+    assert found(replace(with_app(classes=()), groups={"celery_workers": ["other"]})) == {}
+    assert found(replace(with_app(classes=()), groups={"celery_producers": ["app1"]})) == {}
 
 
 def test_a_class_that_runs_nowhere() -> None:
@@ -494,7 +507,9 @@ def test_an_app_without_a_broker() -> None:
     assert (finding.problem.variable, finding.problem.value) == ("celery_app_broker", "rabbitmq")
     own = replace(SHOP, given=frozenset({"celery_app_broker_url"}))
     assert found(replace(STACK, apps={"shop": own}, servers=(REDIS,))) == {}
-    both = replace(STACK, apps={"shop": own, "blog": replace(SHOP, name="blog", classes=())}, servers=(REDIS,))
+    both = replace(
+        STACK, apps={"shop": own, "blog": replace(SHOP, name="blog", hosts=(), classes=())}, servers=(REDIS,)
+    )
     assert only(both, "no-broker").app == "blog"
     assert found(replace(STACK, apps={"": replace(SHOP, name="")}, servers=(REDIS,))) == {}
 
@@ -898,6 +913,89 @@ def test_an_old_celery_is_named_with_its_server() -> None:
 )
 def test_lines_that_rule_out_every_supported_version(line: str, name: str) -> None:
     assert too_old(line) == name
+
+
+FROZEN = ("billiard==4.2", "celery==5.7.0", "shop==1.4.2", "vine==5.1")
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        (FROZEN, {"billiard", "celery", "shop", "vine"}),
+        ((*FROZEN, "Celery_RedBeat[x]==2.4 ; python_version > '3'  # for beat"), {"celery-redbeat"}),
+        ((*FROZEN, "gevent==24.1 \\", "    --hash=sha256:00", "--index-url https://x", "# -r y", ""), {"gevent"}),
+        ((*FROZEN, "mails @ git+https://git.example.org/mails@abc"), {"mails"}),
+        (FROZEN[1:], set()),
+        (FROZEN[:-1], set()),
+        ((*FROZEN, "-r base.txt"), set()),
+        ((*FROZEN, "--requirement base.txt"), set()),
+        ((*FROZEN, "--editable ."), set()),
+        ((*FROZEN, "./shop-1.4.2.whl"), set()),
+        ((*FROZEN, "git+https://git.example.org/shop"), set()),
+        ((), set()),
+    ],
+)
+def test_requirements_that_name_every_package(lines: tuple[str, ...], names: set[str]) -> None:
+    found = everything(lines)
+    assert names <= found
+    assert bool(names) is bool(found)
+
+
+def frozen(*more: str, **changes: Any) -> Deployment:
+    lines = tuple(("celery_app_source.requirements", line) for line in (*FROZEN, *more))
+    return with_app(**{"requirements": lines, **changes})
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "package"),
+    [
+        ("redbeat.RedBeatScheduler", "celery-redbeat"),
+        ("redbeat:RedBeatScheduler", "celery-redbeat"),
+        ("redbeat.schedulers:RedBeatScheduler", "celery-redbeat"),
+        ("django_celery_beat.schedulers:DatabaseScheduler", "django-celery-beat"),
+    ],
+)
+def test_a_scheduler_whose_package_is_not_installed(scheduler: str, package: str) -> None:
+    duties = beats(scheduler).duties
+    finding = only(replace(frozen(), duties=duties), "missing-package")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_beat_scheduler", scheduler)
+    assert (finding.subject, finding.app) == (package, "shop")
+    assert finding.problem.reason == f"needs {package}, which is not among the packages of shop"
+    assert found(replace(frozen(f"{package}==2"), duties=duties)) == {}
+    # Another package may bring it, or somebody else install it.
+    assert found(replace(STACK, duties=duties)) == {}
+    listed = with_app(requirements=(("celery_app_source.packages", "shop==1.4.2"),))
+    assert found(replace(listed, duties=duties)) == {}
+    assert found(replace(frozen(), duties=(replace(duties[0], app="blog"),))) == {}
+    inside = {"variables": {**SHOP.variables, "celery_app_source": {"requirements_file": "requirements.txt"}}}
+    assert found(replace(frozen(**inside), duties=duties)) == {}
+    constraints = tuple(("celery_app_source.constraints", line) for line in FROZEN)
+    assert found(replace(with_app(requirements=constraints), duties=duties)) == {}
+    setting = replace(frozen(own_settings={"beat_scheduler": scheduler}), duties=beats("").duties)
+    assert only(setting, "missing-package").problem.variable == "celery_app_settings.beat_scheduler"
+
+
+def test_packages_that_nothing_is_known_of_are_not_missed() -> None:
+    for scheduler in ("", "shop.beat:Scheduler", "redbeater.Scheduler", "celery.beat.PersistentScheduler"):
+        assert found(replace(frozen(), duties=beats(scheduler).duties)) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "package", "variable"),
+    [
+        ({"results_at": "django-db"}, "django-celery-results", "celery_app_result_backend"),
+        ({"results_at": "django-cache"}, "django-celery-results", "celery_app_result_backend"),
+        (
+            {"classes": (replace(HIGH, pool="gevent"), DEFAULT, replace(HIGH, pool="gevent", host="app2"))},
+            "gevent",
+            "celery_worker_classes.high.pool",
+        ),
+    ],
+)
+def test_what_else_needs_a_package(changes: dict[str, Any], package: str, variable: str) -> None:
+    finding = only(frozen(**changes), "missing-package")
+    assert (finding.problem.variable, finding.subject) == (variable, package)
+    assert found(frozen(package, **changes)) == {}
 
 
 @pytest.mark.parametrize(
