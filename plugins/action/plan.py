@@ -42,12 +42,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     without_secrets,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rehearsal import Rehearsal
-from ansible_collections.celeryops.stack.plugins.plugin_utils.repeated_keys import repeated_keys
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS, ROLES_OF_GROUP, survey, view
+from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
@@ -180,7 +180,7 @@ class ActionModule(ActionBase):
             every = dict.fromkeys(role for entries in ROLES_OF_GROUP.values() for role in entries)
             names = {name for _role, host in planned for name in variables.raw(host)}
             problems += misspelt_prefixes({role: role_options(role) for role in every}, names)
-            problems += [*self._repeated_keys(task_vars)]
+            problems += [*self._yaml_slips(task_vars)]
             defaults = {name: value for role in every for name, value in self._role_defaults(role).items()}
             problems = without_consequences(problems, defaults, names)
             if not problems:
@@ -235,8 +235,8 @@ class ActionModule(ActionBase):
         return deployment, [text for text in verdict.warnings if root(text) not in deployment.unusable]
 
     @staticmethod
-    def _repeated_keys(task_vars: Mapping[str, Any]) -> Iterator[Problem]:
-        """Yield the keys that stand twice in one mapping of the inventory's own files."""
+    def _yaml_slips(task_vars: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield what the inventory's own files say otherwise than they look."""
         sources = [Path(str(source)) for source in task_vars.get("ansible_inventory_sources") or ()]
         folders = [source if source.is_dir() else source.parent for source in sources if source.exists()]
         folders.append(Path(str(task_vars.get("playbook_dir") or ".")))
@@ -258,7 +258,7 @@ class ActionModule(ActionBase):
             if text.startswith(("$ANSIBLE_VAULT", "#!")):
                 continue
             name = next((str(path.relative_to(folder)) for folder in folders if path.is_relative_to(folder)), path.name)
-            yield from repeated_keys(name, text, all_keys=path in own)
+            yield from yaml_slips(name, text, all_keys=path in own)
 
     def _show(self, deployment: Deployment, directory: str, warnings: list[str]) -> dict[str, Any]:
         """Print the plan, and leave it in files for those who are not at this terminal."""

@@ -245,7 +245,9 @@ def _weak_passwords(values: Mapping[str, Any]) -> dict[str, str]:
                 parts = urlsplit(address)
                 _port, known = parts.port, parts.scheme in celery_app.BROKERS
                 other = name == "result_backend" and parts.scheme in celery_app.OTHER_BACKENDS and parts.password
-                if parts.hostname and not loopback(parts.hostname) and (known or other):
+                # A password with a slash, unless it is encoded, ends where a path seems to begin.
+                readable = parts.hostname and "@" not in parts.path
+                if readable and not loopback(parts.hostname) and (known or other):
                     reason = weakness(unquote(parts.password or ""), unquote(parts.username or ""))
             if reason:
                 found[f"celery_app_{name}"] = reason

@@ -165,6 +165,20 @@ class App:
         """Return the classes that consume ``queue``, on every host."""
         return [worker for worker in self.classes if queue in worker.queues]
 
+    def held(self, worker: WorkerClass) -> int:
+        """Return for how many seconds a message may wait in a worker and run there (runtime.md, Q2 and Q3).
+
+        Where a worker takes all there are, no time is enough: that is a rule of its own.
+        """
+        if worker.prefetch is None:
+            return 0
+        return (worker.prefetch + 1) * (worker.time_limit or self.longest_task)
+
+    def unacknowledged(self, worker: WorkerClass) -> int:
+        """Return for how many seconds RabbitMQ may have to wait for an acknowledgement of a worker."""
+        # Without quorum queues a worker holds delayed tasks as well.
+        return self.held(worker) + (0 if self.quorum else self.longest_eta)
+
     @property
     def quorum(self) -> bool:
         """Whether any of its queues is a quorum queue."""
@@ -248,6 +262,13 @@ class Deployment:
     def of_role(self, role: str) -> list[Duty]:
         """Return the duties of a role, ``celery_beat`` or ``flower``."""
         return [duty for duty in self.duties if duty.role == role]
+
+    def vhosts(self, app: App, server: Server) -> set[str]:
+        """Return the virtual hosts of a RabbitMQ in which an app is."""
+        if app.broker != "rabbitmq":
+            return set()
+        place = f"{self.machines[server.host].address.lower()}:{server.port}/"
+        return {address.removeprefix(place) for address in app.broker_addresses if address.startswith(place)}
 
     def meet(self, one: App, other: App) -> bool:
         """Whether what two apps send and ask comes together: in one virtual host, or in one Redis under one prefix."""

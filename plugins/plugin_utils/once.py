@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import PATTERN_HELP, glob, malformed
+from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 
@@ -36,27 +36,14 @@ def once_rules(declared: Mapping[str, Any], *, redis: bool) -> tuple[list[dict[s
                 "a redis:// address in celery_app_result_backend, or in celery_app_once_url",
             )
         )
-    earlier: list[str] = []
+    problems += pattern_problems(VARIABLE, map(str, declared), "rule")
     for raw, value in declared.items():
         task, variable = str(raw), f"{VARIABLE}.{raw}"
-        problems += _task_problems(task, earlier)
-        earlier.append(task)
         given = dict(value) if isinstance(value, Mapping) else {"period": value}
         rule, wrong = _rule(task, variable, given)
         rules.append(rule)
         problems += wrong
     return rules, problems
-
-
-def _task_problems(task: str, earlier: Iterable[str]) -> Iterable[Problem]:
-    if malformed(task):
-        yield Problem(VARIABLE, task, "is not a task name or pattern", PATTERN_HELP)
-        return
-    for pattern in earlier:
-        if glob(pattern).fullmatch(task):
-            reason = f"is never reached: {pattern} stands before it and matches too"
-            yield Problem(VARIABLE, task, reason, "it above that rule")
-            return
 
 
 def _rule(task: str, variable: str, given: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -72,8 +59,8 @@ def _rule(task: str, variable: str, given: Mapping[Any, Any]) -> tuple[dict[str,
         try:
             rule["period"] = parse_duration(given["period"])
         except ValueError as error:
-            reason = str(error).split(";", maxsplit=1)[0]
-            problems.append(Problem(f"{variable}.period", given["period"], reason, DURATION_HELP))
+            reason, _separator, instead = str(error).partition("; write ")
+            problems.append(Problem(f"{variable}.period", given["period"], reason, instead))
         else:
             if not rule["period"]:
                 problems.append(Problem(f"{variable}.period", given["period"], "is no time at all", DURATION_HELP))

@@ -14,6 +14,7 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"": 1, "B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _DURATION = re.compile(r"(?:\d+\s*(?:min|[smhdw])\s*)+")
 _DURATION_PART = re.compile(r"(\d+)\s*(min|[smhdw])")
+_CLOCK = re.compile(r"[0-9]{1,9}(?::[0-9]{1,9}){1,2}")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 #: More than a century is a slip of the finger, and RabbitMQ and Celery keep times in 32 bits (of ms and of s).
@@ -37,12 +38,29 @@ def parse_duration(value: object) -> int:
     seconds = _whole_number(value)
     if seconds is None:
         text = str(value).strip()
+        if meant := clock_meaning(text):
+            raise ValueError(f"is a time as clocks show it, not a duration; write {meant}")
         if not _DURATION.fullmatch(text):
             raise ValueError(f"is not a duration; write {DURATION_HELP}")
         seconds = sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
     if not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"is not between 0 and a hundred years; write {DURATION_HELP}")
     return seconds
+
+
+def clock_meaning(text: str) -> str:
+    """Return the durations that a text such as ``12:30`` or ``1:30:00`` may mean, as they are written here.
+
+    Arguments:
+        text: two or three numbers with colons between them; nothing is returned for any other.
+    """
+    if not _CLOCK.fullmatch(text):
+        return ""
+    numbers = [int(part) for part in text.split(":")]
+    # Of two numbers the first may be hours or minutes.
+    readings = [(3600, 60, 1)] if len(numbers) == 3 else [(3600, 60), (60, 1)]
+    meant = (sum(number * unit for number, unit in zip(numbers, units, strict=True)) for units in readings)
+    return " or ".join(dict.fromkeys(map(show_duration, meant)))
 
 
 def parse_size(value: object) -> int:

@@ -1,14 +1,19 @@
 # Copyright: celeryops.stack contributors
 # Apache License 2.0 (see LICENSE)
-"""What lines of requirements say about versions."""
+"""What lines of requirements say about packages and their versions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 #: The oldest that this collection supports: older ones hang on reconnect and break on RabbitMQ 4.3.
 OLDEST = {"celery": Version("5.7"), "kombu": Version("5.7")}
+#: What Celery cannot be installed without, and nobody writes down by himself: who names them, names everything.
+_FROZEN = frozenset({"billiard", "vine"})
 
 
 def too_old(line: str) -> str:
@@ -17,15 +22,36 @@ def too_old(line: str) -> str:
     Arguments:
         line: a line of a requirements or constraints file; comments, options and hashes may be in it.
     """
-    text = line.split("#", maxsplit=1)[0].split(" --", maxsplit=1)[0].rstrip("\\ ")
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement:
-        return ""
-    oldest = OLDEST.get(requirement.name.lower())
-    if oldest is None:
+    requirement = _requirement(line)
+    oldest = OLDEST.get(requirement.name.lower()) if requirement else None
+    if requirement is None or oldest is None:
         return ""
     return requirement.name.lower() if any(_ends_before(one, oldest) for one in requirement.specifier) else ""
+
+
+def everything(lines: Iterable[str]) -> frozenset[str]:
+    """Return the names of the packages that are installed, where the lines name every single one; else nothing.
+
+    Arguments:
+        lines: of requirements, as ``pip freeze`` or ``uv pip compile`` write them.
+    """
+    found = set()
+    for line in lines:
+        text = line.split("#", maxsplit=1)[0].strip()
+        requirement = _requirement(text)
+        if requirement:
+            found.add(canonicalize_name(requirement.name))
+        elif text and (not text.startswith("--") or text.startswith(("--requirement", "--editable"))):
+            # Another file, a directory, an address: what is in it, nobody knows here.
+            return frozenset()
+    return frozenset(found) if found >= _FROZEN else frozenset()
+
+
+def _requirement(line: str) -> Requirement | None:
+    try:
+        return Requirement(line.split("#", maxsplit=1)[0].split(" --", maxsplit=1)[0].rstrip("\\ "))
+    except InvalidRequirement:
+        return None
 
 
 def _ends_before(specifier: object, oldest: Version) -> bool:

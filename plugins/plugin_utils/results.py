@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import PATTERN_HELP, glob, malformed
+from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 
 VARIABLE = "celery_app_results"
@@ -21,16 +21,9 @@ def result_rules(declared: Mapping[str, Any]) -> tuple[list[dict[str, str]], lis
         declared: ``celery_app_results``: a task's name or pattern, and ``keep`` or ``ignore``.
     """
     rules: list[dict[str, str]] = []
-    problems: list[Problem] = []
+    problems = list(pattern_problems(VARIABLE, map(str, declared), "rule"))
     for raw, value in declared.items():
         task, result = str(raw), str(value)
-        if malformed(task):
-            problems.append(Problem(VARIABLE, task, "is not a task name or pattern", PATTERN_HELP))
-            continue
-        hiding = next((rule["task"] for rule in rules if glob(rule["task"]).fullmatch(task)), None)
-        if hiding is not None:
-            reason = f"is never reached: {hiding} stands before it and matches too"
-            problems.append(Problem(VARIABLE, task, reason, "it above that rule"))
         if result not in CHOICES:
             instead = did_you_mean(result, CHOICES)
             problems.append(Problem(f"{VARIABLE}.{task}", value, "is not a choice here", instead))

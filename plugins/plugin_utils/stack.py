@@ -37,6 +37,8 @@ SERVERS = {
     "rabbitmq": ("rabbitmq_listen_addresses", "rabbitmq_port", 5672),
     "redis": ("redis_bind", "redis_port", 6379),
 }
+#: The policy that keeps what was delivered too often, in the virtual host of each app.
+DEAD_LETTERS = "celeryops-dead-letters"
 #: A class without a limit has tasks of unknown length; half an hour is RabbitMQ's own guess of what is too long
 #: (consumer_timeout, RabbitMQ 4.3).
 UNKNOWN_TASK = 1800
@@ -352,7 +354,7 @@ def _dead_letters(vhost: str, queue: str) -> dict[str, Any]:
     escaped = queue.replace(".", r"\.")
     return {
         "vhost": vhost,
-        "name": "celeryops-dead-letters",
+        "name": DEAD_LETTERS,
         "pattern": rf"^(?!celery_delayed_|celeryev|{escaped}$|.*pidbox$).*",
         "apply_to": "queues",
         "priority": 0,

@@ -141,6 +141,23 @@ MEANT: dict[str, dict[str, Any]] = {
     "one-task-per-child": {"celery_worker_defaults": {"max_tasks_per_child": 1}},
     "memory": {"celery_worker_host_memory": "1G", "celery_worker_defaults": {"memory_max": "2G"}},
     "concurrency:high": classes(concurrency=500),
+    "tls-without-server:redis_backend_use_ssl": {"celery_app_settings": {"redis_backend_use_ssl": {"ciphers": "HIGH"}}},
+    "policy-without-dead-letters:limit": {
+        "rabbitmq_policies": [{"vhost": "shop", "name": "limit", "pattern": ".", "definition": {"max-length": 5}}]
+    },
+    "no-worker-class:shop": {"celery_worker_classes": {}, "celery_app_routes": []},
+    "missing-package:gevent": {
+        "celery_app_source": {
+            "type": "pip",
+            "requirements": "celery==5.7.0\nbilliard==4.2.2\nvine==5.1.0\nshop==1.4.2\n",
+        },
+        **classes(pool="gevent", concurrency=50),
+    },
+    "schedule-without-beat:crm": {
+        "celery_app_name": "crm",
+        "celery_beat_state": "absent",
+        "celery_app_settings": {"beat_schedule": {"nightly": {"task": "shop.close", "schedule": 86400}}},
+    },
     "weak-password:celery_app_result_backend": {"celery_app_result_backend": "redis://cache.example.com/0"},
 }
 
@@ -170,6 +187,17 @@ UNWISE: dict[str, tuple[dict[str, Any], str]] = {
     "perhaps-shared-system-queues:shop": (
         {"celery_app_settings": {"control_queue_exclusive": False}},
         "celery_app_settings.control_queue_exclusive: False is refused by RabbitMQ 4.3",
+    ),
+    "fragile-messages:confirm_publish": (
+        {"celery_app_settings": {"broker_transport_options": {"confirm_publish": False}}},
+        "celery_app_settings.broker_transport_options.confirm_publish: False lets tasks be lost without an error",
+    ),
+    "unverified-tls:broker_use_ssl": (
+        {
+            "celery_app_broker_url": "amqps://shop:Zq8wLm2xVt5r@mq.example.com:5671/shop",
+            "celery_app_settings": {"broker_use_ssl": {"cert_reqs": "none"}},
+        },
+        "celery_app_settings.broker_use_ssl: {'cert_reqs': 'none'} verifies no certificate",
     ),
     "results-without-backend:shop.reports.*": (
         {"celery_app_results": {"shop.reports.*": "keep"}, "celery_app_result_backend": ""},

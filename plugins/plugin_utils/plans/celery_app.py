@@ -20,12 +20,18 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings im
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
-from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import PATTERN_HELP, glob, malformed
+from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
+    DEFAULTS,
+    serializer_problems,
+    unread_problems,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ALMIGHTY
+from ansible_collections.celeryops.stack.plugins.plugin_utils.setting_values import value_problems
 
 #: Accounts that Debian (base-passwd), its packages or this collection's other services own, and what grants root.
 RESERVED_ACCOUNTS = frozenset(
@@ -193,22 +199,14 @@ OWNED_SETTINGS = {
     "beat_schedule_filename": "nothing: the role celery_beat places it in the state directory",
     "result_expires": "celery_app_result_expires",
 }
-#: Settings that say in which form messages and results are written, and which forms are read.
-SERIALIZER_SETTINGS = (
-    "accept_content",
-    "result_accept_content",
-    "task_serializer",
-    "result_serializer",
-    "event_serializer",
-)
-#: Reading these runs code that the sender chooses: pickle by name and content type (kombu 5.7, kombu/serialization.py,
-#: whose YAML is the safe one), and its relatives under the names that apps register them by.
-UNSAFE_SERIALIZERS = frozenset({"pickle", "application/x-python-serialize", "dill", "cloudpickle"})
 #: The same for keys inside a setting.
 OWNED_KEYS = {
     ("broker_transport_options", "visibility_timeout"): "celery_app_visibility_timeout",
     ("broker_transport_options", "global_keyprefix"): "celery_app_key_prefix",
     ("result_backend_transport_options", "global_keyprefix"): "celery_app_key_prefix",
+    ("result_backend_transport_options", "visibility_timeout"): (
+        "nothing: with Redis as the broker celery_app_visibility_timeout says it"
+    ),
 }
 #: Variables of the environment file that the role writes itself, and those that must not be set at all.
 OWNED_ENVIRONMENT = {
@@ -291,10 +289,11 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         reason = f"is not where celery_app_broker_url leads to, which is {broker}"
         problems.append(Problem("celery_app_broker", values["broker"], reason, f"{broker}, or leave it out"))
     queues, queue_problems = queues_of(values, broker)
-    problems += [*queue_problems, *_route_problems(values["routes"])]
+    tasks = (str(route["task"]) for route in values["routes"])
+    problems += [*queue_problems, *pattern_problems("celery_app_routes", tasks, "route")]
     times, duration_problems = durations(values)
     problems += [*duration_problems, *_other_problems(values, broker)]
-    problems += _settings_problems(values["settings"], values["extra_setting_names"], values["result_backend"])
+    problems += [*_settings_problems(values, broker), *_sentinel_problems(values)]
     problems += _environment_problems(values["environment"], values["python_path"])
     once, once_problems = _once(values)
     results, results_problems = result_rules(values["results"])
@@ -338,11 +337,7 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
         durations: the variables that are durations, in seconds.
     """
     settings: dict[str, Any] = {
-        # What a stranger who reaches the broker sends must not become code.
-        "accept_content": ["json"],
-        "task_serializer": "json",
-        "result_serializer": "json",
-        "event_serializer": "json",
+        **DEFAULTS,
         # A task is the broker's until it is done, also when its process was killed under it.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -578,13 +573,33 @@ def _address_problems(variable: str, address: str, scheme: str) -> list[Problem]
     try:
         parts = urlsplit(address)
         host, _port = parts.hostname, parts.port
+        redis = scheme in REDIS_BACKENDS
+        if redis and "@" in parts.path:
+            raise ValueError("what looks like a port is the beginning of a password with a slash")
     except ValueError:
         # Also raised for a port that is not a number: usually a password with a / or # in it.
         reason = "cannot be read: characters such as / # ? : @ inside a password must be percent-encoded"
         return [Problem(variable, _hidden(address), reason, "the password through the filter urlencode")]
     if not host:
         return [Problem(variable, _hidden(address), "names no host", f"{scheme}://user:password@host/...")]
+    if redis and not re.fullmatch(r"/*[0-9]*/*", parts.path):
+        instead = f"{scheme}://user:password@{host}:6379/0"
+        return [Problem(variable, _hidden(address), "names a database of Redis that is no number", instead)]
     return []
+
+
+def _sentinel_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
+    """Say which addresses of Sentinels lead nowhere, because nobody says for which server they are asked."""
+    for name, setting in (
+        ("broker_url", "broker_transport_options"),
+        ("result_backend", "result_backend_transport_options"),
+    ):
+        addresses = [address for address in _addresses(values[name]) if _scheme(address) == "sentinel"]
+        options = values["settings"].get(setting)
+        if addresses and not (isinstance(options, Mapping) and options.get("master_name")):
+            reason = "leads to Sentinels, and nothing says which server they are asked for"
+            instead = f"master_name in celery_app_settings.{setting} as well"
+            yield Problem(f"celery_app_{name}", _hidden(addresses[0]), reason, instead)
 
 
 def _hidden(url: str) -> str:
@@ -703,23 +718,6 @@ def _suffix_problems(names: Iterable[str]) -> Iterable[Problem]:
                 )
 
 
-def _route_problems(routes: Iterable[Mapping[str, Any]]) -> Iterable[Problem]:
-    """Say which routes cannot be meant: malformed ones, and ones that an earlier route always wins over."""
-    earlier: list[str] = []
-    for route in routes:
-        task = str(route["task"])
-        if malformed(task):
-            yield Problem("celery_app_routes", task, "is not a task name or pattern", PATTERN_HELP)
-            continue
-        for pattern in earlier:
-            if glob(pattern).fullmatch(task):
-                reason = f"is never reached: {pattern} stands before it and matches too"
-                instead = "it once" if pattern == task else "it above that route"
-                yield Problem("celery_app_routes", task, reason, instead)
-                break
-        earlier.append(task)
-
-
 def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]:
     """Return the variables that are durations, in seconds, and which of them cannot be read (0 then)."""
     read: dict[str, int] = {}
@@ -729,9 +727,8 @@ def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]
             # An empty visibility timeout is derived from the others.
             read[name] = 0 if values[name] == "" and name == "visibility_timeout" else parse_duration(values[name])
         except ValueError as error:
-            problems.append(
-                Problem(f"celery_app_{name}", values[name], str(error).split(";", maxsplit=1)[0], DURATION_HELP)
-            )
+            reason, _separator, instead = str(error).partition("; write ")
+            problems.append(Problem(f"celery_app_{name}", values[name], reason, instead))
             read[name] = 0
         else:
             if not read[name] and values[name] != "" and name in _NO_ZERO:
@@ -766,11 +763,10 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
             yield Problem("celery_app_install_environment", name, "is not a variable's name", "letters, digits and _")
 
 
-def _settings_problems(
-    settings: Mapping[str, Any], extra_names: Iterable[str], result_backend: Any
-) -> Iterable[Problem]:
-    """Say which of the user's Celery settings are unknown, decided elsewhere, secret or of a wrong kind."""
-    extra = {str(name) for name in extra_names}
+def _settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]:
+    """Say which of the user's Celery settings are unknown, decided elsewhere, secret, or cannot be what they are."""
+    settings: Mapping[str, Any] = values["settings"]
+    extra = {str(name) for name in values["extra_setting_names"]}
     for name in sorted(extra & OWNED_SETTINGS.keys()):
         yield Problem(
             "celery_app_extra_setting_names", name, "is a setting that this collection decides", OWNED_SETTINGS[name]
@@ -778,7 +774,7 @@ def _settings_problems(
     for raw, value in settings.items():
         name, variable = str(raw), f"celery_app_settings.{raw}"
         # Which of Django's caches: a name, no address.
-        of_django = name == "cache_backend" and str(result_backend) in PACKAGED_BACKENDS
+        of_django = name == "cache_backend" and str(values["result_backend"]) in PACKAGED_BACKENDS
         if name in OWNED_SETTINGS and not of_django:
             shown = _HIDDEN if _SECRET_KEY.search(name) or "url" in name or name == "result_backend" else value
             yield Problem(variable, shown, "is decided by another variable", OWNED_SETTINGS[name])
@@ -798,30 +794,14 @@ def _settings_problems(
             continue
         wrong_kind = list(_kind_problems(variable, name, value))
         yield from wrong_kind or serializer_problems(variable, name, value)
+        yield from () if wrong_kind else value_problems(variable, name, value, broker)
         if isinstance(value, Mapping):
             for key in value:
                 if (name, str(key)) in OWNED_KEYS:
                     yield Problem(
                         f"{variable}.{key}", value[key], "is decided by another variable", OWNED_KEYS[name, str(key)]
                     )
-
-
-def serializer_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
-    """Refuse what would let everyone who reaches the broker or the results run code in a process of the app.
-
-    Arguments:
-        variable: where it is written.
-        name: the setting.
-        value: one serializer or a list of them, by name or by content type.
-    """
-    if name not in SERIALIZER_SETTINGS:
-        return
-    for entry in value if isinstance(value, (list, tuple)) else [value]:
-        if str(entry).strip().lower() in UNSAFE_SERIALIZERS:
-            reason = "runs whatever code the sender of a message puts into it"
-            yield Problem(
-                variable, entry, reason, "json, and let tasks take plain values (identifiers, texts, numbers)"
-            )
+    yield from unread_problems(settings)
 
 
 def _known_setting(name: str) -> str:

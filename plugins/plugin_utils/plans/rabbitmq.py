@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
@@ -57,6 +59,29 @@ _DECLARED = {
     "bindings": ("vhost", "source", "destination_type", "destination", "routing_key"),
 }
 _QUEUE_TYPES = ("quorum", "classic", "stream")
+#: Keys of policies whose values are whole numbers, and of what (rabbit_policies.erl of RabbitMQ 3.10 to 4.3).
+_POLICY_NUMBERS = {
+    "consumer-timeout": "milliseconds",
+    "delivery-limit": "deliveries",
+    "expires": "milliseconds",
+    "max-in-memory-bytes": "bytes",
+    "max-in-memory-length": "messages",
+    "max-length": "messages",
+    "max-length-bytes": "bytes",
+    "message-ttl": "milliseconds",
+    "stream-filter-size-bytes": "bytes",
+    "stream-max-segment-size-bytes": "bytes",
+    "target-group-size": "nodes",
+}
+#: The other keys that RabbitMQ itself has; plugins bring further ones.
+_POLICY_KEYS = (
+    *_POLICY_NUMBERS, "alternate-exchange", "dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy",
+    "federation-upstream", "federation-upstream-set", "max-age", "overflow", "queue-leader-locator",
+    "queue-master-locator", "queue-mode", "queue-version",
+)  # fmt: skip
+#: Of those whose value cannot be nothing. -1 is no limit of deliveries (RabbitMQ 4).
+_POSITIVE = ("consumer-timeout", "expires", "target-group-size")
+_OF_ONE_TYPE = ("classic_queues", "quorum_queues", "streams")
 
 
 def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -287,7 +312,8 @@ class _Planner:
         try:
             seconds = parse_duration(self.variables[name])
         except ValueError as error:
-            self._problem(name, self.variables[name], str(error).partition(";")[0], DURATION_HELP)
+            reason, _separator, instead = str(error).partition("; write ")
+            self._problem(name, self.variables[name], reason, instead)
             return 0
         if not seconds:
             self._problem(name, self.variables[name], "is no time at all", DURATION_HELP)
@@ -354,13 +380,14 @@ class _Planner:
         text = str(value)
         if re.search(r"[\n\r']", text) or text != text.strip() or not text:
             self._problem(f"{name}.{key}", shown, "does not fit on a line of rabbitmq.conf", "a value without '")
-        elif "#" in text and self._knows_no_quotes():
+        # Its rabbitmq.conf has no quotes around values.
+        elif "#" in text and self._is_3_10():
             self._problem(
                 f"{name}.{key}", shown, "has a #, which begins a comment in RabbitMQ 3.10", "a value without #"
             )
 
-    def _knows_no_quotes(self) -> bool:
-        """Tell whether the server is Debian 12's RabbitMQ 3.10, whose rabbitmq.conf has no quotes around values."""
+    def _is_3_10(self) -> bool:
+        """Tell whether the server is Debian 12's RabbitMQ 3.10, as far as that is known."""
         major = str(self.facts.get("distribution_major_version"))
         return self.facts.get("distribution") == "Debian" and major == "12" and not self.variables["repository"]
 
@@ -581,6 +608,11 @@ class _Planner:
             self._problem(
                 f"{where}.definition", entry["definition"], "is empty", "at least one key, such as delivery-limit"
             )
+        if self._is_3_10() and entry.get("apply_to") in _OF_ONE_TYPE:
+            reason = "is not known to RabbitMQ 3.10, which would refuse the policy"
+            self._problem(f"{where}.apply_to", entry["apply_to"], reason, "queues")
+        for key, value in entry["definition"].items():
+            self._policy_key(f"{where}.definition.{key}", str(key), value)
         return {
             "vhost": entry["vhost"],
             "name": entry["name"],
@@ -589,6 +621,21 @@ class _Planner:
             "priority": int(entry.get("priority") or 0),
             "definition": entry["definition"],
         }
+
+    def _policy_key(self, where: str, key: str, value: Any) -> None:
+        close = get_close_matches(key, _POLICY_KEYS, n=1, cutoff=0.8)
+        if key not in _POLICY_KEYS and close:
+            self._problem(where, value, "is no key of a policy", f"{close[0]} (did you mean that?)")
+        elif key == "consumer-timeout" and self._is_3_10():
+            reason = "is not known to RabbitMQ 3.10, which would refuse the policy"
+            self._problem(where, value, reason, "rabbitmq_consumer_timeout, for all queues")
+        elif key in _POLICY_NUMBERS:
+            unit = _POLICY_NUMBERS[key]
+            least = -1 if key == "delivery-limit" else 1 if key in _POSITIVE else 0
+            if isinstance(value, bool) or not isinstance(value, int):
+                self._problem(where, value, f"is not a whole number of {unit}", _in_unit(value, unit))
+            elif value < least:
+                self._problem(where, value, "is out of range", f"a whole number of {unit} from {least} on")
 
     def _operator_policy(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         value = self._policy("operator_policies", entry)
@@ -629,6 +676,16 @@ def config_value(value: Any) -> str:
         return "true" if value else "false"
     text = str(value)
     return f"'{text}'" if "#" in text else text
+
+
+def _in_unit(value: Any, unit: str) -> str:
+    """Return what a value with a unit of its own comes to, or an example."""
+    with contextlib.suppress(ValueError):
+        if unit == "milliseconds":
+            return str(1000 * parse_duration(value))
+        if unit == "bytes":
+            return str(parse_size(value))
+    return "a whole number, without quotes"
 
 
 def _canonical_address(value: str) -> str:

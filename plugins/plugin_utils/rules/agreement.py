@@ -44,6 +44,11 @@ _KEY_OF_SETTING = {
     "task_soft_time_limit": "soft_time_limit",
     "task_acks_late": "acknowledgement",
 }
+#: Setting of Celery -> the variable of beat that wins over it, on the command line.
+_VARIABLE_OF_SETTING = {
+    "beat_scheduler": "celery_beat_scheduler",
+    "beat_max_loop_interval": "celery_beat_max_interval",
+}
 #: Key of rabbitmq.conf -> the variable that decides it.
 _VARIABLE_OF_KEY = {
     "consumer_timeout": "rabbitmq_consumer_timeout",
@@ -99,6 +104,15 @@ def _given_twice(deployment: Deployment) -> Iterator[Finding]:
                 reason = f"has no effect: celery_worker_defaults.{key} is {value} for every class"
                 problem = Problem(f"celery_app_settings.{setting}", app.own_settings[setting], reason, "one of the two")
                 yield Finding(problem, setting, app.name)
+    for duty in deployment.of_role("celery_beat"):
+        settings = deployment.apps[duty.app].own_settings if duty.app in deployment.apps else {}
+        for setting, variable in _VARIABLE_OF_SETTING.items():
+            # 0, or nothing, leaves it to the settings.
+            value = _meaning(variable, duty.variables.get(variable) or "")
+            if setting in settings and value and value != _meaning(variable, settings[setting]):
+                reason = f"has no effect: {variable} is {duty.variables[variable]}"
+                problem = Problem(f"celery_app_settings.{setting}", settings[setting], reason, "one of the two")
+                yield Finding(problem, setting, duty.app)
     for server in deployment.of_kind("rabbitmq"):
         own: Mapping[str, Any] = server.variables.get("rabbitmq_config") or {}
         for key, variable in _VARIABLE_OF_KEY.items():
@@ -111,8 +125,8 @@ def _meaning(key: str, value: object) -> object:
     """Return what a value comes to, in which of the two ways it may be written."""
     if key == "acknowledgement":
         return value in (True, "late")
-    if key in ("time_limit", "soft_time_limit"):
-        with contextlib.suppress(ValueError):
+    if key in ("time_limit", "soft_time_limit", "celery_beat_max_interval"):
+        with contextlib.suppress(OverflowError, ValueError):
             return parse_duration(int(value) if isinstance(value, float) else value)
     return str(value)
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import CONSUMER_TIMEOUT, Policy, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, WorkerClass
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, Server, WorkerClass
 
 _DAY = 86400
 #: What may be promised of a delayed task. RabbitMQ keeps it on disk; a worker that holds it keeps it in memory, and
@@ -36,7 +36,7 @@ def _visibility_timeout(deployment: Deployment) -> Iterator[Finding]:
         timeout = app.visibility_timeout
         given = "celery_app_visibility_timeout" in app.given
         shown = app.variables.get("celery_app_visibility_timeout") if given else show_duration(timeout)
-        held = [(_held(app, worker), worker) for worker in app.classes if worker.late]
+        held = [(app.held(worker), worker) for worker in app.classes if worker.late]
         longest, worker = max(held, key=lambda pair: pair[0], default=(0, None))
         if timeout <= app.longest_eta >= longest:
             reason = (
@@ -54,16 +54,6 @@ def _visibility_timeout(deployment: Deployment) -> Iterator[Finding]:
 
 def _too_short(app: App, variable: str, shown: object, reason: str) -> Finding:
     return Finding(Problem(variable, shown, reason, "more, or leave it out: it is derived then"), app.name, app.name)
-
-
-def _held(app: App, worker: WorkerClass) -> int:
-    """Return for how many seconds a message may wait in a worker and run there (runtime.md, Q2 and Q3).
-
-    Where a worker takes all there are, no time is enough: that is a rule of its own.
-    """
-    if worker.prefetch is None:
-        return 0
-    return (worker.prefetch + 1) * (worker.time_limit or app.longest_task)
 
 
 def _different_timeouts(deployment: Deployment) -> Iterator[Finding]:
@@ -121,10 +111,13 @@ def _consumer_timeout(deployment: Deployment) -> Iterator[Finding]:
         for app in deployment.apps.values():
             if app.broker != "rabbitmq":
                 continue
-            # Without quorum queues a worker holds delayed tasks as well.
-            eta = 0 if app.quorum else app.longest_eta
+            declared = _timeouts(deployment, server, app)
             needed, worker = max(
-                ((_held(app, worker) + eta, worker) for worker in app.classes),
+                (
+                    (app.unacknowledged(worker), worker)
+                    for worker in app.classes
+                    if not _all_limited(declared, worker, app)
+                ),
                 key=lambda pair: pair[0],
                 default=(0, None),
             )
@@ -135,6 +128,43 @@ def _consumer_timeout(deployment: Deployment) -> Iterator[Finding]:
                 )
                 instead = f"more than {show_duration(needed)}, or leave it out: it is derived then"
                 yield Finding(Problem(variable, value, reason, instead), worker.name, app.name)
+
+
+def _timeouts(deployment: Deployment, server: Server, app: App) -> list[Policy]:
+    """Return the policies that set a consumer timeout of their own where an app is."""
+    return [
+        policy
+        for vhost in sorted(deployment.vhosts(app, server))
+        for kind in ("policies", "operator_policies")
+        for policy in policies(server.variables, kind, vhost)
+        if policy.consumer_timeout
+    ]
+
+
+def _all_limited(declared: Iterable[Policy], worker: WorkerClass, app: App) -> bool:
+    """Whether the server's own consumer timeout concerns no queue of a class, as a policy says another."""
+    return all(any(policy.fits(queue, app.queues.get(queue, "")) for policy in declared) for queue in worker.queues)
+
+
+def _consumer_timeout_of_queues(deployment: Deployment) -> Iterator[Finding]:
+    for server in deployment.of_kind("rabbitmq"):
+        for app in deployment.apps.values():
+            for policy in _timeouts(deployment, server, app):
+                held = [
+                    (app.unacknowledged(worker), worker)
+                    for worker in app.classes
+                    if any(policy.fits(queue, app.queues.get(queue, "")) for queue in worker.queues)
+                ]
+                needed, slowest = max(held, key=lambda pair: pair[0], default=(0, None))
+                timeout = policy.consumer_timeout or 0
+                if slowest and timeout <= needed * 1000:
+                    reason = (
+                        f"is {show_duration(timeout // 1000)} in milliseconds, not above the {show_duration(needed)} "
+                        f"for which class {slowest.name} of {app.name} may hold a message: its tasks would run again"
+                    )
+                    variable = f"{policy.variable}.definition.{CONSUMER_TIMEOUT}"
+                    instead = f"more than {needed * 1000}, or leave it out"
+                    yield Finding(Problem(variable, timeout, reason, instead), slowest.name, app.name)
 
 
 def _unlimited_prefetch(deployment: Deployment) -> Iterator[Finding]:
@@ -182,22 +212,22 @@ def _global_prefetch(deployment: Deployment) -> Iterator[Finding]:
             yield Finding(problem, app.name, app.name)
 
 
-def _old_celery(deployment: Deployment) -> Iterator[Finding]:
-    versions = [server.version for server in deployment.of_kind("rabbitmq") if server.version]
-    server = f" for RabbitMQ {versions[0][0]}.{versions[0][1]}" if versions else ""
+def _fragile_messages(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
-        for variable, line in app.requirements:
-            yield from _too_old(variable, line, server, app.name)
-    for duty in deployment.of_role("flower"):
-        for line in duty.variables.get("flower_packages") or ():
-            yield from _too_old("flower_packages", str(line), server, None)
-
-
-def _too_old(variable: str, line: str, server: str, app: str | None) -> Iterator[Finding]:
-    name = too_old(line)
-    if name:
-        reason = f"is too old{server}: before 5.7 {name} hangs on reconnect and breaks on RabbitMQ 4.3"
-        yield Finding(Problem(variable, line.strip(), reason, f"{name}>=5.7"), name, app)
+        if app.broker != "rabbitmq":
+            continue
+        options = app.own_settings.get("broker_transport_options")
+        if isinstance(options, Mapping) and options.get("confirm_publish") is False:
+            # 15 of 2861 tasks over three restarts (runtime.md, Q7).
+            reason = "lets tasks be lost without an error when RabbitMQ restarts before it has stored them"
+            variable = "celery_app_settings.broker_transport_options.confirm_publish"
+            yield Finding(Problem(variable, False, reason, "true, or leave it out"), "confirm_publish", app.name)
+        mode = app.own_settings.get("task_default_delivery_mode")
+        # A quorum queue keeps every message on disk.
+        if mode in (1, "transient") and "classic" in app.queues.values():
+            reason = "keeps the tasks of classic queues in memory only: a restart of RabbitMQ loses them"
+            problem = Problem("celery_app_settings.task_default_delivery_mode", mode, reason, "persistent")
+            yield Finding(problem, "task_default_delivery_mode", app.name)
 
 
 def _priorities(deployment: Deployment) -> Iterator[Finding]:
@@ -261,6 +291,11 @@ RULES = (
         "A consumer timeout of RabbitMQ that a task or its wait in a worker outlives: it would run again.",
     ),
     Rule(
+        "queue-consumer-timeout",
+        _consumer_timeout_of_queues,
+        "A consumer timeout of single queues, by a policy, that a task or its wait in a worker outlives.",
+    ),
+    Rule(
         "unlimited-prefetch",
         _unlimited_prefetch,
         "Workers that take every message there is: the last ones wait there beyond any timeout, and run twice.",
@@ -280,7 +315,12 @@ RULES = (
     ),
     Rule("global-prefetch", _global_prefetch, "A global prefetch on quorum queues, which refuse it."),
     Rule("priority-on-quorum", _priorities, "Priorities inside quorum queues, which refuse to be declared with them."),
-    Rule("old-celery", _old_celery, "A Celery or kombu before 5.7."),
+    Rule(
+        "fragile-messages",
+        _fragile_messages,
+        "Tasks that RabbitMQ need not have stored: unconfirmed ones, and transient ones in classic queues.",
+        unwise=True,
+    ),
     Rule(
         "shared-system-queues",
         _refused_system_queues,

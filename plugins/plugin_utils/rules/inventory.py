@@ -5,21 +5,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, SERVERS, loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import unverified
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
 
 #: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
 _SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
-
-
+#: Setting that asks for TLS -> the variable with the address that it is for.
+_TLS = {"broker_use_ssl": "celery_app_broker_url", "redis_backend_use_ssl": "celery_app_result_backend"}
 #: What people call the groups, too far from their names to look like a slip.
 _OTHER_NAMES = {"rabbit": "rabbitmq", "rabbits": "rabbitmq", "rabbitmq_server": "rabbitmq", "redis_server": "redis"}
 
@@ -79,13 +80,24 @@ def _several_servers(deployment: Deployment) -> Iterator[Finding]:
 def _several_beats(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps:
         duties = [duty for duty in deployment.of_role("celery_beat") if duty.app == app]
-        schedulers = {str(duty.variables.get("celery_beat_scheduler") or "") for duty in duties}
+        common = deployment.apps[app].own_settings.get("beat_scheduler")
+        schedulers = {str(duty.variables.get("celery_beat_scheduler") or common or "") for duty in duties}
         if len(duties) > 1 and not all(scheduler.startswith(_SEVERAL_MAY_RUN) for scheduler in schedulers):
             reason = "would send every due task once per host"
             instead = (
                 "one host, or celery_beat_scheduler: redbeat.RedBeatScheduler (celery-redbeat in the app's packages)"
             )
             yield Finding(Problem("celery_beat", [duty.host for duty in duties], reason, instead), app, app)
+
+
+def _no_beat(deployment: Deployment) -> Iterator[Finding]:
+    scheduling = {duty.app for duty in deployment.of_role("celery_beat")}
+    for app in deployment.apps.values():
+        schedule = app.own_settings.get("beat_schedule")
+        if schedule and isinstance(schedule, Mapping) and app.name not in scheduling:
+            reason = f"has nobody who sends its tasks: no host of {app.name} runs beat"
+            problem = Problem("celery_app_settings.beat_schedule", list(schedule), reason, "a host into celery_beat")
+            yield Finding(problem, app.name, app.name)
 
 
 def _out_of_reach(deployment: Deployment) -> Iterator[Finding]:
@@ -103,6 +115,27 @@ def _out_of_reach(deployment: Deployment) -> Iterator[Finding]:
             reason = f"on {server.host} cannot be reached from {', '.join(remote[:3])}{', ...' if remote[3:] else ''}"
             instead = f'an address of {server.host}, or ["0.0.0.0"]'
             yield Finding(Problem(SERVERS[server.kind][0], list(server.listen), reason, instead))
+
+
+def _tls_without_server(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        for setting, variable in _TLS.items():
+            value = app.own_settings.get(setting)
+            absent = variable == "celery_app_result_backend" and not app.has_results
+            if value and variable not in app.given and not absent:
+                reason = "asks for TLS of a server of this inventory, and those listen without: nobody could connect"
+                instead = f"an address with TLS in {variable}, or leave it out"
+                yield Finding(Problem(f"celery_app_settings.{setting}", value, reason, instead), setting, app.name)
+
+
+def _unverified_tls(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        for setting in _TLS:
+            value = app.own_settings.get(setting)
+            if unverified(value):
+                reason = "verifies no certificate, so that anybody on the way can pass for the server"
+                instead = "cert_reqs: required, and ca_certs where the hosts do not know the CA"
+                yield Finding(Problem(f"celery_app_settings.{setting}", value, reason, instead), setting, app.name)
 
 
 def _no_broker(deployment: Deployment) -> Iterator[Finding]:
@@ -129,6 +162,19 @@ RULES = (
         "several-servers", _several_servers, "More than one RabbitMQ or Redis server: clusters are not supported yet."
     ),
     Rule("several-beats", _several_beats, "Beat on two hosts without RedBeat: every due task would be sent twice."),
+    Rule(
+        "schedule-without-beat",
+        _no_beat,
+        "A schedule of an app of which no host runs beat: nothing of it would ever be sent.",
+        acceptable=True,
+    ),
     Rule("server-out-of-reach", _out_of_reach, "A server that listens on loopback while hosts elsewhere need it."),
+    Rule(
+        "tls-without-server",
+        _tls_without_server,
+        "TLS with a RabbitMQ or Redis of this inventory, which listens without: no process could connect.",
+        acceptable=True,
+    ),
+    Rule("unverified-tls", _unverified_tls, "TLS that verifies no certificate.", unwise=True),
     Rule("no-broker", _no_broker, "An app whose broker no host runs."),
 )

@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.beat_schedule import sent_to
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
@@ -36,6 +37,11 @@ def _unread(deployment: Deployment) -> Iterator[Finding]:
             if route.queue not in known and route.queue != dead and is_queue(route.queue):
                 reason = f"is where {route.task} is sent, and no worker class consumes it"
                 yield _nobody(app, "celery_app_routes", route.queue, reason, read)
+        for entry, queue in sent_to(app.own_settings.get("beat_schedule")):
+            if queue not in known:
+                reason = f"is where beat sends {entry}, and no worker class consumes it"
+                variable = f"celery_app_settings.beat_schedule.{entry}.options.queue"
+                yield _nobody(app, variable, queue, reason, read)
 
 
 def _nobody(app: App, variable: str, queue: str, reason: str, read: Iterable[str]) -> Finding:
@@ -43,6 +49,18 @@ def _nobody(app: App, variable: str, queue: str, reason: str, read: Iterable[str
     consumed = f"{close[0]} (did you mean that?)" if close else "a queue that is consumed: " + ", ".join(sorted(read))
     instead = f"{consumed}, or add {queue} to the queues of a class"
     return Finding(Problem(variable, queue, reason, instead), queue, app.name)
+
+
+def _no_class(deployment: Deployment) -> Iterator[Finding]:
+    if deployment.unusable & {*CLASS_LEVELS, "celery_worker_defaults"}:
+        return
+    workers = set(deployment.groups.get("celery_workers") or ())
+    for app in deployment.apps.values():
+        hosts = [host for host in app.hosts if host in workers]
+        if hosts and not app.classes:
+            reason = f"runs no worker class of {app.name}, and so nothing consumes its tasks"
+            instead = "a class in celery_worker_classes, such as {default: {}}, or take the host out of the group"
+            yield Finding(Problem("celery_workers", hosts, reason, instead), app.name, app.name)
 
 
 def _without_host(deployment: Deployment) -> Iterator[Finding]:
@@ -155,6 +173,12 @@ RULES = (
         "queue-without-class",
         _unread,
         "A queue that tasks are sent to and that no worker class consumes: they would wait there for ever.",
+    ),
+    Rule(
+        "no-worker-class",
+        _no_class,
+        "Hosts of celery_workers without any worker class: nothing would consume the app's tasks.",
+        acceptable=True,
     ),
     Rule("class-without-host", _without_host, "A worker class that no host of celery_workers runs."),
     Rule(

@@ -245,7 +245,6 @@ def test_a_url_that_is_no_broker_is_refused_without_showing_its_password(url: st
         "pyamqp://u:p@h//",
         "rediss://:p@h/0",
         "amqp://u:p@h1/v;amqp://u:p@h2/v",
-        "sentinel://:p@h:26379",
         "amqp://u:p@[::1]:5672/v",
     ],
 )
@@ -258,6 +257,41 @@ def test_brokers_are_accepted(url: str) -> None:
 )
 def test_result_backends_that_cannot_work_are_refused(url: str) -> None:
     assert only(refused(result_backend=url)).variable == "celery_app_result_backend"
+
+
+@pytest.mark.parametrize("path", ["", "/", "/0", "/15", "//3/"])
+def test_databases_of_redis(path: str) -> None:
+    planned(broker_url=f"redis://u:p@h{path}", result_backend=f"rediss://u:p@h:6380{path}")
+
+
+@pytest.mark.parametrize("path", ["/shop", "/-1", "/0/1", "/1a"])
+def test_what_is_no_database_of_redis(path: str) -> None:
+    for variable in ("broker_url", "result_backend"):
+        problem = only(refused(**{variable: f"redis://u:{SECRET}@h:6379{path}"}))
+        assert (problem.variable, problem.value) == (f"celery_app_{variable}", f"redis://***@h:6379{path}")
+        assert problem.reason == "names a database of Redis that is no number"
+        assert problem.instead == "redis://user:password@h:6379/0"
+    planned(broker_url="amqp://u:p@h/shop")
+
+
+def test_a_password_with_a_slash_behind_digits_is_no_database() -> None:
+    problem = only(refused(result_backend=f"redis://u:6379/{SECRET}@h/0"))
+    assert "must be percent-encoded" in problem.reason
+    planned(broker_url="amqp://h/vhost@shop")
+
+
+def test_sentinels_are_asked_for_a_name() -> None:
+    url = f"sentinel://:{SECRET}@h:26379/0;sentinel://:{SECRET}@i:26379/0"
+    named = {"master_name": "shop"}
+    for variable, setting in (
+        ("broker_url", "broker_transport_options"),
+        ("result_backend", "result_backend_transport_options"),
+    ):
+        problem = only(refused(**{variable: url}))
+        assert (problem.variable, problem.value) == (f"celery_app_{variable}", "sentinel://***@h:26379/0")
+        assert problem.instead == f"master_name in celery_app_settings.{setting} as well"
+        assert only(refused(**{variable: url}, settings={setting: {"master_name": ""}})) == problem
+        planned(**{variable: url}, settings={setting: named})
 
 
 @pytest.mark.parametrize("url", ["", "rediss://h/0", "db+postgresql+psycopg://u:p@h/d", "rpc://", "mongodb://h/x"])

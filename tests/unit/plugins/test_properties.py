@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import stack
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
-from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import glob, malformed
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app
+from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import glob, pattern_fault, pattern_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     MAX_BYTES,
@@ -28,8 +27,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     show_duration,
     show_size,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.repeated_keys import repeated_keys
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS, Layer, check, merge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 #: `make test-all` looks further.
@@ -113,7 +112,7 @@ def test_a_class_is_read_or_told_never_a_crash(base: Any, limit: int) -> None:
 
 @given(st.lists(st.tuples(NAMES, st.sampled_from(["a", "b", "c"])), min_size=1, max_size=4), NAMES)
 def test_a_route_matches_what_celerys_own_router_matches(routes: list[tuple[str, str]], task: str) -> None:
-    assume("*" not in task and not any(malformed(pattern) for pattern, _queue in routes))
+    assume("*" not in task and not any(pattern_fault(pattern)[0] for pattern, _queue in routes))
     app = Celery(set_as_current=False, broker="memory://")
     app.conf.task_queues = {name: {"exchange": "x"} for name in ("a", "b", "c")}
     router = Router(prepare([{pattern: {"queue": queue}} for pattern, queue in routes]), app.amqp.queues, app=app)
@@ -124,8 +123,8 @@ def test_a_route_matches_what_celerys_own_router_matches(routes: list[tuple[str,
 
 @given(st.lists(NAMES, min_size=2, max_size=5), st.lists(NAMES, max_size=20))
 def test_a_hidden_route_never_gets_a_task(patterns: list[str], tasks: list[str]) -> None:
-    routes = [{"task": pattern, "queue": str(number)} for number, pattern in enumerate(patterns)]
-    hidden = {str(problem.value) for problem in celery_app._route_problems(routes) if "never reached" in problem.reason}
+    problems = pattern_problems("celery_app_routes", patterns, "route")
+    hidden = {str(problem.value) for problem in problems if "never reached" in problem.reason}
     for task in tasks:
         first = next((pattern for pattern in patterns if glob(pattern).fullmatch(task)), None)
         assert first is None or first not in hidden or patterns.index(first) < len(patterns) - 1
@@ -256,11 +255,11 @@ def test_a_reason_never_holds_the_password(password: str, user: str) -> None:
 @given(st.dictionaries(st.sampled_from(["celery_a", "redis_b", "mine"]), JUNK, max_size=3))
 def test_a_file_without_repetitions_has_none(content: Any) -> None:
     text = yaml.safe_dump(content)
-    assert repeated_keys("file", text, all_keys=True) == []
-    twice = repeated_keys("file", f"redis_c: 1\n{text if content else ''}\nredis_c: 2\n", all_keys=False)
+    assert yaml_slips("file", text, all_keys=True) == []
+    twice = yaml_slips("file", f"redis_c: 1\n{text if content else ''}\nredis_c: 2\n", all_keys=False)
     assert [problem.variable for problem in twice] == ["redis_c"]
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_scanned_for_repeated_keys(text: str) -> None:
-    repeated_keys("file", text, all_keys=True)
+def test_any_text_is_scanned_for_slips(text: str) -> None:
+    yaml_slips("file", text, all_keys=True)

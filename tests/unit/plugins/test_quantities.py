@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration, parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
+    clock_meaning,
+    parse_duration,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +49,29 @@ def test_sizes(text: object, size: int) -> None:
 def test_what_is_no_size_is_refused_with_what_to_write(text: object) -> None:
     with pytest.raises(ValueError, match="write a size such as 512M"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("12:30", "12h30m or 12m30s"),
+        ("08:05", "8h5m or 8m5s"),
+        ("1:30:00", "1h30m"),
+        ("0:00", "0s"),
+        ("00:00:90", "1m30s"),
+        ("100:00", "4d4h or 1h40m"),
+    ],
+)
+def test_a_time_as_clocks_show_it_is_told_with_what_it_may_mean(text: str, meant: str) -> None:
+    assert clock_meaning(text) == meant
+    with pytest.raises(ValueError, match="is a time as clocks show it, not a duration; write ") as told:
+        parse_duration(f" {text} ")
+    assert str(told.value).endswith(f"; write {meant}")
+
+
+@pytest.mark.parametrize("text", ["12", "12:", ":30", "12:30:00:00", "-1:30", "12:3o", "1h:30m", "", "1:" + "0" * 10])
+def test_what_no_clock_shows(text: str) -> None:
+    assert clock_meaning(text) == ""
+    if text != "12":
+        with pytest.raises(ValueError, match="write a duration such as 90s"):
+            parse_duration(text)

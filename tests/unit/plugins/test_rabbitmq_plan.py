@@ -296,3 +296,91 @@ def test_a_comment_sign_is_quoted_where_the_server_knows_quotes() -> None:
     assert "rabbitmq_config.default_vhost" in message(plan(variables(**given), older)[1])
     text = render(ROLE / "templates" / "secrets.conf.j2", {"settings": {"a": "b#c", "d": "e"}})
     assert text.endswith("a = 'b#c'\nd = e\n")
+
+
+# Policies
+
+
+def policy_problems(facts: dict[str, Any] | None = None, **changes: Any) -> list[str]:
+    entry = {"name": "p", "vhost": "shop", "pattern": "^a", "definition": {"max-length": 5}, **changes}
+    told: set[str] = set()
+    for kind in ("policies", "operator_policies"):
+        given = {"vhosts": [{"name": "shop"}], kind: [entry]}
+        told |= {
+            str(problem).removeprefix(f"rabbitmq_{kind}.p.") for problem in plan(variables(**given), facts or FACTS)[1]
+        }
+    return sorted(told)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        {"max-length": 0, "message-ttl": 0, "max-length-bytes": 1},
+        {"delivery-limit": -1},
+        {"expires": 1, "consumer-timeout": 1, "target-group-size": 1},
+        {"overflow": "reject-publish", "queue-leader-locator": "balanced", "dead-letter-exchange": ""},
+        {"shard-count": 3, "ha-mode": "all"},
+    ],
+)
+def test_what_policies_may_say(definition: dict[str, Any]) -> None:
+    assert policy_problems(definition=definition) == []
+
+
+@pytest.mark.parametrize(
+    ("definition", "line"),
+    [
+        (
+            {"max-lenght": 5},
+            "definition.max-lenght: 5 is no key of a policy; write max-length (did you mean that?)",
+        ),
+        (
+            {"delivery_limit": 5},
+            "definition.delivery_limit: 5 is no key of a policy; write delivery-limit (did you mean that?)",
+        ),
+        (
+            {"message-ttl": "30m"},
+            "definition.message-ttl: '30m' is not a whole number of milliseconds; write 1800000",
+        ),
+        (
+            {"max-length-bytes": "1G"},
+            "definition.max-length-bytes: '1G' is not a whole number of bytes; write 1073741824",
+        ),
+        (
+            {"max-length": "5"},
+            "definition.max-length: '5' is not a whole number of messages; write a whole number, without quotes",
+        ),
+        (
+            {"expires": True},
+            "definition.expires: True is not a whole number of milliseconds; write a whole number, without quotes",
+        ),
+        (
+            {"delivery-limit": 1.5},
+            "definition.delivery-limit: 1.5 is not a whole number of deliveries; write a whole number, without quotes",
+        ),
+        (
+            {"delivery-limit": -2},
+            "definition.delivery-limit: -2 is out of range; write a whole number of deliveries from -1 on",
+        ),
+        ({"max-length": -1}, "definition.max-length: -1 is out of range; write a whole number of messages from 0 on"),
+        ({"expires": 0}, "definition.expires: 0 is out of range; write a whole number of milliseconds from 1 on"),
+        (
+            {"consumer-timeout": 0},
+            "definition.consumer-timeout: 0 is out of range; write a whole number of milliseconds from 1 on",
+        ),
+    ],
+)
+def test_what_policies_cannot_say(definition: dict[str, Any], line: str) -> None:
+    assert policy_problems(definition=definition) == [line]
+
+
+def test_what_the_server_of_debian_12_does_not_know() -> None:
+    old = {**FACTS, "distribution_major_version": "12"}
+    refuses = "is not known to RabbitMQ 3.10, which would refuse the policy"
+    for apply_to in ("classic_queues", "quorum_queues", "streams"):
+        assert policy_problems(old, apply_to=apply_to) == [f"apply_to: '{apply_to}' {refuses}; write queues"]
+        assert policy_problems(apply_to=apply_to) == []
+    for apply_to in ("queues", "exchanges", "all"):
+        assert policy_problems(old, apply_to=apply_to) == []
+    assert policy_problems(old, definition={"consumer-timeout": 5}) == [
+        f"definition.consumer-timeout: 5 {refuses}; write rabbitmq_consumer_timeout, for all queues"
+    ]

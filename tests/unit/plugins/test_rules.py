@@ -17,7 +17,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Server,
     WorkerClass,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import too_old
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 
@@ -62,7 +62,7 @@ def with_server(server: Server, **changes: Any) -> Deployment:
 
 def two_apps(stack: Deployment = STACK, **changes: Any) -> Deployment:
     first = stack.apps["shop"]
-    return replace(stack, apps={"shop": first, "blog": replace(first, name="blog", classes=(), **changes)})
+    return replace(stack, apps={"shop": first, "blog": replace(first, name="blog", hosts=(), classes=(), **changes)})
 
 
 def found(deployment: Deployment) -> dict[str, list[Finding]]:
@@ -116,11 +116,18 @@ def test_what_can_be_meant_is_said_here() -> None:
         "queue-of-two-apps",
         "another-server",
         "unlimited-prefetch",
+        "schedule-without-beat",
+        "tls-without-server",
+        "policy-without-dead-letters",
+        "missing-package",
+        "no-worker-class",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
         "perhaps-shared-system-queues",
         "results-without-backend",
+        "unverified-tls",
+        "fragile-messages",
     }
 
 
@@ -192,15 +199,41 @@ def test_a_default_queue_that_nobody_consumes() -> None:
     assert found(with_app(default_queue="other", declared=("other",))) == {}
 
 
+def test_a_periodic_task_for_a_queue_that_nobody_consumes() -> None:
+    def scheduled(queue: object, **changes: Any) -> Deployment:
+        entry = {"task": "a.b", "schedule": 60, "options": {"queue": queue}}
+        stack = with_app(own_settings={"beat_schedule": {"nightly": entry}}, **changes)
+        return replace(stack, duties=beats("").duties)
+
+    finding = only(scheduled("paymnets"), "queue-without-class")
+    assert finding.problem.variable == "celery_app_settings.beat_schedule.nightly.options.queue"
+    assert (finding.problem.value, finding.subject, finding.app) == ("paymnets", "paymnets", "shop")
+    assert finding.problem.reason == "is where beat sends nightly, and no worker class consumes it"
+    assert finding.problem.instead.startswith("payments (did you mean that?)")
+    assert found(scheduled("payments")) == found(scheduled("xyz", declared=("xyz",))) == found(scheduled(5)) == {}
+    assert found(scheduled("xyz", hosts=("app2",), classes=())) == {}
+
+
 def test_without_workers_or_with_unusable_classes_nothing_is_said_of_queues() -> None:
     void = (Route("a.*", "xyz"),)
-    assert found(with_app(routes=void, classes=())) == {}
+    assert found(with_app(routes=void, hosts=("app2",), classes=())) == {}
     sender = App("sender", routes=void, variants=(("web1", {}),))
     both = replace(STACK, apps={"sender": sender, "shop": replace(SHOP, routes=void)})
     assert [finding.app for finding in found(both)["queue-without-class"]] == ["shop"]
     for name in ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_defaults"):
         assert found(replace(with_app(routes=void), unusable=frozenset({name}))) == {}
     assert found(replace(with_app(routes=void), unusable=frozenset({"redis_port"}))) != {}
+
+
+def test_workers_without_a_class() -> None:
+    finding = only(with_app(classes=(), hosts=("app2", "app1")), "no-worker-class")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_workers", ["app1"])
+    assert (finding.subject, finding.app) == ("shop", "shop")
+    for name in ("celery_worker_classes", "celery_worker_host_classes", "celery_worker_defaults"):
+        assert found(replace(with_app(classes=()), unusable=frozenset({name}))) == {}
+    assert "no-worker-class" in found(replace(with_app(classes=()), unusable=frozenset({"redis_port"})))
+    assert found(replace(with_app(classes=()), groups={"celery_workers": ["other"]})) == {}
+    assert found(replace(with_app(classes=()), groups={"celery_producers": ["app1"]})) == {}
 
 
 def test_a_class_that_runs_nowhere() -> None:
@@ -392,6 +425,33 @@ def test_two_beats_need_redbeat() -> None:
     assert "several-beats" not in found(replace(apart, duties=split))
 
 
+def test_the_scheduler_may_stand_in_the_settings_of_the_app() -> None:
+    def with_setting(stack: Deployment, scheduler: str) -> Deployment:
+        return replace(stack, apps={"shop": replace(SHOP, own_settings={"beat_scheduler": scheduler})})
+
+    assert found(with_setting(beats("", ""), "redbeat.RedBeatScheduler")) == {}
+    assert only(with_setting(beats("", ""), "celery.beat.PersistentScheduler"), "several-beats")
+    told = found(with_setting(beats("", "a.Scheduler"), "redbeat.RedBeatScheduler"))
+    assert list(told) == ["several-beats", "given-twice"]
+
+
+@pytest.mark.parametrize("schedule", [{"nightly": {"task": "a.b", "schedule": 60}}, {"nightly": None}])
+def test_a_schedule_that_no_host_runs(schedule: dict[str, Any]) -> None:
+    stack = with_app(own_settings={"beat_schedule": schedule})
+    finding = only(stack, "schedule-without-beat")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_settings.beat_schedule", ["nightly"])
+    assert (finding.subject, finding.app) == ("shop", "shop")
+    assert "no host of shop runs beat" in finding.problem.reason
+    assert found(replace(stack, duties=beats("").duties)) == {}
+    (other,) = beats("").duties
+    assert only(replace(stack, duties=(replace(other, app="blog"),)), "schedule-without-beat")
+
+
+@pytest.mark.parametrize("schedule", [{}, None, ["nightly"], "nightly"])
+def test_what_is_no_schedule_needs_no_beat(schedule: Any) -> None:
+    assert found(with_app(own_settings={"beat_schedule": schedule})) == {}
+
+
 def test_a_server_on_loopback_that_others_need() -> None:
     finding = only(with_server(RABBITMQ, listen=("127.0.0.1", "::1")), "server-out-of-reach")
     assert finding.problem.variable == "rabbitmq_listen_addresses"
@@ -417,12 +477,39 @@ def test_a_rabbitmq_that_no_app_uses_may_listen_where_it_wants() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("setting", "variable"),
+    [("broker_use_ssl", "celery_app_broker_url"), ("redis_backend_use_ssl", "celery_app_result_backend")],
+)
+@pytest.mark.parametrize("value", [True, {"ca_certs": "/x"}])
+def test_tls_with_a_server_of_the_inventory(setting: str, variable: str, value: Any) -> None:
+    own = {"own_settings": {setting: value}}
+    finding = only(with_app(**own), "tls-without-server")
+    assert (finding.problem.variable, finding.problem.value) == (f"celery_app_settings.{setting}", value)
+    assert (finding.subject, finding.app) == (setting, "shop")
+    assert finding.problem.instead == f"an address with TLS in {variable}, or leave it out"
+    assert found(with_app(**own, given=frozenset({variable}))) == {}
+    assert found(with_app(own_settings={setting: False})) == found(with_app(own_settings={setting: {}})) == {}
+    assert (found(with_app(**own, has_results=False)) == {}) is (setting == "redis_backend_use_ssl")
+
+
+@pytest.mark.parametrize("setting", ["broker_use_ssl", "redis_backend_use_ssl"])
+def test_tls_that_verifies_nothing(setting: str) -> None:
+    given = frozenset({"celery_app_broker_url", "celery_app_result_backend"})
+    finding = only(with_app(own_settings={setting: {"cert_reqs": "none"}}, given=given), "unverified-tls")
+    assert (finding.problem.variable, finding.subject) == (f"celery_app_settings.{setting}", setting)
+    assert (finding.problem.value, finding.app) == ({"cert_reqs": "none"}, "shop")
+    assert found(with_app(own_settings={setting: {"cert_reqs": "required"}}, given=given)) == {}
+
+
 def test_an_app_without_a_broker() -> None:
     finding = only(replace(STACK, servers=(REDIS,)), "no-broker")
     assert (finding.problem.variable, finding.problem.value) == ("celery_app_broker", "rabbitmq")
     own = replace(SHOP, given=frozenset({"celery_app_broker_url"}))
     assert found(replace(STACK, apps={"shop": own}, servers=(REDIS,))) == {}
-    both = replace(STACK, apps={"shop": own, "blog": replace(SHOP, name="blog", classes=())}, servers=(REDIS,))
+    both = replace(
+        STACK, apps={"shop": own, "blog": replace(SHOP, name="blog", hosts=(), classes=())}, servers=(REDIS,)
+    )
     assert only(both, "no-broker").app == "blog"
     assert found(replace(STACK, apps={"": replace(SHOP, name="")}, servers=(REDIS,))) == {}
 
@@ -537,6 +624,185 @@ def test_without_a_limit_the_longest_task_counts_and_without_quorum_the_eta() ->
     assert "consumer-timeout" not in found(with_app(longest_task=HOUR, broker="redis", visibility_timeout=9 * HOUR))
 
 
+def declaring(stack: Deployment = STACK, **variables: Any) -> Deployment:
+    """Return a stack whose RabbitMQ has objects of the inventory."""
+    own = {f"rabbitmq_{name}": value for name, value in variables.items()}
+    return replace(stack, servers=(replace(RABBITMQ, variables=own), REDIS))
+
+
+def policy(definition: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    keeping = {"dead-letter-exchange": "", **definition}
+    return {"vhost": "shop", "name": "own", "pattern": "^pay", "definition": keeping, **changes}
+
+
+@pytest.mark.parametrize("kind", ["policies", "operator_policies"])
+@pytest.mark.parametrize(("timeout", "fits"), [(3_600_000, False), (3_600_001, True), (0, True), ("1h", True)])
+def test_the_consumer_timeout_of_a_queue_is_above_what_its_workers_hold(kind: str, timeout: Any, fits: bool) -> None:
+    told = found(declaring(**{kind: [policy({"consumer-timeout": timeout})]}))
+    assert list(told) == ([] if fits else ["queue-consumer-timeout"])
+    if not fits:
+        (finding,) = told["queue-consumer-timeout"]
+        assert finding.problem.variable == f"rabbitmq_{kind}.own.definition.consumer-timeout"
+        assert (finding.problem.value, finding.subject, finding.app) == (3_600_000, "high", "shop")
+        assert finding.problem.reason.startswith("is 1h in milliseconds, not above the 1h for which class high of shop")
+        assert finding.problem.instead == "more than 3600000, or leave it out"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pattern": "^mails$"},
+        {"pattern": "("},
+        {"vhost": "blog"},
+        {"apply_to": "exchanges"},
+        {"apply_to": "streams"},
+        {"apply_to": "classic_queues"},
+    ],
+)
+def test_a_policy_for_something_else(changes: dict[str, Any]) -> None:
+    assert found(declaring(policies=[policy({"consumer-timeout": 1}, **changes)])) == {}
+
+
+@pytest.mark.parametrize("apply_to", [None, "all", "queues", "quorum_queues"])
+def test_a_policy_for_queues(apply_to: str | None) -> None:
+    declared = policy({"consumer-timeout": 1}, apply_to=apply_to)
+    assert only(declaring(policies=[declared]), "queue-consumer-timeout")
+    elsewhere = with_app(broker_addresses=("mq2:5672/shop",))
+    assert found(declaring(elsewhere, policies=[declared])) == {}
+    other_port = with_app(broker_addresses=("mq1:5673/shop",))
+    assert found(declaring(other_port, policies=[declared])) == {}
+
+
+def test_the_slowest_class_of_a_policys_queues_counts() -> None:
+    slow = replace(DEFAULT, time_limit=2 * HOUR, stop_timeout=2 * HOUR)
+    stack = declaring(with_app(classes=(HIGH, slow)), policies=[policy({"consumer-timeout": 1}, pattern=".")])
+    finding = found(stack)["queue-consumer-timeout"][0]
+    assert finding.subject == "default"
+    assert finding.problem.instead.startswith(f"more than {4 * HOUR * 1000}")
+    held = declaring(
+        with_app(classes=(HIGH, DEFAULT), queues=dict.fromkeys(SHOP.queues, "classic"), longest_eta=6 * HOUR),
+        policies=[policy({"consumer-timeout": 7 * HOUR * 1000})],
+    )
+    assert found(held)["queue-consumer-timeout"][0].problem.instead.startswith(f"more than {7 * HOUR * 1000}")
+
+
+def test_a_policy_wins_over_the_consumer_timeout_of_the_server() -> None:
+    slow = with_class(time_limit=3 * HOUR, stop_timeout=3 * HOUR)
+
+    def told(**changes: Any) -> list[str]:
+        server = replace(RABBITMQ, variables={"rabbitmq_policies": [policy({"consumer-timeout": 10**9}, **changes)]})
+        return list(found(replace(slow, servers=(server, REDIS))))
+
+    assert told() == []
+    assert told(pattern="^default$") == told(vhost="blog") == ["consumer-timeout"]
+    both = replace(HIGH, queues=("payments", "mails"), time_limit=3 * HOUR, stop_timeout=3 * HOUR)
+    server = replace(RABBITMQ, variables={"rabbitmq_policies": [policy({"consumer-timeout": 10**9})]})
+    assert list(found(replace(with_app(classes=(both, DEFAULT)), servers=(server, REDIS)))) == ["consumer-timeout"]
+
+
+DEAD = {"variables": {**SHOP.variables, "celery_app_dead_letter_queue": "dead"}}
+
+
+def limit(**changes: Any) -> dict[str, Any]:
+    """Return a policy that does not keep dead letters."""
+    return {"vhost": "shop", "name": "limit", "pattern": "^pay", "definition": {"max-length": 5}, **changes}
+
+
+@pytest.mark.parametrize(("priority", "displaces"), [(None, True), (0, True), (1, True), (-1, False)])
+def test_a_policy_that_displaces_the_dead_letters(priority: int | None, displaces: bool) -> None:
+    told = found(declaring(with_app(**DEAD), policies=[limit(priority=priority)]))
+    assert list(told) == (["policy-without-dead-letters"] if displaces else [])
+    if displaces:
+        (finding,) = told["policy-without-dead-letters"]
+        assert finding.problem.variable == "rabbitmq_policies.limit.definition"
+        assert (finding.problem.value, finding.subject, finding.app) == (["max-length"], "limit", "shop")
+        assert "takes the place of the policy that keeps what payments of shop cannot process" in finding.problem.reason
+        assert "dead-letter-routing-key: dead beside it" in finding.problem.instead
+
+
+def test_a_policy_that_keeps_dead_letters_or_concerns_none() -> None:
+    app = with_app(**DEAD)
+    for own in (
+        limit(definition={"max-length": 5, "dead-letter-exchange": ""}),
+        limit(pattern="^mails$"),
+        limit(vhost="blog"),
+        limit(apply_to="exchanges"),
+        # By its name the site playbook's own, said otherwise.
+        limit(name="celeryops-dead-letters"),
+    ):
+        assert found(declaring(app, policies=[own])) == {}
+    dead = with_app(**DEAD, queues={**SHOP.queues, "dead": "quorum"})
+    assert found(declaring(dead, policies=[limit(pattern="^dead$")])) == {}
+    assert found(declaring(app, operator_policies=[limit()])) == {}
+    # The virtual host is somebody else's, or its policies are.
+    assert (
+        found(declaring(with_app(**DEAD, broker_addresses=("mq1:5672/other",)), policies=[limit(vhost="other")])) == {}
+    )
+    own_objects = replace(
+        RABBITMQ, variables={"rabbitmq_policies": [limit()]}, given=frozenset({"rabbitmq_extra_definitions"})
+    )
+    assert found(replace(app, servers=(own_objects, REDIS))) == {}
+
+
+def test_of_several_policies_one_acts() -> None:
+    app = with_app(**DEAD)
+    keeping = policy({"max-length": 9}, priority=2)
+    assert found(declaring(app, policies=[limit(priority=1), keeping])) == {}
+    assert only(declaring(app, policies=[limit(priority=2), keeping]), "policy-without-dead-letters")
+    told = found(declaring(app, policies=[limit(priority=3, pattern="."), keeping]))["policy-without-dead-letters"]
+    assert [finding.subject for finding in told] == ["limit"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "differs"),
+    [
+        ({}, {}),
+        ({"type": "quorum", "durable": True, "auto_delete": False, "arguments": {}}, {}),
+        ({"type": None, "durable": None}, {}),
+        ({"type": "classic"}, {"type": "classic"}),
+        ({"durable": False}, {"durable": False}),
+        ({"auto_delete": True}, {"auto_delete": True}),
+        ({"arguments": {"x-consumer-timeout": 9}}, {"arguments": {"x-consumer-timeout": 9}}),
+        ({"name": "mails", "type": "classic"}, {}),
+        ({"vhost": "blog", "type": "classic"}, {}),
+    ],
+)
+def test_a_queue_that_the_inventory_declares_as_well(entry: dict[str, Any], differs: dict[str, Any]) -> None:
+    stack = declaring(queues=[{"vhost": "shop", "name": "payments", **entry}])
+    told = found(stack).get("declared-otherwise", [])
+    assert [finding.problem.value for finding in told] == ([differs] if differs else [])
+    for finding in told:
+        assert (finding.problem.variable, finding.subject) == ("rabbitmq_queues.payments", "payments")
+        assert "is not how shop declares the queue, of type quorum alone" in finding.problem.reason
+
+
+@pytest.mark.parametrize(
+    ("entry", "differs"),
+    [
+        ({"type": "topic"}, {}),
+        ({"type": "topic", "internal": False, "durable": True}, {}),
+        ({}, {"type": "direct"}),
+        ({"type": "topic", "internal": True}, {"internal": True}),
+        ({"type": "fanout", "durable": False}, {"durable": False, "type": "fanout"}),
+        ({"type": "topic", "arguments": {"alternate-exchange": "x"}}, {"arguments": {"alternate-exchange": "x"}}),
+        ({"name": "other"}, {}),
+        ({"vhost": "blog"}, {}),
+    ],
+)
+def test_an_exchange_that_the_inventory_declares_as_well(entry: dict[str, Any], differs: dict[str, Any]) -> None:
+    app = with_app(variables={**SHOP.variables, "celery_app_exchange": "tasks"})
+    told = found(declaring(app, exchanges=[{"vhost": "shop", "name": "tasks", **entry}])).get("declared-otherwise", [])
+    assert [finding.problem.value for finding in told] == ([differs] if differs else [])
+    for finding in told:
+        assert (finding.problem.variable, finding.subject) == ("rabbitmq_exchanges.tasks", "tasks")
+
+
+def test_objects_of_rabbitmq_are_nothing_to_an_app_on_redis() -> None:
+    stack = with_app(**{**REDIS_BROKER, "broker_addresses": ("mq1:5672/shop",)})
+    everything = {"policies": [limit()], "queues": [{"vhost": "shop", "name": "payments", "type": "classic"}]}
+    assert found(declaring(stack, **everything)) == {}
+
+
 def test_the_consumer_timeout_of_the_servers_own_configuration_is_named() -> None:
     own = {"rabbitmq_config": {"consumer_timeout": 1000}, "rabbitmq_consumer_timeout": "4h"}
     finding = only(with_server(RABBITMQ, consumer_timeout=1, variables=own), "consumer-timeout")
@@ -569,6 +835,28 @@ def test_a_global_prefetch_on_quorum_queues() -> None:
     classic = {"queues": {"default": "classic"}, "longest_task": 60}
     assert found(with_app(own_settings=off, **classic)) == {}
     assert found(with_app(own_settings={"worker_detect_quorum_queues": True})) == {}
+
+
+def test_tasks_that_nobody_confirms() -> None:
+    own = {"own_settings": {"broker_transport_options": {"confirm_publish": False}}}
+    finding = only(with_app(**own), "fragile-messages")
+    assert finding.problem.variable == "celery_app_settings.broker_transport_options.confirm_publish"
+    assert (finding.problem.value, finding.subject, finding.app) == (False, "confirm_publish", "shop")
+    assert found(with_app(**own, **REDIS_BROKER)) == {}
+    for options in ({"confirm_publish": True}, {"confirm_publish": None}, {}, None, "confirm_publish"):
+        assert found(with_app(own_settings={"broker_transport_options": options})) == {}
+
+
+@pytest.mark.parametrize("mode", [1, "transient"])
+def test_tasks_that_no_disk_keeps(mode: Any) -> None:
+    own = {"own_settings": {"task_default_delivery_mode": mode}}
+    mixed = {"queues": {"default": "quorum", "payments": "classic"}}
+    finding = only(with_app(**own, **mixed), "fragile-messages")
+    assert finding.problem.variable == "celery_app_settings.task_default_delivery_mode"
+    assert (finding.problem.value, finding.subject, finding.app) == (mode, "task_default_delivery_mode", "shop")
+    assert found(with_app(**own)) == found(with_app(**own, **mixed, **REDIS_BROKER)) == {}
+    assert found(with_app(own_settings={"task_default_delivery_mode": "persistent"}, **mixed)) == {}
+    assert found(with_app(own_settings={"task_default_delivery_mode": 2}, **mixed)) == {}
 
 
 def test_an_old_celery_is_named_with_its_server() -> None:
@@ -625,6 +913,89 @@ def test_an_old_celery_is_named_with_its_server() -> None:
 )
 def test_lines_that_rule_out_every_supported_version(line: str, name: str) -> None:
     assert too_old(line) == name
+
+
+FROZEN = ("billiard==4.2", "celery==5.7.0", "shop==1.4.2", "vine==5.1")
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        (FROZEN, {"billiard", "celery", "shop", "vine"}),
+        ((*FROZEN, "Celery_RedBeat[x]==2.4 ; python_version > '3'  # for beat"), {"celery-redbeat"}),
+        ((*FROZEN, "gevent==24.1 \\", "    --hash=sha256:00", "--index-url https://x", "# -r y", ""), {"gevent"}),
+        ((*FROZEN, "mails @ git+https://git.example.org/mails@abc"), {"mails"}),
+        (FROZEN[1:], set()),
+        (FROZEN[:-1], set()),
+        ((*FROZEN, "-r base.txt"), set()),
+        ((*FROZEN, "--requirement base.txt"), set()),
+        ((*FROZEN, "--editable ."), set()),
+        ((*FROZEN, "./shop-1.4.2.whl"), set()),
+        ((*FROZEN, "git+https://git.example.org/shop"), set()),
+        ((), set()),
+    ],
+)
+def test_requirements_that_name_every_package(lines: tuple[str, ...], names: set[str]) -> None:
+    found = everything(lines)
+    assert names <= found
+    assert bool(names) is bool(found)
+
+
+def frozen(*more: str, **changes: Any) -> Deployment:
+    lines = tuple(("celery_app_source.requirements", line) for line in (*FROZEN, *more))
+    return with_app(**{"requirements": lines, **changes})
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "package"),
+    [
+        ("redbeat.RedBeatScheduler", "celery-redbeat"),
+        ("redbeat:RedBeatScheduler", "celery-redbeat"),
+        ("redbeat.schedulers:RedBeatScheduler", "celery-redbeat"),
+        ("django_celery_beat.schedulers:DatabaseScheduler", "django-celery-beat"),
+    ],
+)
+def test_a_scheduler_whose_package_is_not_installed(scheduler: str, package: str) -> None:
+    duties = beats(scheduler).duties
+    finding = only(replace(frozen(), duties=duties), "missing-package")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_beat_scheduler", scheduler)
+    assert (finding.subject, finding.app) == (package, "shop")
+    assert finding.problem.reason == f"needs {package}, which is not among the packages of shop"
+    assert found(replace(frozen(f"{package}==2"), duties=duties)) == {}
+    # Another package may bring it, or somebody else install it.
+    assert found(replace(STACK, duties=duties)) == {}
+    listed = with_app(requirements=(("celery_app_source.packages", "shop==1.4.2"),))
+    assert found(replace(listed, duties=duties)) == {}
+    assert found(replace(frozen(), duties=(replace(duties[0], app="blog"),))) == {}
+    inside = {"variables": {**SHOP.variables, "celery_app_source": {"requirements_file": "requirements.txt"}}}
+    assert found(replace(frozen(**inside), duties=duties)) == {}
+    constraints = tuple(("celery_app_source.constraints", line) for line in FROZEN)
+    assert found(replace(with_app(requirements=constraints), duties=duties)) == {}
+    setting = replace(frozen(own_settings={"beat_scheduler": scheduler}), duties=beats("").duties)
+    assert only(setting, "missing-package").problem.variable == "celery_app_settings.beat_scheduler"
+
+
+def test_packages_that_nothing_is_known_of_are_not_missed() -> None:
+    for scheduler in ("", "shop.beat:Scheduler", "redbeater.Scheduler", "celery.beat.PersistentScheduler"):
+        assert found(replace(frozen(), duties=beats(scheduler).duties)) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "package", "variable"),
+    [
+        ({"results_at": "django-db"}, "django-celery-results", "celery_app_result_backend"),
+        ({"results_at": "django-cache"}, "django-celery-results", "celery_app_result_backend"),
+        (
+            {"classes": (replace(HIGH, pool="gevent"), DEFAULT, replace(HIGH, pool="gevent", host="app2"))},
+            "gevent",
+            "celery_worker_classes.high.pool",
+        ),
+    ],
+)
+def test_what_else_needs_a_package(changes: dict[str, Any], package: str, variable: str) -> None:
+    finding = only(frozen(**changes), "missing-package")
+    assert (finding.problem.variable, finding.subject) == (variable, package)
+    assert found(frozen(package, **changes)) == {}
 
 
 @pytest.mark.parametrize(
@@ -797,6 +1168,33 @@ def test_the_same_value_twice_is_no_contradiction() -> None:
     ):
         worker = replace(HIGH, written={key: written}, origins={key: f"celery_worker_defaults.{key}"})
         assert found(with_app(own_settings={setting: value}, classes=(worker, DEFAULT))) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "variable", "given", "same"),
+    [
+        ("beat_scheduler", "a.Scheduler", "celery_beat_scheduler", "b.Scheduler", "a.Scheduler"),
+        ("beat_max_loop_interval", 60, "celery_beat_max_interval", "90s", "1m"),
+    ],
+)
+def test_a_setting_that_a_variable_of_beat_overrides(
+    setting: str, value: Any, variable: str, given: Any, same: Any
+) -> None:
+    def told(said: Any, **changes: Any) -> Deployment:
+        duty = Duty("celery_beat", "shop", "app1", {variable: said})
+        return replace(with_app(own_settings={setting: value}), duties=(replace(duty, **changes),))
+
+    finding = only(told(given), "given-twice")
+    assert (finding.problem.variable, finding.problem.value) == (f"celery_app_settings.{setting}", value)
+    assert (finding.problem.reason, finding.subject) == (f"has no effect: {variable} is {given}", setting)
+    assert found(told(same)) == found(told("")) == found(told(0)) == found(told(given, app="blog")) == {}
+    assert found(replace(told(given), apps={"shop": SHOP})) == {}
+
+
+def test_a_limit_without_an_end_is_compared_all_the_same() -> None:
+    worker = replace(HIGH, written={"time_limit": "60s"}, origins={"time_limit": "celery_worker_defaults.time_limit"})
+    endless = with_app(own_settings={"task_time_limit": float("inf")}, classes=(worker, DEFAULT))
+    assert only(endless, "given-twice").subject == "task_time_limit"
 
 
 def test_a_line_of_rabbitmq_conf_and_its_variable() -> None:

@@ -1,0 +1,76 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""RabbitMQ's policies as the inventory declares them, and which of them act on a queue."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CONSUMER_TIMEOUT = "consumer-timeout"
+#: What a policy is applied to -> the types of an app's queues among it; both where nothing is said.
+_TYPES: Mapping[str, tuple[str, ...]] = {
+    "exchanges": (),
+    "streams": (),
+    "classic_queues": ("classic",),
+    "quorum_queues": ("quorum",),
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy of the inventory.
+
+    Arguments:
+        variable: where it is written, by its name.
+        pattern: of the names of queues.
+        types: of the queues that it is for.
+        priority: of several that fit only one of the highest acts.
+        definition: what it says.
+    """
+
+    variable: str
+    pattern: re.Pattern[str]
+    types: tuple[str, ...]
+    priority: int
+    definition: Mapping[str, Any]
+
+    def fits(self, queue: str, kind: str) -> bool:
+        """Whether it is for a queue of a type."""
+        return kind in self.types and bool(self.pattern.search(queue))
+
+    @property
+    def consumer_timeout(self) -> int | None:
+        """The milliseconds that RabbitMQ waits for an acknowledgement; None where nothing is said."""
+        value = self.definition.get(CONSUMER_TIMEOUT)
+        return value if isinstance(value, int) and value > 0 else None
+
+
+def policies(variables: Mapping[str, Any], kind: str, vhost: str) -> list[Policy]:
+    """Return the policies of a virtual host.
+
+    Arguments:
+        variables: those of the role rabbitmq.
+        kind: ``policies`` or ``operator_policies``.
+        vhost: name of the virtual host.
+    """
+    found = []
+    for entry in variables.get(f"rabbitmq_{kind}") or ():
+        # What is no expression, the role tells.
+        with contextlib.suppress(re.error):
+            pattern = re.compile(str(entry.get("pattern")))
+            types = _TYPES.get(str(entry.get("apply_to")), ("classic", "quorum"))
+            definition, priority = entry.get("definition") or {}, int(entry.get("priority") or 0)
+            if entry.get("vhost") == vhost:
+                found.append(Policy(f"rabbitmq_{kind}.{entry.get('name')}", pattern, types, priority, definition))
+    return found
+
+
+def acting(declared: Iterable[Policy], queue: str, kind: str) -> list[Policy]:
+    """Return the policies of which one acts on a queue: of several that fit, those of the highest priority."""
+    fitting = [policy for policy in declared if policy.fits(queue, kind)]
+    highest = max((policy.priority for policy in fitting), default=0)
+    return [policy for policy in fitting if policy.priority == highest]

@@ -1,0 +1,104 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Rules about what the inventory declares in RabbitMQ beside what the apps declare there themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import Policy, acting, policies
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import DEAD_LETTERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, Server
+
+
+def _places(deployment: Deployment) -> Iterator[tuple[Server, App, str]]:
+    """Yield each RabbitMQ with each app on it, and the virtual host in which that is."""
+    for server in deployment.of_kind("rabbitmq"):
+        for app in deployment.apps.values():
+            yield from ((server, app, vhost) for vhost in sorted(deployment.vhosts(app, server)))
+
+
+def _without_dead_letters(deployment: Deployment) -> Iterator[Finding]:
+    for server, app, vhost in _places(deployment):
+        # The policy that keeps dead letters is the site playbook's, in the virtual host that it makes for the app.
+        if vhost != app.name or "rabbitmq_extra_definitions" in server.given:
+            continue
+        dead = str(app.variables.get("celery_app_dead_letter_queue") or "")
+        declared = policies(server.variables, "policies", vhost)
+        told: dict[str, tuple[Policy, str]] = {}
+        for queue, kind in app.queues.items():
+            for policy in acting(declared, queue, kind) if queue != dead else ():
+                keeps = "dead-letter-exchange" in policy.definition or policy.variable.endswith(f".{DEAD_LETTERS}")
+                if policy.priority >= 0 and not keeps:
+                    told.setdefault(policy.variable, (policy, queue))
+        for variable, (policy, queue) in told.items():
+            reason = (
+                f"takes the place of the policy that keeps what {queue} of {app.name} cannot process, since only one "
+                "policy acts on a queue: such tasks would be lost"
+            )
+            instead = f'dead-letter-exchange: "" and dead-letter-routing-key: {dead} beside it, and a priority above 0'
+            shown = sorted(policy.definition)
+            yield Finding(
+                Problem(f"{variable}.definition", shown, reason, instead), variable.rpartition(".")[2], app.name
+            )
+
+
+def _declared_otherwise(deployment: Deployment) -> Iterator[Finding]:
+    for server, app, vhost in _places(deployment):
+        for entry in server.variables.get("rabbitmq_queues") or ():
+            name = entry.get("name")
+            if entry.get("vhost") != vhost or name not in app.queues:
+                continue
+            kind = app.queues[name]
+            differs = _differences(entry, {"type": (kind, "quorum")})
+            if differs:
+                reason = (
+                    f"is not how {app.name} declares the queue, of type {kind} alone: RabbitMQ refuses the second one"
+                )
+                instead = "its type in celery_app_queues, everything else as a policy, and nothing here"
+                yield Finding(Problem(f"rabbitmq_queues.{name}", differs, reason, instead), str(name), app.name)
+        for entry in server.variables.get("rabbitmq_exchanges") or ():
+            name = entry.get("name")
+            if entry.get("vhost") != vhost or name != app.variables.get("celery_app_exchange"):
+                continue
+            differs = _differences(entry, {"type": ("topic", "direct"), "internal": (False, False)})
+            if differs:
+                reason = (
+                    f"is not how {app.name} declares its exchange, a durable topic: RabbitMQ refuses the second one"
+                )
+                instead = "another name here, or in celery_app_exchange"
+                yield Finding(Problem(f"rabbitmq_exchanges.{name}", differs, reason, instead), str(name), app.name)
+
+
+def _differences(entry: Mapping[str, Any], further: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
+    """Return what an object says otherwise than an app does.
+
+    Arguments:
+        entry: the object, as it is written.
+        further: key -> what the app says, and what holds where nothing is written.
+    """
+    keys = {"durable": (True, True), "auto_delete": (False, False), **further}
+    written = {key: usual if entry.get(key) is None else entry[key] for key, (_wanted, usual) in keys.items()}
+    differs = {key: written[key] for key, (wanted, _usual) in keys.items() if written[key] != wanted}
+    return {**differs, **({"arguments": entry["arguments"]} if entry.get("arguments") else {})}
+
+
+RULES = (
+    Rule(
+        "policy-without-dead-letters",
+        _without_dead_letters,
+        "A policy that displaces the one by which a task that was delivered too often is kept.",
+        acceptable=True,
+    ),
+    Rule(
+        "declared-otherwise",
+        _declared_otherwise,
+        "A queue or exchange of an app that the inventory declares in another way: RabbitMQ refuses one of the two.",
+    ),
+)

@@ -1,0 +1,106 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What a YAML file says otherwise than it looks, and what Ansible has lost when it hands the variables over.
+
+Of a key that stands twice in one mapping it takes the last one, and only warns. ``12:30`` is the number 750 to YAML
+1.1, which counts to base 60 where it sees a colon between digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem, may_be_secret
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import clock_meaning
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: What the variables of the roles begin with.
+_OURS = ("celery_", "celeryops_", "rabbitmq_", "redis_", "flower_")
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+def yaml_slips(name: str, text: str, *, all_keys: bool) -> list[Problem]:
+    """Return a problem for every key that a mapping has twice with different values, and for every number to base 60.
+
+    Arguments:
+        name: the file, as it is named in the message.
+        text: its content; what is no YAML is Ansible's to refuse.
+        all_keys: whether it is an inventory, in which any key matters, or a file of variables, in which others than
+            the roles' may be somebody else's.
+    """
+    try:
+        root = yaml.compose(text, Loader=_LOADER)
+    except (yaml.YAMLError, RecursionError):
+        return []
+    problems = []
+    for path, lines in _repeated(root, ()):
+        if all_keys or path[0].startswith(_OURS):
+            # None of the values is shown.
+            reason = f"has it in lines {' and '.join(map(str, lines))}, with different values: only the last counts"
+            problems.append(Problem(".".join(path), Place(name), reason, "it once"))
+    for path, node in _to_base_60(root, ()):
+        within = _below_groups(path) if all_keys else path
+        if within and within[0].startswith(_OURS):
+            problems.append(_clock(".".join(within), node, name))
+    return problems
+
+
+def _below_groups(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the variable, and the path inside of it, of a path in an inventory; nothing where there is none."""
+    for position, key in enumerate(path):
+        if key in ("hosts", "vars"):
+            return path[position + (2 if key == "hosts" else 1) :]
+    return ()
+
+
+def _clock(variable: str, node: Any, name: str) -> Problem:
+    """Return that what looks like a time is another number, without either where it may be a secret."""
+    written = str(node.value)
+    meant = "" if may_be_secret(variable, written) else clock_meaning(written)
+    number = f"the number {yaml.safe_load(written)}" if meant else "another number"
+    reason = f"in line {node.start_mark.line + 1} of {name} is {number} to YAML, which counts to base 60 there"
+    return Problem(
+        variable, written, reason, f"{meant}, or it in quotes where it is no duration" if meant else "it in quotes"
+    )
+
+
+def _to_base_60(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(node, yaml.SequenceNode):
+        for position, entry in enumerate(node.value):
+            last = f"{path[-1]}[{position}]" if path else str(position)
+            yield from _to_base_60(entry, (*path[:-1], last))
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _to_base_60(value, (*path, str(key.value)))
+    elif node is not None and node.tag in _NUMBERS and ":" in node.value:
+        yield path, node
+
+
+def _repeated(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[int]]]:
+    if isinstance(node, yaml.SequenceNode):
+        for entry in node.value:
+            yield from _repeated(entry, path)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, list[tuple[int, Any]]] = {}
+    for key, value in node.value:
+        name = str(key.value)
+        yield from _repeated(value, (*path, name))
+        # Several merges into one mapping are allowed.
+        if isinstance(key, yaml.ScalarNode) and name != "<<":
+            seen.setdefault(name, []).append((key.start_mark.line + 1, value))
+    for name, found in seen.items():
+        if len(found) > 1 and len({_content(value) for _line, value in found}) > 1:
+            yield (*path, name), [line for line, _value in found]
+
+
+def _content(node: Any) -> object:
+    """Return what a node says, whatever its layout."""
+    if isinstance(node, yaml.MappingNode):
+        return frozenset((_content(key), _content(value)) for key, value in node.value)
+    if isinstance(node, yaml.SequenceNode):
+        return tuple(_content(entry) for entry in node.value)
+    return node.tag, node.value

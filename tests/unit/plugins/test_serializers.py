@@ -1,0 +1,131 @@
+"""Serializers: those that are refused, and those that nobody would read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kombu.serialization import prepare_accept_content, registry
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
+    CONTENT_TYPES,
+    DEFAULTS,
+    SETTINGS,
+    UNSAFE,
+    serializer_problems,
+    unread_problems,
+)
+
+PICKLE = registry.name_to_type["pickle"]
+
+
+def told(name: str, value: Any) -> list[str]:
+    return [str(problem) for problem in serializer_problems(f"celery_app_settings.{name}", name, value)]
+
+
+def unread(**own: Any) -> list[str]:
+    return [str(problem).removeprefix("celery_app_settings.") for problem in unread_problems(own)]
+
+
+def test_the_names_are_those_of_kombu() -> None:
+    assert {name: registry.name_to_type[name] for name in CONTENT_TYPES} == CONTENT_TYPES
+    # "raw" is what has no serializer at all.
+    assert set(registry.name_to_type) - set(CONTENT_TYPES) - {"raw"} == {"pickle"}
+    assert {"pickle", PICKLE} < UNSAFE
+    assert set(DEFAULTS) == set(SETTINGS) - {"result_accept_content"}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("form", ["pickle", PICKLE, "Pickle ", "dill", "cloudpickle"])
+def test_what_runs_code_is_refused_everywhere(name: str, form: str) -> None:
+    for value in (form, ["json", form]):
+        (line,) = told(name, value)
+        assert line.startswith(f"celery_app_settings.{name}: {form!r} runs whatever code the sender of a message puts")
+
+
+def test_other_settings_have_no_serializers() -> None:
+    assert told("task_compression", "pickle") == []
+
+
+@pytest.mark.parametrize(
+    "form", ["json", "yaml", "msgpack", "application/json", "auth", "orjson", "ujson", "zstd-json", "bson", "raw"]
+)
+def test_what_is_one_or_may_be_one_of_an_extension(form: str) -> None:
+    assert told("task_serializer", form) == told("accept_content", [form]) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "meant"), [("jsn", "json"), ("JSON", "json"), (" json", "json"), ("yml", "yaml"), ("msgpck", "msgpack")]
+)
+def test_a_misspelt_one(form: str, meant: str) -> None:
+    reason = f"is no serializer of kombu 5.7; write {meant} (did you mean that?)"
+    assert told("accept_content", ["json", form]) == [f"celery_app_settings.accept_content: {form!r} {reason}"]
+    assert unread(task_serializer=form) == unread(accept_content=[form]) == []
+
+
+def test_a_list_of_nothing() -> None:
+    reason = "is empty, so that nobody would read anything; write [json], or leave it out"
+    for name in ("accept_content", "result_accept_content"):
+        assert told(name, []) == [f"celery_app_settings.{name}: [] {reason}"]
+        assert unread(**{name: []}) == []
+        assert told(name, None) == []
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        {"accept_content": ["application/json"]},
+        {"accept_content": ["yaml", "json"], "task_serializer": "yaml"},
+        {"accept_content": ["json", "application/x-yaml"], "result_serializer": "yaml", "task_serializer": "yaml"},
+        {"result_accept_content": ["msgpack"], "result_serializer": "msgpack"},
+        {"event_serializer": "yaml"},
+        {"accept_content": ["json", "orjson"], "task_serializer": "orjson"},
+        {"accept_content": ["json", "application/x-own"], "task_serializer": "own"},
+        {"accept_content": None, "task_serializer": None, "result_accept_content": None},
+        {"accept_content": "yaml"},
+        {"accept_content": ["json"], "task_serializer": 5},
+        {"task_serializer": "pickle"},
+    ],
+)
+def test_what_is_read_or_told_otherwise(own: dict[str, Any]) -> None:
+    assert unread(**own) == []
+
+
+def test_what_nobody_reads() -> None:
+    (line,) = unread(task_serializer="yaml")
+    assert line == (
+        "task_serializer: 'yaml' is not in accept_content, ['json']: every task would be refused by whoever reads it; "
+        "write one that is, or accept_content: [json, yaml]"
+    )
+    (line,) = unread(result_serializer="msgpack", accept_content=None)
+    assert line == (
+        "result_serializer: 'msgpack' is not in accept_content, ['json']: every result would be refused by whoever "
+        "reads it; write one that is, or accept_content: [json, msgpack]"
+    )
+    (line,) = unread(accept_content=["yaml"], task_serializer="yaml")
+    assert line == (
+        "accept_content: ['yaml'] lacks json, which result_serializer is: every result would be refused by whoever "
+        "reads it; write accept_content: [yaml, json]"
+    )
+    # What is read of tasks does not count where results have a list of their own.
+    (line,) = unread(accept_content=["json", "yaml"], result_serializer="yaml", result_accept_content=["json"])
+    assert line == (
+        "result_serializer: 'yaml' is not in result_accept_content, ['json']: every result would be refused by whoever "
+        "reads it; write one that is, or result_accept_content: [json, yaml]"
+    )
+    assert unread(task_serializer="own", accept_content=["application/x-yaml", "json"]) != []
+
+
+def test_one_list_that_lacks_what_two_write_is_told_once() -> None:
+    (line,) = unread(accept_content=["yaml"])
+    assert line.startswith("accept_content: ['yaml'] lacks json, which task_serializer is")
+    assert len(unread(accept_content=["yaml"], result_accept_content=["yaml"])) == 2
+
+
+def test_kombu_agrees() -> None:
+    for accepted in (["json"], ["application/x-yaml", "json"]):
+        types = prepare_accept_content(accepted)
+        for form, kind in CONTENT_TYPES.items():
+            refused = bool(unread(accept_content=accepted, task_serializer=form))
+            assert refused is (kind not in types)
