@@ -153,10 +153,11 @@ def load(host: Host, broker: str) -> Callable[[], AbstractContextManager[None]]:
         host.check_output(f"timeout 30 sh -c 'while {ended}; do sleep 0.2; done'")
         sent = host.check_output(f"cat {STATE}/sent").split()
         assert len(sent) > 100, "hardly anything was sent"
-        for _ in range(60):
-            marks = host.check_output(f"cat {STATE}/marks").split()
-            if len(set(marks)) >= len(sent):
-                break
+        marks, idle = [], 0
+        # What waits is not lost: a busy machine may have a backlog by now. Redis keeps what a worker held for longer.
+        while len(set(marks)) < len(sent) and idle < 30:
+            before, marks = marks, host.check_output(f"cat {STATE}/marks").split()
+            idle = 0 if len(marks) > len(before) else idle + 1
             time.sleep(1)
         assert sorted(set(sent) - set(marks), key=int) == [], "lost"
         assert sorted({mark for mark in marks if marks.count(mark) > 1}, key=int) == [], "run twice"
@@ -194,7 +195,7 @@ def test_an_old_task_ends_in_its_own_time(
 ) -> None:
     host.check_output(f"rm -f {STATE}/marks")
     old = pids(host, inventory)["bulk"]
-    produce("print(json.dumps(bool(send('shop.reports.mark', 1, 30))))")
+    produce("print(json.dumps(bool(send('shop.reports.mark', 1, 60))))")
     time.sleep(2)
     variables = {"celeryops_restart_classes": ["bulk"], "celeryops_restart_mode": "drain"}
     run = site(playbook="playbooks/restart.yml", variables=variables)
@@ -202,9 +203,12 @@ def test_an_old_task_ends_in_its_own_time(
     assert host.file(f"/proc/{old}").exists, "the old worker did not go on"
     # What comes now does not wait for the old task.
     produce("print(json.dumps(bool(send('shop.reports.mark', 2))))")
-    time.sleep(3)
+    for _ in range(20):
+        if host.file(f"{STATE}/marks").exists:
+            break
+        time.sleep(1)
     assert host.check_output(f"cat {STATE}/marks").split() == ["2"]
-    for _ in range(60):
+    for _ in range(90):
         if nothing_stands_in(host):
             break
         time.sleep(1)

@@ -19,6 +19,8 @@ class Broker:
         self.sizes, self.asked, self.channels = sizes, 0, 0
         self.fails = False
         queues = [types.SimpleNamespace(name=name, queue_arguments=None) for name in sizes]
+        if driver == "redis":
+            self._size = self.size
         connection = types.SimpleNamespace(
             transport=types.SimpleNamespace(driver_type=driver), channel=self._open, default_channel=self
         )
@@ -32,9 +34,9 @@ class Broker:
 
     def queue_declare(self, queue: str, *, passive: bool) -> Any:
         assert passive
-        return types.SimpleNamespace(message_count=self._size(queue))
+        return types.SimpleNamespace(message_count=self.size(queue))
 
-    def _size(self, queue: str) -> int:
+    def size(self, queue: str) -> int:
         self.asked += 1
         if self.fails:
             raise OSError("gone")

@@ -55,6 +55,19 @@ def test_a_queue_that_nobody_consumes_keeps_its_probe(app: Celery) -> None:
     assert found["lonely"] == {"waiting": 1}
 
 
+def test_a_queue_behind_a_prefix_is_counted_without_being_declared() -> None:
+    """kombu's channel on Redis asks for the queue's key without the app's prefix, which the account may not do."""
+
+    class Channel:
+        def _size(self, queue: str) -> int:
+            return len(queue)
+
+        def queue_declare(self, _queue: str, **_options: object) -> None:
+            raise AssertionError("it was declared")
+
+    assert probe.ready(Channel(), "four") == 4
+
+
 def test_a_worker_that_takes_it_and_does_not_answer(app: Celery) -> None:
     @app.task(name=probe.NAME, shared=False)
     def silent(**_arguments: object) -> None:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from celery.worker import state
 
+from celeryops_runtime.probe import ready
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -79,12 +81,12 @@ class Intake:
         """Return how many messages of a queue are ready; 0 if that cannot be told."""
         try:
             if consumer.connection.transport.driver_type == "redis":
-                # Not declared passively: an empty list does not exist, and kombu has no other channel's state to lose.
-                return int(consumer.connection.default_channel._size(queue))
+                # No error closes a channel there.
+                return ready(consumer.connection.default_channel, queue)
             if self._channel is None:
                 # Its own: an error of RabbitMQ closes the channel on which it happens, with all consumers on it.
                 self._channel = consumer.connection.channel()
-            return int(self._channel.queue_declare(queue=queue, passive=True).message_count)
+            return ready(self._channel, queue)
         except Exception:
             logger.debug("the size of the queue %s cannot be told", queue, exc_info=True)
             self._channel = None

@@ -100,5 +100,18 @@ def ask(
                     continue
         for queue in queues:
             if queue not in found:
-                found[queue] = {"waiting": connection.default_channel.queue_declare(queue, passive=True).message_count}
+                found[queue] = {"waiting": ready(connection.default_channel, queue)}
     return found
+
+
+def ready(channel: Any, queue: str) -> int:
+    """Ask the broker how many messages of a queue nobody has taken.
+
+    :param channel: kombu's, of any transport.
+    :param queue: its name.
+    :returns: their number.
+    """
+    # Where kombu itself keeps the queues (Redis) it has a method for it. Declared passively, one is looked for
+    # without its app's prefix (kombu/transport/redis.py, ``_has_queue``, 5.7.0), which the account may not do.
+    size = getattr(channel, "_size", None)
+    return int(size(queue) if size is not None else channel.queue_declare(queue, passive=True).message_count)
