@@ -378,7 +378,10 @@ class _Planner:
             self._problem(f"{name}.{key}", shown, "is not a single value", "one key for each value")
             return
         text = str(value)
-        if re.search(r"[\n\r']", text) or text != text.strip() or not text:
+        if key == "consumer_timeout" and not re.fullmatch(r"[1-9][0-9]{0,17}", text):
+            reason = "is not a whole number of milliseconds, and RabbitMQ would not start"
+            self._problem(f"{name}.{key}", shown, reason, _in_unit(value, "milliseconds"))
+        elif re.search(r"[\n\r']", text) or text != text.strip() or not text:
             self._problem(f"{name}.{key}", shown, "does not fit on a line of rabbitmq.conf", "a value without '")
         # Its rabbitmq.conf has no quotes around values.
         elif "#" in text and self._is_3_10():

@@ -90,6 +90,23 @@ def _several_beats(deployment: Deployment) -> Iterator[Finding]:
             yield Finding(Problem("celery_beat", [duty.host for duty in duties], reason, instead), app, app)
 
 
+def _redbeat(deployment: Deployment) -> Iterator[Finding]:
+    for duty in deployment.of_role("celery_beat"):
+        app = deployment.apps.get(duty.app)
+        own = app.own_settings if app else {}
+        scheduler = str(duty.variables.get("celery_beat_scheduler") or own.get("beat_scheduler") or "")
+        if not app or not scheduler.startswith(_SEVERAL_MAY_RUN) or own.get("redbeat_redis_url"):
+            continue
+        # The stack's own store of results is a Redis.
+        in_redis = app.has_results and (not app.results_at or app.results_at.startswith("Redis"))
+        if app.broker != "redis" and not in_redis:
+            reason = f"keeps its schedule in a Redis, and {app.name} has none"
+            instead = (
+                "a host into the group redis, a redis:// address in celery_app_result_backend, or another scheduler"
+            )
+            yield Finding(Problem("celery_beat_scheduler", scheduler, reason, instead), app.name, app.name)
+
+
 def _no_beat(deployment: Deployment) -> Iterator[Finding]:
     scheduling = {duty.app for duty in deployment.of_role("celery_beat")}
     for app in deployment.apps.values():
@@ -162,6 +179,12 @@ RULES = (
         "several-servers", _several_servers, "More than one RabbitMQ or Redis server: clusters are not supported yet."
     ),
     Rule("several-beats", _several_beats, "Beat on two hosts without RedBeat: every due task would be sent twice."),
+    Rule(
+        "redbeat-without-redis",
+        _redbeat,
+        "RedBeat for an app without a Redis. An app may name one in its own settings.",
+        acceptable=True,
+    ),
     Rule(
         "schedule-without-beat",
         _no_beat,

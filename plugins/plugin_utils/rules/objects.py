@@ -89,6 +89,20 @@ def _differences(entry: Mapping[str, Any], further: Mapping[str, tuple[Any, Any]
     return {**differs, **({"arguments": entry["arguments"]} if entry.get("arguments") else {})}
 
 
+def _accounts_of_apps(deployment: Deployment) -> Iterator[Finding]:
+    for server, app, vhost in _places(deployment):
+        if vhost != app.name or "celery_app_broker_url" in app.given or "rabbitmq_extra_definitions" in server.given:
+            continue
+        for entry in server.variables.get("rabbitmq_users") or ():
+            name = str(entry.get("name"))
+            secret = next((key for key in ("password", "password_hash") if entry.get(key)), "")
+            if secret and name in (app.name, f"{app.name}-flower"):
+                whose = app.name if name == app.name else f"the Flower of {app.name}"
+                reason = f"is another one than the playbook gives to {whose}, which would be refused"
+                problem = Problem(f"rabbitmq_users.{name}.{secret}", "(hidden)", reason, "the account without it")
+                yield Finding(problem, name, app.name)
+
+
 RULES = (
     Rule(
         "policy-without-dead-letters",
@@ -100,5 +114,11 @@ RULES = (
         "declared-otherwise",
         _declared_otherwise,
         "A queue or exchange of an app that the inventory declares in another way: RabbitMQ refuses one of the two.",
+    ),
+    Rule(
+        "account-of-an-app",
+        _accounts_of_apps,
+        "A password for the account that the playbook makes for an app, which knows only the playbook's own.",
+        acceptable=True,
     ),
 )

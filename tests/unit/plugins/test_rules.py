@@ -121,6 +121,8 @@ def test_what_can_be_meant_is_said_here() -> None:
         "policy-without-dead-letters",
         "missing-package",
         "no-worker-class",
+        "account-of-an-app",
+        "redbeat-without-redis",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -433,6 +435,29 @@ def test_the_scheduler_may_stand_in_the_settings_of_the_app() -> None:
     assert only(with_setting(beats("", ""), "celery.beat.PersistentScheduler"), "several-beats")
     told = found(with_setting(beats("", "a.Scheduler"), "redbeat.RedBeatScheduler"))
     assert list(told) == ["several-beats", "given-twice"]
+
+
+@pytest.mark.parametrize("scheduler", ["redbeat.RedBeatScheduler", "redbeat:RedBeatScheduler"])
+def test_redbeat_needs_a_redis(scheduler: str) -> None:
+    def told(**changes: Any) -> Deployment:
+        return replace(with_app(**changes), duties=beats(scheduler).duties)
+
+    finding = only(told(has_results=False), "redbeat-without-redis")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_beat_scheduler", scheduler)
+    assert (finding.subject, finding.app) == ("shop", "shop")
+    assert only(told(results_at="postgresql at db:5432/x"), "redbeat-without-redis")
+    setting = replace(with_app(has_results=False, own_settings={"beat_scheduler": scheduler}), duties=beats("").duties)
+    assert only(setting, "redbeat-without-redis").problem.value == scheduler
+    for changes in (
+        {},
+        {"results_at": "Redis at cache:6379/0"},
+        {**REDIS_BROKER, "has_results": False},
+        {"has_results": False, "own_settings": {"redbeat_redis_url": "redis://cache/1"}},
+    ):
+        assert found(told(**changes)) == {}
+    stranger = replace(beats(scheduler).duties[0], app="blog")
+    assert found(replace(with_app(has_results=False), duties=(stranger,))) == {}
+    assert found(replace(with_app(has_results=False), duties=beats("a.Scheduler").duties)) == {}
 
 
 @pytest.mark.parametrize("schedule", [{"nightly": {"task": "a.b", "schedule": 60}}, {"nightly": None}])
@@ -795,6 +820,22 @@ def test_an_exchange_that_the_inventory_declares_as_well(entry: dict[str, Any], 
     assert [finding.problem.value for finding in told] == ([differs] if differs else [])
     for finding in told:
         assert (finding.problem.variable, finding.subject) == ("rabbitmq_exchanges.tasks", "tasks")
+
+
+@pytest.mark.parametrize("name", ["shop", "shop-flower"])
+@pytest.mark.parametrize("secret", ["password", "password_hash"])
+def test_an_account_of_an_app_with_another_password(name: str, secret: str) -> None:
+    users = [{"name": name, secret: "Zq8wLm2xVt5rKd4n"}]
+    finding = only(declaring(users=users), "account-of-an-app")
+    assert (finding.problem.variable, finding.problem.value) == (f"rabbitmq_users.{name}.{secret}", "(hidden)")
+    assert (finding.subject, finding.app) == (name, "shop")
+    assert ("gives to shop," in finding.problem.reason) is (name == "shop")
+    assert found(declaring(users=[{"name": name, "tags": ["management"]}])) == {}
+    assert found(declaring(users=[{"name": f"{name}s", secret: "x"}])) == {}
+    assert found(declaring(with_app(given=frozenset({"celery_app_broker_url"})), users=users)) == {}
+    assert found(declaring(with_app(broker_addresses=("mq1:5672/other",)), users=users)) == {}
+    own = replace(RABBITMQ, variables={"rabbitmq_users": users}, given=frozenset({"rabbitmq_extra_definitions"}))
+    assert found(replace(STACK, servers=(own, REDIS))) == {}
 
 
 def test_objects_of_rabbitmq_are_nothing_to_an_app_on_redis() -> None:
