@@ -36,10 +36,10 @@ RESULTS = (
     "global_keyprefix", "master_name", "min_other_sentinels", "result_chord_ordered", "retry_policy",
     "sentinel_kwargs", "visibility_timeout",
 )  # fmt: skip
+#: Without those that a variable decides, which is told instead.
 _SECONDS = frozenset(
     {"connect_retries_timeout", "connect_timeout", "health_check_interval", "interval_max", "interval_start"}
-    | {"interval_step", "polling_interval", "read_timeout", "socket_connect_timeout", "socket_timeout"}
-    | {"visibility_timeout", "write_timeout"}
+    | {"interval_step", "polling_interval", "read_timeout", "socket_connect_timeout", "socket_timeout", "write_timeout"}
 )
 
 
