@@ -18,6 +18,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
 
 #: What an entry is made of (ScheduleEntry in celery/beat.py, 5.7.0; its other arguments are beat's own).
 KEYS = ("args", "kwargs", "options", "relative", "schedule", "task")
+#: Further ones that RedBeat takes, or the scheduler with a database (django-celery-beat 2.8), which may be the app's.
+OF_OTHERS = ("description", "enabled", "expires", "one_off", "start_time")
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str, str]] = {
     "args": ((list, tuple), "is not a list", "a list such as [1, two]"),
     "kwargs": (Mapping, "is not a dictionary", "key: value pairs"),
@@ -51,7 +53,7 @@ def schedule_problems(variable: str, schedule: Mapping[str, Any]) -> Iterator[Pr
             continue
         meant: set[str] = set()
         for key in entry:
-            if key not in KEYS:
+            if key not in KEYS and key not in OF_OTHERS:
                 meant |= set(get_close_matches(str(key), KEYS, n=1))
                 reason = "is no key of an entry, and beat would not start"
                 yield Problem(f"{where}.{key}", entry[key], reason, did_you_mean(str(key), KEYS))
