@@ -140,6 +140,11 @@ def test_compressions(name: str) -> None:
     assert told(name, "gzpi") == [f"s.{name}: 'gzpi' is no compression of kombu 5.7; write gzip (did you mean that?)"]
 
 
+@pytest.mark.parametrize("name", ["beat_schedule", "broker_transport_options", "timezone", "task_annotations"])
+def test_nothing_is_no_value(name: str) -> None:
+    assert told(name, None) == []
+
+
 def test_a_schedule_is_looked_at() -> None:
     assert told("beat_schedule", {"a": {"task": "b", "schedule": 0}}) != []
     assert told("beat_schedule", {}) == []
