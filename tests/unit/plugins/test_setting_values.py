@@ -50,6 +50,10 @@ def test_words_to_choose_from(name: str) -> None:
     assert "; write one of " in line
 
 
+def test_other_texts_are_the_users() -> None:
+    assert told("control_exchange", "shop") == told("worker_log_format", "%(message)s") == []
+
+
 def test_levels_may_be_in_small_letters() -> None:
     assert told("worker_redirect_stdouts_level", "info") == []
 
@@ -72,6 +76,7 @@ def test_time_zones(zone: str) -> None:
         ("europe/berlin", "Europe/Berlin (did you mean that?)"),
         (" Europe/Berlin", "Europe/Berlin (did you mean that?)"),
         ("Berlin", "Europe/Berlin (did you mean that?)"),
+        ("Pariz", "Europe/Paris (did you mean that?)"),
         ("Rome", "Europe/Rome (did you mean that?)"),
         ("CEST", "a name of the time zone database such as Europe/Berlin, or UTC"),
         ("GMT+2", "a name of the time zone database such as Europe/Berlin, or UTC"),
