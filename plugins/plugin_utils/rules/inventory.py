@@ -139,7 +139,9 @@ def _tls_without_server(deployment: Deployment) -> Iterator[Finding]:
         for setting, variable in _TLS.items():
             value = app.own_settings.get(setting)
             absent = variable == "celery_app_result_backend" and not app.has_results
-            if value and variable not in app.given and not absent:
+            # What is of another kind its role tells.
+            asked = value is True or (isinstance(value, Mapping) and bool(value))
+            if asked and variable not in app.given and not absent:
                 reason = "asks for TLS of a server of this inventory, and those listen without: nobody could connect"
                 instead = f"an address with TLS in {variable}, or leave it out"
                 yield Finding(Problem(f"celery_app_settings.{setting}", value, reason, instead), setting, app.name)

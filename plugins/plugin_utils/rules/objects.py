@@ -52,8 +52,8 @@ def _without_dead_letters(deployment: Deployment) -> Iterator[Finding]:
 def _declared_otherwise(deployment: Deployment) -> Iterator[Finding]:
     for server, app, vhost in _places(deployment):
         for entry in server.variables.get("rabbitmq_queues") or ():
-            name = entry.get("name")
-            if entry.get("vhost") != vhost or name not in app.queues:
+            name = entry["name"]
+            if entry["vhost"] != vhost or name not in app.queues:
                 continue
             kind = app.queues[name]
             differs = _differences(entry, {"type": (kind, "quorum")})
@@ -64,8 +64,8 @@ def _declared_otherwise(deployment: Deployment) -> Iterator[Finding]:
                 instead = "its type in celery_app_queues, everything else as a policy, and nothing here"
                 yield Finding(Problem(f"rabbitmq_queues.{name}", differs, reason, instead), str(name), app.name)
         for entry in server.variables.get("rabbitmq_exchanges") or ():
-            name = entry.get("name")
-            if entry.get("vhost") != vhost or name != app.variables.get("celery_app_exchange"):
+            name = entry["name"]
+            if entry["vhost"] != vhost or name != app.variables.get("celery_app_exchange"):
                 continue
             differs = _differences(entry, {"type": ("topic", "direct"), "internal": (False, False)})
             if differs:
@@ -94,7 +94,7 @@ def _accounts_of_apps(deployment: Deployment) -> Iterator[Finding]:
         if vhost != app.name or "celery_app_broker_url" in app.given or "rabbitmq_extra_definitions" in server.given:
             continue
         for entry in server.variables.get("rabbitmq_users") or ():
-            name = str(entry.get("name"))
+            name = str(entry["name"])
             secret = next((key for key in ("password", "password_hash") if entry.get(key)), "")
             if secret and name in (app.name, f"{app.name}-flower"):
                 whose = app.name if name == app.name else f"the Flower of {app.name}"

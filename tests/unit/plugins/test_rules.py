@@ -514,7 +514,8 @@ def test_tls_with_a_server_of_the_inventory(setting: str, variable: str, value: 
     assert (finding.subject, finding.app) == (setting, "shop")
     assert finding.problem.instead == f"an address with TLS in {variable}, or leave it out"
     assert found(with_app(**own, given=frozenset({variable}))) == {}
-    assert found(with_app(own_settings={setting: False})) == found(with_app(own_settings={setting: {}})) == {}
+    for other in (False, {}, None, ["x"], "true"):
+        assert found(with_app(own_settings={setting: other})) == {}
     assert (found(with_app(**own, has_results=False)) == {}) is (setting == "redis_backend_use_ssl")
 
 
@@ -661,7 +662,9 @@ def policy(definition: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["policies", "operator_policies"])
-@pytest.mark.parametrize(("timeout", "fits"), [(3_600_000, False), (3_600_001, True), (0, True), ("1h", True)])
+@pytest.mark.parametrize(
+    ("timeout", "fits"), [(3_600_000, False), (3_600_001, True), (0, True), (-1, True), ("1h", True)]
+)
 def test_the_consumer_timeout_of_a_queue_is_above_what_its_workers_hold(kind: str, timeout: Any, fits: bool) -> None:
     told = found(declaring(**{kind: [policy({"consumer-timeout": timeout})]}))
     assert list(told) == ([] if fits else ["queue-consumer-timeout"])
@@ -773,6 +776,8 @@ def test_of_several_policies_one_acts() -> None:
     app = with_app(**DEAD)
     keeping = policy({"max-length": 9}, priority=2)
     assert found(declaring(app, policies=[limit(priority=1), keeping])) == {}
+    assert found(declaring(app, policies=[limit(), {**keeping, "priority": 1}])) == {}
+    assert only(declaring(app, policies=[limit(), {**keeping, "priority": 0}]), "policy-without-dead-letters")
     assert only(declaring(app, policies=[limit(priority=2), keeping]), "policy-without-dead-letters")
     told = found(declaring(app, policies=[limit(priority=3, pattern="."), keeping]))["policy-without-dead-letters"]
     assert [finding.subject for finding in told] == ["limit"]
