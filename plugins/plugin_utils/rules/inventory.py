@@ -94,7 +94,7 @@ def _redbeat(deployment: Deployment) -> Iterator[Finding]:
     for duty in deployment.of_role("celery_beat"):
         app = deployment.apps.get(duty.app)
         own = app.own_settings if app else {}
-        scheduler = str(duty.variables.get("celery_beat_scheduler") or own.get("beat_scheduler") or "")
+        scheduler = str(duty.variables.get("celery_beat_scheduler") or own.get("beat_scheduler"))
         if not app or not scheduler.startswith(_SEVERAL_MAY_RUN) or own.get("redbeat_redis_url"):
             continue
         # The stack's own store of results is a Redis.

@@ -29,7 +29,7 @@ def _without_dead_letters(deployment: Deployment) -> Iterator[Finding]:
         # The policy that keeps dead letters is the site playbook's, in the virtual host that it makes for the app.
         if vhost != app.name or "rabbitmq_extra_definitions" in server.given:
             continue
-        dead = str(app.variables.get("celery_app_dead_letter_queue") or "")
+        dead = str(app.variables.get("celery_app_dead_letter_queue"))
         declared = policies(server.variables, "policies", vhost)
         told: dict[str, tuple[Policy, str]] = {}
         for queue, kind in app.queues.items():

@@ -971,6 +971,7 @@ FROZEN = ("billiard==4.2", "celery==5.7.0", "shop==1.4.2", "vine==5.1")
         ((*FROZEN, "Celery_RedBeat[x]==2.4 ; python_version > '3'  # for beat"), {"celery-redbeat"}),
         ((*FROZEN, "gevent==24.1 \\", "    --hash=sha256:00", "--index-url https://x", "# -r y", ""), {"gevent"}),
         ((*FROZEN, "mails @ git+https://git.example.org/mails@abc"), {"mails"}),
+        (("billiard", "vine"), {"billiard", "vine"}),
         (FROZEN[1:], set()),
         (FROZEN[:-1], set()),
         ((*FROZEN, "-r base.txt"), set()),
