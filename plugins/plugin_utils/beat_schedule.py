@@ -79,7 +79,7 @@ def sent_to(schedule: object) -> Iterator[tuple[str, str]]:
 
 
 def _task_problems(variable: str, task: Any) -> Iterator[Problem]:
-    if task is not None and (not isinstance(task, str) or "*" in task or pattern_fault(task)[0]):
+    if task is not None and (not isinstance(task, str) or "*" in task or any(pattern_fault(task))):
         yield Problem(variable, task, "is not the name of a task", _NEEDED["task"])
 
 

@@ -81,7 +81,7 @@ def _several_beats(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps:
         duties = [duty for duty in deployment.of_role("celery_beat") if duty.app == app]
         common = deployment.apps[app].own_settings.get("beat_scheduler")
-        schedulers = {str(duty.variables.get("celery_beat_scheduler") or common or "") for duty in duties}
+        schedulers = {str(duty.variables.get("celery_beat_scheduler") or common) for duty in duties}
         if len(duties) > 1 and not all(scheduler.startswith(_SEVERAL_MAY_RUN) for scheduler in schedulers):
             reason = "would send every due task once per host"
             instead = (

@@ -1210,6 +1210,7 @@ def test_a_setting_that_the_defaults_of_all_classes_override(setting: str, value
 def test_the_same_value_twice_is_no_contradiction() -> None:
     for setting, value, key, written in (
         ("task_time_limit", 60, "time_limit", "60s"),
+        ("task_time_limit", 60.0, "time_limit", "60s"),
         ("task_acks_late", True, "acknowledgement", "late"),
         ("task_acks_late", False, "acknowledgement", "early"),
     ):
