@@ -34,8 +34,31 @@ TESTS = "tests/unit/plugins"
 MODULES = {
     **{
         f"{PLUGINS}/rules/{name}.py": (f"{TESTS}/test_rules.py",)
-        for name in ("__init__", "agreement", "delivery", "inventory", "routing", "workers")
+        for name in (
+            "__init__",
+            "agreement",
+            "delivery",
+            "inventory",
+            "objects",
+            "packages",
+            "results",
+            "routing",
+            "workers",
+        )
     },
+    **{
+        f"{PLUGINS}/{name}.py": (f"{TESTS}/test_{name}.py",)
+        for name in (
+            "beat_schedule",
+            "patterns",
+            "serializers",
+            "setting_values",
+            "tls_options",
+            "transport_options",
+            "yaml_slips",
+        )
+    },
+    f"{PLUGINS}/policies.py": (f"{TESTS}/test_rules.py",),
     f"{PLUGINS}/requirements.py": (f"{TESTS}/test_rules.py",),
     f"{PLUGINS}/quantities.py": (f"{TESTS}/test_quantities.py", f"{TESTS}/test_rules.py", f"{TESTS}/test_drawing.py"),
     f"{PLUGINS}/stack.py": (f"{TESTS}/test_stack.py",),

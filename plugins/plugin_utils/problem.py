@@ -116,6 +116,17 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
+def closest(name: str, known: Iterable[str], cutoff: float = 0.8) -> str:
+    """Return the one of ``known`` that ``name`` nearly is, or an empty text.
+
+    Arguments:
+        name: what the user wrote.
+        known: the names that would have been right.
+        cutoff: how near it has to be, from 0 to 1.
+    """
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)), "")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"<closest>"`` phrased as a suggestion for a misspelt ``name``, or the list of what is known.
 

@@ -23,8 +23,10 @@ def too_old(line: str) -> str:
         line: a line of a requirements or constraints file; comments, options and hashes may be in it.
     """
     requirement = _requirement(line)
-    oldest = OLDEST.get(requirement.name.lower()) if requirement else None
-    if requirement is None or oldest is None:
+    if requirement is None:
+        return ""
+    oldest = OLDEST.get(requirement.name.lower())
+    if oldest is None:
         return ""
     return requirement.name.lower() if any(_ends_before(one, oldest) for one in requirement.specifier) else ""
 
@@ -37,7 +39,7 @@ def everything(lines: Iterable[str]) -> frozenset[str]:
     """
     found = set()
     for line in lines:
-        text = line.split("#", maxsplit=1)[0].strip()
+        text = line.partition("#")[0].strip()
         requirement = _requirement(text)
         if requirement:
             found.add(canonicalize_name(requirement.name))
@@ -49,7 +51,7 @@ def everything(lines: Iterable[str]) -> frozenset[str]:
 
 def _requirement(line: str) -> Requirement | None:
     try:
-        return Requirement(line.split("#", maxsplit=1)[0].split(" --", maxsplit=1)[0].rstrip("\\ "))
+        return Requirement(line.partition("#")[0].partition(" --")[0].rstrip("\\ "))
     except InvalidRequirement:
         return None
 

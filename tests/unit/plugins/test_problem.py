@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
+    closest,
     did_you_mean,
     may_be_secret,
     message,
@@ -87,3 +88,11 @@ def test_a_misspelt_variable_is_found_and_a_stranger_is_left_alone() -> None:
     known = ["redis_purpose", "redis_port"]
     found = misspelt("redis", known, ["redis_prupose", "redis_exporter_port", "redis_port", "postgres_port"])
     assert [(problem.variable, problem.instead) for problem in found] == [("redis_prupose", "redis_purpose")]
+
+
+def test_the_closest_of_several_names() -> None:
+    assert closest("paymnets", ["refunds", "payments", "payment"]) == "payments"
+    assert closest("queue", ("queue", "queues")) == "queue"
+    assert closest("xyz", {"payments": 1}) == closest("a", []) == ""
+    assert closest("shot", ["shop"], 0.75) == "shop"
+    assert closest("shot", ["shop"]) == ""
