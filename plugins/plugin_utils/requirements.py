@@ -37,7 +37,7 @@ def everything(lines: Iterable[str]) -> frozenset[str]:
     """
     found = set()
     for line in lines:
-        text = line.split("#", maxsplit=1)[0].strip()
+        text = line.partition("#")[0].strip()
         requirement = _requirement(text)
         if requirement:
             found.add(canonicalize_name(requirement.name))
@@ -49,7 +49,7 @@ def everything(lines: Iterable[str]) -> frozenset[str]:
 
 def _requirement(line: str) -> Requirement | None:
     try:
-        return Requirement(line.split("#", maxsplit=1)[0].split(" --", maxsplit=1)[0].rstrip("\\ "))
+        return Requirement(line.partition("#")[0].partition(" --")[0].rstrip("\\ "))
     except InvalidRequirement:
         return None
 
