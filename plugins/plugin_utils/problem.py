@@ -76,7 +76,7 @@ def may_be_secret(variable: str, value: Any) -> bool:
 
 def holds_accounts(variable: str) -> bool:
     """Whether a variable has accounts with their passwords."""
-    return re.split(r"[.\[]", variable, maxsplit=1)[0].endswith("_users")
+    return re.split(r"[.\[]", variable)[0].endswith("_users")
 
 
 def named_like_a_secret(name: str) -> bool:
@@ -116,6 +116,17 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
+def closest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return the one of ``known`` that ``name`` is most like; an empty string when it is like none.
+
+    Arguments:
+        name: what the user wrote.
+        known: the names that would have been right.
+        likeness: how like they have to be (``difflib.SequenceMatcher.ratio``).
+    """
+    return next(iter(difflib.get_close_matches(name, sorted(known), cutoff=likeness)), "")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"<closest>"`` phrased as a suggestion for a misspelt ``name``, or the list of what is known.
 
@@ -124,9 +135,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         known: the names that would have been right.
     """
     candidates = sorted(known)
-    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    close = closest(name, candidates)
     if close:
-        return f"{close[0]} (did you mean that?)"
+        return f"{close} (did you mean that?)"
     return "one of " + ", ".join(candidates) if candidates else "nothing"
 
 
