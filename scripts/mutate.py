@@ -275,17 +275,16 @@ def _changed(module: str, was: str, became: str) -> Survivor:
     return Survivor(module, number, old, new)
 
 
-def explained() -> Iterator[tuple[str, str]]:
-    """Yield (module, the line as it became, as a pattern) of what may survive."""
-    for entry in yaml.safe_load(EXPLAINED.read_text()) or []:
-        yield str(entry["module"]), str(entry["became"])
+def explained() -> list[tuple[str, str]]:
+    """Return (module, the line as it became, as a pattern) of what may survive."""
+    return [(str(entry["module"]), str(entry["became"])) for entry in yaml.safe_load(EXPLAINED.read_text()) or []]
 
 
 def main(words: Sequence[str], jobs: int) -> int:
     """Try the modules whose path contains one of ``words``, ``jobs`` of them at once; return 1 if any lacks a test."""
     modules = [module for module in MODULES if not words or any(word in module for word in words)]
-    known = list(explained())
-    unknown = 0
+    known = explained()
+    faults = 0
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
     WORK.mkdir(parents=True, exist_ok=True)
@@ -293,20 +292,21 @@ def main(words: Sequence[str], jobs: int) -> int:
     # Each module in a process of its own: it leaves nothing behind.
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
         for report in pool.imap(survivors, modules, chunksize=1):
-            new = [
-                one
-                for one in report.left
-                if not any(name == one.module and re.fullmatch(became, one.became) for name, became in known)
+            patterns = [became for module, became in known if module == report.module]
+            new = [one for one in report.left if not any(re.fullmatch(pattern, one.became) for pattern in patterns)]
+            idle = [
+                pattern for pattern in patterns if not any(re.fullmatch(pattern, one.became) for one in report.left)
             ]
-            unknown += len(new)
+            faults += len(new) + len(idle)
             sys.stdout.write(
                 f"{report.module}: {report.tried} tried in {report.seconds:.0f} s, {len(report.left)} survived, "
                 f"{len(new)} of these without a reason\n"
             )
             for (line, was), alike in itertools.groupby(sorted(new), key=lambda one: (one.line, one.was)):
                 sys.stdout.write("".join([f"  {line}: {was}\n", *(f"    {one.became}\n" for one in alike)]))
+            sys.stdout.write("".join(f"  explained, but no survivor is like it: {pattern}\n" for pattern in idle))
             sys.stdout.flush()
-    return 1 if unknown else 0
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

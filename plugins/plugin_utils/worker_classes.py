@@ -149,7 +149,7 @@ def _absent_without_a_class(classes: Mapping[str, WorkerClass], layers: Sequence
         for name, keys in layer.classes.items():
             alone = sum(name in one.classes for one in layers) == 1
             if isinstance(keys, Mapping) and keys.get("state") == "absent" and alone and name in classes:
-                instead = did_you_mean(str(name), set(classes) - {str(name)})
+                instead = did_you_mean(str(name), [other for other in classes if other != name])
                 yield Problem(
                     f"{layer.variable}.{name}.state", "absent", "takes away a class that is not there", instead
                 )

@@ -1391,6 +1391,8 @@ def test_a_soft_limit_says_which_hard_limit_it_has_to_stay_under() -> None:
     assert instead("soft_time_limit") == ["less than task_time_limit, which is 60s"]
     assert instead("time_limit") == ["less than 1m, the time limit of class high"]
     assert instead("soft_time_limit", "time_limit", queues=["payments"]) == []
+    late = replace(DEFAULT, soft_time_limit=60, time_limit=60)
+    assert len(found(with_app(classes=(HIGH, late)))["soft-time-limit"]) == 1
 
 
 def test_one_task_per_child_is_shown_as_it_is() -> None:
