@@ -367,7 +367,7 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
             "worker_detect_quorum_queues": True,
             "broker_native_delayed_delivery_queue_type": "quorum",
         }
-    if _scheme(_addresses(values["result_backend"])[0] if values["result_backend"] else "") in REDIS_BACKENDS:
+    if _first_scheme(values["result_backend"]) in REDIS_BACKENDS:
         settings |= {
             # A result is stored when Redis is back, not lost.
             "result_backend_always_retry": True,
@@ -520,9 +520,13 @@ def _scheme(address: str) -> str:
     return scheme.lower() if separator else ""
 
 
+def _first_scheme(url: Any) -> str:
+    return _scheme(_addresses(url)[0])
+
+
 def broker_kind(url: Any) -> str:
     """Return which broker a URL leads to, ``rabbitmq`` or ``redis``; the former when it cannot be told."""
-    return BROKERS.get(_scheme(_addresses(url)[0]), "rabbitmq")
+    return BROKERS.get(_first_scheme(url), "rabbitmq")
 
 
 def _broker(url: Any) -> tuple[str, list[Problem]]:
@@ -531,10 +535,10 @@ def _broker(url: Any) -> tuple[str, list[Problem]]:
     if not str(url).strip():
         return "rabbitmq", [Problem(variable, "", "is empty", BROKER_HELP)]
     addresses = _addresses(url)
-    schemes = [_scheme(address) for address in addresses]
-    kinds = {BROKERS.get(scheme, "") for scheme in schemes}
+    kinds = {BROKERS.get(_scheme(address), "") for address in addresses}
     problems = []
-    for address, scheme in zip(addresses, schemes, strict=True):
+    for address in addresses:
+        scheme = _scheme(address)
         if scheme in BROKERS:
             problems += _address_problems(variable, address, scheme)
         elif scheme == "database" or scheme.partition("+")[0] in (
@@ -562,11 +566,11 @@ def _broker(url: Any) -> tuple[str, list[Problem]]:
             problems.append(
                 Problem(variable, _hidden(address), "is not a broker that this collection supports", BROKER_HELP)
             )
-    if not problems and len(kinds) > 1:
+    if not problems and kinds != {broker_kind(url)}:
         problems.append(
             Problem(variable, ";".join(map(_hidden, addresses)), "mixes brokers", "addresses of one broker's nodes")
         )
-    return kinds.pop() or "rabbitmq", problems
+    return broker_kind(url), problems
 
 
 def _address_problems(variable: str, address: str, scheme: str) -> list[Problem]:
@@ -640,7 +644,7 @@ def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
             problems += _address_problems(variable, address, scheme)
         else:
             problems.append(Problem(variable, _hidden(address), "is not a Redis", BACKEND_HELP.partition(", or")[0]))
-    redis = bool(url) or _scheme(_addresses(values["result_backend"])[0]) in REDIS_BACKENDS
+    redis = bool(url) or _first_scheme(values["result_backend"]) in REDIS_BACKENDS
     rules, rule_problems = once_rules(values["once"], redis=redis)
     configuration = {"once": {"prefix": str(values["key_prefix"]), "rules": rules}} if rules else {}
     return configuration, [*problems, *rule_problems]
@@ -838,7 +842,7 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
         yield Problem(variable, value, "is not true or false", "true or false, without quotes")
     elif kind in ("int", "float") and (isinstance(value, (bool, str)) or not isinstance(value, (int, float))):
         yield Problem(variable, value, "is not a number", "a number without quotes (Celery counts time in seconds)")
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and number_fault(name, value)[0]:
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and any(number_fault(name, value)):
         yield Problem(variable, value, *number_fault(name, value))
     elif kind in ("string", "str", "bytes") and not (
         isinstance(value, str)
