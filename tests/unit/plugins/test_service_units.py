@@ -120,6 +120,8 @@ def test_who_an_app_is_and_runs_as() -> None:
     assert check_identity("flower", {}) == []
     sound = {"flower_import": "shop.celery:app.inner", "flower_user": "_shop-1", "flower_group": "a" * 32}
     assert check_identity("flower", sound) == []
+    (problem,) = check_identity("flower", {"flower_group": "root"})
+    assert problem.variable == "flower_group"
     wrong = {"flower_import": "shop/celery", "flower_user": "docker", "flower_group": "a" * 33}
     assert check_identity("flower", wrong) == [
         Problem("flower_import", "shop/celery", "is not an import path", "one such as shop.celery:app (what -A takes)"),
