@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
     App,
@@ -112,3 +116,33 @@ def test_the_page_holds_the_table_and_the_diagram() -> None:
     page = markdown(STACK)
     assert "| shop.payments.\\* | payments | high |" in page
     assert "```mermaid\nflowchart LR\n" in page
+
+
+#: Beside the shop an app whose columns differ in length: drawn below it, and wider.
+BLOG = App(
+    "blog & co",
+    hosts=("app3",),
+    broker="redis",
+    default_queue="posts",
+    queues={"posts": "classic"},
+    routes=(Route("blog.pictures.of.quite.some.size.*", "pictures"), Route("blog.feeds", "feeds")),
+    classes=(WorkerClass("blog & co", "app3", "all", ("posts", "pictures"), pool="threads", concurrency=16),),
+    longest_eta=600,
+    has_results=False,
+)
+DRAWN = Path(__file__).resolve().parents[1] / "drawn"
+
+
+@pytest.mark.parametrize(("name", "draw"), [("plan.txt", text), ("plan.md", markdown), ("plan.svg", svg)])
+def test_the_plan_is_drawn_as_it_was_looked_at(name: str, draw: Callable[[Deployment], str]) -> None:
+    two = replace(STACK, apps={"shop": SHOP, BLOG.name: BLOG})
+    assert draw(two).rstrip("\n") == (DRAWN / name).read_text().rstrip("\n")
+
+
+def test_names_for_a_narrow_place() -> None:
+    assert [crowd(["a", "b", "c", "d"][:number]) for number in range(1, 5)] == [
+        "a",
+        "a, b",
+        "a, b, c",
+        "a ... d (4 hosts)",
+    ]
