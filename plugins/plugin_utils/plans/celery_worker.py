@@ -124,8 +124,8 @@ def read_classes(
     )
     classes: dict[str, tuple[WorkerClass, dict[str, Any]]] = {}
     try:
-        limit = int(float(variables.get("celery_worker_default_time_limit")))
-    except (OverflowError, TypeError, ValueError):
+        limit = int(float(str(variables.get("celery_worker_default_time_limit"))))
+    except (OverflowError, ValueError):
         # None is given; or a mistake in celery_app_settings, which is told there.
         limit = 0
     for worker in workers.values():

@@ -536,7 +536,6 @@ def test_what_every_app_is_promised() -> None:
         "task_default_routing_key": "default",
         "result_expires": 86400,
         "task_store_errors_even_if_ignored": True,
-        "worker_send_task_events": True,
         "control_queue_exclusive": True,
         "event_queue_exclusive": True,
     }
@@ -574,9 +573,14 @@ def test_what_every_app_is_promised() -> None:
     assert not (on_rabbitmq.keys() - on_redis.keys() | in_redis.keys()) & found.keys()
 
 
+IN_SENTINELS: dict[str, Any] = {
+    "result_backend": "sentinel://a:26379/0;sentinel://b:26379/0",
+    "settings": {"result_backend_transport_options": {"master_name": "cache"}},
+}
+
+
 def test_results_in_several_sentinels_are_results_in_redis() -> None:
-    nodes = "sentinel://a:26379/0;sentinel://b:26379/0"
-    assert settings(result_backend=nodes)["redis_socket_timeout"] == 30
+    assert settings(**IN_SENTINELS)["redis_socket_timeout"] == 30
 
 
 def test_the_first_address_tells_the_broker() -> None:
@@ -675,7 +679,7 @@ def test_once_needs_a_redis_of_its_own_or_that_of_the_results() -> None:
     once = {"shop.nightly": "20h"}
     planned(once=once)
     planned(once=once, result_backend="rpc://", once_url="redis://h/0")
-    planned(once=once, result_backend="sentinel://a:26379/0;sentinel://b:26379/0")
+    planned(once=once, **IN_SENTINELS)
     assert only(refused(once=once, result_backend="rpc://")).variable == "celery_app_once"
     assert told(once_url=f"amqp://u:{SECRET}@h/") == [f"once_url: 'amqp://***@h/' is not a Redis; write {REDIS_ONLY}"]
     assert only(refused(once_url="redis:///0")).reason == "names no host"
@@ -829,7 +833,7 @@ def test_kinds_that_a_setting_is_not_of(name: str, value: Any, reason: str) -> N
         ("cassandra_port", 9042),
         ("task_default_rate_limit", "10/m"),
         ("cassandra_auth_kwargs", {"username": "x"}),
-        ("task_annotations", [None, True, 1, 1.5, "x", {"a": None}]),
+        ("database_engine_options", {"a": [None, True, 1, 1.5, "x", {"b": None}]}),
         ("timezone", None),
         ("beat_schedule", {}),
         ("include", ["a"]),
