@@ -51,7 +51,11 @@ def main(path: str) -> None:
                     continue
                 (first, column), (last, end) = node.start_pos, node.end_pos
                 # The node alone is copied, not the tree above it: to parse all anew takes longer than the tests.
-                mutant = operator.mutate(copy.deepcopy(node, {id(node.parent): node.parent}), index)
+                try:
+                    mutant = operator.mutate(copy.deepcopy(node, {id(node.parent): node.parent}), index)
+                except AttributeError:
+                    # It replaces no exception of a module, such as yaml.YAMLError.
+                    continue
                 became = mutant.get_code().removeprefix(node.get_first_leaf().prefix)
                 text = source[: lines[first - 1] + column] + became + source[lines[last - 1] + end :]
                 sys.stdout.write(json.dumps(text) + "\n")

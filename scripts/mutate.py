@@ -28,6 +28,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -183,8 +184,15 @@ def warm() -> None:
     gc.freeze()
 
 
-def judged(tests: Sequence[str], killers: list[str], timeout: float) -> bool:
-    """Return whether the tests in this directory fail, in a fork; what noticed goes to the head of ``killers``."""
+def judged(tests: Sequence[str], killers: list[str], timeout: float, scratch: str) -> bool:
+    """Return whether tests fail, in a fork.
+
+    Arguments:
+        tests: their files, seen from this directory.
+        killers: the tests that noticed something, the last one first; what notices now comes to its head.
+        timeout: seconds after which they count as failed.
+        scratch: a path for the tests' own files, short enough for the name of a socket.
+    """
     told, tell = os.pipe()
     pid = os.fork()
     if not pid:
@@ -195,7 +203,7 @@ def judged(tests: Sequence[str], killers: list[str], timeout: float) -> bool:
         # Whatever is wrong is a failure.
         with contextlib.suppress(BaseException):
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-            code = pytest.main(["-xqq", "--tb=no", "--assert=plain", "--basetemp=build/tmp", *tests], [judge])
+            code = pytest.main(["-xqq", "--tb=no", "--assert=plain", f"--basetemp={scratch}", *tests], [judge])
         os.write(tell, json.dumps(judge.noticed).encode())
         os._exit(int(code != 0))
     os.close(tell)
@@ -250,12 +258,13 @@ def survivors(module: str) -> Report:
     for name in filter(None, listed.split("\0")):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, tree / name, follow_symlinks=False)
-    (tree / "build").mkdir()
     os.chdir(tree)
+    temporary = tempfile.TemporaryDirectory(prefix="mutate-")
+    scratch = f"{temporary.name}/tests"
     killers: list[str] = []
     started = time.monotonic()
     # It leaves the tests compiled; what follows leaves nothing, so that no mutant's code is taken for the next one's.
-    if judged(MODULES[module], killers, 600):
+    if judged(MODULES[module], killers, 600, scratch):
         sys.exit(f"{module}: its tests fail as it is: {' '.join(killers)}")
     timeout = 5 + 5 * (time.monotonic() - started)
     sys.dont_write_bytecode = True
@@ -269,10 +278,11 @@ def survivors(module: str) -> Report:
     for became in mutants(ROOT / module):
         path.write_text(became)
         tried += 1
-        if not judged(MODULES[module], killers, timeout):
+        if not judged(MODULES[module], killers, timeout, scratch):
             left.append(_changed(module, was, became))
     os.chdir(ROOT)
     shutil.rmtree(tree)
+    temporary.cleanup()
     return Report(module, tried, time.monotonic() - started, left)
 
 

@@ -10,7 +10,6 @@ a hash of another salt.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -38,7 +37,7 @@ def password_matches(password: str, stored: str, algorithm: str = DEFAULT_ALGORI
         return False
     try:
         salt = base64.b64decode(stored, validate=True)[:SALT_LENGTH]
-    except (binascii.Error, ValueError):
+    except ValueError:
         return False
     if len(salt) < SALT_LENGTH:
         return False

@@ -37,24 +37,24 @@ def tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_test_that_noticed_comes_first_the_next_time(tests: Path) -> None:
     killers: list[str] = []
     tests.write_text("def test_a(): pass\ndef test_b(): assert False\ndef test_c(): assert False\n")
-    assert mutate.judged([tests.name], killers, 60)
+    assert mutate.judged([tests.name], killers, 60, "scratch")
     assert killers == ["test_it.py::test_b"]
     tests.write_text("def test_a(): pass\ndef test_b(): pass\ndef test_c(): assert False\n")
-    assert mutate.judged([tests.name], killers, 60)
+    assert mutate.judged([tests.name], killers, 60, "scratch")
     assert killers == ["test_it.py::test_c", "test_it.py::test_b"]
     ran = "import os\ndef test_a(): os.mkdir('ran')\n"
     tests.write_text(f"{ran}def test_b(): pass\ndef test_c(): assert False\n")
-    assert mutate.judged([tests.name], killers, 60)
+    assert mutate.judged([tests.name], killers, 60, "scratch")
     assert not (tests.parent / "ran").exists()
     tests.write_text(f"{ran}def test_b(): pass\n")
-    assert not mutate.judged([tests.name], killers, 60)
+    assert not mutate.judged([tests.name], killers, 60, "scratch")
     assert (tests.parent / "ran").exists()
 
 
 @pytest.mark.parametrize("text", ["import nothing_of_that_name", "raise SystemExit(0)", "def test_a(", ""])
 def test_what_cannot_be_collected_is_noticed(tests: Path, text: str) -> None:
     tests.write_text(text)
-    assert mutate.judged([tests.name], [], 60)
+    assert mutate.judged([tests.name], [], 60, "scratch")
 
 
 def test_what_never_ends_is_ended_with_all_that_it_started(tests: Path) -> None:
@@ -65,7 +65,7 @@ def test_what_never_ends_is_ended_with_all_that_it_started(tests: Path) -> None:
         "    while True: pass\n"
     )
     started = time.monotonic()
-    assert mutate.judged([tests.name], [], 6)
+    assert mutate.judged([tests.name], [], 6, "scratch")
     assert time.monotonic() - started < 30
     process = Path("/proc", (tests.parent / "pid").read_text(), "stat")
     assert not process.exists() or process.read_text().split()[2] == "Z"
