@@ -265,7 +265,7 @@ def survivors(module: str) -> Report:
     started = time.monotonic()
     # It leaves the tests compiled; what follows leaves nothing, so that no mutant's code is taken for the next one's.
     if judged(MODULES[module], killers, 600, scratch):
-        sys.exit(f"{module}: its tests fail as it is: {' '.join(killers)}")
+        raise RuntimeError(f"{module}: its tests fail as it is: {' '.join(killers)}")
     timeout = 5 + 5 * (time.monotonic() - started)
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
