@@ -157,7 +157,7 @@ def too_old(versions: Mapping[str, str | None]) -> list[str]:
         if version is None:
             complaints.append(f"{name} is not installed (at least {floor} is needed)")
             continue
-        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version))
         if numbers < FLOOR:
             complaints.append(f"{name} {version} is too old (at least {floor} is needed)")
     return complaints
