@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.celeryops.stack.plugins.module_utils import look
 from ansible_collections.celeryops.stack.plugins.module_utils.look import Outlook, last_change, runs_in
@@ -33,8 +34,9 @@ def test_a_link_is_as_new_as_itself(tmp_path: Path) -> None:
     target.mkdir()
     link = tmp_path / "current"
     link.symlink_to(target)
+    time.sleep(0.05)  # the kernel stamps files by a clock of a few milliseconds
     (target / "file").write_text("")
-    assert last_change(str(link)) == os.lstat(link).st_ctime
+    assert last_change(str(link)) == os.lstat(link).st_ctime < os.lstat(target / "file").st_ctime
 
 
 @pytest.mark.parametrize(
@@ -224,6 +226,22 @@ def test_unit_files_with_the_mark_of_the_role_go(units: Path) -> None:
     assert found.reload_needed
     units.rename(units.with_name("gone"))
     assert look.look(module, [unit("celery-shop-high.service")], prune, []).leftovers == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ({"units": [{"name": "a.service"}], "prune": {"glob": "*", "markers": ["x"]}}, []),
+        ({"units": [{}]}, ["name"]),
+        ({"prune": {"markers": ["x"]}}, ["glob"]),
+        ({"prune": {"glob": "*"}}, ["markers"]),
+    ],
+)
+def test_what_has_to_be_said_of_units(values: dict[str, Any], missing: list[str]) -> None:
+    told = ArgumentSpecValidator(look.OPTIONS).validate(values).error_messages
+    assert [
+        f"missing required arguments: {name} found in" in text for name, text in zip(missing, told, strict=True)
+    ] == ([True] * len(missing))
 
 
 def test_an_empty_directory_is_older_than_everything(tmp_path: Path) -> None:
