@@ -80,7 +80,7 @@ MODULES = {
         "module_utils/release": "release release_prepared",
         "module_utils/systemd": "systemd units",
         "module_utils/look": "units systemd",
-        "module_utils/current": "roll release",
+        "module_utils/current": "current roll",
         "plugin_utils/addresses": "addresses",
         "plugin_utils/assemble": "assemble results",
         "plugin_utils/beat_schedule": "beat_schedule",
