@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_fault
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import MAX_SECONDS, parse_duration
 
 #: What an entry is made of (ScheduleEntry in celery/beat.py, 5.7.0; its other arguments are beat's own).
@@ -52,7 +51,7 @@ def schedule_problems(variable: str, schedule: Mapping[str, Any]) -> Iterator[Pr
         meant: set[str] = set()
         for key in entry:
             if key not in KEYS:
-                meant |= set(get_close_matches(str(key), KEYS, n=1))
+                meant.add(closest(str(key), KEYS))
                 reason = "is no key of an entry, and beat would not start"
                 yield Problem(f"{where}.{key}", entry[key], reason, did_you_mean(str(key), KEYS))
         for key, (kind, reason, instead) in _KINDS.items():
@@ -78,7 +77,7 @@ def sent_to(schedule: object) -> Iterator[tuple[str, str]]:
 
 
 def _task_problems(variable: str, task: Any) -> Iterator[Problem]:
-    if task is not None and (not isinstance(task, str) or "*" in task or pattern_fault(task)[0]):
+    if task is not None and (not isinstance(task, str) or "*" in task or any(pattern_fault(task))):
         yield Problem(variable, task, "is not the name of a task", _NEEDED["task"])
 
 
@@ -98,9 +97,9 @@ def _time_problems(variable: str, seconds: Any) -> Iterator[Problem]:
 
 def _option_problems(variable: str, options: Mapping[Any, Any]) -> Iterator[Problem]:
     for key, value in options.items():
-        close = get_close_matches(str(key), OPTIONS, n=1, cutoff=0.8)
+        close = closest(str(key), OPTIONS, 0.8)
         if key not in OPTIONS and close:
-            yield Problem(f"{variable}.{key}", value, "is no option of a task", f"{close[0]} (did you mean that?)")
+            yield Problem(f"{variable}.{key}", value, "is no option of a task", f"{close} (did you mean that?)")
     queue, expires = options.get("queue"), options.get("expires")
     if queue is not None and not isinstance(queue, str):
         yield Problem(f"{variable}.queue", queue, "is not the name of a queue", "one that a worker class consumes")

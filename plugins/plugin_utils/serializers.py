@@ -5,10 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 
 #: The settings with one serializer or a list of them.
 SETTINGS = ("accept_content", "result_accept_content", "task_serializer", "result_serializer", "event_serializer")
@@ -93,8 +92,8 @@ def _unsafe(entry: object) -> bool:
 def _meant(entry: str) -> str:
     """Return the serializer of kombu's own that a name nearly is; extensions have longer names, such as orjson."""
     plain = entry.strip().lower()
-    close = get_close_matches(plain, CONTENT_TYPES, n=1, cutoff=0.8)
-    return close[0] if close and entry != close[0] and (plain == close[0] or close[0] not in plain) else ""
+    close = closest(plain, CONTENT_TYPES, 0.8)
+    return close if entry != close and (plain == close or close not in plain) else ""
 
 
 def _reads(accepted: Iterable[Any], form: str) -> bool:

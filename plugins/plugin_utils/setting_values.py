@@ -7,12 +7,11 @@ from __future__ import annotations
 import re
 import zoneinfo
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beat_schedule import schedule_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_fault
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import tls_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.transport_options import (
     RABBITMQ,
@@ -82,8 +81,8 @@ def _time_zone(variable: str, value: str) -> Iterator[Problem]:
         plain = value.strip().lower()
         # An abbreviation such as CEST is near to another one.
         cutoff = 1.0 if re.search(r"[0-9]", plain) or len(plain) < 5 else 0.8
-        close = get_close_matches(plain, {**places, **known}, n=1, cutoff=cutoff)
-        instead = f"{known.get(close[0]) or places[close[0]]} (did you mean that?)" if close else _ZONE_HELP
+        close = closest(plain, {**places, **known}, cutoff)
+        instead = f"{known.get(close) or places[close]} (did you mean that?)" if close else _ZONE_HELP
         yield Problem(variable, value, "is no time zone", instead)
 
 
@@ -93,9 +92,9 @@ def _rate(variable: str, value: Any) -> Iterator[Problem]:
 
 
 def _compression(variable: str, value: str) -> Iterator[Problem]:
-    close = get_close_matches(value, COMPRESSIONS, n=1, cutoff=0.75)
+    close = closest(value, COMPRESSIONS, 0.75)
     if close and value not in COMPRESSIONS:
-        yield Problem(variable, value, "is no compression of kombu 5.7", f"{close[0]} (did you mean that?)")
+        yield Problem(variable, value, "is no compression of kombu 5.7", f"{close} (did you mean that?)")
 
 
 def _annotations(variable: str, value: Any) -> Iterator[Problem]:

@@ -8,10 +8,9 @@ Both clients pass over an option that they do not know, so a misspelt one has no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 
 #: kombu/connection.py, ``_extract_failover_opts``, 5.7.0.
 _FAILOVER = ("connect_retries_timeout", "interval_max", "interval_start", "interval_step", "max_retries")
@@ -53,10 +52,10 @@ def transport_problems(variable: str, options: Mapping[Any, Any], known: tuple[s
     """
     for key, value in options.items():
         if key not in known:
-            close = get_close_matches(str(key), known, n=1, cutoff=0.8)
+            close = closest(str(key), known, 0.8)
             if close:
                 reason = "has no effect: no client knows it"
-                yield Problem(f"{variable}.{key}", value, reason, f"{close[0]} (did you mean that?)")
+                yield Problem(f"{variable}.{key}", value, reason, f"{close} (did you mean that?)")
         elif key in _SECONDS and value is not None:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
                 yield Problem(f"{variable}.{key}", value, "is not a number of seconds", "a number such as 30")

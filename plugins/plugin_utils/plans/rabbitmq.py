@@ -8,13 +8,12 @@ import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     DURATION_HELP,
     SIZE_HELP,
@@ -622,9 +621,9 @@ class _Planner:
         }
 
     def _policy_key(self, where: str, key: str, value: Any) -> None:
-        close = get_close_matches(key, _POLICY_KEYS, n=1, cutoff=0.8)
+        close = closest(key, _POLICY_KEYS, 0.8)
         if key not in _POLICY_KEYS and close:
-            self._problem(where, value, "is no key of a policy", f"{close[0]} (did you mean that?)")
+            self._problem(where, value, "is no key of a policy", f"{close} (did you mean that?)")
         elif key == "consumer-timeout" and self._is_3_10():
             reason = "is not known to RabbitMQ 3.10, which would refuse the policy"
             self._problem(where, value, reason, "rabbitmq_consumer_timeout, for all queues")

@@ -222,6 +222,7 @@ def test_passwords_that_others_find(own: dict[str, Any], weak: dict[str, str]) -
         ("rpc://", "rpc"),
         ("django-db", "django-db"),
         ("redis://cache:port/1", "Redis"),
+        ("redis://cache:port/1;redis://b:6379/2", "Redis at b:6379/2"),
         ("", ""),
     ],
 )
@@ -267,11 +268,11 @@ def test_all_names_of_a_server_are_one(address: str) -> None:
     assert found.apps["shop"].broker_addresses == (f"{found.machines['mq1'].address}:5672/shop",)
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "mq2"])
-def test_what_is_no_name_of_a_server_stays_as_it_is(address: str) -> None:
+@pytest.mark.parametrize(("address", "shown"), [("0.0.0.0", "0.0.0.0"), ("[::]", "::"), ("mq2", "mq2")])
+def test_what_is_no_name_of_a_server_stays_as_it_is(address: str, shown: str) -> None:
     server = role({"rabbitmq_listen_addresses": ["0.0.0.0"]})
     found = model({("celery_app", "app1"): app(broker_url=f"amqp://{address}/shop"), ("rabbitmq", "mq1"): server})
-    assert found.apps["shop"].broker_addresses == (f"{address}:5672/shop",)
+    assert found.apps["shop"].broker_addresses == (f"{shown}:5672/shop",)
 
 
 # Classes
@@ -360,6 +361,16 @@ def test_how_many_messages_a_worker_takes_in_advance(settings: dict[str, Any], p
     assert one_class(settings).prefetch == prefetch
 
 
+def test_what_else_a_host_does_hides_no_class() -> None:
+    beat = {"celery_beat_app": "shop"}
+    hosts = {
+        ("celery_app", "app1"): app(),
+        ("celery_beat", "app1"): role(beat),
+        ("celery_worker", "app1"): worker(),
+    }
+    assert [one.name for one in model(hosts).classes] == ["default"]
+
+
 def test_every_host_has_its_own_classes() -> None:
     alike = worker(classes={"high": {}, "gone": {"state": "absent"}})
     found = model(
@@ -405,6 +416,7 @@ def test_processes_with_another_account_than_their_app() -> None:
     assert accounts(worker(group="third"), group="crew") == (("celery_worker_group", "third", "app1", "shop", "crew"),)
     for told in ("root", "No Name"):
         assert accounts(worker(user=told)) == ()
+        assert [account for _variable, account, *_rest in accounts(worker(user=told, group="third"))] == ["third"]
     for variable in ("celery_worker_user", "celery_app_user"):
         assert accounts(role(worker_variables(user="third"), unusable=frozenset({variable}))) == ()
     beat = {"celery_beat_user": "third", "celery_beat_group": "shop"}

@@ -17,6 +17,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Server,
     WorkerClass,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import acting, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
@@ -1471,3 +1472,25 @@ def test_a_class_of_unknown_concurrency_takes_what_one_process_takes_at_least() 
     assert replace(HIGH, concurrency=3, max_memory_per_child=GIB).memory == 3 * GIB
     assert replace(HIGH, concurrency=3, max_memory_per_child=GIB, memory_max=2 * GIB).memory == 2 * GIB
     assert HIGH.memory == 0
+
+
+def test_the_policy_of_the_highest_priority_acts() -> None:
+    def acts(*priorities: int | None) -> list[str]:
+        entries = [
+            {"name": f"p{number}", "vhost": "shop", "pattern": "^a", "definition": {}, "priority": priority}
+            for number, priority in enumerate(priorities)
+        ]
+        declared = policies({"rabbitmq_policies": entries}, "policies", "shop")
+        return [policy.variable.rpartition(".")[2] for policy in acting(declared, "a", "quorum")]
+
+    assert acts(None, 0, 1) == ["p2"]
+    assert acts(None, 0) == ["p0", "p1"]
+    assert acts(None, -1) == ["p0"]
+    assert acts() == []
+
+
+@pytest.mark.parametrize(("said", "timeout"), [(0, None), (-1, None), (1, 1), ("1", None), (None, None)])
+def test_the_consumer_timeout_of_a_policy(said: Any, timeout: int | None) -> None:
+    entry = {"name": "p", "vhost": "shop", "pattern": ".", "definition": {"consumer-timeout": said}}
+    (policy,) = policies({"rabbitmq_policies": [entry]}, "policies", "shop")
+    assert policy.consumer_timeout == timeout
