@@ -1494,3 +1494,18 @@ def test_the_consumer_timeout_of_a_policy(said: Any, timeout: int | None) -> Non
     entry = {"name": "p", "vhost": "shop", "pattern": ".", "definition": {"consumer-timeout": said}}
     (policy,) = policies({"rabbitmq_policies": [entry]}, "policies", "shop")
     assert policy.consumer_timeout == timeout
+
+
+def test_every_place_and_every_object_there_is_looked_at() -> None:
+    guest = named("guest", broker_addresses=("mq1:5672/shop",), queues={})
+    stack = apps(guest, replace(SHOP, **DEAD))
+    assert [finding.app for finding in found(declaring(stack, policies=[limit()]))["policy-without-dead-letters"]] == [
+        "shop"
+    ]
+    app = with_app(variables={**SHOP.variables, "celery_app_exchange": "tasks"})
+    objects = {
+        "queues": [{"vhost": "blog", "name": "payments"}, {"vhost": "shop", "name": "payments", "durable": False}],
+        "exchanges": [{"vhost": "blog", "name": "tasks"}, {"vhost": "shop", "name": "tasks", "durable": False}],
+    }
+    told = found(declaring(app, **objects))["declared-otherwise"]
+    assert [finding.problem.variable for finding in told] == ["rabbitmq_queues.payments", "rabbitmq_exchanges.tasks"]
