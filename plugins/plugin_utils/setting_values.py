@@ -101,7 +101,7 @@ def _annotations(variable: str, value: Any) -> Iterator[Problem]:
     """Yield what is wrong with annotations: unlike a route's, their keys are whole names, or * for every task."""
     for annotation in value if isinstance(value, (list, tuple)) else [value]:
         for task, attributes in annotation.items() if isinstance(annotation, Mapping) else ():
-            if task != "*" and ("*" in str(task) or pattern_fault(str(task))[0]):
+            if task != "*" and ("*" in str(task) or any(pattern_fault(str(task)))):
                 reason = "is a pattern, and annotations know none: they would hold for no task"
                 yield Problem(f"{variable}.{task}", "(a key)", reason, "the whole name of a task, or * for every task")
             if not isinstance(attributes, Mapping):

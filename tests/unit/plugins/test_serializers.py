@@ -129,3 +129,7 @@ def test_kombu_agrees() -> None:
         for form, kind in CONTENT_TYPES.items():
             refused = bool(unread(accept_content=accepted, task_serializer=form))
             assert refused is (kind not in types)
+
+
+def test_what_is_of_another_kind_hides_nothing() -> None:
+    assert len(unread(task_serializer=5, result_serializer="yaml")) == 1

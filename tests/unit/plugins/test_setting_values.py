@@ -73,6 +73,7 @@ def test_time_zones(zone: str) -> None:
         (" Europe/Berlin", "Europe/Berlin (did you mean that?)"),
         ("Berlin", "Europe/Berlin (did you mean that?)"),
         ("Rome", "Europe/Rome (did you mean that?)"),
+        ("Pariz", "Europe/Paris (did you mean that?)"),
         ("CEST", "a name of the time zone database such as Europe/Berlin, or UTC"),
         ("GMT+2", "a name of the time zone database such as Europe/Berlin, or UTC"),
         ("UTC+01:00", "a name of the time zone database such as Europe/Berlin, or UTC"),
@@ -132,6 +133,7 @@ def test_annotations_are_dictionaries() -> None:
         "s.task_annotations.shop.mails.send: '10/m' is not a dictionary; write attributes of the task, such as "
         "{rate_limit: 10/m}"
     )
+    assert len(told("task_annotations", {"shop.mails.send": "10/m", "shop.pay": "1/s"})) == 2
 
 
 @pytest.mark.parametrize("name", ["task_compression", "result_compression"])
