@@ -92,7 +92,7 @@ def _shared(deployment: Deployment) -> Iterator[Finding]:
             first, *others = classes.values()
             for other in others:
                 if "queues" not in other.origins:
-                    names = {worker.name for worker in app.classes} - {other.name}
+                    names = {worker.name for worker in app.classes if worker.name != other.name}
                     close = closest(other.name, names)
                     reason = f"names no queues, so that it consumes {queue}, which class {first.name} does as well"
                     instead = f"{close} (did you mean that?), or queues of its own" if close else "queues of its own"

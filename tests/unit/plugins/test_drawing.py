@@ -68,6 +68,8 @@ def test_where_results_are_is_told_as_it_is() -> None:
     assert "results postgresql at db:5432/shop," in told(results_at="postgresql at db:5432/shop")
     elsewhere = {"given": frozenset({"celery_app_broker_url"}), "broker_addresses": ("mq.example.org:5671/shop",)}
     assert "broker RabbitMQ at mq.example.org:5671/shop," in told(**elsewhere)
+    for known in elsewhere:
+        assert "broker RabbitMQ on mq1," in told(**{known: elsewhere[known]})
 
 
 def test_hosts_that_run_the_same_are_one_node() -> None:
@@ -75,6 +77,7 @@ def test_hosts_that_run_the_same_are_one_node() -> None:
     drawn = graph(crowded)
     assert list(drawn.columns[3].values()) == ["app00 ... app49 (50 hosts)"]
     assert [edge for edge in drawn.edges if edge[0] == 2] == [(2, "0", "app00")]
+    assert "c0_0 --> h0_0" in mermaid(Deployment(apps={"shop": crowded}))
     assert crowd(["a", "b", "a", "c"]) == "a, b, c"
 
 
@@ -125,7 +128,11 @@ BLOG = App(
     broker="redis",
     default_queue="posts",
     queues={"posts": "classic"},
-    routes=(Route("blog.pictures.of.quite.some.size.*", "pictures"), Route("blog.feeds", "feeds")),
+    routes=(
+        Route("blog.pictures.of.quite.some.size.*", "pictures"),
+        Route("blog.feeds", "feeds"),
+        Route("blog.*", "feeds"),
+    ),
     classes=(WorkerClass("blog & co", "app3", "all", ("posts", "pictures"), pool="threads", concurrency=16),),
     longest_eta=600,
     has_results=False,
@@ -146,3 +153,11 @@ def test_names_for_a_narrow_place() -> None:
         "a, b, c",
         "a ... d (4 hosts)",
     ]
+
+
+def test_where_nothing_works_there_is_little_to_draw() -> None:
+    idle = Deployment(apps={"shop": replace(SHOP, classes=())})
+    head = "Class  Queues  At a time  Time limit  Stop  Memory  Acknowledged  Hosts"
+    assert text(idle).splitlines()[2].strip() == head
+    assert "|---|---|---|---|---|---|---|---|" in markdown(idle)
+    assert parsed(svg(Deployment())).attrib["width"] == "0"

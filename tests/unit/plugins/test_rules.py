@@ -1509,3 +1509,37 @@ def test_every_place_and_every_object_there_is_looked_at() -> None:
     }
     told = found(declaring(app, **objects))["declared-otherwise"]
     assert [finding.problem.variable for finding in told] == ["rabbitmq_queues.payments", "rabbitmq_exchanges.tasks"]
+
+
+def test_groups_of_others_hide_no_slip() -> None:
+    groups = {"web": ["web1"], "celery_worker": ["app1"]}
+    (finding,) = found(Deployment(groups=groups))["unknown-group"]
+    assert finding.problem.instead == "celery_workers"
+
+
+@pytest.mark.parametrize(
+    ("groups", "reason"),
+    [
+        ({}, "has no host, or could not be read"),
+        ({"all": ["web1"], "empty": []}, "has no host, or could not be read"),
+        ({"all": ["web1"], "web": ["web1"]}, "has no group that this collection knows"),
+    ],
+)
+def test_why_an_inventory_has_nothing_to_do(groups: dict[str, list[str]], reason: str) -> None:
+    assert only(Deployment(groups=groups), "no-duty").problem.reason == reason
+
+
+def test_a_class_without_a_host_is_told_unless_its_group_is() -> None:
+    gpu = {"unplaced": {"gpu": ("web1",)}}
+    only(Deployment(groups={"all": ["web1"], "web": ["web1"]}, **gpu), "no-duty")
+    slip = replace(STACK, groups={**STACK.groups, "celery_worker": ["web1"]}, **gpu)
+    assert list(found(slip)) == ["unknown-group"]
+    other = replace(STACK, groups={**STACK.groups, "flowers": ["web1"]}, **gpu)
+    assert sorted(found(other)) == ["class-without-host", "unknown-group"]
+
+
+def test_every_class_that_consumes_a_queue_of_another_is_told() -> None:
+    others = [replace(DEFAULT, name=name) for name in ("mails", "feeds")]
+    own = replace(DEFAULT, name="reports", origins={"queues": "celery_worker_classes.reports.queues"})
+    told = found(with_app(classes=(HIGH, DEFAULT, *others, own)))["shared-queue"]
+    assert [finding.problem.value for finding in told] == ["mails", "feeds", "default"]
