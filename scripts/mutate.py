@@ -4,96 +4,253 @@
 Each module has its own fast tests. What survives has to stand, with its reason, in tests/survivors.yml; anything else
 fails the run.
 
-    scripts/mutate.py                     everything (an hour or two)
+    scripts/mutate.py                     everything (an hour on two processors)
     scripts/mutate.py rules requirements  the modules whose path contains one of these words
+
+A mutant costs what its tests cost: this program imports everything but the project's own modules once, and forks.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
+import gc
+import importlib
+import itertools
 import json
+import multiprocessing
 import os
 import re
+import resource
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutation"
 EXPLAINED = ROOT / "tests" / "survivors.yml"
 TOOL = "cosmic-ray==8.7.0"
-PLUGINS = "plugins/plugin_utils"
 TESTS = "tests/unit/plugins"
-#: Module -> the tests that have to notice when it breaks.
+#: Module -> the files of tests that have to notice when it breaks, the likeliest first.
 MODULES = {
-    **{
-        f"{PLUGINS}/rules/{name}.py": (f"{TESTS}/test_rules.py",)
-        for name in (
-            "__init__",
-            "agreement",
-            "delivery",
-            "inventory",
-            "objects",
-            "packages",
-            "results",
-            "routing",
-            "workers",
-        )
-    },
-    **{
-        f"{PLUGINS}/{name}.py": (f"{TESTS}/test_{name}.py",)
-        for name in (
-            "beat_schedule",
-            "patterns",
-            "serializers",
-            "setting_values",
-            "tls_options",
-            "transport_options",
-            "yaml_slips",
-        )
-    },
-    f"{PLUGINS}/policies.py": (f"{TESTS}/test_rules.py",),
-    f"{PLUGINS}/requirements.py": (f"{TESTS}/test_rules.py",),
-    f"{PLUGINS}/quantities.py": (f"{TESTS}/test_quantities.py", f"{TESTS}/test_rules.py", f"{TESTS}/test_drawing.py"),
-    f"{PLUGINS}/stack.py": (f"{TESTS}/test_stack.py",),
-    f"{PLUGINS}/inventory.py": (f"{TESTS}/test_inventory.py",),
-    # It is made of whole inventories, so they are what tells.
-    f"{PLUGINS}/assemble.py": ("tests/unit/test_check.py",),
-    f"{PLUGINS}/worker_classes.py": (f"{TESTS}/test_celery_worker_plan.py",),
-    f"{PLUGINS}/plans/celery_worker.py": (f"{TESTS}/test_celery_worker_plan.py",),
-    f"{PLUGINS}/plans/celery_app.py": (f"{TESTS}/test_celery_app_plan.py",),
-    f"{PLUGINS}/plans/celery_beat.py": (f"{TESTS}/test_celery_beat_plan.py",),
-    f"{PLUGINS}/plans/flower.py": (f"{TESTS}/test_flower_plan.py",),
-    f"{PLUGINS}/plans/rabbitmq.py": (f"{TESTS}/test_rabbitmq_plan.py",),
-    f"{PLUGINS}/plans/redis.py": (f"{TESTS}/test_redis_plan.py",),
+    f"plugins/{module}.py": tuple(f"{TESTS}/test_{name}.py" for name in names.split())
+    for module, names in {
+        "plugin_utils/plans/celery_worker": "celery_worker_plan",
+        "plugin_utils/worker_classes": "celery_worker_plan",
+        "plugin_utils/quantities": "quantities drawing",
+        "plugin_utils/requirements": "rules celery_app_plan",
+        "plugin_utils/rules/delivery": "rules",
+        "plugin_utils/rules/workers": "rules",
+        "plugin_utils/rules/agreement": "rules",
+        "plugin_utils/rules/results": "results rules",
+        "plugin_utils/rules/__init__": "rules",
+        "plugin_utils/rules/inventory": "rules",
+        "plugin_utils/rules/objects": "rules",
+        "plugin_utils/rules/packages": "rules",
+        "plugin_utils/rules/routing": "rules",
+        "plugin_utils/rules/catalogue": "rules",
+        "plugin_utils/stack": "stack",
+        "plugin_utils/deployment": "rules drawing results",
+        "plugin_utils/celery_settings": "celery_numbers celery_app_plan",
+        "plugin_utils/worker_arguments": "worker_arguments celery_worker_plan",
+        "plugin_utils/plans/celery_app": "celery_app_plan",
+        "plugin_utils/plans/rabbitmq": "rabbitmq_plan",
+        "plugin_utils/plans/redis": "redis_plan redis_templates",
+        "plugin_utils/plans/flower": "flower_plan",
+        "plugin_utils/plans/celery_beat": "celery_beat_plan",
+        "plugin_utils/hardening": "hardening celery_worker_plan",
+        "plugin_utils/service_units": "service_units celery_worker_plan celery_beat_plan flower_plan",
+        "plugin_utils/rolling": "rolling",
+        "module_utils/roll": "roll",
+        "module_utils/workers": "workers",
+        "module_utils/rabbitmq_objects": "rabbitmq_objects",
+        "module_utils/rabbitmq_password": "rabbitmq_objects",
+        "module_utils/redis_engine": "redis_engine redis_templates",
+        "module_utils/release": "release release_prepared",
+        "module_utils/systemd": "systemd units",
+        "module_utils/look": "units systemd",
+        "module_utils/current": "current roll",
+        "plugin_utils/addresses": "addresses",
+        "plugin_utils/assemble": "assemble results",
+        "plugin_utils/beat_schedule": "beat_schedule",
+        "plugin_utils/beside_inventory": "beside_inventory",
+        "plugin_utils/consequences": "consequences",
+        "plugin_utils/drawing": "drawing",
+        "plugin_utils/inventory": "inventory",
+        "plugin_utils/layout": "layout",
+        "plugin_utils/misspelt": "misspelt problem",
+        "plugin_utils/once": "once",
+        "plugin_utils/passwords": "passwords",
+        "plugin_utils/patterns": "patterns",
+        "plugin_utils/policies": "rabbitmq_plan rules stack",
+        "plugin_utils/problem": "problem",
+        "plugin_utils/queue_names": "queue_names celery_app_plan",
+        "plugin_utils/rehearsal": "rehearsal",
+        "plugin_utils/render": "render",
+        "plugin_utils/results": "results",
+        "plugin_utils/serializers": "serializers",
+        "plugin_utils/setting_values": "setting_values",
+        "plugin_utils/spec": "spec",
+        "plugin_utils/tls_options": "tls_options",
+        "plugin_utils/transport_options": "transport_options",
+        "plugin_utils/unregistered": "workers",
+        "plugin_utils/yaml_slips": "yaml_slips",
+    }.items()
 }
-#: Mutants that mean the same: comparisons by identity of what is compared by value, "|" inside of type annotations,
-#: and orders of texts that are only ever equal or not.
-POINTLESS = (
-    "core/ReplaceComparisonOperator_(Eq|NotEq|Lt|LtE|Gt|GtE)_(Is|IsNot)",
-    "core/ReplaceComparisonOperator_(Eq|NotEq)_(Lt|LtE|Gt|GtE)",
-    "core/ReplaceBinaryOperator_BitOr_.*",
-    "core/RemoveDecorator",
-)
+#: Modules that only mean something on a host: what they ask and run is tested there (molecule).
+HOSTS_ONLY = {"plugins/module_utils/account.py", "plugins/module_utils/runtime.py"}
+#: What a mutant may take: one that counts for ever, or in powers, ends as a failure too.
+MEMORY = 4 * 2**30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Survivor:
-    """A change that no test noticed: the line as it was and as it became."""
+    """A change that no test noticed: the line, as it was and as it became."""
 
     module: str
+    line: int
     was: str
     became: str
 
 
-def survivors(module: str) -> tuple[int, list[Survivor]]:
-    """Return how many mutants of a module were tried, and which survived."""
+@dataclass(frozen=True)
+class Report:
+    """What became of the mutants of a module."""
+
+    module: str
+    tried: int
+    seconds: float
+    left: list[Survivor]
+
+
+@dataclass
+class Judge:
+    """A plugin of pytest for one mutant: the tests that noticed the last ones run first; tells which notices now."""
+
+    killers: list[str]
+    noticed: list[str] = field(default_factory=list)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Put the likeliest first; the others keep their order."""
+        rank = {name: number for number, name in enumerate(reversed(self.killers), 1)}
+        items.sort(key=lambda item: -rank.get(item.nodeid, 0))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a failure."""
+        if report.failed:
+            self.noticed.append(report.nodeid)
+
+
+def warm() -> None:
+    """Import what the tests import and is not of this project, and what collecting them needs."""
+    listed = WORK / "imported.json"
+
+    def collect() -> int:
+        pytest.main(["-qq", "--collect-only", TESTS])
+        here = str(ROOT)
+        own = ("ansible_collections", "__main__")
+        foreign = [
+            name
+            for name, module in sys.modules.items()
+            if not name.startswith(own)
+            and (".venv" in (origin := str(getattr(module, "__file__", ""))) or not origin.startswith(here))
+        ]
+        listed.write_text(json.dumps(foreign))
+        return 0
+
+    pid = os.fork()
+    if not pid:
+        _silent()
+        os._exit(collect())
+    os.waitpid(pid, 0)
+    for name in json.loads(listed.read_text()):
+        # Some of them only exist once another one was called.
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    # What the forks share stays shared: a collection would write to it.
+    gc.collect()
+    gc.freeze()
+
+
+def judged(tests: Sequence[str], killers: list[str], timeout: float, scratch: str) -> bool:
+    """Return whether tests fail, in a fork.
+
+    Arguments:
+        tests: their files, seen from this directory.
+        killers: the tests that noticed something, the last one first; what notices now comes to its head.
+        timeout: seconds after which they count as failed.
+        scratch: a path for the tests' own files, short enough for the name of a socket.
+    """
+    told, tell = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        _silent()
+        judge = Judge(killers)
+        code = 1
+        # Whatever is wrong is a failure.
+        with contextlib.suppress(BaseException):
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            code = pytest.main(["-xqq", "--tb=no", "--assert=plain", f"--basetemp={scratch}", *tests], [judge])
+        os.write(tell, json.dumps(judge.noticed).encode())
+        os._exit(int(code != 0))
+    os.close(tell)
+    handle = os.pidfd_open(pid)
+    in_time, _, _ = select.select([handle], [], [], timeout)
+    os.close(handle)
+    # What the tests started ends with them.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    _pid, status = os.waitpid(pid, 0)
+    with os.fdopen(told) as pipe:
+        noticed = json.loads(pipe.read() or "[]") if in_time else []
+    for name in noticed:
+        with contextlib.suppress(ValueError):
+            killers.remove(name)
+        killers.insert(0, name)
+    return status != 0
+
+
+def _silent() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+
+
+def mutants(path: Path) -> Iterator[str]:
+    """Yield the text of the module at ``path`` broken in each way."""
+    command = [
+        "uv",
+        "tool",
+        "run",
+        "--quiet",
+        "--from",
+        TOOL,
+        "python",
+        str(ROOT / "scripts" / "mutants.py"),
+        str(path),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        yield from map(json.loads, running.stdout)
+    if running.returncode:
+        raise subprocess.CalledProcessError(running.returncode, command)
+
+
+def survivors(module: str) -> Report:
+    """Try all mutants of a module in a copy of the repository."""
     tree = WORK / module.replace("/", "-").removesuffix(".py")
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(parents=True)
@@ -101,78 +258,78 @@ def survivors(module: str) -> tuple[int, list[Survivor]]:
     for name in filter(None, listed.split("\0")):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, tree / name, follow_symlinks=False)
-    # A test may not wait for the tools' own caches, nor leave any.
-    command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {' '.join(MODULES[module])}"
-    config, session = tree / "mutation.toml", tree / "mutation.sqlite"
-    config.write_text(
-        f"[cosmic-ray]\nmodule-path = [{json.dumps(module)}]\ntimeout = 60.0\nexcluded-modules = []\n"
-        f"test-command = {json.dumps(command)}\n[cosmic-ray.distributor]\nname = 'local'\n"
-        f"[cosmic-ray.filters.operators-filter]\nexclude-operators = {json.dumps(list(POINTLESS))}\n"
-    )
-    for step in (
-        ["cosmic-ray", "init", config.name, session.name],
-        ["cr-filter-operators", session.name, config.name],
-        ["cosmic-ray", "baseline", config.name],
-        ["cosmic-ray", "exec", config.name, session.name],
-    ):
-        subprocess.run(
-            ["uv", "tool", "run", "--quiet", "--from", TOOL, *step],
-            check=True,
-            cwd=tree,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        )
-    dump = subprocess.run(
-        ["uv", "tool", "run", "--quiet", "--from", TOOL, "cosmic-ray", "dump", session.name],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=tree,
-    ).stdout
+    os.chdir(tree)
+    temporary = tempfile.TemporaryDirectory(prefix="mutate-")
+    scratch = f"{temporary.name}/tests"
+    killers: list[str] = []
+    started = time.monotonic()
+    # It leaves the tests compiled; what follows leaves nothing, so that no mutant's code is taken for the next one's.
+    if judged(MODULES[module], killers, 600, scratch):
+        raise RuntimeError(f"{module}: its tests fail as it is: {' '.join(killers)}")
+    timeout = 5 + 5 * (time.monotonic() - started)
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    path = tree / module
+    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+        compiled.unlink()
+    was = path.read_text()
     tried, left = 0, []
-    for _item, result in map(json.loads, dump.splitlines()):
-        if result is None or result["worker_outcome"] == "skipped":
-            continue
+    started = time.monotonic()
+    for became in mutants(ROOT / module):
+        path.write_text(became)
         tried += 1
-        if result["test_outcome"] == "survived":
-            left.append(_changed(module, result["diff"]))
+        if not judged(MODULES[module], killers, timeout, scratch):
+            left.append(_changed(module, was, became))
+    os.chdir(ROOT)
     shutil.rmtree(tree)
-    return tried, left
+    temporary.cleanup()
+    return Report(module, tried, time.monotonic() - started, left)
 
 
-def _changed(module: str, diff: str) -> Survivor:
-    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
-    was = " ".join(line[1:].strip() for line in lines if line.startswith("-"))
-    became = " ".join(line[1:].strip() for line in lines if line.startswith("+"))
-    return Survivor(module, was, became)
+def _changed(module: str, was: str, became: str) -> Survivor:
+    lines = list(difflib.unified_diff(was.splitlines(), became.splitlines(), n=0))[2:]
+    number = int(re.findall(r"\d+", lines[0])[0])
+    old, new = (" ".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")
+    return Survivor(module, number, old, new)
 
 
-def explained() -> Iterator[tuple[str, str]]:
-    """Yield (module, the line as it became, as a pattern) of what may survive."""
-    for entry in yaml.safe_load(EXPLAINED.read_text()) or []:
-        yield str(entry["module"]), str(entry["became"])
+def explained() -> list[tuple[str, str]]:
+    """Return (module, the line as it became, as a pattern) of what may survive."""
+    return [(str(entry["module"]), str(entry["became"])) for entry in yaml.safe_load(EXPLAINED.read_text()) or []]
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str], jobs: int) -> int:
+    """Try the modules whose path contains one of ``words``, ``jobs`` of them at once; return 1 if any lacks a test."""
     modules = [module for module in MODULES if not words or any(word in module for word in words)]
-    known = list(explained())
-    unknown = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for module, (tried, left) in zip(modules, pool.map(survivors, modules), strict=True):
-            new = [
-                one
-                for one in left
-                if not any(name == module and re.fullmatch(became, one.became) for name, became in known)
+    known = explained()
+    faults = 0
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    os.chdir(ROOT)
+    WORK.mkdir(parents=True, exist_ok=True)
+    warm()
+    # Each module in a process of its own: it leaves nothing behind.
+    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
+        for report in pool.imap(survivors, modules, chunksize=1):
+            patterns = [became for module, became in known if module == report.module]
+            new = [one for one in report.left if not any(re.fullmatch(pattern, one.became) for pattern in patterns)]
+            idle = [
+                pattern for pattern in patterns if not any(re.fullmatch(pattern, one.became) for one in report.left)
             ]
-            unknown += len(new)
-            sys.stdout.write(f"{module}: {tried} tried, {len(left)} survived, {len(new)} of these without a reason\n")
-            for one in new:
-                sys.stdout.write(f"  - {one.was}\n  + {one.became}\n")
+            faults += len(new) + len(idle)
+            sys.stdout.write(
+                f"{report.module}: {report.tried} tried in {report.seconds:.0f} s, {len(report.left)} survived, "
+                f"{len(new)} of these without a reason\n"
+            )
+            for (line, was), alike in itertools.groupby(sorted(new), key=lambda one: (one.line, one.was)):
+                sys.stdout.write("".join([f"  {line}: {was}\n", *(f"    {one.became}\n" for one in alike)]))
+            sys.stdout.write("".join(f"  explained, but no survivor is like it: {pattern}\n" for pattern in idle))
             sys.stdout.flush()
-    return 1 if unknown else 0
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many modules at once")
     parser.add_argument("words", nargs="*", help="only the modules whose path contains one of these")
-    sys.exit(main(parser.parse_args().words))
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.words, arguments.jobs))

@@ -187,8 +187,8 @@ def leftovers(
                 continue
             if (kind, key) in mine or kind in pruned or (kind, key) == ("users", ("guest",)):
                 found.append((kind, key))
-    going_vhosts = {key[0] for kind, key in found if kind == "vhosts"}
-    going_users = {key[0] for kind, key in found if kind == "users"}
+    going_vhosts = {name for kind, (name, *_rest) in found if kind == "vhosts"}
+    going_users = {name for kind, (name, *_rest) in found if kind == "users"}
     return [
         (kind, key)
         for kind, key in found
@@ -223,7 +223,7 @@ def _recorded(present: Document, owner: str) -> tuple[set[tuple[str, Key]], set[
 def _compare_user(
     key: Key, entry: Document, existing: Document | None, credentials: Credentials, result: Comparison
 ) -> None:
-    name = key[0]
+    (name,) = key
     stored = str((existing or {}).get("password_hash") or "")
     algorithm = str((existing or {}).get("hashing_algorithm") or DEFAULT_ALGORITHM)
     if name in credentials.passwords:
@@ -290,8 +290,7 @@ def _state(kind: str, entry: Document) -> dict[str, Any]:
         }
     if kind == "parameters":
         return {"value": entry["value"]}
-    if kind == "bindings":
-        return {}
+    # Permissions; a binding has nothing beside its key.
     return {name: entry.get(name, "") for name in ("configure", "write", "read") if name in entry}
 
 

@@ -61,7 +61,7 @@ def engine_names(engine: str) -> dict[str, Any]:
 
 def other_engine(engine: str) -> str:
     """Return the engine that ``engine`` is not."""
-    return ENGINES[1 - ENGINES.index(engine)]
+    return next(name for name in ENGINES if name != engine)
 
 
 def readable(engine: str, header: str) -> bool:
@@ -89,7 +89,7 @@ def refusal(engine: str, held: Mapping[str, Mapping[str, Any]], *, start_empty: 
     for path, header in sorted(own["files"].items()):
         if header and not readable(engine, header):
             return (
-                f"{path} is data in the format {header[:9]!r}, which {title} cannot load: it would not start. "
+                f"{path} is data in the format {header!r}, which {title} cannot load: it would not start. "
                 "Nothing was changed. Move that file away if nothing in it is needed, "
                 f"or write redis_implementation: {other_name}"
             )
@@ -134,10 +134,9 @@ def kernel_pending(wanted: Sequence[Mapping[str, Any]], current: Mapping[str, in
     """
     pending = []
     for setting in wanted:
-        now = current.get(setting["key"])
-        if now is None or now == setting["value"] or (setting["minimum"] and now > setting["value"]):
-            continue
-        pending.append(f"{setting['key']}={setting['value']}")
+        now, value = current.get(setting["key"]), setting["value"]
+        if now is not None and (now < value if setting["minimum"] else now != value):
+            pending.append(f"{setting['key']}={value}")
     return pending
 
 
@@ -179,7 +178,7 @@ def acl_changes(stamp: str, acl_file: bytes, acl_list: Sequence[str]) -> list[li
     head, *lines = stamp.splitlines() or [""]
     if head != _listed(acl_list):
         return None
-    before = dict(line.split(" ", 1) for line in lines)
+    before = dict(line.split() for line in lines)
     users = acl_users(acl_file)
     gone = [["ACL", "DELUSER", name] for name in before if name not in users]
     return gone + [

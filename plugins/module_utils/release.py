@@ -47,15 +47,15 @@ def label(source: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     if kind == "pip":
         first = next(iter(source.get("packages") or []), "") or (source.get("requirements") or "").strip()
         match = re.match(r"[^\s;#]*?===?\s*([^\s;,#\\]+)", str(first))
-        text = match.group(1) if match else re.split(r"[\s\[<>=!~;@]", str(first), maxsplit=1)[0]
+        text = match.group(1) if match else re.split(r"[\s\[<>=!~;@]", str(first))[0]
     elif kind == "wheel":
-        parts = str(source["path"]).rsplit("/", 1)[-1].split("-")
+        parts = str(source["path"]).rpartition("/")[2].split("-")
         text = parts[1] if len(parts) > 4 else parts[0]
     elif kind == "git":
         version = str(source["version"])
         text = version[:12] if _COMMIT.fullmatch(version) else f"{version}-{str(facts.get('commit') or '')[:7]}"
     elif kind == "path":
-        text = str(source["path"]).rstrip("/").rsplit("/", 1)[-1]
+        text = str(source["path"]).rstrip("/").rpartition("/")[2]
     text = re.sub(r"[^A-Za-z0-9.+_-]+", "-", text).strip("-.")[:40]
     return text or kind
 
@@ -157,7 +157,7 @@ def too_old(versions: Mapping[str, str | None]) -> list[str]:
         if version is None:
             complaints.append(f"{name} is not installed (at least {floor} is needed)")
             continue
-        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version))
         if numbers < FLOOR:
             complaints.append(f"{name} {version} is too old (at least {floor} is needed)")
     return complaints
@@ -210,5 +210,4 @@ def running_from(
             before = [name for when, name in activations if when <= started + 2]
             found.update(before[-1:])
             found.update(name for when, name in activations if abs(when - started) <= 2)
-            found.update([name for when, name in activations if when < started - 2][-1:] if not before else [])
     return sorted(found & known)

@@ -53,7 +53,7 @@ def stand_in(text: str, app: str, worker_class: str, suffix: str) -> str:
             raise ValueError(
                 f"the unit of the class {own} is not as the role celery_worker writes it; run site.yml first"
             )
-    return re.sub(r"\A(#[^\n]*\n)?", f"{_MARKER}\n", text, count=1)
+    return re.sub(r"\A(#[^\n]*\n)?", f"{_MARKER}\n", text)
 
 
 def handover(app: str, worker_class: str) -> str:

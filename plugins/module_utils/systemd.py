@@ -58,7 +58,7 @@ class Status:
     stale_definition: bool
     started: float
     changed: float
-    pid: int = 0
+    pid: int
 
 
 @dataclass
@@ -183,7 +183,7 @@ def _paths(unit: Mapping[str, object], key: str) -> set[str]:
 
 
 def _newer(paths: set[str], since: float, file_times: Mapping[str, float], pending: set[str]) -> bool:
-    return bool(paths & pending) or any(file_times.get(path, 0.0) > since for path in paths)
+    return bool(paths & pending) or any(file_times[path] > since for path in paths & file_times.keys())
 
 
 def is_file_of(unit: str, path: str) -> bool:

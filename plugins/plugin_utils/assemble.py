@@ -172,7 +172,7 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
     cores = given(name, "celery_worker_host_cores", None)
     memory = 0
     with contextlib.suppress(ValueError):
-        memory = parse_size(given(name, "celery_worker_host_memory", None) or 0)
+        memory = parse_size(given(name, "celery_worker_host_memory", None))
     release = f"{facts.get('distribution', '')} {facts.get('distribution_major_version', '')}"
     return Machine(
         name,
@@ -295,7 +295,7 @@ def _worker(app: App, name: str, written: Any, read: Mapping[str, Any]) -> Worke
         time_limit=read["time_limit"] or max(_number(app.settings.get("task_time_limit"), 0), 0) or None,
         soft_time_limit=read["soft_time_limit"] or max(_number(app.settings.get("task_soft_time_limit"), 0), 0) or None,
         stop_timeout=read["stop_timeout"],
-        late=bool(app.settings.get("task_acks_late", True)) if acknowledgement is None else acknowledgement == "late",
+        late=bool(app.settings["task_acks_late"]) if acknowledgement is None else acknowledgement == "late",
         max_tasks_per_child=read["max_tasks_per_child"],
         max_memory_per_child=read["max_memory_per_child"],
         memory_max=read["memory_max"],
@@ -313,7 +313,7 @@ def _prefetch(settings: Mapping[str, Any]) -> int | None:
         settings.get("broker_transport_options")
     ):
         return value or 1
-    return value if value > 0 else None if value == 0 else 1
+    return None if value == 0 else max(value, 1)
 
 
 def _number(value: object, otherwise: int) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import MAX_SECONDS
+
 _BY_KIND = {
     "any": """
         database_engine_callback task_annotations task_routes worker_concurrency
@@ -121,9 +123,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "task_queue_max_priority": (0, 255),
     "task_default_delivery_mode": (1, 2),
     "broker_heartbeat": (0, 65_535),
-    "task_time_limit": (0, 100 * 365 * 86400),
-    "task_soft_time_limit": (0, 100 * 365 * 86400),
-    "worker_soft_shutdown_timeout": (0, 100 * 365 * 86400),
+    "task_time_limit": (0, MAX_SECONDS),
+    "task_soft_time_limit": (0, MAX_SECONDS),
+    "worker_soft_shutdown_timeout": (0, MAX_SECONDS),
 }
 #: Those of which nothing is no value: a division by it, a wait that is over at once, a queue that is gone at once.
 _ABOVE_NOTHING = frozenset(

@@ -36,7 +36,7 @@ _NAME = re.compile(r"\b(?:celery|celeryops|rabbitmq|redis|flower)_\w+")
 
 def root(variable: str) -> str:
     """Return the variable's name in a path such as ``celery_worker_classes.high.queues[0]``."""
-    return re.split(r"[.\[ :]", variable, maxsplit=1)[0]
+    return re.split(r"[.\[ :]", variable)[0]
 
 
 def without_consequences(problems: Sequence[Any], defaults: Mapping[str, Any], given: Set[str]) -> list[Any]:

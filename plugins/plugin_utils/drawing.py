@@ -110,7 +110,7 @@ def crowd(names: Sequence[str]) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [f"  {lines[0]}", "  " + "  ".join("-" * width for width in widths), *(f"  {line}" for line in lines[1:])]
 
@@ -224,7 +224,7 @@ def svg(deployment: Deployment) -> str:
 def _drawn(app: App, top: int) -> tuple[list[str], int, int]:
     """Return the elements of one app, their height, and the width of the whole."""
     drawn = graph(app)
-    rows = max(1, *(len(nodes) for nodes in drawn.columns))
+    rows = max(len(nodes) for nodes in drawn.columns)
     places: dict[tuple[int, str], tuple[float, float, float]] = {}
     boxes: list[str] = [f'<text class="app" x="{_MARGIN}" y="{top + 16}">{escape(app.name)}</text>']
     left = float(_MARGIN)

@@ -170,7 +170,7 @@ def _check(name: Any, value: Any, where: str) -> Iterator[Problem]:
 
 def _meant(name: str) -> str:
     """Return the directive that was meant; all of them would be a list that nobody reads."""
-    close = did_you_mean(name, ALLOWED - set(_FIXED))
+    close = did_you_mean(name, [other for other in ALLOWED if other not in _FIXED])
     return close if not close.startswith("one of") else "one such as MemoryDenyWriteExecute or ReadWritePaths"
 
 

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS
 
 _CLOSE = 0.87
@@ -56,8 +55,7 @@ def misspelt(role: str, known: Iterable[str], present: Iterable[str]) -> list[Pr
     for name in sorted(str(entry) for entry in present):
         if not name.startswith(f"{role}_") or name in names:
             continue
-        close = difflib.get_close_matches(name, names, n=1, cutoff=_CLOSE)
-        instead = close[0] if close else _belongs(role, name.removeprefix(f"{role}_"))
+        instead = closest(name, names, _CLOSE) or _belongs(role, name.removeprefix(f"{role}_"))
         if instead:
             problems.append(Problem(name, _WHAT, f"is not a variable of the role {role}", instead))
     return problems
@@ -87,8 +85,7 @@ def misspelt_prefixes(roles: Mapping[str, Iterable[str]], present: Iterable[str]
     for name in sorted(set(map(str, present))):
         if name[:1] not in initials or "_" not in name or name.startswith(prefixes) or name in known:
             continue
-        close = difflib.get_close_matches(name, known, n=1, cutoff=_CLOSE)
+        close = closest(name, known, _CLOSE)
         if close:
-            reason = f"is not a variable {known[close[0]]}"
-            problems.append(Problem(name, _WHAT, reason, close[0]))
+            problems.append(Problem(name, _WHAT, f"is not a variable {known[close]}", close))
     return problems

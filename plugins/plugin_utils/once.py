@@ -52,7 +52,7 @@ def _rule(task: str, variable: str, given: Mapping[Any, Any]) -> tuple[dict[str,
         for name in given
         if name not in KEYS
     ]
-    rule: dict[str, Any] = {"task": task, "period": 0, "key": None}
+    rule: dict[str, Any] = {"task": task, "period": None, "key": None}
     if "period" not in given:
         problems.append(Problem(variable, dict(given), "has no period", "{period: 20h}"))
     else:

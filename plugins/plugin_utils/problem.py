@@ -76,7 +76,7 @@ def may_be_secret(variable: str, value: Any) -> bool:
 
 def holds_accounts(variable: str) -> bool:
     """Whether a variable has accounts with their passwords."""
-    return re.split(r"[.\[]", variable, maxsplit=1)[0].endswith("_users")
+    return re.split(r"[.\[]", variable)[0].endswith("_users")
 
 
 def named_like_a_secret(name: str) -> bool:
@@ -116,15 +116,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def closest(name: str, known: Iterable[str], cutoff: float = 0.8) -> str:
-    """Return the one of ``known`` that ``name`` nearly is, or an empty text.
+def closest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return the one of ``known`` that ``name`` is most like; an empty string when it is like none.
 
     Arguments:
         name: what the user wrote.
         known: the names that would have been right.
-        cutoff: how near it has to be, from 0 to 1.
+        likeness: how like they have to be (``difflib.SequenceMatcher.ratio``).
     """
-    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)), "")
+    return next(iter(difflib.get_close_matches(name, sorted(known), cutoff=likeness)), "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -135,9 +135,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         known: the names that would have been right.
     """
     candidates = sorted(known)
-    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    close = closest(name, candidates)
     if close:
-        return f"{close[0]} (did you mean that?)"
+        return f"{close} (did you mean that?)"
     return "one of " + ", ".join(candidates) if candidates else "nothing"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_BYTES = {"": 1, "B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _DURATION = re.compile(r"(?:\d+\s*(?:min|[smhdw])\s*)+")
 _DURATION_PART = re.compile(r"(\d+)\s*(min|[smhdw])")
 _CLOCK = re.compile(r"[0-9]{1,9}(?::[0-9]{1,9}){1,2}")
@@ -84,11 +84,7 @@ def parse_size(value: object) -> int:
 
 
 def _whole_number(value: object) -> int | None:
-    """Return an int for an int or digits; None for other text; a bool or a fraction is no quantity."""
-    if isinstance(value, bool):
-        return -1
-    if isinstance(value, int):
-        return int(value)
+    """Return an int for an int or digits; None for all else: a bool or a fraction is no quantity."""
     text = str(value).strip()
     return int(text) if re.fullmatch(r"-?\d+", text) else None
 

@@ -229,7 +229,7 @@ def longest_task(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
 def _seconds(value: object) -> int:
     """Return a duration in seconds; 0 for one that is not given, or that cannot be read, which its role tells."""
     with contextlib.suppress(ValueError):
-        return parse_duration(value or 0)
+        return parse_duration(value)
     return 0
 
 
@@ -253,10 +253,7 @@ def consumer_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
             # Nothing delays messages in the broker then, so a worker holds them.
             held = max(held, _seconds(given(host, "celery_app_longest_eta", None) or "1h"))
     needed = held_for(longest, most_prefetched(groups, given, hosts), held)
-    hours = 2
-    while hours * 3600 < needed:
-        hours *= 2
-    return hours * 3600
+    return 3600 << ((needed - 1) // 3600).bit_length()
 
 
 def most_prefetched(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
@@ -277,7 +274,7 @@ def visibility_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> in
         return ""
     longest = longest_task(groups, given, hosts)
     longest = max([longest, *(_seconds(given(host, "celery_app_longest_task", None)) for host in hosts)])
-    eta = max((_seconds(given(host, "celery_app_longest_eta", None) or "1h") for host in hosts), default=3600)
+    eta = max(_seconds(given(host, "celery_app_longest_eta", None) or "1h") for host in hosts)
     return held_for(longest, most, eta)
 
 

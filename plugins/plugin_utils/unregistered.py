@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 
 
 def unregistered(
@@ -34,8 +33,8 @@ def unregistered(
     for route in routes:
         if any(_matches(route, task) for task in registered) or any(_matches(entry, route) for entry in known):
             continue
-        close = difflib.get_close_matches(route, sorted(registered), n=1, cutoff=0.6)
-        instead = f"{close[0]} (did you mean that?)" if close else "the name of a task that the app has"
+        close = closest(route, registered)
+        instead = f"{close} (did you mean that?)" if close else "the name of a task that the app has"
         reason = "is a pattern that no task of a worker matches" if "*" in route else "is a task that no worker has"
         problem = Problem("celery_app_routes", route, reason, instead)
         more = "; list it in celery_worker_tasks_elsewhere if workers outside of this inventory run it"

@@ -12,9 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest, named_like_a_secret
 
 #: Options of `celery worker` (celery/bin/worker.py and CeleryDaemonCommand in celery/bin/base.py, 5.7.0) without a
 #: value, and those with one and what it may be.
@@ -152,8 +151,8 @@ def _long(word: str) -> tuple[str, list[tuple[str, str, str] | Stranger]]:
         return ("", list(_value_problems(word, option, value))) if separator else (option, [])
     if option in FLAGS:
         return "", [(word, "takes no value", option)] if separator else []
-    close = get_close_matches(option, {name for name in {*FLAGS, *VALUED, *OWN} if name.startswith("--")}, 1, 0.8)
-    instead = f"{close[0]} (did you mean that?)" if close else "an option of celery worker 5.7"
+    close = closest(option, {name for name in {*FLAGS, *VALUED, *OWN} if name.startswith("--")}, 0.8)
+    instead = f"{close} (did you mean that?)" if close else "an option of celery worker 5.7"
     return ("" if separator else option), [Stranger(word, instead)]
 
 

@@ -20,6 +20,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     SIZE_HELP,
     parse_duration,
     parse_size,
+    show_size,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
@@ -146,9 +147,9 @@ def _absent_without_a_class(classes: Mapping[str, WorkerClass], layers: Sequence
     """Yield the classes that a nearer layer takes away and that no layer has."""
     for layer in layers[1:]:
         for name, keys in layer.classes.items():
-            others = [other for other in layers if other is not layer and name in other.classes]
-            if isinstance(keys, Mapping) and keys.get("state") == "absent" and not others and name in classes:
-                instead = did_you_mean(str(name), set(classes) - {str(name)})
+            alone = sum(name in one.classes for one in layers) == 1
+            if isinstance(keys, Mapping) and keys.get("state") == "absent" and alone and name in classes:
+                instead = did_you_mean(str(name), [other for other in classes if other != name])
                 yield Problem(
                     f"{layer.variable}.{name}.state", "absent", "takes away a class that is not there", instead
                 )
@@ -168,9 +169,9 @@ def _name_problem(name: Any) -> tuple[str, str]:
 def _lay(target: WorkerClass, keys: Mapping[Any, Any], where: str, problems: list[Problem]) -> None:
     """Lay ``keys``, written in ``where``, over ``target``."""
     earlier: Any
+    known = [key for key in KEYS if key != "state" or where != "celery_worker_defaults"]
     for key, value in keys.items():
-        if key not in KEYS or (key == "state" and where == "celery_worker_defaults"):
-            known = set(KEYS) - ({"state"} if where == "celery_worker_defaults" else set())
+        if key not in known:
             instead = did_you_mean(str(key), known)
             problems.append(Problem(f"{where}.{key}", value, "is no key of a class", instead))
             # What a class consumes whose queues stand under another name is not known.
@@ -188,7 +189,7 @@ def _lay(target: WorkerClass, keys: Mapping[Any, Any], where: str, problems: lis
         target.origins[name] = f"{where}.{name}"
 
 
-def check(worker: WorkerClass, default_queue: str, time_limit: int = 0) -> tuple[dict[str, Any], list[Problem]]:
+def check(worker: WorkerClass, default_queue: str, time_limit: int) -> tuple[dict[str, Any], list[Problem]]:
     """Return every key of a class with its value read and its default filled in, and the mistakes.
 
     Arguments:
@@ -213,10 +214,9 @@ def check(worker: WorkerClass, default_queue: str, time_limit: int = 0) -> tuple
             if name == "queues":
                 read[name] = _legible(worker.values[name])
                 worker.unread_queues = True
-    limit = read["time_limit"] or time_limit
-    if "stop_timeout" not in worker.values and limit:
+    if "stop_timeout" not in worker.values:
         # Whatever runs when the unit is stopped has ended by then.
-        read["stop_timeout"] = max(read["stop_timeout"], limit + STOP_MARGIN)
+        read["stop_timeout"] = max(read["stop_timeout"], (read["time_limit"] or time_limit) + STOP_MARGIN)
     problems += _check_pool(worker, read)
     problems += check_arguments(read["extra_arguments"] or [], worker.where("extra_arguments"))
     if read["queues"] is None:
@@ -244,7 +244,7 @@ def _check_pool(worker: WorkerClass, read: dict[str, Any]) -> list[Problem]:
     problems: list[Problem] = []
     pool = read["pool"]
     for name, key in KEYS.items():
-        if pool in key.pools or read[name] is None or name not in worker.values:
+        if pool in key.pools or read[name] is None:
             continue
         if name in worker.inherited:
             read[name] = None
@@ -281,7 +281,7 @@ def _check_limits(worker: WorkerClass, read: Mapping[str, Any]) -> list[Problem]
         if read[lower] is not None and read[upper] is not None and read[lower] >= read[upper]:
             instead = f"less than {upper}, which is {worker.values[upper]}"
             problems.append(Problem(worker.where(lower), worker.values[lower], reason, instead))
-    if 0 < read["watchdog"] < 10:
+    if read["watchdog"] in range(1, 10):
         instead = "at least 10s, or 0 to turn the watchdog off"
         problems.append(Problem(worker.where("watchdog"), worker.values["watchdog"], "restarts busy workers", instead))
     return problems
@@ -328,7 +328,7 @@ class _Reader:
     def size(key: Key, value: Any) -> int:
         size = parse_size(value)
         if size < key.minimum:
-            raise ValueError(f"is less than {key.minimum // 1024**2}M, too little to work in; write {SIZE_HELP}")
+            raise ValueError(f"is less than {show_size(key.minimum)}, too little to work in; write {SIZE_HELP}")
         return size
 
     @staticmethod

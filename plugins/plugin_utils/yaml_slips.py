@@ -93,7 +93,7 @@ def _repeated(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
         if isinstance(key, yaml.ScalarNode) and name != "<<":
             seen.setdefault(name, []).append((key.start_mark.line + 1, value))
     for name, found in seen.items():
-        if len(found) > 1 and len({_content(value) for _line, value in found}) > 1:
+        if len({_content(value) for _line, value in found}) > 1:
             yield (*path, name), [line for line, _value in found]
 
 

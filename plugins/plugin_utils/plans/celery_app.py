@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings im
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
@@ -368,7 +367,7 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
             "worker_detect_quorum_queues": True,
             "broker_native_delayed_delivery_queue_type": "quorum",
         }
-    if _scheme(_addresses(values["result_backend"])[0] if values["result_backend"] else "") in REDIS_BACKENDS:
+    if _first_scheme(values["result_backend"]) in REDIS_BACKENDS:
         settings |= {
             # A result is stored when Redis is back, not lost.
             "result_backend_always_retry": True,
@@ -517,12 +516,17 @@ def _addresses(url: Any) -> list[str]:
 
 
 def _scheme(address: str) -> str:
-    return address.split("://", 1)[0].lower() if "://" in address else ""
+    scheme, separator, _rest = address.partition("://")
+    return scheme.lower() if separator else ""
+
+
+def _first_scheme(url: Any) -> str:
+    return _scheme(_addresses(url)[0])
 
 
 def broker_kind(url: Any) -> str:
     """Return which broker a URL leads to, ``rabbitmq`` or ``redis``; the former when it cannot be told."""
-    return BROKERS.get(_scheme(_addresses(url)[0]), "rabbitmq")
+    return BROKERS.get(_first_scheme(url), "rabbitmq")
 
 
 def _broker(url: Any) -> tuple[str, list[Problem]]:
@@ -531,13 +535,13 @@ def _broker(url: Any) -> tuple[str, list[Problem]]:
     if not str(url).strip():
         return "rabbitmq", [Problem(variable, "", "is empty", BROKER_HELP)]
     addresses = _addresses(url)
-    schemes = [_scheme(address) for address in addresses]
-    kinds = {BROKERS.get(scheme, "") for scheme in schemes}
+    kinds = {BROKERS.get(_scheme(address), "") for address in addresses}
     problems = []
-    for address, scheme in zip(addresses, schemes, strict=True):
+    for address in addresses:
+        scheme = _scheme(address)
         if scheme in BROKERS:
             problems += _address_problems(variable, address, scheme)
-        elif scheme == "database" or scheme.split("+")[0] in (
+        elif scheme == "database" or scheme.partition("+")[0] in (
             "db",
             "sqla",
             "sqlalchemy",
@@ -562,11 +566,11 @@ def _broker(url: Any) -> tuple[str, list[Problem]]:
             problems.append(
                 Problem(variable, _hidden(address), "is not a broker that this collection supports", BROKER_HELP)
             )
-    if not problems and len(kinds) > 1:
+    if not problems and kinds != {broker_kind(url)}:
         problems.append(
             Problem(variable, ";".join(map(_hidden, addresses)), "mixes brokers", "addresses of one broker's nodes")
         )
-    return kinds.pop() or "rabbitmq", problems
+    return broker_kind(url), problems
 
 
 def _address_problems(variable: str, address: str, scheme: str) -> list[Problem]:
@@ -607,7 +611,7 @@ def _hidden(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "(no scheme, not shown)"
-    return f"{scheme}://***@{rest.rsplit('@', 1)[1]}" if "@" in rest else url
+    return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url
 
 
 def _backend_problems(url: Any) -> Iterable[Problem]:
@@ -616,7 +620,7 @@ def _backend_problems(url: Any) -> Iterable[Problem]:
         return
     for address in _addresses(url):
         scheme = _scheme(address)
-        plain = scheme.split("+")[0] + "+" + scheme.split("+")[1] if scheme.count("+") > 1 else scheme
+        plain = "+".join(scheme.split("+")[:2])
         if scheme in REDIS_BACKENDS:
             yield from _address_problems(variable, address, scheme)
         elif not scheme:
@@ -639,8 +643,8 @@ def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         if scheme in REDIS_BACKENDS:
             problems += _address_problems(variable, address, scheme)
         else:
-            problems.append(Problem(variable, _hidden(address), "is not a Redis", BACKEND_HELP.split(", or", 1)[0]))
-    redis = bool(url) or _scheme(_addresses(values["result_backend"])[0]) in REDIS_BACKENDS
+            problems.append(Problem(variable, _hidden(address), "is not a Redis", BACKEND_HELP.partition(", or")[0]))
+    redis = bool(url) or _first_scheme(values["result_backend"]) in REDIS_BACKENDS
     rules, rule_problems = once_rules(values["once"], redis=redis)
     configuration = {"once": {"prefix": str(values["key_prefix"]), "rules": rules}} if rules else {}
     return configuration, [*problems, *rule_problems]
@@ -806,13 +810,9 @@ def _settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Probl
 
 def _known_setting(name: str) -> str:
     """Return what an unknown setting was meant to be; the old upper-case names are tried as well."""
-    plain = name.lower()
-    candidates = [
-        *get_close_matches(plain.removeprefix("celery_"), KINDS, n=1, cutoff=0.85),
-        *get_close_matches(plain, KINDS, n=1, cutoff=0.85),
-    ]
-    if candidates:
-        return f"{candidates[0]} (did you mean that?)"
+    close = closest(name.lower().removeprefix("celery_"), KINDS, 0.85)
+    if close:
+        return f"{close} (did you mean that?)"
     return (
         "a setting's lower-case name, or list a setting of your app or an extension in celery_app_extra_setting_names"
     )
@@ -842,7 +842,7 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
         yield Problem(variable, value, "is not true or false", "true or false, without quotes")
     elif kind in ("int", "float") and (isinstance(value, (bool, str)) or not isinstance(value, (int, float))):
         yield Problem(variable, value, "is not a number", "a number without quotes (Celery counts time in seconds)")
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and number_fault(name, value)[0]:
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and any(number_fault(name, value)):
         yield Problem(variable, value, *number_fault(name, value))
     elif kind in ("string", "str", "bytes") and not (
         isinstance(value, str)

@@ -39,8 +39,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     try:
         layout = app_layout(variables["celery_beat_app"])
     except ValueError as error:
-        reason, _separator, instead = str(error).partition("; write ")
-        return {}, [Problem("celery_beat_app", variables["celery_beat_app"], "is not an app name", instead or reason)]
+        _reason, _separator, instead = str(error).partition("; write ")
+        return {}, [Problem("celery_beat_app", variables["celery_beat_app"], "is not an app name", instead)]
     problems = check_identity("celery_beat", variables)
     problems += check_host(facts)
     times: dict[str, int] = {}

@@ -55,10 +55,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     try:
         layout = app_layout(variables["celery_worker_app"])
     except ValueError as error:
-        reason, _separator, instead = str(error).partition("; write ")
-        return {}, [
-            Problem("celery_worker_app", variables["celery_worker_app"], "is not an app name", instead or reason)
-        ]
+        _reason, _separator, instead = str(error).partition("; write ")
+        return {}, [Problem("celery_worker_app", variables["celery_worker_app"], "is not an app name", instead)]
     problems += check_identity("celery_worker", variables)
     problems += check_host(facts)
     queue = str(variables["celery_worker_default_queue"])
@@ -104,8 +102,8 @@ def _host_problems(variables: Mapping[str, Any]) -> list[Problem]:
     except ValueError as error:
         reason, _separator, instead = str(error).partition("; write ")
         problems.append(Problem("celery_worker_host_memory", value, reason, instead))
-    cores = variables.get("celery_worker_host_cores") or 0
-    if int(cores) < 0:
+    cores = variables.get("celery_worker_host_cores")
+    if cores and int(cores) < 0:
         problems.append(Problem("celery_worker_host_cores", cores, "is less than nothing", "a number such as 4"))
     return problems
 
@@ -126,9 +124,9 @@ def read_classes(
     )
     classes: dict[str, tuple[WorkerClass, dict[str, Any]]] = {}
     try:
-        limit = int(float(variables.get("celery_worker_default_time_limit") or 0))
-    except (OverflowError, TypeError, ValueError):
-        # Where it comes from, celery_app_settings, is told.
+        limit = int(float(str(variables.get("celery_worker_default_time_limit"))))
+    except (OverflowError, ValueError):
+        # None is given; or a mistake in celery_app_settings, which is told there.
         limit = 0
     for worker in workers.values():
         read, found = check(worker, str(variables["celery_worker_default_queue"]), limit)

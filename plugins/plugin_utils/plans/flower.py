@@ -71,8 +71,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     try:
         layout = app_layout(variables["flower_app"])
     except ValueError as error:
-        reason, _separator, instead = str(error).partition("; write ")
-        return {}, [Problem("flower_app", variables["flower_app"], "is not an app name", instead or reason)]
+        _reason, _separator, instead = str(error).partition("; write ")
+        return {}, [Problem("flower_app", variables["flower_app"], "is not an app name", instead)]
     app = layout["app"]
     present = variables["flower_state"] == "present"
     problems = check_host(facts)
@@ -245,14 +245,14 @@ def _options(options: Mapping[Any, Any]) -> tuple[dict[str, str], list[Problem]]
     problems: list[Problem] = []
     for name, value in options.items():
         where = f"flower_options.{name}"
+        text = ",".join(str(entry) for entry in value) if isinstance(value, list) else str(value)
         if name in _OWN_OPTIONS:
             instead = _OWN_OPTIONS[name] or "nothing: the role decides it"
             problems.append(Problem(where, _HIDDEN, "is set by the role itself", instead))
         elif name not in OPTIONS:
             problems.append(Problem(where, value, "is no option of Flower 2.2", did_you_mean(str(name), OPTIONS)))
-        elif not isinstance(value, (str, int, float, list)) or "\n" in str(value):
+        elif not isinstance(value, (str, int, float, list)) or "\n" in text:
             problems.append(Problem(where, value, "is not a text, number, boolean or list", "one of these"))
         else:
-            text = ",".join(str(entry) for entry in value) if isinstance(value, list) else str(value)
             result[f"FLOWER_{str(name).upper()}"] = text.lower() if isinstance(value, bool) else text
     return result, problems

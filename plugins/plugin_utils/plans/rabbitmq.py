@@ -44,7 +44,6 @@ _PLUGIN = re.compile(r"[a-z][a-z0-9_]*")
 _USER_NAME = re.compile(r"[^\s/\x00-\x1f]{1,128}")
 _CONFIG_KEY = re.compile(r"[a-z][A-Za-z0-9_.$*-]*(?:\.[^\s.=#]+)*")
 _SECRET_KEY = re.compile(r"pass(word|phrase|wd)?$|secret|_key$|token$|default_pass")
-_DIGESTS = {"rabbit_password_hashing_sha256": 36, "rabbit_password_hashing_sha512": 68}
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 #: What the inventory declares -> the kind in RabbitMQ's document, the key there, in the words of the inventory.
@@ -235,7 +234,7 @@ class _Planner:
             name = "rabbit@localhost"
         host = name.partition("@")[2]
         nodes = self.variables["nodes"] or [name]
-        if len(nodes) > 1:
+        if nodes[1:]:
             self._problem(
                 "nodes", nodes, "names several nodes, and clusters are not supported yet", "one node, or leave it out"
             )
@@ -625,8 +624,8 @@ class _Planner:
         }
 
     def _policy_key(self, where: str, key: str, value: Any) -> None:
-        close = closest(key, _POLICY_KEYS)
-        if close and key not in _POLICY_KEYS:
+        close = closest(key, _POLICY_KEYS, 0.8)
+        if key not in _POLICY_KEYS and close:
             self._problem(where, value, "is no key of a policy", f"{close} (did you mean that?)")
         elif key == "consumer-timeout" and self._is_3_10():
             reason = "is not known to RabbitMQ 3.10, which would refuse the policy"

@@ -16,6 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     SIZE_HELP,
     parse_duration,
     parse_size,
+    show_size,
 )
 
 #: What the ACL of a user is made of. Celery 5.7 with kombu 5.7 was run with exactly these rules on Redis 7.0 and
@@ -358,9 +359,9 @@ def _memory(variables: Mapping[str, Any], facts: Mapping[str, Any], *, forks: bo
     if size < _SMALLEST_MEMORY:
         reason = "would mean no limit at all" if size == 0 else "is too little to work with"
         return 0, [Problem("redis_maxmemory", wanted, reason, "at least 16M, or a percentage such as 25%")]
-    if host and size > host * share // 100:
-        shown = f"{host // 1024**2}M"
-        return 0, [Problem("redis_maxmemory", wanted, f"is too much for a host with {shown} of memory", advice)]
+    if host and 100 * size > share * host:
+        reason = f"is too much for a host with {show_size(host)} of memory"
+        return 0, [Problem("redis_maxmemory", wanted, reason, advice)]
     return size, []
 
 

@@ -37,7 +37,7 @@ def _visibility_timeout(deployment: Deployment) -> Iterator[Finding]:
         given = "celery_app_visibility_timeout" in app.given
         shown = app.variables.get("celery_app_visibility_timeout") if given else show_duration(timeout)
         held = [(app.held(worker), worker) for worker in app.classes if worker.late]
-        longest, worker = max(held, key=lambda pair: pair[0], default=(0, None))
+        longest, worker = max(held, key=lambda pair: pair[0], default=(app.longest_eta, None))
         if timeout <= app.longest_eta >= longest:
             reason = (
                 f"is not above celery_app_longest_eta, {show_duration(app.longest_eta)}: such a task would run twice"

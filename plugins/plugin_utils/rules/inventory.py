@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, SERVERS, loopback
 from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import unverified
@@ -34,8 +33,7 @@ def misspelt_groups(deployment: Deployment) -> Iterator[Finding]:
         if name in ROLES_OF_GROUP:
             continue
         plain = name.lower().replace("-", "_")
-        close = difflib.get_close_matches(plain, ROLES_OF_GROUP, n=1, cutoff=0.9)
-        right = _OTHER_NAMES.get(plain) or (close[0] if close else "")
+        right = _OTHER_NAMES.get(plain) or closest(plain, ROLES_OF_GROUP, 0.9)
         if not right:
             continue
         placed = deployment.groups.get(right) or ()

@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beat_schedule import sent_to
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import misspelt_groups
@@ -45,8 +44,8 @@ def _unread(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _nobody(app: App, variable: str, queue: str, reason: str, read: Iterable[str]) -> Finding:
-    close = difflib.get_close_matches(queue, sorted(read), n=1, cutoff=0.6)
-    consumed = f"{close[0]} (did you mean that?)" if close else "a queue that is consumed: " + ", ".join(sorted(read))
+    close = closest(queue, read)
+    consumed = f"{close} (did you mean that?)" if close else "a queue that is consumed: " + ", ".join(sorted(read))
     instead = f"{consumed}, or add {queue} to the queues of a class"
     return Finding(Problem(variable, queue, reason, instead), queue, app.name)
 
@@ -93,10 +92,10 @@ def _shared(deployment: Deployment) -> Iterator[Finding]:
             first, *others = classes.values()
             for other in others:
                 if "queues" not in other.origins:
-                    names = {worker.name for worker in app.classes} - {other.name}
-                    close = difflib.get_close_matches(other.name, sorted(names), n=1, cutoff=0.6)
+                    names = {worker.name for worker in app.classes if worker.name != other.name}
+                    close = closest(other.name, names)
                     reason = f"names no queues, so that it consumes {queue}, which class {first.name} does as well"
-                    instead = f"{close[0]} (did you mean that?), or queues of its own" if close else "queues of its own"
+                    instead = f"{close} (did you mean that?), or queues of its own" if close else "queues of its own"
                     yield Finding(Problem(other.place, other.name, reason, instead), queue, app.name)
                     continue
                 reason = f"is consumed by class {first.name} as well, so neither decides how its tasks are treated"

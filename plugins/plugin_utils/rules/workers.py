@@ -31,8 +31,7 @@ def _stop_timeout(deployment: Deployment) -> Iterator[Finding]:
         if worker.time_limit is not None and worker.stop_timeout < worker.time_limit
     ]
     for worker, subject in _together(deployment, "stop-timeout", "stop_timeout", short):
-        if worker.time_limit is None:
-            continue
+        assert worker.time_limit is not None
         fate = "run again from its start" if worker.late else "lost"
         reason = f"is under the time limit of {show_duration(worker.time_limit)}: a task that a stop cuts off is {fate}"
         instead = f"at least {show_duration(worker.time_limit)}"
@@ -150,7 +149,7 @@ def _together(
             found.setdefault((worker.app, worker.where(key)), []).append(worker)
     for alike in found.values():
         names = {worker.name for worker in alike}
-        yield max(alike, key=lambda worker: worker.time_limit or 0), alike[0].name if len(names) == 1 else ""
+        yield max(alike, key=lambda worker: worker.time_limit or 0), names.pop() if len(names) == 1 else ""
 
 
 def _one_of_each(deployment: Deployment) -> Iterator[WorkerClass]:

@@ -20,6 +20,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import p
         ("amqps://u:secret@mq/shop", ("mq:5671/shop",)),
         ("amqp://b:secret@b/x;amqp://a:secret@a/x; amqp://b/x", ("a:5672/x", "b:5672/x")),
         ("sentinel://s1/0", ("s1:26379/0",)),
+        ("rediss://h/0", ("h:6379/0",)),
+        # What cannot be read hides nothing behind it.
+        ("redis://h:port/0;django-db;redis://h/1", ("django-db", "h:6379/1")),
         ("db+postgresql://u:secret@db/celery", ("db+postgresql://db:/celery",)),
         ("redis://[::1]/0", ("::1:6379/0",)),
         ("django-db", ("django-db",)),

@@ -104,6 +104,7 @@ def test_what_is_no_entry(entry: Any) -> None:
     (problem,) = schedule_problems("v", {"nightly": entry, "hourly": SOUND})
     reason = "is not an entry of a schedule; write {task: shop.mails.send, schedule: 300}"
     assert str(problem) == f"v.nightly: {entry!r} {reason}"
+    assert len(list(schedule_problems("v", {"nightly": entry, "hourly": entry}))) == 2
 
 
 def test_the_queues_that_entries_name() -> None:

@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import (
     beside_inventory,
     keep_out_of_repositories,
+    local_source,
 )
 
 
@@ -47,3 +48,22 @@ def test_git_ignores_the_folder_unless_somebody_decided_otherwise(tmp_path: Path
     mark.write_text("secrets\n")
     keep_out_of_repositories([str(tmp_path)])
     assert mark.read_text() == "secrets\n"
+
+
+def test_what_an_inventory_names_lies_beside_it_or_beside_the_playbook(tmp_path: Path) -> None:
+    inventory, playbook = tmp_path / "inventory", tmp_path / "playbook"
+    for folder in (inventory, playbook):
+        folder.mkdir()
+        (folder / "both.whl").touch()
+    (playbook / "second.whl").touch()
+
+    def found(path: str, *sources: Path) -> Path:
+        return local_source(path, map(str, sources), str(playbook))
+
+    assert found("both.whl", inventory) == inventory / "both.whl"
+    assert found("second.whl", inventory) == playbook / "second.whl"
+    # It is told as missing where it was written.
+    assert found("none.whl", inventory) == inventory / "none.whl"
+    assert found("none.whl", tmp_path / "gone") == playbook / "none.whl"
+    assert found(str(playbook / "second.whl"), inventory) == playbook / "second.whl"
+    assert found("~/none.whl", inventory) == Path.home() / "none.whl"

@@ -510,3 +510,345 @@ def test_pickle_is_refused_wherever_it_can_be_named(name: str, value: Any, shown
 def test_other_serializers_are_the_users_choice() -> None:
     found = settings(settings={"accept_content": ["json", "msgpack", "yaml"], "task_serializer": "msgpack"})
     assert (found["accept_content"], found["task_serializer"]) == (["json", "msgpack", "yaml"], "msgpack")
+
+
+# What exactly is set and said
+
+
+def told(**own: Any) -> list[str]:
+    """Return the mistakes as a person reads them, without the name of the role's variables."""
+    return [str(problem).removeprefix("celery_app_") for problem in refused(**own)]
+
+
+def test_what_every_app_is_promised() -> None:
+    promised = {
+        "accept_content": ["json"],
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        "worker_prefetch_multiplier": 1,
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 10,
+        "task_default_queue": "default",
+        "task_default_exchange": "tasks",
+        "task_default_routing_key": "default",
+        "result_expires": 86400,
+        "task_store_errors_even_if_ignored": True,
+        "control_queue_exclusive": True,
+        "event_queue_exclusive": True,
+    }
+    on_rabbitmq = {
+        "broker_transport_options": {"confirm_publish": True, "read_timeout": 30, "write_timeout": 30},
+        "worker_detect_quorum_queues": True,
+    }
+    on_redis = {
+        "broker_transport_options": {
+            "global_keyprefix": "shop:",
+            "health_check_interval": 10,
+            "socket_connect_timeout": 10,
+            "socket_keepalive": True,
+            "socket_timeout": 30,
+            "visibility_timeout": 3600 + 2 * 1800 + 600,
+        }
+    }
+    in_redis = {
+        "result_backend_always_retry": True,
+        "redis_socket_timeout": 30,
+        "redis_socket_connect_timeout": 10,
+        "redis_socket_keepalive": True,
+        "redis_retry_on_timeout": True,
+        "redis_backend_health_check_interval": 10,
+        "result_backend_transport_options": {"global_keyprefix": "shop:"},
+    }
+    found = settings()
+    assert {name: found[name] for name in {**promised, **on_rabbitmq, **in_redis}} == {
+        **promised,
+        **on_rabbitmq,
+        **in_redis,
+    }
+    found = settings(broker_url=BACKEND, result_backend="rpc://")
+    assert {name: found[name] for name in {**promised, **on_redis}} == {**promised, **on_redis}
+    assert not (on_rabbitmq.keys() - on_redis.keys() | in_redis.keys()) & found.keys()
+
+
+IN_SENTINELS: dict[str, Any] = {
+    "result_backend": "sentinel://a:26379/0;sentinel://b:26379/0",
+    "settings": {"result_backend_transport_options": {"master_name": "cache"}},
+}
+
+
+def test_results_in_several_sentinels_are_results_in_redis() -> None:
+    assert settings(**IN_SENTINELS)["redis_socket_timeout"] == 30
+
+
+def test_the_first_address_tells_the_broker() -> None:
+    kinds = [celery_app.broker_kind(url) for url in ("redis://a/0;amqp://b/", "amqp://a/;redis://b/0", "nonsense", "")]
+    assert kinds == ["redis", "rabbitmq", "rabbitmq", "rabbitmq"]
+
+
+def test_a_visibility_timeout_that_is_given_counts() -> None:
+    options = settings(broker_url=BACKEND, visibility_timeout="4h")["broker_transport_options"]
+    assert options["visibility_timeout"] == 4 * 3600
+
+
+def test_rules_are_part_of_the_configuration_where_there_are_any() -> None:
+    assert not {"once", "results"} & planned()["configuration"].keys()
+    found = planned(once={"shop.nightly": "20h"}, results={"shop.*": "ignore"})["configuration"]
+    assert found["once"]["prefix"] == "shop:"
+    assert [(rule["task"], rule["period"]) for rule in found["once"]["rules"]] == [("shop.nightly", 72000)]
+    assert found["results"] == [{"task": "shop.*", "result": "ignore"}]
+
+
+def test_only_transport_options_are_merged() -> None:
+    base = {"x_transport_options": {"a": 1, "b": 1}, "task_annotations": {"a": 1}}
+    own = {"x_transport_options": {"b": 2}, "task_annotations": {"b": 2}}
+    assert celery_app.merged_settings(base, own) == {
+        "x_transport_options": {"a": 1, "b": 2},
+        "task_annotations": {"b": 2},
+    }
+    assert celery_app.merged_settings(base, {"x_transport_options": "none"})["x_transport_options"] == "none"
+    # Ansible's own types of texts are no business of the renderer.
+    tagged = type("Tagged", (str,), {})
+    merged = celery_app.merged_settings({}, {tagged("timezone"): tagged("UTC")})
+    assert [type(entry) for pair in merged.items() for entry in pair] == [str, str]
+    plain = {"timezone": None, "include": ("a", True, 1, 1.5, None)}
+    assert celery_app.merged_settings({}, plain) == {"timezone": None, "include": ["a", True, 1, 1.5, None]}
+
+
+REDIS_ONLY = "redis://user:password@host:6379/0 (rediss:// for TLS)"
+TESTS_ONLY = "is a transport for tests, which no other host can reach"
+DATABASE = "is a database, which loses tasks and is slow as a queue"
+
+
+@pytest.mark.parametrize(
+    ("url", "value", "reason"),
+    [
+        (f"mongodb://u:{SECRET}@h/x", "mongodb://***@h/x", "is not a broker that this collection supports"),
+        (f"sqla+postgresql://u:{SECRET}@h/x@y", "sqla+postgresql://***@y", DATABASE),
+        ("database://h/x", "database://h/x", DATABASE),
+        ("sqlite:///x", "sqlite:///x", DATABASE),
+        ("memory://", "memory://", TESTS_ONLY),
+        ("filesystem://h", "filesystem://h", TESTS_ONLY),
+        ("amqp://h1/a;redis://h2/0", "amqp://h1/a;redis://h2/0", "mixes brokers"),
+        ("redis://h1/0;redis:///0", "redis:///0", "names no host"),
+        ("shop", "(no scheme, not shown)", "is not a broker that this collection supports"),
+    ],
+)
+def test_what_is_wrong_with_the_url_of_a_broker(url: str, value: str, reason: str) -> None:
+    problem = only(refused(broker_url=url))
+    assert (problem.value, problem.reason) == (value, reason)
+
+
+def test_a_broker_and_its_url_are_one() -> None:
+    planned(broker="rabbitmq")
+    planned(broker="redis", broker_url=BACKEND)
+    assert told(broker="redis") == [
+        (
+            "broker: 'redis' is not where celery_app_broker_url leads to, which is rabbitmq; write rabbitmq, or leave "
+            "it out"
+        )
+    ]
+    assert only(refused(broker="redis", broker_url="nonsense")).variable == "celery_app_broker_url"
+
+
+@pytest.mark.parametrize("url", ["django-db", "django-cache", "shop.backends:Results"])
+def test_result_backends_of_packages_are_accepted(url: str) -> None:
+    planned(result_backend=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("file:///x", "can be read on one host, or in one process, only"),
+        ("filesystem:///x", "can be read on one host, or in one process, only"),
+        ("cache+memory://", "can be read on one host, or in one process, only"),
+        ("memory://", "can be read on one host, or in one process, only"),
+        ("db+sqlite:///x", "can be read on one host, or in one process, only"),
+        ("db+sqlite+x:///x", "can be read on one host, or in one process, only"),
+        ("amqp://h", "is not a result backend of Celery 5.7"),
+        ("nonsense", "is no address, and no result backend of a package that is known here"),
+    ],
+)
+def test_what_is_wrong_with_a_result_backend(url: str, reason: str) -> None:
+    assert only(refused(result_backend=url)).reason == reason
+
+
+def test_once_needs_a_redis_of_its_own_or_that_of_the_results() -> None:
+    once = {"shop.nightly": "20h"}
+    planned(once=once)
+    planned(once=once, result_backend="rpc://", once_url="redis://h/0")
+    planned(once=once, **IN_SENTINELS)
+    assert only(refused(once=once, result_backend="rpc://")).variable == "celery_app_once"
+    assert told(once_url=f"amqp://u:{SECRET}@h/") == [f"once_url: 'amqp://***@h/' is not a Redis; write {REDIS_ONLY}"]
+    assert only(refused(once_url="redis:///0")).reason == "names no host"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            {"type": "pip", "packages": ["shop"], "subdirectory": "x"},
+            (
+                "source.subdirectory: 'x' does not belong to type pip; write it with type git or path only, or leave "
+                "it out"
+            ),
+        ),
+        (
+            {"type": "pip", "packages": ["shop"], "colour": 1},
+            "source.colour: 1 does not belong to type pip; write nothing there",
+        ),
+        (
+            {"type": "pip", "packages": ["shop"], "require_hashes": True},
+            "source.require_hashes: True but no requirement has a hash; write --hash=sha256:... behind each",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_source(source: dict[str, Any], message: str) -> None:
+    assert told(source=source) == [message]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"type": "pip", "packages": ["shop --hash=sha256:00"], "require_hashes": True},
+        {"type": "pip", "requirements": "shop --hash=sha256:00", "require_hashes": True},
+        {"type": "path", "path": "x", "requirements_file": "requirements.txt", "require_hashes": True},
+        {"type": "virtualenv", "path": "/v", "require_hashes": False, "packages": [], "extras": None},
+    ],
+)
+def test_sources_that_are_accepted(source: dict[str, Any]) -> None:
+    planned(source=source)
+
+
+def test_a_switch_that_belongs_to_another_type_is_told() -> None:
+    found = refused(source={"type": "virtualenv", "path": "/v", "require_hashes": True})
+    assert "does not belong to type virtualenv" in [problem.reason for problem in found]
+
+
+@pytest.mark.parametrize(
+    ("user", "reason"),
+    [
+        ("root", "would run the app with all rights"),
+        ("docker", "would run the app with all rights"),
+        ("www-data", "belongs to the system"),
+        ("systemd-x", "belongs to the system"),
+    ],
+)
+def test_why_an_account_is_refused(user: str, reason: str) -> None:
+    assert only(refused(user=user)).reason == reason
+
+
+@pytest.mark.parametrize(("name", "major"), [("Debian", "13"), ("Ubuntu", "9"), ("Ubuntu", "24")])
+def test_newer_platforms(name: str, major: str) -> None:
+    facts = {"distribution": name, "distribution_major_version": major}
+    assert celery_app.plan(variables(), facts)[1] == []
+
+
+def test_one_wrong_queue_or_route_hides_no_other() -> None:
+    found = refused(queues=[{"type": "quorum"}, {"name": "a", "type": "stream"}])
+    assert [problem.reason for problem in found] == ["has no name", "is not a queue type"]
+    found = refused(routes=[{"task": task, "queue": "x"} for task in ("", "a.*", "a.b.*", "a.b.c", "a.*")])
+    assert [(problem.value, problem.instead) for problem in found[1:]] == [
+        ("a.b.*", "it above that route"),
+        ("a.b.c", "it above that route"),
+        ("a.*", "it once"),
+    ]
+
+
+def test_what_is_no_duration_is_nothing_meanwhile() -> None:
+    values = {"longest_eta": "x", "longest_task": "", "result_expires": "1d", "visibility_timeout": ""}
+    read, problems = celery_app.durations(values)
+    assert read == {"longest_eta": 0, "longest_task": 0, "result_expires": 86400, "visibility_timeout": 0}
+    assert [(problem.variable, problem.reason) for problem in problems] == [
+        ("celery_app_longest_eta", "is not a duration"),
+        ("celery_app_longest_task", "is not a duration"),
+    ]
+
+
+def test_one_release_is_the_least_that_stays() -> None:
+    planned(keep_releases=1)
+
+
+def test_the_dead_letter_queue_is_a_queue_of_rabbitmq() -> None:
+    assert only(refused(dead_letter_queue="a b")).variable == "celery_app_dead_letter_queue"
+    planned(dead_letter_queue="a b", broker_url=BACKEND)
+
+
+def test_a_cache_of_django_is_named_where_results_are_in_one() -> None:
+    planned(result_backend="django-cache", settings={"cache_backend": "default"})
+    assert only(refused(settings={"cache_backend": "default"})).value == "default"
+    assert only(refused(result_backend="django-cache", settings={"redis_db": 1})).value == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("worker_concurrency", 3, 3),
+        ("redis_password", SECRET, "(not shown)"),
+        ("broker_url", SECRET, "(not shown)"),
+        ("database_url", SECRET, "(not shown)"),
+        ("result_backend", SECRET, "(not shown)"),
+        ("nothing_of_celery", True, True),
+        ("nothing_of_celery", 5, 5),
+        ("nothing_of_celery", 0.5, 0.5),
+        ("nothing_of_celery", SECRET, "(not shown)"),
+        ("nothing_of_celery", [SECRET], "(not shown)"),
+    ],
+)
+def test_what_may_be_a_secret_is_not_shown(name: str, value: Any, shown: Any) -> None:
+    assert only(refused(settings={name: value})).value == shown
+
+
+def test_one_wrong_setting_hides_no_other() -> None:
+    wrong = {"broker_url": "x", "nope": 1, "security_key_password": SECRET, "task_acks_late": "yes"}
+    assert [problem.variable.rpartition(".")[2] for problem in refused(settings=wrong)] == list(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("task_acks_late", {"a": 1}, "is not true or false"),
+        ("broker_use_ssl", "yes", "is not true or false"),
+        ("result_cache_max", [1], "is not a number"),
+        ("result_cache_max", True, "is not a number"),
+        ("result_cache_max", 1.5, "is not a whole number"),
+        ("cassandra_port", True, "is not text"),
+        ("cassandra_port", {"a": 1}, "is not text"),
+        ("cassandra_auth_kwargs", ["a"], "is not text"),
+        ("timezone", {"a": 1}, "is not text"),
+        ("beat_schedule", {1: "x"}, "cannot be written as JSON"),
+        ("beat_schedule", {"x": {1, 2}}, "cannot be written as JSON"),
+        ("task_annotations", [float("inf")], "cannot be written as JSON"),
+    ],
+)
+def test_kinds_that_a_setting_is_not_of(name: str, value: Any, reason: str) -> None:
+    assert only(refused(settings={name: value})).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cassandra_port", 9042),
+        ("task_default_rate_limit", "10/m"),
+        ("cassandra_auth_kwargs", {"username": "x"}),
+        ("database_engine_options", {"a": [None, True, 1, 1.5, "x", {"b": None}]}),
+        ("timezone", None),
+        ("beat_schedule", {}),
+        ("include", ["a"]),
+    ],
+)
+def test_kinds_that_a_setting_may_be_of(name: str, value: Any) -> None:
+    assert settings(settings={name: value})[name] == value
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [("\x1f", False), (" ", True), ("!", True), ("~", True), ("\x7f", False), ("\x80", True), ("\t\n", True)],
+)
+def test_control_characters_stay_out_of_the_environment(value: str, fits: bool) -> None:
+    _plan, problems = celery_app.plan(variables(environment={"A": f"a{value}b"}), {})
+    assert [problem.reason for problem in problems] == (
+        [] if fits else ["contains a control character, which systemd refuses"]
+    )

@@ -126,3 +126,37 @@ def test_the_target_is_the_same_text_from_workers_and_from_beat() -> None:
 def test_a_mistake_is_named(changes: dict[str, Any], variable: str) -> None:
     (problem,) = plan(variables(**changes), {})[1]
     assert problem.variable == variable
+
+
+def test_the_units_of_a_host() -> None:
+    always = {"enabled": True, "state": "started"}
+    target, beat = planned()["units"]
+    assert target == {"name": "celery-shop.target", **always}
+    assert {key: beat[key] for key in ("name", "enabled", "state")} == {"name": "celery-shop-beat.service", **always}
+
+
+@pytest.mark.parametrize(("name", "least"), [("start_timeout", 5), ("stop_timeout", 1)])
+def test_a_timeout_may_be_as_short_as_is_said(name: str, least: int) -> None:
+    assert planned(**{name: least})["service"][name] == least
+    (problem,) = plan(variables(**{name: least - 1}), {})[1]
+    assert (problem.variable, problem.reason) == (f"celery_beat_{name}", f"is shorter than {least}s")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "interval", "seconds"),
+    [
+        ("redbeat.RedBeatScheduler", 0, " --max-interval=5"),
+        ("redbeat.RedBeatScheduler", "20s", " --max-interval=20"),
+        ("other.Scheduler", 0, ""),
+    ],
+)
+def test_redbeat_renews_its_lock_in_time(scheduler: str, interval: object, seconds: str) -> None:
+    assert start(scheduler=scheduler, max_interval=interval).endswith(f"--scheduler={scheduler}{seconds}")
+
+
+def test_an_app_that_is_none_is_told() -> None:
+    result, (problem,) = plan(variables(app="Shop"), {})
+    assert result == {}
+    assert str(problem) == (
+        "celery_beat_app: 'Shop' is not an app name; write a lower-case letter, then at most 24 of a-z, 0-9 and _"
+    )

@@ -68,3 +68,46 @@ def test_what_celery_itself_has_by_default_is_never_refused() -> None:
     assert len(numbers) > 30
     # The one whose default has no end, which JSON cannot say.
     assert {name for name, value in numbers.items() if number_fault(name, value)[0]} <= {"result_backend_max_retries"}
+
+
+CENTURY = 3_153_600_000
+#: setting -> the least and the most that it may be, and how the latter is said.
+BOUNDS = {
+    "result_cache_max": (-1, None, "a whole number from -1 on"),
+    "worker_prefetch_multiplier": (0, 10_000, "a whole number from 0 to 10000"),
+    "task_protocol": (1, 2, "a whole number from 1 to 2"),
+    "task_default_priority": (0, 255, "a number from 0 to 255"),
+    "task_queue_max_priority": (0, 255, "a whole number from 0 to 255"),
+    "task_default_delivery_mode": (1, 2, "a number from 1 to 2"),
+    "broker_heartbeat": (0, 65_535, "a whole number from 0 to 65535"),
+    "task_time_limit": (0, CENTURY, f"a number from 0 to {CENTURY}"),
+    "task_soft_time_limit": (0, CENTURY, f"a number from 0 to {CENTURY}"),
+    "worker_soft_shutdown_timeout": (0, CENTURY, f"a number from 0 to {CENTURY}"),
+    "broker_pool_limit": (0, None, "a whole number from 0 on"),
+    "event_queue_ttl": (0, None, "a number from 0 on"),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_number_may_be_as_small_and_as_large_as_is_said(name: str) -> None:
+    least, most, instead = BOUNDS[name]
+    assert number_fault(name, least) == ("", "")
+    assert number_fault(name, least - 1) == ("is out of range", instead)
+    if most is not None:
+        assert number_fault(name, most) == ("", "")
+        assert number_fault(name, most + 1) == ("is out of range", instead)
+
+
+def test_what_is_wrong_with_a_number_is_said_exactly() -> None:
+    assert number_fault("task_time_limit", INFINITE) == ("is no finite number", "a number, or null for none")
+    assert number_fault("task_protocol", INFINITE) == ("is no finite number", "a whole number, or null for none")
+    assert number_fault("task_protocol", 1.5) == ("is not a whole number", "a whole number")
+    for value, reason in ((0, "is nothing"), (-1, "is out of range")):
+        assert number_fault("redis_max_connections", value) == (reason, "a whole number above 0")
+        assert number_fault("redis_socket_timeout", value) == (reason, "a number above 0")
+
+
+def test_what_an_extension_means_by_a_number_is_its_own_matter() -> None:
+    for value in (-5, 0, 0.5, 10**12):
+        assert number_fault("redbeat_lock_timeout", value) == ("", "")
+    assert number_fault("redbeat_lock_timeout", float("nan"))[0] == "is no finite number"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worker import plan
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worker import plan, read_classes
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, SIZE_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS
 
@@ -429,3 +429,221 @@ def test_what_a_running_worker_is_compared_with() -> None:
             "acks_late": False,
         },
     ]
+
+
+def test_the_units_of_a_host() -> None:
+    always = {"enabled": True, "state": "started"}
+    target, worker = planned()["units"]
+    assert target == {"name": "celery-shop.target", **always}
+    assert {key: worker[key] for key in ("name", "enabled", "state")} == {
+        "name": "celery-shop-default.service",
+        **always,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"app": "Shop"},
+            Problem(
+                "celery_worker_app",
+                "Shop",
+                "is not an app name",
+                "a lower-case letter, then at most 24 of a-z, 0-9 and _",
+            ),
+        ),
+        (
+            {"host_memory": "plenty"},
+            Problem("celery_worker_host_memory", "plenty", "is not a size", SIZE_HELP),
+        ),
+        (
+            {"host_cores": -1},
+            Problem("celery_worker_host_cores", -1, "is less than nothing", "a number such as 4"),
+        ),
+        (
+            {"log_max_size": 0},
+            Problem("celery_worker_log_max_size", 0, "is nothing", SIZE_HELP),
+        ),
+        (
+            {"log_keep": 3651},
+            Problem("celery_worker_log_keep", 3651, "is out of range", "how many old files to keep, 0 to 3650"),
+        ),
+    ],
+)
+def test_a_mistake_in_a_variable_says_what_to_write(changes: dict[str, Any], problem: Problem) -> None:
+    assert refused(**changes) == [problem]
+
+
+def test_a_machine_may_be_spoken_of() -> None:
+    planned(host_memory="16G", host_cores=8)
+    planned(host_memory=0, host_cores=0)
+
+
+@pytest.mark.parametrize("keep", [0, 3650])
+def test_old_log_files_are_kept_as_many_as_is_said(keep: int) -> None:
+    assert planned(log_keep=keep)["rotation"]["keep"] == keep
+
+
+def test_what_is_no_size_rotates_at_none() -> None:
+    assert plan(variables(log_max_size="big"), {})[0]["rotation"]["max_size"] == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [
+        (600, 630),
+        ("600", 630),
+        (599.9, 629),
+        (270, 300),
+        (None, 300),
+        (0, 300),
+        ("1h", 300),
+        (float("inf"), 300),
+        ([], 300),
+    ],
+)
+def test_a_stop_waits_for_the_time_limit_of_the_app(limit: Any, seconds: int) -> None:
+    (entry,) = planned(default_time_limit=limit)["classes"]
+    assert entry["drain_seconds"] == seconds
+
+
+#: key -> the smallest and the largest number that may be written.
+RANGES = {
+    "concurrency": (1, 100_000),
+    "prefetch_multiplier": (1, 10_000),
+    "max_tasks_per_child": (1, 2_147_483_647),
+    "nice": (-20, 19),
+    "cpu_weight": (1, 10_000),
+    "io_weight": (1, 10_000),
+    "tasks_max": (4, 4_194_304),
+}
+#: key -> the shortest duration in seconds, the smallest size in MiB.
+SHORTEST = {"time_limit": 1, "soft_time_limit": 1, "start_timeout": 5, "stop_timeout": 1}
+SMALLEST = {"max_memory_per_child": 8, "memory_high": 32, "memory_max": 32}
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_a_number_may_be_as_small_and_as_large_as_is_said(key: str) -> None:
+    least, most = RANGES[key]
+    one(**{key: least})
+    one(**{key: most})
+    instead = f"a whole number from {least} to {most}" + (", or auto" if key == "concurrency" else "")
+    for value in (least - 1, most + 1):
+        expected = Problem(f"celery_worker_classes.high.{key}", value, "is out of range", instead)
+        assert refused(classes={"high": {key: value}}) == [expected]
+
+
+@pytest.mark.parametrize("key", SHORTEST)
+def test_a_duration_may_be_as_short_as_is_said(key: str) -> None:
+    least = SHORTEST[key]
+    one(**{key: least})
+    expected = Problem(f"celery_worker_classes.high.{key}", least - 1, f"is shorter than {least}s", DURATION_HELP)
+    assert refused(classes={"high": {key: least - 1}}) == [expected]
+
+
+@pytest.mark.parametrize("key", SMALLEST)
+def test_a_size_may_be_as_small_as_is_said(key: str) -> None:
+    least = SMALLEST[key]
+    one(**{key: f"{least}M"})
+    reason = f"is less than {least}M, too little to work in"
+    expected = Problem(f"celery_worker_classes.high.{key}", least * 1024**2 - 1, reason, SIZE_HELP)
+    assert refused(classes={"high": {key: least * 1024**2 - 1}}) == [expected]
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(0, True), (1, False), (9, False), (10, True)])
+def test_a_watchdog_leaves_time_to_be_busy(seconds: int, fits: bool) -> None:
+    instead = "at least 10s, or 0 to turn the watchdog off"
+    expected = Problem("celery_worker_classes.high.watchdog", seconds, "restarts busy workers", instead)
+    assert plan(variables(classes={"high": {"watchdog": seconds}}), {})[1] == ([] if fits else [expected])
+
+
+@pytest.mark.parametrize(
+    ("keys", "seconds"),
+    [
+        ({"time_limit": "1h"}, 3630),
+        ({"time_limit": "4m"}, 300),
+        ({"time_limit": "1h", "stop_timeout": "1m"}, 60),
+    ],
+)
+def test_a_stop_waits_for_the_time_limit_of_the_class(keys: dict[str, Any], seconds: int) -> None:
+    (entry,) = planned(default_time_limit=600, classes={"high": keys})["classes"]
+    assert entry["drain_seconds"] == seconds
+
+
+@pytest.mark.parametrize("layer", ["group_classes", "host_classes"])
+def test_to_take_away_a_class_that_is_not_there_is_a_slip(layer: str) -> None:
+    expected = Problem(
+        f"celery_worker_{layer}.hgih.state",
+        "absent",
+        "takes away a class that is not there",
+        "high (did you mean that?)",
+    )
+    assert refused(classes={"high": {}}, **{layer: {"hgih": {"state": "absent"}}}) == [expected]
+    planned(classes={"high": {}, "low": {"state": "absent"}}, **{layer: {"high": {"state": "absent"}}})
+
+
+@pytest.mark.parametrize(("name", "whose"), [("flower", "flower"), ("beat", "celery_beat")])
+def test_the_name_of_another_roles_unit_is_told(name: str, whose: str) -> None:
+    (problem,) = refused(classes={name: {}})
+    assert problem.reason == f"is the name of the role {whose}'s unit"
+
+
+def test_a_class_is_taken_away_where_it_is_not_by_default() -> None:
+    (problem,) = refused(classes={"high": {"stat": "absent"}})
+    assert problem.instead == "state (did you mean that?)"
+    (problem,) = refused(defaults={"stat": "absent"})
+    assert problem.instead.startswith("one of acknowledgement, ")
+    assert "state" not in problem.instead
+
+
+@pytest.mark.parametrize(
+    ("keys", "queues", "known"),
+    [
+        ({"queues": ["a"]}, ["a"], True),
+        ({"queues": ["a", "b c", "a"]}, ["a"], False),
+        ({"queues": "payments, mails"}, ["payments", "mails"], False),
+        ({"queues": "no name"}, ["default"], False),
+        ({"quues": ["a"]}, ["default"], False),
+        ({"quues": ["a"], "nicee": 1}, ["default"], False),
+        ({"nicee": 1}, ["default"], True),
+    ],
+)
+def test_what_is_known_of_queues_that_cannot_be_read(keys: dict[str, Any], queues: list[str], known: bool) -> None:
+    worker, read = read_classes(variables(classes={"high": keys}))[0]["high"]
+    assert (read["queues"], worker.unread_queues) == (queues, not known)
+
+
+def test_one_mistake_hides_no_other() -> None:
+    found = refused(classes={"Bad": {}, "low": 7, "high": {"nicee": 1, "io_weight": 0, "queues": ["a,b", "c d"]}})
+    assert [problem.variable.removeprefix("celery_worker_classes.") for problem in found] == [
+        "Bad",
+        "low",
+        "high.nicee",
+        "high.queues",
+        "high.io_weight",
+    ]
+    assert found[3].reason == "holds 'a,b', which cannot be the name of a queue"
+
+
+def test_what_cannot_be_read_has_one_complaint() -> None:
+    for keys in (
+        {"pool": "solo", "concurrency": "many"},
+        {"pool": "threads", "concurrency": 2, "time_limit": "soon"},
+    ):
+        (problem,) = refused(classes={"high": keys})
+        assert problem.reason.startswith("is not a")
+    one(pool="solo", concurrency=1)
+
+
+def test_a_null_takes_back_one_key_and_no_other() -> None:
+    (entry,) = planned(classes={"high": {"nice": 5}}, host_classes={"high": {"nice": None, "cpu_weight": 7}})["classes"]
+    assert entry["resources"] == {"CPUWeight": 7}
+
+
+@pytest.mark.parametrize("value", ["-E", {"-E": 1}, ["-E", 1.5], ["-E", ["-E"]], ["-E\n"]])
+def test_what_is_no_list_of_texts(value: Any) -> None:
+    expected = Problem(
+        "celery_worker_classes.high.extra_arguments", value, "is not a list of texts", "a list such as [one, two]"
+    )
+    assert refused(classes={"high": {"extra_arguments": value}}) == [expected]

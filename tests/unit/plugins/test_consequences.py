@@ -60,3 +60,14 @@ def test_every_joint_is_one_of_the_playbooks() -> None:
         if name in str(value)
     }
     assert sorted(used - set(JOINTS) - {"celeryops_secrets"}) == []
+
+
+def test_what_is_given_ends_one_way_and_no_other() -> None:
+    defaults = {
+        "celery_app_all": "{{ celery_app_one }} {{ celery_app_two }} {{ celery_app_three }}",
+        **{f"celery_app_{name}": f"{{{{ celery_app_{name}_deep }}}}" for name in ("one", "two", "three")},
+    }
+    assert causes("celery_app_all", defaults, {"celery_app_two"}) == {
+        *(f"celery_app_{name}" for name in ("one", "two", "three")),
+        *(f"celery_app_{name}_deep" for name in ("one", "three")),
+    }

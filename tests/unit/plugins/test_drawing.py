@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
     App,
@@ -64,6 +68,8 @@ def test_where_results_are_is_told_as_it_is() -> None:
     assert "results postgresql at db:5432/shop," in told(results_at="postgresql at db:5432/shop")
     elsewhere = {"given": frozenset({"celery_app_broker_url"}), "broker_addresses": ("mq.example.org:5671/shop",)}
     assert "broker RabbitMQ at mq.example.org:5671/shop," in told(**elsewhere)
+    for known in elsewhere:
+        assert "broker RabbitMQ on mq1," in told(**{known: elsewhere[known]})
 
 
 def test_hosts_that_run_the_same_are_one_node() -> None:
@@ -71,6 +77,7 @@ def test_hosts_that_run_the_same_are_one_node() -> None:
     drawn = graph(crowded)
     assert list(drawn.columns[3].values()) == ["app00 ... app49 (50 hosts)"]
     assert [edge for edge in drawn.edges if edge[0] == 2] == [(2, "0", "app00")]
+    assert "c0_0 --> h0_0" in mermaid(Deployment(apps={"shop": crowded}))
     assert crowd(["a", "b", "a", "c"]) == "a, b, c"
 
 
@@ -112,3 +119,45 @@ def test_the_page_holds_the_table_and_the_diagram() -> None:
     page = markdown(STACK)
     assert "| shop.payments.\\* | payments | high |" in page
     assert "```mermaid\nflowchart LR\n" in page
+
+
+#: Beside the shop an app whose columns differ in length: drawn below it, and wider.
+BLOG = App(
+    "blog & co",
+    hosts=("app3",),
+    broker="redis",
+    default_queue="posts",
+    queues={"posts": "classic"},
+    routes=(
+        Route("blog.pictures.of.quite.some.size.*", "pictures"),
+        Route("blog.feeds", "feeds"),
+        Route("blog.*", "feeds"),
+    ),
+    classes=(WorkerClass("blog & co", "app3", "all", ("posts", "pictures"), pool="threads", concurrency=16),),
+    longest_eta=600,
+    has_results=False,
+)
+DRAWN = Path(__file__).resolve().parents[1] / "drawn"
+
+
+@pytest.mark.parametrize(("name", "draw"), [("plan.txt", text), ("plan.md", markdown), ("plan.svg", svg)])
+def test_the_plan_is_drawn_as_it_was_looked_at(name: str, draw: Callable[[Deployment], str]) -> None:
+    two = replace(STACK, apps={"shop": SHOP, BLOG.name: BLOG})
+    assert draw(two).rstrip("\n") == (DRAWN / name).read_text().rstrip("\n")
+
+
+def test_names_for_a_narrow_place() -> None:
+    assert [crowd(["a", "b", "c", "d"][:number]) for number in range(1, 5)] == [
+        "a",
+        "a, b",
+        "a, b, c",
+        "a ... d (4 hosts)",
+    ]
+
+
+def test_where_nothing_works_there_is_little_to_draw() -> None:
+    idle = Deployment(apps={"shop": replace(SHOP, classes=())})
+    head = "Class  Queues  At a time  Time limit  Stop  Memory  Acknowledged  Hosts"
+    assert text(idle).splitlines()[2].strip() == head
+    assert "|---|---|---|---|---|---|---|---|" in markdown(idle)
+    assert parsed(svg(Deployment())).attrib["width"] == "0"

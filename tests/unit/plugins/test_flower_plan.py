@@ -226,3 +226,63 @@ def test_a_mistake_is_named_and_no_secret_with_it(changes: dict[str, Any], varia
 def test_beyond_loopback_with_tls_or_with_a_plain_word() -> None:
     assert planned(address="10.0.0.5", **TLS)["address"] == "https://10.0.0.5:5555"
     planned(address="10.0.0.5", allow_cleartext=True)
+
+
+def told(**changes: Any) -> list[str]:
+    """Return the mistakes in ``changes`` as a person reads them, without the prefix of the role's variables."""
+    return [str(problem).removeprefix("flower_") for problem in plan(variables(**changes), {})[1]]
+
+
+def test_the_units_of_a_host() -> None:
+    always = {"enabled": True, "state": "started"}
+    target, flower = planned()["units"]
+    assert target == {"name": "celery-shop.target", **always}
+    assert {key: flower[key] for key in ("name", "enabled", "state")} == {
+        "name": "celery-shop-flower.service",
+        **always,
+    }
+
+
+@pytest.mark.parametrize(("name", "least"), [("state_save_interval", 10), ("purge_offline_workers", 60)])
+def test_a_duration_may_be_as_short_as_is_said(name: str, least: int) -> None:
+    planned(**{name: least})
+    assert told(**{name: least - 1})[0].startswith(f"{name}: {least - 1} is shorter than {least}s; ")
+
+
+def test_a_watchdog_can_be_off() -> None:
+    assert planned(watchdog=0)["service"]["watchdog"] == 0
+
+
+@pytest.mark.parametrize(("port", "fits"), [(1023, False), (1024, True), (65535, True), (65536, False)])
+def test_a_port_that_needs_no_rights(port: int, fits: bool) -> None:
+    message = f"port: {port} is out of range; write 1024 to 65535; a web server in front can have 443"
+    assert told(port=port) == ([] if fits else [message])
+
+
+@pytest.mark.parametrize(("length", "fits"), [(31, False), (32, True)])
+def test_a_secret_that_signs_cookies_is_long(length: int, fits: bool) -> None:
+    assert bool(told(cookie_secret="c" * length)) is not fits
+
+
+@pytest.mark.parametrize(("size", "fits"), [("128M", True), (128 * 1024**2 - 1, False)])
+def test_the_memory_that_flower_starts_in(size: object, fits: bool) -> None:
+    message = f"memory_max: {size} is too little for Flower to start in; write 128M or more"
+    assert told(memory_max=size) == ([] if fits else [message])
+
+
+@pytest.mark.parametrize("name", _OWN_OPTIONS)
+def test_an_option_of_the_roles_own_says_what_decides_it(name: str) -> None:
+    (message,) = told(options={name: "x"})
+    assert message.endswith(f"is set by the role itself; write {_OWN_OPTIONS[name] or 'nothing: the role decides it'}")
+
+
+@pytest.mark.parametrize("value", [None, {"a": 1}, "a\nb", ["a\nb"]])
+def test_an_option_that_fits_no_line(value: Any) -> None:
+    (message,) = told(options={next(iter(OPTIONS)): value})
+    assert "is not a text, number, boolean or list" in message
+
+
+def test_an_app_that_is_none_is_told() -> None:
+    assert told(app="Shop") == [
+        "app: 'Shop' is not an app name; write a lower-case letter, then at most 24 of a-z, 0-9 and _"
+    ]

@@ -74,3 +74,17 @@ def test_what_an_app_may_need_is_allowed(name: str, value: Any, lines: list[str]
 
 def test_all_of_the_sandbox_may_be_spoken_of() -> None:
     assert set(SANDBOX) <= ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("ProtectHme", "ProtectHome (did you mean that?)"),
+        # Not the one that may not be changed.
+        ("AmbientCapabilites", "one such as MemoryDenyWriteExecute or ReadWritePaths"),
+        ("BindPaths", "one such as MemoryDenyWriteExecute or ReadWritePaths"),
+    ],
+)
+def test_what_else_may_be_meant_is_said(name: str, instead: str) -> None:
+    (problem,) = sandbox({name: "x"}, "flower_hardening")[1]
+    assert problem.instead == instead

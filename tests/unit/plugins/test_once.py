@@ -42,7 +42,7 @@ def test_the_long_form() -> None:
         ("a", 0, "celery_app_once.a.period: 0 is no time at all"),
         ("a", "-1h", "celery_app_once.a.period: '-1h' is not a duration"),
         ("a", -5, "celery_app_once.a.period: -5 is not between 0 and a hundred years"),
-        ("a", True, "celery_app_once.a.period: True is not between"),
+        ("a", True, "celery_app_once.a.period: True is not a duration"),
         ("a", None, "celery_app_once.a.period: None is not a duration"),
         ("a", "200000d", "is not between 0 and a hundred years"),
         ("a", {"key": []}, "celery_app_once.a: {'key': []} has no period; write {period: 20h}"),

@@ -31,3 +31,19 @@ def test_why_a_password_is_weak(password: str | None, user: str, reason: str) ->
 
 def test_a_server_may_ask_for_longer_ones() -> None:
     assert weakness("kX9wq7TtZ2mL", "shop", 16) == "has fewer than 16 characters"
+
+
+@pytest.mark.parametrize(
+    ("password", "user", "reason"),
+    [
+        ("123451234512", "shop", "is one of the first that are tried"),
+        ("123456123456", "shop", ""),
+        ("927401638254", "", ""),
+        ("aaaaaaaaaaaa", "a", "is the user's own name"),
+        ("aaaaaaaaaaaa", "aa", ""),
+        ("billingbilling", "billing7", "is the user's own name"),
+        ("billingbilling", "", ""),
+    ],
+)
+def test_digits_and_words_that_are_said_again(password: str, user: str, reason: str) -> None:
+    assert weakness(password, user) == reason

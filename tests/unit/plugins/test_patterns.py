@@ -6,6 +6,7 @@ import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import (
     PATTERN_HELP,
+    glob,
     pattern_fault,
     pattern_problems,
 )
@@ -118,3 +119,23 @@ def test_a_thousand_patterns_are_held_against_each_other_in_no_time() -> None:
     assert told(*(f"shop.part{number}.*" for number in range(1000))) == []
     # Each compiled anew for each of the others took half a minute.
     assert process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "meant"),
+    [
+        ("shop.send", "shop.send", True),
+        ("shop.send", "shop.sends", False),
+        ("shop.send", "shopXsend", False),
+        ("shop.*", "shop.", True),
+        ("shop.*", "shop.mails.send", True),
+        ("shop.*", "shop", False),
+        ("*.send", "shop.mails.send", True),
+        ("a*c*e", "abcde", True),
+        ("a*c*e", "abde", False),
+        ("*", "", True),
+        ("*", "two\nlines", True),
+    ],
+)
+def test_a_star_stands_for_anything_and_the_rest_for_itself(pattern: str, name: str, meant: bool) -> None:
+    assert bool(glob(pattern).fullmatch(name)) is meant

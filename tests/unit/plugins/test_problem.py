@@ -90,9 +90,47 @@ def test_a_misspelt_variable_is_found_and_a_stranger_is_left_alone() -> None:
     assert [(problem.variable, problem.instead) for problem in found] == [("redis_prupose", "redis_purpose")]
 
 
-def test_the_closest_of_several_names() -> None:
-    assert closest("paymnets", ["refunds", "payments", "payment"]) == "payments"
-    assert closest("queue", ("queue", "queues")) == "queue"
-    assert closest("xyz", {"payments": 1}) == closest("a", []) == ""
-    assert closest("shot", ["shop"], 0.75) == "shop"
-    assert closest("shot", ["shop"]) == ""
+@pytest.mark.parametrize(("length", "cut"), [(118, False), (119, True)])
+def test_what_fits_is_not_cut(length: int, cut: bool) -> None:
+    # Two quotes are part of it.
+    text = shown("x" * length)
+    assert text == (f"'{'x' * 116}..." if cut else f"'{'x' * length}'")
+
+
+@pytest.mark.parametrize(
+    ("variable", "hidden"),
+    [
+        # Four letters of five are right; three are not enough.
+        ("celery_worker_classes.high.tokem", True),
+        ("celery_worker_classes.high.toxem", False),
+        ("redis_users[0].name", False),
+        ("redis_users", True),
+        ("redis_users[0]", True),
+        ("redis_users[0].permissions[1]", False),
+    ],
+)
+def test_names_that_nearly_are_those_of_secrets(variable: str, hidden: bool) -> None:
+    value: Any = "x" if variable.startswith("celery") or "." in variable else ["x"]
+    assert may_be_secret(variable, value) is hidden
+
+
+def test_values_are_shown_as_plain_ones() -> None:
+    # As Ansible's own types of texts and numbers show themselves.
+    tagged = type("Tagged", (str,), {"__repr__": "tagged".join})
+    number = type("Number", (int,), {"__repr__": hex})
+    assert shown({tagged("a"): [tagged("b"), (number(1), True, None, 1.5)]}) == "{'a': ['b', [1, True, None, 1.5]]}"
+    assert shown({1, 2}) == "{1, 2}"
+
+
+def test_a_suggestion_is_the_likeliest_name() -> None:
+    known = ["queue_a", "queues", "queue_bb"]
+    assert closest("queues_", known) == "queues"
+    assert closest("queue", ["queues", "queued"]) == "queues"
+    assert closest("zzz", known) == ""
+    assert closest("queuez", ["queues"], 0.9) == ""
+    assert did_you_mean("x", []) == "nothing"
+
+
+def test_the_head_of_the_message_counts_lines() -> None:
+    one, other = (Problem("redis_purpose", value, "is no purpose", "broker") for value in ("a", "b"))
+    assert message([one, other, one]).splitlines()[0] == "2 mistakes in the variables; nothing was changed:"

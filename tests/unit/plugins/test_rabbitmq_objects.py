@@ -219,3 +219,108 @@ def test_document_starts_a_node_that_the_first_comparison_finds_equal() -> None:
     assert objects.stored_record(document, "celeryops") is None
     salt = base64.b64decode(document["users"][0]["password_hash"])[:4]
     assert salt == passwords.stable_salt("cookie", "shop")
+
+
+def test_one_object_hides_no_other() -> None:
+    users = [{"name": name, "tags": []} for name in ("shop", "second", "third")]
+    given = dict.fromkeys(("shop", "second", "third"), PASSWORD)
+    assert names(compare(wanted(users=users), server(), passwords=given)) == ["create user second", "create user third"]
+    queues = [queue("quorum"), {**queue("quorum"), "name": "r"}]
+    assert names(compare(wanted(queues=queues), server(queues=queues[:1]))) == ["create queue shop/r"]
+
+
+def test_a_hash_of_another_algorithm_stays_where_it_fits() -> None:
+    have = server()
+    algorithm = "rabbit_password_hashing_sha512"
+    stored = passwords.hash_password(PASSWORD, algorithm=algorithm)
+    have["users"][0] |= {"hashing_algorithm": algorithm, "password_hash": stored}
+    assert not compare(wanted(), have).changes
+    (changed,) = compare(wanted(users=[{"name": "shop", "tags": ["monitoring"]}]), have).document["users"]
+    assert (changed["hashing_algorithm"], changed["password_hash"]) == (algorithm, stored)
+    (changed,) = compare(wanted(), have, passwords={"shop": "another password"}).document["users"]
+    assert changed["hashing_algorithm"] == passwords.DEFAULT_ALGORITHM
+
+
+def test_the_order_of_arguments_has_no_meaning() -> None:
+    binding = {"vhost": "shop", "source": "e", "destination_type": "queue", "destination": "q", "routing_key": "k"}
+    one, other = {**binding, "arguments": {"a": 1, "b": 2}}, {**binding, "arguments": {"b": 2, "a": 1}}
+    assert not compare(wanted(bindings=[one]), server(bindings=[other])).changes
+
+
+def test_an_exchange_of_other_arguments_is_a_conflict() -> None:
+    plain = {"vhost": "shop", "name": "e", "type": "topic"}
+    full = {**plain, "durable": True, "auto_delete": False, "internal": False, "arguments": {}}
+    assert not compare(wanted(exchanges=[plain]), server(exchanges=[full])).conflicts
+    for other in ({"arguments": {"x": 1}}, {"durable": False}, {"internal": True}, {"type": "direct"}):
+        result = compare(wanted(exchanges=[plain]), server(exchanges=[{**full, **other}]))
+        assert [objects.label(change.kind, change.key) for change in result.conflicts] == ["exchange shop/e"]
+
+
+def test_permissions_are_compared_one_by_one() -> None:
+    permission = {"vhost": "shop", "user": "shop", "configure": "", "write": "^a", "read": ".*"}
+    assert not compare(wanted(permissions=[permission]), server(permissions=[permission])).changes
+    other = {**permission, "write": ""}
+    result = compare(wanted(permissions=[permission]), server(permissions=[other]))
+    assert names(result) == ["update permission shop/shop"]
+    assert result.changes[0].before == {"configure": "", "write": "", "read": ".*"}
+
+
+def test_the_record_lists_what_is_declared_and_what_could_not_go_yet() -> None:
+    assert objects.record_of(wanted(), [("queues", ("shop", "old"))]) == {
+        "vhosts": [["shop"]],
+        "users": [["shop"]],
+        "queues": [["shop", "old"]],
+    }
+
+
+def test_the_record_of_an_owner_is_found_among_others() -> None:
+    have = server(
+        global_parameters=[
+            {"name": "cluster_name", "value": "shop"},
+            record("other", users=[["theirs"]]),
+            record("celeryops", users=[["old"]]),
+        ]
+    )
+    assert objects.stored_record(have, "celeryops") == {"users": [["old"]]}
+    assert objects.stored_record(have, "nobody") is None
+    broken = server(global_parameters=[{"name": objects.record_name("celeryops"), "value": "text"}])
+    assert objects.stored_record(broken, "celeryops") is None
+
+
+def test_only_global_parameters_that_differ_are_set() -> None:
+    want = {"global_parameters": [{"name": "a", "value": 1}, {"name": "b", "value": 2}, {"name": "c", "value": 3}]}
+    have = {"global_parameters": [{"name": "a", "value": 1}, {"name": "b", "value": 9}]}
+    assert objects.global_parameters(want, have) == want["global_parameters"][1:]
+    assert objects.global_parameters({}, have) == []
+
+
+def test_only_records_tell_who_made_what() -> None:
+    parameters = [
+        {"name": "cluster_name", "value": {"users": [["old"]]}},
+        {"name": objects.record_name("broken"), "value": "text"},
+        record("celeryops", users=[["old"]]),
+    ]
+    have = server(users=[user("shop"), user("old")], global_parameters=parameters)
+    assert objects.leftovers(wanted(), have, "celeryops", []) == [("users", ("old",))]
+
+
+def test_each_object_goes_by_itself_unless_it_goes_with_another() -> None:
+    permissions = [
+        {"vhost": "shop", "user": name, "configure": "", "write": "", "read": ""} for name in ("shop", "old")
+    ]
+    have = server(
+        users=[user("shop"), user("old")],
+        permissions=permissions,
+        queues=[{**queue("quorum"), "name": "old"}],
+        global_parameters=[
+            record(
+                "celeryops", users=[["old"]], permissions=[["shop", "shop"], ["shop", "old"]], queues=[["shop", "old"]]
+            )
+        ],
+    )
+    # The permissions of an account go with it.
+    assert objects.leftovers(wanted(), have, "celeryops", []) == [
+        ("queues", ("shop", "old")),
+        ("permissions", ("shop", "shop")),
+        ("users", ("old",)),
+    ]

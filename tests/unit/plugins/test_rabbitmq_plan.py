@@ -404,3 +404,246 @@ def test_what_the_server_of_debian_12_does_not_know() -> None:
     assert policy_problems(old, definition={"consumer-timeout": 5}) == [
         f"definition.consumer-timeout: 5 {refuses}; write rabbitmq_consumer_timeout, for all queues"
     ]
+
+
+# What exactly comes of the variables, and where each limit is
+
+
+def told(**given: Any) -> list[str]:
+    """Return the mistakes as a person reads them, without the prefix of the role's variables."""
+    return [str(problem).removeprefix("rabbitmq_") for problem in plan(variables(**given), FACTS)[1]]
+
+
+def lines(facts: dict[str, Any], **given: Any) -> dict[str, str]:
+    return {entry["key"]: entry["value"] for entry in plan(variables(**given), facts)[0]["settings"]}
+
+
+def test_the_configuration_of_a_server_that_nobody_says_anything_about() -> None:
+    assert settings() == {
+        "listeners.tcp.1": "127.0.0.1:5672",
+        "management.tcp.ip": "127.0.0.1",
+        "management.tcp.port": "15672",
+        "auth_mechanisms.1": "PLAIN",
+        "auth_mechanisms.2": "AMQPLAIN",
+        "loopback_users.guest": "true",
+        "consumer_timeout": "1800000",
+        "load_definitions": "/etc/rabbitmq/definitions.json",
+        "vm_memory_high_watermark.relative": "0.4",
+        "disk_free_limit.absolute": str(3276 * 1024**2),
+        "log.console": "true",
+        "log.console.level": "info",
+        "log.file": "false",
+    }
+    result = planned()
+    assert (result["secret_files"], result["journal"], result["stop_timeout"], result["open_files"]) == (
+        [],
+        True,
+        300,
+        65536,
+    )
+    assert [entry["path"] for entry in result["stale_files"]] == [
+        "/etc/apt/preferences.d/celeryops-rabbitmq.pref",
+        "/etc/apt/sources.list.d/celeryops-rabbitmq.sources",
+        "/etc/apt/keyrings/celeryops-rabbitmq.asc",
+        "/etc/apt/keyrings/celeryops-rabbitmq.gpg",
+        "/etc/rabbitmq/conf.d/50-celeryops.conf",
+    ]
+
+
+def test_a_log_file_instead_of_the_journal() -> None:
+    result = planned(log_to="file", log_level="debug")
+    assert result["journal"] is False
+    conf = {entry["key"]: entry["value"] for entry in result["settings"]}
+    assert {key: value for key, value in conf.items() if key.startswith("log.")} == {
+        "log.console": "false",
+        "log.file.level": "debug",
+    }
+
+
+def test_secret_lines_are_in_a_file_of_their_own_only() -> None:
+    result = planned(secret_config={"listeners.tcp.1": "10.0.0.1:5672"})
+    assert result["secret_files"] == [{"name": "50-celeryops.conf"}]
+    assert "listeners.tcp.1" not in {entry["key"] for entry in result["settings"]}
+    assert "/etc/rabbitmq/conf.d/50-celeryops.conf" not in {entry["path"] for entry in result["stale_files"]}
+    assert told(config={"heartbeat": 30}, secret_config={"heartbeat": 30}) == [
+        "secret_config: 'heartbeat' is in rabbitmq_config as well; write it in one of the two"
+    ]
+
+
+def test_the_environment_of_the_server() -> None:
+    local = "-kernel inet_dist_use_interface {127,0,0,1}"
+    assert planned(node_name="rabbit@mq1.example.org", open_files=65537)["environment"] == [
+        {"name": "NODENAME", "value": "rabbit@mq1.example.org", "export": False},
+        {"name": "USE_LONGNAME", "value": "true", "export": False},
+        {"name": "ERL_EPMD_ADDRESS", "value": "127.0.0.1", "export": True},
+        {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": local, "export": False},
+        {"name": "CTL_ERL_ARGS", "value": local, "export": False},
+        {"name": "ERL_INETRC", "value": "/etc/rabbitmq/erl_inetrc", "export": True},
+        {"name": "ERL_MAX_PORTS", "value": "65537", "export": True},
+    ]
+    for files in (1024, 65536):
+        assert "ERL_MAX_PORTS" not in [entry["name"] for entry in planned(open_files=files)["environment"]]
+    elsewhere = [entry["name"] for entry in planned(cluster_listen_address="10.0.0.5")["environment"]]
+    assert elsewhere == ["NODENAME", "ERL_EPMD_ADDRESS", "SERVER_ADDITIONAL_ERL_ARGS", "CTL_ERL_ARGS"]
+
+
+def test_pinned_versions_come_with_their_packages_in_the_order_of_their_needs() -> None:
+    result = planned(version="4.0.*", erlang_version="1:27*")
+    assert result["packages"] == ["erlang-base=1:27*", "rabbitmq-server=4.0.*"]
+    assert "/etc/apt/preferences.d/celeryops-rabbitmq.pref" not in {entry["path"] for entry in result["stale_files"]}
+    assert planned()["packages"] == ["rabbitmq-server"]
+    assert planned(version="4.0.*")["packages"] == ["rabbitmq-server=4.0.*"]
+
+
+@pytest.mark.parametrize(("key", "least", "most"), [("port", 1, 65535), ("open_files", 1024, 2**20)])
+def test_a_number_may_be_as_small_and_as_large_as_is_said(key: str, least: int, most: int) -> None:
+    for value in (least, most):
+        planned(**{key: value})
+    for value in (least - 1, most + 1):
+        assert told(**{key: value})[0].startswith(f"{key}: {value} is ")
+        assert len(told(**{key: value})) == 1
+
+
+@pytest.mark.parametrize(("watermark", "fits"), [(0.1, True), (0.8, True), ("10%", True), ("9%", False), (0.81, False)])
+def test_a_share_of_the_memory_has_bounds(watermark: Any, fits: bool) -> None:
+    assert bool(told(memory_high_watermark=watermark)) is not fits
+
+
+@pytest.mark.parametrize(
+    ("watermark", "fits"),
+    [("128M", True), (128 * 1024**2 - 1, False), (8 * GIB, True), (8 * GIB + 1, False)],
+)
+def test_a_size_of_memory_has_bounds_where_the_memory_is_known(watermark: Any, fits: bool) -> None:
+    # 8G is four fifths of it.
+    facts = {**FACTS, "memtotal_mb": 10240}
+    assert bool(plan(variables(memory_high_watermark=watermark), facts)[1]) is not fits
+    if watermark != 128 * 1024**2 - 1:
+        assert plan(variables(memory_high_watermark=watermark), {})[1] == []
+
+
+def test_the_free_space_where_little_is_known() -> None:
+    assert lines({})["disk_free_limit.relative"] == "0.4"
+    unread = lines({}, memory_high_watermark="much")
+    assert (unread["vm_memory_high_watermark.absolute"], unread["disk_free_limit.relative"]) == ("0", "1.0")
+    assert lines({"memtotal_mb": 8192})["disk_free_limit.absolute"] == str(3276 * 1024**2)
+    assert lines({}, memory_high_watermark="3G")["disk_free_limit.absolute"] == str(3 * GIB)
+
+
+def test_the_free_space_that_is_given() -> None:
+    assert settings(disk_free_limit="5G")["disk_free_limit.absolute"] == str(5 * GIB)
+    assert told(disk_free_limit=0) == [
+        (
+            "disk_free_limit: 0 would let the disk fill up; write auto, or a size such as 512M or 2G, or a whole "
+            "number of bytes"
+        )
+    ]
+
+
+def test_durations_are_read_or_told() -> None:
+    result, problems = plan(variables(stop_timeout="soon"), FACTS)
+    assert result["stop_timeout"] == 0
+    assert [problem.reason for problem in problems] == ["is not a duration"]
+    assert [problem.reason for problem in plan(variables(stop_timeout=0), FACTS)[1]] == ["is no time at all"]
+
+
+@pytest.mark.parametrize(("listen", "host"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.5", "10.0.0.5")])
+def test_the_api_is_asked_where_it_listens(listen: str, host: str) -> None:
+    given = {"management_listen_address": listen, "admin_password": "long-and-random-enough"}
+    assert planned(**given)["api"] == {"host": host, "port": 15672}
+
+
+def test_an_address_that_is_none_is_told_once() -> None:
+    assert told(management_listen_address="here") == [
+        (
+            "management_listen_address: 'here' is not an IP address; write an address such as 127.0.0.1, 10.0.0.5 or "
+            "0.0.0.0"
+        )
+    ]
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, None])
+def test_a_line_has_one_value(value: Any) -> None:
+    (problem,) = plan(variables(config={"heartbeat": value}), FACTS)[1]
+    assert problem.reason == "is not a single value"
+
+
+def test_what_is_wrong_with_names_is_said() -> None:
+    assert told(nodes=["rabbit@a", "rabbit@b"])[0].endswith(
+        "names several nodes, and clusters are not supported yet; write one node, or leave it out"
+    )
+    assert told(nodes=["rabbit@a"])[0].endswith(
+        "does not name this node, rabbit@mq1; write [rabbit@mq1], or leave it out"
+    )
+    planned(nodes=["rabbit@mq1"])
+    assert told(plugins=["rabbitmq_management", "Bad"]) == [
+        "plugins: 'Bad' is not the name of a plugin; write a name such as rabbitmq_prometheus"
+    ]
+    assert told(prune=["queue"]) == ["prune: 'queue' is no kind of object; write queues (did you mean that?)"]
+    planned(prune=["queues"])
+
+
+@pytest.mark.parametrize("release", ["12", "13", "testing"])
+def test_the_systems_that_are_supported(release: str) -> None:
+    assert plan(variables(), {**FACTS, "distribution_major_version": release})[1] == []
+
+
+@pytest.mark.parametrize(("password", "fits"), [("7 chars", False), ("8 chars!", True)])
+def test_a_password_on_loopback_has_eight_characters(password: str, fits: bool) -> None:
+    assert told(admin_password=password) == (
+        [] if fits else ["admin_password: '********' is too short; write at least 8 characters"]
+    )
+
+
+SHOP = {"vhosts": [{"name": "shop"}]}
+
+
+def test_bindings_differ_by_their_arguments_and_others_by_their_names() -> None:
+    one = {"vhost": "shop", "source": "e", "destination": "q", "routing_key": "a"}
+    other = {**one, "arguments": {"x": 1}}
+    result = planned(**SHOP, bindings=[one, other])["definitions"]["bindings"]
+    assert [(entry["routing_key"], entry["arguments"]) for entry in result] == [("a", {}), ("a", {"x": 1})]
+    (message,) = told(**SHOP, bindings=[one, one])
+    assert message == "bindings: 'shop/e/q/a' is declared twice; write it once"
+    queues = [{"name": "q", "vhost": "shop"}, {"name": "r", "vhost": "shop"}]
+    assert len(planned(**SHOP, queues=queues)["definitions"]["queues"]) == 2
+    twice = [{"name": "q", "vhost": "shop"}, {"name": "q", "vhost": "shop", "arguments": {"x": 1}}]
+    assert told(**SHOP, queues=twice) == ["queues: 'shop/q' is declared twice; write it once"]
+
+
+@pytest.mark.parametrize(
+    ("queue", "fits"),
+    [
+        ({"type": "classic", "durable": False}, True),
+        ({"type": "classic", "auto_delete": True}, True),
+        ({"type": "quorum"}, True),
+        ({"type": "quorum", "durable": False}, False),
+        ({"auto_delete": True}, False),
+        ({"type": "stream", "durable": False}, False),
+    ],
+)
+def test_queues_that_keep_copies_stay(queue: dict[str, Any], fits: bool) -> None:
+    found = told(**SHOP, queues=[{"name": "q", "vhost": "shop", **queue}])
+    kind = queue.get("type", "quorum")
+    assert found == (
+        [] if fits else [f"queues.q: '{kind}' queues are durable and not deleted by themselves; write type classic"]
+    )
+
+
+def test_what_an_object_is_when_only_its_name_is_given() -> None:
+    objects = {
+        "exchanges": [
+            {"name": "e", "vhost": "shop"},
+            {"name": "t", "vhost": "shop", "type": "topic", "durable": False},
+        ],
+        "bindings": [{"vhost": "shop", "source": "e", "destination": "q"}],
+    }
+    result = planned(vhosts=[{"name": "shop"}, {"name": "crm", "tags": ["a"]}], **objects)["definitions"]
+    assert result["vhosts"] == [{"name": "shop"}, {"name": "crm", "tags": ["a"], "metadata": {"tags": ["a"]}}]
+    assert [(entry["type"], entry["durable"]) for entry in result["exchanges"]] == [("direct", True), ("topic", False)]
+    assert result["bindings"][0]["routing_key"] == ""
+
+
+def test_what_a_user_may_do_is_a_pattern() -> None:
+    user = {"name": "a", "password": "long enough", "permissions": [{"vhost": "shop", "read": "("}]}
+    (message,) = told(**SHOP, users=[user])
+    assert message.startswith("users.a.permissions.read: '(' is not a regular expression (")

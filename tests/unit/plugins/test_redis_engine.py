@@ -106,6 +106,10 @@ def test_kernel_pending() -> None:
     ]
     assert kernel_pending(wanted, {}) == []
     assert kernel_pending(wanted, {"vm.overcommit_memory": 1, "net.core.somaxconn": 65535}) == []
+    assert kernel_pending(wanted, {"vm.overcommit_memory": 1, "net.core.somaxconn": 4096}) == []
+    assert kernel_pending(wanted, {"vm.overcommit_memory": 1, "net.core.somaxconn": 4095}) == [
+        "net.core.somaxconn=4096"
+    ]
     assert kernel_pending(wanted, {"vm.overcommit_memory": 2, "net.core.somaxconn": 128}) == [
         "vm.overcommit_memory=1",
         "net.core.somaxconn=4096",

@@ -302,3 +302,105 @@ class TestRefusals:
 )
 def test_reaches_beyond_loopback(addresses: list[str], beyond: bool) -> None:
     assert reaches_beyond_loopback(addresses) is beyond
+
+
+def told(facts: dict[str, Any] | None = None, **changes: Any) -> list[str]:
+    """Return the mistakes in ``changes`` as a person reads them, without the prefix of the role's variables."""
+    problems = plan(variables(**changes), FACTS if facts is None else facts)[1]
+    return [str(problem).removeprefix("redis_") for problem in problems]
+
+
+class TestBoundaries:
+    @pytest.mark.parametrize(
+        ("name", "least", "most"), [("port", 1, 65535), ("maxclients", 32, 10_000_000), ("databases", 1, 10_000)]
+    )
+    def test_numbers(self, name: str, least: int, most: int) -> None:
+        for value in (least, most):
+            planned(**{name: value})
+        for value in (least - 1, most + 1):
+            assert told(**{name: value})[0] == f"{name}: {value} is out of range; write a number from {least} to {most}"
+
+    def test_descriptors(self) -> None:
+        assert planned(maxclients=70_000)["limit_nofile"] == 70_064
+        assert planned(maxclients=65_471)["limit_nofile"] == 65_535
+
+    def test_shares_of_the_memory(self) -> None:
+        planned(maxmemory="1%")
+        with_fork = (
+            "at most 60%, or a size such as 2G of at most that much, with persistence, whose fork needs the rest"
+        )
+        without = "at most 80%, or a size such as 2G of at most that much, so that the system keeps the rest"
+        planned(maxmemory="60%")
+        assert told(maxmemory="61%") == [
+            f"maxmemory: '61%' of the host's memory is not a usable part; write {with_fork}"
+        ]
+        planned(maxmemory="80%", persistence="none")
+        assert told(maxmemory="81%", persistence="none") == [
+            f"maxmemory: '81%' of the host's memory is not a usable part; write {without}"
+        ]
+        assert told(maxmemory="3G") == [f"maxmemory: '3G' is too much for a host with 4G of memory; write {with_fork}"]
+
+    def test_sizes_of_the_memory(self) -> None:
+        assert directives(planned(maxmemory="16M"))["maxmemory"] == [str(16 * 1024**2)]
+        instead = "write at least 16M, or a percentage such as 25%"
+        assert told(maxmemory=16 * 1024**2 - 1) == [f"maxmemory: 16777215 is too little to work with; {instead}"]
+        assert told(maxmemory=1) == [f"maxmemory: 1 is too little to work with; {instead}"]
+        assert told(maxmemory=0) == [f"maxmemory: 0 would mean no limit at all; {instead}"]
+        # Three fifths of four gibibytes are 2576980377.6 bytes.
+        planned(maxmemory=2_576_980_377)
+        assert len(told(maxmemory=2_576_980_378)) == 1
+
+    def test_the_memory_of_an_unknown_host(self) -> None:
+        assert told({}, maxmemory="999G") == []
+        assert directives(plan(variables(maxmemory="25%"), {})[0])["maxmemory"] == ["0"]
+
+    def test_databases(self) -> None:
+        assert "&shop:/0.celery.pidbox" in acl_rules(user(purpose="broker", key_prefix="shop:")).split()
+        planned(databases=1, users=[user()])
+        planned(users=[user(databases=[0, 5, 15])])
+        for database in (-1, 16, 17):
+            assert told(users=[user(databases=[database])]) == [
+                f"users[0].databases: {database} is not a database of this server; write numbers from 0 to 15"
+            ]
+
+
+class TestMessages:
+    def test_a_user_is_found_where_it_is_written(self) -> None:
+        names = [user(name=name) for name in ("a", "b", "c", "d", "e f")]
+        assert refused(users=names[:2], extra_users=names[2:]) == ["redis_extra_users[2].name"]
+        assert refused(users=names) == ["redis_users[4].name"]
+
+    def test_an_empty_password(self) -> None:
+        instead = "write a password: no user is without one"
+        assert told(admin_password="") == [f"admin_password: '' is empty; {instead}"]
+        assert told(admin_password="", bind=[EVERYWHERE]) == [
+            f"admin_password: '' is empty, and redis_bind lets other hosts in; {instead}"
+        ]
+
+    @pytest.mark.parametrize(("length", "fits"), [(15, False), (16, True)])
+    def test_a_password_that_others_can_guess(self, length: int, fits: bool) -> None:
+        password = "aB3dE5gH7jK9mN1p"[:length]
+        assert bool(told(admin_password=password, bind=[EVERYWHERE])) is not fits
+        assert told(admin_password=password) == []
+
+    @pytest.mark.parametrize(
+        ("rule", "shown"),
+        [("nopass", "nopass"), ("on", "on"), (">secret", "(hidden)"), ("<secret", "(hidden)"), ("#abc", "(hidden)")],
+    )
+    def test_a_rule_that_may_be_a_password(self, rule: str, shown: str) -> None:
+        (problem,) = plan(variables(users=[user(rules=rule)]), FACTS)[1]
+        assert problem.value == shown
+
+
+def test_what_the_kernel_and_the_server_are_told() -> None:
+    result = planned()
+    assert result["kernel"] == [
+        {"key": "vm.overcommit_memory", "value": 1, "minimum": False},
+        {"key": "net.core.somaxconn", "value": 4096, "minimum": True},
+    ]
+    found = directives(result)
+    assert {name: found[name] for name in ("protected-mode", "unixsocketperm", "appendfsync")} == {
+        "protected-mode": ["yes"],
+        "unixsocketperm": ["700"],
+        "appendfsync": ["everysec"],
+    }

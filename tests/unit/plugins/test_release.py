@@ -312,3 +312,52 @@ def test_an_account_of_somebody_else_is_never_made() -> None:
 def test_root_is_refused_even_when_its_group_would_have_to_be_made() -> None:
     with pytest.raises(account.AccountError, match="uid 0"):
         account.examine("root", "celeryops-nobody", "/root", manage=True)
+
+
+# The details of the decisions
+
+
+def test_the_order_of_what_is_known_has_no_meaning() -> None:
+    name = decide.release_id(PIP, FACTS)
+    assert decide.release_id(PIP, dict(reversed(FACTS.items()))) == name
+    assert len(name.rpartition("-")[2]) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("shop-1.2.3-py3-none-any.whl", "1.2.3"),
+        ("shop-1.2.3-7-py3-none-any.whl", "1.2.3"),
+        ("shop-1.2.3-py3-any.whl", "shop"),
+        ("shop-1.whl", "shop"),
+    ],
+)
+def test_a_wheel_is_called_by_its_version_where_its_name_has_one(name: str, label: str) -> None:
+    assert decide.label({"type": "wheel", "path": f"/x/{name}"}, {}) == label
+
+
+def test_a_name_is_forty_characters_long_at_most() -> None:
+    assert decide.label({"type": "path", "path": f"/x/{'a' * 50}"}, {}) == "a" * 40
+
+
+def test_the_end_of_an_output_is_25_lines_long() -> None:
+    output = "\n".join(map(str, range(30)))
+    assert decide.tail(output).splitlines() == [str(number) for number in range(5, 30)]
+
+
+def test_the_longest_secret_is_hidden_first_and_short_ones_stay() -> None:
+    assert decide.tail("abcdef abcd abc", ["abcd", "abcdef", "abc"]) == "*** *** abc"
+
+
+def test_every_package_is_looked_at() -> None:
+    assert len(decide.too_old({"celery": None, "kombu": "5.6.9"})) == 2
+    assert decide.too_old({"celery": "5.7", "kombu": "5.6"}) == ["kombu 5.6 is too old (at least 5.7 is needed)"]
+
+
+@pytest.mark.parametrize(
+    ("started", "releases"),
+    [(197.0, ["z"]), (198.0, ["a"]), (201.0, ["a", "b"]), (202.0, ["a", "b"]), (202.5, ["b"]), (204.1, ["b"])],
+)
+def test_of_two_switches_in_a_row_both_releases_may_be_in_use(started: float, releases: list[str]) -> None:
+    base, history = "/opt/celeryops/shop", [(100.0, "z"), (200.0, "a"), (202.0, "b")]
+    assert decide.running_from(base, [f"{base}/current/x"], started, history, ["z", "a", "b"]) == releases

@@ -73,3 +73,23 @@ def test_a_missing_template_and_a_contradiction_are_told(role: Path) -> None:
         expand({"path": "/etc/x", "template": "nothing.j2"}, [role])
     with pytest.raises(ValueError, match="template and content exclude each other"):
         expand({"path": "/etc/x", "template": "x.j2", "content": "x"}, [role])
+
+
+def test_blocks_leave_no_lines_and_the_last_line_its_end(tmp_path: Path) -> None:
+    template = tmp_path / "x.j2"
+    template.write_text("a\n  {% if true %}\nb <&>\n  {% endif %}\nc\n")
+    assert render(template, {}) == "a\nb <&>\nc\n"
+
+
+def test_filters_of_templates(tmp_path: Path) -> None:
+    template = tmp_path / "x.j2"
+    template.write_text("{{ a | to_json }} {{ 1 | bool }} {{ a.b | quote_systemd }}")
+    assert render(template, {"a": {"b": "ü", "a": [1]}}) == '{\n  "b": "ü",\n  "a": [\n    1\n  ]\n} True "ü"'
+
+
+def test_what_cannot_be_rendered_names_the_template(tmp_path: Path) -> None:
+    with pytest.raises(RenderError, match=r"none\.j2: '?none\.j2"):
+        render(tmp_path / "none.j2", {})
+    (tmp_path / "x.j2").write_text("{% if %}")
+    with pytest.raises(RenderError, match=r"x\.j2: Expected an expression"):
+        render(tmp_path / "x.j2", {})

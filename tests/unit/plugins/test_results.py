@@ -70,3 +70,10 @@ def test_the_check_knows_who_has_a_backend(backend: str) -> None:
     found = assemble.Planned(variables(result_backend=backend), {}, frozenset(), frozenset())
     assert assemble._app("shop", found, {}).has_results is bool(backend)
     assert set(RULES) <= set(catalogue.RULES)
+
+
+def test_every_app_is_asked_for_its_backend() -> None:
+    rules = {"celery_app_results": {"a": "keep"}}
+    kept, lost = App("kept", variables=rules), App("lost", has_results=False, variables=rules)
+    told = judge(Deployment(apps={"plain": App("plain"), "kept": kept, "lost": lost}), RULES).warnings
+    assert len(told) == 1

@@ -400,3 +400,22 @@ def test_what_probes_found_is_judged() -> None:
     wrong, told = probe.judge({"one": {"waiting": 5}}, ["new"], 60)
     assert (wrong, len(told)) == ("", 1)
     assert "behind 4 other messages" in told[0]
+
+
+def test_the_release_that_was_in_use_last_comes_first_and_one_that_never_was_last() -> None:
+    history = [(5e8, "b"), (7e8, "a"), (9e8, "c"), (6e8, "d")]
+    assert decide.kept(["a", "b", "c", "d", "0", "e"], history, "c") == ["a", "d", "b", "0", "e"]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (["a", "b"], ""),
+        (["a"], "it consumes a, and not a, b"),
+        ([], "it consumes nothing, and not a, b"),
+        ("a, b", "it consumes nothing, and not a, b"),
+        (None, "it consumes nothing, and not a, b"),
+    ],
+)
+def test_what_a_worker_consumes_instead(found: Any, told: str) -> None:
+    assert decide.not_as_wanted({"queues": ["b", "a"]}, {"queues": found}) == told

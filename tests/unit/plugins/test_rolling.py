@@ -32,7 +32,17 @@ FLEET = places("\n".join(f"h{number} high payments\nh{number} bulk feeds" for nu
 
 @pytest.mark.parametrize(
     ("said", "hosts", "number"),
-    [("25%", 8, 2), ("25%", 3, 1), (2, 8, 2), ("3", 2, 3), ("100%", 5, 5), ("1%", 5, 1)],
+    [
+        ("25%", 8, 2),
+        ("25%", 3, 1),
+        (2, 8, 2),
+        ("3", 2, 3),
+        ("100%", 5, 5),
+        ("1%", 5, 1),
+        ("25%", 10, 2),
+        ("99%", 100, 99),
+        (200, 300, 200),
+    ],
 )
 def test_how_many_at_once(said: object, hosts: int, number: int) -> None:
     assert number_at_once(said, hosts) == number
@@ -144,3 +154,18 @@ def test_without_a_word_the_defaults_hold() -> None:
         "mode": "wait",
         "drain_seconds": 86400,
     }
+
+
+@pytest.mark.parametrize("classes", ["high", {"high": {}}, ["high", 1]])
+def test_classes_are_a_list_of_names(classes: object) -> None:
+    (problem,) = read("celeryops_restart", {"classes": classes}, ONE_HOST, ["a"])[1]
+    assert str(problem).endswith("is not a list of classes; write a list such as [high, bulk]")
+
+
+def test_a_drain_takes_a_second_at_least() -> None:
+    found, problems = read("celeryops_restart", {"drain_timeout": 1}, ONE_HOST, ["a"])
+    assert (found["drain_seconds"], problems) == (1, [])
+    found, (problem,) = read("celeryops_restart", {"drain_timeout": 0}, ONE_HOST, ["a"])
+    assert problem.reason == "leaves the tasks no time"
+    found, (problem,) = read("celeryops_restart", {"drain_timeout": "soon"}, ONE_HOST, ["a"])
+    assert (found["drain_seconds"], problem.reason) == (0, "is not a duration")

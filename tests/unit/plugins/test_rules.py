@@ -17,6 +17,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Server,
     WorkerClass,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import acting, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
@@ -1317,3 +1318,276 @@ def test_processes_of_one_app_with_different_accounts() -> None:
     finding = only(stack, "different-accounts")
     assert (finding.problem.variable, finding.problem.value) == ("celery_beat_user", "third")
     assert finding.problem.instead.startswith("celery_app_user for all of them")
+
+
+# Rules look at all there is, and say exactly what is meant
+
+
+def apps(*several: App, **changes: Any) -> Deployment:
+    return replace(STACK, **{"apps": {app.name: app for app in several}, **changes})
+
+
+def named(name: str, **changes: Any) -> App:
+    """An app of its own, as the shop but without classes, unless ``changes`` say otherwise."""
+    own = {"name": name, "classes": (), "variables": {"celery_app_key_prefix": f"{name}:"}, **changes}
+    return replace(SHOP, **own)
+
+
+def told(deployment: Deployment, rule: str) -> list[str]:
+    return [str(finding.problem) for finding in found(deployment).get(rule, [])]
+
+
+def test_the_visibility_timeout_of_every_app_is_looked_at() -> None:
+    short = {**REDIS_BROKER, "visibility_timeout": HOUR}
+    own = {"own_settings": {"broker_transport_options": {"visibility_timeout": 1}}}
+    stack = apps(named("a"), named("b", **short, **own), named("c", **short))
+    assert told(stack, "visibility-timeout") == [
+        (
+            "celery_app_visibility_timeout: '1h' is not above celery_app_longest_eta, 1h: such a task would run twice; "
+            "write more, or leave it out: it is derived then"
+        )
+    ]
+
+
+def test_what_is_longer_is_named_eta_or_task() -> None:
+    def variable(timeout: int, eta: int, task: int) -> str:
+        longest = {"longest_eta": eta, "longest_task": task, "visibility_timeout": timeout}
+        (finding,) = found(with_app(**{**REDIS_BROKER, **longest}))["visibility-timeout"]
+        return finding.problem.variable
+
+    # Twice the longest task: one that waits and one that runs.
+    assert variable(3599, 3600, 1800) == variable(3600, 3600, 1800) == "celery_app_visibility_timeout"
+    assert variable(3599, 3599, 1800) == variable(3600, 3599, 1800) == "celery_app_longest_task"
+
+
+def test_the_timeouts_of_every_two_apps_on_one_redis_are_compared() -> None:
+    same, other = {"celery_app_key_prefix": "shop:"}, {"visibility_timeout": 3 * HOUR}
+    shop = named("shop", **REDIS_BROKER)
+    second = {**REDIS_BROKER, "variables": same, **other, "broker_addresses": ("mq2:6379/0", "mq1:6379/0")}
+    rule = "different-visibility-timeouts"
+    assert [finding.app for finding in found(apps(shop, named("blog", **second)))[rule]] == ["blog"]
+    # Apart from the first app, but not from the second.
+    crm = named("crm", **{**second, "variables": {"celery_app_key_prefix": "c:"}, "broker_addresses": ("mq2:6379/0",)})
+    late = {**second, "variables": {"celery_app_key_prefix": "c:"}, "visibility_timeout": 4 * HOUR}
+    stack = apps(shop, crm, named("late", **{**late, "broker_addresses": ("mq1:6379/0", "mq2:6379/0")}))
+    assert [finding.problem.reason.split()[4] for finding in found(stack)[rule]] == ["crm"]
+
+
+def test_every_server_and_every_app_have_their_consumer_timeout_looked_at() -> None:
+    patient = replace(RABBITMQ, consumer_timeout=0)
+    other = named("other", **REDIS_BROKER)
+    stack = apps(other, named("idle"), replace(SHOP, longest_task=HOUR), servers=(patient, RABBITMQ))
+    assert [finding.app for finding in found(stack)["consumer-timeout"]] == ["shop"]
+
+
+def test_a_worker_that_takes_all_holds_delayed_tasks_only() -> None:
+    classic = {"queues": {"default": "classic", "payments": "classic"}, "classes": (replace(HIGH, prefetch=None),)}
+    assert "consumer-timeout" in found(with_app(**classic, longest_eta=2 * HOUR))
+    assert "consumer-timeout" not in found(with_app(**classic, longest_eta=2 * HOUR - 1))
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [("a", "class a"), ("ab", "classes a, b"), ("abc", "classes a, b, c"), ("abcd", "classes a, b, c, ...")],
+)
+def test_three_classes_that_take_all_are_named(names: str, shown: str) -> None:
+    classes = tuple(replace(HIGH, name=name, queues=(f"q{name}",), prefetch=None) for name in names)
+    (finding,) = found(with_app(classes=classes))["unlimited-prefetch"]
+    assert f"lets {shown} take all messages" in finding.problem.reason
+
+
+def test_settings_that_must_not_be_are_shown_as_they_are() -> None:
+    assert told(with_app(own_settings={"worker_detect_quorum_queues": False}), "global-prefetch") == [
+        (
+            "celery_app_settings.worker_detect_quorum_queues: False makes workers ask for a global prefetch, which "
+            "quorum queues refuse; write true, or leave it out"
+        )
+    ]
+    server = replace(RABBITMQ, version=(4, 3))
+    stack = apps(replace(SHOP, settings={"event_queue_exclusive": False}), servers=(server, REDIS))
+    assert told(stack, "shared-system-queues") == [
+        (
+            "celery_app_settings.event_queue_exclusive: False is refused by RabbitMQ 4.3, which denies queues that are "
+            "neither durable nor exclusive; write true, or leave it out"
+        )
+    ]
+
+
+def test_the_version_is_that_of_the_first_server_that_has_one() -> None:
+    servers = (RABBITMQ, replace(RABBITMQ, version=(4, 3)), replace(RABBITMQ, version=(5, 1)))
+    line = (("celery_app_source.packages", "kombu<5.5"),)
+    (finding,) = found(apps(named("a", requirements=line), servers=servers))["old-celery"]
+    assert "is too old for RabbitMQ 4.3: before 5.7 kombu" in finding.problem.reason
+
+
+def test_a_server_that_permits_such_queues_hides_no_other() -> None:
+    permitted = {"rabbitmq_config": {"deprecated_features.permit.transient_nonexcl_queues": "true"}}
+    servers = (replace(RABBITMQ, version=(4, 3), variables=permitted), replace(RABBITMQ, version=(4, 3)))
+    stack = apps(replace(SHOP, settings={"control_queue_exclusive": False}), servers=servers)
+    assert len(found(stack)["shared-system-queues"]) == 1
+
+
+def test_a_stop_may_take_longer_than_a_task() -> None:
+    assert found(with_class(time_limit=HOUR, stop_timeout=HOUR + 1, prefetch=0)) == {}
+
+
+def test_a_soft_limit_says_which_hard_limit_it_has_to_stay_under() -> None:
+    def instead(*keys: str, **written: Any) -> list[str]:
+        limits = {"soft_time_limit": 60, "time_limit": 60}
+        stack = with_class(**limits, written={**dict.fromkeys(keys, 60), **written})
+        return [finding.problem.instead for finding in found(stack).get("soft-time-limit", [])]
+
+    assert instead("soft_time_limit") == ["less than task_time_limit, which is 60s"]
+    assert instead("time_limit") == ["less than 1m, the time limit of class high"]
+    assert instead("soft_time_limit", "time_limit", queues=["payments"]) == []
+    late = replace(DEFAULT, soft_time_limit=60, time_limit=60)
+    assert len(found(with_app(classes=(HIGH, late)))["soft-time-limit"]) == 1
+
+
+def test_one_task_per_child_is_shown_as_it_is() -> None:
+    finding = only(with_class(max_tasks_per_child=1), "one-task-per-child")
+    assert finding.problem.value == 1
+
+
+def test_what_automatic_concurrency_may_take_is_known_where_the_processors_are() -> None:
+    children = {"concurrency": "auto", "max_memory_per_child": 2 * GIB}
+    assert found(sized(8 * GIB, cores=4, **children)) == {}
+    assert found(sized(9 * GIB, cores=4, **children)) == {}
+    finding = only(sized(7 * GIB, cores=4, **children), "memory")
+    assert (finding.problem.variable, finding.problem.value) == (
+        "celery_worker_classes.high.max_memory_per_child",
+        "8G",
+    )
+    # A class without limits is no part of it.
+    assert "to 8G (high 8G), and it has 7G" in finding.problem.reason
+    assert found(sized(2 * GIB, cores=None, **children)) == {}
+    assert found(sized(4 * GIB, cores=4, **children, memory_max=4 * GIB)) == {}
+
+
+def test_every_machine_is_looked_at() -> None:
+    machines = {
+        **STACK.machines,
+        "app2": Machine("app2", "app2", memory=GIB, cores=1),
+        "app3": Machine("app3", "app3", memory=GIB, cores=1),
+    }
+    big = replace(HIGH, host="app3", concurrency=17, memory_max=2 * GIB)
+    stack = with_app(classes=(HIGH, replace(HIGH, host="app2"), big))
+    told = found(replace(stack, machines=machines))
+    assert [finding.subject for finding in told["memory"]] == ["app3"]
+    assert [finding.problem.instead for finding in told["concurrency"]] == [
+        "at most 16 for all classes of the host, or pool: threads or gevent"
+    ]
+    assert "at most 48 for" in only(sized(cores=3, concurrency=49), "concurrency").problem.instead
+
+
+def test_a_machine_of_several_names_is_called_by_the_first() -> None:
+    names = {name: Machine(name, "10.0.0.1", memory=GIB) for name in ("app1", "app2")}
+    stack = with_app(classes=(HIGH, replace(DEFAULT, host="app2", memory_max=2 * GIB)))
+    (finding,) = found(replace(stack, machines={**STACK.machines, **names}))["memory"]
+    assert finding.subject == "app1"
+
+
+def test_ports_that_are_not_known_are_not_taken() -> None:
+    machines = {**STACK.machines, "alias": Machine("alias", "mq1")}
+    rabbits = (RABBITMQ, replace(RABBITMQ, host="alias", port=5673))
+    flowers = (Duty("flower", "shop", "mq1"), Duty("flower", "blog", "alias"))
+    stack = replace(STACK, machines=machines, servers=rabbits, duties=flowers)
+    assert "port-twice" not in found(stack)
+    assert told(replace(stack, servers=(RABBITMQ, replace(RABBITMQ, host="alias"))), "port-twice") == [
+        "rabbitmq_port: 5672 on alias is taken by rabbitmq_port of mq1; write another port"
+    ]
+
+
+def test_the_two_ports_of_one_rabbitmq_are_its_roles_own_check() -> None:
+    assert found(with_server(RABBITMQ, variables={"rabbitmq_management_port": 5672})) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "name"), [("celery===odd", ""), ("celery==5.8", ""), ("celery~=6.1", ""), ("celery==5.4 --x #", "celery")]
+)
+def test_versions_that_are_none_or_newer(line: str, name: str) -> None:
+    assert too_old(line) == name
+
+
+def test_what_nobody_says_of_a_deployment_is_nothing() -> None:
+    assert (App("shop").longest_eta, App("shop").longest_task, App("shop").visibility_timeout) == (0, 0, 0)
+    assert (Server("redis", "mq1").port, Server("redis", "mq1").consumer_timeout) == (0, 0)
+    assert WorkerClass("shop", "app1", "high", ()).stop_timeout == 0
+
+
+def test_a_class_of_unknown_concurrency_takes_what_one_process_takes_at_least() -> None:
+    assert replace(HIGH, concurrency="auto", max_memory_per_child=GIB).memory == GIB
+    assert replace(HIGH, concurrency=3, max_memory_per_child=GIB).memory == 3 * GIB
+    assert replace(HIGH, concurrency=3, max_memory_per_child=GIB, memory_max=2 * GIB).memory == 2 * GIB
+    assert HIGH.memory == 0
+
+
+def test_the_policy_of_the_highest_priority_acts() -> None:
+    def acts(*priorities: int | None) -> list[str]:
+        entries = [
+            {"name": f"p{number}", "vhost": "shop", "pattern": "^a", "definition": {}, "priority": priority}
+            for number, priority in enumerate(priorities)
+        ]
+        declared = policies({"rabbitmq_policies": entries}, "policies", "shop")
+        return [policy.variable.rpartition(".")[2] for policy in acting(declared, "a", "quorum")]
+
+    assert acts(None, 0, 1) == ["p2"]
+    assert acts(None, 0) == ["p0", "p1"]
+    assert acts(None, -1) == ["p0"]
+    assert acts() == []
+
+
+@pytest.mark.parametrize(("said", "timeout"), [(0, 0), (-1, 0), (1, 1), ("1", 0), (None, 0)])
+def test_the_consumer_timeout_of_a_policy(said: Any, timeout: int) -> None:
+    entry = {"name": "p", "vhost": "shop", "pattern": ".", "definition": {"consumer-timeout": said}}
+    (policy,) = policies({"rabbitmq_policies": [entry]}, "policies", "shop")
+    assert policy.consumer_timeout == timeout
+
+
+def test_every_place_and_every_object_there_is_looked_at() -> None:
+    guest = named("guest", broker_addresses=("mq1:5672/shop",), queues={})
+    stack = apps(guest, replace(SHOP, **DEAD))
+    assert [finding.app for finding in found(declaring(stack, policies=[limit()]))["policy-without-dead-letters"]] == [
+        "shop"
+    ]
+    app = with_app(variables={**SHOP.variables, "celery_app_exchange": "tasks"})
+    objects = {
+        "queues": [{"vhost": "blog", "name": "payments"}, {"vhost": "shop", "name": "payments", "durable": False}],
+        "exchanges": [{"vhost": "blog", "name": "tasks"}, {"vhost": "shop", "name": "tasks", "durable": False}],
+    }
+    told = found(declaring(app, **objects))["declared-otherwise"]
+    assert [finding.problem.variable for finding in told] == ["rabbitmq_queues.payments", "rabbitmq_exchanges.tasks"]
+
+
+def test_groups_of_others_hide_no_slip() -> None:
+    groups = {"web": ["web1"], "celery_worker": ["app1"]}
+    (finding,) = found(Deployment(groups=groups))["unknown-group"]
+    assert finding.problem.instead == "celery_workers"
+
+
+@pytest.mark.parametrize(
+    ("groups", "reason"),
+    [
+        ({}, "has no host, or could not be read"),
+        ({"all": ["web1"], "empty": []}, "has no host, or could not be read"),
+        ({"all": ["web1"], "web": ["web1"]}, "has no group that this collection knows"),
+    ],
+)
+def test_why_an_inventory_has_nothing_to_do(groups: dict[str, list[str]], reason: str) -> None:
+    assert only(Deployment(groups=groups), "no-duty").problem.reason == reason
+
+
+def test_a_class_without_a_host_is_told_unless_its_group_is() -> None:
+    gpu = {"unplaced": {"gpu": ("web1",)}}
+    only(Deployment(groups={"all": ["web1"], "web": ["web1"]}, **gpu), "no-duty")
+    slip = replace(STACK, groups={**STACK.groups, "celery_worker": ["web1"]}, **gpu)
+    assert list(found(slip)) == ["unknown-group"]
+    other = replace(STACK, groups={**STACK.groups, "flowers": ["web1"]}, **gpu)
+    assert sorted(found(other)) == ["class-without-host", "unknown-group"]
+
+
+def test_every_class_that_consumes_a_queue_of_another_is_told() -> None:
+    others = [replace(DEFAULT, name=name) for name in ("mails", "feeds")]
+    own = replace(DEFAULT, name="reports", origins={"queues": "celery_worker_classes.reports.queues"})
+    told = found(with_app(classes=(HIGH, DEFAULT, *others, own)))["shared-queue"]
+    assert [finding.problem.value for finding in told] == ["mails", "feeds", "default"]

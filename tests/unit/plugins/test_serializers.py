@@ -148,3 +148,7 @@ def test_single_tasks_in_a_form_that_nobody_reads(form: str) -> None:
         unread(beat_schedule={"a": {"options": {"serializer": 5}}}, task_annotations={"a": {"serializer": None}}) == []
     )
     assert unread(beat_schedule=["a"], task_annotations="shop:all") == []
+
+
+def test_what_is_of_another_kind_hides_nothing() -> None:
+    assert len(unread(task_serializer=5, result_serializer="yaml")) == 1

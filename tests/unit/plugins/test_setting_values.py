@@ -137,6 +137,7 @@ def test_annotations_are_dictionaries() -> None:
         "s.task_annotations.shop.mails.send: '10/m' is not a dictionary; write attributes of the task, such as "
         "{rate_limit: 10/m}"
     )
+    assert len(told("task_annotations", {"shop.mails.send": "10/m", "shop.pay": "1/s"})) == 2
 
 
 @pytest.mark.parametrize("name", ["task_compression", "result_compression"])

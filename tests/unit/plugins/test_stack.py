@@ -6,6 +6,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     broker_url,
+    listen_addresses,
     rabbitmq_objects,
     redis_users,
     survey,
@@ -148,3 +149,102 @@ def test_urls_are_encoded_and_name_every_node() -> None:
     assert broker_url("amqp", reached, "u", "p@/ :%", "my/vhost") == (
         "amqp://u:p%40%2F%20%3A%25@a:1/my%2Fvhost;amqp://u:p%40%2F%20%3A%25@b:2/my%2Fvhost"
     )
+
+
+def test_the_consumer_timeout_is_the_next_power_of_two_in_hours() -> None:
+    def hours(longest: int, prefetch: int = 1, **own: Any) -> int:
+        changes = {
+            "celery_app_longest_task": longest,
+            "celery_app_settings": {"worker_prefetch_multiplier": prefetch},
+            **own,
+        }
+        return int(seen_by("app1", variables(app1=changes))["consumer_timeout"]) // 3600
+
+    # A task behind another one, and ten minutes: two hours to the second.
+    assert (hours(3300), hours(3301)) == (2, 4)
+    # A task behind six others, and ten minutes: sixteen hours but a few seconds, and one second more.
+    assert (hours(8142, 6), hours(8143, 6)) == (16, 32)
+    # What cannot be read is told by its role.
+    assert hours(3300, celery_app_queue_type="classic", celery_app_longest_eta="soon") == 2
+    assert hours(3300, celery_app_queue_type="classic") == 4
+
+
+def test_the_visibility_timeout_is_worked_out_where_more_than_one_message_waits() -> None:
+    def timeout(**own: Any) -> Any:
+        return seen_by("app1", variables(app1=own))["visibility_timeout"]
+
+    assert timeout() == timeout(celery_app_settings={"worker_prefetch_multiplier": 1}) == ""
+    prefetch = {"celery_worker_defaults": {"prefetch_multiplier": 2}}
+    assert timeout(**prefetch) == 3 * 1800 + 3600 + 600
+    assert timeout(**prefetch, celery_app_longest_eta="soon") == 3 * 1800 + 3600 + 600
+    assert timeout(**prefetch, celery_app_longest_eta="2h", celery_app_longest_task="1h") == 3 * 3600 + 7200 + 600
+    unread = {"app1": {**prefetch, "celery_app_longest_eta": "soon"}, "mq1": {"celery_app_longest_eta": "x"}}
+    assert seen_by("app1", variables(**unread))["visibility_timeout"] == 3 * 1800 + 600
+
+
+def test_an_app_is_named_in_redis_and_among_the_dead_as_its_first_host_says() -> None:
+    (app,) = seen_by("mq1")["apps"]
+    assert (app["key_prefix"], app["dead_letter_queue"]) == ("shop:", "dead-letters")
+    first = {"celery_app_key_prefix": "s:", "celery_app_dead_letter_queue": "dead"}
+    other = {"celery_app_key_prefix": "t:", "celery_app_dead_letter_queue": "lost"}
+    (app,) = seen_by("mq1", variables(app1=first, mq1=other))["apps"]
+    assert (app["key_prefix"], app["dead_letter_queue"]) == ("s:", "dead")
+
+
+def test_servers_have_their_usual_ports() -> None:
+    seen = seen_by("app1")
+    assert seen["redis"] == [{"host": "cache1", "address": "cache1", "port": 6379}]
+    assert seen["rabbitmq"] == [{"host": "mq1", "address": "10.0.0.1", "port": 5672}]
+
+
+def test_what_is_no_list_of_addresses_is_loopback() -> None:
+    for listen in ("10.0.0.1", [], None, 7):
+        assert listen_addresses(listen) == ["127.0.0.1"]
+    assert listen_addresses(["-::1", "10.0.0.1"]) == listen_addresses(("-::1", "10.0.0.1")) == ["::1", "10.0.0.1"]
+
+
+def test_the_first_address_of_a_server_is_its_address() -> None:
+    two = variables(mq1={"rabbitmq_listen_addresses": ["10.0.0.11", "10.0.0.12"]})
+    assert seen_by("app1", two)["rabbitmq"][0]["address"] == "10.0.0.11"
+    assert seen_by("mq1", two)["rabbitmq"][0]["address"] == "10.0.0.11"
+
+
+def test_a_server_that_carries_no_app_knows_itself() -> None:
+    assert seen_by("cache1")["redis"][0]["address"] == "127.0.0.1"
+
+
+def test_the_management_page_is_that_of_the_first_server() -> None:
+    two = variables(app2={"rabbitmq_management_listen_address": "10.0.0.2"})
+    groups = {**GROUPS, "rabbitmq": ["mq1", "app2"]}
+    assert seen_by("app1", two, groups)["management"] == {}
+    assert seen_by("app1", two, {**GROUPS, "rabbitmq": ["app2"]})["management"] == {
+        "address": "10.0.0.2",
+        "port": 15672,
+    }
+    everywhere = variables(mq1={"rabbitmq_management_listen_address": "0.0.0.0"})
+    assert seen_by("mq1", everywhere)["management"]["address"] == "127.0.0.1"
+    assert seen_by("app1", everywhere)["management"]["address"] == "10.0.0.1"
+    one = variables(mq1={"rabbitmq_management_listen_address": "10.0.0.9"})
+    assert seen_by("mq1", one)["management"]["address"] == "10.0.0.9"
+
+
+def test_only_workers_have_classes_and_each_counts() -> None:
+    found = variables(app2={"celery_worker_classes": {"bulk": {"queues": ["feeds"]}}})
+    assert seen_by("app1", found, {**GROUPS, "celery_beat": ["app2"]})["queues"] == ["payments"]
+    # Hosts that are alike share their values.
+    found["mq1"]["celery_worker_classes"] = found["app1"]["celery_worker_classes"]
+    workers = {**GROUPS, "celery_workers": ["app1", "mq1", "app2"]}
+    assert seen_by("app1", found, workers)["queues"] == ["feeds", "payments"]
+
+
+def test_the_policy_of_dead_letters() -> None:
+    apps = [{"name": "shop", "broker": "rabbitmq", "key_prefix": "shop:", "dead_letter_queue": "dead"}]
+    (policy,) = rabbitmq_objects(apps, {"shop": "one"}, {"shop": "two"})["policies"]
+    assert policy == {
+        "vhost": "shop",
+        "name": "celeryops-dead-letters",
+        "pattern": "^(?!celery_delayed_|celeryev|dead$|.*pidbox$).*",
+        "apply_to": "queues",
+        "priority": 0,
+        "definition": {"delivery-limit": 20, "dead-letter-exchange": "", "dead-letter-routing-key": "dead"},
+    }

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Actions, decide, is_file_of, parse_show
+from ansible_collections.celeryops.stack.plugins.module_utils.systemd import (
+    Actions,
+    Status,
+    decide,
+    is_file_of,
+    parse_show,
+)
 
 FRAGMENT = "/etc/systemd/system/a.service"
 #: The main process started 100 s after the epoch.
@@ -113,3 +119,36 @@ def test_drop_ins_belong_to_their_unit_only() -> None:
 def test_an_answer_of_the_wrong_length_is_an_error() -> None:
     with pytest.raises(ValueError, match="argument"):
         parse_show(["a.service", "b.service"], RUNNING)
+
+
+def test_all_that_systemd_says_is_read() -> None:
+    files = ("/etc/systemd/system/a.service", "/etc/systemd/system/a.service.d/x.conf", "/run/y.conf")
+    assert parse_show(["a.service"], RUNNING.replace("=90000000", "=90500000").replace("=95000000", "=95250000")) == {
+        "a.service": Status("a.service", True, True, False, "enabled", files, False, 90.5, 95.25, 0)
+    }
+    failed = "LoadState=loaded\nActiveState=failed\nNeedDaemonReload=yes\nMainPID=3\n"
+    assert parse_show(["a", "b"], f"{ABSENT}\n{failed}") == {
+        "a": Status("a", False, False, False, "", (), False, 0.0, 0.0, 0),
+        "b": Status("b", True, False, True, "", (), True, 0.0, 0.0, 3),
+    }
+
+
+def test_each_unit_is_decided_by_itself() -> None:
+    stopped = {"name": "a.service", "state": "stopped"}
+    absent = {"name": "b.service", "state": "started"}
+    newer = {"name": "c.service", "state": "started"}
+    shows = [RUNNING, ABSENT, RUNNING.replace("a.service", "c.service")]
+    statuses = parse_show(["a.service", "b.service", "c.service"], "\n".join(shows))
+    found = decide([stopped, absent, newer], statuses, {"/etc/systemd/system/c.service": 101.0}, [], OFFSET)
+    assert found == Actions(stop=["a.service"], start=["b.service"], restart=["c.service"])
+
+
+def test_a_mask_that_nobody_speaks_of_stays() -> None:
+    masked = RUNNING.replace("UnitFileState=enabled", "UnitFileState=masked")
+    assert not decided(masked, enabled=None).any()
+    assert not decided(RUNNING, masked=False).any()
+
+
+def test_a_file_of_the_very_moment_is_not_newer() -> None:
+    assert not decided(RUNNING, {FRAGMENT: 100.0}).any()
+    assert decided(RUNNING, {FRAGMENT: 100.001}) == Actions(restart=["a.service"])

@@ -76,6 +76,7 @@ def test_a_key_that_no_client_knows() -> None:
     assert line == f"tls.ssl_cert_req: 'none' {REASON.format('Redis')} cert_reqs (did you mean that?)"
     (line,) = told({"ssl_version": "TLSv1_2"})
     assert line.startswith("tls.ssl_version: 'TLSv1_2' is no TLS option for RabbitMQ")
+    assert len(told({"ca_cert": "/x", "key_file": "/y"})) == 2
     (line,) = told({5: "x"})
     assert line.startswith(
         "tls.5: 'x' is no TLS option for RabbitMQ, and no process could connect; write one of ca_certs"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.celeryops.stack.plugins.module_utils import look
 from ansible_collections.celeryops.stack.plugins.module_utils.look import Outlook, last_change, runs_in
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Actions
 
@@ -31,8 +34,9 @@ def test_a_link_is_as_new_as_itself(tmp_path: Path) -> None:
     target.mkdir()
     link = tmp_path / "current"
     link.symlink_to(target)
+    time.sleep(0.05)  # the kernel stamps files by a clock of a few milliseconds
     (target / "file").write_text("")
-    assert last_change(str(link)) == os.lstat(link).st_ctime
+    assert last_change(str(link)) == os.lstat(link).st_ctime < os.lstat(target / "file").st_ctime
 
 
 @pytest.mark.parametrize(
@@ -95,3 +99,150 @@ def test_where_a_process_runs_may_be_unknown(process: Path, program: str) -> Non
     (process / "7" / "cmdline").write_bytes(program.format(process).encode() + b"\0-c")
     assert runs_in(7, str(process)) is None
     assert runs_in(8, str(process)) is None, "a process that is gone"
+
+
+class Module:
+    """Stands for Ansible's module: answers for systemctl, and fails as it does."""
+
+    def __init__(self, output: str = "", code: int = 0, errors: str = "") -> None:
+        self.answer = (code, output, errors)
+        self.asked: list[list[str]] = []
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        self.asked.append(command)
+        return self.answer
+
+    def fail_json(self, **told: Any) -> None:
+        raise RuntimeError(told["msg"])
+
+
+def running(name: str, started: float, pid: int = 7) -> str:
+    """Return what systemd says of a unit that runs, whose main process began at a time since the epoch."""
+    monotonic = int((started - (time.time() - time.monotonic())) * 1e6)
+    return (
+        f"Id={name}\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\n"
+        f"FragmentPath=\nDropInPaths=\nMainPID={pid}\n"
+        f"ExecMainStartTimestampMonotonic={monotonic}\nStateChangeTimestampMonotonic={monotonic}\n"
+    )
+
+
+def unit(name: str = "a.service", **own: Any) -> dict[str, Any]:
+    return {"name": name, "state": "started", "restart_on": [], "reload_on": [], **own}
+
+
+@pytest.fixture
+def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of unit files."""
+    folder = tmp_path / "units"
+    folder.mkdir()
+    monkeypatch.setattr(look, "UNIT_DIR", str(folder))
+    return folder
+
+
+def test_what_systemd_is_asked() -> None:
+    module = Module(f"{running('a.service', 5.0)}\n{running('b.service', 5.0)}")
+    found = look.show(module, ["a.service", "b.service"])  # type: ignore[arg-type]
+    assert [status.active for status in found.values()] == [True, True]
+    (command,) = module.asked
+    assert command[:2] == ["systemctl", "show"]
+    assert command[-3:] == ["--", "a.service", "b.service"]
+    assert look.show(module, []) == {}  # type: ignore[arg-type]
+    assert len(module.asked) == 1
+    with pytest.raises(RuntimeError, match=r"^systemd does not answer: no bus$"):
+        look.show(Module(code=1, errors="no bus\n"), ["a.service"])  # type: ignore[arg-type]
+
+
+def test_files_that_a_unit_reads_are_watched(tmp_path: Path) -> None:
+    names = ["restart", "reload", "other"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    restart, reload = ([str(tmp_path / name), str(tmp_path / f"no {name}")] for name in names[:2])
+    now = time.time()
+    for started, actions in (
+        (now - 60, Actions(restart=["a.service"])),
+        (now + 60, Actions()),
+    ):
+        found = look.look(Module(running("a.service", started)), [unit(restart_on=restart)], None, [])  # type: ignore[arg-type]
+        assert (found.actions, found.leftovers, found.reload_needed) == (actions, [], False)
+    found = look.look(Module(running("a.service", now - 60)), [unit(reload_on=reload)], None, [])  # type: ignore[arg-type]
+    assert found.actions == Actions(reload=["a.service"])
+    found = look.look(Module(running("a.service", now + 60)), [unit(restart_on=restart)], None, restart[:1])  # type: ignore[arg-type]
+    assert found.actions == Actions(restart=["a.service"])
+
+
+def test_definitions_are_read_again_when_one_is_new(units: Path) -> None:
+    def needed(output: str, *pending: str) -> bool:
+        wanted = [unit(state=None), unit("b.service", state=None)]
+        both = f"{running('b.service', 5.0)}\n{output}"
+        return look.look(Module(both), wanted, None, pending).reload_needed  # type: ignore[arg-type]
+
+    plain = running("a.service", 5.0)
+    assert not needed(plain)
+    assert not needed(plain, "/etc/other")
+    assert needed(plain, "/etc/other", f"{units}/new.service")
+    assert needed(plain.replace("NeedDaemonReload=no", "NeedDaemonReload=yes"))
+
+
+def test_a_unit_runs_from_where_its_link_leads_or_elsewhere(process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def folder(pid: int) -> str | None:
+        asked.append(pid)
+        return {7: f"{process}/releases/one", 8: f"{process}/releases/two"}.get(pid)
+
+    monkeypatch.setattr(look, "runs_in", folder)
+    link = str(process / "current")
+    long_ago = os.lstat(link).st_ctime - 60
+
+    def restarted(pid: int, **own: Any) -> list[str]:
+        module = Module(running("a.service", long_ago, pid))
+        return look.look(module, [unit(**own)], None, []).actions.restart  # type: ignore[arg-type]
+
+    assert restarted(7, runs_from=link) == []
+    assert restarted(8, runs_from=link) == ["a.service"]
+    # Nobody can tell where it runs: the link is newer.
+    assert restarted(9, runs_from=link) == ["a.service"]
+    assert restarted(0, runs_from=link) == ["a.service"]
+    assert restarted(8) == []
+    assert asked == [7, 8, 9]
+
+
+def test_unit_files_with_the_mark_of_the_role_go(units: Path) -> None:
+    files = {
+        "celery-shop-old.service": "# role celery_worker\n",
+        "celery-shop-high.service": "# role celery_worker\n",
+        "celery-shop-own.service": "# by hand\n# role celery_worker\n",
+        "celery-crm-old.service": "# role celery_worker\n",
+        "celery-shop-beat.service": "# role celery_beat\n",
+        "celery-shop-zz.service": "# second mark\n",
+    }
+    for name, text in files.items():
+        (units / name).write_text(text)
+    (units / "celery-shop-folder.service").mkdir()
+    prune = {"glob": "celery-shop-*.service", "markers": ["role celery_worker", "second mark"]}
+    module = Module(running("celery-shop-high.service", time.time()))
+    found = look.look(module, [unit("celery-shop-high.service")], prune, [])  # type: ignore[arg-type]
+    assert found.leftovers == ["celery-shop-old.service", "celery-shop-zz.service"]
+    assert found.reload_needed
+    units.rename(units.with_name("gone"))
+    assert look.look(module, [unit("celery-shop-high.service")], prune, []).leftovers == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ({"units": [{"name": "a.service"}], "prune": {"glob": "*", "markers": ["x"]}}, []),
+        ({"units": [{}]}, ["name"]),
+        ({"prune": {"markers": ["x"]}}, ["glob"]),
+        ({"prune": {"glob": "*"}}, ["markers"]),
+    ],
+)
+def test_what_has_to_be_said_of_units(values: dict[str, Any], missing: list[str]) -> None:
+    told = ArgumentSpecValidator(look.OPTIONS).validate(values).error_messages
+    assert [
+        f"missing required arguments: {name} found in" in text for name, text in zip(missing, told, strict=True)
+    ] == ([True] * len(missing))
+
+
+def test_an_empty_directory_is_older_than_everything(tmp_path: Path) -> None:
+    assert last_change(str(tmp_path)) == 0.0

@@ -108,3 +108,38 @@ def test_options_that_celery_does_not_have(words: list[str], expected: list[Stra
 
 def test_behind_an_unknown_option_nothing_of_the_roles_hides() -> None:
     assert [problem.value for problem in check_arguments(["--tenant", "-B"], "v")] == ["-B"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        # A value of the option before it is none of its own; the next word is.
+        (["-O", "fair", "-B"], ["-B"]),
+        (["--api-key", "beat", "-E"], ["(hidden)"]),
+        (["--api-key=x", "beat"], ["(hidden)", "beat"]),
+        (["redis://h/0", "beat"], ["(hidden)", "beat"]),
+        (["-B", "beat"], ["-B", "beat"]),
+        (["--beat", "beat"], ["--beat", "beat"]),
+        (["-Q", "beat"], ["-Q"]),
+        (["-Qbeat", "beat"], ["-Qbeat", "beat"]),
+        (["--queues", "beat"], ["--queues"]),
+        (["--queues=beat", "beat"], ["--queues=beat", "beat"]),
+        (["-O"], ["-O"]),
+        (["-E", "-E", "-O"], ["-O"]),
+        (["-O", "-E", "-E"], ["-E"]),
+        (["-Q"], ["-Q"]),
+        (["--tenant=password"], []),
+    ],
+)
+def test_each_word_is_told_once(words: list[str], told: list[str]) -> None:
+    assert [problem.value for problem in check_arguments(words, "v")] == told
+
+
+def test_what_belongs_into_one_word_is_shown_as_one() -> None:
+    (problem,) = check_arguments(["--tenant  big shop"], "v")
+    assert problem.instead == "--tenant=big shop"
+
+
+def test_the_likeliest_of_several_options_is_meant() -> None:
+    (stranger,) = strangers(["--max-task-per-child"])
+    assert stranger.instead == "--max-tasks-per-child (did you mean that?)"

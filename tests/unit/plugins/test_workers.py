@@ -197,3 +197,39 @@ def test_a_part_of_the_workers_cannot_tell_for_all(answers: list[dict[str, Any]]
 
 def test_before_the_first_run_there_is_nobody_to_ask() -> None:
     assert unregistered([answer(tasks=[], complete=False)], [], 1, limited=False) == []
+
+
+def test_a_report_is_two_mebibytes_at_most(tmp_path: Path) -> None:
+    path = tmp_path / "worker.json"
+    for length, fits in ((2 * 1024**2, True), (2 * 1024**2 + 1, False)):
+        path.write_text(json.dumps({"a": "x" * (length - 9)}))
+        assert path.stat().st_size == length
+        os.utime(path, (5.0, 5.0))
+        report, when = read_report(str(path))
+        assert (report is not None, when) == (fits, 5.0 if fits else 0.0)
+
+
+@pytest.mark.parametrize(("age", "told"), [(24.9, False), (25.0, False), (25.1, True)])
+def test_a_worker_may_miss_one_sign_of_life(age: float, told: bool) -> None:
+    assert bool(no_answer(REPORT, 7, age)) is told
+
+
+def test_a_difference_says_what_to_do_about_it() -> None:
+    report = {**REPORT, "configuration": "0123456789abcdef", "time_limit": None, "pool": "x" * 70}
+    settings = {"task_soft_time_limit": None}
+    found = {one.what: str(one) for one in differences(WANTED, report, settings, "fedcba9876543210")}
+    again = "run systemctl restart celery-shop-bulk.service"
+    assert found == {
+        "configuration": (
+            "bulk: its version of the shared configuration is 0123456789ab, planned is fedcba987654; "
+            f"{again}, it started with an older file"
+        ),
+        "pool": (
+            f"bulk: its pool is {'x' * 60}, planned is prefork; {again}, somebody may have changed it while it runs "
+            "(celery control); if that does not help, the app's code or extra_arguments set it: remove that"
+        ),
+    }
+    (limit,) = differences(WANTED, {**REPORT, "time_limit": None}, {}, "")
+    assert "its time limit in seconds is none, planned is 3600; " in str(limit)
+    (unknown,) = differences(WANTED, {**REPORT, "configuration": None}, {}, "abc")
+    assert "its version of the shared configuration is unknown, planned is abc; " in str(unknown)

@@ -115,3 +115,8 @@ def test_other_texts_with_colons_are_what_they_look_like(text: str) -> None:
 def test_a_fraction_to_base_60() -> None:
     (line,) = told("redis_timeout: 1:30.5\n")
     assert line.endswith("is another number to YAML, which counts to base 60 there; write it in quotes")
+
+
+def test_lines_are_counted_from_one() -> None:
+    (line,) = told("a: 1\nredis_port: 6379\nb: 1\nredis_port: 6380\n")
+    assert "has it in lines 2 and 4, with different values" in line

@@ -1,0 +1,71 @@
+"""The mutation tester: that it breaks every pure module, judges by the module's tests, and never waits for ever."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import mutate
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_pure_module_is_broken_in_turn() -> None:
+    modules = {
+        str(path.relative_to(ROOT))
+        for folder in ("plugin_utils", "module_utils")
+        for path in (ROOT / "plugins" / folder).rglob("*.py")
+        if path.read_text()
+    }
+    assert sorted(modules ^ mutate.MODULES.keys()) == sorted(mutate.HOSTS_ONLY)
+
+
+def test_the_tests_that_have_to_notice_are_there() -> None:
+    named = {name for tests in mutate.MODULES.values() for name in tests}
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+@pytest.fixture
+def tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the file of tests to judge by, in the directory that is judged."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return tmp_path / "test_it.py"
+
+
+def test_the_test_that_noticed_comes_first_the_next_time(tests: Path) -> None:
+    killers: list[str] = []
+    tests.write_text("def test_a(): pass\ndef test_b(): assert False\ndef test_c(): assert False\n")
+    assert mutate.judged([tests.name], killers, 60, "scratch")
+    assert killers == ["test_it.py::test_b"]
+    tests.write_text("def test_a(): pass\ndef test_b(): pass\ndef test_c(): assert False\n")
+    assert mutate.judged([tests.name], killers, 60, "scratch")
+    assert killers == ["test_it.py::test_c", "test_it.py::test_b"]
+    ran = "import os\ndef test_a(): os.mkdir('ran')\n"
+    tests.write_text(f"{ran}def test_b(): pass\ndef test_c(): assert False\n")
+    assert mutate.judged([tests.name], killers, 60, "scratch")
+    assert not (tests.parent / "ran").exists()
+    tests.write_text(f"{ran}def test_b(): pass\n")
+    assert not mutate.judged([tests.name], killers, 60, "scratch")
+    assert (tests.parent / "ran").exists()
+
+
+@pytest.mark.parametrize("text", ["import nothing_of_that_name", "raise SystemExit(0)", "def test_a(", ""])
+def test_what_cannot_be_collected_is_noticed(tests: Path, text: str) -> None:
+    tests.write_text(text)
+    assert mutate.judged([tests.name], [], 60, "scratch")
+
+
+def test_what_never_ends_is_ended_with_all_that_it_started(tests: Path) -> None:
+    tests.write_text(
+        "import subprocess\n"
+        "def test_a():\n"
+        "    open('pid', 'w').write(str(subprocess.Popen(['sleep', '600']).pid))\n"
+        "    while True: pass\n"
+    )
+    started = time.monotonic()
+    assert mutate.judged([tests.name], [], 6, "scratch")
+    assert time.monotonic() - started < 30
+    process = Path("/proc", (tests.parent / "pid").read_text(), "stat")
+    assert not process.exists() or process.read_text().split()[2] == "Z"
