@@ -64,6 +64,12 @@ def sent(fleet: Fleet, entry: str, since: float) -> list[tuple[float, str]]:
     )
 
 
+def lock_taken(fleet: Fleet, since: float) -> set[str]:
+    """Return the hosts whose scheduler got the lock since then."""
+    command = f"journalctl --no-pager --quiet --output=cat --unit={UNIT} --since=@{int(since)}"
+    return {host for host, text in fleet.each(command).items() if "beat: Acquired lock" in text}
+
+
 def gaps(times: list[tuple[float, str]]) -> list[float]:
     return [later - earlier for (earlier, _), (later, _) in itertools.pairwise(times)]
 
@@ -73,6 +79,8 @@ def known(fleet: Fleet, host: str) -> Any:
 
 
 def test_the_scheduler_moves_with_what_it_knows(fleet: Fleet, with_beat_on: Callable[..., Path]) -> None:
+    # What another run of this test may have left there would do as well.
+    fleet.on("app2", f"rm -f {SCHEDULE}")
     program = ALMOST_DUE.format(path=SCHEDULE, seconds=20)
     fleet.on("app1", f"systemctl stop {UNIT} && python3 - <<'END'\n{program}END\nsystemctl start {UNIT}")
     since = time.time()
@@ -101,6 +109,7 @@ def test_the_scheduler_moves_with_what_it_knows(fleet: Fleet, with_beat_on: Call
 def test_a_standby_takes_over_from_a_scheduler_that_dies_or_stops(
     fleet: Fleet, with_beat_on: Callable[..., Path]
 ) -> None:
+    before = time.time()
     run = fleet.play("site", inventory=with_beat_on("app1", "app2"), celery_beat_scheduler="redbeat.RedBeatScheduler")
     assert run.messages == []
     since = time.time()
@@ -108,6 +117,7 @@ def test_a_standby_takes_over_from_a_scheduler_that_dies_or_stops(
     [active] = {host for _, host in sent(fleet, "often", since)}
     [standby] = CLASSES.keys() - {active}
     assert fleet.hosts[standby].service(UNIT).is_running
+    assert lock_taken(fleet, before) == {active}
 
     # systemd would start it again, and a host that is gone does not come back.
     fleet.on(active, f"systemctl kill --signal=KILL {UNIT}; systemctl stop {UNIT}")
