@@ -2,7 +2,8 @@
 #
 #   make demo         a Celery platform on a container of this machine, with real tasks sent through it
 #   make demo-down    remove it
-#   make test         everything that has to hold: the checks, then the whole stack on Debian 12 and 13, on RabbitMQ and on Redis
+#   make test         everything that has to hold: the checks, then the whole stack on Debian 12 and 13, on RabbitMQ, on Redis,
+#                     and on several hosts
 #   make test-fast    the checks alone: style, types, unit tests, build (two minutes)
 #   make test-all     as `test`, with Debian 14, and the support table written anew
 #   make bench        how fast a run is, and urgent tasks under a flood, tasks per second, as ratios
@@ -52,7 +53,7 @@ demo-down:
 
 .PHONY: test test-fast test-all
 test: test-fast
-	@scripts/run_suites.py --add build/reports/unit.xml bookworm trixie trixie-redis trixie-chaos
+	@scripts/run_suites.py --add build/reports/unit.xml bookworm trixie trixie-redis trixie-fleet trixie-chaos
 
 test-fast: tools
 	@+$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
@@ -60,7 +61,8 @@ test-fast: tools
 test-all: export CELERYOPS_THOROUGH := 1
 test-all: test-fast
 	@scripts/run_suites.py --add build/reports/unit.xml --record tests/support.json \
-		bookworm trixie forky bookworm-redis trixie-redis forky-redis trixie-chaos redis-chaos
+		bookworm trixie forky bookworm-redis trixie-redis forky-redis \
+		bookworm-fleet trixie-fleet forky-fleet trixie-chaos redis-chaos
 	@scripts/docs.py
 
 .PHONY: $(CHECKS)

@@ -349,6 +349,12 @@ def container_state(name: str) -> dict[str, str] | None:
     return {"status": status, "suite": suite or ""}
 
 
+def family(name: str) -> list[str]:
+    """The containers of the lab that are called `name`, or `name` with something after a dash."""
+    listed = docker("ps", "--all", f"--filter=label={LABEL}", "--format={{.Names}}").split()
+    return sorted(one for one in listed if one == name or one.startswith(f"{name}-"))
+
+
 def up(
     name: str, suite: str, publish: Sequence[str], volumes: Sequence[str] = (), capabilities: Sequence[str] = ()
 ) -> bool:
@@ -438,7 +444,7 @@ def down(name: str) -> bool:
 
 
 def host_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,40}", text):
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", text):
         raise argparse.ArgumentTypeError("a host name of lower-case letters, digits and dashes")
     return text
 

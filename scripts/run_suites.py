@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Run Molecule's scenarios on several suites of Debian side by side, and say what came of it.
 
-Each scenario of each suite has its own container, its own scratch folder below build/molecule/ and its own log there;
+Each scenario of each suite has its own containers, its own scratch folder below build/molecule/ and its own log there;
 what one does is not seen by another. A failure shows the log from the step that failed, and the journal's warnings.
 
     scripts/run_suites.py bookworm trixie
-    scripts/run_suites.py trixie-redis trixie-chaos
+    scripts/run_suites.py trixie-redis trixie-fleet trixie-chaos
     scripts/run_suites.py --record tests/support.json bookworm trixie forky
     KEEP=1 scripts/run_suites.py trixie             leaves the containers, and says how to get into them
 """
@@ -35,8 +35,8 @@ import chaos
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "molecule"
-#: What is the broker of the stack; the first is what most people run.
-SCENARIOS = ("default", "redis")
+#: The first is what most people run: one host, with RabbitMQ.
+SCENARIOS = ("default", "redis", "fleet")
 PHASE = re.compile(r"\[[a-z]+ > (?P<phase>\w+)\] (?P<event>Executing|Executed: .*)")
 STEPS = ("create", "prepare", "check", "converge", "idempotence", "verify")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -48,8 +48,8 @@ dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\\n' rabbitmq-server 
         [ "$status" = installed ] && echo "${package%-server} $version"
     done
 echo "systemd $(systemctl --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p')"
-python=$(find -L /opt/celeryops/*/current -maxdepth 4 -path '*/bin/python' | head -n 1)
-"$python" -c '
+python=$(find -L /opt/celeryops/*/current -maxdepth 4 -path '*/bin/python' 2>/dev/null | head -n 1)
+[ -z "$python" ] || "$python" -c '
 import platform
 from importlib.metadata import version
 print("python", platform.python_version())
@@ -73,6 +73,7 @@ class Suite:
     def __init__(self, suite: str, scenario: str) -> None:
         self.suite, self.scenario = suite, scenario
         self.name = name = suite if scenario == SCENARIOS[0] else f"{suite}-{scenario}"
+        # Where there are several hosts, this begins their names.
         self.host = lab.own(f"celeryops-test-{name}")
         self.folder = WORK / name
         self.log = WORK / f"{name}.log"
@@ -130,7 +131,7 @@ class Suite:
         self.report.unlink(missing_ok=True)
         self.log.write_text("")
         try:
-            lab.down(self.host)  # what an interrupted run may have left
+            self.remove()  # what an interrupted run may have left
             (self.folder / "state.yml").unlink(missing_ok=True)
             passed = self.molecule("test", "--destroy=never")
             if self.report.exists():
@@ -143,42 +144,41 @@ class Suite:
                 self.explain()
         finally:
             if os.environ.get("KEEP"):
+                hosts = lab.family(self.host)
                 self.say(
                     f"kept: docker exec -it {self.host} bash; `molecule destroy` is scripts/lab.py down {self.host}"
+                    if hosts == [self.host]
+                    else f"kept: {', '.join(hosts)}; `molecule destroy` is scripts/lab.py down {' '.join(hosts)}"
                 )
             elif not self.molecule("destroy"):
                 self.counts["failed"] += 1
-                lab.down(self.host)
+                self.remove()
+
+    def remove(self) -> None:
+        for host in lab.family(self.host):
+            lab.down(host)
 
     def ask_versions(self) -> dict[str, str]:
-        lines = lab.docker("exec", self.host, "sh", "-c", VERSIONS).splitlines()
+        """What the hosts have of what the support table names, each of them a part of it."""
+        lines = [
+            line
+            for host in lab.family(self.host)
+            for line in lab.docker("exec", host, "sh", "-c", VERSIONS).splitlines()
+        ]
         return dict(line.split(" ", 1) for line in lines if " " in line)
 
     def explain(self) -> None:
         """Print what a person needs to see of a failure: the log of the step, and the journal."""
         lines = self.log.read_text().splitlines()
         start = max((number for number, line in enumerate(lines) if f"> {self.phase}] Executing" in line), default=0)
-        journal = subprocess.run(
-            [
-                "docker",
-                "exec",
-                self.host,
-                "journalctl",
-                "--no-pager",
-                "--priority=warning",
-                "--lines=60",
-                "--output=short",
-            ],
-            check=False,
-            capture_output=True,
-            text=True,
-        ).stdout
         text = [
             f"\n== {self.name}: {self.phase} failed; the whole log is {self.log.relative_to(ROOT)}",
             *lines[start:][-250:],
-            f"\n== {self.name}: warnings of the journal",
-            journal,
         ]
+        show = ["journalctl", "--no-pager", "--priority=warning", "--lines=60", "--output=short"]
+        for host in lab.family(self.host):
+            journal = subprocess.run(["docker", "exec", host, *show], check=False, capture_output=True, text=True)
+            text += [f"\n== {self.name}: warnings of the journal of {host}", journal.stdout]
         sys.stdout.write("\n".join(text) + "\n")
         sys.stdout.flush()
 

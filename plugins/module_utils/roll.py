@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 TRANSIENT_DIR = "/run/systemd/system"
-#: Two, since a class may be replaced again while an old worker of it still drains behind the first.
-SLOTS = ("_standin", "_standin2")
+#: Several, since a class may be replaced again while a stand-in of it still ends its tasks.
+SLOTS = ("_standin", "_standin2", "_standin3", "_standin4")
 HANDOVER = "_handover"
+RUNTIME_DIR = "/run/celeryops"
 #: By this file in its runtime directory a worker learns how long this one stop may take (celeryops_runtime.drain).
 DRAIN_FILE = "drain"
 _MARKER = "# Managed by celeryops.stack (module roll): stands in while a worker is replaced, and is gone afterwards."
@@ -56,14 +57,42 @@ def stand_in(text: str, app: str, worker_class: str, suffix: str) -> str:
     return re.sub(r"\A(#[^\n]*\n)?", f"{_MARKER}\n", text)
 
 
-def handover(app: str, worker_class: str) -> str:
+def ending(app: str, worker_class: str, slot: str) -> str:
+    """Return the name of the unit that ends a stand-in; systemd makes it, and forgets it when it is done."""
+    return transient(app, worker_class, slot).replace(".service", "-end.service")
+
+
+def end(app: str, worker_class: str, slot: str, seconds: int) -> str:
+    """Return the shell command that has a stand-in end in its own time, and does not wait for it.
+
+    The stand-in takes nothing more and its unit goes when its tasks have ended. They have ``seconds``, and not their
+    class's ``stop_timeout``: that was over for a task which the old worker gave back, and nobody waits for this one.
+
+    Where there is no such stand-in, or where it ends already, nothing happens.
+    """
+    unit = transient(app, worker_class, slot)
+    path = f"{TRANSIENT_DIR}/{unit}"
+    steps = "; ".join([
+        # The directory is the app's. install(1) puts a new file in the place of whatever is there, a link too.
+        f"echo {seconds} | install -T -m 0644 /dev/stdin {RUNTIME_DIR}/{app}/{worker_class}{slot}/{DRAIN_FILE}",
+        f"systemctl stop {unit}",
+        f"rm -rf {path} {path}.d",
+        "systemctl daemon-reload",
+        # Only one that failed is still known, and one that did not is no error.
+        f"systemctl reset-failed {unit} 2>/dev/null || true",
+    ])  # fmt: skip
+    return (
+        f"[ ! -e {path} ] || systemd-run --quiet --collect --no-block --unit={ending(app, worker_class, slot)}"
+        f" --description='End the stand-in of class {worker_class} of {app}' /bin/sh -c '{steps}'"
+    )
+
+
+def handover(app: str, worker_class: str, seconds: int) -> str:
     """Return the unit that ends a replacement in its own time: the old worker drains, the new one starts.
 
     It runs on the host, so it goes on when the connection to the control machine is lost. When the new worker does not
     start, the stand-in goes on working and this unit counts as failed; the next run puts both right.
     """
-    files = " ".join(f"{TRANSIENT_DIR}/{transient(app, worker_class, suffix)}" for suffix in (*SLOTS, HANDOVER))
-    folders = " ".join(f"{TRANSIENT_DIR}/{transient(app, worker_class, suffix)}.d" for suffix in SLOTS)
     return "\n".join([
         _MARKER,
         "[Unit]",
@@ -73,9 +102,9 @@ def handover(app: str, worker_class: str) -> str:
         "Type=oneshot",
         "TimeoutStartSec=infinity",
         f"ExecStart=/usr/bin/systemctl restart celery-{app}-{worker_class}.service",
-        # One by one: a unit that is not there is no error, but systemd 262 then stops none of those named with it.
-        *(f"ExecStart=-/usr/bin/systemctl stop {transient(app, worker_class, suffix)}" for suffix in SLOTS),
-        f"ExecStart=/usr/bin/rm -rf {files} {folders}",
+        # One by one: systemd 262 stops none of several units of which one is not there.
+        *(f'ExecStart=-/bin/sh -c "{end(app, worker_class, slot, seconds)}"' for slot in SLOTS),
+        f"ExecStart=/usr/bin/rm -f {TRANSIENT_DIR}/{transient(app, worker_class, HANDOVER)}",
         "ExecStart=/usr/bin/systemctl daemon-reload",
         "",
     ])  # fmt: skip

@@ -12,8 +12,9 @@ description:
     taken.
   - For a class that hands over, a stand-in takes the work meanwhile. It is a transient copy of the class's unit in
     C(/run/systemd/system), started from the release that is current, and must consume before the old worker is touched.
-    So a release whose worker does not start stops nobody. It drains when the new worker consumes, and its unit file
-    goes.
+    So a release whose worker does not start stops nobody. When the new worker consumes it takes nothing more, ends its
+    tasks in its own time, for at most O(drain_seconds), and its unit file goes; a transient unit on the host sees to
+    that, for which this waits ten seconds. It goes on working when the new worker does not consume.
   - What an aborted run left of this is removed first.
   - Can switch to another release before, so that this and the restarts are one remote call.
 options:
@@ -76,7 +77,9 @@ options:
     choices: [wait, drain]
     default: wait
   drain_seconds:
-    description: How long running tasks may go on in mode V(drain), in place of the class's C(stop_timeout).
+    description: >-
+      How long running tasks may go on, in place of the class's C(stop_timeout): those of a stand-in, and in mode
+      V(drain) those of the old worker.
     type: int
     default: 86400
   timeout:
@@ -160,6 +163,8 @@ if TYPE_CHECKING:
 ROOT = "/opt/celeryops"
 #: Seconds between two looks at a worker's report.
 PAUSE = 0.2
+#: Seconds that are waited for a stand-in to end, as most do at once; it does so without us as well.
+PATIENCE = 10.0
 
 
 class RollError(Exception):
@@ -268,32 +273,37 @@ class Roll:
             # Its old worker still drains behind a stand-in, and its new one will start from the release that is current
             # then. So only the stand-in is to be replaced.
             old = self._slots(name)
-            self._start_stand_in(entry, next(slot for slot in decide.SLOTS if slot not in old))
+            self._start_stand_in(entry)
             self._end_stand_ins(name, old)
             return
-        if not hands_over:
-            self._restart(unit)
-            self._consumes(entry, unit, entry["report"])
-            self._end_stand_ins(name, self._slots(name))
+        if hands_over:
+            self._start_stand_in(entry)
+        if hands_over and drain:
+            unit = decide.transient(self.app, name, decide.HANDOVER)
+            self._leave_time(entry["report"])
+            self._write(unit, decide.handover(self.app, name, self.asked["drain_seconds"]))
+            self._systemctl("daemon-reload")
+            self._systemctl("start", [unit], "--no-block")
             return
         try:
-            self._start_stand_in(entry, decide.SLOTS[0])
-            if drain:
-                self._leave_time(entry["report"])
-                self._write(decide.transient(self.app, name, decide.HANDOVER), decide.handover(self.app, name))
-                self._systemctl("daemon-reload")
-                self._systemctl("start", [decide.transient(self.app, name, decide.HANDOVER)], "--no-block")
-                return
             self._restart(unit)
             self._consumes(entry, unit, entry["report"])
-        except BaseException:
-            self._end_stand_ins(name, self._slots(name))
-            raise
+        except RollError as error:
+            # Or nobody would consume. The next run takes it away, once the class's own worker consumes.
+            working = "\nIts stand-in goes on working." if self._slots(name) else ""
+            raise RollError(f"{error}{working}") from error
         self._end_stand_ins(name, self._slots(name))
 
-    def _start_stand_in(self, entry: dict[str, Any], slot: str) -> None:
+    def _start_stand_in(self, entry: dict[str, Any]) -> None:
         """Start a second worker of the class and wait until it consumes."""
         name = entry["name"]
+        free = [slot for slot in decide.SLOTS if slot not in self._slots(name, ending=True)]
+        if not free:
+            raise RollError(
+                f"{len(decide.SLOTS)} stand-ins of the class {name} still end their tasks; wait for them, or end them "
+                f"now: systemctl kill 'celery-{self.app}-{name}_standin*.service'"
+            )
+        slot = free[0]
         stand_in = decide.transient(self.app, name, slot)
         fragment, *drop_ins = show(self.module, [entry["unit"]])[entry["unit"]].files
         with open(fragment, encoding="utf-8") as stream:
@@ -313,7 +323,8 @@ class Roll:
             report = os.path.join(os.path.dirname(os.path.dirname(entry["report"])), f"{name}{slot}", "worker.json")
             self._consumes(entry, stand_in, report)
         except RollError as error:
-            self._end_stand_ins(name, [slot])
+            # It never had a task, and what it runs from may have to go.
+            self._end_stand_ins(name, [slot], patience=self.asked["timeout"])
             raise RollError(f"{error}\nThe old worker of the class {name} was not touched.") from error
 
     def _restart(self, unit: str) -> None:
@@ -360,54 +371,60 @@ class Roll:
 
     # Stand-ins
 
-    def _slots(self, name: str) -> list[str]:
-        """Return which stand-ins of a class are there."""
+    def _slots(self, name: str, *, ending: bool = False) -> list[str]:
+        """Return which stand-ins of a class are there; those that end already only when asked for."""
         return [
             slot
             for slot in decide.SLOTS
             if os.path.lexists(f"{decide.TRANSIENT_DIR}/{decide.transient(self.app, name, slot)}")
+            and (ending or not self._is_active(decide.ending(self.app, name, slot)))
         ]
 
     def _hands_over_already(self, name: str) -> bool:
         unit = decide.transient(self.app, name, decide.HANDOVER)
-        if not os.path.lexists(f"{decide.TRANSIENT_DIR}/{unit}"):
-            return False
+        return os.path.lexists(f"{decide.TRANSIENT_DIR}/{unit}") and self._is_active(unit)
+
+    def _is_active(self, unit: str) -> bool:
+        """Whether a unit does its work, which of one without a lasting process means that it is about to be active."""
         code, output, _errors = self.module.run_command(
             ["systemctl", "show", "--property=ActiveState", "--value", unit]
         )
         return code == 0 and output.strip() in ("active", "activating")
 
-    def _end_stand_ins(self, name: str, slots: Sequence[str]) -> None:
-        """Let stand-ins drain, and remove their units."""
-        if not slots:
-            return
-        units = [decide.transient(self.app, name, slot) for slot in slots]
-        self.module.run_command(["systemctl", "stop", "--", *units])
-        self._remove(units)
+    def _end_stand_ins(self, name: str, slots: Sequence[str], patience: float | None = None) -> None:
+        """Let stand-ins end in their own time. Those without long tasks have ended when this returns."""
+        for slot in slots:
+            command = decide.end(self.app, name, slot, self.asked["drain_seconds"])
+            self.module.run_command(["/bin/sh", "-c", command])
+        deadline = time.monotonic() + (PATIENCE if patience is None else patience)
+        for slot in slots:
+            while self._is_active(decide.ending(self.app, name, slot)) and time.monotonic() < deadline:
+                time.sleep(PAUSE)
+        self._forget_handover(name)
 
-    def _remove(self, units: Sequence[str]) -> None:
-        for unit in units:
-            path = f"{decide.TRANSIENT_DIR}/{unit}"
-            if os.path.lexists(path):
-                os.unlink(path)
-            shutil.rmtree(f"{path}.d", ignore_errors=True)
-        self._systemctl("daemon-reload")
-        self.module.run_command(["systemctl", "reset-failed", "--", *units])
+    def _forget_handover(self, name: str) -> None:
+        """Remove a handover that failed, since its class's new worker did not start then."""
+        unit = decide.transient(self.app, name, decide.HANDOVER)
+        if os.path.lexists(f"{decide.TRANSIENT_DIR}/{unit}") and not self._is_active(unit):
+            os.unlink(f"{decide.TRANSIENT_DIR}/{unit}")
+            self._systemctl("daemon-reload")
+            self.module.run_command(["systemctl", "reset-failed", "--", unit])
 
     def _clear(self, active: dict[str, bool]) -> None:
-        """Remove what an aborted run left, unless nothing else works for its class: then the new worker comes first."""
-        found: dict[str, list[str]] = {}
-        for path in glob.glob(f"{decide.TRANSIENT_DIR}/celery-{self.app}-*.service"):
-            known = decide.class_of(self.app, os.path.basename(path))
-            if known:
-                found.setdefault(known[0], []).append(os.path.basename(path))
-        for name, units in sorted(found.items()):
+        """End what an aborted run left, unless nothing else works for its class: then the new worker comes first."""
+        paths = glob.glob(f"{decide.TRANSIENT_DIR}/celery-{self.app}-*.service")
+        known = [decide.class_of(self.app, os.path.basename(path)) for path in paths]
+        for name in sorted({one[0] for one in known if one}):
             if self._hands_over_already(name) or not active.get(name, True):
                 continue
-            self.actions.append(f"remove {' and '.join(sorted(units))}, left by an aborted run")
+            slots = self._slots(name)
+            handover = decide.transient(self.app, name, decide.HANDOVER)
+            left = [decide.transient(self.app, name, slot) for slot in slots]
+            left += [handover] if os.path.lexists(f"{decide.TRANSIENT_DIR}/{handover}") else []
+            if left:
+                self.actions.append(f"end {' and '.join(left)}, left by an aborted run")
             if not self.module.check_mode:
-                self.module.run_command(["systemctl", "stop", "--", *units])
-                self._remove(units)
+                self._end_stand_ins(name, slots)
 
     # Others
 

@@ -43,6 +43,7 @@ def check(inventory: Path, **variables: object) -> str:
         "inventories/local",
         "molecule/default/inventory",
         "molecule/redis/inventory",
+        "molecule/fleet/inventory",
         "tests/chaos/inventory",
     ],
 )

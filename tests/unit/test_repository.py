@@ -42,6 +42,11 @@ def load(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
 
 
+def tasks_of(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every task of a list, those in blocks too."""
+    return [inner for task in listed for inner in (tasks_of(task["block"]) if "block" in task else [task])]
+
+
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
 
@@ -148,6 +153,14 @@ def test_no_role_reads_another_hosts_variables() -> None:
     pattern = re.compile(r"\b(hostvars|groups)\s*(\[|\.)")
     code = [path for path in tracked() if path.is_relative_to(ROOT / "roles") and path.suffix in {".j2", ".yml"}]
     assert [str(path.relative_to(ROOT)) for path in code if pattern.search(text_of(path))] == []
+
+
+def test_a_task_that_may_lose_a_host_does_not_end_the_play() -> None:
+    """What is noted is undone later. A host that is ignored is, all the same, an error that may be fatal for all."""
+    files = [path for path in tracked() if path.is_relative_to(ROOT / "playbooks" / "tasks") and path.suffix == ".yml"]
+    found = [task for path in files for task in tasks_of(load(path)) if task.get("ignore_unreachable")]
+    assert len(found) > 3
+    assert [task["name"] for task in found if task.get("any_errors_fatal") is not False] == []
 
 
 def test_the_tools_are_pinned() -> None:

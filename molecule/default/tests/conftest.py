@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import pytest
 import testinfra
 import yaml
+from hosts import run_in_app
+from playbooks import Run, run_playbook
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,8 +26,6 @@ SUITE = os.environ.get("CELERYOPS_SUITE", "trixie")
 THOROUGH = bool(os.environ.get("CELERYOPS_THOROUGH")) or (SCENARIO, SUITE) == ("default", "trixie")
 INVENTORY = ROOT / "molecule" / SCENARIO / "inventory"
 LAB = ROOT / "scripts" / "lab.py"
-#: The one host of the scenario; it is in all groups.
-HOST = "stack"
 #: Writes down every command line of the host that is new, one per line; a process is looked at again for a moment,
 #: because it begins with the command line of the one that started it.
 WATCHER = """
@@ -59,72 +58,21 @@ class Secrets(dict[str, str]):
         return f"<secrets {', '.join(sorted(self))}>"
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What one run of a playbook came to."""
-
-    #: ok, changed, failures, skipped, unreachable ... of the host
-    stats: Mapping[str, int]
-    #: Names of the tasks that changed something, in order
-    changed: list[str]
-    #: The actions and modules of the tasks that were not skipped, in order
-    called: list[str]
-    #: Everything that Ansible printed
-    output: str
-    #: The messages of the tasks that failed
-    messages: list[str]
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.stats.get("failures", 0) or self.stats.get("unreachable", 0) or self.messages)
-
-
-def run_playbook(
-    *arguments: str,
-    variables: Mapping[str, Any] | None = None,
-    playbook: str = "site.yml",
-    inventory: Path = INVENTORY,
-) -> Run:
+def run_on_stack(*arguments: str, inventory: Path = INVENTORY, **options: Any) -> Run:
     """Run a playbook of the checkout on the scenario's host; the test decides whether a failure is one."""
-    command = ["ansible-playbook", f"--inventory={inventory}", *arguments, str(ROOT / playbook)]
-    if variables:
-        command.append(f"--extra-vars={json.dumps(variables)}")
-    environment = os.environ | {
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-        "ANSIBLE_NOCOLOR": "1",
-    }
-    finished = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
-    output = finished.stdout + finished.stderr
-    start = finished.stdout.find("{")
-    assert start >= 0, output
-    report, _ = json.JSONDecoder().raw_decode(finished.stdout[start:])
-    changed, called, messages = [], [], []
-    for play in report["plays"]:
-        for task in play["tasks"]:
-            for result in task["hosts"].values():
-                if not result.get("skipped"):
-                    called.append(result["action"])
-                if result.get("changed"):
-                    changed.append(task["task"]["name"])
-                if result.get("failed") or result.get("unreachable"):
-                    messages.append(str(result.get("msg", result)))
-    stats = report["stats"].get(HOST, {})
-    assert finished.returncode or not messages, output
-    return Run(stats=stats, changed=changed, called=called, output=output, messages=messages)
+    return run_playbook(inventory, *arguments, **options)
 
 
 @pytest.fixture(scope="session")
 def site() -> Callable[..., Run]:
     """Run site.yml again: site("--check"), site(variables={"celery_worker_classes": {...}})."""
-    return run_playbook
+    return run_on_stack
 
 
 @pytest.fixture(scope="session")
 def converged() -> Run:
     """A run that found everything as it should be: the state that the tests start from."""
-    return run_playbook()
+    return run_on_stack()
 
 
 @pytest.fixture
@@ -221,12 +169,7 @@ def produce(host: Host, inventory: dict[str, Any]) -> Callable[..., Any]:
                 text,
             ]
         )
-        out = host.check_output(
-            f"systemd-run --quiet --pipe --wait --collect --property=User={account} --property=WorkingDirectory=/"
-            f" --property=EnvironmentFile=/etc/celeryops/{app}/celery.env"
-            f" /opt/celeryops/{app}/current/bin/python -B - <<'END'\n{program}\nEND"
-        )
-        return json.loads(out.splitlines()[-1])
+        return json.loads(run_in_app(host, app, program, account=account).splitlines()[-1])
 
     return run
 

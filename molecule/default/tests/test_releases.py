@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts import standing_in, wait
 from testinfra.host import Host
 
 pytestmark = pytest.mark.long
@@ -82,12 +83,6 @@ def pids(host: Host, inventory: dict[str, Any]) -> dict[str, str]:
         name: host.check_output(f"systemctl show --property=MainPID --value celery-{APP}-{name}.service")
         for name in [*inventory["celery_worker_classes"], "beat", "flower"]
     }
-
-
-def nothing_stands_in(host: Host) -> bool:
-    units = host.check_output(f"systemctl list-units --all --plain --no-legend 'celery-{APP}-*_*'")
-    files = host.check_output(f"find /run/systemd/system -name 'celery-{APP}-*_*'")
-    return units + files == ""
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +173,7 @@ def test_a_rolling_restart_loses_nothing_and_runs_nothing_twice(
     assert run.messages == []
     after = pids(host, inventory)
     assert {name for name in before if before[name] != after[name]} == set(inventory["celery_worker_classes"])
-    assert nothing_stands_in(host)
+    wait(lambda: standing_in(host, APP) == "", 30, "something still stands in")
 
 
 def test_one_class_is_restarted_alone(host: Host, site: Callable[..., Any], inventory: dict[str, Any]) -> None:
@@ -208,11 +203,7 @@ def test_an_old_task_ends_in_its_own_time(
             break
         time.sleep(1)
     assert host.check_output(f"cat {STATE}/marks").split() == ["2"]
-    for _ in range(90):
-        if nothing_stands_in(host):
-            break
-        time.sleep(1)
-    assert nothing_stands_in(host)
+    wait(lambda: standing_in(host, APP) == "", 90, "something still stands in")
     assert host.check_output(f"cat {STATE}/marks").split() == ["2", "1"]
     assert host.service(f"celery-{APP}-bulk.service").is_running
     assert pids(host, inventory)["bulk"] != old
@@ -241,7 +232,7 @@ def test_a_new_release_is_taken_into_use_under_load(
         for name in inventory["celery_worker_classes"]
     }
     assert releases == {current(host).removeprefix("releases/")}
-    assert nothing_stands_in(host)
+    wait(lambda: standing_in(host, APP) == "", 30, "something still stands in")
     again = deploy(source)
     assert (again.messages, again.changed, pids(host, inventory)) == ([], [], after)
     assert [name for name in again.called if name.startswith("celeryops.stack.")] == [
@@ -281,7 +272,7 @@ def test_a_broken_release_stops_nobody(
     assert run.failed
     assert told in run.messages[0], run.messages
     assert (current(host), pids(host, inventory), kept(host)) == (was, before, there)
-    assert nothing_stands_in(host)
+    wait(lambda: standing_in(host, APP) == "", 30, "something still stands in")
 
 
 def test_a_release_whose_workers_do_not_answer_is_taken_back(
@@ -307,7 +298,7 @@ def test_a_release_whose_workers_do_not_answer_is_taken_back(
     after = pids(host, inventory)
     # The scheduler never ran it.
     assert {name for name in before if before[name] == after[name]} == {"beat", "flower"}
-    assert nothing_stands_in(host)
+    wait(lambda: standing_in(host, APP) == "", 30, "something still stands in")
 
 
 def test_a_release_without_a_task_that_workers_have_needs_a_word(
@@ -350,7 +341,7 @@ def test_a_release_comes_back(
         run = site(playbook="playbooks/rollback.yml")
     assert run.messages == []
     assert current(host) != was
-    assert nothing_stands_in(host)
+    wait(lambda: standing_in(host, APP) == "", 30, "something still stands in")
     assert "follows celery_app_source again" in run.output
     after = pids(host, inventory)
     settled = site(variables={"celery_app_source": first})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hosts import wait
 from testinfra.host import Host
 
 Produce = Callable[..., Any]
@@ -39,13 +40,6 @@ from shop.celery import app
 def poison():
     os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
 
 
 def show(host: Host, unit: str, key: str) -> str:

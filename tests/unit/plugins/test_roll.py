@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,15 +74,53 @@ def test_the_names_of_transient_units_belong_to_no_class() -> None:
 
 
 def test_a_handover_restarts_before_it_ends_the_stand_in() -> None:
-    """And the stand-ins one by one: systemd 262 stops none of those that are named with one that is not there."""
-    lines = [line for line in decide.handover("shop", "high").splitlines() if line.startswith("ExecStart=")]
+    text = decide.handover("shop", "high", 900)
+    lines = [line for line in text.splitlines() if line.startswith("ExecStart=")]
     assert lines[0] == "ExecStart=/usr/bin/systemctl restart celery-shop-high.service"
-    assert lines[1:3] == [
-        "ExecStart=-/usr/bin/systemctl stop celery-shop-high_standin.service",
-        "ExecStart=-/usr/bin/systemctl stop celery-shop-high_standin2.service",
+    for slot, line in zip(decide.SLOTS, lines[1:], strict=False):
+        # As systemd.service(5) reads it: nothing in there is a variable, a specifier or an escape.
+        assert shlex.split(line.removeprefix("ExecStart=-")) == [
+            "/bin/sh",
+            "-c",
+            decide.end("shop", "high", slot, 900),
+        ]
+        assert not set("$%\\") & set(line)
+    assert lines[-2] == "ExecStart=/usr/bin/rm -f /run/systemd/system/celery-shop-high_handover.service"
+    assert "TimeoutStartSec=infinity" in text
+
+
+def test_a_stand_in_gets_word_of_its_time_before_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell runs what systemd would: with programs that only write down that they were called."""
+    monkeypatch.setattr(decide, "TRANSIENT_DIR", str(tmp_path))
+    monkeypatch.setattr(decide, "RUNTIME_DIR", str(tmp_path))
+    for name, text in (("systemctl", f'echo "$@" >> {tmp_path}/told'), ("systemd-run", 'shift 5; exec "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    unit = tmp_path / "celery-shop-high_standin.service"
+    folder = tmp_path / "shop" / "high_standin"
+    folder.mkdir(parents=True)
+    precious = tmp_path / "precious"
+    precious.write_text("untouched")
+    # The directory is the app's, which must not have root write where it wants.
+    (folder / "drain").symlink_to(precious)
+
+    def run() -> None:
+        command = decide.end("shop", "high", "_standin", 900)
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        subprocess.run(["/bin/sh", "-c", command], check=True, env=environment)
+
+    run()
+    assert not (tmp_path / "told").exists(), "there is no stand-in"
+    unit.write_text("")
+    run()
+    assert ((folder / "drain").read_text(), (folder / "drain").is_symlink()) == ("900\n", False)
+    assert precious.read_text() == "untouched"
+    assert not unit.exists()
+    assert (tmp_path / "told").read_text().splitlines() == [
+        "stop celery-shop-high_standin.service",
+        "daemon-reload",
+        "reset-failed celery-shop-high_standin.service",
     ]
-    assert lines[3].startswith("ExecStart=/usr/bin/rm -rf /run/systemd/system/celery-shop-high_standin.service ")
-    assert "TimeoutStartSec=infinity" in decide.handover("shop", "high")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +167,8 @@ class Host:
         self.base = base
         self.told: list[str] = []
         self.broken: set[str] = set()
+        #: Units whose tasks do not end.
+        self.long: set[str] = set()
         self.active = {"celery-shop-high.service"}
         self.check_mode = False
         self.params: dict[str, Any] = {}
@@ -143,6 +187,9 @@ class Host:
         words = [word for word in command[1:] if word != "--" and not word.startswith("--")]
         if command[0] == "journalctl":
             return 0, "Traceback: boom", ""
+        if command[0] == "/bin/sh":
+            self._end(command[2])
+            return 0, "", ""
         verb, units = words[0], words[1:]
         if verb == "show":
             if "--value" in command:
@@ -159,6 +206,21 @@ class Host:
                     return 1, "", "Job failed"
                 self._start(name)
         return 0, "", ""
+
+    def _end(self, text: str) -> None:
+        """As module_utils.roll.end says: the test of that runs it."""
+        stopped = re.search(r"systemctl stop (\S+);", text)
+        assert stopped
+        name = stopped[1]
+        path = self.base / "units" / name
+        if not path.exists():
+            return
+        self.told.append(f"end {name.removeprefix('celery-shop-')}")
+        self.active.discard(name)
+        if name in self.long:
+            self.active.add(name.replace(".service", "-end.service"))
+        else:
+            path.unlink()
 
     def _start(self, name: str) -> None:
         self.active.add(name)
@@ -187,6 +249,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(roll, "ROOT", str(tmp_path / "opt"))
     monkeypatch.setattr(decide, "TRANSIENT_DIR", str(tmp_path / "units"))
     monkeypatch.setattr(roll, "PAUSE", 0.0)
+    monkeypatch.setattr(roll, "PATIENCE", 0.0)
     monkeypatch.setattr(
         roll, "runs_in", lambda pid: f"{tmp_path}/opt/shop/releases/{host.runs[pid]}" if pid in host.runs else None
     )
@@ -237,9 +300,25 @@ def test_somebody_consumes_before_the_old_worker_is_touched(host: Host, replace:
     assert [line for line in host.told if line != "daemon-reload"] == [
         "start high_standin.service",
         "restart high.service",
-        "stop high_standin.service",
+        "end high_standin.service",
     ]
     assert (found["stand_ins"], host.units()) == (["high"], [])
+
+
+def test_nobody_waits_for_the_tasks_of_a_stand_in(host: Host, replace: Callable[..., Any]) -> None:
+    """They may be those that the old worker was not given the time for, and it may be replaced again meanwhile."""
+    host.long = {f"celery-shop-high{slot}.service" for slot in decide.SLOTS}
+    for slot in decide.SLOTS:
+        host.told.clear()
+        assert replace(hand_over=["high"])["problem"] == ""
+        assert [line for line in host.told if line != "daemon-reload"] == [
+            f"start high{slot}.service",
+            "restart high.service",
+            f"end high{slot}.service",
+        ]
+    host.told.clear()
+    assert "4 stand-ins of the class high still end their tasks" in replace(hand_over=["high"])["problem"]
+    assert host.told == []
 
 
 def test_a_release_whose_worker_does_not_start_stops_nobody(host: Host, replace: Callable[..., Any]) -> None:
@@ -252,11 +331,16 @@ def test_a_release_whose_worker_does_not_start_stops_nobody(host: Host, replace:
     assert "celery-shop-high.service" in host.active
 
 
-def test_a_worker_that_does_not_come_back_leaves_no_stand_in(host: Host, replace: Callable[..., Any]) -> None:
+def test_where_a_worker_does_not_come_back_its_stand_in_works(host: Host, replace: Callable[..., Any]) -> None:
     host.broken = {"celery-shop-high.service"}
     found = replace(hand_over=["high"])
     assert "systemctl restart celery-shop-high.service failed" in found["problem"]
-    assert (host.told[-2:], host.units()) == (["stop high_standin.service", "daemon-reload"], [])
+    assert "Its stand-in goes on working." in found["problem"]
+    assert "celery-shop-high_standin.service" in host.active
+    host.broken.clear()
+    host.told.clear()
+    assert replace(hand_over=["high"])["problem"] == ""
+    assert (host.told, host.units()) == (["restart high.service", "end high_standin.service"], [])
 
 
 def test_a_release_is_switched_to_and_only_who_runs_another_is_replaced(
@@ -289,7 +373,7 @@ def test_what_an_aborted_run_left_goes_first(host: Host, replace: Callable[..., 
     (host.base / "units" / "celery-shop-gone_standin.service").write_text("")
     (host.base / "units" / "celery-shop-bulk.service").write_text("somebody's own")
     replace()
-    assert host.told[:4] == ["stop gone_standin.service", "daemon-reload", "stop high_standin.service", "daemon-reload"]
+    assert host.told[:2] == ["end gone_standin.service", "end high_standin.service"]
     assert host.units() == ["celery-shop-bulk.service"]
 
 
@@ -297,10 +381,21 @@ def test_a_stand_in_that_works_alone_goes_last(host: Host, replace: Callable[...
     (host.base / "units" / "celery-shop-high_standin.service").write_text("")
     host.active.clear()
     replace()
-    assert [line for line in host.told if line != "daemon-reload"] == [
-        "restart high.service",
-        "stop high_standin.service",
-    ]
+    assert host.told == ["restart high.service", "end high_standin.service"]
+    assert host.units() == []
+
+
+def test_a_handover_that_failed_goes_when_the_worker_is_back(host: Host, replace: Callable[..., Any]) -> None:
+    replace(mode="drain")
+    host.active = {"celery-shop-high_standin.service"}
+    replace(mode="drain")
+    assert host.units() == []
+    replace(mode="drain")
+    host.active = {"celery-shop-high.service"}
+    found = replace()
+    assert found["actions"][0] == (
+        "end celery-shop-high_standin.service and celery-shop-high_handover.service, left by an aborted run"
+    )
     assert host.units() == []
 
 
@@ -321,7 +416,7 @@ def test_while_an_old_worker_drains_only_its_stand_in_is_replaced(host: Host, re
     replace(mode="drain")
     assert [line for line in host.told if line != "daemon-reload"] == [
         "start high_standin2.service",
-        "stop high_standin.service",
+        "end high_standin.service",
     ]
     assert host.units() == ["celery-shop-high_handover.service", "celery-shop-high_standin2.service"]
 
