@@ -155,9 +155,11 @@ def _consumer_timeout_of_queues(deployment: Deployment) -> Iterator[Finding]:
                     for worker in app.classes
                     if any(policy.fits(queue, app.queues.get(queue, "")) for queue in worker.queues)
                 ]
-                needed, slowest = max(held, key=lambda pair: pair[0], default=(0, None))
+                if not held:
+                    continue
+                needed, slowest = max(held, key=lambda pair: pair[0])
                 timeout = policy.consumer_timeout
-                if slowest and timeout <= needed * 1000:
+                if timeout <= needed * 1000:
                     reason = (
                         f"is {show_duration(timeout // 1000)} in milliseconds, not above the {show_duration(needed)} "
                         f"for which class {slowest.name} of {app.name} may hold a message: its tasks would run again"
