@@ -70,8 +70,8 @@ def may_be_secret(variable: str, value: Any) -> bool:
     if any(map(_names_a_secret, keys)) or variable.endswith("_environment"):
         return True
     # Names and permissions of accounts may be shown; a whole account may not.
-    whole = isinstance(value, (Mapping, list, tuple)) or (keys and keys[-1].isdigit())
-    return bool(whole and holds_accounts(variable) and len(keys) < 2) or _holds_a_secret(value)
+    whole = isinstance(value, (Mapping, list, tuple)) or "".join(keys).isdigit()
+    return (whole and holds_accounts(variable) and len(keys) < 2) or _holds_a_secret(value)
 
 
 def holds_accounts(variable: str) -> bool:
