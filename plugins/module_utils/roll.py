@@ -62,7 +62,6 @@ def handover(app: str, worker_class: str) -> str:
     It runs on the host, so it goes on when the connection to the control machine is lost. When the new worker does not
     start, the stand-in goes on working and this unit counts as failed; the next run puts both right.
     """
-    stand_ins = " ".join(transient(app, worker_class, suffix) for suffix in SLOTS)
     files = " ".join(f"{TRANSIENT_DIR}/{transient(app, worker_class, suffix)}" for suffix in (*SLOTS, HANDOVER))
     folders = " ".join(f"{TRANSIENT_DIR}/{transient(app, worker_class, suffix)}.d" for suffix in SLOTS)
     return "\n".join([
@@ -74,8 +73,8 @@ def handover(app: str, worker_class: str) -> str:
         "Type=oneshot",
         "TimeoutStartSec=infinity",
         f"ExecStart=/usr/bin/systemctl restart celery-{app}-{worker_class}.service",
-        # A unit that is not there is no error to anybody.
-        f"ExecStart=-/usr/bin/systemctl stop {stand_ins}",
+        # One by one: a unit that is not there is no error, but systemd 262 then stops none of those named with it.
+        *(f"ExecStart=-/usr/bin/systemctl stop {transient(app, worker_class, suffix)}" for suffix in SLOTS),
         f"ExecStart=/usr/bin/rm -rf {files} {folders}",
         "ExecStart=/usr/bin/systemctl daemon-reload",
         "",

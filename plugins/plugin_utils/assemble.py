@@ -176,7 +176,8 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
     release = f"{facts.get('distribution', '')} {facts.get('distribution_major_version', '')}"
     return Machine(
         name,
-        str(given(name, "ansible_host", None) or name),
+        # Names of hosts know no capitals, and a dot at their end changes nothing.
+        str(given(name, "ansible_host", None) or name).lower().rstrip("."),
         hostname=str(facts["hostname"]) if "hostname" in facts else None,
         cores=int(facts.get("processor_vcpus") or (cores if isinstance(cores, int) and cores > 0 else 0)) or None,
         memory=int(facts.get("memtotal_mb") or 0) * _MIB or memory or None,

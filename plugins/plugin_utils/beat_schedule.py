@@ -17,6 +17,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
 
 #: What an entry is made of (ScheduleEntry in celery/beat.py, 5.7.0; its other arguments are beat's own).
 KEYS = ("args", "kwargs", "options", "relative", "schedule", "task")
+#: Further ones that RedBeat takes, or the scheduler with a database (django-celery-beat 2.8), which may be the app's.
+OF_OTHERS = ("description", "enabled", "expires", "one_off", "start_time")
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str, str]] = {
     "args": ((list, tuple), "is not a list", "a list such as [1, two]"),
     "kwargs": (Mapping, "is not a dictionary", "key: value pairs"),
@@ -50,8 +52,8 @@ def schedule_problems(variable: str, schedule: Mapping[str, Any]) -> Iterator[Pr
             continue
         meant: set[str] = set()
         for key in entry:
-            if key not in KEYS:
-                meant.add(closest(str(key), KEYS))
+            if key not in KEYS and key not in OF_OTHERS:
+                meant.add(closest(str(key), KEYS, 0.6))
                 reason = "is no key of an entry, and beat would not start"
                 yield Problem(f"{where}.{key}", entry[key], reason, did_you_mean(str(key), KEYS))
         for key, (kind, reason, instead) in _KINDS.items():
@@ -97,8 +99,8 @@ def _time_problems(variable: str, seconds: Any) -> Iterator[Problem]:
 
 def _option_problems(variable: str, options: Mapping[Any, Any]) -> Iterator[Problem]:
     for key, value in options.items():
-        close = closest(str(key), OPTIONS, 0.8)
-        if key not in OPTIONS and close:
+        close = closest(str(key), OPTIONS)
+        if close and key not in OPTIONS:
             yield Problem(f"{variable}.{key}", value, "is no option of a task", f"{close} (did you mean that?)")
     queue, expires = options.get("queue"), options.get("expires")
     if queue is not None and not isinstance(queue, str):

@@ -43,10 +43,10 @@ class Policy:
         return kind in self.types and bool(self.pattern.search(queue))
 
     @property
-    def consumer_timeout(self) -> int | None:
-        """The milliseconds that RabbitMQ waits for an acknowledgement; None where nothing is said."""
+    def consumer_timeout(self) -> int:
+        """The milliseconds that RabbitMQ waits for an acknowledgement; 0 where nothing is said, or no such time."""
         value = self.definition.get(CONSUMER_TIMEOUT)
-        return value if isinstance(value, int) and value > 0 else None
+        return max(value, 0) if isinstance(value, int) else 0
 
 
 def policies(variables: Mapping[str, Any], kind: str, vhost: str) -> list[Policy]:
@@ -61,16 +61,16 @@ def policies(variables: Mapping[str, Any], kind: str, vhost: str) -> list[Policy
     for entry in variables.get(f"rabbitmq_{kind}") or ():
         # What is no expression, the role tells.
         with contextlib.suppress(re.error):
-            pattern = re.compile(str(entry.get("pattern")))
+            pattern = re.compile(str(entry["pattern"]))
             types = _TYPES.get(str(entry.get("apply_to")), ("classic", "quorum"))
-            definition, priority = entry.get("definition") or {}, int(entry.get("priority") or 0)
-            if entry.get("vhost") == vhost:
-                found.append(Policy(f"rabbitmq_{kind}.{entry.get('name')}", pattern, types, priority, definition))
+            priority = int(entry.get("priority") or 0)
+            if entry["vhost"] == vhost:
+                found.append(Policy(f"rabbitmq_{kind}.{entry['name']}", pattern, types, priority, entry["definition"]))
     return found
 
 
 def acting(declared: Iterable[Policy], queue: str, kind: str) -> list[Policy]:
     """Return the policies of which one acts on a queue: of several that fit, those of the highest priority."""
     fitting = [policy for policy in declared if policy.fits(queue, kind)]
-    highest = max((policy.priority for policy in fitting), default=None)
-    return [policy for policy in fitting if policy.priority == highest]
+    priorities = {policy.priority for policy in fitting}
+    return [policy for policy in fitting if policy.priority == max(priorities)]

@@ -23,8 +23,10 @@ def too_old(line: str) -> str:
         line: a line of a requirements or constraints file; comments, options and hashes may be in it.
     """
     requirement = _requirement(line)
-    oldest = OLDEST.get(requirement.name.lower()) if requirement else None
-    if requirement is None or oldest is None:
+    if requirement is None:
+        return ""
+    oldest = OLDEST.get(requirement.name.lower())
+    if oldest is None:
         return ""
     return requirement.name.lower() if any(_ends_before(one, oldest) for one in requirement.specifier) else ""
 

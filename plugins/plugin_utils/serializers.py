@@ -43,7 +43,7 @@ def serializer_problems(variable: str, name: str, value: Any) -> Iterator[Proble
         name: the setting.
         value: one serializer or a list of them, by name or by content type.
     """
-    if name not in SETTINGS or value is None:
+    if name not in SETTINGS:
         return
     entries = value if isinstance(value, (list, tuple)) else [value]
     for entry in entries:
@@ -83,6 +83,29 @@ def unread_problems(own: Mapping[str, Any]) -> Iterator[Problem]:
             told.add((reader, form))
             reason = f"lacks {form}, which {writer} is: every {what} would be refused by whoever reads it"
             yield Problem(f"celery_app_settings.{reader}", accepted, reason, both)
+    yield from _unread_tasks(own, settings["accept_content"])
+
+
+def _unread_tasks(own: Mapping[str, Any], accepted: Any) -> Iterator[Problem]:
+    """Yield the forms that single tasks are written in, by their schedule or annotation, and that nobody reads."""
+    for variable, form in _forms(own):
+        if not isinstance(accepted, (list, tuple)) or not isinstance(form, str):
+            continue
+        if _unsafe(form) or not _reads(accepted, form):
+            reason = f"is not in accept_content, {list(accepted)}: the task would be refused by whoever reads it"
+            yield Problem(f"celery_app_settings.{variable}", form, reason, "one that is, or leave it out")
+
+
+def _forms(own: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    schedule, annotations = own.get("beat_schedule"), own.get("task_annotations")
+    for name, entry in schedule.items() if isinstance(schedule, Mapping) else ():
+        options = entry.get("options") if isinstance(entry, Mapping) else None
+        if isinstance(options, Mapping) and "serializer" in options:
+            yield f"beat_schedule.{name}.options.serializer", options["serializer"]
+    for annotation in annotations if isinstance(annotations, (list, tuple)) else [annotations]:
+        for task, attributes in annotation.items() if isinstance(annotation, Mapping) else ():
+            if isinstance(attributes, Mapping) and "serializer" in attributes:
+                yield f"task_annotations.{task}.serializer", attributes["serializer"]
 
 
 def _unsafe(entry: object) -> bool:
@@ -92,7 +115,7 @@ def _unsafe(entry: object) -> bool:
 def _meant(entry: str) -> str:
     """Return the serializer of kombu's own that a name nearly is; extensions have longer names, such as orjson."""
     plain = entry.strip().lower()
-    close = closest(plain, CONTENT_TYPES, 0.8)
+    close = closest(plain, CONTENT_TYPES)
     return close if entry != close and (plain == close or close not in plain) else ""
 
 

@@ -57,7 +57,8 @@ def unverified(options: Any) -> bool:
         return False
     for key, value in options.items():
         if _plain(key) == "cert_reqs":
-            return value is None or str(value).lower().removeprefix("cert_") in ("none", "0")
+            # None too, which YAML writes as null.
+            return str(value).lower().removeprefix("cert_") in ("none", "0")
     return False
 
 

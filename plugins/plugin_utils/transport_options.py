@@ -35,10 +35,10 @@ RESULTS = (
     "global_keyprefix", "master_name", "min_other_sentinels", "result_chord_ordered", "retry_policy",
     "sentinel_kwargs", "visibility_timeout",
 )  # fmt: skip
+#: Without those that a variable decides, which is told instead.
 _SECONDS = frozenset(
     {"connect_retries_timeout", "connect_timeout", "health_check_interval", "interval_max", "interval_start"}
-    | {"interval_step", "polling_interval", "read_timeout", "socket_connect_timeout", "socket_timeout"}
-    | {"visibility_timeout", "write_timeout"}
+    | {"interval_step", "polling_interval", "read_timeout", "socket_connect_timeout", "socket_timeout", "write_timeout"}
 )
 
 
@@ -52,7 +52,7 @@ def transport_problems(variable: str, options: Mapping[Any, Any], known: tuple[s
     """
     for key, value in options.items():
         if key not in known:
-            close = closest(str(key), known, 0.8)
+            close = closest(str(key), known)
             if close:
                 reason = "has no effect: no client knows it"
                 yield Problem(f"{variable}.{key}", value, reason, f"{close} (did you mean that?)")

@@ -153,6 +153,11 @@ MEANT: dict[str, dict[str, Any]] = {
         },
         **classes(pool="gevent", concurrency=50),
     },
+    "account-of-an-app:shop": {"rabbitmq_users": [{"name": "shop", "password": "Zq8wLm2xVt5rKd4n"}]},
+    "redbeat-without-redis:shop": {
+        "celery_beat_scheduler": "redbeat.RedBeatScheduler",
+        "celery_app_result_backend": "",
+    },
     "schedule-without-beat:crm": {
         "celery_app_name": "crm",
         "celery_beat_state": "absent",

@@ -145,14 +145,14 @@ def test_a_killed_broker_comes_back_with_what_waited(
 @pytest.mark.broker("rabbitmq")
 @pytest.mark.usefixtures("restored")
 def test_a_repair_of_every_secret_shows_none(
-    host: Host, site: Callable[..., Any], secrets: dict[str, str], witness: Callable[..., Any]
+    host: Host, site: Callable[..., Any], secrets: dict[str, str], witness: Callable[..., Any], engine: str
 ) -> None:
     """Ansible has all secrets in hand: each file with one is damaged, and the broker refuses the administrator."""
     files = [
         "/etc/celeryops/shop/celery.env",
         "/etc/celeryops/shop/flower.env",
         "/etc/rabbitmq/definitions.json",
-        "/etc/celeryops/redis/users.acl",
+        f"/etc/celeryops/{engine}/users.acl",
         "/var/lib/rabbitmq/.erlang.cookie",
     ]
     cookie = files[-1]

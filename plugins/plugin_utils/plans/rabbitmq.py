@@ -376,7 +376,10 @@ class _Planner:
             self._problem(f"{name}.{key}", shown, "is not a single value", "one key for each value")
             return
         text = str(value)
-        if re.search(r"[\n\r']", text) or text != text.strip() or not text:
+        if key == "consumer_timeout" and not re.fullmatch(r"[1-9][0-9]{0,17}", text):
+            reason = "is not a whole number of milliseconds, and RabbitMQ would not start"
+            self._problem(f"{name}.{key}", shown, reason, _in_unit(value, "milliseconds"))
+        elif re.search(r"[\n\r']", text) or text != text.strip() or not text:
             self._problem(f"{name}.{key}", shown, "does not fit on a line of rabbitmq.conf", "a value without '")
         # Its rabbitmq.conf has no quotes around values.
         elif "#" in text and self._is_3_10():
@@ -621,8 +624,8 @@ class _Planner:
         }
 
     def _policy_key(self, where: str, key: str, value: Any) -> None:
-        close = closest(key, _POLICY_KEYS, 0.8)
-        if key not in _POLICY_KEYS and close:
+        close = closest(key, _POLICY_KEYS)
+        if close and key not in _POLICY_KEYS:
             self._problem(where, value, "is no key of a policy", f"{close} (did you mean that?)")
         elif key == "consumer-timeout" and self._is_3_10():
             reason = "is not known to RabbitMQ 3.10, which would refuse the policy"

@@ -156,7 +156,7 @@ def _consumer_timeout_of_queues(deployment: Deployment) -> Iterator[Finding]:
                     if any(policy.fits(queue, app.queues.get(queue, "")) for queue in worker.queues)
                 ]
                 needed, slowest = max(held, key=lambda pair: pair[0], default=(0, None))
-                timeout = policy.consumer_timeout or 0
+                timeout = policy.consumer_timeout
                 if slowest and timeout <= needed * 1000:
                     reason = (
                         f"is {show_duration(timeout // 1000)} in milliseconds, not above the {show_duration(needed)} "

@@ -79,13 +79,30 @@ def _several_beats(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps:
         duties = [duty for duty in deployment.of_role("celery_beat") if duty.app == app]
         common = deployment.apps[app].own_settings.get("beat_scheduler")
-        schedulers = {str(duty.variables.get("celery_beat_scheduler") or common or "") for duty in duties}
+        schedulers = {str(duty.variables.get("celery_beat_scheduler") or common) for duty in duties}
         if len(duties) > 1 and not all(scheduler.startswith(_SEVERAL_MAY_RUN) for scheduler in schedulers):
             reason = "would send every due task once per host"
             instead = (
                 "one host, or celery_beat_scheduler: redbeat.RedBeatScheduler (celery-redbeat in the app's packages)"
             )
             yield Finding(Problem("celery_beat", [duty.host for duty in duties], reason, instead), app, app)
+
+
+def _redbeat(deployment: Deployment) -> Iterator[Finding]:
+    for duty in deployment.of_role("celery_beat"):
+        app = deployment.apps.get(duty.app)
+        own = app.own_settings if app else {}
+        scheduler = str(duty.variables.get("celery_beat_scheduler") or own.get("beat_scheduler"))
+        if not app or not scheduler.startswith(_SEVERAL_MAY_RUN) or own.get("redbeat_redis_url"):
+            continue
+        # The stack's own store of results is a Redis.
+        in_redis = app.has_results and (not app.results_at or app.results_at.startswith("Redis"))
+        if app.broker != "redis" and not in_redis:
+            reason = f"keeps its schedule in a Redis, and {app.name} has none"
+            instead = (
+                "a host into the group redis, a redis:// address in celery_app_result_backend, or another scheduler"
+            )
+            yield Finding(Problem("celery_beat_scheduler", scheduler, reason, instead), app.name, app.name)
 
 
 def _no_beat(deployment: Deployment) -> Iterator[Finding]:
@@ -120,7 +137,9 @@ def _tls_without_server(deployment: Deployment) -> Iterator[Finding]:
         for setting, variable in _TLS.items():
             value = app.own_settings.get(setting)
             absent = variable == "celery_app_result_backend" and not app.has_results
-            if value and variable not in app.given and not absent:
+            # What is of another kind its role tells.
+            asked = value is True or (isinstance(value, Mapping) and bool(value))
+            if asked and variable not in app.given and not absent:
                 reason = "asks for TLS of a server of this inventory, and those listen without: nobody could connect"
                 instead = f"an address with TLS in {variable}, or leave it out"
                 yield Finding(Problem(f"celery_app_settings.{setting}", value, reason, instead), setting, app.name)
@@ -160,6 +179,12 @@ RULES = (
         "several-servers", _several_servers, "More than one RabbitMQ or Redis server: clusters are not supported yet."
     ),
     Rule("several-beats", _several_beats, "Beat on two hosts without RedBeat: every due task would be sent twice."),
+    Rule(
+        "redbeat-without-redis",
+        _redbeat,
+        "RedBeat for an app without a Redis. An app may name one in its own settings.",
+        acceptable=True,
+    ),
     Rule(
         "schedule-without-beat",
         _no_beat,

@@ -29,7 +29,7 @@ def _without_dead_letters(deployment: Deployment) -> Iterator[Finding]:
         # The policy that keeps dead letters is the site playbook's, in the virtual host that it makes for the app.
         if vhost != app.name or "rabbitmq_extra_definitions" in server.given:
             continue
-        dead = str(app.variables.get("celery_app_dead_letter_queue") or "")
+        dead = str(app.variables.get("celery_app_dead_letter_queue"))
         declared = policies(server.variables, "policies", vhost)
         told: dict[str, tuple[Policy, str]] = {}
         for queue, kind in app.queues.items():
@@ -52,8 +52,8 @@ def _without_dead_letters(deployment: Deployment) -> Iterator[Finding]:
 def _declared_otherwise(deployment: Deployment) -> Iterator[Finding]:
     for server, app, vhost in _places(deployment):
         for entry in server.variables.get("rabbitmq_queues") or ():
-            name = entry.get("name")
-            if entry.get("vhost") != vhost or name not in app.queues:
+            name = entry["name"]
+            if entry["vhost"] != vhost or name not in app.queues:
                 continue
             kind = app.queues[name]
             differs = _differences(entry, {"type": (kind, "quorum")})
@@ -64,8 +64,8 @@ def _declared_otherwise(deployment: Deployment) -> Iterator[Finding]:
                 instead = "its type in celery_app_queues, everything else as a policy, and nothing here"
                 yield Finding(Problem(f"rabbitmq_queues.{name}", differs, reason, instead), str(name), app.name)
         for entry in server.variables.get("rabbitmq_exchanges") or ():
-            name = entry.get("name")
-            if entry.get("vhost") != vhost or name != app.variables.get("celery_app_exchange"):
+            name = entry["name"]
+            if entry["vhost"] != vhost or name != app.variables.get("celery_app_exchange"):
                 continue
             differs = _differences(entry, {"type": ("topic", "direct"), "internal": (False, False)})
             if differs:
@@ -89,6 +89,20 @@ def _differences(entry: Mapping[str, Any], further: Mapping[str, tuple[Any, Any]
     return {**differs, **({"arguments": entry["arguments"]} if entry.get("arguments") else {})}
 
 
+def _accounts_of_apps(deployment: Deployment) -> Iterator[Finding]:
+    for server, app, vhost in _places(deployment):
+        if vhost != app.name or "celery_app_broker_url" in app.given or "rabbitmq_extra_definitions" in server.given:
+            continue
+        for entry in server.variables.get("rabbitmq_users") or ():
+            name = str(entry["name"])
+            secret = next((key for key in ("password", "password_hash") if entry.get(key)), "")
+            if secret and name in (app.name, f"{app.name}-flower"):
+                whose = app.name if name == app.name else f"the Flower of {app.name}"
+                reason = f"is another one than the playbook gives to {whose}, which would be refused"
+                problem = Problem(f"rabbitmq_users.{name}.{secret}", "(hidden)", reason, "the account without it")
+                yield Finding(problem, name, app.name)
+
+
 RULES = (
     Rule(
         "policy-without-dead-letters",
@@ -100,5 +114,11 @@ RULES = (
         "declared-otherwise",
         _declared_otherwise,
         "A queue or exchange of an app that the inventory declares in another way: RabbitMQ refuses one of the two.",
+    ),
+    Rule(
+        "account-of-an-app",
+        _accounts_of_apps,
+        "A password for the account that the playbook makes for an app, which knows only the playbook's own.",
+        acceptable=True,
     ),
 )

@@ -53,9 +53,9 @@ def _missing(deployment: Deployment) -> Iterator[Finding]:
 
 def _needed(deployment: Deployment, app: App) -> Iterator[tuple[str, str, str]]:
     """Yield (variable, what it says, the package without which that cannot start) of an app."""
-    setting = str(app.own_settings.get("beat_scheduler") or "")
+    setting = str(app.own_settings.get("beat_scheduler"))
     for duty in deployment.of_role("celery_beat"):
-        own = str(duty.variables.get("celery_beat_scheduler") or "") if duty.app == app.name else ""
+        own = str(duty.variables.get("celery_beat_scheduler")) if duty.app == app.name else ""
         for variable, scheduler in (("celery_beat_scheduler", own), ("celery_app_settings.beat_scheduler", setting)):
             package = _SCHEDULERS.get(scheduler.replace(":", ".").partition(".")[0])
             if package:

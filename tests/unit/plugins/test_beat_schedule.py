@@ -77,7 +77,7 @@ def test_what_beat_can_run(changes: dict[str, Any]) -> None:
         ({"schedule": -1}, ".schedule: -1 is due at every moment"),
         ({"schedule": MAX_SECONDS + 1}, f".schedule: {MAX_SECONDS + 1} is more than a hundred years; write {INSTEAD}"),
         ({"agrs": [1]}, ".agrs: [1] is no key of an entry, and beat would not start; write args (did you mean that?)"),
-        ({"enabled": True}, "is no key of an entry, and beat would not start; write one of args, kwargs, options, rel"),
+        ({"every": 60}, "is no key of an entry, and beat would not start; write one of args, kwargs, options, rel"),
         ({"schedule": ..., "shedule": 60}, ".shedule: 60 is no key of an entry"),
         ({"task": ..., "tsak": "a"}, ".tsak: 'a' is no key of an entry"),
         ({"args": "day"}, ".args: 'day' is not a list; write a list such as [1, two]"),
@@ -93,6 +93,10 @@ def test_what_beat_can_run(changes: dict[str, Any]) -> None:
 def test_what_beat_cannot_run(changes: dict[str, Any], line: str) -> None:
     (only,) = told(**changes)
     assert line in only
+
+
+def test_what_other_schedulers_take_may_stand_there() -> None:
+    assert told(enabled=False, description="closes the day", one_off=True) == []
 
 
 @pytest.mark.parametrize("entry", [None, 300, ["shop.mails.send", 300], "shop.mails.send"])

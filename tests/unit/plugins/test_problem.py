@@ -140,3 +140,11 @@ def test_the_head_of_the_message_counts_lines() -> None:
 def test_variables_that_hold_accounts() -> None:
     names = ("redis_users", "redis_users[0]", "rabbitmq_users.shop", "redis_users_x", "redis_port", "a.b_users")
     assert [name for name in names if holds_accounts(name)] == ["redis_users", "redis_users[0]", "rabbitmq_users.shop"]
+
+
+def test_the_closest_of_several_names() -> None:
+    assert closest("paymnets", ["refunds", "payments", "payment"]) == "payments"
+    assert closest("queue", ("queue", "queues")) == "queue"
+    assert closest("xyz", {"payments": 1}) == closest("a", []) == ""
+    assert closest("shot", ["shop"], 0.75) == "shop"
+    assert closest("shot", ["shop"]) == ""

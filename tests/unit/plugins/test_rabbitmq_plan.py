@@ -298,6 +298,26 @@ def test_a_comment_sign_is_quoted_where_the_server_knows_quotes() -> None:
     assert text.endswith("a = 'b#c'\nd = e\n")
 
 
+@pytest.mark.parametrize(
+    ("value", "instead"),
+    [
+        ("30m", "1800000"),
+        (0, "0"),
+        (False, "a whole number, without quotes"),
+        ("undefined", "a whole number, without quotes"),
+        (-5, "a whole number, without quotes"),
+        (1.5, "a whole number, without quotes"),
+    ],
+)
+def test_a_consumer_timeout_that_rabbitmq_would_not_start_with(value: Any, instead: str) -> None:
+    reason = "is not a whole number of milliseconds, and RabbitMQ would not start"
+    expected = f"rabbitmq_config.consumer_timeout: {value!r} {reason}; write {instead}"
+    assert expected in refused(config={"consumer_timeout": value})
+    assert settings(config={"consumer_timeout": 1})["consumer_timeout"] == "1"
+    assert settings(config={"consumer_timeout": "60000"})["consumer_timeout"] == "60000"
+    assert "'********' is not a whole number" in refused(secret_config={"consumer_timeout": value})
+
+
 # Policies
 
 

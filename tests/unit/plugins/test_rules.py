@@ -122,6 +122,8 @@ def test_what_can_be_meant_is_said_here() -> None:
         "policy-without-dead-letters",
         "missing-package",
         "no-worker-class",
+        "account-of-an-app",
+        "redbeat-without-redis",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -436,6 +438,29 @@ def test_the_scheduler_may_stand_in_the_settings_of_the_app() -> None:
     assert list(told) == ["several-beats", "given-twice"]
 
 
+@pytest.mark.parametrize("scheduler", ["redbeat.RedBeatScheduler", "redbeat:RedBeatScheduler"])
+def test_redbeat_needs_a_redis(scheduler: str) -> None:
+    def told(**changes: Any) -> Deployment:
+        return replace(with_app(**changes), duties=beats(scheduler).duties)
+
+    finding = only(told(has_results=False), "redbeat-without-redis")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_beat_scheduler", scheduler)
+    assert (finding.subject, finding.app) == ("shop", "shop")
+    assert only(told(results_at="postgresql at db:5432/x"), "redbeat-without-redis")
+    setting = replace(with_app(has_results=False, own_settings={"beat_scheduler": scheduler}), duties=beats("").duties)
+    assert only(setting, "redbeat-without-redis").problem.value == scheduler
+    for changes in (
+        {},
+        {"results_at": "Redis at cache:6379/0"},
+        {**REDIS_BROKER, "has_results": False},
+        {"has_results": False, "own_settings": {"redbeat_redis_url": "redis://cache/1"}},
+    ):
+        assert found(told(**changes)) == {}
+    stranger = replace(beats(scheduler).duties[0], app="blog")
+    assert found(replace(with_app(has_results=False), duties=(stranger,))) == {}
+    assert found(replace(with_app(has_results=False), duties=beats("a.Scheduler").duties)) == {}
+
+
 @pytest.mark.parametrize("schedule", [{"nightly": {"task": "a.b", "schedule": 60}}, {"nightly": None}])
 def test_a_schedule_that_no_host_runs(schedule: dict[str, Any]) -> None:
     stack = with_app(own_settings={"beat_schedule": schedule})
@@ -490,7 +515,8 @@ def test_tls_with_a_server_of_the_inventory(setting: str, variable: str, value: 
     assert (finding.subject, finding.app) == (setting, "shop")
     assert finding.problem.instead == f"an address with TLS in {variable}, or leave it out"
     assert found(with_app(**own, given=frozenset({variable}))) == {}
-    assert found(with_app(own_settings={setting: False})) == found(with_app(own_settings={setting: {}})) == {}
+    for other in (False, {}, None, ["x"], "true"):
+        assert found(with_app(own_settings={setting: other})) == {}
     assert (found(with_app(**own, has_results=False)) == {}) is (setting == "redis_backend_use_ssl")
 
 
@@ -637,7 +663,9 @@ def policy(definition: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["policies", "operator_policies"])
-@pytest.mark.parametrize(("timeout", "fits"), [(3_600_000, False), (3_600_001, True), (0, True), ("1h", True)])
+@pytest.mark.parametrize(
+    ("timeout", "fits"), [(3_600_000, False), (3_600_001, True), (0, True), (-1, True), ("1h", True)]
+)
 def test_the_consumer_timeout_of_a_queue_is_above_what_its_workers_hold(kind: str, timeout: Any, fits: bool) -> None:
     told = found(declaring(**{kind: [policy({"consumer-timeout": timeout})]}))
     assert list(told) == ([] if fits else ["queue-consumer-timeout"])
@@ -749,6 +777,8 @@ def test_of_several_policies_one_acts() -> None:
     app = with_app(**DEAD)
     keeping = policy({"max-length": 9}, priority=2)
     assert found(declaring(app, policies=[limit(priority=1), keeping])) == {}
+    assert found(declaring(app, policies=[limit(), {**keeping, "priority": 1}])) == {}
+    assert only(declaring(app, policies=[limit(), {**keeping, "priority": 0}]), "policy-without-dead-letters")
     assert only(declaring(app, policies=[limit(priority=2), keeping]), "policy-without-dead-letters")
     told = found(declaring(app, policies=[limit(priority=3, pattern="."), keeping]))["policy-without-dead-letters"]
     assert [finding.subject for finding in told] == ["limit"]
@@ -796,6 +826,22 @@ def test_an_exchange_that_the_inventory_declares_as_well(entry: dict[str, Any], 
     assert [finding.problem.value for finding in told] == ([differs] if differs else [])
     for finding in told:
         assert (finding.problem.variable, finding.subject) == ("rabbitmq_exchanges.tasks", "tasks")
+
+
+@pytest.mark.parametrize("name", ["shop", "shop-flower"])
+@pytest.mark.parametrize("secret", ["password", "password_hash"])
+def test_an_account_of_an_app_with_another_password(name: str, secret: str) -> None:
+    users = [{"name": name, secret: "Zq8wLm2xVt5rKd4n"}]
+    finding = only(declaring(users=users), "account-of-an-app")
+    assert (finding.problem.variable, finding.problem.value) == (f"rabbitmq_users.{name}.{secret}", "(hidden)")
+    assert (finding.subject, finding.app) == (name, "shop")
+    assert ("gives to shop," in finding.problem.reason) is (name == "shop")
+    assert found(declaring(users=[{"name": name, "tags": ["management"]}])) == {}
+    assert found(declaring(users=[{"name": f"{name}s", secret: "x"}])) == {}
+    assert found(declaring(with_app(given=frozenset({"celery_app_broker_url"})), users=users)) == {}
+    assert found(declaring(with_app(broker_addresses=("mq1:5672/other",)), users=users)) == {}
+    own = replace(RABBITMQ, variables={"rabbitmq_users": users}, given=frozenset({"rabbitmq_extra_definitions"}))
+    assert found(replace(STACK, servers=(own, REDIS))) == {}
 
 
 def test_objects_of_rabbitmq_are_nothing_to_an_app_on_redis() -> None:
@@ -926,6 +972,7 @@ FROZEN = ("billiard==4.2", "celery==5.7.0", "shop==1.4.2", "vine==5.1")
         ((*FROZEN, "Celery_RedBeat[x]==2.4 ; python_version > '3'  # for beat"), {"celery-redbeat"}),
         ((*FROZEN, "gevent==24.1 \\", "    --hash=sha256:00", "--index-url https://x", "# -r y", ""), {"gevent"}),
         ((*FROZEN, "mails @ git+https://git.example.org/mails@abc"), {"mails"}),
+        (("billiard", "vine"), {"billiard", "vine"}),
         (FROZEN[1:], set()),
         (FROZEN[:-1], set()),
         ((*FROZEN, "-r base.txt"), set()),
@@ -1164,6 +1211,7 @@ def test_a_setting_that_the_defaults_of_all_classes_override(setting: str, value
 def test_the_same_value_twice_is_no_contradiction() -> None:
     for setting, value, key, written in (
         ("task_time_limit", 60, "time_limit", "60s"),
+        ("task_time_limit", 60.0, "time_limit", "60s"),
         ("task_acks_late", True, "acknowledgement", "late"),
         ("task_acks_late", False, "acknowledgement", "early"),
     ):
@@ -1489,8 +1537,8 @@ def test_the_policy_of_the_highest_priority_acts() -> None:
     assert acts() == []
 
 
-@pytest.mark.parametrize(("said", "timeout"), [(0, None), (-1, None), (1, 1), ("1", None), (None, None)])
-def test_the_consumer_timeout_of_a_policy(said: Any, timeout: int | None) -> None:
+@pytest.mark.parametrize(("said", "timeout"), [(0, 0), (-1, 0), (1, 1), ("1", 0), (None, 0)])
+def test_the_consumer_timeout_of_a_policy(said: Any, timeout: int) -> None:
     entry = {"name": "p", "vhost": "shop", "pattern": ".", "definition": {"consumer-timeout": said}}
     (policy,) = policies({"rabbitmq_policies": [entry]}, "policies", "shop")
     assert policy.consumer_timeout == timeout

@@ -133,3 +133,22 @@ def test_kombu_agrees() -> None:
 
 def test_what_is_of_another_kind_hides_nothing() -> None:
     assert len(unread(task_serializer=5, result_serializer="yaml")) == 1
+
+
+@pytest.mark.parametrize("form", ["pickle", "yaml", "own"])
+def test_single_tasks_in_a_form_that_nobody_reads(form: str) -> None:
+    reason = "is not in accept_content, ['json']: the task would be refused by whoever reads it"
+    instead = "one that is, or leave it out"
+    schedule = {"a": {"options": {"serializer": form}}, "b": {"options": {}}, "c": {"options": 5}, "d": 5}
+    assert unread(beat_schedule=schedule) == [f"beat_schedule.a.options.serializer: {form!r} {reason}; write {instead}"]
+    for given in ({"a.b": {"serializer": form}}, [{"a.b": {"serializer": form}, "c": {}, "d": 5}, "shop:all"]):
+        assert unread(task_annotations=given) == [
+            f"task_annotations.a.b.serializer: {form!r} {reason}; write {instead}"
+        ]
+    everything = ["json", "application/x-yaml", "application/x-own"]
+    assert (unread(beat_schedule=schedule, accept_content=everything) == []) is (form != "pickle")
+    assert unread(beat_schedule=schedule, accept_content="json") == []
+    assert (
+        unread(beat_schedule={"a": {"options": {"serializer": 5}}}, task_annotations={"a": {"serializer": None}}) == []
+    )
+    assert unread(beat_schedule=["a"], task_annotations="shop:all") == []

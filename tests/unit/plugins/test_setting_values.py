@@ -50,6 +50,10 @@ def test_words_to_choose_from(name: str) -> None:
     assert "; write one of " in line
 
 
+def test_other_texts_are_the_users() -> None:
+    assert told("control_exchange", "shop") == told("worker_log_format", "%(message)s") == []
+
+
 def test_levels_may_be_in_small_letters() -> None:
     assert told("worker_redirect_stdouts_level", "info") == []
 
@@ -72,8 +76,8 @@ def test_time_zones(zone: str) -> None:
         ("europe/berlin", "Europe/Berlin (did you mean that?)"),
         (" Europe/Berlin", "Europe/Berlin (did you mean that?)"),
         ("Berlin", "Europe/Berlin (did you mean that?)"),
-        ("Rome", "Europe/Rome (did you mean that?)"),
         ("Pariz", "Europe/Paris (did you mean that?)"),
+        ("Rome", "Europe/Rome (did you mean that?)"),
         ("CEST", "a name of the time zone database such as Europe/Berlin, or UTC"),
         ("GMT+2", "a name of the time zone database such as Europe/Berlin, or UTC"),
         ("UTC+01:00", "a name of the time zone database such as Europe/Berlin, or UTC"),
@@ -140,6 +144,11 @@ def test_annotations_are_dictionaries() -> None:
 def test_compressions(name: str) -> None:
     assert [told(name, known) for known in (*COMPRESSIONS, "lz4", "application/x-gzip", "snappy")] == [[]] * 12
     assert told(name, "gzpi") == [f"s.{name}: 'gzpi' is no compression of kombu 5.7; write gzip (did you mean that?)"]
+
+
+@pytest.mark.parametrize("name", ["beat_schedule", "broker_transport_options", "timezone", "task_annotations"])
+def test_nothing_is_no_value(name: str) -> None:
+    assert told(name, None) == []
 
 
 def test_a_schedule_is_looked_at() -> None:

@@ -86,7 +86,7 @@ def test_a_key_that_no_client_knows() -> None:
 def test_a_key_of_the_other_client() -> None:
     for key, value in (("server_hostname", "mq"), ("tls_maximum_version", "TLSv1_3")):
         assert told({key: value}) == []
-        assert len(told({key: value}, redis=True)) == 1
+        assert len(told({key: value}, redis=True)) == len(told({key: 5}, redis=True)) == 1
     for key, value in (("ca_path", "/etc/ssl"), ("validate_ocsp", True)):
         assert told({key: value}, redis=True) == []
         assert len(told({key: value})) == 1
@@ -98,6 +98,7 @@ def test_a_key_of_the_other_client() -> None:
         ({"cert_reqs": "requird"}, "tls.cert_reqs: 'requird' is not one of its values; write required (did you mean"),
         ({"cert_reqs": "ssl.CERT_REQUIRED"}, "tls.cert_reqs: 'ssl.CERT_REQUIRED' is not one of its values; write"),
         ({"ssl_cert_reqs": False}, "tls.ssl_cert_reqs: False is not one of its values; write one of none, optional"),
+        ({"cert_reqs": 1.0}, "tls.cert_reqs: 1.0 is not one of its values"),
         ({"cert_reqs": 3}, "tls.cert_reqs: 3 is not one of its values"),
         ({"cert_reqs": ["none"]}, "tls.cert_reqs: ['none'] is not one of its values"),
         ({"ca_certs": "ca.pem"}, "tls.ca_certs: 'ca.pem' is not an absolute path on the hosts; write a path such as"),
@@ -143,6 +144,7 @@ def test_the_runtime_reads_the_same_words(name: str) -> None:
         ({"cert_reqs": 2}, False),
         ({"cert_reqs": False}, False),
         ({"ca_certs": "/x"}, False),
+        ({"ca_certs": None, "cert_reqs": "required"}, False),
         ({}, False),
         (True, False),
         (None, False),
