@@ -1547,6 +1547,8 @@ def test_the_consumer_timeout_of_a_policy(said: Any, timeout: int) -> None:
 def test_every_place_and_every_object_there_is_looked_at() -> None:
     guest = named("guest", broker_addresses=("mq1:5672/shop",), queues={})
     stack = apps(guest, replace(SHOP, **DEAD))
+    second = declaring(stack, users=[{"name": "shop", "password": "long enough"}])
+    assert [finding.subject for finding in found(second)["account-of-an-app"]] == ["shop"]
     assert [finding.app for finding in found(declaring(stack, policies=[limit()]))["policy-without-dead-letters"]] == [
         "shop"
     ]
