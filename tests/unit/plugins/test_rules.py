@@ -1593,3 +1593,9 @@ def test_every_class_that_consumes_a_queue_of_another_is_told() -> None:
     own = replace(DEFAULT, name="reports", origins={"queues": "celery_worker_classes.reports.queues"})
     told = found(with_app(classes=(HIGH, DEFAULT, *others, own)))["shared-queue"]
     assert [finding.problem.value for finding in told] == ["mails", "feeds", "default"]
+
+
+def test_every_beat_is_asked_for_its_redis() -> None:
+    stack = beats("celery.beat:PersistentScheduler", "redbeat.RedBeatScheduler")
+    bare = replace(stack, apps={"shop": replace(SHOP, has_results=False)})
+    assert len(found(bare)["redbeat-without-redis"]) == 1

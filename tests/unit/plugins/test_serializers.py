@@ -133,6 +133,8 @@ def test_kombu_agrees() -> None:
 
 def test_what_is_of_another_kind_hides_nothing() -> None:
     assert len(unread(task_serializer=5, result_serializer="yaml")) == 1
+    schedule = {"a": {"options": {"serializer": 5}}, "b": {"options": {"serializer": "yaml"}}}
+    assert len(unread(beat_schedule=schedule)) == 1
 
 
 @pytest.mark.parametrize("form", ["pickle", "yaml", "own"])
