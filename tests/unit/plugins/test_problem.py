@@ -148,3 +148,9 @@ def test_the_closest_of_several_names() -> None:
     assert closest("xyz", {"payments": 1}) == closest("a", []) == ""
     assert closest("shot", ["shop"], 0.75) == "shop"
     assert closest("shot", ["shop"]) == ""
+
+
+def test_permissions_of_accounts_may_be_shown() -> None:
+    assert not may_be_secret("rabbitmq_users[0].permissions", [{"vhost": "shop"}])
+    assert not may_be_secret("rabbitmq_users[0].permissions[1]", {"vhost": "shop"})
+    assert may_be_secret("rabbitmq_users[0]", {"vhost": "shop"})
