@@ -53,7 +53,7 @@ def schedule_problems(variable: str, schedule: Mapping[str, Any]) -> Iterator[Pr
         meant: set[str] = set()
         for key in entry:
             if key not in KEYS and key not in OF_OTHERS:
-                meant.add(closest(str(key), KEYS))
+                meant.add(closest(str(key), KEYS, 0.6))
                 reason = "is no key of an entry, and beat would not start"
                 yield Problem(f"{where}.{key}", entry[key], reason, did_you_mean(str(key), KEYS))
         for key, (kind, reason, instead) in _KINDS.items():
@@ -99,8 +99,8 @@ def _time_problems(variable: str, seconds: Any) -> Iterator[Problem]:
 
 def _option_problems(variable: str, options: Mapping[Any, Any]) -> Iterator[Problem]:
     for key, value in options.items():
-        close = closest(str(key), OPTIONS, 0.8)
-        if key not in OPTIONS and close:
+        close = closest(str(key), OPTIONS)
+        if close and key not in OPTIONS:
             yield Problem(f"{variable}.{key}", value, "is no option of a task", f"{close} (did you mean that?)")
     queue, expires = options.get("queue"), options.get("expires")
     if queue is not None and not isinstance(queue, str):

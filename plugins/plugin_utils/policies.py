@@ -72,5 +72,5 @@ def policies(variables: Mapping[str, Any], kind: str, vhost: str) -> list[Policy
 def acting(declared: Iterable[Policy], queue: str, kind: str) -> list[Policy]:
     """Return the policies of which one acts on a queue: of several that fit, those of the highest priority."""
     fitting = [policy for policy in declared if policy.fits(queue, kind)]
-    highest = max((policy.priority for policy in fitting), default=None)
-    return [policy for policy in fitting if policy.priority == highest]
+    priorities = {policy.priority for policy in fitting}
+    return [policy for policy in fitting if policy.priority == max(priorities)]

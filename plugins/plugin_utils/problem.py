@@ -70,8 +70,8 @@ def may_be_secret(variable: str, value: Any) -> bool:
     if any(map(_names_a_secret, keys)) or variable.endswith("_environment"):
         return True
     # Names and permissions of accounts may be shown; a whole account may not.
-    whole = isinstance(value, (Mapping, list, tuple)) or (keys and keys[-1].isdigit())
-    return bool(whole and holds_accounts(variable) and len(keys) < 2) or _holds_a_secret(value)
+    whole = isinstance(value, (Mapping, list, tuple)) or "".join(keys).isdigit()
+    return (whole and holds_accounts(variable) and len(keys) < 2) or _holds_a_secret(value)
 
 
 def holds_accounts(variable: str) -> bool:
@@ -116,15 +116,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def closest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
-    """Return the one of ``known`` that ``name`` is most like; an empty string when it is like none.
+def closest(name: str, known: Iterable[str], cutoff: float = 0.8) -> str:
+    """Return the one of ``known`` that ``name`` nearly is, or an empty text.
 
     Arguments:
         name: what the user wrote.
         known: the names that would have been right.
-        likeness: how like they have to be (``difflib.SequenceMatcher.ratio``).
+        cutoff: how near it has to be, from 0 to 1.
     """
-    return next(iter(difflib.get_close_matches(name, sorted(known), cutoff=likeness)), "")
+    return next(iter(difflib.get_close_matches(name, sorted(known), cutoff=cutoff)), "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -135,7 +135,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         known: the names that would have been right.
     """
     candidates = sorted(known)
-    close = closest(name, candidates)
+    close = closest(name, candidates, 0.6)
     if close:
         return f"{close} (did you mean that?)"
     return "one of " + ", ".join(candidates) if candidates else "nothing"

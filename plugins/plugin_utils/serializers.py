@@ -115,7 +115,7 @@ def _unsafe(entry: object) -> bool:
 def _meant(entry: str) -> str:
     """Return the serializer of kombu's own that a name nearly is; extensions have longer names, such as orjson."""
     plain = entry.strip().lower()
-    close = closest(plain, CONTENT_TYPES, 0.8)
+    close = closest(plain, CONTENT_TYPES)
     return close if entry != close and (plain == close or close not in plain) else ""
 
 

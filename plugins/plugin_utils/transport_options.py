@@ -52,7 +52,7 @@ def transport_problems(variable: str, options: Mapping[Any, Any], known: tuple[s
     """
     for key, value in options.items():
         if key not in known:
-            close = closest(str(key), known, 0.8)
+            close = closest(str(key), known)
             if close:
                 reason = "has no effect: no client knows it"
                 yield Problem(f"{variable}.{key}", value, reason, f"{close} (did you mean that?)")

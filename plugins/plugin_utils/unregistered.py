@@ -33,7 +33,7 @@ def unregistered(
     for route in routes:
         if any(_matches(route, task) for task in registered) or any(_matches(entry, route) for entry in known):
             continue
-        close = closest(route, registered)
+        close = closest(route, registered, 0.6)
         instead = f"{close} (did you mean that?)" if close else "the name of a task that the app has"
         reason = "is a pattern that no task of a worker matches" if "*" in route else "is a task that no worker has"
         problem = Problem("celery_app_routes", route, reason, instead)

@@ -151,7 +151,7 @@ def _long(word: str) -> tuple[str, list[tuple[str, str, str] | Stranger]]:
         return ("", list(_value_problems(word, option, value))) if separator else (option, [])
     if option in FLAGS:
         return "", [(word, "takes no value", option)] if separator else []
-    close = closest(option, {name for name in {*FLAGS, *VALUED, *OWN} if name.startswith("--")}, 0.8)
+    close = closest(option, {name for name in {*FLAGS, *VALUED, *OWN} if name.startswith("--")})
     instead = f"{close} (did you mean that?)" if close else "an option of celery worker 5.7"
     return ("" if separator else option), [Stranger(word, instead)]
 

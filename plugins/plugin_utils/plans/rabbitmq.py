@@ -624,8 +624,8 @@ class _Planner:
         }
 
     def _policy_key(self, where: str, key: str, value: Any) -> None:
-        close = closest(key, _POLICY_KEYS, 0.8)
-        if key not in _POLICY_KEYS and close:
+        close = closest(key, _POLICY_KEYS)
+        if close and key not in _POLICY_KEYS:
             self._problem(where, value, "is no key of a policy", f"{close} (did you mean that?)")
         elif key == "consumer-timeout" and self._is_3_10():
             reason = "is not known to RabbitMQ 3.10, which would refuse the policy"

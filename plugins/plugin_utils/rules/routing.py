@@ -44,7 +44,7 @@ def _unread(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _nobody(app: App, variable: str, queue: str, reason: str, read: Iterable[str]) -> Finding:
-    close = closest(queue, read)
+    close = closest(queue, read, 0.6)
     consumed = f"{close} (did you mean that?)" if close else "a queue that is consumed: " + ", ".join(sorted(read))
     instead = f"{consumed}, or add {queue} to the queues of a class"
     return Finding(Problem(variable, queue, reason, instead), queue, app.name)
@@ -93,7 +93,7 @@ def _shared(deployment: Deployment) -> Iterator[Finding]:
             for other in others:
                 if "queues" not in other.origins:
                     names = {worker.name for worker in app.classes if worker.name != other.name}
-                    close = closest(other.name, names)
+                    close = closest(other.name, names, 0.6)
                     reason = f"names no queues, so that it consumes {queue}, which class {first.name} does as well"
                     instead = f"{close} (did you mean that?), or queues of its own" if close else "queues of its own"
                     yield Finding(Problem(other.place, other.name, reason, instead), queue, app.name)

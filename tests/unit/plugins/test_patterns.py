@@ -139,3 +139,7 @@ def test_a_thousand_patterns_are_held_against_each_other_in_no_time() -> None:
 )
 def test_a_star_stands_for_anything_and_the_rest_for_itself(pattern: str, name: str, meant: bool) -> None:
     assert bool(glob(pattern).fullmatch(name)) is meant
+
+
+def test_one_wrong_pattern_hides_no_other() -> None:
+    assert len(told("^shop", "shop.pay", "shop.pay", "shop.mail", "shop.mail")) == 3

@@ -11,6 +11,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
     closest,
     did_you_mean,
+    holds_accounts,
     may_be_secret,
     message,
     shown,
@@ -134,3 +135,22 @@ def test_a_suggestion_is_the_likeliest_name() -> None:
 def test_the_head_of_the_message_counts_lines() -> None:
     one, other = (Problem("redis_purpose", value, "is no purpose", "broker") for value in ("a", "b"))
     assert message([one, other, one]).splitlines()[0] == "2 mistakes in the variables; nothing was changed:"
+
+
+def test_variables_that_hold_accounts() -> None:
+    names = ("redis_users", "redis_users[0]", "rabbitmq_users.shop", "redis_users_x", "redis_port", "a.b_users")
+    assert [name for name in names if holds_accounts(name)] == ["redis_users", "redis_users[0]", "rabbitmq_users.shop"]
+
+
+def test_the_closest_of_several_names() -> None:
+    assert closest("paymnets", ["refunds", "payments", "payment"]) == "payments"
+    assert closest("queue", ("queue", "queues")) == "queue"
+    assert closest("xyz", {"payments": 1}) == closest("a", []) == ""
+    assert closest("shot", ["shop"], 0.75) == "shop"
+    assert closest("shot", ["shop"]) == ""
+
+
+def test_permissions_of_accounts_may_be_shown() -> None:
+    assert not may_be_secret("rabbitmq_users[0].permissions", [{"vhost": "shop"}])
+    assert not may_be_secret("rabbitmq_users[0].permissions[1]", {"vhost": "shop"})
+    assert may_be_secret("rabbitmq_users[0]", {"vhost": "shop"})

@@ -1547,6 +1547,8 @@ def test_the_consumer_timeout_of_a_policy(said: Any, timeout: int) -> None:
 def test_every_place_and_every_object_there_is_looked_at() -> None:
     guest = named("guest", broker_addresses=("mq1:5672/shop",), queues={})
     stack = apps(guest, replace(SHOP, **DEAD))
+    second = declaring(stack, users=[{"name": "shop", "password": "long enough"}])
+    assert [finding.subject for finding in found(second)["account-of-an-app"]] == ["shop"]
     assert [finding.app for finding in found(declaring(stack, policies=[limit()]))["policy-without-dead-letters"]] == [
         "shop"
     ]
@@ -1591,3 +1593,9 @@ def test_every_class_that_consumes_a_queue_of_another_is_told() -> None:
     own = replace(DEFAULT, name="reports", origins={"queues": "celery_worker_classes.reports.queues"})
     told = found(with_app(classes=(HIGH, DEFAULT, *others, own)))["shared-queue"]
     assert [finding.problem.value for finding in told] == ["mails", "feeds", "default"]
+
+
+def test_every_beat_is_asked_for_its_redis() -> None:
+    stack = beats("celery.beat:PersistentScheduler", "redbeat.RedBeatScheduler")
+    bare = replace(stack, apps={"shop": replace(SHOP, has_results=False)})
+    assert len(found(bare)["redbeat-without-redis"]) == 1

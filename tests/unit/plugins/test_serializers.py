@@ -131,6 +131,12 @@ def test_kombu_agrees() -> None:
             assert refused is (kind not in types)
 
 
+def test_what_is_of_another_kind_hides_nothing() -> None:
+    assert len(unread(task_serializer=5, result_serializer="yaml")) == 1
+    schedule = {"a": {"options": {"serializer": 5}}, "b": {"options": {"serializer": "yaml"}}}
+    assert len(unread(beat_schedule=schedule)) == 1
+
+
 @pytest.mark.parametrize("form", ["pickle", "yaml", "own"])
 def test_single_tasks_in_a_form_that_nobody_reads(form: str) -> None:
     reason = "is not in accept_content, ['json']: the task would be refused by whoever reads it"
@@ -148,7 +154,3 @@ def test_single_tasks_in_a_form_that_nobody_reads(form: str) -> None:
         unread(beat_schedule={"a": {"options": {"serializer": 5}}}, task_annotations={"a": {"serializer": None}}) == []
     )
     assert unread(beat_schedule=["a"], task_annotations="shop:all") == []
-
-
-def test_what_is_of_another_kind_hides_nothing() -> None:
-    assert len(unread(task_serializer=5, result_serializer="yaml")) == 1

@@ -131,7 +131,7 @@ def test_who_an_app_is_and_runs_as() -> None:
 
 
 def test_directories_that_may_be_written() -> None:
-    good = ["/srv/media", "/var/lib/x/", "/srv/a..b", "/optional", "/home", "/etcetera"]
+    good = ["/srv/media", "/var/lib/x/", "/srv/a..b", "/optional", "/homes/x", "/etcetera"]
     assert check_writable_paths(good, "v") == (good, [])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
 
 OPTIONS: dict[str, Any] = {
     "packages": {"type": "list", "elements": "str"},
@@ -72,3 +72,48 @@ def test_the_right_shape_passes_and_text_takes_its_type() -> None:
         "port": 80,
         "name": "5",
     }
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "value"),
+    [
+        ({"type": "dict"}, "celery_app_environment", "A=hunter2"),
+        ({"type": "list", "elements": "dict"}, "redis_users", "shop hunter2"),
+        ({"type": "list", "no_log": True}, "any", "hunter2"),
+    ],
+)
+def test_what_may_be_a_secret_or_an_account_is_not_shown(option: dict[str, Any], name: str, value: str) -> None:
+    (problem,) = misshapen({name: option}, {name: value})
+    assert (problem.value, "hunter2" in problem.instead) == ("(not shown)", False)
+
+
+def test_a_truth_value_is_no_text_unless_anything_may_be_there() -> None:
+    (problem,) = misshapen(OPTIONS, {"name": True})
+    assert problem.reason == "is true or false to YAML, which takes yes, no, on and off for that, and not text"
+    (problem,) = misshapen(OPTIONS, {"level": True})
+    assert problem.reason == "is not one of its values"
+    assert misshapen({"any": {"type": "raw"}}, {"any": True}) == []
+    assert converted({"type": "raw"}, "5") == "5"
+    assert converted({"type": "float"}, 1.5) == 1.5
+    assert converted({"type": "int"}, 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("celery_app_name", {"type": "str"}, "app"),
+        ("celery_app_source", {"type": "dict"}, {"type": "virtualenv", "path": "/nowhere"}),
+        ("any", {"type": "int", "default": 5}, 5),
+        ("any", {"type": "int", "default": "{{ other }}"}, 0),
+        ("any", {"type": "str", "choices": ["one", "two", "three"]}, "one"),
+        ("any", {"type": "str", "default": "{{ other }}", "choices": ["one", "two", "three"]}, "one"),
+        ("any", {"type": "list"}, []),
+        ("any", {"type": "dict"}, {}),
+        ("any", {"type": "bool"}, False),
+        ("any", {"type": "float"}, 0.0),
+        ("any", {}, ""),
+    ],
+)
+def test_what_stands_in_for_a_value_of_no_use(name: str, option: dict[str, Any], value: Any) -> None:
+    found = stand_in(name, option)
+    assert (found, type(found)) == (value, type(value))

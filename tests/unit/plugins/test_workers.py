@@ -176,6 +176,10 @@ def test_a_misspelt_route_is_told_once_with_what_was_meant() -> None:
     )
 
 
+def test_a_route_that_is_served_hides_no_other() -> None:
+    assert len(unregistered([answer(routes=["shop.pay", "old.thing", "shop.mails.*"])], [], 1, limited=False)) == 1
+
+
 def test_one_hosts_worker_is_enough() -> None:
     assert unregistered([answer(tasks=["shop.pay"]), answer(tasks=["shop.mails.x"])], [], 2, limited=False) == []
 
