@@ -10,7 +10,9 @@ import gc
 import importlib
 import os
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import ansible.executor.task_queue_manager
 import ansible.plugins.strategy.linear  # noqa: F401 - what every run needs is imported once, here
@@ -26,6 +28,7 @@ from ansible.plugins.loader import (
     strategy_loader,
     vars_loader,
 )
+from jinja2 import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("rabbitmq", "redis", "celery_app", "celery_worker", "celery_beat", "flower")
@@ -41,6 +44,27 @@ def warm() -> None:
     for role in ROLES:
         importlib.import_module(f"ansible_collections.celeryops.stack.plugins.plugin_utils.plans.{role}")
         plan.role_options(role)
+
+
+def compile_once() -> None:
+    """Let a template that was compiled before a fork not be compiled in each: most are those of the defaults."""
+    compiled: dict[tuple[Any, ...], Any] = {}
+    compile_it = Environment.compile
+
+    def kept(self: Environment, source: Any, *how: Any, **more: Any) -> Any:
+        if not isinstance(source, str):
+            return compile_it(self, source, *how, **more)
+        key = (type(self), self.variable_start_string, self.block_start_string, source, how, *sorted(more.items()))
+        if key not in compiled:
+            compiled[key] = compile_it(self, source, *how, **more)
+        return compiled[key]
+
+    Environment.compile = kept  # type: ignore[method-assign]
+    # Importable only since warm().
+    checked = importlib.import_module("check_in_process").checked
+    with tempfile.TemporaryDirectory() as folder:
+        checked(Path(folder), {})
+        checked(Path(folder), {"redis_port": "x"})
 
 
 def run(folder: str) -> int:
@@ -63,6 +87,7 @@ def serve() -> None:
     """Answer until nothing more is asked."""
     answers = os.dup(1)
     warm()
+    compile_once()
     # What is shared with the forks stays shared: a collection would write to it.
     gc.collect()
     gc.freeze()

@@ -24,6 +24,8 @@ WRONG = {
     for path in sorted((HERE / "wrong_inventories").glob("*.yml"))
     for entry in yaml.safe_load(path.read_text())
 }
+#: Every fifth is tried in `make test-fast`, all of them in `make test`.
+TRIED = [pytest.param(name, marks=[pytest.mark.slow] * (place % 5 > 0)) for place, name in enumerate(WRONG)]
 SOUND = sorted((HERE / "sound_inventories").glob("*.yml"))
 
 
@@ -34,7 +36,7 @@ def checker() -> Iterator[Checker]:
         yield running
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", TRIED)
 def test_a_wrong_inventory_is_told_what_to_write_instead(tmp_path: Path, checker: Checker, name: str) -> None:
     entry = WRONG[name]
     answer = checker.ask(tmp_path, laid_over_the_shop(entry), entry.get("files"), entry.get("facts"))

@@ -224,6 +224,7 @@ def any_values(role: str) -> Any:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", SPECS)
 @given(data=st.data())
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
