@@ -30,6 +30,21 @@ for playbook in "$folder"/collections/ansible_collections/celeryops/stack/playbo
     name=$(basename "$playbook" .yml)
     ansible-playbook -i localhost, --syntax-check "celeryops.stack.$name"
 done
+# As somebody writes it who has read the README, with nothing of the checkout in sight.
+mkdir "$folder/inventory"
+cat >"$folder/inventory/hosts.yml" <<'END'
+all:
+  vars:
+    celery_app_name: shop
+    celery_app_import: shop.celery:app
+    celery_app_source: {type: pip, packages: ["shop==1.4.2"]}
+    celery_worker_classes: {default: {concurrency: 2}}
+rabbitmq: {hosts: {app1.invalid: }}
+redis: {hosts: {app1.invalid: }}
+celery_workers: {hosts: {app1.invalid: }}
+flower: {hosts: {app1.invalid: }}
+END
+ansible-playbook -i "$folder/inventory" celeryops.stack.check
 for role in rabbitmq redis celery_app celery_worker celery_beat flower; do
     ansible-doc --type role "celeryops.stack.$role" >/dev/null
 done

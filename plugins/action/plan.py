@@ -26,6 +26,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.celeryops.stack.plugins.plugin_utils import drawing
 from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import (
+    begins_nowhere,
     beside_inventory,
     keep_out_of_repositories,
     local_source,
@@ -147,6 +148,7 @@ class ActionModule(ActionBase):
         """Plan every role of every host of the inventory and judge the whole; return what the roles need of it."""
         groups: Mapping[str, list[str]] = task_vars["groups"]
         problems: list[Problem | str] = []
+        self._misplaced: dict[str, Problem] = {}
         hostvars = task_vars["hostvars"]
         variables = HostVariables(lambda host: {**hostvars.raw_get(host), "hostvars": hostvars}, self._template)
         failed: dict[str, str] = {}
@@ -180,7 +182,7 @@ class ActionModule(ActionBase):
             every = dict.fromkeys(role for entries in ROLES_OF_GROUP.values() for role in entries)
             names = {name for _role, host in planned for name in variables.raw(host)}
             problems += misspelt_prefixes({role: role_options(role) for role in every}, names)
-            problems += [*self._yaml_slips(task_vars)]
+            problems += [*self._yaml_slips(task_vars), *self._misplaced.values()]
             defaults = {name: value for role in every for name, value in self._role_defaults(role).items()}
             problems = without_consequences(problems, defaults, names)
             if not problems:
@@ -207,8 +209,13 @@ class ActionModule(ActionBase):
         """Return the variables of a host with a copy in the place of the folder of its passwords."""
         # What cannot be worked out or read is told when a variable needs it.
         with contextlib.suppress(AnsibleError, OSError, ValueError):
-            said = self._template(own, own.get("celeryops_secrets_dir") or "")
-            secrets = Path(beside_inventory(self._sources, "secrets", str(said)))
+            said = str(self._template(own, own.get("celeryops_secrets_dir") or ""))
+            misplaced = begins_nowhere("celeryops_secrets_dir", said) if said else None
+            if misplaced:
+                self._misplaced[str(misplaced)] = misplaced
+                # What else is wrong comes in the same message.
+                said = str(self._loader.path_dwim(said))
+            secrets = Path(beside_inventory(self._sources, "secrets", said))
             # As Ansible's lookup finds it.
             place = Path(self._loader.path_dwim(str(secrets)))
             return {**own, "celeryops_secrets_dir": str(rehearsal.copy(place))}

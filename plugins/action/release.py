@@ -32,6 +32,7 @@ EXCLUDED = (
 EXCLUDED_AT_TOP = ("build", "dist", "secrets")
 _DEFAULTS: dict[str, Any] = {
     "account": None,
+    "directories": [],
     "extra_packages": [],
     "system_packages": [],
     "python": "python3",

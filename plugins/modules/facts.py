@@ -11,6 +11,7 @@ description:
   - M(ansible.builtin.setup) looks at all mounts, disks and processors for what is read here from three files, and does
     not tell which packages are installed. Asking C(apt) for that opens its whole cache, which takes about a second;
     C(dpkg) knows in an instant. The roles skip C(apt) when nothing is missing.
+  - Fails for a login that is not root, before anything is changed: what the roles do needs C(become) then.
 attributes:
   check_mode:
     description: Changes nothing, so it runs the same.
@@ -69,6 +70,7 @@ ansible_facts:
 
 import os
 import platform
+import pwd
 from typing import Any
 
 from ansible.module_utils import distro
@@ -134,6 +136,9 @@ def system() -> dict[str, Any]:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    if os.geteuid() != 0:
+        who = pwd.getpwuid(os.geteuid()).pw_name
+        module.fail_json(msg=f"ansible_become: the roles need root on this host, and this is {who}; write true")
     output = ""
     if module.get_bin_path("dpkg-query"):
         output = module.run_command(

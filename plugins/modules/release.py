@@ -686,6 +686,7 @@ class Release:
             account = pwd.getpwnam(user)
         except KeyError as error:
             raise ReleaseError(f"there is no account {user}") from error
+        self._provide_directories(account)
         environment = {
             "PATH": f"{path}/bin:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.pw_dir, "USER": user,
             **{key: str(value) for key, value in self.request["environment"].items()},
@@ -721,6 +722,14 @@ class Release:
         history = read_history(self.base)
         history["verified"][path] = {**self._verification(), "tasks": report.get("tasks")}
         self.pending_history = history
+
+    def _provide_directories(self, account: pwd.struct_passwd) -> None:
+        """Make the directories that the app may write to: one that opens its log when it is imported needs it."""
+        for path in self.request["directories"]:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            if not os.path.lexists(path):
+                os.mkdir(path, 0o750)
+                os.chown(path, account.pw_uid, account.pw_gid)
 
     # Switching
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+
 FOLDER = ".celeryops"
 
 
@@ -47,13 +49,17 @@ def beside_inventory(sources: Iterable[str], name: str, given: str = "") -> str:
     Arguments:
         sources: the inventory's sources, as Ansible's ``ansible_inventory_sources`` lists them.
         name: the file or directory asked for.
-        given: what the user set instead, returned as it is.
+        given: what the user set instead, an absolute path.
 
     Raises:
-        ValueError: no source is a file or a directory, so there is no place that a second run would find again.
+        ValueError: no source is a file or a directory, so there is no place that a second run would find again; or what
+            is given begins nowhere: Ansible would look beside the playbook, which may be inside the collection.
     """
     if given:
-        return given
+        problem = begins_nowhere(f"celeryops_{name}_dir", given)
+        if problem:
+            raise ValueError(str(problem))
+        return str(Path(given).expanduser())
     folder = inventory_folder(sources)
     if folder is None:
         raise ValueError(
@@ -61,6 +67,14 @@ def beside_inventory(sources: Iterable[str], name: str, given: str = "") -> str:
             "set celeryops_secrets_dir and celeryops_plan_dir"
         )
     return str(folder / FOLDER / name)
+
+
+def begins_nowhere(variable: str, given: str) -> Problem | None:
+    """Return what is wrong with a path that is not absolute."""
+    if Path(given).expanduser().is_absolute():
+        return None
+    instead = f'one, such as "{{{{ inventory_dir }}}}/../{Path(given).name}"'
+    return Problem(variable, given, "is not an absolute path", instead)
 
 
 def keep_out_of_repositories(sources: Iterable[str]) -> None:

@@ -15,9 +15,13 @@ CLASS_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 RESERVED_CLASS_NAMES = frozenset({"beat", "flower"})
 
 
+#: The installer's own directory in /opt/celeryops, the servers' in /etc/celeryops, and accounts that they have already.
+RESERVED_APP_NAMES = frozenset({"uv", "redis", "valkey", "rabbitmq", "guest", "admin", "default"})
+
+
 def is_app_name(name: object) -> bool:
     """Whether ``name`` can be the short name of an app."""
-    return isinstance(name, str) and bool(APP_NAME.fullmatch(name))
+    return isinstance(name, str) and bool(APP_NAME.fullmatch(name)) and name not in RESERVED_APP_NAMES
 
 
 def app_layout(app: str) -> dict[str, Any]:
@@ -30,6 +34,8 @@ def app_layout(app: str) -> dict[str, Any]:
         ValueError: when the name cannot be used in paths, units and account names.
     """
     if not is_app_name(app):
+        if app in RESERVED_APP_NAMES:
+            raise ValueError(f"{app!r} is a name that the servers or their accounts have; write another one")
         raise ValueError(f"{app!r} is not an app name; write a lower-case letter, then at most 24 of a-z, 0-9 and _")
     app = str(app)
     base, config = f"/opt/celeryops/{app}", f"/etc/celeryops/{app}"

@@ -108,7 +108,7 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
             problems.append(
                 Problem(where, "(hidden)", "belongs to the shared configuration", "it with role celery_app")
             )
-        elif _SECRET_NAME.search(name) or _URL_WITH_PASSWORD.search(str(value)):
+        elif _SECRET_NAME.search(name) or holds_password(value):
             reason = "looks like a secret, and everyone on the host can read a unit file"
             problems.append(Problem(where, "(hidden)", reason, "it into celery_app_environment"))
         elif not isinstance(value, (str, int, float)) or "\n" in str(value):
@@ -159,15 +159,31 @@ def check_writable_paths(paths: Iterable[Any], variable: str) -> tuple[list[str]
     return good, problems
 
 
+def holds_password(value: object) -> bool:
+    """Whether a value is, or holds, an address with a password in it."""
+    return bool(_URL_WITH_PASSWORD.search(str(value)))
+
+
+def check_platform(facts: Mapping[str, Any]) -> list[Problem]:
+    """Return why a host cannot carry an app: Debian 12 or newer can, and Ubuntu, whose packages have the same names.
+
+    Nothing is said about a host whose facts are not known.
+    """
+    if "distribution" not in facts:
+        return []
+    name, major = str(facts["distribution"]), str(facts.get("distribution_major_version", ""))
+    if name in ("Debian", "Ubuntu") and not (name == "Debian" and major.isdigit() and int(major) < 12):
+        return []
+    return [
+        Problem(
+            "ansible_facts['distribution']", f"{name} {major}", "is not supported", "a host with Debian 12 or newer"
+        )
+    ]
+
+
 def check_host(facts: Mapping[str, Any]) -> list[Problem]:
     """Return why a host cannot carry the units; nothing is said about a host whose facts are not known."""
-    problems: list[Problem] = []
-    family, manager = facts.get("os_family"), facts.get("service_mgr")
-    if family is not None and family != "Debian":
-        name = facts.get("distribution", family)
-        problems.append(
-            Problem("ansible_facts['distribution']", name, "is not supported", "a host with Debian 12 or newer")
-        )
+    problems, manager = check_platform(facts), facts.get("service_mgr")
     if manager is not None and manager != "systemd":
         problems.append(Problem("ansible_facts['service_mgr']", manager, "cannot run the units", "a host with systemd"))
     return problems

@@ -29,7 +29,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import
     serializer_problems,
     unread_problems,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ALMIGHTY
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ALMIGHTY, check_platform
 from ansible_collections.celeryops.stack.plugins.plugin_utils.setting_values import value_problems
 
 #: Accounts that Debian (base-passwd), its packages or this collection's other services own, and what grants root.
@@ -258,18 +258,12 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         facts: facts of the host; empty when no host was asked.
     """
     values = {name.removeprefix("celery_app_"): value for name, value in variables.items()}
-    problems: list[Problem] = [*_platform_problems(facts)]
+    problems: list[Problem] = [*check_platform(facts)]
     try:
         layout = app_layout(values["name"])
-    except ValueError:
-        problems.append(
-            Problem(
-                "celery_app_name",
-                values["name"],
-                "is not an app name",
-                "a lower-case letter, then at most 24 of a-z, 0-9 and _",
-            )
-        )
+    except ValueError as error:
+        reason, _separator, instead = str(error).partition("; write ")
+        problems.append(Problem("celery_app_name", values["name"], "is " + reason.partition(" is ")[2], instead))
         layout = app_layout("app")
     problems += _account_problems(values)
     problems += _source_problems(values["source"])
@@ -428,17 +422,6 @@ def system_packages(source: Mapping[str, Any], extra: list[str]) -> list[str]:
         if not re.match(r"(https?|file|git)://|/", str(source.get("repo") or "")):
             packages.append("openssh-client")
     return list(dict.fromkeys([*packages, *extra]))
-
-
-def _platform_problems(facts: Mapping[str, Any]) -> Iterable[Problem]:
-    """Debian 12 or newer, or Ubuntu, whose packages have the same names; nothing is said without facts."""
-    if "distribution" not in facts:
-        return
-    name, major = str(facts["distribution"]), str(facts.get("distribution_major_version", ""))
-    if name not in ("Debian", "Ubuntu") or (name == "Debian" and major.isdigit() and int(major) < 12):
-        yield Problem(
-            "ansible_facts['distribution']", f"{name} {major}", "is not supported", "a host with Debian 12 or newer"
-        )
 
 
 def _account_problems(values: Mapping[str, Any]) -> Iterable[Problem]:

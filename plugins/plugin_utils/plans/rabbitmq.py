@@ -20,6 +20,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     parse_duration,
     parse_size,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import holds_password
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import loopback
 
 MIB = 1024**2
@@ -140,7 +141,19 @@ class _Planner:
         elif distribution == "Debian" and str(release).isdigit() and int(str(release)) < 12:
             self._problem("*", f"Debian {release}", "is too old", "a Debian host, version 12 or newer")
 
+    def _install_environment(self) -> None:
+        """Refuse passwords: Ansible puts a task's environment into the command line that it runs on the host."""
+        for name, value in self.variables["install_environment"].items():
+            if holds_password(value):
+                self._problem(
+                    f"install_environment.{name}",
+                    "(not shown)",
+                    "holds a password, which everybody on the host could read in the list of processes",
+                    "an address without one, and the password in a file of /etc/apt/apt.conf.d on the host",
+                )
+
     def _packages(self) -> list[str]:
+        self._install_environment()
         version = self.variables["version"]
         erlang = self.variables["erlang_version"]
         for name, value in (("version", version), ("erlang_version", erlang)):

@@ -32,6 +32,12 @@ def test_what_is_given_wins_and_needs_no_inventory() -> None:
     assert beside_inventory([], "plan", "/srv/plans") == "/srv/plans"
 
 
+def test_what_begins_nowhere_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"celeryops_secrets_dir: 'mine/secrets' is not an absolute path; write one"):
+        beside_inventory([], "secrets", "mine/secrets")
+    assert beside_inventory([], "secrets", "~/secrets") == str(Path.home() / "secrets")
+
+
 def test_hosts_on_the_command_line_have_no_place() -> None:
     with pytest.raises(ValueError, match="set celeryops_secrets_dir"):
         beside_inventory(["host1,"], "secrets")

@@ -374,6 +374,8 @@ def test_a_mistake_in_another_variable_is_named(changes: dict[str, Any], variabl
         ({"os_family": "RedHat", "distribution": "Rocky", "service_mgr": "systemd"}, 1),
         ({"os_family": "Debian", "distribution": "Debian", "service_mgr": "openrc"}, 1),
         ({"os_family": "Debian", "distribution": "Debian", "service_mgr": "systemd"}, 0),
+        ({"distribution": "Debian", "distribution_major_version": "11", "service_mgr": "systemd"}, 1),
+        ({"distribution": "Debian", "distribution_major_version": "12", "service_mgr": "systemd"}, 0),
         ({}, 0),
     ],
 )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.modules import facts
 from ansible_collections.celeryops.stack.plugins.modules.facts import disk, installed, memory, system
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import FACTS
 
@@ -12,6 +16,24 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import F
 def test_only_what_is_installed_and_configured_counts() -> None:
     output = "ii  adduser\nrc  redis-server\niU  rabbitmq-server\nhi  erlang-base\nun  valkey\n"
     assert installed(output) == ["adduser", "erlang-base"]
+
+
+def test_a_login_without_root_is_refused_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class Module:
+        def __init__(self, **_options: object) -> None:
+            pass
+
+        def fail_json(self, msg: str) -> None:
+            said.append(msg)
+            raise SystemExit(1)
+
+    monkeypatch.setattr(facts, "AnsibleModule", Module)
+    monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam("nobody").pw_uid)
+    with pytest.raises(SystemExit):
+        facts.main()
+    assert said == ["ansible_become: the roles need root on this host, and this is nobody; write true"]
 
 
 def test_the_memory_is_in_mebibytes() -> None:

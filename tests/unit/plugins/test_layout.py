@@ -17,3 +17,9 @@ def test_every_path_carries_the_name_so_that_apps_can_share_a_host() -> None:
 def test_names_that_cannot_be_paths_units_and_accounts_are_refused(name: object) -> None:
     with pytest.raises(ValueError, match="is not an app name"):
         app_layout(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["uv", "redis", "valkey", "rabbitmq", "guest", "admin", "default"])
+def test_names_of_the_servers_and_of_their_accounts_are_taken(name: str) -> None:
+    with pytest.raises(ValueError, match="is a name that the servers or their accounts have; write another one"):
+        app_layout(name)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 from celery import Celery
+
+# As many apps do when they are imported, the first time before any worker has run.
+logging.getLogger("object_shop").addHandler(logging.FileHandler("/var/log/celeryops/object_shop/app.log"))
 
 app = Celery("object_shop")
 app.config_from_object("object_shop.celeryconfig")
