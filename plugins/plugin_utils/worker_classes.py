@@ -250,9 +250,8 @@ def _check_pool(worker: WorkerClass, read: dict[str, Any]) -> list[Problem]:
             read[name] = None
         else:
             reason = f"has no effect in pool {pool}"
-            problems.append(
-                Problem(worker.where(name), worker.values[name], reason, f"pool: {key.pools[0]}, or leave it out")
-            )
+            instead = f"pool: {key.pools[0]}, or leave it out"
+            problems.append(Problem(worker.where(name), worker.values[name], reason, instead, readable=True))
     concurrency = read["concurrency"]
     if pool == "solo":
         if concurrency not in (None, 1) and "concurrency" not in worker.inherited:
