@@ -46,7 +46,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import pla
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS, ROLES_OF_GROUP, survey, view
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, survey, view
 from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 if TYPE_CHECKING:
@@ -338,9 +338,6 @@ class ActionModule(ActionBase):
         try:
             plan, found = function(values, facts)
             problems += [problem for problem in found if root(problem.variable) not in wrong]
-            # A class that is none leaves the rest of them without the queues that it was to consume.
-            lost = {problem.variable for problem in found if problem.variable.count(".") == 1}
-            wrong |= {root(variable) for variable in lost} & {*CLASS_LEVELS}
             wrong |= unsound.keys() & options.keys()
         except Exception as error:
             # The function may rely on the spec. Where the spec was met, this is a fault of ours and has to be seen.

@@ -129,16 +129,17 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
             where = f"{layer.variable}.{name}"
             reason, instead = _name_problem(name)
             if reason:
-                problems.append(Problem(where, name, reason, instead))
-                continue
-            if keys is not None and not isinstance(keys, Mapping):
-                problems.append(Problem(where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"))
-                continue
-            if name not in classes:
+                # What stands in the class can be read all the same.
+                problems.append(Problem(where, name, reason, instead, readable=True))
+            if str(name) not in classes:
                 classes[str(name)] = WorkerClass(str(name))
                 _lay(classes[str(name)], defaults, "celery_worker_defaults", problems)
                 classes[str(name)].inherited = set(classes[str(name)].values)
-            _lay(classes[str(name)], keys or {}, where, problems)
+            if keys is None or isinstance(keys, Mapping):
+                _lay(classes[str(name)], keys or {}, where, problems)
+            else:
+                problems.append(Problem(where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"))
+                classes[str(name)].unread_queues = True
     problems += _absent_without_a_class(classes, layers)
     return classes, problems
 
