@@ -30,7 +30,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory i
     keep_out_of_repositories,
     local_source,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import root, without_consequences
+from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import (
+    root,
+    where_written,
+    without_consequences,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
@@ -46,7 +50,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import pla
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, survey, view
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
+    ROLES_OF_GROUP,
+    queue_places,
+    survey,
+    view,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 if TYPE_CHECKING:
@@ -170,7 +179,11 @@ class ActionModule(ActionBase):
                 key = (role, variables.kind(host), json.dumps(view(found, host)), json.dumps(facts, sort_keys=True))
                 if key not in alike:
                     own = {**common, **variables.raw(host), "inventory_hostname": host}
-                    alike[key] = self._plan(role, self._rehearsed(own, rehearsal), facts, host)
+                    own_plan, told_of_it = self._plan(role, self._rehearsed(own, rehearsal), facts, host)
+                    if role == "celery_app" and told_of_it and "celery_app_queues" not in own_plan.given:
+                        hosts = [other for other, app in found["app_of"].items() if app == found["app_of"].get(host)]
+                        told_of_it = where_written(told_of_it, queue_places(groups, given, hosts))
+                    alike[key] = own_plan, told_of_it
                 planned[role, host], own_problems = alike[key]
                 problems += own_problems
             # Whoever plans a role with it tells of it as well.

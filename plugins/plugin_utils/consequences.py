@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import closest
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
+from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS
 
@@ -73,6 +75,25 @@ def without_consequences(problems: Sequence[Any], defaults: Mapping[str, Any], g
         if any(_spoils(path, cause, readable=readable) for path, readable in found)
     }
     return [problem for problem in problems if root(_path(problem)) not in spoilt]
+
+
+def where_written(problems: Sequence[Any], places: Mapping[str, str]) -> list[Any]:
+    """Return problems in which a queue that only a worker class names is told where that class names it.
+
+    Arguments:
+        problems: those of an app whose ``celery_app_queues`` nobody sets: it lists what the classes name.
+        places: queue -> the variable, with its path, in which a class names it.
+    """
+    return [
+        replace(problem, variable=places[problem.value])
+        # What is no name of a queue the class itself tells of.
+        if isinstance(problem, Problem)
+        and problem.variable == "celery_app_queues"
+        and is_queue(problem.value)
+        and problem.value in places
+        else problem
+        for problem in problems
+    ]
 
 
 def _spoils(path: str, cause: str, *, readable: bool) -> bool:

@@ -11,6 +11,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences impor
     JOINTS,
     causes,
     root,
+    where_written,
     without_consequences,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
@@ -102,6 +103,15 @@ def test_one_of_many_that_can_be_read_hides_nothing(cause: str, derived: str) ->
 def test_what_is_handed_on_whole_is_told_once_whoever_finds_it() -> None:
     user, worker = problem("celery_app_user", readable=True), problem("celery_worker_user", readable=True)
     assert without_consequences([worker, user], DEFAULTS, set()) == [user]
+
+
+def test_a_queue_is_told_where_a_class_names_it() -> None:
+    places = {"eu.high": "celery_worker_classes.eu.queues", "a b": "celery_worker_classes.eu.queues"}
+    told = [Problem(QUEUES, value, "is wrong", "another") for value in ("eu.high", "us.high", "a b", {"type": "x"})]
+    others = ["celery_app_queues: a text", Problem("celery_app_default_queue", "eu.high", "is wrong", "another")]
+    moved, *left = where_written([*told, *others], places)
+    assert moved == Problem("celery_worker_classes.eu.queues", "eu.high", "is wrong", "another")
+    assert left == [*told[1:], *others]
 
 
 def test_a_path_leads_to_its_variable() -> None:
