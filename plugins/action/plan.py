@@ -9,7 +9,6 @@ import functools
 import importlib
 import inspect
 import json
-import re
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,6 +37,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences impor
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
+from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Place,
     Problem,
@@ -69,21 +69,6 @@ PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, 
 
 #: Names of apps; passwords have files that are named after them.
 _APP_NAMES = ("celery_app_name", "celery_worker_app", "celery_beat_app", "flower_app")
-
-
-def first_line(error: Exception) -> str:
-    """Return what went wrong without the excerpt of the file that Ansible adds, and without secrets."""
-    return without_secrets((str(error).splitlines() or [type(error).__name__])[0])
-
-
-def not_worked_out(name: str, error: Exception, *, hidden: bool) -> str:
-    """Return that the template of a variable fails; of one that may hold a secret only what it lacks."""
-    # Where a recursion ends is not the same in every Python.
-    told = first_line(error).partition(": maximum recursion depth")[0]
-    if hidden:
-        lacks = re.search(r"'\w+' is undefined", told)
-        told = lacks[0] if lacks else "the template is not shown"
-    return f"{name}: cannot be worked out, it may need a variable that is not set: {told}"
 
 
 def unforeseen(error: Exception, variable: str, where: str) -> Problem:
@@ -164,7 +149,9 @@ class ActionModule(ActionBase):
             try:
                 return variables.get(host, name, default)
             except Exception as error:  # A filter may raise anything.
-                failed.setdefault(name, not_worked_out(name, error, hidden=may_be_secret(name, "")))
+                failed.setdefault(
+                    name, not_worked_out(name, error, variables.raw(host), hidden=may_be_secret(name, ""))
+                )
                 return default
 
         found = survey(groups, given)
@@ -320,7 +307,7 @@ class ActionModule(ActionBase):
             except Exception as error:  # A filter may raise anything.
                 wrong.add(name)
                 hidden = bool(option.get("no_log")) or may_be_secret(name, "")
-                problems.append(not_worked_out(name, error, hidden=hidden))
+                problems.append(not_worked_out(name, error, merged, hidden=hidden))
         missing = {
             name
             for name, option in options.items()
