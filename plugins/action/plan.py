@@ -64,6 +64,9 @@ if TYPE_CHECKING:
 _COLLECTION = Path(__file__).resolve().parents[2]
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
 
+#: What leads to a host: the check goes nowhere, and says all the same that the plays behind it could not.
+_WAY = ("ansible_connection", "ansible_host", "ansible_port", "ansible_user")
+
 PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
 
 
@@ -173,6 +176,9 @@ class ActionModule(ActionBase):
                     alike[key] = own_plan, told_of_it
                 planned[role, host], own_problems = alike[key]
                 problems += own_problems
+            for host in dict.fromkeys(host for _role, host in planned):
+                for name in _WAY:
+                    given(host, name, None)
             # Whoever plans a role with it tells of it as well.
             told = {root(str(getattr(problem, "variable", problem))) for problem in problems}
             problems += [text for name, text in failed.items() if name not in told]
