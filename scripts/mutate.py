@@ -48,6 +48,7 @@ MODULES = {
     for module, names in {
         "plugin_utils/plans/celery_worker": "celery_worker_plan",
         "plugin_utils/worker_classes": "celery_worker_plan",
+        "plugin_utils/not_worked_out": "not_worked_out",
         "plugin_utils/quantities": "quantities drawing",
         "plugin_utils/requirements": "rules celery_app_plan",
         "plugin_utils/rules/delivery": "rules",

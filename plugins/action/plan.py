@@ -9,7 +9,6 @@ import functools
 import importlib
 import inspect
 import json
-import re
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,10 +30,15 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory i
     keep_out_of_repositories,
     local_source,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import root, without_consequences
+from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import (
+    root,
+    where_written,
+    without_consequences,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
+from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Place,
     Problem,
@@ -47,7 +51,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import pla
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS, ROLES_OF_GROUP, survey, view
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
+    ROLES_OF_GROUP,
+    queue_places,
+    survey,
+    view,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 if TYPE_CHECKING:
@@ -56,26 +65,14 @@ if TYPE_CHECKING:
 _COLLECTION = Path(__file__).resolve().parents[2]
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
 
+#: What leads to a host: the check goes nowhere, and says all the same that the plays behind it could not.
+_WAY = ("ansible_connection", "ansible_host", "ansible_port", "ansible_user")
+
 PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
 
 
 #: Names of apps; passwords have files that are named after them.
 _APP_NAMES = ("celery_app_name", "celery_worker_app", "celery_beat_app", "flower_app")
-
-
-def first_line(error: Exception) -> str:
-    """Return what went wrong without the excerpt of the file that Ansible adds, and without secrets."""
-    return without_secrets((str(error).splitlines() or [type(error).__name__])[0])
-
-
-def not_worked_out(name: str, error: Exception, *, hidden: bool) -> str:
-    """Return that the template of a variable fails; of one that may hold a secret only what it lacks."""
-    # Where a recursion ends is not the same in every Python.
-    told = first_line(error).partition(": maximum recursion depth")[0]
-    if hidden:
-        lacks = re.search(r"'\w+' is undefined", told)
-        told = lacks[0] if lacks else "the template is not shown"
-    return f"{name}: cannot be worked out, it may need a variable that is not set: {told}"
 
 
 def unforeseen(error: Exception, variable: str, where: str) -> Problem:
@@ -157,7 +154,9 @@ class ActionModule(ActionBase):
             try:
                 return variables.get(host, name, default)
             except Exception as error:  # A filter may raise anything.
-                failed.setdefault(name, not_worked_out(name, error, hidden=may_be_secret(name, "")))
+                failed.setdefault(
+                    name, not_worked_out(name, error, variables.raw(host), hidden=may_be_secret(name, ""))
+                )
                 return default
 
         found = survey(groups, given)
@@ -172,9 +171,16 @@ class ActionModule(ActionBase):
                 key = (role, variables.kind(host), json.dumps(view(found, host)), json.dumps(facts, sort_keys=True))
                 if key not in alike:
                     own = {**common, **variables.raw(host), "inventory_hostname": host}
-                    alike[key] = self._plan(role, self._rehearsed(own, rehearsal), facts, host)
+                    own_plan, told_of_it = self._plan(role, self._rehearsed(own, rehearsal), facts, host)
+                    if role == "celery_app" and told_of_it and "celery_app_queues" not in own_plan.given:
+                        hosts = [other for other, app in found["app_of"].items() if app == found["app_of"].get(host)]
+                        told_of_it = where_written(told_of_it, queue_places(groups, given, hosts))
+                    alike[key] = own_plan, told_of_it
                 planned[role, host], own_problems = alike[key]
                 problems += own_problems
+            for host in dict.fromkeys(host for _role, host in planned):
+                for name in _WAY:
+                    given(host, name, None)
             # Whoever plans a role with it tells of it as well.
             told = {root(str(getattr(problem, "variable", problem))) for problem in problems}
             problems += [text for name, text in failed.items() if name not in told]
@@ -314,7 +320,7 @@ class ActionModule(ActionBase):
             except Exception as error:  # A filter may raise anything.
                 wrong.add(name)
                 hidden = bool(option.get("no_log")) or may_be_secret(name, "")
-                problems.append(not_worked_out(name, error, hidden=hidden))
+                problems.append(not_worked_out(name, error, merged, hidden=hidden))
         missing = {
             name
             for name, option in options.items()
@@ -345,9 +351,6 @@ class ActionModule(ActionBase):
         try:
             plan, found = function(values, facts)
             problems += [problem for problem in found if root(problem.variable) not in wrong]
-            # A class that is none leaves the rest of them without the queues that it was to consume.
-            lost = {problem.variable for problem in found if problem.variable.count(".") == 1}
-            wrong |= {root(variable) for variable in lost} & {*CLASS_LEVELS}
             wrong |= unsound.keys() & options.keys()
         except Exception as error:
             # The function may rely on the spec. Where the spec was met, this is a fault of ours and has to be seen.

@@ -1,25 +1,41 @@
 # Copyright: celeryops.stack contributors
 # Apache License 2.0 (see LICENSE)
-"""Mistakes that only follow from others: a default that is derived from a wrong value is wrong as well."""
+"""Mistakes that only follow from others: a default that is derived from an unreadable value is wrong as well."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
+from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS
+
+
+def _of_classes(key: str) -> tuple[str, ...]:
+    """Return where a key of any class may be written."""
+    return (*(f"{level}.*.{key}" for level in CLASS_LEVELS), f"celery_worker_defaults.{key}")
+
 
 _SERVERS = ("rabbitmq_port", "rabbitmq_listen_addresses", "redis_port", "redis_bind", "celery_app_broker")
-#: Where the roles meet (playbooks/vars/stack.yml): name -> what it is worked out from.
+_LIMITS = (*_of_classes("time_limit"), "celery_app_settings.task_time_limit")
+_HELD = (
+    *_LIMITS, *_of_classes("prefetch_multiplier"), "celery_app_settings.worker_prefetch_multiplier",
+    "celery_app_longest_task", "celery_app_longest_eta", "celery_app_queue_type",
+)  # fmt: skip
+#: What a list or a longest time is gathered from: that a rule finds one of many, which can be read, to be unwise
+#: makes what comes of all of them no less right.
+_GATHERED = frozenset((*_of_classes("queues"), *_HELD))
+#: Where the roles meet (playbooks/vars/stack.yml): name -> what it is worked out from, down to the key.
 JOINTS: Mapping[str, tuple[str, ...]] = {
-    "celeryops_queues": (*CLASS_LEVELS, "celery_worker_defaults"),
-    "celeryops_longest_task": (*CLASS_LEVELS, "celery_worker_defaults", "celery_app_settings"),
-    "celeryops_visibility_timeout": (*CLASS_LEVELS, "celery_worker_defaults", "celery_app_settings"),
-    "celeryops_consumer_timeout": (
-        *CLASS_LEVELS, "celery_worker_defaults", "celery_app_settings", "celery_app_longest_task",
-        "celery_app_longest_eta", "celery_app_queue_type",
-    ),
+    "celeryops_queues": _of_classes("queues"),
+    "celeryops_longest_task": _LIMITS,
+    "celeryops_visibility_timeout": _HELD,
+    "celeryops_consumer_timeout": _HELD,
     "celeryops_broker_url": (*_SERVERS, "celery_app_name"),
     "celeryops_flower_broker_url": (*_SERVERS, "celery_app_name"),
     "celeryops_result_backend": ("redis_port", "redis_bind", "celery_app_name"),
@@ -42,25 +58,72 @@ def root(variable: str) -> str:
 def without_consequences(problems: Sequence[Any], defaults: Mapping[str, Any], given: Set[str]) -> list[Any]:
     """Return the problems that somebody can mend where they are.
 
+    A value that is handed on whole (a port in a URL) is wrong wherever it arrives. Of what is gathered from many values
+    only one that cannot be read spoils the result: that two classes share a queue, say, must not hide that a queue ends
+    in the name of another.
+
     Arguments:
         problems: all of them; texts begin with the variable's name.
         defaults: the defaults of all roles' variables, as they are written.
         given: names of the variables that the inventory sets: what is written there is a mistake of its own.
     """
-    wrong = {_variable(problem) for problem in problems}
+    found = {(_path(problem), bool(getattr(problem, "readable", False))) for problem in problems}
+    spoilt = {
+        variable
+        for variable in {root(path) for path, _readable in found} - given
+        for cause in causes(variable, defaults, given)
+        if any(_spoils(path, cause, readable=readable) for path, readable in found)
+    }
+    return [problem for problem in problems if root(_path(problem)) not in spoilt]
+
+
+def where_written(problems: Sequence[Any], places: Mapping[str, str]) -> list[Any]:
+    """Return problems in which a queue that only a worker class names is told where that class names it.
+
+    Arguments:
+        problems: those of an app whose ``celery_app_queues`` nobody sets: it lists what the classes name.
+        places: queue -> the variable, with its path, in which a class names it.
+    """
     return [
-        problem
+        replace(problem, variable=places[problem.value])
+        # What is no name of a queue the class itself tells of.
+        if isinstance(problem, Problem)
+        and problem.variable == "celery_app_queues"
+        and is_queue(problem.value)
+        and problem.value in places
+        else problem
         for problem in problems
-        if _variable(problem) in given or not (causes(_variable(problem), defaults, given) & wrong)
     ]
 
 
-def _variable(problem: Any) -> str:
-    return root(str(getattr(problem, "variable", problem)))
+def _spoils(path: str, cause: str, *, readable: bool) -> bool:
+    """Whether what is wrong at ``path`` makes wrong whatever is worked out from what stands at ``cause``."""
+    return not (readable and cause in _GATHERED) and _concerns(path, cause)
+
+
+def _path(problem: Any) -> str:
+    """Return the variable of a problem with the path inside it."""
+    return re.split(r"[\[ :]", str(getattr(problem, "variable", problem)))[0]
+
+
+def _concerns(path: str, cause: str) -> bool:
+    """Whether what is wrong at ``path`` is what stands at ``cause``, all that it is part of, or meant to be it."""
+    variable, *keys = path.split(".")
+    known: Collection[str] = KINDS if variable == "celery_app_settings" else KEYS
+    name, *wanted = cause.split(".")
+    return variable == name and all(
+        right in ("*", key) or (key not in known and closest(_modern(key), known, 0.6) == right)
+        for key, right in zip(keys, wanted, strict=False)
+    )
+
+
+def _modern(key: str) -> str:
+    """Return a key as it is spelt today: Celery's settings had capitals once."""
+    return key.lower().removeprefix("celery_")
 
 
 def causes(variable: str, defaults: Mapping[str, Any], given: Set[str]) -> set[str]:
-    """Return the variables that the value of ``variable``, which nobody sets, is worked out from."""
+    """Return the variables, or keys in them, that the value of ``variable``, which nobody sets, is worked out from."""
     found: set[str] = set()
     ahead = [variable]
     while ahead:

@@ -92,7 +92,7 @@ class HostVariables:
         """Return a value as text, the words in its templates, and whether one of them asks for the host."""
         # What many hosts share, a fleet's classes for instance, is read once. The value is kept: so is its identity.
         if id(value) not in self._said:
-            templates = [template for text in _texts(value) for template in _TEMPLATE.findall(text)]
+            templates = [template for text in texts(value) for template in _TEMPLATE.findall(text)]
             words = frozenset(word for template in templates for word in _WORD.findall(template))
             asks = any(_ASKS_FOR_THE_HOST.search(template) for template in templates)
             self._said[id(value)] = (value, _written(value), words, asks)
@@ -117,17 +117,17 @@ class HostVariables:
         return {name: self.get(host, name) for name in names if name in raw}
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
     """Yield the texts in a value, those of keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for key, entry in value.items():
-            yield from _texts(key)
-            yield from _texts(entry)
+            yield from texts(key)
+            yield from texts(entry)
     elif isinstance(value, (list, tuple)):
         for entry in value:
-            yield from _texts(entry)
+            yield from texts(entry)
 
 
 def _written(value: Any) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 #: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
@@ -43,12 +43,14 @@ class Problem:
         value: what the user wrote; it is not shown where it may be a secret, nor are passwords inside URLs.
         reason: why it is wrong, continuing the sentence "<variable>: <value> ..." (``is not a duration``).
         instead: what to write instead, continuing "write ..." (``a duration such as 90s, 15m or 12h``).
+        readable: whether the value can be read all the same, so that what is worked out from it is what was meant.
     """
 
     variable: str
     value: Any
     reason: str
     instead: str
+    readable: bool = field(default=False, compare=False, kw_only=True)
 
     def __str__(self) -> str:
         # One line, whatever somebody put into the name of a class.

@@ -10,7 +10,7 @@ saying where in a list, or what to write.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
@@ -98,7 +98,18 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
         yield Problem(where, shown, reason, "it in quotes")
     elif option.get("choices") and str(value) not in map(str, option["choices"]):
         choices = [str(choice) for choice in option["choices"] if choice != ""]
+        octal = _octal(value, choices)
+        if octal:
+            reason = f"is what YAML makes of {octal}, a number to base 8"
+            yield Problem(where, value, reason, f'it in quotes: "{octal}"')
+            return
         yield Problem(where, shown, "is not one of its values", did_you_mean(str(value), choices))
+
+
+def _octal(value: Any, choices: Iterable[str]) -> str:
+    """Return the mode of a file that a number was before YAML read it, or an empty text."""
+    modes = (choice for choice in choices if re.fullmatch(r"0[0-7]+", choice))
+    return next((mode for mode in modes if isinstance(value, int) and value == int(mode, 8)), "")
 
 
 def _check_keys(options: Mapping[str, Mapping[str, Any]], value: Mapping[Any, Any], where: str) -> Iterator[Problem]:

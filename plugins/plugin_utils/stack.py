@@ -205,6 +205,25 @@ def worker_classes(groups: Groups, given: Given, hosts: Iterable[str]) -> Iterab
         yield from (entry for entry in (*classes, levels[-1]) if isinstance(entry, Mapping))
 
 
+def queue_places(groups: Groups, given: Given, hosts: Iterable[str]) -> dict[str, str]:
+    """Return queue -> the variable, with its path, in which a worker class on one of ``hosts`` names it first."""
+    places: dict[str, str] = {}
+    workers = set(groups.get("celery_workers", []))
+    for host in (host for host in hosts if host in workers):
+        levels = {level: given(host, level, None) for level in CLASS_LEVELS}
+        classes = {
+            f"{level}.{name}": keys
+            for level, entries in levels.items()
+            if isinstance(entries, Mapping)
+            for name, keys in entries.items()
+        }
+        for place, keys in (*classes.items(), ("celery_worker_defaults", given(host, "celery_worker_defaults", None))):
+            declared = keys.get("queues") if isinstance(keys, Mapping) else None
+            for queue in declared if isinstance(declared, (list, tuple)) else ():
+                places.setdefault(str(queue), f"{place}.queues")
+    return places
+
+
 def queues(groups: Groups, given: Given, hosts: Iterable[str]) -> list[str]:
     """Return every queue that a worker class on one of ``hosts`` names, sorted.
 

@@ -129,16 +129,17 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
             where = f"{layer.variable}.{name}"
             reason, instead = _name_problem(name)
             if reason:
-                problems.append(Problem(where, name, reason, instead))
-                continue
-            if keys is not None and not isinstance(keys, Mapping):
-                problems.append(Problem(where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"))
-                continue
-            if name not in classes:
+                # What stands in the class can be read all the same.
+                problems.append(Problem(where, name, reason, instead, readable=True))
+            if str(name) not in classes:
                 classes[str(name)] = WorkerClass(str(name))
                 _lay(classes[str(name)], defaults, "celery_worker_defaults", problems)
                 classes[str(name)].inherited = set(classes[str(name)].values)
-            _lay(classes[str(name)], keys or {}, where, problems)
+            if keys is None or isinstance(keys, Mapping):
+                _lay(classes[str(name)], keys or {}, where, problems)
+            else:
+                problems.append(Problem(where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"))
+                classes[str(name)].unread_queues = True
     problems += _absent_without_a_class(classes, layers)
     return classes, problems
 
@@ -250,9 +251,8 @@ def _check_pool(worker: WorkerClass, read: dict[str, Any]) -> list[Problem]:
             read[name] = None
         else:
             reason = f"has no effect in pool {pool}"
-            problems.append(
-                Problem(worker.where(name), worker.values[name], reason, f"pool: {key.pools[0]}, or leave it out")
-            )
+            instead = f"pool: {key.pools[0]}, or leave it out"
+            problems.append(Problem(worker.where(name), worker.values[name], reason, instead, readable=True))
     concurrency = read["concurrency"]
     if pool == "solo":
         if concurrency not in (None, 1) and "concurrency" not in worker.inherited:

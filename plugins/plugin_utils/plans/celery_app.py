@@ -666,13 +666,15 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
     for route in values["routes"]:
         types.setdefault(str(route["queue"]), default_type)
         named.append((f"celery_app_routes ({route['task']})", route["queue"]))
-    seen: set[str] = set()
+    dead_letters = str(values["dead_letter_queue"])
+    #: queue -> where it is written first
+    places: dict[str, str] = {}
     for variable, name in named:
-        if str(name) not in seen:
-            seen.add(str(name))
-            problems += _queue_name_problems(variable, name, str(values["dead_letter_queue"]))
+        if str(name) not in places:
+            places[str(name)] = variable
+            problems += _queue_name_problems(variable, name, dead_letters)
     if broker == "rabbitmq":
-        problems += _suffix_problems([*types, str(values["dead_letter_queue"])])
+        problems += _suffix_problems({dead_letters: "celery_app_dead_letter_queue", **places})
     if broker == "redis":
         return [{"name": name} for name in types], problems
     # Declared like the others, so that it is there before the first message is given up; no worker class consumes it.
@@ -691,14 +693,17 @@ def _queue_name_problems(variable: str, name: Any, dead_letter_queue: str) -> It
         )
 
 
-def _suffix_problems(names: Iterable[str]) -> Iterable[Problem]:
-    """Delayed delivery binds a queue to ``#.<name>``, which also matches the names that end in ``.<name>``."""
-    ordered = list(names)
-    for longer in ordered:
-        for shorter in ordered:
+def _suffix_problems(places: Mapping[str, str]) -> Iterable[Problem]:
+    """Delayed delivery binds a queue to ``#.<name>``, which also matches the names that end in ``.<name>``.
+
+    Arguments:
+        places: queue -> the variable that names it.
+    """
+    for longer, place in places.items():
+        for shorter in places:
             if longer.endswith("." + shorter):
                 yield Problem(
-                    "celery_app_queues",
+                    place,
                     longer,
                     f"ends in the name of the queue {shorter}, which would get a copy of every task sent to it",
                     longer.replace(".", "-") + " or another name without that ending",

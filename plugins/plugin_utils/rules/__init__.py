@@ -9,7 +9,7 @@ tuple ``RULES``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
@@ -85,7 +85,8 @@ def judge(deployment: Deployment, rules: Iterable[Rule]) -> Verdict:
                     warnings.append(str(told))
                 else:
                     problems.append(told)
-    return Verdict(problems, list(dict.fromkeys(warnings)))
+    # A rule looks at values that were read.
+    return Verdict([replace(problem, readable=True) for problem in problems], list(dict.fromkeys(warnings)))
 
 
 def _unknown(deployment: Deployment, rules: Sequence[Rule]) -> Iterable[Problem]:

@@ -164,7 +164,20 @@ def _suffix_of_another_app(deployment: Deployment) -> Iterator[Finding]:
                         reason = f"ends in the name of the queue {shorter} of {stranger.name} in the same virtual host"
                         reason += ", which would get a copy of every delayed task sent to it"
                         instead = f"{longer.replace('.', '-')} or another name without that ending"
-                        yield Finding(Problem("celery_app_queues", longer, reason, instead), longer, app.name)
+                        yield Finding(Problem(_place(app, longer), longer, reason, instead), longer, app.name)
+
+
+def _place(app: App, queue: str) -> str:
+    """Return the variable that names a queue of an app, with its path where it is a class."""
+    if queue == app.default_queue:
+        return "celery_app_default_queue"
+    if queue == app.variables.get("celery_app_dead_letter_queue"):
+        return "celery_app_dead_letter_queue"
+    places = [worker.where("queues") for worker in app.classes if queue in worker.queues]
+    if queue not in app.declared and places:
+        return places[0]
+    sent = [f"celery_app_routes ({route.task})" for route in app.routes if route.queue == queue]
+    return sent[0] if sent and queue not in app.declared else "celery_app_queues"
 
 
 RULES = (

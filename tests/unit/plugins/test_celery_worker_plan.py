@@ -14,7 +14,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worke
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, SIZE_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS, Layer, merge
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "celery_worker"
 
@@ -322,6 +322,27 @@ def test_a_secret_in_a_unit_is_refused_and_not_repeated(name: str, value: str) -
 def test_a_name_that_cannot_be_a_class(name: Any) -> None:
     (problem,) = refused(classes={name: {}})
     assert problem.variable == f"celery_worker_classes.{name}"
+
+
+@pytest.mark.parametrize("name", ["Bulk_1", "beat", 7])
+def test_a_class_is_read_whatever_its_name_is(name: Any) -> None:
+    where = f"celery_worker_classes.{name}"
+    found = refused(classes={name: {"time_limit": "soon", "concurency": 4}}, group_classes={name: {"nice": 99}})
+    assert sorted(problem.variable for problem in found) == sorted(
+        [
+            where,
+            f"{where}.time_limit",
+            f"{where}.concurency",
+            *(f"celery_worker_group_classes.{name}{key}" for key in ("", ".nice")),
+        ]
+    )
+
+
+def test_the_queues_of_a_class_that_is_none_are_not_known() -> None:
+    classes, _problems = merge({}, [Layer("celery_worker_classes", {"high": "payments"})])
+    assert classes["high"].unread_queues is True
+    classes, _problems = merge({}, [Layer("celery_worker_classes", {"Bulk_1": {"queues": ["bulk"]}})])
+    assert classes["Bulk_1"].unread_queues is False
 
 
 def test_all_mistakes_of_a_class_come_at_once() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import (
     JOINTS,
     causes,
     root,
+    where_written,
     without_consequences,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
@@ -19,12 +21,13 @@ DEFAULTS = {
     "celery_app_user": "{{ celery_app_name }}",
     "celery_worker_user": "{{ celery_app_user | default(celery_worker_app) }}",
     "celery_app_queues": "{{ celeryops_queues | default([]) }}",
+    "celery_app_visibility_timeout": "{{ celeryops_visibility_timeout | default('') }}",
     "celery_app_routes": [],
 }
 
 
-def problem(variable: str) -> Problem:
-    return Problem(variable, "x", "is wrong", "another")
+def problem(variable: str, *, readable: bool = False) -> Problem:
+    return Problem(variable, "x", "is wrong", "another", readable=readable)
 
 
 def test_a_derived_default_is_not_told_beside_its_cause() -> None:
@@ -43,6 +46,72 @@ def test_what_the_playbook_joins_is_followed() -> None:
     queue, own = problem("celery_worker_classes.high.queues"), problem("celery_app_queues")
     assert without_consequences([own, queue, "redis: a text"], DEFAULTS, set()) == [queue, "redis: a text"]
     assert causes("celery_app_routes", DEFAULTS, set()) == set()
+
+
+QUEUES, TIMEOUT = "celery_app_queues", "celery_app_visibility_timeout"
+
+
+@pytest.mark.parametrize(
+    ("cause", "derived", "hides"),
+    [
+        ("celery_worker_classes.eu.queues", QUEUES, True),
+        ("celery_worker_classes.eu.queues[0]", QUEUES, True),
+        ("celery_worker_host_classes.eu.queues", QUEUES, True),
+        ("celery_worker_defaults.queues", QUEUES, True),
+        ("celery_worker_classes.eu", QUEUES, True),
+        ("celery_worker_classes", QUEUES, True),
+        # A key that cannot be read may be what the value is worked out from.
+        ("celery_worker_classes.eu.queue", QUEUES, True),
+        ("celery_worker_classes.eu.time_limt", TIMEOUT, True),
+        ("celery_app_settings.task_time_limt", TIMEOUT, True),
+        ("celery_app_settings.CELERY_TASK_TIME_LIMIT", TIMEOUT, True),
+        ("celery_worker_classes.eu.max_tasks_per_child", QUEUES, False),
+        ("celery_worker_classes.eu.concurency", QUEUES, False),
+        ("celery_worker_classes.eu.environment.queues", QUEUES, False),
+        ("celery_worker_classes.eu.time_limit", QUEUES, False),
+        ("celery_worker_classes.eu.queues", TIMEOUT, False),
+        ("celery_worker_classes.eu.time_limit", TIMEOUT, True),
+        ("celery_worker_classes.eu.soft_time_limit", TIMEOUT, False),
+        ("celery_worker_classes.eu.prefetch_multiplier", TIMEOUT, True),
+        ("celery_app_settings", TIMEOUT, True),
+        ("celery_app_settings.task_time_limit", TIMEOUT, True),
+        ("celery_app_settings.worker_prefetch_multiplier", TIMEOUT, True),
+        ("celery_app_settings.task_soft_time_limit", TIMEOUT, False),
+        ("celery_app_settings.timezone", TIMEOUT, False),
+        ("celery_app_longest_eta", TIMEOUT, True),
+        ("celery_app_longest_task", TIMEOUT, True),
+    ],
+)
+def test_only_what_it_is_worked_out_from_hides_a_derived_mistake(cause: str, derived: str, *, hides: bool) -> None:
+    both = [problem(cause), problem(derived)]
+    assert without_consequences(both, DEFAULTS, set()) == both[: 1 if hides else 2]
+
+
+@pytest.mark.parametrize(
+    ("cause", "derived"),
+    [
+        ("celery_worker_classes.eu.queues", QUEUES),
+        ("celery_worker_classes.eu.time_limit", TIMEOUT),
+        ("celery_app_longest_eta", TIMEOUT),
+    ],
+)
+def test_one_of_many_that_can_be_read_hides_nothing(cause: str, derived: str) -> None:
+    both = [problem(cause, readable=True), problem(derived)]
+    assert without_consequences(both, DEFAULTS, set()) == both
+
+
+def test_what_is_handed_on_whole_is_told_once_whoever_finds_it() -> None:
+    user, worker = problem("celery_app_user", readable=True), problem("celery_worker_user", readable=True)
+    assert without_consequences([worker, user], DEFAULTS, set()) == [user]
+
+
+def test_a_queue_is_told_where_a_class_names_it() -> None:
+    places = {"eu.high": "celery_worker_classes.eu.queues", "a b": "celery_worker_classes.eu.queues"}
+    told = [Problem(QUEUES, value, "is wrong", "another") for value in ("eu.high", "us.high", "a b", {"type": "x"})]
+    others = ["celery_app_queues: a text", Problem("celery_app_default_queue", "eu.high", "is wrong", "another")]
+    moved, *left = where_written([*told, *others], places)
+    assert moved == Problem("celery_worker_classes.eu.queues", "eu.high", "is wrong", "another")
+    assert left == [*told[1:], *others]
 
 
 def test_a_path_leads_to_its_variable() -> None:

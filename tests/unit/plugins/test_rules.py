@@ -357,6 +357,27 @@ def test_a_queue_that_ends_in_the_name_of_another_apps(queue: str, fits: bool) -
     assert "suffix-of-another-app" not in found(both)
 
 
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        (
+            {"classes": (replace(HIGH, app="blog", name="posts", queues=("eu.payments",)),)},
+            "celery_worker_classes.posts.queues",
+        ),
+        ({"routes": (Route("blog.a", "posts"), Route("blog.b", "eu.payments"))}, "celery_app_routes (blog.b)"),
+        ({"declared": ("eu.payments",), "routes": (Route("blog.b", "eu.payments"),)}, "celery_app_queues"),
+        ({"default_queue": "eu.payments"}, "celery_app_default_queue"),
+        ({"variables": {"celery_app_dead_letter_queue": "eu.payments"}}, "celery_app_dead_letter_queue"),
+        ({}, "celery_app_queues"),
+    ],
+)
+def test_a_queue_that_gets_copies_is_told_where_it_is_written(changes: dict[str, Any], place: str) -> None:
+    changes.setdefault("classes", ())
+    stack = shared_vhost(queues={"posts": "quorum", "eu.payments": "quorum"}, **changes)
+    (finding,) = found(stack)["suffix-of-another-app"]
+    assert finding.problem.variable == place
+
+
 def test_a_suffix_is_found_in_either_app() -> None:
     shop = replace(SHOP, queues={**SHOP.queues, "old.posts": "quorum"})
     stack = shared_vhost()

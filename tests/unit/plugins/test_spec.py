@@ -117,3 +117,14 @@ def test_a_truth_value_is_no_text_unless_anything_may_be_there() -> None:
 def test_what_stands_in_for_a_value_of_no_use(name: str, option: dict[str, Any], value: Any) -> None:
     found = stand_in(name, option)
     assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "instead"),
+    [(0o640, 'it in quotes: "0640"'), (0o644, 'it in quotes: "0644"'), (640, "0640 (did you mean that?)")],
+)
+def test_a_mode_without_quotes_is_told_as_it_was_written(value: int, instead: str) -> None:
+    (problem,) = misshapen({"mode": {"type": "str", "choices": ["0640", "0644"]}}, {"mode": value})
+    assert problem.instead == instead
+    (problem,) = misshapen({"mode": {"type": "str", "choices": ["640", "9", "0890"]}}, {"mode": 7})
+    assert "quotes" not in problem.instead

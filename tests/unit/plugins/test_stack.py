@@ -7,6 +7,7 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     broker_url,
     listen_addresses,
+    queue_places,
     rabbitmq_objects,
     redis_users,
     survey,
@@ -247,4 +248,25 @@ def test_the_policy_of_dead_letters() -> None:
         "apply_to": "queues",
         "priority": 0,
         "definition": {"delivery-limit": 20, "dead-letter-exchange": "", "dead-letter-routing-key": "dead"},
+    }
+
+
+def test_a_queue_is_placed_where_a_class_of_a_worker_names_it_first() -> None:
+    told = variables(
+        app1={
+            "celery_worker_group_classes": {
+                "high": {"queues": ["payments", "eu"]},
+                "none": 7,
+                "text": {"queues": "us"},
+            },
+            "celery_worker_host_classes": ["no", "classes"],
+            "celery_worker_defaults": {"queues": ["all"]},
+        },
+        cache1={"celery_worker_classes": {"idle": {"queues": ["idle"]}}},
+    )
+    places = queue_places(GROUPS, lambda name, key, default: told[name].get(key, default), ["cache1", "app1", "mq1"])
+    assert places == {
+        "payments": "celery_worker_classes.high.queues",
+        "eu": "celery_worker_group_classes.high.queues",
+        "all": "celery_worker_defaults.queues",
     }

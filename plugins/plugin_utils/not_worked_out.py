@@ -1,0 +1,78 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What is told of a variable whose template fails, or that cannot be decrypted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import texts
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import without_secrets
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
+#: How Ansible names what a template lacks: a variable, or a key of one (ansible-core 2.18 to 2.19).
+_LACKS = re.compile(r"'(?P<variable>\w+)' is undefined|has no attribute '(?P<key>\w+)'")
+#: Begin as injected facts do, and are what the inventory says of the way to a host.
+_NO_FACTS = re.compile(r"ansible_(host|port|user|password|connection|ssh_\w+|become\w*|python_interpreter|facts)")
+#: Not followed: these are the variables of all hosts, worked out when they are looked at, and Ansible's own.
+_ALL = re.compile(r"hostvars|vars|groups|ansible_\w+")
+_CACHE = "write the value, or gather facts into a cache before (fact_caching in ansible.cfg)"
+
+
+def not_worked_out(name: str, error: Exception, variables: Mapping[str, Any], *, hidden: bool) -> str:
+    """Return why a variable has no value and what can be done; of one that may hold a secret only what it lacks.
+
+    Arguments:
+        name: the variable.
+        error: what its template raised.
+        variables: the variables of the host, as they are written.
+        hidden: whether it may hold a secret.
+    """
+    # Where a recursion ends is not the same in every Python.
+    told = first_line(error).partition(": maximum recursion depth")[0]
+    locked = _locked(str(error))
+    if locked:
+        return f"{name}: cannot be decrypted: {locked}; run with --ask-vault-pass or --vault-password-file"
+    lacks = _LACKS.search(told)
+    if lacks and _is_fact(lacks, _written(name, variables)):
+        reason = "needs a fact, and the check contacts no host: it knows facts only where a fact cache holds them"
+        return f"{name}: {reason} ({lacks[0]}); {_CACHE}"
+    if hidden:
+        told = lacks[0] if lacks else "the template is not shown"
+    return f"{name}: cannot be worked out, it may need a variable that is not set: {told}"
+
+
+def first_line(error: Exception) -> str:
+    """Return what went wrong without the excerpt of the file that Ansible adds, and without secrets."""
+    return without_secrets((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def _locked(told: str) -> str:
+    """Return why Ansible Vault does not open a value, in words of our own: what it says may be anything."""
+    if re.search(r"no vault secrets found", told, re.IGNORECASE):
+        return "it is encrypted with Ansible Vault, and no vault password was given"
+    if re.search(r"could decrypt|decryption failed|undecryptable", told, re.IGNORECASE):
+        return "it is encrypted with Ansible Vault, and no vault password that was given opens it"
+    return ""
+
+
+def _is_fact(lacks: re.Match[str], written: str) -> bool:
+    """Whether what a template lacks would be a fact: with a name of its own, or a key of ``ansible_facts``."""
+    name = lacks["variable"] or lacks["key"]
+    if name.startswith("ansible_"):
+        return not _NO_FACTS.fullmatch(name)
+    return bool(lacks["key"] and re.search(rf"\bansible_facts\W+{name}\b", written))
+
+
+def _written(name: str, variables: Mapping[str, Any]) -> str:
+    """Return the texts of a variable, and of those that they name, however far that leads."""
+    found: dict[str, str] = {}
+    ahead = [name]
+    while ahead:
+        name = ahead.pop()
+        if name in variables and name not in found and not _ALL.fullmatch(name):
+            found[name] = "\n".join(texts(variables[name]))
+            ahead += _WORD.findall(found[name])
+    return "\n".join(found.values())

@@ -1,0 +1,90 @@
+"""Of a template that fails the cause is told, and never a secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import first_line, not_worked_out
+
+GENERAL = "redis_bind: cannot be worked out, it may need a variable that is not set: "
+FACT = (
+    "redis_bind: needs a fact, and the check contacts no host: it knows facts only where a fact cache holds them ({}); "
+    "write the value, or gather facts into a cache before (fact_caching in ansible.cfg)"
+)
+
+
+def told(error: str, written: Any = "{{ x }}", *, hidden: bool = False, **others: Any) -> str:
+    return not_worked_out("redis_bind", ValueError(error), {"redis_bind": written, **others}, hidden=hidden)
+
+
+LOCKED = "redis_bind: cannot be decrypted: it is encrypted with Ansible Vault, and no vault password "
+GIVE = "; run with --ask-vault-pass or --vault-password-file"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        ("Attempting to decrypt but no vault secrets found", "was given"),
+        ("Undecryptable variable: Attempting to decrypt but no vault secrets found.", "was given"),
+        ("Decryption failed (no vault secrets were found that could decrypt)", "that was given opens it"),
+        ("Attempt to use undecryptable variable: hunter2", "that was given opens it"),
+        ("input is no vault\nDecryption failed on hunter2", "that was given opens it"),
+    ],
+)
+def test_a_vault_that_nothing_opens_is_told_and_nothing_of_it(error: str, why: str) -> None:
+    assert told(error) == told(error, hidden=True) == f"{LOCKED}{why}{GIVE}"
+
+
+def test_the_variables_of_all_hosts_are_not_gone_through() -> None:
+    class All(dict[str, Any]):
+        def items(self) -> Any:
+            raise AssertionError
+
+    lacks, every = "has no attribute 'processor_vcpus'", {"hostvars": All(), "vars": All(), "ansible_facts": All()}
+    written = "{{ hostvars['a'].ansible_facts.processor_vcpus + vars.x }}"
+    assert told(f"'dict object' {lacks}", written, **every) == FACT.format(lacks)
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_fact_is_told_as_one(hidden: bool) -> None:
+    lacks = "'ansible_default_ipv4' is undefined"
+    assert told(lacks, hidden=hidden) == FACT.format(lacks)
+    key = "has no attribute 'processor_vcpus'"
+    for written in (
+        "{{ ansible_facts['processor_vcpus'] }}",
+        ["{{ ansible_facts.processor_vcpus * 2 }}"],
+        {"high": {"concurrency": '{{ ansible_facts["processor_vcpus"] }}'}},
+        "{{ hostvars['a'].ansible_facts.processor_vcpus }}",
+    ):
+        assert told(f"object of type 'dict' {key}", written, hidden=hidden) == FACT.format(key)
+    deep = {"x": "{{ y }}", "y": "{{ ansible_facts.processor_vcpus }} {{ x }}"}
+    assert told(f"'dict object' {key}", hidden=hidden, **deep) == FACT.format(key)
+    injected = "has no attribute 'ansible_eth0'"
+    assert told(f"'dict object' {injected}", "{{ hostvars['a'].ansible_eth0 }}") == FACT.format(injected)
+
+
+@pytest.mark.parametrize(
+    ("error", "written"),
+    [
+        ("'ansible_host' is undefined", "{{ ansible_host }}"),
+        ("'ansible_ssh_common_args' is undefined", "{{ ansible_ssh_common_args }}"),
+        ("'processor_vcpus' is undefined", "{{ ansible_facts.processor_vcpus + processor_vcpus }}"),
+        ("object of type 'dict' has no attribute 'port'", "{{ shop.port }} {{ ansible_facts.hostname }}"),
+        ("object of type 'dict' has no attribute 'host'", "{{ ansible_facts.hostname }}"),
+    ],
+)
+def test_what_is_no_fact_is_told_as_it_is(error: str, written: str) -> None:
+    assert told(error, written) == GENERAL + error
+
+
+def test_of_what_may_be_a_secret_only_what_it_lacks_is_told() -> None:
+    assert told("'shop' is undefined near hunter2", hidden=True) == f"{GENERAL}'shop' is undefined"
+    assert told("no filter named hunter2", hidden=True) == f"{GENERAL}the template is not shown"
+
+
+def test_the_first_line_without_secrets_is_told() -> None:
+    assert first_line(ValueError("redis://:hunter2@a failed\nline 4")) == "redis://:***@a failed"
+    assert first_line(ValueError()) == "ValueError"
+    assert told("Recursive loop: maximum recursion depth exceeded") == f"{GENERAL}Recursive loop"
