@@ -169,7 +169,8 @@ def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str,
 
 def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any], Any]) -> Machine:
     """Return a host, with what is known of it; what the inventory says counts where no facts were gathered."""
-    cores = given(name, "celery_worker_host_cores", None)
+    # Text that is a number is one to the role as well: quoted, or the outcome of a template.
+    cores = re.fullmatch(r"[0-9]{1,9}", str(given(name, "celery_worker_host_cores", None)).strip())
     memory = 0
     with contextlib.suppress(ValueError):
         memory = parse_size(given(name, "celery_worker_host_memory", None))
@@ -179,7 +180,7 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
         # Names of hosts know no capitals, and a dot at their end changes nothing.
         str(given(name, "ansible_host", None) or name).lower().rstrip("."),
         hostname=str(facts["hostname"]) if "hostname" in facts else None,
-        cores=int(facts.get("processor_vcpus") or (cores if isinstance(cores, int) and cores > 0 else 0)) or None,
+        cores=int(facts.get("processor_vcpus") or (cores and cores[0]) or 0) or None,
         memory=int(facts.get("memtotal_mb") or 0) * _MIB or memory or None,
         distribution=release.strip(),
     )

@@ -101,7 +101,12 @@ def test_what_is_known_of_a_machine_counts_before_what_is_said() -> None:
     assert machine(facts, **said) == known
 
 
-@pytest.mark.parametrize("cores", [0, -1, "4", None])
+@pytest.mark.parametrize("cores", [4, "4", " 4 "])
+def test_a_number_of_processors_may_be_text(cores: Any) -> None:
+    assert machine({}, celery_worker_host_cores=cores).cores == 4
+
+
+@pytest.mark.parametrize("cores", [0, -1, "0", "-1", "many", True, None, "\u00b2"])
 def test_what_is_no_number_of_processors_is_not_known(cores: Any) -> None:
     assert machine({}, celery_worker_host_cores=cores).cores is None
 
