@@ -583,7 +583,9 @@ def _address_problems(variable: str, address: str, scheme: str) -> list[Problem]
     except ValueError:
         # Also raised for a port that is not a number: usually a password with a / or # in it.
         reason = "cannot be read: characters such as / # ? : @ inside a password must be percent-encoded"
-        return [Problem(variable, _hidden(address), reason, "the password through the filter urlencode")]
+        # Jinja's urlencode leaves the slash alone.
+        instead = "the password through urlencode | replace('/', '%2F')"
+        return [Problem(variable, _hidden(address), reason, instead)]
     if not host:
         return [Problem(variable, _hidden(address), "names no host", f"{scheme}://user:password@host/...")]
     if redis and not re.fullmatch(r"/*[0-9]*/*", parts.path):

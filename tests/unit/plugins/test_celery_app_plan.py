@@ -277,6 +277,7 @@ def test_what_is_no_database_of_redis(path: str) -> None:
 def test_a_password_with_a_slash_behind_digits_is_no_database() -> None:
     problem = only(refused(result_backend=f"redis://u:6379/{SECRET}@h/0"))
     assert "must be percent-encoded" in problem.reason
+    assert problem.instead == "the password through urlencode | replace('/', '%2F')"
     planned(broker_url="amqp://h/vhost@shop")
 
 
