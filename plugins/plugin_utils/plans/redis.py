@@ -309,7 +309,7 @@ def _purpose_problems(variables: Mapping[str, Any]) -> list[Problem]:
                 "redis_maxmemory_policy",
                 policy,
                 f"would delete waiting tasks on a server with redis_purpose: {purpose}",
-                "noeviction, or keep results on a server of their own (redis_purpose: results)",
+                "noeviction, or leave it out",
             )
         )
     if persistence == "none":
