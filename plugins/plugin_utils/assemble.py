@@ -40,7 +40,7 @@ _TESTING_RABBITMQ = (4, 3)
 _MIB = 1024**2
 #: The variables of an app that lead to a server.
 URLS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
-_LOOPBACK = re.compile(r"//([^/@]*@)?(localhost|127\.|\[::1\])", re.IGNORECASE)
+_LOOPBACK = re.compile(r"//([^/@]*@)?(localhost|127\.|\[::1\])|\+socket://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

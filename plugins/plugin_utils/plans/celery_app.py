@@ -119,6 +119,9 @@ BROKER_HELP = (
 #: Schemes of result backends that several hosts can share and that need no package beyond celery[redis]; then those
 #: that need the app's own packages.
 REDIS_BACKENDS = frozenset({"redis", "rediss", "sentinel"})
+#: The Redis of the host itself, behind a Unix socket (by_url in celery/app/backends.py and _params_from_url in
+#: celery/backends/redis.py, 5.7.0); for results only.
+SOCKET_BACKEND = "redis+socket"
 OTHER_BACKENDS = frozenset(
     [
         "rpc",
@@ -367,13 +370,15 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
             "worker_detect_quorum_queues": True,
             "broker_native_delayed_delivery_queue_type": "quorum",
         }
-    if _first_scheme(values["result_backend"]) in REDIS_BACKENDS:
+    scheme = _first_scheme(values["result_backend"])
+    if scheme in REDIS_BACKENDS or scheme == SOCKET_BACKEND:
         settings |= {
             # A result is stored when Redis is back, not lost.
             "result_backend_always_retry": True,
             "redis_socket_timeout": SOCKET_TIMEOUT,
             "redis_socket_connect_timeout": CONNECT_TIMEOUT,
-            "redis_socket_keepalive": True,
+            # redis-py 8.1 knows no such argument of a Unix socket, and every connection would fail.
+            **({} if scheme == SOCKET_BACKEND else {"redis_socket_keepalive": True}),
             "redis_retry_on_timeout": True,
             "redis_backend_health_check_interval": HEALTH_CHECK_INTERVAL,
             "result_backend_transport_options": {"global_keyprefix": str(values["key_prefix"])},
@@ -625,6 +630,8 @@ def _backend_problems(url: Any) -> Iterable[Problem]:
         plain = "+".join(scheme.split("+")[:2])
         if scheme in REDIS_BACKENDS:
             yield from _address_problems(variable, address, scheme)
+        elif scheme == SOCKET_BACKEND:
+            yield from _socket_problems(variable, address)
         elif not scheme:
             if address not in PACKAGED_BACKENDS and not _IMPORT_OF_BACKEND.fullmatch(address):
                 reason = "is no address, and no result backend of a package that is known here"
@@ -634,6 +641,13 @@ def _backend_problems(url: Any) -> Iterable[Problem]:
             yield Problem(variable, _hidden(address), "can be read on one host, or in one process, only", BACKEND_HELP)
         elif plain not in OTHER_BACKENDS:
             yield Problem(variable, _hidden(address), "is not a result backend of Celery 5.7", BACKEND_HELP)
+
+
+def _socket_problems(variable: str, address: str) -> Iterable[Problem]:
+    # As Celery reads it, what stands before the first slash is no part of the path.
+    if not address.partition("://")[2].partition("/")[2].partition("?")[0]:
+        instead = f"{SOCKET_BACKEND}:///run/redis/redis-server.sock?virtual_host=0"
+        yield Problem(variable, _hidden(address), "names no socket", instead)
 
 
 def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:

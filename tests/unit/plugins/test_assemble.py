@@ -226,6 +226,7 @@ def test_passwords_that_others_find(own: dict[str, Any], weak: dict[str, str]) -
         ("db+postgresql://u:secret@db:5432/shop", "postgresql at db:5432/shop"),
         ("rpc://", "rpc"),
         ("django-db", "django-db"),
+        ("redis+socket://:secret@/run/redis.sock", "redis+socket"),
         ("redis://cache:port/1", "Redis"),
         ("redis://cache:port/1;redis://b:6379/2", "Redis at b:6379/2"),
         ("", ""),

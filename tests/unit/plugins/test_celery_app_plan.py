@@ -295,6 +295,21 @@ def test_sentinels_are_asked_for_a_name() -> None:
         planned(**{variable: url}, settings={setting: named})
 
 
+@pytest.mark.parametrize("url", ["redis+socket:///run/redis.sock", "redis+socket://:p@/run/redis.sock?virtual_host=3"])
+def test_results_behind_a_unix_socket(url: str) -> None:
+    planned(result_backend=url)
+    found, by_network = settings(result_backend=url), settings()
+    assert {name for name in by_network if name not in found} == {"redis_socket_keepalive"}
+    assert only(refused(result_backend=url, once={"shop.nightly": "20h"})).variable == "celery_app_once"
+
+
+@pytest.mark.parametrize("rest", ["", "/", "/?virtual_host=3", "h", "h/"])
+def test_a_unix_socket_has_a_path(rest: str) -> None:
+    problem = only(refused(result_backend=f"redis+socket://{rest}"))
+    assert (problem.variable, problem.reason) == ("celery_app_result_backend", "names no socket")
+    assert problem.instead == "redis+socket:///run/redis/redis-server.sock?virtual_host=0"
+
+
 @pytest.mark.parametrize("url", ["", "rediss://h/0", "db+postgresql+psycopg://u:p@h/d", "rpc://", "mongodb://h/x"])
 def test_result_backends_that_can_work_are_accepted(url: str) -> None:
     planned(result_backend=url)
