@@ -621,10 +621,20 @@ def _hidden(url: str) -> str:
     return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url
 
 
+def _one_redis(variable: str, url: Any) -> Iterable[Problem]:
+    """Say that several addresses are none to Celery's backend in Redis, which takes all of them for one (5.7.0)."""
+    addresses = _addresses(url)
+    schemes = {_scheme(address) for address in addresses}
+    if len(addresses) > 1 and schemes & (REDIS_BACKENDS | {SOCKET_BACKEND}) and schemes != {"sentinel"}:
+        reason = "has several addresses, and results in Redis take one: every access would fail"
+        yield Problem(variable, ";".join(map(_hidden, addresses)), reason, "one of them, or sentinel:// for each")
+
+
 def _backend_problems(url: Any) -> Iterable[Problem]:
     variable = "celery_app_result_backend"
     if not str(url).strip():
         return
+    yield from _one_redis(variable, url)
     for address in _addresses(url):
         scheme = _scheme(address)
         plain = "+".join(scheme.split("+")[:2])
@@ -660,6 +670,7 @@ def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
             problems += _address_problems(variable, address, scheme)
         else:
             problems.append(Problem(variable, _hidden(address), "is not a Redis", BACKEND_HELP.partition(", or")[0]))
+    problems += _one_redis(variable, url)
     redis = bool(url) or _first_scheme(values["result_backend"]) in REDIS_BACKENDS
     rules, rule_problems = once_rules(values["once"], redis=redis)
     configuration = {"once": {"prefix": str(values["key_prefix"]), "rules": rules}} if rules else {}

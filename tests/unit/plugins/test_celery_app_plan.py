@@ -281,6 +281,21 @@ def test_a_password_with_a_slash_behind_digits_is_no_database() -> None:
     planned(broker_url="amqp://h/vhost@shop")
 
 
+@pytest.mark.parametrize("variable", ["result_backend", "once_url"])
+def test_results_in_redis_have_one_address(variable: str) -> None:
+    for url in (
+        f"redis://u:{SECRET}@h/0;rediss://u:{SECRET}@i/0",
+        f"sentinel://u:{SECRET}@h/0;redis://u:{SECRET}@i/0",
+        f"redis://u:{SECRET}@h/0; redis://u:{SECRET}@i/0",
+    ):
+        named = {"result_backend_transport_options": {"master_name": "shop"}}
+        problem = only(refused(**{variable: url}, settings=named))
+        assert problem.variable == f"celery_app_{variable}"
+        assert problem.value == ";".join(part.strip().replace(f"u:{SECRET}", "***") for part in url.split(";"))
+        assert problem.reason == "has several addresses, and results in Redis take one: every access would fail"
+    planned(**{variable: "redis://h/0;"})
+
+
 def test_sentinels_are_asked_for_a_name() -> None:
     url = f"sentinel://:{SECRET}@h:26379/0;sentinel://:{SECRET}@i:26379/0"
     named = {"master_name": "shop"}
