@@ -33,6 +33,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     listen_addresses,
     loopback,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import lax_in_url
 
 #: What Debian's releases bring (apt-cache policy rabbitmq-server, November 2026).
 _DEBIANS_RABBITMQ = {"12": (3, 10), "13": (4, 0)}
@@ -214,6 +215,7 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
         results_at=_results_at(values, found.given),
         requirements=tuple(_requirements(values)),
         weak_passwords=_weak_passwords(values),
+        lax_urls={name: lax for name in URLS if (lax := lax_in_url(found.values.get(name)))[0]},
         variables=found.shown,
         given=found.given,
         accepted=frozenset(str(entry) for entry in values.get("accept") or ()),

@@ -131,6 +131,7 @@ class App:
         results_at: the store of results that the inventory names itself; empty where it is the stack's own.
         requirements: lines that say which packages a release consists of, each behind the variable that has it.
         weak_passwords: variable -> why the password in it is weak.
+        lax_urls: variable -> what a URL in it says of certificates (``tls_options.lax_in_url``).
         variables: the role's variables as they are on its hosts, secrets left out.
         variants: the first host of each kind, with the role's variables there; hosts that are alike are one kind. Of
             URLs there is where they lead to, without any credentials.
@@ -156,6 +157,7 @@ class App:
     results_at: str = ""
     requirements: tuple[tuple[str, str], ...] = ()
     weak_passwords: Mapping[str, str] = field(default_factory=dict)
+    lax_urls: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     given: frozenset[str] = frozenset()

@@ -153,6 +153,15 @@ def _unverified_tls(deployment: Deployment) -> Iterator[Finding]:
                 reason = "verifies no certificate, so that anybody on the way can pass for the server"
                 instead = "cert_reqs: required, and ca_certs where the hosts do not know the CA"
                 yield Finding(Problem(f"celery_app_settings.{setting}", value, reason, instead), setting, app.name)
+        for variable, (said, requirement) in app.lax_urls.items():
+            instead = "ssl_cert_reqs=required, and ssl_ca_certs where the hosts do not know the CA"
+            reason = (
+                # ssl.CERT_OPTIONAL (Python 3.11 to 3.14); Celery believes otherwise (celery/backends/redis.py, 5.7.0).
+                "is meant for servers: a client verifies the certificate all the same, and Celery warns at every start"
+                if requirement == "optional"
+                else "verifies no certificate, so that anybody on the way can pass for the server"
+            )
+            yield Finding(Problem(variable, said, reason, instead), variable, app.name)
 
 
 def _no_broker(deployment: Deployment) -> Iterator[Finding]:

@@ -217,6 +217,14 @@ def test_passwords_that_others_find(own: dict[str, Any], weak: dict[str, str]) -
     assert shop(**{"result_backend": "", **own}).weak_passwords == weak
 
 
+def test_urls_that_ask_for_less_are_known_without_what_else_they_say() -> None:
+    lax = "rediss://u:secret@h/0?ssl_cert_reqs=none"
+    variables = {f"celery_app_{name}": ("ssl_cert_reqs=none", "none") for name in ("broker_url", "result_backend")}
+    assert shop(broker_url=lax, result_backend=lax).lax_urls == variables
+    assert shop(once_url=lax).lax_urls == {"celery_app_once_url": ("ssl_cert_reqs=none", "none")}
+    assert shop().lax_urls == {}
+
+
 @pytest.mark.parametrize(
     ("backend", "shown"),
     [

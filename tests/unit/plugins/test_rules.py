@@ -529,6 +529,17 @@ def test_tls_that_verifies_nothing(setting: str) -> None:
     assert found(with_app(own_settings={setting: {"cert_reqs": "required"}}, given=given)) == {}
 
 
+@pytest.mark.parametrize(
+    ("requirement", "reason"), [("none", "verifies no"), ("0", "verifies no"), ("optional", "is meant")]
+)
+def test_urls_that_verify_nothing(requirement: str, reason: str) -> None:
+    variable, said = "celery_app_result_backend", f"ssl_cert_reqs={requirement}"
+    finding = only(with_app(lax_urls={variable: (said, requirement)}), "unverified-tls")
+    assert (finding.problem.variable, finding.problem.value) == (variable, said)
+    assert (finding.subject, finding.app) == (variable, "shop")
+    assert finding.problem.reason.startswith(reason)
+
+
 def test_an_app_without_a_broker() -> None:
     finding = only(replace(STACK, servers=(REDIS,)), "no-broker")
     assert (finding.problem.variable, finding.problem.value) == ("celery_app_broker", "rabbitmq")
