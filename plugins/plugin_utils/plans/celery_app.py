@@ -23,6 +23,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pa
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import package_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
     DEFAULTS,
@@ -276,6 +277,12 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         layout = app_layout("app")
     problems += _account_problems(values)
     problems += _source_problems(values["source"])
+    problems += package_problems(
+        "celery_app_extra_packages",
+        values.get("extra_packages") or (),
+        "options in requirements of celery_app_source",
+        "index_url of celery_app_source",
+    )
     if not _IMPORT.fullmatch(values["import"]):
         problems.append(
             Problem(
@@ -488,13 +495,8 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
         yield Problem("celery_app_source.version", source["version"], "is not a branch, tag or commit", "one of these")
-    for package in source.get("packages") or []:
-        if "\n" in str(package) or str(package).lstrip().startswith("-"):
-            yield Problem(
-                "celery_app_source.packages", package, "is an option, not a requirement", "options in requirements"
-            )
-        elif re.search(r"://[^/\s]*:[^/\s]*@", str(package)):
-            yield Problem("celery_app_source.packages", package, "contains a password", "the address as index_url")
+    packages = source.get("packages") or ()
+    yield from package_problems("celery_app_source.packages", packages, "options in requirements", "index_url")
     if (
         source.get("require_hashes")
         and not source.get("requirements_file")

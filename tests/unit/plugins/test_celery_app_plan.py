@@ -457,6 +457,25 @@ def test_durations_that_cannot_be_read_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("package", "instead"),
+    [
+        (f"--index-url=https://u:{SECRET}@h/simple", "options in requirements of celery_app_source"),
+        (" -e .", "options in requirements of celery_app_source"),
+        (f"x\n--index-url=https://u:{SECRET}@h/simple", "options in requirements of celery_app_source"),
+        (f"x @ https://u:{SECRET}@h/x.whl", "the address as index_url of celery_app_source"),
+    ],
+)
+def test_extra_packages_that_are_refused(package: str, instead: str) -> None:
+    problem = only(refused(extra_packages=["celery[redis]>=5.7", package]))
+    assert (problem.variable, problem.instead) == ("celery_app_extra_packages", instead)
+    assert SECRET not in str(problem)
+
+
+def test_extra_packages_may_have_an_address() -> None:
+    planned(extra_packages=["x @ https://h:8443/x.whl", "y @ git+ssh://git@h/y"])
+
+
+@pytest.mark.parametrize(
     ("source", "variable"),
     [
         ({"type": "pip"}, "celery_app_source"),
