@@ -206,6 +206,13 @@ UNWISE: dict[str, tuple[dict[str, Any], str]] = {
         },
         "celery_app_settings.broker_use_ssl: {'cert_reqs': 'none'} verifies no certificate",
     ),
+    "consumer-timeout-elsewhere:high": (
+        {
+            "celery_app_broker_url": "amqp://shop:Zq8wLm2xVt5r@mq.example.com:5672/shop",
+            **classes(time_limit="6h"),
+        },
+        "celery_app_broker_url: 'mq.example.com:5672/shop' is by its name no server of this inventory, so that nothing",
+    ),
     "unverified-tls:celery_app_broker_url": (
         {"celery_app_broker_url": "rediss://shop:Zq8wLm2xVt5r@cache.example.com/0?ssl_cert_reqs=CERT_NONE"},
         "celery_app_broker_url: 'ssl_cert_reqs=CERT_NONE' verifies no certificate",

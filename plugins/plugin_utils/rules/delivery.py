@@ -21,6 +21,8 @@ _DAY = 86400
 #: What may be promised of a delayed task. RabbitMQ keeps it on disk; a worker that holds it keeps it in memory, and
 #: with Redis every task whose worker died waits for as long (runtime.md, Q3).
 _LONGEST_ETA = {"rabbitmq": 30 * _DAY, "redis": 2 * _DAY}
+#: Of RabbitMQ, 3.10 to 4.3, unless its configuration says another.
+_USUAL_CONSUMER_TIMEOUT = 1800
 #: RabbitMQ 4.3 denies queues that are neither durable nor exclusive (release notes of 4.3.0).
 _EXCLUSIVE = ("control_queue", "event_queue")
 
@@ -128,6 +130,33 @@ def _consumer_timeout(deployment: Deployment) -> Iterator[Finding]:
                 )
                 instead = f"more than {show_duration(needed)}, or leave it out: it is derived then"
                 yield Finding(Problem(variable, value, reason, instead), worker.name, app.name)
+
+
+def _consumer_timeout_elsewhere(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        here = any(deployment.vhosts(app, server) for server in deployment.of_kind("rabbitmq"))
+        if app.broker != "rabbitmq" or here or "celery_app_broker_url" not in app.given:
+            continue
+        needed, worker = max(
+            ((app.unacknowledged(worker), worker) for worker in app.classes if _says_how_long(app, worker)),
+            key=lambda pair: pair[0],
+            default=(0, None),
+        )
+        if worker and needed >= _USUAL_CONSUMER_TIMEOUT:
+            reason = (
+                "is by its name no server of this inventory, so that nothing is known of its consumer_timeout, and "
+                f"class {worker.name} may hold a message for {show_duration(needed)}: with RabbitMQ's default, "
+                f"{show_duration(_USUAL_CONSUMER_TIMEOUT)}, tasks would run again"
+            )
+            instead = f"more than {needed * 1000} as consumer_timeout into its rabbitmq.conf ({show_duration(needed)})"
+            value = ", ".join(app.broker_addresses)
+            yield Finding(Problem("celery_app_broker_url", value, reason, instead), worker.name, app.name)
+
+
+def _says_how_long(app: App, worker: WorkerClass) -> bool:
+    """Whether the inventory itself says how long a class may hold a message; of most classes nobody knows."""
+    held_in_worker = not app.quorum and "celery_app_longest_eta" in app.given
+    return worker.time_limit is not None or "celery_app_longest_task" in app.given or held_in_worker
 
 
 def _timeouts(deployment: Deployment, server: Server, app: App) -> list[Policy]:
@@ -291,6 +320,12 @@ RULES = (
         "consumer-timeout",
         _consumer_timeout,
         "A consumer timeout of RabbitMQ that a task or its wait in a worker outlives: it would run again.",
+    ),
+    Rule(
+        "consumer-timeout-elsewhere",
+        _consumer_timeout_elsewhere,
+        "A RabbitMQ outside of the inventory, for tasks that outlive the consumer timeout that it has by default.",
+        unwise=True,
     ),
     Rule(
         "queue-consumer-timeout",

@@ -131,6 +131,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "results-without-backend",
         "unverified-tls",
         "fragile-messages",
+        "consumer-timeout-elsewhere",
     }
 
 
@@ -637,6 +638,51 @@ def test_the_consumer_timeout_is_above_what_a_worker_holds(timeout: int, fits: b
         (finding,) = told["consumer-timeout"]
         assert (finding.problem.variable, finding.problem.value) == ("rabbitmq_consumer_timeout", "3h")
         assert "class high of shop" in finding.problem.reason
+
+
+ELSEWHERE: dict[str, Any] = {
+    "broker_addresses": ("mq.example.com:5672/shop",),
+    "given": frozenset({"celery_app_broker_url"}),
+}
+WITHOUT_RABBITMQ = replace(STACK, servers=(REDIS,))
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(899, True), (900, False), (6 * HOUR, False)])
+def test_the_consumer_timeout_of_a_server_elsewhere(limit: int, fits: bool) -> None:
+    slow = replace(HIGH, time_limit=limit, stop_timeout=limit)
+    told = found(with_app(WITHOUT_RABBITMQ, **ELSEWHERE, classes=(slow, DEFAULT)))
+    assert list(told) == ([] if fits else ["consumer-timeout-elsewhere"])
+    if limit == 6 * HOUR:
+        (finding,) = told["consumer-timeout-elsewhere"]
+        assert (finding.problem.variable, finding.problem.value) == (
+            "celery_app_broker_url",
+            "mq.example.com:5672/shop",
+        )
+        assert (finding.subject, finding.app) == ("high", "shop")
+        assert "class high may hold a message for 12h: with RabbitMQ's default, 30m," in finding.problem.reason
+        assert finding.problem.instead == "more than 43200000 as consumer_timeout into its rabbitmq.conf (12h)"
+
+
+def test_of_a_server_elsewhere_nothing_is_told_without_need() -> None:
+    slow = {"classes": (replace(HIGH, time_limit=6 * HOUR, stop_timeout=6 * HOUR), DEFAULT)}
+    rule = "consumer-timeout-elsewhere"
+    # Nobody says how long its tasks are, or whether they are delayed.
+    assert found(with_app(WITHOUT_RABBITMQ, **ELSEWHERE)) == {}
+    classic = {**ELSEWHERE, "queues": dict.fromkeys(SHOP.queues, "classic")}
+    assert found(with_app(WITHOUT_RABBITMQ, **classic)) == {}
+    for name in ("celery_app_longest_task", "celery_app_longest_eta"):
+        given = ELSEWHERE["given"] | {name}
+        assert (rule in found(with_app(WITHOUT_RABBITMQ, **{**ELSEWHERE, "given": given}))) is (
+            name == "celery_app_longest_task"
+        )
+        assert rule in found(with_app(WITHOUT_RABBITMQ, **{**classic, "given": given}))
+    # The server is known, is no RabbitMQ, or nothing is consumed.
+    assert rule not in found(with_app(**slow))
+    assert rule not in found(with_app(**{**ELSEWHERE, "broker_addresses": SHOP.broker_addresses}, **slow))
+    assert rule in found(with_app(**ELSEWHERE, **slow))
+    redis = {**REDIS_BROKER, "visibility_timeout": 99 * HOUR, "given": ELSEWHERE["given"]}
+    assert found(with_app(WITHOUT_RABBITMQ, **redis, **slow)) == {}
+    assert found(with_app(WITHOUT_RABBITMQ, **ELSEWHERE, classes=(), hosts=("app2",))) == {}
 
 
 def test_a_worker_that_takes_all_there_is() -> None:
