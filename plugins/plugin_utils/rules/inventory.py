@@ -187,7 +187,12 @@ RULES = (
     Rule(
         "several-servers", _several_servers, "More than one RabbitMQ or Redis server: clusters are not supported yet."
     ),
-    Rule("several-beats", _several_beats, "Beat on two hosts without RedBeat: every due task would be sent twice."),
+    Rule(
+        "several-beats",
+        _several_beats,
+        "Beat on two hosts without RedBeat: every due task would be sent twice. One of your own may hold a lock.",
+        acceptable=True,
+    ),
     Rule(
         "redbeat-without-redis",
         _redbeat,

@@ -124,6 +124,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "no-worker-class",
         "account-of-an-app",
         "redbeat-without-redis",
+        "several-beats",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -427,6 +428,13 @@ def test_two_beats_need_redbeat() -> None:
     apart = two_apps(beats("", ""))
     split = (apart.duties[0], replace(apart.duties[1], app="blog"))
     assert "several-beats" not in found(replace(apart, duties=split))
+
+
+def test_a_scheduler_of_ones_own_may_hold_a_lock() -> None:
+    stack = beats("shop.beat:OurRedBeatScheduler", "shop.beat:OurRedBeatScheduler")
+    assert only(stack, "several-beats").subject == "shop"
+    accepted = replace(stack, apps={"shop": replace(SHOP, accepted=frozenset({"several-beats:shop"}))})
+    assert judge(accepted, RULES).problems == []
 
 
 def test_the_scheduler_may_stand_in_the_settings_of_the_app() -> None:
