@@ -180,7 +180,8 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
         name,
         # Names of hosts know no capitals, and a dot at their end changes nothing.
         str(given(name, "ansible_host", None) or name).lower().rstrip("."),
-        hostname=str(facts["hostname"]) if "hostname" in facts else None,
+        # Celery's nodes have the whole name; facts that were gathered earlier may know its beginning only.
+        hostname=str(facts.get("nodename") or facts.get("hostname") or "") or None,
         cores=int(facts.get("processor_vcpus") or (cores and cores[0]) or 0) or None,
         memory=int(facts.get("memtotal_mb") or 0) * _MIB or memory or None,
         distribution=release.strip(),

@@ -101,6 +101,12 @@ def test_what_is_known_of_a_machine_counts_before_what_is_said() -> None:
     assert machine(facts, **said) == known
 
 
+def test_a_node_has_the_whole_name_of_its_machine() -> None:
+    assert machine({"hostname": "app1", "nodename": "app1.eu.example.com"}).hostname == "app1.eu.example.com"
+    assert machine({"hostname": "app1"}).hostname == "app1"
+    assert machine({"hostname": ""}).hostname is None
+
+
 @pytest.mark.parametrize("cores", [4, "4", " 4 "])
 def test_a_number_of_processors_may_be_text(cores: Any) -> None:
     assert machine({}, celery_worker_host_cores=cores).cores == 4
