@@ -176,6 +176,15 @@ class App:
             return 0
         return (worker.prefetch + 1) * (worker.time_limit or self.longest_task)
 
+    def pinned(self, worker: WorkerClass) -> int:
+        """Return for how many seconds Redis may have to wait for an acknowledgement of a delayed task in a worker.
+
+        The worker keeps it until it is due; then it waits for a process like every other, and is acknowledged when it
+        begins or ends.
+        """
+        running = 0 if worker.late else worker.time_limit or self.longest_task
+        return self.longest_eta + self.held(worker) - running
+
     def unacknowledged(self, worker: WorkerClass) -> int:
         """Return for how many seconds RabbitMQ may have to wait for an acknowledgement of a worker."""
         # Without quorum queues a worker holds delayed tasks as well.

@@ -17,10 +17,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Server,
     WorkerClass,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import visibility_timeout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import acting, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import held_for
 
 HOUR, DAY, GIB = 3600, 86400, 2**30
 HIGH = WorkerClass("shop", "app1", "high", ("payments",), concurrency=4, stop_timeout=300, written={"concurrency": 4})
@@ -45,7 +47,7 @@ STACK = Deployment(
     servers=(RABBITMQ, REDIS),
     groups={"rabbitmq": ["mq1"], "redis": ["mq1"], "celery_workers": ["app1"]},
 )
-REDIS_BROKER = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 2 * HOUR}
+REDIS_BROKER = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 3 * HOUR}
 
 
 def with_app(stack: Deployment = STACK, **changes: Any) -> Deployment:
@@ -331,7 +333,7 @@ def test_a_class_of_two_apps_on_one_machine_and_broker() -> None:
     assert "high@app1" in finding.problem.reason
     assert found(shared_vhost(classes=(replace(same, host="app2"),))) == {}
     assert found(shared_vhost(classes=(same,), broker_addresses=("mq1:5672/blog",))) == {}
-    redis = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 2 * HOUR}
+    redis = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 3 * HOUR}
     shop = replace(SHOP, **redis)
     apart = replace(shared_vhost(), apps={"shop": shop, "blog": App("blog", **{**BLOG, **redis, "classes": (same,)})})
     assert found(apart) == {}
@@ -564,39 +566,74 @@ def test_an_app_without_a_broker() -> None:
 # Delivery
 
 
-@pytest.mark.parametrize(("timeout", "fits"), [(HOUR, False), (HOUR + 1, True)])
-def test_the_visibility_timeout_is_above_the_longest_eta(timeout: int, fits: bool) -> None:
-    changes = {**REDIS_BROKER, "visibility_timeout": timeout, "longest_task": 60}
-    told = found(with_app(**changes))
-    assert ("visibility-timeout" not in told) is fits
-    if not fits:
-        (finding,) = told["visibility-timeout"]
-        assert finding.problem.variable == "celery_app_visibility_timeout"
-        assert finding.problem.value == "1h"
+def patient(timeout: int, *classes: WorkerClass, **changes: Any) -> Deployment:
+    """Return a stack on Redis with a visibility timeout."""
+    variables = {"celery_app_longest_task": "30m", "celery_app_visibility_timeout": "given"}
+    own = {**REDIS_BROKER, "visibility_timeout": timeout, "variables": variables, "longest_eta": HOUR}
+    given = frozenset({"celery_app_visibility_timeout"})
+    return with_app(**{**own, "given": given, "classes": classes or SHOP.classes, **changes})
+
+
+def test_the_visibility_timeout_is_above_the_longest_eta() -> None:
+    nobody = {"classes": (), "hosts": ("app2",)}
+    assert found(patient(HOUR + 1, **nobody)) == {}
+    finding = only(patient(HOUR, **nobody), "visibility-timeout")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_visibility_timeout", "given")
+    assert (finding.subject, finding.app) == ("shop", "shop")
+    assert finding.problem.reason == "is not above celery_app_longest_eta, 1h: such a task would run twice"
+    assert finding.problem.instead == "more than 1h, or leave it out: it is derived then"
+
+
+LATE = "the 8h for which class high may hold a task that it acknowledges late"
+EARLY = "the 6h for which a task may wait in class high before it is acknowledged"
 
 
 @pytest.mark.parametrize(
-    ("late", "timeout", "fits"), [(True, 4 * HOUR, False), (True, 4 * HOUR + 1, True), (False, 61, True)]
+    ("late", "eta", "needed", "reason"),
+    [
+        (True, 0, 8 * HOUR, LATE),
+        (True, HOUR, 9 * HOUR, f"celery_app_longest_eta, 1h and {LATE} together"),
+        (False, 0, 6 * HOUR, EARLY),
+        (False, HOUR, 7 * HOUR, f"celery_app_longest_eta, 1h and {EARLY} together"),
+    ],
 )
-def test_the_visibility_timeout_is_above_what_a_late_task_takes(late: bool, timeout: int, fits: bool) -> None:
-    slow = replace(HIGH, late=late, prefetch=3, time_limit=HOUR)
-    changes = {
-        **REDIS_BROKER,
-        "visibility_timeout": timeout,
-        "classes": (slow, replace(DEFAULT, late=late)),
-        "longest_eta": 60,
-        "variables": {"celery_app_longest_task": "30m", "celery_app_visibility_timeout": "4h"},
-    }
-    told = found(with_app(**changes))
-    assert ("visibility-timeout" not in told) is fits
-    if not fits:
-        (finding,) = told["visibility-timeout"]
-        assert (finding.problem.variable, finding.problem.value) == ("celery_app_longest_task", "30m")
-        assert "class high" in finding.problem.reason
-        (finding,) = found(with_app(**changes, given=frozenset({"celery_app_visibility_timeout"})))[
-            "visibility-timeout"
-        ]
-        assert (finding.problem.variable, finding.problem.value) == ("celery_app_visibility_timeout", "4h")
+def test_the_visibility_timeout_is_above_what_a_delayed_task_takes(
+    late: bool, eta: int, needed: int, reason: str
+) -> None:
+    slow = replace(HIGH, late=late, prefetch=3, time_limit=2 * HOUR, stop_timeout=2 * HOUR)
+    assert found(patient(needed + 1, DEFAULT, slow, longest_eta=eta)) == {}
+    finding = only(patient(needed, DEFAULT, slow, longest_eta=eta), "visibility-timeout")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_visibility_timeout", "given")
+    assert finding.problem.reason == f"is not above {reason}: such a task would run twice"
+    assert finding.problem.instead == f"more than {needed // HOUR}h, or leave it out: it is derived then"
+
+
+def test_a_longest_task_that_a_class_outlives_is_told_where_it_stands() -> None:
+    slow = replace(HIGH, time_limit=2 * HOUR, stop_timeout=2 * HOUR)
+    finding = only(patient(HOUR, DEFAULT, slow, longest_eta=0, given=frozenset()), "visibility-timeout")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_longest_task", "30m")
+    assert finding.problem.reason.startswith("makes the visibility timeout 1h, which is not above the 4h for which")
+    assert finding.problem.instead == "at least 2h, or leave it out: it is derived then"
+    finding = only(patient(HOUR, longest_eta=0, given=frozenset()), "visibility-timeout")
+    assert finding.problem.instead == "at least 30m, or leave it out: it is derived then"
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("eta", [0, 60, DAY])
+@pytest.mark.parametrize("limit", [1, 1800, DAY])
+def test_what_is_derived_is_long_enough(late: bool, eta: int, limit: int) -> None:
+    worker = replace(HIGH, late=late, time_limit=limit, stop_timeout=limit)
+    derived = visibility_timeout(eta, limit)
+    assert found(patient(derived, worker, replace(worker, name="default", queues=("default",)), longest_eta=eta)) == {}
+    several = held_for(limit, 5, eta)
+    taking = replace(worker, prefetch=5, queues=("default", "payments"))
+    assert found(patient(several, taking, longest_eta=eta)) == {}
+
+
+def test_of_a_worker_that_takes_all_another_rule_tells() -> None:
+    taking = (replace(HIGH, prefetch=None, time_limit=DAY, stop_timeout=DAY), replace(DEFAULT, prefetch=None))
+    assert list(found(patient(HOUR + 1, *taking))) == ["unlimited-prefetch"]
+    assert list(found(patient(HOUR, *taking))) == ["visibility-timeout", "unlimited-prefetch"]
 
 
 def test_a_visibility_timeout_is_redis_matter() -> None:
@@ -605,10 +642,10 @@ def test_a_visibility_timeout_is_redis_matter() -> None:
 
 def test_two_apps_on_one_redis() -> None:
     base = with_app(**REDIS_BROKER)
-    other = {"visibility_timeout": 3 * HOUR}
+    other = {"visibility_timeout": 4 * HOUR}
     finding = only(two_apps(base, **other), "different-visibility-timeouts")
-    assert (finding.app, finding.problem.value) == ("blog", "3h")
-    assert "that of shop on the same Redis, 2h" in finding.problem.reason
+    assert (finding.app, finding.problem.value) == ("blog", "4h")
+    assert "that of shop on the same Redis, 3h" in finding.problem.reason
     apart = {**other, "variables": {"celery_app_key_prefix": "blog:"}}
     assert found(two_apps(base, **apart)) == {}
     said = {**apart, "given": frozenset({"celery_app_visibility_timeout"})}
@@ -1409,31 +1446,20 @@ def test_the_visibility_timeout_of_every_app_is_looked_at() -> None:
     assert told(stack, "visibility-timeout") == [
         (
             "celery_app_visibility_timeout: '1h' is not above celery_app_longest_eta, 1h: such a task would run twice; "
-            "write more, or leave it out: it is derived then"
+            "write more than 1h, or leave it out: it is derived then"
         )
     ]
 
 
-def test_what_is_longer_is_named_eta_or_task() -> None:
-    def variable(timeout: int, eta: int, task: int) -> str:
-        longest = {"longest_eta": eta, "longest_task": task, "visibility_timeout": timeout}
-        (finding,) = found(with_app(**{**REDIS_BROKER, **longest}))["visibility-timeout"]
-        return finding.problem.variable
-
-    # Twice the longest task: one that waits and one that runs.
-    assert variable(3599, 3600, 1800) == variable(3600, 3600, 1800) == "celery_app_visibility_timeout"
-    assert variable(3599, 3599, 1800) == variable(3600, 3599, 1800) == "celery_app_longest_task"
-
-
 def test_the_timeouts_of_every_two_apps_on_one_redis_are_compared() -> None:
-    same, other = {"celery_app_key_prefix": "shop:"}, {"visibility_timeout": 3 * HOUR}
+    same, other = {"celery_app_key_prefix": "shop:"}, {"visibility_timeout": 4 * HOUR}
     shop = named("shop", **REDIS_BROKER)
     second = {**REDIS_BROKER, "variables": same, **other, "broker_addresses": ("mq2:6379/0", "mq1:6379/0")}
     rule = "different-visibility-timeouts"
     assert [finding.app for finding in found(apps(shop, named("blog", **second)))[rule]] == ["blog"]
     # Apart from the first app, but not from the second.
     crm = named("crm", **{**second, "variables": {"celery_app_key_prefix": "c:"}, "broker_addresses": ("mq2:6379/0",)})
-    late = {**second, "variables": {"celery_app_key_prefix": "c:"}, "visibility_timeout": 4 * HOUR}
+    late = {**second, "variables": {"celery_app_key_prefix": "c:"}, "visibility_timeout": 5 * HOUR}
     stack = apps(shop, crm, named("late", **{**late, "broker_addresses": ("mq1:6379/0", "mq2:6379/0")}))
     assert [finding.problem.reason.split()[4] for finding in found(stack)[rule]] == ["crm"]
 
