@@ -142,11 +142,11 @@ def _leads_to(
 
     def machine(address: str) -> str:
         if loopback(address):
-            return machines[viewer].address.lower()
+            return machines[viewer].identity
         for server in servers:
             names = (server.host, machines[server.host].address, *server.listen)
             if address in {name.lower() for name in names} - set(ANY):
-                return machines[server.host].address.lower()
+                return machines[server.host].identity
         return address
 
     return {name: places(values.get(name), machine) for name in URLS}
@@ -185,6 +185,7 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
         cores=int(facts.get("processor_vcpus") or (cores and cores[0]) or 0) or None,
         memory=int(facts.get("memtotal_mb") or 0) * _MIB or memory or None,
         distribution=release.strip(),
+        port=str(given(name, "ansible_port", None) or ""),
     )
 
 

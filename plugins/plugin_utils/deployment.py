@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import machine_at
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -27,6 +29,7 @@ class Machine:
         cores: processors; None when not known.
         memory: None when not known.
         distribution: such as ``Debian 13``; empty when not known.
+        port: that Ansible connects to; empty for the usual one.
     """
 
     name: str
@@ -35,6 +38,12 @@ class Machine:
     cores: int | None = None
     memory: int | None = None
     distribution: str = ""
+    port: str = ""
+
+    @property
+    def identity(self) -> str:
+        """One name for the machine, by whatever name it stands in the inventory."""
+        return machine_at(self.address, self.port)
 
 
 @dataclass(frozen=True)
@@ -278,7 +287,7 @@ class Deployment:
         """Return the virtual hosts of a RabbitMQ in which an app is."""
         if app.broker != "rabbitmq":
             return set()
-        place = f"{self.machines[server.host].address.lower()}:{server.port}/"
+        place = f"{self.machines[server.host].identity}:{server.port}/"
         return {address.removeprefix(place) for address in app.broker_addresses if address.startswith(place)}
 
     def meet(self, one: App, other: App) -> bool:

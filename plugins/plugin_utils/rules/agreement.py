@@ -145,7 +145,7 @@ def _one_port(deployment: Deployment) -> Iterator[Finding]:
         ),
     ]
     for host, port, variable in listeners:
-        place = (deployment.machines[host].address, port)
+        place = (deployment.machines[host].identity, port)
         other, where = taken.setdefault(place, (variable, host))
         # The two ports of one RabbitMQ are that role's own check.
         own = where == host and {other, variable} == {"rabbitmq_port", "rabbitmq_management_port"}

@@ -119,12 +119,12 @@ def _out_of_reach(deployment: Deployment) -> Iterator[Finding]:
     for server in deployment.servers:
         if server.kind == "rabbitmq" and all(app.broker != "rabbitmq" for app in deployment.apps.values()):
             continue
-        home = deployment.machines[server.host].address
+        home = deployment.machines[server.host].identity
         remote = [
             host
             for app in deployment.apps.values()
             for host in app.hosts
-            if host != server.host and deployment.machines[host].address != home
+            if host != server.host and deployment.machines[host].identity != home
         ]
         if remote and all(loopback(address) for address in server.listen):
             reason = f"on {server.host} cannot be reached from {', '.join(remote[:3])}{', ...' if remote[3:] else ''}"

@@ -101,6 +101,30 @@ def test_what_is_known_of_a_machine_counts_before_what_is_said() -> None:
     assert machine(facts, **said) == known
 
 
+@pytest.mark.parametrize(
+    ("said", "identity"),
+    [
+        ({}, "app1"),
+        ({"ansible_host": "Web.Example.com."}, "web.example.com"),
+        ({"ansible_host": "127.0.0.1", "ansible_port": 2222}, "[127.0.0.1]:2222"),
+        ({"ansible_host": "127.0.0.1", "ansible_port": "2222"}, "[127.0.0.1]:2222"),
+        ({"ansible_host": "10.0.0.1", "ansible_port": 22}, "10.0.0.1"),
+        ({"ansible_port": "22"}, "app1"),
+    ],
+)
+def test_one_name_for_a_machine(said: dict[str, Any], identity: str) -> None:
+    assert machine({}, **said).identity == identity
+
+
+def test_loopback_is_another_machine_behind_each_port() -> None:
+    own = app(once_url="redis://u:p@127.0.0.1/0")
+    ports = {("app1", "ansible_port"): 2222, ("app2", "ansible_port"): 2200}
+    said = {**ports, ("app1", "ansible_host"): "127.0.0.1", ("app2", "ansible_host"): "127.0.0.1"}
+    found = model({("celery_app", "app1"): own, ("celery_app", "app2"): own}, said=said).apps["shop"]
+    places = [variables["celery_app_once_url"] for _host, variables in found.variants]
+    assert places == [("[127.0.0.1]:2222:6379/0",), ("[127.0.0.1]:2200:6379/0",)]
+
+
 def test_a_node_has_the_whole_name_of_its_machine() -> None:
     assert machine({"hostname": "app1", "nodename": "app1.eu.example.com"}).hostname == "app1.eu.example.com"
     assert machine({"hostname": "app1"}).hostname == "app1"

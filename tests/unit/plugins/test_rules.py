@@ -304,6 +304,32 @@ def test_one_machine_under_two_names_runs_a_class_twice() -> None:
     assert found(replace(stack, apps={"shop": SHOP, "blog": blog})) == {}
 
 
+def test_machines_behind_one_address_differ_by_their_port() -> None:
+    def twice(one: str, other: str, **known: Any) -> dict[str, list[Finding]]:
+        ports = {"app1": one, "app2": other}
+        machines = {name: Machine(name, "127.0.0.1", port=port, **known) for name, port in ports.items()}
+        stack = replace(STACK, machines={**STACK.machines, **machines})
+        slim = replace(HIGH, memory_max=GIB)
+        return found(replace(stack, apps={"shop": replace(SHOP, classes=(slim, DEFAULT, replace(slim, host="app2")))}))
+
+    assert twice("2222", "2200", memory=GIB) == {}
+    assert list(twice("2222", "2222")) == list(twice("22", "")) == ["same-node-name"]
+    assert list(twice("", "", memory=GIB)) == ["same-node-name", "memory"]
+    (finding,) = twice("2222", "2200", hostname="vagrant")["same-node-name"]
+    assert "calls itself vagrant, and so does app1" in finding.problem.reason
+
+
+def test_servers_behind_one_address_may_have_one_port() -> None:
+    machines = {"mq1": Machine("mq1", "127.0.0.1", port="2222"), "app1": Machine("app1", "127.0.0.1", port="2200")}
+    servers = (replace(RABBITMQ, listen=("10.0.0.1",)), REDIS)
+    stack = replace(STACK, machines={**STACK.machines, **machines}, servers=servers)
+    flower = Duty("flower", "shop", "app1", {"flower_port": 6379})
+    assert found(replace(stack, duties=(flower,))) == {}
+    assert list(found(replace(stack, duties=(replace(flower, host="mq1"),)))) == ["port-twice"]
+    near = (replace(RABBITMQ, listen=("127.0.0.1",)), REDIS)
+    assert list(found(replace(stack, servers=near))) == ["server-out-of-reach"]
+
+
 def shared_vhost(**changes: Any) -> Deployment:
     """Two apps in one virtual host; the second has a class of its own on app2, unless ``changes`` say otherwise."""
     own = replace(HIGH, app="blog", name="posts", host="app2", queues=("posts",))

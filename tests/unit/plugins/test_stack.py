@@ -51,6 +51,17 @@ def test_a_server_on_the_same_machine_by_another_name_is_reached_on_loopback() -
     assert seen_by("app1", alias)["management"] == {"address": "127.0.0.1", "port": 15672}
 
 
+def test_a_server_behind_the_same_address_and_another_port_is_another_machine() -> None:
+    tunnel = {"ansible_host": "127.0.0.1", "rabbitmq_listen_addresses": ["127.0.0.1", "192.168.56.10"]}
+    two = variables(mq1={**tunnel, "ansible_port": 2222}, app1={"ansible_host": "127.0.0.1", "ansible_port": "2200"})
+    assert seen_by("app1", two)["rabbitmq"][0]["address"] == "192.168.56.10"
+    assert seen_by("app1", two)["management"] == {}
+    same = variables(mq1={**tunnel, "ansible_port": 2222}, app1={"ansible_host": "127.0.0.1", "ansible_port": "2222"})
+    assert seen_by("app1", same)["rabbitmq"][0]["address"] == "127.0.0.1"
+    spelt = variables(mq1={"ansible_host": "MQ.example.com"}, app1={"ansible_host": "mq.example.com."})
+    assert seen_by("app1", spelt)["rabbitmq"][0]["address"] == "127.0.0.1"
+
+
 def test_the_groups_suggest_the_broker_and_a_variable_decides() -> None:
     assert seen_by("app1")["broker"] == "rabbitmq"
     assert seen_by("app1", groups={**GROUPS, "rabbitmq": []})["broker"] == "redis"
