@@ -30,7 +30,7 @@ ROLES_OF_GROUP: dict[str, tuple[str, ...]] = {
 APP_GROUPS = ("celery_workers", "celery_producers", "celery_beat", "flower")
 #: What is laid over each other makes a class (role celery_worker); weakest first.
 CLASS_LEVELS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
-_LOOPBACK = ("127.", "::1", "localhost")
+_LOOPBACK = re.compile(r"127\.|::1$|localhost\.?$|localhost\.localdomain", re.IGNORECASE)
 ANY = ("0.0.0.0", "::", "*")  # noqa: S104 - addresses that are looked for, not bound
 #: server group -> (variable with the addresses it listens on, its default port, variable with the port)
 SERVERS = {
@@ -334,7 +334,7 @@ def bracketed(address: str) -> str:
 
 def loopback(address: object) -> bool:
     """Whether only the host itself can reach ``address``."""
-    return str(address).startswith(_LOOPBACK)
+    return _LOOPBACK.match(str(address)) is not None
 
 
 def rabbitmq_objects(

@@ -81,7 +81,8 @@ def _another_server(deployment: Deployment) -> Iterator[Finding]:
         for host, variables in others:
             for name in SERVERS:
                 value, other = (", ".join(one.get(name) or ()) or "none" for one in (variables, common))
-                if value != other:
+                # What nobody sets follows from what others are told of.
+                if value != other and name in app.given:
                     reason = f"on {host} is another server than on {first}, {other}: {_AGREE}"
                     yield Finding(Problem(name, value, reason, "one server for all hosts"), name, app.name)
 

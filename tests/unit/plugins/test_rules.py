@@ -531,6 +531,47 @@ def test_a_server_on_loopback_that_others_need() -> None:
     assert only(three, "server-out-of-reach").problem.reason.endswith("from app1, app2, a")
 
 
+def on_loopback(
+    address: str = "localhost", others: str = "app1", listen: str = "0.0.0.0", **changes: Any
+) -> Deployment:
+    machines = {"mq1": Machine("mq1", address), "app1": Machine("app1", others)}
+    servers = (replace(RABBITMQ, listen=(listen,)), replace(REDIS, listen=(listen,)))
+    return replace(with_app(**changes), machines={**STACK.machines, **machines}, servers=servers)
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "LOCALHOST", "::1"])
+def test_a_server_on_loopback_to_ansible_that_others_need(address: str) -> None:
+    finding = only(on_loopback(address), "server-on-loopback")
+    assert (finding.problem.variable, finding.problem.value, finding.subject) == ("ansible_host", address, "mq1")
+    assert finding.problem.reason == (
+        "is where app1 would look for the RabbitMQ and Redis of mq1: each would ask itself"
+    )
+    assert finding.problem.instead == (
+        "an address of mq1 that they can reach, or such an address in rabbitmq_listen_addresses and redis_bind"
+    )
+
+
+def test_on_loopback_only_what_is_told_to_others_counts() -> None:
+    rule = "server-on-loopback"
+    assert found(on_loopback("10.0.0.1")) == found(on_loopback("localhost.example.com")) == {}
+    assert found(on_loopback(others="127.0.0.1")) == found(on_loopback(others="localhost")) == {}
+    assert found(on_loopback(listen="10.0.0.1")) == {}
+    assert rule not in found(on_loopback(listen="127.0.0.1"))
+    assert found(on_loopback(hosts=("mq1",))) == {}
+    broker, results = {"celery_app_broker_url"}, {"celery_app_result_backend"}
+    assert found(on_loopback(given=frozenset(broker | results))) == {}
+    for given, name in ((broker, "the Redis of"), (results, "the RabbitMQ of")):
+        assert name in only(on_loopback(given=frozenset(given)), rule).problem.reason
+    assert "the Redis of" in only(on_loopback(**REDIS_BROKER, given=frozenset(results)), rule).problem.reason
+    assert rule in found(on_loopback(**REDIS_BROKER, given=frozenset(broker)))
+    tunnel = {"mq1": Machine("mq1", "127.0.0.1", port="2222"), "app1": Machine("app1", "127.0.0.1", port="2200")}
+    assert only(replace(on_loopback(), machines=tunnel), rule)
+    many = ("app1", "a", "b", "c")
+    machines = {name: Machine(name, name) for name in many}
+    far = replace(on_loopback(hosts=many), machines={**machines, "mq1": Machine("mq1", "localhost")})
+    assert only(far, rule).problem.reason.startswith("is where app1, a, b, ... would look")
+
+
 def test_a_rabbitmq_that_no_app_uses_may_listen_where_it_wants() -> None:
     stack = with_app(**REDIS_BROKER)
     unused = replace(RABBITMQ, listen=("127.0.0.1",))
@@ -1434,11 +1475,15 @@ def test_flowers_own_celery_is_new_enough() -> None:
 @pytest.mark.parametrize("name", ["celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url"])
 def test_hosts_of_one_app_with_different_servers(name: str) -> None:
     one, other = {name: ("mq1:5672/shop",)}, {name: ("mq2:5672/shop",)}
-    finding = only(with_app(variants=(("app1", one), ("web1", other))), "another-server")
+    variants = (("app1", one), ("web1", other))
+    # What nobody sets is worked out: who is told of a server in a wrong way, is another rule's.
+    assert found(with_app(variants=variants)) == {}
+    finding = only(with_app(variants=variants, given=frozenset({name})), "another-server")
     assert (finding.problem.variable, finding.problem.value, finding.subject) == (name, "mq2:5672/shop", name)
     assert "on web1 is another server than on app1, mq1:5672/shop" in finding.problem.reason
     assert found(with_app(variants=(("app1", one), ("web1", one)))) == {}
-    assert only(with_app(variants=(("app1", {name: ()}), ("web1", one))), "another-server")
+    none_there = (("app1", {name: ()}), ("web1", one))
+    assert only(with_app(variants=none_there, given=frozenset({name})), "another-server")
 
 
 def test_processes_of_one_app_with_different_accounts() -> None:
