@@ -7,6 +7,7 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     broker_url,
     listen_addresses,
+    loopback,
     rabbitmq_objects,
     redis_users,
     survey,
@@ -259,3 +260,10 @@ def test_the_policy_of_dead_letters() -> None:
         "priority": 0,
         "definition": {"delivery-limit": 20, "dead-letter-exchange": "", "dead-letter-routing-key": "dead"},
     }
+
+
+def test_what_only_the_host_itself_reaches() -> None:
+    for address in ("127.0.0.1", "127.1", "::1", "localhost", "LOCALHOST", "localhost.", "localhost.localdomain"):
+        assert loopback(address)
+    for address in ("10.127.0.1", "::10", "localhost-db", "localhost.example.com", "0.0.0.0", ""):
+        assert not loopback(address)
