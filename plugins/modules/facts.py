@@ -53,6 +53,9 @@ ansible_facts:
     hostname:
       description: The host's own name up to the first dot.
       type: str
+    nodename:
+      description: The host's own name as a whole, as its Celery workers call themselves.
+      type: str
     processor_vcpus:
       description: How many processors the host has.
       type: int
@@ -127,6 +130,8 @@ def system() -> dict[str, Any]:
         # sd_booted(3)
         "service_mgr": "systemd" if os.path.isdir("/run/systemd/system") else "service",
         "hostname": platform.node().split(".")[0],
+        # What Celery puts in the place of %h (socket.gethostname(), celery/utils/nodenames.py, 5.7.0).
+        "nodename": platform.node(),
         "processor_vcpus": os.cpu_count() or 1,
         "memtotal_mb": memory(meminfo),
         "celeryops_disks": {path: disk(path) for path in DATA},

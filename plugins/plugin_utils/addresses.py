@@ -36,6 +36,9 @@ def places(url: object, machine: Callable[[str], str] = str) -> tuple[str, ...]:
             found.append(address if _NAME.fullmatch(address) else "(not shown)")
             continue
         path = unquote(parts.path.removeprefix("/"))
+        if scheme.endswith("+socket"):
+            # A Unix socket is of the host itself.
+            host = "localhost"
         if scheme in _RABBITMQ:
             # kombu 5.7, utils/url.py and connection.py: an empty path is RabbitMQ's own virtual host "/".
             path = path or "/"

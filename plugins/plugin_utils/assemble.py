@@ -33,6 +33,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     listen_addresses,
     loopback,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import lax_in_url
 
 #: What Debian's releases bring (apt-cache policy rabbitmq-server, November 2026).
 _DEBIANS_RABBITMQ = {"12": (3, 10), "13": (4, 0)}
@@ -40,7 +41,7 @@ _TESTING_RABBITMQ = (4, 3)
 _MIB = 1024**2
 #: The variables of an app that lead to a server.
 URLS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
-_LOOPBACK = re.compile(r"//([^/@]*@)?(localhost|127\.|\[::1\])", re.IGNORECASE)
+_LOOPBACK = re.compile(r"//([^/@]*@)?(localhost|127\.|\[::1\])|\+socket://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,11 @@ def _leads_to(
 
     def machine(address: str) -> str:
         if loopback(address):
-            return machines[viewer].address.lower()
+            return machines[viewer].identity
         for server in servers:
             names = (server.host, machines[server.host].address, *server.listen)
             if address in {name.lower() for name in names} - set(ANY):
-                return machines[server.host].address.lower()
+                return machines[server.host].identity
         return address
 
     return {name: places(values.get(name), machine) for name in URLS}
@@ -169,7 +170,8 @@ def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str,
 
 def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any], Any]) -> Machine:
     """Return a host, with what is known of it; what the inventory says counts where no facts were gathered."""
-    cores = given(name, "celery_worker_host_cores", None)
+    # Text that is a number is one to the role as well: quoted, or the outcome of a template.
+    cores = re.fullmatch(r"[0-9]{1,9}", str(given(name, "celery_worker_host_cores", None)).strip())
     memory = 0
     with contextlib.suppress(ValueError):
         memory = parse_size(given(name, "celery_worker_host_memory", None))
@@ -178,10 +180,12 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
         name,
         # Names of hosts know no capitals, and a dot at their end changes nothing.
         str(given(name, "ansible_host", None) or name).lower().rstrip("."),
-        hostname=str(facts["hostname"]) if "hostname" in facts else None,
-        cores=int(facts.get("processor_vcpus") or (cores if isinstance(cores, int) and cores > 0 else 0)) or None,
+        # Celery's nodes have the whole name; facts that were gathered earlier may know its beginning only.
+        hostname=str(facts.get("nodename") or facts.get("hostname") or "") or None,
+        cores=int(facts.get("processor_vcpus") or (cores and cores[0]) or 0) or None,
         memory=int(facts.get("memtotal_mb") or 0) * _MIB or memory or None,
         distribution=release.strip(),
+        port=str(given(name, "ansible_port", None) or ""),
     )
 
 
@@ -213,6 +217,7 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
         results_at=_results_at(values, found.given),
         requirements=tuple(_requirements(values)),
         weak_passwords=_weak_passwords(values),
+        lax_urls={name: lax for name in URLS if (lax := lax_in_url(found.values.get(name)))[0]},
         variables=found.shown,
         given=found.given,
         accepted=frozenset(str(entry) for entry in values.get("accept") or ()),

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import machine_at
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -27,6 +29,7 @@ class Machine:
         cores: processors; None when not known.
         memory: None when not known.
         distribution: such as ``Debian 13``; empty when not known.
+        port: that Ansible connects to; empty for the usual one.
     """
 
     name: str
@@ -35,6 +38,12 @@ class Machine:
     cores: int | None = None
     memory: int | None = None
     distribution: str = ""
+    port: str = ""
+
+    @property
+    def identity(self) -> str:
+        """One name for the machine, by whatever name it stands in the inventory."""
+        return machine_at(self.address, self.port)
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,7 @@ class App:
         results_at: the store of results that the inventory names itself; empty where it is the stack's own.
         requirements: lines that say which packages a release consists of, each behind the variable that has it.
         weak_passwords: variable -> why the password in it is weak.
+        lax_urls: variable -> what a URL in it says of certificates (``tls_options.lax_in_url``).
         variables: the role's variables as they are on its hosts, secrets left out.
         variants: the first host of each kind, with the role's variables there; hosts that are alike are one kind. Of
             URLs there is where they lead to, without any credentials.
@@ -156,6 +166,7 @@ class App:
     results_at: str = ""
     requirements: tuple[tuple[str, str], ...] = ()
     weak_passwords: Mapping[str, str] = field(default_factory=dict)
+    lax_urls: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     given: frozenset[str] = frozenset()
@@ -173,6 +184,15 @@ class App:
         if worker.prefetch is None:
             return 0
         return (worker.prefetch + 1) * (worker.time_limit or self.longest_task)
+
+    def pinned(self, worker: WorkerClass) -> int:
+        """Return for how many seconds Redis may have to wait for an acknowledgement of a delayed task in a worker.
+
+        The worker keeps it until it is due; then it waits for a process like every other, and is acknowledged when it
+        begins or ends.
+        """
+        running = 0 if worker.late else worker.time_limit or self.longest_task
+        return self.longest_eta + self.held(worker) - running
 
     def unacknowledged(self, worker: WorkerClass) -> int:
         """Return for how many seconds RabbitMQ may have to wait for an acknowledgement of a worker."""
@@ -267,7 +287,7 @@ class Deployment:
         """Return the virtual hosts of a RabbitMQ in which an app is."""
         if app.broker != "rabbitmq":
             return set()
-        place = f"{self.machines[server.host].address.lower()}:{server.port}/"
+        place = f"{self.machines[server.host].identity}:{server.port}/"
         return {address.removeprefix(place) for address in app.broker_addresses if address.startswith(place)}
 
     def meet(self, one: App, other: App) -> bool:

@@ -21,6 +21,7 @@ FACTS = (
     "distribution_release",
     "hostname",
     "memtotal_mb",
+    "nodename",
     "os_family",
     "processor_vcpus",
     "service_mgr",

@@ -30,7 +30,7 @@ ROLES_OF_GROUP: dict[str, tuple[str, ...]] = {
 APP_GROUPS = ("celery_workers", "celery_producers", "celery_beat", "flower")
 #: What is laid over each other makes a class (role celery_worker); weakest first.
 CLASS_LEVELS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
-_LOOPBACK = ("127.", "::1", "localhost")
+_LOOPBACK = re.compile(r"127\.|::1$|localhost\.?$|localhost\.localdomain", re.IGNORECASE)
 ANY = ("0.0.0.0", "::", "*")  # noqa: S104 - addresses that are looked for, not bound
 #: server group -> (variable with the addresses it listens on, its default port, variable with the port)
 SERVERS = {
@@ -65,7 +65,7 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
     Returns:
         A dict with ``apps`` (name -> ``broker``: ``rabbitmq`` or ``redis``; ``queues``: every queue that a class of it
         names, sorted; ``longest_task`` in seconds; ``visibility_timeout`` in seconds, or empty; ``key_prefix`` in
-        Redis; ``dead_letter_queue``), ``app_of`` (host -> name of its app), ``addresses`` (of these hosts), ``servers``
+        Redis; ``dead_letter_queue``), ``app_of`` (host -> name of its app), ``machines`` (of these hosts), ``servers``
         (group -> the nodes and how they listen) and ``consumer_timeout`` in seconds.
     """
     hosts: dict[str, list[str]] = {}
@@ -89,7 +89,7 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
     return {
         "apps": apps,
         "app_of": app_of,
-        "addresses": {host: str(given(host, "ansible_host", None) or host) for host in app_of},
+        "machines": {host: machine(host, given) for host in app_of},
         "servers": {group: [_server(group, host, given) for host in groups.get(group, [])] for group in SERVERS},
         "consumer_timeout": max([7200, *(consumer_timeout(groups, given, members) for members in hosts.values())]),
     }
@@ -101,12 +101,32 @@ def broker(groups: Groups, said: Iterable[object]) -> str:
     return chosen or ("rabbitmq" if groups.get("rabbitmq") else "redis")
 
 
+def machine(host: str, given: Given) -> str:
+    """Return one name for a machine of the inventory, which may stand in it under several."""
+    return machine_at(str(given(host, "ansible_host", None) or host), given(host, "ansible_port", None))
+
+
+def machine_at(address: str, port: object = None) -> str:
+    """Return one name for the machine that Ansible connects to.
+
+    Behind one address there may be several, each with a port of its own (Vagrant, tunnels): they are written as
+    known_hosts does.
+
+    Arguments:
+        address: of whatever spelling: names know no capitals, and a dot at their end changes nothing.
+        port: of SSH; 22 where it is not given.
+    """
+    name = address.lower().rstrip(".")
+    return name if str(port or 22) == "22" else f"[{name}]:{port}"
+
+
 def _server(group: str, host: str, given: Given) -> dict[str, Any]:
     listen, port_variable, default_port = SERVERS[group]
     server = {
         "host": host,
         "listen": listen_addresses(given(host, listen, None)),
         "reached_as": str(given(host, "ansible_host", None) or host),
+        "machine": machine(host, given),
         # Whether it is a number is told when the server is planned.
         "port": given(host, port_variable, None) or default_port,
     }
@@ -150,7 +170,7 @@ def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:
         "longest_task": UNKNOWN_TASK,
         "visibility_timeout": "",
     }
-    servers, place = found["servers"], (host, found["addresses"].get(host, ""))
+    servers, place = found["servers"], (host, found["machines"].get(host, ""))
     return {
         "app": name,
         **own,
@@ -164,7 +184,7 @@ def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:
 
 
 def _reached(server: Mapping[str, Any], viewer: tuple[str, str]) -> dict[str, Any]:
-    """Return how ``viewer`` (name and address) reaches a server; on its own machine on loopback, where that listens.
+    """Return how ``viewer`` (name and machine) reaches a server; on its own machine on loopback, where that listens.
 
     One machine may stand in the inventory under several names, one for each of its apps.
     """
@@ -178,7 +198,7 @@ def _reached(server: Mapping[str, Any], viewer: tuple[str, str]) -> dict[str, An
 
 
 def _same_machine(server: Mapping[str, Any], viewer: tuple[str, str]) -> bool:
-    return bool(server["host"] == viewer[0] or server["reached_as"] == viewer[1])
+    return bool(server["host"] == viewer[0] or server["machine"] == viewer[1])
 
 
 def _management(servers: Sequence[Mapping[str, Any]], viewer: tuple[str, str]) -> dict[str, Any]:
@@ -333,7 +353,7 @@ def bracketed(address: str) -> str:
 
 def loopback(address: object) -> bool:
     """Whether only the host itself can reach ``address``."""
-    return str(address).startswith(_LOOPBACK)
+    return _LOOPBACK.match(str(address)) is not None
 
 
 def rabbitmq_objects(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 
@@ -58,8 +59,25 @@ def unverified(options: Any) -> bool:
     for key, value in options.items():
         if _plain(key) == "cert_reqs":
             # None too, which YAML writes as null.
-            return str(value).lower().removeprefix("cert_") in ("none", "0")
+            return _requirement(value) in ("none", "0")
     return False
+
+
+def lax_in_url(url: Any) -> tuple[str, str]:
+    """Return what the URL of a server says of its certificate, and which requirement that is; nothing of any other.
+
+    Arguments:
+        url: addresses, separated by semicolons. No other part of them is returned.
+    """
+    for address in str(url or "").split(";"):
+        for key, value in parse_qsl(address.partition("?")[2]):
+            if _plain(key) == "cert_reqs" and _requirement(value) in ("none", "0", "optional"):
+                return f"{key}={value}", _requirement(value)
+    return "", ""
+
+
+def _requirement(value: Any) -> str:
+    return str(value).lower().removeprefix("cert_")
 
 
 def _plain(key: Any) -> str:

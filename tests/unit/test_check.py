@@ -206,6 +206,21 @@ UNWISE: dict[str, tuple[dict[str, Any], str]] = {
         },
         "celery_app_settings.broker_use_ssl: {'cert_reqs': 'none'} verifies no certificate",
     ),
+    "consumer-timeout-elsewhere:high": (
+        {
+            "celery_app_broker_url": "amqp://shop:Zq8wLm2xVt5r@mq.example.com:5672/shop",
+            **classes(time_limit="6h"),
+        },
+        "celery_app_broker_url: 'mq.example.com:5672/shop' is by its name no server of this inventory, so that nothing",
+    ),
+    "unverified-tls:celery_app_broker_url": (
+        {"celery_app_broker_url": "rediss://shop:Zq8wLm2xVt5r@cache.example.com/0?ssl_cert_reqs=CERT_NONE"},
+        "celery_app_broker_url: 'ssl_cert_reqs=CERT_NONE' verifies no certificate",
+    ),
+    "unverified-tls:celery_app_result_backend": (
+        {"celery_app_result_backend": "rediss://:Zq8wLm2xVt5r@cache.example.com/0?ssl_cert_reqs=optional"},
+        "celery_app_result_backend: 'ssl_cert_reqs=optional' is meant for servers",
+    ),
     "results-without-backend:shop.reports.*": (
         {"celery_app_results": {"shop.reports.*": "keep"}, "celery_app_result_backend": ""},
         "celery_app_results.shop.reports.*: 'keep' has nowhere to keep them",
@@ -219,6 +234,7 @@ def test_what_is_only_unwise_passes_and_says_how_to_silence_it(tmp_path: Path, c
     answer = checker.ask(tmp_path, laid_over_the_shop({"vars": variables}))
     assert answer.code == 0, answer.said
     assert told in answer.warnings
+    assert "Zq8wLm2xVt5r" not in answer.said
     assert f'celery_app_accept: ["{entry}"] if it is meant' in answer.warnings
     answer = checker.ask(tmp_path, laid_over_the_shop({"vars": {**variables, "celery_app_accept": [entry]}}))
     assert (answer.code, answer.warnings) == (0, "")

@@ -23,6 +23,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pa
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import package_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
     DEFAULTS,
@@ -119,6 +120,9 @@ BROKER_HELP = (
 #: Schemes of result backends that several hosts can share and that need no package beyond celery[redis]; then those
 #: that need the app's own packages.
 REDIS_BACKENDS = frozenset({"redis", "rediss", "sentinel"})
+#: The Redis of the host itself, behind a Unix socket (by_url in celery/app/backends.py and _params_from_url in
+#: celery/backends/redis.py, 5.7.0); for results only.
+SOCKET_BACKEND = "redis+socket"
 OTHER_BACKENDS = frozenset(
     [
         "rpc",
@@ -267,6 +271,12 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         layout = app_layout("app")
     problems += _account_problems(values)
     problems += _source_problems(values["source"])
+    problems += package_problems(
+        "celery_app_extra_packages",
+        values.get("extra_packages") or (),
+        "options in requirements of celery_app_source",
+        "index_url of celery_app_source",
+    )
     if not _IMPORT.fullmatch(values["import"]):
         problems.append(
             Problem(
@@ -361,13 +371,15 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
             "worker_detect_quorum_queues": True,
             "broker_native_delayed_delivery_queue_type": "quorum",
         }
-    if _first_scheme(values["result_backend"]) in REDIS_BACKENDS:
+    scheme = _first_scheme(values["result_backend"])
+    if scheme in REDIS_BACKENDS or scheme == SOCKET_BACKEND:
         settings |= {
             # A result is stored when Redis is back, not lost.
             "result_backend_always_retry": True,
             "redis_socket_timeout": SOCKET_TIMEOUT,
             "redis_socket_connect_timeout": CONNECT_TIMEOUT,
-            "redis_socket_keepalive": True,
+            # redis-py 8.1 knows no such argument of a Unix socket, and every connection would fail.
+            **({} if scheme == SOCKET_BACKEND else {"redis_socket_keepalive": True}),
             "redis_retry_on_timeout": True,
             "redis_backend_health_check_interval": HEALTH_CHECK_INTERVAL,
             "result_backend_transport_options": {"global_keyprefix": str(values["key_prefix"])},
@@ -466,13 +478,8 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
         yield Problem("celery_app_source.version", source["version"], "is not a branch, tag or commit", "one of these")
-    for package in source.get("packages") or []:
-        if "\n" in str(package) or str(package).lstrip().startswith("-"):
-            yield Problem(
-                "celery_app_source.packages", package, "is an option, not a requirement", "options in requirements"
-            )
-        elif re.search(r"://[^/\s]*:[^/\s]*@", str(package)):
-            yield Problem("celery_app_source.packages", package, "contains a password", "the address as index_url")
+    packages = source.get("packages") or ()
+    yield from package_problems("celery_app_source.packages", packages, "options in requirements", "index_url")
     if (
         source.get("require_hashes")
         and not source.get("requirements_file")
@@ -566,7 +573,9 @@ def _address_problems(variable: str, address: str, scheme: str) -> list[Problem]
     except ValueError:
         # Also raised for a port that is not a number: usually a password with a / or # in it.
         reason = "cannot be read: characters such as / # ? : @ inside a password must be percent-encoded"
-        return [Problem(variable, _hidden(address), reason, "the password through the filter urlencode")]
+        # Jinja's urlencode leaves the slash alone.
+        instead = "the password through urlencode | replace('/', '%2F')"
+        return [Problem(variable, _hidden(address), reason, instead)]
     if not host:
         return [Problem(variable, _hidden(address), "names no host", f"{scheme}://user:password@host/...")]
     if redis and not re.fullmatch(r"/*[0-9]*/*", parts.path):
@@ -597,15 +606,27 @@ def _hidden(url: str) -> str:
     return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url
 
 
+def _one_redis(variable: str, url: Any) -> Iterable[Problem]:
+    """Say that several addresses are none to Celery's backend in Redis, which takes all of them for one (5.7.0)."""
+    addresses = _addresses(url)
+    schemes = {_scheme(address) for address in addresses}
+    if len(addresses) > 1 and schemes & (REDIS_BACKENDS | {SOCKET_BACKEND}) and schemes != {"sentinel"}:
+        reason = "has several addresses, and results in Redis take one: every access would fail"
+        yield Problem(variable, ";".join(map(_hidden, addresses)), reason, "one of them, or sentinel:// for each")
+
+
 def _backend_problems(url: Any) -> Iterable[Problem]:
     variable = "celery_app_result_backend"
     if not str(url).strip():
         return
+    yield from _one_redis(variable, url)
     for address in _addresses(url):
         scheme = _scheme(address)
         plain = "+".join(scheme.split("+")[:2])
         if scheme in REDIS_BACKENDS:
             yield from _address_problems(variable, address, scheme)
+        elif scheme == SOCKET_BACKEND:
+            yield from _socket_problems(variable, address)
         elif not scheme:
             if address not in PACKAGED_BACKENDS and not _IMPORT_OF_BACKEND.fullmatch(address):
                 reason = "is no address, and no result backend of a package that is known here"
@@ -615,6 +636,13 @@ def _backend_problems(url: Any) -> Iterable[Problem]:
             yield Problem(variable, _hidden(address), "can be read on one host, or in one process, only", BACKEND_HELP)
         elif plain not in OTHER_BACKENDS:
             yield Problem(variable, _hidden(address), "is not a result backend of Celery 5.7", BACKEND_HELP)
+
+
+def _socket_problems(variable: str, address: str) -> Iterable[Problem]:
+    # As Celery reads it, what stands before the first slash is no part of the path.
+    if not address.partition("://")[2].partition("/")[2].partition("?")[0]:
+        instead = f"{SOCKET_BACKEND}:///run/redis/redis-server.sock?virtual_host=0"
+        yield Problem(variable, _hidden(address), "names no socket", instead)
 
 
 def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -627,6 +655,7 @@ def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
             problems += _address_problems(variable, address, scheme)
         else:
             problems.append(Problem(variable, _hidden(address), "is not a Redis", BACKEND_HELP.partition(", or")[0]))
+    problems += _one_redis(variable, url)
     redis = bool(url) or _first_scheme(values["result_backend"]) in REDIS_BACKENDS
     rules, rule_problems = once_rules(values["once"], redis=redis)
     configuration = {"once": {"prefix": str(values["key_prefix"]), "rules": rules}} if rules else {}

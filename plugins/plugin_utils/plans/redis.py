@@ -51,6 +51,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 #: Text that goes into an ACL pattern as it is: nothing that Redis reads as a wildcard or as the end of the rule.
 _PATTERN_TEXT = re.compile(r"[A-Za-z0-9_.:@/-]+")
 _DIRECTIVE = re.compile(r"[a-z][a-z0-9-]*")
+#: tls-key-file-pass, tls-client-key-file-pass, and what later servers may add.
+_SECRET_DIRECTIVE = re.compile(r"pass|secret|token|credential")
 _PERCENTAGE = re.compile(r"(\d{1,3})\s*%")
 #: Rules that would undo what this role promises: passwords come from "password" only, and every user has one.
 _FORBIDDEN_RULES = re.compile(r"on|off|nopass|reset|resetpass|sanitize-payload|skip-sanitize-payload|[<>#!].*")
@@ -309,7 +311,7 @@ def _purpose_problems(variables: Mapping[str, Any]) -> list[Problem]:
                 "redis_maxmemory_policy",
                 policy,
                 f"would delete waiting tasks on a server with redis_purpose: {purpose}",
-                "noeviction, or keep results on a server of their own (redis_purpose: results)",
+                "noeviction, or leave it out",
             )
         )
     if persistence == "none":
@@ -471,13 +473,19 @@ def _rule_problems(where: str, user: Mapping[str, Any]) -> list[Problem]:
 def _setting_problems(settings: Mapping[str, Any]) -> list[Problem]:
     problems = []
     for name, value in settings.items():
-        where = f"redis_settings.{name}"
+        # To Redis capitals mean nothing.
+        where, plain = f"redis_settings.{name}", str(name).lower()
         if name == "cluster-enabled":
             if _scalar(value) != "no":
                 reason = "cannot work: Celery does not support Redis Cluster"
                 problems.append(Problem(where, value, reason, "no, and spread apps over servers"))
-        elif name in _TAKEN:
-            problems.append(Problem(where, "(hidden)", "is set in another way", _TAKEN[name]))
+        elif plain in _TAKEN:
+            problems.append(Problem(where, "(hidden)", "is set in another way", _TAKEN[plain]))
+        elif _SECRET_DIRECTIVE.search(plain):
+            reason = "is a secret, and redis_settings is shown in diffs"
+            problems.append(
+                Problem(where, "(hidden)", reason, "nothing, and a key without one that only the server reads")
+            )
         elif not _DIRECTIVE.fullmatch(str(name)):
             problems.append(Problem(where, value, "is not a directive", "lower-case names such as slowlog-max-len"))
         problems += [

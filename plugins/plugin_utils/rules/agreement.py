@@ -81,7 +81,8 @@ def _another_server(deployment: Deployment) -> Iterator[Finding]:
         for host, variables in others:
             for name in SERVERS:
                 value, other = (", ".join(one.get(name) or ()) or "none" for one in (variables, common))
-                if value != other:
+                # What nobody sets follows from what others are told of.
+                if value != other and name in app.given:
                     reason = f"on {host} is another server than on {first}, {other}: {_AGREE}"
                     yield Finding(Problem(name, value, reason, "one server for all hosts"), name, app.name)
 
@@ -145,7 +146,7 @@ def _one_port(deployment: Deployment) -> Iterator[Finding]:
         ),
     ]
     for host, port, variable in listeners:
-        place = (deployment.machines[host].address, port)
+        place = (deployment.machines[host].identity, port)
         other, where = taken.setdefault(place, (variable, host))
         # The two ports of one RabbitMQ are that role's own check.
         own = where == host and {other, variable} == {"rabbitmq_port", "rabbitmq_management_port"}

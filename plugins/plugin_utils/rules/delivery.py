@@ -21,6 +21,8 @@ _DAY = 86400
 #: What may be promised of a delayed task. RabbitMQ keeps it on disk; a worker that holds it keeps it in memory, and
 #: with Redis every task whose worker died waits for as long (runtime.md, Q3).
 _LONGEST_ETA = {"rabbitmq": 30 * _DAY, "redis": 2 * _DAY}
+#: Of RabbitMQ, 3.10 to 4.3, unless its configuration says another.
+_USUAL_CONSUMER_TIMEOUT = 1800
 #: RabbitMQ 4.3 denies queues that are neither durable nor exclusive (release notes of 4.3.0).
 _EXCLUSIVE = ("control_queue", "event_queue")
 
@@ -33,27 +35,33 @@ def _visibility_timeout(deployment: Deployment) -> Iterator[Finding]:
         # Among the settings it is another variable's, which the role says.
         if isinstance(own, Mapping) and "visibility_timeout" in own:
             continue
-        timeout = app.visibility_timeout
-        given = "celery_app_visibility_timeout" in app.given
-        shown = app.variables.get("celery_app_visibility_timeout") if given else show_duration(timeout)
-        held = [(app.held(worker), worker) for worker in app.classes if worker.late]
-        longest, worker = max(held, key=lambda pair: pair[0], default=(app.longest_eta, None))
-        if timeout <= app.longest_eta >= longest:
-            reason = (
-                f"is not above celery_app_longest_eta, {show_duration(app.longest_eta)}: such a task would run twice"
-            )
-            yield _too_short(app, "celery_app_visibility_timeout", shown, reason)
-        elif worker and timeout <= longest:
-            reason = (
-                f"is not above the {show_duration(longest)} for which class {worker.name} may hold a task that it "
-                "acknowledges late: it would run twice"
-            )
-            variable = "celery_app_visibility_timeout" if given else "celery_app_longest_task"
-            yield _too_short(app, variable, shown if given else app.variables.get(variable), reason)
+        # A worker that takes all there is holds messages without end, which is another rule's.
+        pinned = [(app.pinned(worker), worker) for worker in app.classes if worker.prefetch is not None]
+        needed, worker = max(pinned, key=lambda pair: pair[0], default=(app.longest_eta, None))
+        if app.visibility_timeout <= needed:
+            yield _too_short(app, worker, needed)
 
 
-def _too_short(app: App, variable: str, shown: object, reason: str) -> Finding:
-    return Finding(Problem(variable, shown, reason, "more, or leave it out: it is derived then"), app.name, app.name)
+def _too_short(app: App, worker: WorkerClass | None, needed: int) -> Finding:
+    """Return what is wrong with a visibility timeout, told of the variable that decides it."""
+    eta = f"celery_app_longest_eta, {show_duration(app.longest_eta)}" if app.longest_eta else ""
+    held = ""
+    if worker and needed > app.longest_eta:
+        time = show_duration(needed - app.longest_eta)
+        held = f"the {time} for which class {worker.name} may hold a task that it acknowledges late"
+        if not worker.late:
+            held = f"the {time} for which a task may wait in class {worker.name} before it is acknowledged"
+    reason = f"is not above {' and '.join(filter(None, (eta, held)))}{' together' if eta and held else ''}"
+    instead = f"more than {show_duration(needed)}, or leave it out: it is derived then"
+    variable = "celery_app_visibility_timeout"
+    value = app.variables.get(variable) if variable in app.given else show_duration(app.visibility_timeout)
+    if variable not in app.given and worker:
+        variable, value = "celery_app_longest_task", app.variables.get("celery_app_longest_task")
+        reason = f"makes the visibility timeout {show_duration(app.visibility_timeout)}, which {reason}"
+        longest = show_duration(worker.time_limit or app.longest_task)
+        instead = f"at least {longest}, or leave it out: it is derived then"
+    problem = Problem(variable, value, f"{reason}: such a task would run twice", instead)
+    return Finding(problem, app.name, app.name)
 
 
 def _different_timeouts(deployment: Deployment) -> Iterator[Finding]:
@@ -128,6 +136,33 @@ def _consumer_timeout(deployment: Deployment) -> Iterator[Finding]:
                 )
                 instead = f"more than {show_duration(needed)}, or leave it out: it is derived then"
                 yield Finding(Problem(variable, value, reason, instead), worker.name, app.name)
+
+
+def _consumer_timeout_elsewhere(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        here = any(deployment.vhosts(app, server) for server in deployment.of_kind("rabbitmq"))
+        if app.broker != "rabbitmq" or here or "celery_app_broker_url" not in app.given:
+            continue
+        needed, worker = max(
+            ((app.unacknowledged(worker), worker) for worker in app.classes if _says_how_long(app, worker)),
+            key=lambda pair: pair[0],
+            default=(0, None),
+        )
+        if worker and needed >= _USUAL_CONSUMER_TIMEOUT:
+            reason = (
+                "is by its name no server of this inventory, so that nothing is known of its consumer_timeout, and "
+                f"class {worker.name} may hold a message for {show_duration(needed)}: with RabbitMQ's default, "
+                f"{show_duration(_USUAL_CONSUMER_TIMEOUT)}, tasks would run again"
+            )
+            instead = f"more than {needed * 1000} as consumer_timeout into its rabbitmq.conf ({show_duration(needed)})"
+            value = ", ".join(app.broker_addresses)
+            yield Finding(Problem("celery_app_broker_url", value, reason, instead), worker.name, app.name)
+
+
+def _says_how_long(app: App, worker: WorkerClass) -> bool:
+    """Whether the inventory itself says how long a class may hold a message; of most classes nobody knows."""
+    held_in_worker = not app.quorum and "celery_app_longest_eta" in app.given
+    return worker.time_limit is not None or "celery_app_longest_task" in app.given or held_in_worker
 
 
 def _timeouts(deployment: Deployment, server: Server, app: App) -> list[Policy]:
@@ -291,6 +326,12 @@ RULES = (
         "consumer-timeout",
         _consumer_timeout,
         "A consumer timeout of RabbitMQ that a task or its wait in a worker outlives: it would run again.",
+    ),
+    Rule(
+        "consumer-timeout-elsewhere",
+        _consumer_timeout_elsewhere,
+        "A RabbitMQ outside of the inventory, for tasks that outlive the consumer timeout that it has by default.",
+        unwise=True,
     ),
     Rule(
         "queue-consumer-timeout",

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, SERVERS, loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ANY, ROLES_OF_GROUP, SERVERS, loopback
 from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import unverified
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, Machine, Server
 
 #: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
 _SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
+_NAMES = {"rabbitmq": "RabbitMQ", "redis": "Redis"}
 #: Setting that asks for TLS -> the variable with the address that it is for.
 _TLS = {"broker_use_ssl": "celery_app_broker_url", "redis_backend_use_ssl": "celery_app_result_backend"}
 #: What people call the groups, too far from their names to look like a slip.
@@ -119,17 +120,56 @@ def _out_of_reach(deployment: Deployment) -> Iterator[Finding]:
     for server in deployment.servers:
         if server.kind == "rabbitmq" and all(app.broker != "rabbitmq" for app in deployment.apps.values()):
             continue
-        home = deployment.machines[server.host].address
+        home = deployment.machines[server.host].identity
         remote = [
             host
             for app in deployment.apps.values()
             for host in app.hosts
-            if host != server.host and deployment.machines[host].address != home
+            if host != server.host and deployment.machines[host].identity != home
         ]
         if remote and all(loopback(address) for address in server.listen):
             reason = f"on {server.host} cannot be reached from {', '.join(remote[:3])}{', ...' if remote[3:] else ''}"
             instead = f'an address of {server.host}, or ["0.0.0.0"]'
             yield Finding(Problem(SERVERS[server.kind][0], list(server.listen), reason, instead))
+
+
+def _reached_on_loopback(deployment: Deployment) -> Iterator[Finding]:
+    found: dict[str, tuple[list[Server], dict[str, None]]] = {}
+    for server in deployment.servers:
+        home = deployment.machines[server.host]
+        # The address of a server's own that others are told; without one it is that of its host.
+        own = [address for address in server.listen if not loopback(address) and address not in ANY]
+        if own or not loopback(home.address) or all(loopback(address) for address in server.listen):
+            continue
+        remote = [
+            host
+            for app in deployment.apps.values()
+            for host in app.hosts
+            if _is_told(app, server) and not _on_one_machine(home, deployment.machines[host])
+        ]
+        if remote:
+            servers, hosts = found.setdefault(server.host, ([], {}))
+            servers.append(server)
+            hosts.update(dict.fromkeys(remote))
+    for host, (servers, several) in found.items():
+        names, kinds = list(several), " and ".join(_NAMES[server.kind] for server in servers)
+        viewers = f"{', '.join(names[:3])}{', ...' if names[3:] else ''}"
+        reason = f"is where {viewers} would look for the {kinds} of {host}: each would ask itself"
+        variables = " and ".join(SERVERS[server.kind][0] for server in servers)
+        instead = f"an address of {host} that they can reach, or such an address in {variables}"
+        yield Finding(Problem("ansible_host", deployment.machines[host].address, reason, instead), host)
+
+
+def _is_told(app: App, server: Server) -> bool:
+    """Whether the playbook works out for an app where a server is."""
+    needed = {"celery_app_broker_url"} if app.broker == server.kind else set()
+    return bool((needed | ({"celery_app_result_backend"} if server.kind == "redis" else set())) - app.given)
+
+
+def _on_one_machine(one: Machine, other: Machine) -> bool:
+    """Whether two hosts are one machine, also where loopback has two names."""
+    local = loopback(one.address) and loopback(other.address) and one.port == other.port
+    return one.identity == other.identity or local
 
 
 def _tls_without_server(deployment: Deployment) -> Iterator[Finding]:
@@ -153,6 +193,15 @@ def _unverified_tls(deployment: Deployment) -> Iterator[Finding]:
                 reason = "verifies no certificate, so that anybody on the way can pass for the server"
                 instead = "cert_reqs: required, and ca_certs where the hosts do not know the CA"
                 yield Finding(Problem(f"celery_app_settings.{setting}", value, reason, instead), setting, app.name)
+        for variable, (said, requirement) in app.lax_urls.items():
+            instead = "ssl_cert_reqs=required, and ssl_ca_certs where the hosts do not know the CA"
+            reason = (
+                # ssl.CERT_OPTIONAL (Python 3.11 to 3.14); Celery believes otherwise (celery/backends/redis.py, 5.7.0).
+                "is meant for servers: a client verifies the certificate all the same, and Celery warns at every start"
+                if requirement == "optional"
+                else "verifies no certificate, so that anybody on the way can pass for the server"
+            )
+            yield Finding(Problem(variable, said, reason, instead), variable, app.name)
 
 
 def _no_broker(deployment: Deployment) -> Iterator[Finding]:
@@ -178,7 +227,12 @@ RULES = (
     Rule(
         "several-servers", _several_servers, "More than one RabbitMQ or Redis server: clusters are not supported yet."
     ),
-    Rule("several-beats", _several_beats, "Beat on two hosts without RedBeat: every due task would be sent twice."),
+    Rule(
+        "several-beats",
+        _several_beats,
+        "Beat on two hosts without RedBeat: every due task would be sent twice. One of your own may hold a lock.",
+        acceptable=True,
+    ),
     Rule(
         "redbeat-without-redis",
         _redbeat,
@@ -192,6 +246,11 @@ RULES = (
         acceptable=True,
     ),
     Rule("server-out-of-reach", _out_of_reach, "A server that listens on loopback while hosts elsewhere need it."),
+    Rule(
+        "server-on-loopback",
+        _reached_on_loopback,
+        "A server whose address is loopback to Ansible, and so would be to hosts elsewhere that need it.",
+    ),
     Rule(
         "tls-without-server",
         _tls_without_server,

@@ -114,7 +114,7 @@ def _same_node(deployment: Deployment) -> Iterator[Finding]:
             if other.host == worker.host or worker.host in told:
                 continue
             told.add(worker.host)
-            if machine.hostname and machine.address != deployment.machines[other.host].address:
+            if machine.hostname and machine.identity != deployment.machines[other.host].identity:
                 reason = f"calls itself {machine.hostname}, and so does {other.host}: two workers would be {node}"
                 instead = "another hostname on one of the machines (hostnamectl set-hostname)"
                 yield Finding(Problem("celery_workers", worker.host, reason, instead), worker.host, app.name)
@@ -140,7 +140,7 @@ def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
 
 def _node(deployment: Deployment, worker: WorkerClass) -> str:
     machine = deployment.machines[worker.host]
-    return f"{worker.name}@{machine.hostname or machine.address}"
+    return f"{worker.name}@{machine.hostname or machine.identity}"
 
 
 def _queue_of_two_apps(deployment: Deployment) -> Iterator[Finding]:

@@ -127,7 +127,7 @@ def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[WorkerClas
     """Yield each machine with the classes on it, those of other names and apps included."""
     found: dict[str, list[WorkerClass]] = {}
     for worker in deployment.classes:
-        found.setdefault(deployment.machines[worker.host].address, []).append(worker)
+        found.setdefault(deployment.machines[worker.host].identity, []).append(worker)
     for workers in found.values():
         names = [deployment.machines[worker.host] for worker in workers]
         # What is known of the machine may be said of any of its names.

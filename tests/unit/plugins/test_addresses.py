@@ -25,6 +25,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import p
         ("redis://h:port/0;django-db;redis://h/1", ("django-db", "h:6379/1")),
         ("db+postgresql://u:secret@db/celery", ("db+postgresql://db:/celery",)),
         ("redis://[::1]/0", ("::1:6379/0",)),
+        ("redis+socket://:secret@/run/r.sock", ("redis+socket://localhost:/run/r.sock",)),
         ("django-db", ("django-db",)),
         ("redis://user:12/secret@h:6379/0", ("(not shown)",)),
         ("user:secret@h", ("(not shown)",)),

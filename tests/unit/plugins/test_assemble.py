@@ -101,7 +101,42 @@ def test_what_is_known_of_a_machine_counts_before_what_is_said() -> None:
     assert machine(facts, **said) == known
 
 
-@pytest.mark.parametrize("cores", [0, -1, "4", None])
+@pytest.mark.parametrize(
+    ("said", "identity"),
+    [
+        ({}, "app1"),
+        ({"ansible_host": "Web.Example.com."}, "web.example.com"),
+        ({"ansible_host": "127.0.0.1", "ansible_port": 2222}, "[127.0.0.1]:2222"),
+        ({"ansible_host": "127.0.0.1", "ansible_port": "2222"}, "[127.0.0.1]:2222"),
+        ({"ansible_host": "10.0.0.1", "ansible_port": 22}, "10.0.0.1"),
+        ({"ansible_port": "22"}, "app1"),
+    ],
+)
+def test_one_name_for_a_machine(said: dict[str, Any], identity: str) -> None:
+    assert machine({}, **said).identity == identity
+
+
+def test_loopback_is_another_machine_behind_each_port() -> None:
+    own = app(once_url="redis://u:p@127.0.0.1/0")
+    ports = {("app1", "ansible_port"): 2222, ("app2", "ansible_port"): 2200}
+    said = {**ports, ("app1", "ansible_host"): "127.0.0.1", ("app2", "ansible_host"): "127.0.0.1"}
+    found = model({("celery_app", "app1"): own, ("celery_app", "app2"): own}, said=said).apps["shop"]
+    places = [variables["celery_app_once_url"] for _host, variables in found.variants]
+    assert places == [("[127.0.0.1]:2222:6379/0",), ("[127.0.0.1]:2200:6379/0",)]
+
+
+def test_a_node_has_the_whole_name_of_its_machine() -> None:
+    assert machine({"hostname": "app1", "nodename": "app1.eu.example.com"}).hostname == "app1.eu.example.com"
+    assert machine({"hostname": "app1"}).hostname == "app1"
+    assert machine({"hostname": ""}).hostname is None
+
+
+@pytest.mark.parametrize("cores", [4, "4", " 4 "])
+def test_a_number_of_processors_may_be_text(cores: Any) -> None:
+    assert machine({}, celery_worker_host_cores=cores).cores == 4
+
+
+@pytest.mark.parametrize("cores", [0, -1, "0", "-1", "many", True, None, "\u00b2"])
 def test_what_is_no_number_of_processors_is_not_known(cores: Any) -> None:
     assert machine({}, celery_worker_host_cores=cores).cores is None
 
@@ -212,6 +247,14 @@ def test_passwords_that_others_find(own: dict[str, Any], weak: dict[str, str]) -
     assert shop(**{"result_backend": "", **own}).weak_passwords == weak
 
 
+def test_urls_that_ask_for_less_are_known_without_what_else_they_say() -> None:
+    lax = "rediss://u:secret@h/0?ssl_cert_reqs=none"
+    variables = {f"celery_app_{name}": ("ssl_cert_reqs=none", "none") for name in ("broker_url", "result_backend")}
+    assert shop(broker_url=lax, result_backend=lax).lax_urls == variables
+    assert shop(once_url=lax).lax_urls == {"celery_app_once_url": ("ssl_cert_reqs=none", "none")}
+    assert shop().lax_urls == {}
+
+
 @pytest.mark.parametrize(
     ("backend", "shown"),
     [
@@ -221,6 +264,7 @@ def test_passwords_that_others_find(own: dict[str, Any], weak: dict[str, str]) -
         ("db+postgresql://u:secret@db:5432/shop", "postgresql at db:5432/shop"),
         ("rpc://", "rpc"),
         ("django-db", "django-db"),
+        ("redis+socket://:secret@/run/redis.sock", "redis+socket"),
         ("redis://cache:port/1", "Redis"),
         ("redis://cache:port/1;redis://b:6379/2", "Redis at b:6379/2"),
         ("", ""),

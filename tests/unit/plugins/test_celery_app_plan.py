@@ -277,7 +277,23 @@ def test_what_is_no_database_of_redis(path: str) -> None:
 def test_a_password_with_a_slash_behind_digits_is_no_database() -> None:
     problem = only(refused(result_backend=f"redis://u:6379/{SECRET}@h/0"))
     assert "must be percent-encoded" in problem.reason
+    assert problem.instead == "the password through urlencode | replace('/', '%2F')"
     planned(broker_url="amqp://h/vhost@shop")
+
+
+@pytest.mark.parametrize("variable", ["result_backend", "once_url"])
+def test_results_in_redis_have_one_address(variable: str) -> None:
+    for url in (
+        f"redis://u:{SECRET}@h/0;rediss://u:{SECRET}@i/0",
+        f"sentinel://u:{SECRET}@h/0;redis://u:{SECRET}@i/0",
+        f"redis://u:{SECRET}@h/0; redis://u:{SECRET}@i/0",
+    ):
+        named = {"result_backend_transport_options": {"master_name": "shop"}}
+        problem = only(refused(**{variable: url}, settings=named))
+        assert problem.variable == f"celery_app_{variable}"
+        assert problem.value == ";".join(part.strip().replace(f"u:{SECRET}", "***") for part in url.split(";"))
+        assert problem.reason == "has several addresses, and results in Redis take one: every access would fail"
+    planned(**{variable: "redis://h/0;"})
 
 
 def test_sentinels_are_asked_for_a_name() -> None:
@@ -292,6 +308,21 @@ def test_sentinels_are_asked_for_a_name() -> None:
         assert problem.instead == f"master_name in celery_app_settings.{setting} as well"
         assert only(refused(**{variable: url}, settings={setting: {"master_name": ""}})) == problem
         planned(**{variable: url}, settings={setting: named})
+
+
+@pytest.mark.parametrize("url", ["redis+socket:///run/redis.sock", "redis+socket://:p@/run/redis.sock?virtual_host=3"])
+def test_results_behind_a_unix_socket(url: str) -> None:
+    planned(result_backend=url)
+    found, by_network = settings(result_backend=url), settings()
+    assert {name for name in by_network if name not in found} == {"redis_socket_keepalive"}
+    assert only(refused(result_backend=url, once={"shop.nightly": "20h"})).variable == "celery_app_once"
+
+
+@pytest.mark.parametrize("rest", ["", "/", "/?virtual_host=3", "h", "h/"])
+def test_a_unix_socket_has_a_path(rest: str) -> None:
+    problem = only(refused(result_backend=f"redis+socket://{rest}"))
+    assert (problem.variable, problem.reason) == ("celery_app_result_backend", "names no socket")
+    assert problem.instead == "redis+socket:///run/redis/redis-server.sock?virtual_host=0"
 
 
 @pytest.mark.parametrize("url", ["", "rediss://h/0", "db+postgresql+psycopg://u:p@h/d", "rpc://", "mongodb://h/x"])
@@ -423,6 +454,25 @@ def test_environment_variables_may_have_several_lines_and_be_numbers() -> None:
 @pytest.mark.parametrize("name", ["longest_eta", "longest_task", "result_expires"])
 def test_durations_that_cannot_be_read_are_refused(name: str) -> None:
     assert only(refused(**{name: "5x"})).variable == f"celery_app_{name}"
+
+
+@pytest.mark.parametrize(
+    ("package", "instead"),
+    [
+        (f"--index-url=https://u:{SECRET}@h/simple", "options in requirements of celery_app_source"),
+        (" -e .", "options in requirements of celery_app_source"),
+        (f"x\n--index-url=https://u:{SECRET}@h/simple", "options in requirements of celery_app_source"),
+        (f"x @ https://u:{SECRET}@h/x.whl", "the address as index_url of celery_app_source"),
+    ],
+)
+def test_extra_packages_that_are_refused(package: str, instead: str) -> None:
+    problem = only(refused(extra_packages=["celery[redis]>=5.7", package]))
+    assert (problem.variable, problem.instead) == ("celery_app_extra_packages", instead)
+    assert SECRET not in str(problem)
+
+
+def test_extra_packages_may_have_an_address() -> None:
+    planned(extra_packages=["x @ https://h:8443/x.whl", "y @ git+ssh://git@h/y"])
 
 
 @pytest.mark.parametrize(

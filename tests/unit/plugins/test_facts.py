@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import pwd
 from pathlib import Path
 
 import pytest
+from celery.utils.nodenames import host_format
 
 from ansible_collections.celeryops.stack.plugins.modules import facts
 from ansible_collections.celeryops.stack.plugins.modules.facts import disk, installed, memory, system
@@ -48,3 +50,9 @@ def test_a_directory_that_is_not_there_yet_will_be_on_the_disk_of_its_parent(tmp
 
 def test_every_fact_that_a_plan_asks_for_is_gathered() -> None:
     assert set(FACTS) <= set(system())
+
+
+def test_the_name_of_a_node_is_the_whole_name_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert host_format("high@%h") == f"high@{system()['nodename']}"
+    monkeypatch.setattr(platform, "node", lambda: "app1.eu.example.com")
+    assert (system()["nodename"], system()["hostname"]) == ("app1.eu.example.com", "app1")

@@ -223,6 +223,19 @@ def test_a_mistake_is_named_and_no_secret_with_it(changes: dict[str, Any], varia
     ] == []
 
 
+@pytest.mark.parametrize(
+    ("package", "instead"),
+    [
+        ("--index-url=https://u:s3cret@h/simple", "requirements there only"),
+        ("x @ https://u:s3cret@h/x.whl", "the address as flower_index_url"),
+    ],
+)
+def test_packages_of_flower_that_are_refused(package: str, instead: str) -> None:
+    _plan, (problem,) = plan(variables(packages=["flower>=2.2", package]), {})
+    assert (problem.variable, problem.instead) == ("flower_packages", instead)
+    assert "s3cret" not in str(problem)
+
+
 def test_beyond_loopback_with_tls_or_with_a_plain_word() -> None:
     assert planned(address="10.0.0.5", **TLS)["address"] == "https://10.0.0.5:5555"
     planned(address="10.0.0.5", allow_cleartext=True)

@@ -233,9 +233,18 @@ class TestRefusals:
     def test_directives_that_are_none(self, settings: dict[str, Any]) -> None:
         assert refused(settings=settings) == [f"redis_settings.{next(iter(settings))}"]
 
-    def test_a_secret_in_settings_is_not_shown(self) -> None:
-        _plan, problems = plan(variables(settings={"requirepass": "sesame"}), FACTS)
+    @pytest.mark.parametrize(
+        "name",
+        ["requirepass", "RequirePass", "masterauth", "primaryauth", "tls-key-file-pass", "tls-client-key-file-pass"],
+    )
+    def test_a_secret_in_settings_is_refused_and_not_shown(self, name: str) -> None:
+        _plan, problems = plan(variables(settings={name: "sesame"}), FACTS)
+        assert [problem.variable for problem in problems] == [f"redis_settings.{name}"]
         assert "sesame" not in str(problems[0])
+
+    def test_what_is_named_like_no_secret_may_be_set(self) -> None:
+        settings = {"tls-auth-clients": "yes", "tls-key-file": "/etc/ssl/private/redis.key"}
+        assert plan(variables(settings=settings), FACTS)[1] == []
 
     @pytest.mark.parametrize(("bind", "count"), [([], 1), (["localhost"], 1), (["127.0.0.1", "10.0.0"], 1)])
     def test_addresses(self, bind: list[str], count: int) -> None:

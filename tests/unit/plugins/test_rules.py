@@ -17,10 +17,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Server,
     WorkerClass,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import visibility_timeout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import acting, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import held_for
 
 HOUR, DAY, GIB = 3600, 86400, 2**30
 HIGH = WorkerClass("shop", "app1", "high", ("payments",), concurrency=4, stop_timeout=300, written={"concurrency": 4})
@@ -45,7 +47,7 @@ STACK = Deployment(
     servers=(RABBITMQ, REDIS),
     groups={"rabbitmq": ["mq1"], "redis": ["mq1"], "celery_workers": ["app1"]},
 )
-REDIS_BROKER = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 2 * HOUR}
+REDIS_BROKER = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 3 * HOUR}
 
 
 def with_app(stack: Deployment = STACK, **changes: Any) -> Deployment:
@@ -124,6 +126,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "no-worker-class",
         "account-of-an-app",
         "redbeat-without-redis",
+        "several-beats",
     }
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
@@ -131,6 +134,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "results-without-backend",
         "unverified-tls",
         "fragile-messages",
+        "consumer-timeout-elsewhere",
     }
 
 
@@ -300,6 +304,32 @@ def test_one_machine_under_two_names_runs_a_class_twice() -> None:
     assert found(replace(stack, apps={"shop": SHOP, "blog": blog})) == {}
 
 
+def test_machines_behind_one_address_differ_by_their_port() -> None:
+    def twice(one: str, other: str, **known: Any) -> dict[str, list[Finding]]:
+        ports = {"app1": one, "app2": other}
+        machines = {name: Machine(name, "127.0.0.1", port=port, **known) for name, port in ports.items()}
+        stack = replace(STACK, machines={**STACK.machines, **machines})
+        slim = replace(HIGH, memory_max=GIB)
+        return found(replace(stack, apps={"shop": replace(SHOP, classes=(slim, DEFAULT, replace(slim, host="app2")))}))
+
+    assert twice("2222", "2200", memory=GIB) == {}
+    assert list(twice("2222", "2222")) == list(twice("22", "")) == ["same-node-name"]
+    assert list(twice("", "", memory=GIB)) == ["same-node-name", "memory"]
+    (finding,) = twice("2222", "2200", hostname="vagrant")["same-node-name"]
+    assert "calls itself vagrant, and so does app1" in finding.problem.reason
+
+
+def test_servers_behind_one_address_may_have_one_port() -> None:
+    machines = {"mq1": Machine("mq1", "127.0.0.1", port="2222"), "app1": Machine("app1", "127.0.0.1", port="2200")}
+    servers = (replace(RABBITMQ, listen=("10.0.0.1",)), REDIS)
+    stack = replace(STACK, machines={**STACK.machines, **machines}, servers=servers)
+    flower = Duty("flower", "shop", "app1", {"flower_port": 6379})
+    assert found(replace(stack, duties=(flower,))) == {}
+    assert list(found(replace(stack, duties=(replace(flower, host="mq1"),)))) == ["port-twice"]
+    near = (replace(RABBITMQ, listen=("127.0.0.1",)), REDIS)
+    assert list(found(replace(stack, servers=near))) == ["server-out-of-reach"]
+
+
 def shared_vhost(**changes: Any) -> Deployment:
     """Two apps in one virtual host; the second has a class of its own on app2, unless ``changes`` say otherwise."""
     own = replace(HIGH, app="blog", name="posts", host="app2", queues=("posts",))
@@ -329,7 +359,7 @@ def test_a_class_of_two_apps_on_one_machine_and_broker() -> None:
     assert "high@app1" in finding.problem.reason
     assert found(shared_vhost(classes=(replace(same, host="app2"),))) == {}
     assert found(shared_vhost(classes=(same,), broker_addresses=("mq1:5672/blog",))) == {}
-    redis = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 2 * HOUR}
+    redis = {"broker": "redis", "broker_addresses": ("mq1:6379/0",), "visibility_timeout": 3 * HOUR}
     shop = replace(SHOP, **redis)
     apart = replace(shared_vhost(), apps={"shop": shop, "blog": App("blog", **{**BLOG, **redis, "classes": (same,)})})
     assert found(apart) == {}
@@ -449,6 +479,13 @@ def test_two_beats_need_redbeat() -> None:
     assert "several-beats" not in found(replace(apart, duties=split))
 
 
+def test_a_scheduler_of_ones_own_may_hold_a_lock() -> None:
+    stack = beats("shop.beat:OurRedBeatScheduler", "shop.beat:OurRedBeatScheduler")
+    assert only(stack, "several-beats").subject == "shop"
+    accepted = replace(stack, apps={"shop": replace(SHOP, accepted=frozenset({"several-beats:shop"}))})
+    assert judge(accepted, RULES).problems == []
+
+
 def test_the_scheduler_may_stand_in_the_settings_of_the_app() -> None:
     def with_setting(stack: Deployment, scheduler: str) -> Deployment:
         return replace(stack, apps={"shop": replace(SHOP, own_settings={"beat_scheduler": scheduler})})
@@ -515,6 +552,47 @@ def test_a_server_on_loopback_that_others_need() -> None:
     assert only(three, "server-out-of-reach").problem.reason.endswith("from app1, app2, a")
 
 
+def on_loopback(
+    address: str = "localhost", others: str = "app1", listen: str = "0.0.0.0", **changes: Any
+) -> Deployment:
+    machines = {"mq1": Machine("mq1", address), "app1": Machine("app1", others)}
+    servers = (replace(RABBITMQ, listen=(listen,)), replace(REDIS, listen=(listen,)))
+    return replace(with_app(**changes), machines={**STACK.machines, **machines}, servers=servers)
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "LOCALHOST", "::1"])
+def test_a_server_on_loopback_to_ansible_that_others_need(address: str) -> None:
+    finding = only(on_loopback(address), "server-on-loopback")
+    assert (finding.problem.variable, finding.problem.value, finding.subject) == ("ansible_host", address, "mq1")
+    assert finding.problem.reason == (
+        "is where app1 would look for the RabbitMQ and Redis of mq1: each would ask itself"
+    )
+    assert finding.problem.instead == (
+        "an address of mq1 that they can reach, or such an address in rabbitmq_listen_addresses and redis_bind"
+    )
+
+
+def test_on_loopback_only_what_is_told_to_others_counts() -> None:
+    rule = "server-on-loopback"
+    assert found(on_loopback("10.0.0.1")) == found(on_loopback("localhost.example.com")) == {}
+    assert found(on_loopback(others="127.0.0.1")) == found(on_loopback(others="localhost")) == {}
+    assert found(on_loopback(listen="10.0.0.1")) == {}
+    assert rule not in found(on_loopback(listen="127.0.0.1"))
+    assert found(on_loopback(hosts=("mq1",))) == {}
+    broker, results = {"celery_app_broker_url"}, {"celery_app_result_backend"}
+    assert found(on_loopback(given=frozenset(broker | results))) == {}
+    for given, name in ((broker, "the Redis of"), (results, "the RabbitMQ of")):
+        assert name in only(on_loopback(given=frozenset(given)), rule).problem.reason
+    assert "the Redis of" in only(on_loopback(**REDIS_BROKER, given=frozenset(results)), rule).problem.reason
+    assert rule in found(on_loopback(**REDIS_BROKER, given=frozenset(broker)))
+    tunnel = {"mq1": Machine("mq1", "127.0.0.1", port="2222"), "app1": Machine("app1", "127.0.0.1", port="2200")}
+    assert only(replace(on_loopback(), machines=tunnel), rule)
+    many = ("app1", "a", "b", "c")
+    machines = {name: Machine(name, name) for name in many}
+    far = replace(on_loopback(hosts=many), machines={**machines, "mq1": Machine("mq1", "localhost")})
+    assert only(far, rule).problem.reason.startswith("is where app1, a, b, ... would look")
+
+
 def test_a_rabbitmq_that_no_app_uses_may_listen_where_it_wants() -> None:
     stack = with_app(**REDIS_BROKER)
     unused = replace(RABBITMQ, listen=("127.0.0.1",))
@@ -550,6 +628,17 @@ def test_tls_that_verifies_nothing(setting: str) -> None:
     assert found(with_app(own_settings={setting: {"cert_reqs": "required"}}, given=given)) == {}
 
 
+@pytest.mark.parametrize(
+    ("requirement", "reason"), [("none", "verifies no"), ("0", "verifies no"), ("optional", "is meant")]
+)
+def test_urls_that_verify_nothing(requirement: str, reason: str) -> None:
+    variable, said = "celery_app_result_backend", f"ssl_cert_reqs={requirement}"
+    finding = only(with_app(lax_urls={variable: (said, requirement)}), "unverified-tls")
+    assert (finding.problem.variable, finding.problem.value) == (variable, said)
+    assert (finding.subject, finding.app) == (variable, "shop")
+    assert finding.problem.reason.startswith(reason)
+
+
 def test_an_app_without_a_broker() -> None:
     finding = only(replace(STACK, servers=(REDIS,)), "no-broker")
     assert (finding.problem.variable, finding.problem.value) == ("celery_app_broker", "rabbitmq")
@@ -565,39 +654,74 @@ def test_an_app_without_a_broker() -> None:
 # Delivery
 
 
-@pytest.mark.parametrize(("timeout", "fits"), [(HOUR, False), (HOUR + 1, True)])
-def test_the_visibility_timeout_is_above_the_longest_eta(timeout: int, fits: bool) -> None:
-    changes = {**REDIS_BROKER, "visibility_timeout": timeout, "longest_task": 60}
-    told = found(with_app(**changes))
-    assert ("visibility-timeout" not in told) is fits
-    if not fits:
-        (finding,) = told["visibility-timeout"]
-        assert finding.problem.variable == "celery_app_visibility_timeout"
-        assert finding.problem.value == "1h"
+def patient(timeout: int, *classes: WorkerClass, **changes: Any) -> Deployment:
+    """Return a stack on Redis with a visibility timeout."""
+    variables = {"celery_app_longest_task": "30m", "celery_app_visibility_timeout": "given"}
+    own = {**REDIS_BROKER, "visibility_timeout": timeout, "variables": variables, "longest_eta": HOUR}
+    given = frozenset({"celery_app_visibility_timeout"})
+    return with_app(**{**own, "given": given, "classes": classes or SHOP.classes, **changes})
+
+
+def test_the_visibility_timeout_is_above_the_longest_eta() -> None:
+    nobody = {"classes": (), "hosts": ("app2",)}
+    assert found(patient(HOUR + 1, **nobody)) == {}
+    finding = only(patient(HOUR, **nobody), "visibility-timeout")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_visibility_timeout", "given")
+    assert (finding.subject, finding.app) == ("shop", "shop")
+    assert finding.problem.reason == "is not above celery_app_longest_eta, 1h: such a task would run twice"
+    assert finding.problem.instead == "more than 1h, or leave it out: it is derived then"
+
+
+LATE = "the 8h for which class high may hold a task that it acknowledges late"
+EARLY = "the 6h for which a task may wait in class high before it is acknowledged"
 
 
 @pytest.mark.parametrize(
-    ("late", "timeout", "fits"), [(True, 4 * HOUR, False), (True, 4 * HOUR + 1, True), (False, 61, True)]
+    ("late", "eta", "needed", "reason"),
+    [
+        (True, 0, 8 * HOUR, LATE),
+        (True, HOUR, 9 * HOUR, f"celery_app_longest_eta, 1h and {LATE} together"),
+        (False, 0, 6 * HOUR, EARLY),
+        (False, HOUR, 7 * HOUR, f"celery_app_longest_eta, 1h and {EARLY} together"),
+    ],
 )
-def test_the_visibility_timeout_is_above_what_a_late_task_takes(late: bool, timeout: int, fits: bool) -> None:
-    slow = replace(HIGH, late=late, prefetch=3, time_limit=HOUR)
-    changes = {
-        **REDIS_BROKER,
-        "visibility_timeout": timeout,
-        "classes": (slow, replace(DEFAULT, late=late)),
-        "longest_eta": 60,
-        "variables": {"celery_app_longest_task": "30m", "celery_app_visibility_timeout": "4h"},
-    }
-    told = found(with_app(**changes))
-    assert ("visibility-timeout" not in told) is fits
-    if not fits:
-        (finding,) = told["visibility-timeout"]
-        assert (finding.problem.variable, finding.problem.value) == ("celery_app_longest_task", "30m")
-        assert "class high" in finding.problem.reason
-        (finding,) = found(with_app(**changes, given=frozenset({"celery_app_visibility_timeout"})))[
-            "visibility-timeout"
-        ]
-        assert (finding.problem.variable, finding.problem.value) == ("celery_app_visibility_timeout", "4h")
+def test_the_visibility_timeout_is_above_what_a_delayed_task_takes(
+    late: bool, eta: int, needed: int, reason: str
+) -> None:
+    slow = replace(HIGH, late=late, prefetch=3, time_limit=2 * HOUR, stop_timeout=2 * HOUR)
+    assert found(patient(needed + 1, DEFAULT, slow, longest_eta=eta)) == {}
+    finding = only(patient(needed, DEFAULT, slow, longest_eta=eta), "visibility-timeout")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_visibility_timeout", "given")
+    assert finding.problem.reason == f"is not above {reason}: such a task would run twice"
+    assert finding.problem.instead == f"more than {needed // HOUR}h, or leave it out: it is derived then"
+
+
+def test_a_longest_task_that_a_class_outlives_is_told_where_it_stands() -> None:
+    slow = replace(HIGH, time_limit=2 * HOUR, stop_timeout=2 * HOUR)
+    finding = only(patient(HOUR, DEFAULT, slow, longest_eta=0, given=frozenset()), "visibility-timeout")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_longest_task", "30m")
+    assert finding.problem.reason.startswith("makes the visibility timeout 1h, which is not above the 4h for which")
+    assert finding.problem.instead == "at least 2h, or leave it out: it is derived then"
+    finding = only(patient(HOUR, longest_eta=0, given=frozenset()), "visibility-timeout")
+    assert finding.problem.instead == "at least 30m, or leave it out: it is derived then"
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("eta", [0, 60, DAY])
+@pytest.mark.parametrize("limit", [1, 1800, DAY])
+def test_what_is_derived_is_long_enough(late: bool, eta: int, limit: int) -> None:
+    worker = replace(HIGH, late=late, time_limit=limit, stop_timeout=limit)
+    derived = visibility_timeout(eta, limit)
+    assert found(patient(derived, worker, replace(worker, name="default", queues=("default",)), longest_eta=eta)) == {}
+    several = held_for(limit, 5, eta)
+    taking = replace(worker, prefetch=5, queues=("default", "payments"))
+    assert found(patient(several, taking, longest_eta=eta)) == {}
+
+
+def test_of_a_worker_that_takes_all_another_rule_tells() -> None:
+    taking = (replace(HIGH, prefetch=None, time_limit=DAY, stop_timeout=DAY), replace(DEFAULT, prefetch=None))
+    assert list(found(patient(HOUR + 1, *taking))) == ["unlimited-prefetch"]
+    assert list(found(patient(HOUR, *taking))) == ["visibility-timeout", "unlimited-prefetch"]
 
 
 def test_a_visibility_timeout_is_redis_matter() -> None:
@@ -606,10 +730,10 @@ def test_a_visibility_timeout_is_redis_matter() -> None:
 
 def test_two_apps_on_one_redis() -> None:
     base = with_app(**REDIS_BROKER)
-    other = {"visibility_timeout": 3 * HOUR}
+    other = {"visibility_timeout": 4 * HOUR}
     finding = only(two_apps(base, **other), "different-visibility-timeouts")
-    assert (finding.app, finding.problem.value) == ("blog", "3h")
-    assert "that of shop on the same Redis, 2h" in finding.problem.reason
+    assert (finding.app, finding.problem.value) == ("blog", "4h")
+    assert "that of shop on the same Redis, 3h" in finding.problem.reason
     apart = {**other, "variables": {"celery_app_key_prefix": "blog:"}}
     assert found(two_apps(base, **apart)) == {}
     said = {**apart, "given": frozenset({"celery_app_visibility_timeout"})}
@@ -647,6 +771,51 @@ def test_the_consumer_timeout_is_above_what_a_worker_holds(timeout: int, fits: b
         (finding,) = told["consumer-timeout"]
         assert (finding.problem.variable, finding.problem.value) == ("rabbitmq_consumer_timeout", "3h")
         assert "class high of shop" in finding.problem.reason
+
+
+ELSEWHERE: dict[str, Any] = {
+    "broker_addresses": ("mq.example.com:5672/shop",),
+    "given": frozenset({"celery_app_broker_url"}),
+}
+WITHOUT_RABBITMQ = replace(STACK, servers=(REDIS,))
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(899, True), (900, False), (6 * HOUR, False)])
+def test_the_consumer_timeout_of_a_server_elsewhere(limit: int, fits: bool) -> None:
+    slow = replace(HIGH, time_limit=limit, stop_timeout=limit)
+    told = found(with_app(WITHOUT_RABBITMQ, **ELSEWHERE, classes=(slow, DEFAULT)))
+    assert list(told) == ([] if fits else ["consumer-timeout-elsewhere"])
+    if limit == 6 * HOUR:
+        (finding,) = told["consumer-timeout-elsewhere"]
+        assert (finding.problem.variable, finding.problem.value) == (
+            "celery_app_broker_url",
+            "mq.example.com:5672/shop",
+        )
+        assert (finding.subject, finding.app) == ("high", "shop")
+        assert "class high may hold a message for 12h: with RabbitMQ's default, 30m," in finding.problem.reason
+        assert finding.problem.instead == "more than 43200000 as consumer_timeout into its rabbitmq.conf (12h)"
+
+
+def test_of_a_server_elsewhere_nothing_is_told_without_need() -> None:
+    slow = {"classes": (replace(HIGH, time_limit=6 * HOUR, stop_timeout=6 * HOUR), DEFAULT)}
+    rule = "consumer-timeout-elsewhere"
+    # Nobody says how long its tasks are, or whether they are delayed.
+    assert found(with_app(WITHOUT_RABBITMQ, **ELSEWHERE)) == {}
+    classic = {**ELSEWHERE, "queues": dict.fromkeys(SHOP.queues, "classic")}
+    assert found(with_app(WITHOUT_RABBITMQ, **classic)) == {}
+    for name in ("celery_app_longest_task", "celery_app_longest_eta"):
+        given = ELSEWHERE["given"] | {name}
+        assert (rule in found(with_app(WITHOUT_RABBITMQ, **{**ELSEWHERE, "given": given}))) is (
+            name == "celery_app_longest_task"
+        )
+        assert rule in found(with_app(WITHOUT_RABBITMQ, **{**classic, "given": given}))
+    # The server is known, is no RabbitMQ, or nothing is consumed.
+    assert rule not in found(with_app(**slow))
+    assert rule not in found(with_app(**{**ELSEWHERE, "broker_addresses": SHOP.broker_addresses}, **slow))
+    assert rule in found(with_app(**ELSEWHERE, **slow))
+    redis = {**REDIS_BROKER, "visibility_timeout": 99 * HOUR, "given": ELSEWHERE["given"]}
+    assert found(with_app(WITHOUT_RABBITMQ, **redis, **slow)) == {}
+    assert found(with_app(WITHOUT_RABBITMQ, **ELSEWHERE, classes=(), hosts=("app2",))) == {}
 
 
 def test_a_worker_that_takes_all_there_is() -> None:
@@ -1327,11 +1496,15 @@ def test_flowers_own_celery_is_new_enough() -> None:
 @pytest.mark.parametrize("name", ["celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url"])
 def test_hosts_of_one_app_with_different_servers(name: str) -> None:
     one, other = {name: ("mq1:5672/shop",)}, {name: ("mq2:5672/shop",)}
-    finding = only(with_app(variants=(("app1", one), ("web1", other))), "another-server")
+    variants = (("app1", one), ("web1", other))
+    # What nobody sets is worked out: who is told of a server in a wrong way, is another rule's.
+    assert found(with_app(variants=variants)) == {}
+    finding = only(with_app(variants=variants, given=frozenset({name})), "another-server")
     assert (finding.problem.variable, finding.problem.value, finding.subject) == (name, "mq2:5672/shop", name)
     assert "on web1 is another server than on app1, mq1:5672/shop" in finding.problem.reason
     assert found(with_app(variants=(("app1", one), ("web1", one)))) == {}
-    assert only(with_app(variants=(("app1", {name: ()}), ("web1", one))), "another-server")
+    none_there = (("app1", {name: ()}), ("web1", one))
+    assert only(with_app(variants=none_there, given=frozenset({name})), "another-server")
 
 
 def test_processes_of_one_app_with_different_accounts() -> None:
@@ -1365,31 +1538,20 @@ def test_the_visibility_timeout_of_every_app_is_looked_at() -> None:
     assert told(stack, "visibility-timeout") == [
         (
             "celery_app_visibility_timeout: '1h' is not above celery_app_longest_eta, 1h: such a task would run twice; "
-            "write more, or leave it out: it is derived then"
+            "write more than 1h, or leave it out: it is derived then"
         )
     ]
 
 
-def test_what_is_longer_is_named_eta_or_task() -> None:
-    def variable(timeout: int, eta: int, task: int) -> str:
-        longest = {"longest_eta": eta, "longest_task": task, "visibility_timeout": timeout}
-        (finding,) = found(with_app(**{**REDIS_BROKER, **longest}))["visibility-timeout"]
-        return finding.problem.variable
-
-    # Twice the longest task: one that waits and one that runs.
-    assert variable(3599, 3600, 1800) == variable(3600, 3600, 1800) == "celery_app_visibility_timeout"
-    assert variable(3599, 3599, 1800) == variable(3600, 3599, 1800) == "celery_app_longest_task"
-
-
 def test_the_timeouts_of_every_two_apps_on_one_redis_are_compared() -> None:
-    same, other = {"celery_app_key_prefix": "shop:"}, {"visibility_timeout": 3 * HOUR}
+    same, other = {"celery_app_key_prefix": "shop:"}, {"visibility_timeout": 4 * HOUR}
     shop = named("shop", **REDIS_BROKER)
     second = {**REDIS_BROKER, "variables": same, **other, "broker_addresses": ("mq2:6379/0", "mq1:6379/0")}
     rule = "different-visibility-timeouts"
     assert [finding.app for finding in found(apps(shop, named("blog", **second)))[rule]] == ["blog"]
     # Apart from the first app, but not from the second.
     crm = named("crm", **{**second, "variables": {"celery_app_key_prefix": "c:"}, "broker_addresses": ("mq2:6379/0",)})
-    late = {**second, "variables": {"celery_app_key_prefix": "c:"}, "visibility_timeout": 4 * HOUR}
+    late = {**second, "variables": {"celery_app_key_prefix": "c:"}, "visibility_timeout": 5 * HOUR}
     stack = apps(shop, crm, named("late", **{**late, "broker_addresses": ("mq1:6379/0", "mq2:6379/0")}))
     assert [finding.problem.reason.split()[4] for finding in found(stack)[rule]] == ["crm"]
 

@@ -7,6 +7,7 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     broker_url,
     listen_addresses,
+    loopback,
     queue_places,
     rabbitmq_objects,
     redis_users,
@@ -50,6 +51,17 @@ def test_a_server_on_the_same_machine_by_another_name_is_reached_on_loopback() -
     alias = variables(app1={"ansible_host": "10.0.0.1"})
     assert seen_by("app1", alias)["rabbitmq"] == [{"host": "mq1", "address": "127.0.0.1", "port": 5672}]
     assert seen_by("app1", alias)["management"] == {"address": "127.0.0.1", "port": 15672}
+
+
+def test_a_server_behind_the_same_address_and_another_port_is_another_machine() -> None:
+    tunnel = {"ansible_host": "127.0.0.1", "rabbitmq_listen_addresses": ["127.0.0.1", "192.168.56.10"]}
+    two = variables(mq1={**tunnel, "ansible_port": 2222}, app1={"ansible_host": "127.0.0.1", "ansible_port": "2200"})
+    assert seen_by("app1", two)["rabbitmq"][0]["address"] == "192.168.56.10"
+    assert seen_by("app1", two)["management"] == {}
+    same = variables(mq1={**tunnel, "ansible_port": 2222}, app1={"ansible_host": "127.0.0.1", "ansible_port": "2222"})
+    assert seen_by("app1", same)["rabbitmq"][0]["address"] == "127.0.0.1"
+    spelt = variables(mq1={"ansible_host": "MQ.example.com"}, app1={"ansible_host": "mq.example.com."})
+    assert seen_by("app1", spelt)["rabbitmq"][0]["address"] == "127.0.0.1"
 
 
 def test_the_groups_suggest_the_broker_and_a_variable_decides() -> None:
@@ -270,3 +282,10 @@ def test_a_queue_is_placed_where_a_class_of_a_worker_names_it_first() -> None:
         "eu": "celery_worker_group_classes.high.queues",
         "all": "celery_worker_defaults.queues",
     }
+
+
+def test_what_only_the_host_itself_reaches() -> None:
+    for address in ("127.0.0.1", "127.1", "::1", "localhost", "LOCALHOST", "localhost.", "localhost.localdomain"):
+        assert loopback(address)
+    for address in ("10.127.0.1", "::10", "localhost-db", "localhost.example.com", "0.0.0.0", ""):
+        assert not loopback(address)

@@ -13,6 +13,7 @@ from redis.connection import SSLConnection
 from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import (
     AMQP_KEYS,
     REDIS_KEYS,
+    lax_in_url,
     tls_problems,
     unverified,
 )
@@ -152,3 +153,22 @@ def test_the_runtime_reads_the_same_words(name: str) -> None:
 )
 def test_what_is_not_verified(options: Any, expected: bool) -> None:
     assert unverified(options) is expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("rediss://u:p@h/0?ssl_cert_reqs=none", ("ssl_cert_reqs=none", "none")),
+        ("rediss://u:p@h/0?a=b&ssl_cert_reqs=CERT_NONE&c=d", ("ssl_cert_reqs=CERT_NONE", "none")),
+        ("amqps://u:p@h/v?cert_reqs=0", ("cert_reqs=0", "0")),
+        ("rediss://u:p@h/0?ssl_cert_reqs=CERT_OPTIONAL", ("ssl_cert_reqs=CERT_OPTIONAL", "optional")),
+        ("sentinel://a/0;sentinel://b/0?ssl_cert_reqs=optional", ("ssl_cert_reqs=optional", "optional")),
+        ("rediss://u:p@h/0?ssl_cert_reqs=required", ("", "")),
+        ("rediss://u:p@h/0?ssl_ca_certs=none", ("", "")),
+        ("rediss://u:none@h/ssl_cert_reqs=none", ("", "")),
+        ("", ("", "")),
+        (None, ("", "")),
+    ],
+)
+def test_urls_that_ask_for_less(url: object, expected: tuple[str, str]) -> None:
+    assert lax_in_url(url) == expected
