@@ -174,11 +174,8 @@ def check_platform(facts: Mapping[str, Any]) -> list[Problem]:
     name, major = str(facts["distribution"]), str(facts.get("distribution_major_version", ""))
     if name in ("Debian", "Ubuntu") and not (name == "Debian" and major.isdigit() and int(major) < 12):
         return []
-    return [
-        Problem(
-            "ansible_facts['distribution']", f"{name} {major}", "is not supported", "a host with Debian 12 or newer"
-        )
-    ]
+    host = f"{name} {major}".rstrip()
+    return [Problem("ansible_facts['distribution']", host, "is not supported", "a host with Debian 12 or newer")]
 
 
 def check_host(facts: Mapping[str, Any]) -> list[Problem]:
