@@ -103,7 +103,7 @@ def _host_problems(variables: Mapping[str, Any]) -> list[Problem]:
         reason, _separator, instead = str(error).partition("; write ")
         problems.append(Problem("celery_worker_host_memory", value, reason, instead))
     cores = variables.get("celery_worker_host_cores")
-    if cores and int(cores) < 0:
+    if int(cores or 0) < 0:
         problems.append(Problem("celery_worker_host_cores", cores, "is less than nothing", "a number such as 4"))
     return problems
 

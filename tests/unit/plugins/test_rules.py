@@ -898,6 +898,10 @@ def test_the_slowest_class_of_a_policys_queues_counts() -> None:
     finding = found(stack)["queue-consumer-timeout"][0]
     assert finding.subject == "default"
     assert finding.problem.instead.startswith(f"more than {4 * HOUR * 1000}")
+    # One that concerns no class comes first.
+    idle = policy({"consumer-timeout": 1}, pattern="^mails$", name="idle")
+    late = policy({"consumer-timeout": 1}, pattern="^pay")
+    assert only(declaring(policies=[idle, late]), "queue-consumer-timeout").subject == "high"
     held = declaring(
         with_app(classes=(HIGH, DEFAULT), queues=dict.fromkeys(SHOP.queues, "classic"), longest_eta=6 * HOUR),
         policies=[policy({"consumer-timeout": 7 * HOUR * 1000})],
@@ -1080,6 +1084,10 @@ def test_tasks_that_nobody_confirms() -> None:
     assert finding.problem.variable == "celery_app_settings.broker_transport_options.confirm_publish"
     assert (finding.problem.value, finding.subject, finding.app) == (False, "confirm_publish", "shop")
     assert found(with_app(**own, **REDIS_BROKER)) == {}
+    # The first app has Redis as its broker, and the next one is looked at all the same.
+    stack = with_app(**own)
+    both = {"cache": replace(SHOP, name="cache", hosts=(), classes=(), **REDIS_BROKER), "shop": stack.apps["shop"]}
+    assert "fragile-messages" in found(replace(stack, apps=both))
     for options in ({"confirm_publish": True}, {"confirm_publish": None}, {}, None, "confirm_publish"):
         assert found(with_app(own_settings={"broker_transport_options": options})) == {}
 

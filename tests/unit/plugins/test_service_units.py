@@ -158,8 +158,21 @@ def test_a_host_that_can_carry_units_and_others() -> None:
         Problem("ansible_facts['distribution']", "Rocky", "is not supported", "a host with Debian 12 or newer"),
         Problem("ansible_facts['service_mgr']", "openrc", "cannot run the units", "a host with systemd"),
     ]
-    (problem,) = check_host({"os_family": "RedHat"})
-    assert problem.value == "RedHat"
+
+
+@pytest.mark.parametrize(
+    ("name", "major", "fine"),
+    [
+        ("Debian", "11", False),
+        ("Debian", "12", True),
+        ("Debian", "forky/sid", True),
+        ("Ubuntu", "11", True),
+        ("Fedora", "42", False),
+    ],
+)
+def test_platforms(name: str, major: str, fine: bool) -> None:
+    problems = check_host({"distribution": name, "distribution_major_version": major, "service_mgr": "systemd"})
+    assert [problem.value for problem in problems] == [f"{name} {major}"][fine:]
 
 
 def test_a_duration_has_a_least_value() -> None:
