@@ -1,8 +1,12 @@
-"""Apps from where mistakes and secrets are near: packages with hashes, and a private repository behind a deploy key."""
+"""Apps from elsewhere than a directory: a wheel, somebody else's environment, and where mistakes and secrets are near:
+packages with hashes, a private index behind a password, and a private repository behind a deploy key.
+"""
 
 from __future__ import annotations
 
+import base64
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +52,21 @@ git config --global user.name shop; git config --global user.email shop@example.
 git init --quiet --initial-branch=main work
 git clone --quiet --bare work shop.git 2>/dev/null
 systemd-run --quiet --unit=celeryops-test-git /usr/sbin/sshd -D -e -f {GIT}/sshd_config
+"""
+INDEX, INDEX_PORT, INDEX_PASSWORD = "/srv/celeryops-index", 8765, "unread-by-anyone-4711"
+#: A package index with one package, for whoever has the password.
+SERVE = f"""
+import base64, http.server
+LOGIN = "Basic " + base64.b64encode(b"ci:{INDEX_PASSWORD}").decode()
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.headers.get("Authorization") == LOGIN:
+            return super().do_GET()
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="index"')
+        self.end_headers()
+    do_HEAD = do_GET
+http.server.ThreadingHTTPServer(("127.0.0.1", {INDEX_PORT}), Handler).serve_forever()
 """
 COMMIT = f"""
 set -eu
@@ -137,6 +156,93 @@ def test_a_package_that_is_not_what_the_hash_says_is_refused(
 
 def _another_hash(match: re.Match[str]) -> str:
     return re.sub(r"sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", match[0])
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shop as a wheel on the control machine; a build writes into the tree, so it has one of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(SHOP, folder / "shop")
+    subprocess.run(["uv", "build", "--quiet", "--wheel", "--out-dir", folder, folder / "shop"], check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_a_wheel_becomes_a_release(host: Host, deploy: Callable[..., Any], wheel: Path) -> None:
+    source = {"type": "wheel", "path": str(wheel)}
+    run = deploy(source)
+    assert run.messages == []
+    assert "shop-1.0.0.dist-info" in host.check_output(f"ls /opt/celeryops/{APP}/current/lib/python3*/site-packages")
+    again = deploy(source)
+    assert (again.messages, again.changed) == ([], [])
+
+
+def test_an_environment_of_somebody_else_is_used_and_left_as_it_is(
+    host: Host, deploy: Callable[..., Any], wheel: Path
+) -> None:
+    assert deploy({"type": "wheel", "path": str(wheel)}).messages == []
+    release = f"/opt/celeryops/{APP}/{current(host)}"
+    theirs = "/srv/celeryops-environment"
+    host.check_output(f"cp --archive {release} {theirs}; rm {theirs}/release.json")
+    listing = f"find {theirs} -printf '%p %s %T@ %m %u\\n' | sort"
+    before = host.check_output(listing)
+    try:
+        run = deploy({"type": "virtualenv", "path": theirs})
+        assert run.messages == []
+        assert current(host) == theirs
+        assert host.check_output(listing) == before
+        again = deploy({"type": "virtualenv", "path": theirs})
+        assert (again.messages, again.changed) == ([], [])
+        missing = deploy({"type": "virtualenv", "path": "/srv/nowhere"})
+        assert len(missing.messages) == 1
+        assert "celery_app_source.path: there is no virtual environment /srv/nowhere" in missing.messages[0]
+        assert current(host) == theirs
+    finally:
+        assert deploy({"type": "wheel", "path": str(wheel)}).messages == []
+        host.check_output(f"rm -r {theirs}")
+
+
+@pytest.fixture(scope="module")
+def index(host: Host, wheel: Path) -> Iterator[str]:
+    """Address of the index, with the password in it."""
+    unit = "celeryops-test-index"
+    content = base64.b64encode(wheel.read_bytes()).decode()
+    host.check_output(f"mkdir -p {INDEX}/simple/shop")
+    host.check_output(f"base64 --decode > {INDEX}/simple/shop/{wheel.name} <<'END'\n{content}\nEND")
+    host.check_output(f"cat > /srv/celeryops-index.py <<'END'\n{SERVE}\nEND")
+    host.check_output(
+        f"chmod 600 /srv/celeryops-index.py; systemd-run --quiet --unit={unit} --property=WorkingDirectory={INDEX}"
+        " python3 /srv/celeryops-index.py"
+    )
+    yield f"http://ci:{INDEX_PASSWORD}@127.0.0.1:{INDEX_PORT}/simple/"
+    host.check_output(f"systemctl stop {unit}; rm -r {INDEX} /srv/celeryops-index.py")
+
+
+def test_the_password_of_a_private_index_is_nowhere_afterwards(
+    host: Host, deploy: Callable[..., Any], index: str, witness: Callable[..., Any]
+) -> None:
+    source = {"type": "pip", "packages": ["shop==1.0.0"], "extra_index_urls": [index]}
+    with witness() as seen:
+        run = deploy(source, "--diff", "-vvv")
+    assert run.messages == []
+    assert "shop-1.0.0.dist-info" in host.check_output(f"ls /opt/celeryops/{APP}/current/lib/python3*/site-packages")
+    commands = seen()
+    assert "uv pip install" in commands, "nobody watched uv"
+    assert INDEX_PASSWORD not in run.output
+    assert INDEX_PASSWORD not in commands
+    found = host.check_output(
+        "grep --recursive --files-with-matches --binary-files=text --devices=skip --fixed-strings --file=-"
+        f" /etc /home /opt /root /run /srv /tmp /usr/local /var <<'END'\n{INDEX_PASSWORD}\nEND"
+    )
+    assert found == "/srv/celeryops-index.py", "the password is still on the host"
+    again = deploy(source)
+    assert (again.messages, again.changed) == ([], [])
+    # Another version of the same package, which no index has: the release in use stays.
+    before = (current(host), releases(host))
+    refused = deploy({**source, "packages": ["shop==9.9.9"]})
+    assert len(refused.messages) == 1
+    assert INDEX_PASSWORD not in refused.output
+    assert (current(host), releases(host)) == before
 
 
 @pytest.fixture(scope="module")
