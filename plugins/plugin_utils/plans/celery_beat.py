@@ -91,6 +91,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "start_after": START_AFTER,
             "state_directory": f"celeryops/{layout['app']}/beat",
             "runtime_directory": f"celeryops/{layout['app']}/beat",
+            # The scheduler imports the app, which may open its log then, as it does in a worker.
+            "writable": [layout["state"], layout["log"]],
             "start_timeout": times["start_timeout"],
             "stop_timeout": times["stop_timeout"],
             "sandbox": lines,

@@ -53,6 +53,11 @@ def start(**changes: Any) -> str:
     return line.partition(" ")[2]
 
 
+def test_the_app_can_write_where_it_can_in_a_worker() -> None:
+    lines = [line for line in unit() if line.startswith("ReadWritePaths=")]
+    assert lines == ["ReadWritePaths=-/var/lib/celeryops/shop", "ReadWritePaths=-/var/log/celeryops/shop"]
+
+
 def test_celerys_scheduler_keeps_its_schedule_in_the_state_directory() -> None:
     assert start() == "--app=shop.celery:app beat --loglevel=INFO --schedule=/var/lib/celeryops/shop/beat/schedule"
     assert "StateDirectory=celeryops/shop/beat" in unit()
