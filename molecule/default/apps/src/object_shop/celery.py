@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import pwd
 
 from celery import Celery
 
-# As many apps do when they are imported, the first time before any worker has run.
-logging.getLogger("object_shop").addHandler(logging.FileHandler("/var/log/celeryops/object_shop/app.log"))
+# As many apps do when they are imported, the first time before any worker has run. The web process has another account.
+if pwd.getpwuid(os.geteuid()).pw_name == "object_shop":
+    logging.getLogger("object_shop").addHandler(logging.FileHandler("/var/log/celeryops/object_shop/app.log"))
 
 app = Celery("object_shop")
 app.config_from_object("object_shop.celeryconfig")
