@@ -4,7 +4,7 @@
 #   make demo-down    remove it
 #   make test         everything that has to hold: the checks, then the whole stack on Debian 12 and 13, on RabbitMQ, on Redis,
 #                     and on several hosts
-#   make test-fast    the checks alone: style, types, unit tests, build (two minutes)
+#   make test-fast    the checks alone, without the slow tests: style, types, unit tests, build (two minutes)
 #   make test-all     as `test`, with Debian 14, and the support table written anew
 #   make bench        how fast a run is, and urgent tasks under a flood, tasks per second, as ratios
 #   make chaos        fault a stack under load in every way, on all brokers, and count what became of each task

@@ -12,6 +12,8 @@ from typing import Any
 
 #: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^:/?#\s]*):[^\s]*@", re.IGNORECASE)
+#: The same of an address whose password is not empty and has no "@", wherever it stands.
+_ADDRESS_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^\s@]+@")
 #: How names of secrets look, in keys, in options and in the variables of an environment.
 _SECRET_NAME = re.compile(
     r"passw|passphrase|secret|token|credential|cookie|(^|[_-])(api|access|private|auth)[_-]?key|(^|[_-])(dsn|pw|pass)$",
@@ -84,6 +86,11 @@ def holds_accounts(variable: str) -> bool:
 def named_like_a_secret(name: str) -> bool:
     """Whether a name of an option or a variable is one under which people keep secrets."""
     return bool(_SECRET_NAME.search(name))
+
+
+def holds_password(value: object) -> bool:
+    """Whether a value is, or holds, an address with a password in it."""
+    return bool(_ADDRESS_WITH_PASSWORD.search(str(value)))
 
 
 def _names_a_secret(key: str) -> bool:

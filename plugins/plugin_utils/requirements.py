@@ -4,21 +4,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
 
 #: The oldest that this collection supports: older ones hang on reconnect and break on RabbitMQ 4.3.
 OLDEST = {"celery": Version("5.7"), "kombu": Version("5.7")}
 #: What Celery cannot be installed without, and nobody writes down by himself: who names them, names everything.
 _FROZEN = frozenset({"billiard", "vine"})
-#: A user and a password in an address.
-_PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@")
 
 
 def package_problems(variable: str, packages: Iterable[object], options: str, index: str) -> Iterator[Problem]:
@@ -33,7 +30,7 @@ def package_problems(variable: str, packages: Iterable[object], options: str, in
     for package in map(str, packages):
         if "\n" in package or package.lstrip().startswith("-"):
             yield Problem(variable, package, "is an option, not a requirement", options)
-        elif _PASSWORD.search(package):
+        elif holds_password(package):
             yield Problem(variable, package, "contains a password", f"the address as {index}")
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import quote_systemd_word
 
@@ -18,7 +18,6 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(
     r"PASSW(OR)?D|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|(^|_)(API|PRIVATE|ACCESS)?KEY$|(^|_)(DSN|PW)$", re.IGNORECASE
 )
-_URL_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^\s@]+@", re.IGNORECASE)
 
 #: An import path: package.module, or package.module:attribute.
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
@@ -157,11 +156,6 @@ def check_writable_paths(paths: Iterable[Any], variable: str) -> tuple[list[str]
         else:
             good.append(text)
     return good, problems
-
-
-def holds_password(value: object) -> bool:
-    """Whether a value is, or holds, an address with a password in it."""
-    return bool(_URL_WITH_PASSWORD.search(str(value)))
 
 
 def check_platform(facts: Mapping[str, Any]) -> list[Problem]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,6 @@ pytestmark = [pytest.mark.broker("rabbitmq"), pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[3]
 LAB = ROOT / "scripts" / "lab.py"
-SUITE = os.environ.get("CELERYOPS_SUITE", "trixie")
-NAME = f"{os.environ.get('CELERYOPS_HOST', 'celeryops-test-trixie')}-alone"
 PLAYBOOK = "molecule/default/roles_alone.yml"
 PASSWORD = "spoken-softly-9-3-1"
 #: Flower's environment has what both exchanges need.
@@ -47,32 +44,45 @@ except urllib.error.HTTPError as error:
 
 
 @pytest.fixture(scope="module")
-def inventory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def name(container: str, suite: str) -> Iterator[str]:
     """A host of its own, which is removed when the tests are done."""
-    subprocess.run([LAB, "up", NAME, "--suite", SUITE], check=True, stdout=subprocess.DEVNULL)
+    name = f"{container}-alone"
+    subprocess.run([LAB, "up", name, "--suite", suite], check=True, stdout=subprocess.DEVNULL)
     # As on a host that somebody has installed: what apt does not know it cannot try.
-    subprocess.run(["docker", "exec", NAME, "apt-get", "-qq", "update"], check=True)
-    host = {
+    subprocess.run(["docker", "exec", name, "apt-get", "-qq", "update"], check=True)
+    yield name
+    subprocess.run([LAB, "down", name], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def hosts(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The inventory."""
+    variables = {
         "ansible_connection": "community.docker.docker",
-        "ansible_host": NAME,
+        "ansible_host": name,
         # The only thing that has to do with where the tests run.
         "flower_install_environment": {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"},
     }
     path = tmp_path_factory.mktemp("alone") / "hosts.yml"
-    path.write_text(yaml.safe_dump({"all": {"hosts": {"alone": host}}}))
-    yield path
-    subprocess.run([LAB, "down", NAME], check=True, stdout=subprocess.DEVNULL)
+    path.write_text(yaml.safe_dump({"all": {"hosts": {"alone": variables}}}))
+    return path
 
 
 @pytest.fixture(scope="module")
-def alone(inventory: Path) -> Host:
-    """The host after the first run."""
-    assert play(inventory).messages == []
-    return testinfra.get_host(f"docker://{NAME}")
+def runs(hosts: Path) -> dict[str, Run]:
+    """A dry run on the bare host, the first run, and another one."""
+    return {"dry": play(hosts, "--check", "--diff"), "first": play(hosts), "again": play(hosts)}
 
 
-def play(inventory: Path, *arguments: str, **variables: Any) -> Run:
-    return run_playbook(inventory, *arguments, playbook=PLAYBOOK, variables={"test_password": PASSWORD, **variables})
+@pytest.fixture(scope="module")
+def alone(name: str, runs: dict[str, Run]) -> Host:
+    """The host after the runs."""
+    assert runs["first"].messages == []
+    return testinfra.get_host(f"docker://{name}")
+
+
+def play(hosts: Path, *arguments: str, **variables: Any) -> Run:
+    return run_playbook(hosts, *arguments, playbook=PLAYBOOK, variables={"test_password": PASSWORD, **variables})
 
 
 def status(host: Host, login: str = "") -> str:
@@ -80,15 +90,11 @@ def status(host: Host, login: str = "") -> str:
     return str(host.check_output(f"{PYTHON} - <<'END'\n{ASK % login}\nEND"))
 
 
-def test_a_dry_run_comes_first_and_a_second_run_changes_nothing(inventory: Path) -> None:
-    dry = play(inventory, "--check", "--diff")
-    assert dry.messages == []
-    assert PASSWORD not in dry.output
-    first = play(inventory)
-    assert first.messages == []
-    assert PASSWORD not in first.output
-    again = play(inventory)
-    assert (again.messages, again.changed) == ([], [])
+def test_a_dry_run_comes_first_and_a_second_run_changes_nothing(runs: dict[str, Run]) -> None:
+    assert {what: run.messages for what, run in runs.items() if run.messages} == {}
+    assert [what for what, run in runs.items() if PASSWORD in run.output] == []
+    assert runs["first"].changed != []
+    assert runs["again"].changed == []
 
 
 def test_the_broker_hands_on_messages(alone: Host) -> None:
@@ -104,18 +110,18 @@ def test_the_store_of_results_knows_its_user_and_nobody_else(alone: Host) -> Non
     assert "NOAUTH" in alone.check_output(f"{cli} get shop:celery-task-meta-one")
 
 
-def test_flower_asks_for_its_password(alone: Host, inventory: Path) -> None:
-    password = (inventory.parent / ".celeryops" / "secrets" / "shop_flower_password").read_text().strip()
+def test_flower_asks_for_its_password(alone: Host, hosts: Path) -> None:
+    password = (hosts.parent / ".celeryops" / "secrets" / "shop_flower_password").read_text().strip()
     assert status(alone) == "401"
     assert status(alone, f"admin:{password}") == "200"
 
 
-def test_a_flower_that_leaves(alone: Host, inventory: Path) -> None:
-    gone = play(inventory, flower_state="absent")
+def test_a_flower_that_leaves(alone: Host, hosts: Path) -> None:
+    gone = play(hosts, flower_state="absent")
     assert gone.messages == []
     assert not alone.service("celery-shop-flower").is_running
     assert not alone.file("/etc/systemd/system/celery-shop-flower.service").exists
     assert not alone.file("/etc/celeryops/shop/flower.env").exists
     assert not alone.file("/opt/celeryops/shop-flower/current").exists
-    again = play(inventory, flower_state="absent")
+    again = play(hosts, flower_state="absent")
     assert (again.messages, again.changed) == ([], [])

@@ -20,7 +20,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings im
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest, holds_password
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import package_problems
@@ -845,7 +845,7 @@ def _secret_path(name: str, value: Any) -> str:
         return ""
     if isinstance(value, (list, tuple)):
         return next((f"{name}.{found}" for entry in value if (found := _secret_path("", entry))), "")
-    if isinstance(value, str) and value and (_SECRET_KEY.search(name) or re.search(r"://[^/@\s]*:[^@\s]+@", value)):
+    if isinstance(value, str) and value and (_SECRET_KEY.search(name) or holds_password(value)):
         return name
     return ""
 

@@ -13,14 +13,19 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+    Problem,
+    closest,
+    did_you_mean,
+    holds_password,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     DURATION_HELP,
     SIZE_HELP,
     parse_duration,
     parse_size,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import holds_password
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import check_platform
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import loopback
 
 MIB = 1024**2
@@ -103,7 +108,7 @@ class _Planner:
 
     def result(self) -> dict[str, Any]:
         """Return the plan; ``problems`` is complete afterwards."""
-        self._platform()
+        self.problems += check_platform(self.facts)
         node = self._node()
         api_host = self._api_host()
         plugins = self._plugins()
@@ -130,16 +135,6 @@ class _Planner:
         self.problems.append(Problem(f"rabbitmq_{name}", value, reason, instead))
 
     # The host and its packages
-
-    def _platform(self) -> None:
-        distribution = self.facts.get("distribution")
-        if distribution is None:
-            return
-        release = self.facts.get("distribution_major_version")
-        if distribution not in ("Debian", "Ubuntu"):
-            self._problem("*", f"{distribution} {release}", "is not supported", "a Debian host, version 12 or newer")
-        elif distribution == "Debian" and str(release).isdigit() and int(str(release)) < 12:
-            self._problem("*", f"Debian {release}", "is too old", "a Debian host, version 12 or newer")
 
     def _install_environment(self) -> None:
         """Refuse passwords: Ansible puts a task's environment into the command line that it runs on the host."""

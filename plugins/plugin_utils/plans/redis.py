@@ -18,6 +18,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     parse_size,
     show_size,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import check_platform
 
 #: What the ACL of a user is made of. Celery 5.7 with kombu 5.7 was run with exactly these rules on Redis 7.0 and
 #: Valkey 8.0 (priorities, ETA, chord, group, retry, revoke, inspect, events, purge) and ACL LOG stayed empty.
@@ -223,16 +224,10 @@ def _platform_problems(variables: Mapping[str, Any], facts: Mapping[str, Any]) -
     if _true(variables["redis_backports"]) and not variables["redis_backports_mirror"]:
         instead = "the address of the Debian mirror that your hosts use"
         return [Problem("redis_backports_mirror", "", "is needed with redis_backports", instead)]
-    distribution = facts.get("distribution")
-    if distribution is None:
-        return []
-    if facts.get("os_family", "Debian") != "Debian":
-        return [Problem("ansible_facts.distribution", distribution, "is not supported", "hosts of the Debian family")]
-    if distribution != "Debian":
-        return []
+    problems = check_platform(facts)
+    if problems or facts.get("distribution") != "Debian":
+        return problems
     version = _debian(facts)
-    if version is not None and version < 12:
-        return [Problem("ansible_facts.distribution_major_version", version, "is too old", "Debian 12 or newer")]
     if variables["redis_implementation"] == "valkey" and version == 12 and not _true(variables["redis_backports"]):
         return [
             Problem(

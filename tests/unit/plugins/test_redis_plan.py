@@ -289,8 +289,8 @@ class TestRefusals:
         result, problems = plan(variables(implementation="valkey", backports=True), bookworm)
         assert problems == []
         assert result["apt_release"] == "bookworm-backports"
-        assert refused({**FACTS, "distribution_major_version": "11"}) == ["ansible_facts.distribution_major_version"]
-        assert refused({**FACTS, "distribution": "Fedora", "os_family": "RedHat"}) == ["ansible_facts.distribution"]
+        assert refused({**FACTS, "distribution_major_version": "11"}) == ["ansible_facts['distribution']"]
+        assert refused({**FACTS, "distribution": "Fedora", "os_family": "RedHat"}) == ["ansible_facts['distribution']"]
         assert plan(variables(), {**FACTS, "distribution_major_version": "forky/sid"})[1] == []
 
     def test_all_mistakes_at_once(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,17 @@ def test_files_are_compared_by_their_digests_and_secrets_stay_here() -> None:
     assert [entry["path"] for entry in found] == ["/etc/x", "/etc/y"]
     assert found[1]["sha256"] == hashlib.sha256(b"a password").hexdigest()
     assert "password" not in str(found)
+
+
+def test_the_app_has_its_directories_before_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owned: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(module.os, "chown", lambda path, user, group: owned.append((path, user, group)))
+    log, state = tmp_path / "log" / "shop", tmp_path / "lib" / "shop"
+    state.mkdir(parents=True, mode=0o700)
+    request = action.completed({"name": "shop", "directories": [str(log), str(state)], "source": {"type": "pip"}})
+    nobody = pwd.getpwnam("nobody")
+    module.Release(Systemd(), request)._provide_directories(nobody)
+    assert log.stat().st_mode & 0o777 == 0o750
+    # What is there already is left to the task that looks after it.
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert owned == [(str(log), nobody.pw_uid, nobody.pw_gid)]
