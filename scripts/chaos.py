@@ -371,7 +371,7 @@ class Scenario:
         self.console.print(f"  {datetime.datetime.now().astimezone():%H:%M:%S} {self.name:9} {text}", highlight=False)
 
     def all_in_flight(self) -> dict[str, int]:
-        """Return what every class can hold: with a prefetch multiplier of 1, a message for each process."""
+        """Return what every class can have begun: a task for each process. What it holds beyond that has not run."""
         return dict.fromkeys(self.classes, self.concurrency)
 
     def faulted(self, fault: Fault) -> None:

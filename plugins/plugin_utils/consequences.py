@@ -25,6 +25,7 @@ _SERVERS = ("rabbitmq_port", "rabbitmq_listen_addresses", "redis_port", "redis_b
 _LIMITS = (*_of_classes("time_limit"), "celery_app_settings.task_time_limit")
 _HELD = (
     *_LIMITS, *_of_classes("prefetch_multiplier"), "celery_app_settings.worker_prefetch_multiplier",
+    "celery_app_prefetch_multiplier",
     "celery_app_longest_task", "celery_app_longest_eta", "celery_app_queue_type",
 )  # fmt: skip
 #: What a list or a longest time is gathered from: that a rule finds one of many, which can be read, to be unwise
@@ -35,6 +36,7 @@ JOINTS: Mapping[str, tuple[str, ...]] = {
     "celeryops_queues": _of_classes("queues"),
     "celeryops_longest_task": _LIMITS,
     "celeryops_visibility_timeout": _HELD,
+    "celeryops_prefetch_multiplier": (),
     "celeryops_consumer_timeout": _HELD,
     "celeryops_broker_url": (*_SERVERS, "celery_app_name"),
     "celeryops_flower_broker_url": (*_SERVERS, "celery_app_name"),

@@ -42,6 +42,11 @@ DEAD_LETTERS = "celeryops-dead-letters"
 #: A class without a limit has tasks of unknown length; half an hour is RabbitMQ's own guess of what is too long
 #: (consumer_timeout, RabbitMQ 4.3).
 UNKNOWN_TASK = 1800
+#: Messages per process that a worker takes in advance where no other one could do them meanwhile: enough for its
+#: processes never to wait for the broker (`make bench`, tasks that do nothing: 8 does twice what 1 does, 16 no more).
+PREFETCH_ALONE = 8
+#: Where tasks may take longer, in seconds, taking more than one in advance gains nothing.
+LONG_TASK = 3600
 
 Groups = Mapping[str, Sequence[str]]
 #: (host, variable, default) -> what the variable means on that host
@@ -64,9 +69,10 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
 
     Returns:
         A dict with ``apps`` (name -> ``broker``: ``rabbitmq`` or ``redis``; ``queues``: every queue that a class of it
-        names, sorted; ``longest_task`` in seconds; ``visibility_timeout`` in seconds, or empty; ``key_prefix`` in
-        Redis; ``dead_letter_queue``), ``app_of`` (host -> name of its app), ``machines`` (of these hosts), ``servers``
-        (group -> the nodes and how they listen) and ``consumer_timeout`` in seconds.
+        names, sorted; ``longest_task`` in seconds; ``visibility_timeout`` in seconds, or empty;
+        ``prefetch_multiplier``; ``key_prefix`` in Redis; ``dead_letter_queue``), ``app_of`` (host -> name of its app),
+        ``machines`` (of these hosts), ``servers`` (group -> the nodes and how they listen) and ``consumer_timeout`` in
+        seconds.
     """
     hosts: dict[str, list[str]] = {}
     app_of: dict[str, str] = {}
@@ -81,6 +87,7 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
             "queues": queues(groups, given, members),
             "longest_task": longest_task(groups, given, members),
             "visibility_timeout": visibility_timeout(groups, given, members),
+            "prefetch_multiplier": prefetch_multiplier(groups, given, members),
             "key_prefix": str(given(members[0], "celery_app_key_prefix", None) or f"{name}:"),
             "dead_letter_queue": str(given(members[0], "celery_app_dead_letter_queue", None) or "dead-letters"),
         }
@@ -152,11 +159,12 @@ def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:
         host: the host that looks.
 
     Returns:
-        A dict with ``app`` (an empty string where there is none), ``broker``, ``queues``, ``longest_task`` (seconds) of
-        that app; ``apps``, a list of all apps with what the servers have to know of them; ``rabbitmq`` and ``redis``,
-        the nodes as this host reaches them (``host``, ``address``, ``port``); ``management``, ``address`` and ``port``
-        of RabbitMQ's management API, empty where it cannot be reached; ``consumer_timeout`` (seconds); and
-        ``rabbitmq_wanted``: whether any app asks for that server.
+        A dict with ``app`` (an empty string where there is none), ``broker``, ``queues``, ``longest_task`` (seconds),
+        ``visibility_timeout`` and ``prefetch_multiplier`` of that app; ``apps``, a list of all apps with what the
+        servers have to know of them; ``rabbitmq`` and ``redis``, the nodes as this host reaches them (``host``,
+        ``address``, ``port``); ``management``, ``address`` and ``port`` of RabbitMQ's management API, empty where it
+        cannot be reached; ``consumer_timeout`` (seconds); and ``rabbitmq_wanted``: whether any app asks for that
+        server.
     """
     apps = [
         {"name": name, **{key: app[key] for key in ("broker", "key_prefix", "dead_letter_queue")}}
@@ -169,6 +177,7 @@ def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:
         "queues": [],
         "longest_task": UNKNOWN_TASK,
         "visibility_timeout": "",
+        "prefetch_multiplier": 1,
     }
     servers, place = found["servers"], (host, found["machines"].get(host, ""))
     return {
@@ -238,9 +247,8 @@ def queue_places(groups: Groups, given: Given, hosts: Iterable[str]) -> dict[str
             for name, keys in entries.items()
         }
         for place, keys in (*classes.items(), ("celery_worker_defaults", given(host, "celery_worker_defaults", None))):
-            declared = keys.get("queues") if isinstance(keys, Mapping) else None
-            for queue in declared if isinstance(declared, (list, tuple)) else ():
-                places.setdefault(str(queue), f"{place}.queues")
+            for queue in _queues_of(keys):
+                places.setdefault(queue, f"{place}.queues")
     return places
 
 
@@ -249,12 +257,7 @@ def queues(groups: Groups, given: Given, hosts: Iterable[str]) -> list[str]:
 
     They end in the shared configuration, which restarts all classes when it changes: the order of the classes must not.
     """
-    names: set[str] = set()
-    for worker_class in worker_classes(groups, given, hosts):
-        declared = worker_class.get("queues")
-        if isinstance(declared, (list, tuple)):
-            names.update(str(name) for name in declared)
-    return sorted(names)
+    return sorted({name for keys in worker_classes(groups, given, hosts) for name in _queues_of(keys)})
 
 
 def longest_task(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
@@ -263,6 +266,12 @@ def longest_task(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
     # Set by hand only: its default is what is worked out here.
     said += [settings(given, host).get("task_time_limit") for host in hosts]
     return max([UNKNOWN_TASK, *(_seconds(limit) for limit in said)])
+
+
+def longest_run(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
+    """Return the same, with what the inventory says outright (``celery_app_longest_task``)."""
+    said = (_seconds(given(host, "celery_app_longest_task", None)) for host in hosts)
+    return max(longest_task(groups, given, hosts), *said, 0)
 
 
 def _seconds(value: object) -> int:
@@ -285,9 +294,8 @@ def consumer_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
     (Celery 5.7 and RabbitMQ 3.10, measured: a message that is held longer closes the channel, and its task runs again).
     Rounded up to 2, 4, 8, ... hours, because RabbitMQ restarts when it changes.
     """
-    longest, held = longest_task(groups, given, hosts), 0
+    longest, held = longest_run(groups, given, hosts), 0
     for host in hosts:
-        longest = max(longest, _seconds(given(host, "celery_app_longest_task", None)))
         if given(host, "celery_app_queue_type", None) == "classic":
             # Nothing delays messages in the broker then, so a worker holds them.
             held = max(held, _seconds(given(host, "celery_app_longest_eta", None) or "1h"))
@@ -295,10 +303,48 @@ def consumer_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
     return 3600 << ((needed - 1) // 3600).bit_length()
 
 
+def prefetch_multiplier(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
+    """Return how many messages a process of this app's workers takes in advance, where nothing else is said.
+
+    What one worker has taken waits there although another one may be idle, so more than one message is taken only
+    where no other can be: with one host of workers, and one class for each queue. On Redis a message that a killed
+    worker had taken waits for the visibility timeout, so as few as possible are at stake.
+    """
+    workers = [host for host in hosts if host in set(groups.get("celery_workers", []))]
+    elsewhere = any(given(host, "celery_app_broker_url", None) for host in hosts)
+    said = (given(host, "celery_app_broker", None) for host in hosts)
+    alone = len(workers) == 1 and not _shares_a_queue(given, workers[0])
+    if not alone or elsewhere or broker(groups, said) != "rabbitmq" or longest_run(groups, given, hosts) > LONG_TASK:
+        return 1
+    return PREFETCH_ALONE
+
+
+def _shares_a_queue(given: Given, host: str) -> bool:
+    """Whether two classes of a host consume the same queue, as far as can be read."""
+    common = _queues_of(given(host, "celery_worker_defaults", None))
+    consumed: dict[str, list[str]] = {}
+    for level in CLASS_LEVELS:
+        classes = given(host, level, None)
+        for name, keys in classes.items() if isinstance(classes, Mapping) else ():
+            # The last level that speaks of them decides.
+            consumed[str(name)] = _queues_of(keys) or consumed.get(str(name)) or common or [str(name)]
+    every = [queue for names in consumed.values() for queue in set(names)]
+    return len(every) != len(set(every))
+
+
+def _queues_of(keys: object) -> list[str]:
+    """Return the queues that a class names; none where it names none, or nothing that can be read."""
+    declared = keys.get("queues") if isinstance(keys, Mapping) else None
+    return [str(name) for name in declared] if isinstance(declared, (list, tuple)) else []
+
+
 def most_prefetched(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
     """Return how many messages a process takes in advance, by every variable that says so; at least one."""
     said = [worker_class.get("prefetch_multiplier") for worker_class in worker_classes(groups, given, hosts)]
-    said += [settings(given, host).get("worker_prefetch_multiplier") for host in hosts]
+    derived = prefetch_multiplier(groups, given, hosts)
+    for host in hosts:
+        own = given(host, "celery_app_prefetch_multiplier", derived)
+        said.append(settings(given, host).get("worker_prefetch_multiplier", own))
     return max([1, *(int(str(number)) for number in said if re.fullmatch(r"[0-9]{1,9}", str(number)))])
 
 
@@ -311,10 +357,8 @@ def visibility_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> in
     most = most_prefetched(groups, given, hosts)
     if most == 1:
         return ""
-    longest = longest_task(groups, given, hosts)
-    longest = max([longest, *(_seconds(given(host, "celery_app_longest_task", None)) for host in hosts)])
     eta = max(_seconds(given(host, "celery_app_longest_eta", None) or "1h") for host in hosts)
-    return held_for(longest, most, eta)
+    return held_for(longest_run(groups, given, hosts), most, eta)
 
 
 def held_for(longest: int, prefetch: int, eta: int) -> int:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import CLASS_NAME, RESERVED_CLASS_NAMES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
@@ -71,6 +73,7 @@ KEYS: Mapping[str, Key] = {
     "acknowledgement": Key("choice", choices=("late", "early")),
     "log": Key("choice", "journal", choices=("journal", "file")),
     "log_level": Key("choice", "INFO", choices=LOG_LEVELS),
+    "log_received": Key("truth", default=False),
     "environment": Key("mapping"),
     "nice": Key("number", minimum=-20, maximum=19),
     "cpu_weight": Key("number", minimum=1, maximum=10_000),
@@ -330,6 +333,13 @@ class _Reader:
         if size < key.minimum:
             raise ValueError(f"is less than {show_size(key.minimum)}, too little to work in; write {SIZE_HELP}")
         return size
+
+    @staticmethod
+    def truth(_key: Key, value: Any) -> bool:
+        try:
+            return bool(boolean(value))
+        except TypeError as error:
+            raise ValueError("is neither true nor false; write true or false") from error
 
     @staticmethod
     def mapping(_key: Key, value: Any) -> dict[Any, Any]:

@@ -252,6 +252,8 @@ CONNECT_TIMEOUT = 10
 HEALTH_CHECK_INTERVAL = 10
 #: kombu looks for unacknowledged messages every 100 s; nothing is returned before the timeout and this margin.
 VISIBILITY_MARGIN = 600
+#: The count is this times the processes, 16 bits of AMQP (basic.qos).
+MOST_PREFETCHED = 10_000
 
 
 def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -346,7 +348,7 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
         "task_reject_on_worker_lost": True,
         # The broker hands out a late-acknowledged task again when the connection is lost: the first copy must end.
         "worker_cancel_long_running_tasks_on_connection_loss": True,
-        "worker_prefetch_multiplier": 1,
+        "worker_prefetch_multiplier": int(values["prefetch_multiplier"]),
         # A broker that is away is waited for. Celery gives up after 100 attempts otherwise, and stays alive, silent.
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
@@ -758,6 +760,13 @@ def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]
 
 
 def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]:
+    if not 1 <= int(values["prefetch_multiplier"]) <= MOST_PREFETCHED:
+        yield Problem(
+            "celery_app_prefetch_multiplier",
+            values["prefetch_multiplier"],
+            "is out of range",
+            f"how many messages per process, 1 to {MOST_PREFETCHED}",
+        )
     if int(values["keep_releases"]) < 1:
         yield Problem(
             "celery_app_keep_releases",

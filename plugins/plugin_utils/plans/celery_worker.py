@@ -149,7 +149,11 @@ def _unit(
         "TasksMax": read["tasks_max"],
     }
     own_settings = _ACKNOWLEDGEMENT[read["acknowledgement"]]
-    environment = {**read["environment"], **({"CELERYOPS_SETTINGS": json.dumps(own_settings)} if own_settings else {})}
+    environment = {
+        **read["environment"],
+        **({"CELERYOPS_SETTINGS": json.dumps(own_settings)} if own_settings else {}),
+        **({"CELERYOPS_LOG_RECEIVED": "1"} if read["log_received"] else {}),
+    }
     command = [f"{layout['current']}/bin/celery", *_arguments(name, read, log_file, variables)]
     return {
         "unit": worker_unit(layout["app"], name),

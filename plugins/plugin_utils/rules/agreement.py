@@ -30,6 +30,7 @@ APP_WIDE = (
     "celery_app_longest_task",
     "celery_app_visibility_timeout",
     "celery_app_result_expires",
+    "celery_app_prefetch_multiplier",
     "celery_app_settings",
     "celery_app_once",
     "celery_app_results",
@@ -96,6 +97,10 @@ def _accounts(deployment: Deployment) -> Iterator[Finding]:
 
 def _given_twice(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
+        setting, variable = "worker_prefetch_multiplier", "celery_app_prefetch_multiplier"
+        if variable in app.given and app.own_settings.get(setting, app.variables[variable]) != app.variables[variable]:
+            reason = f"has no effect: celery_app_settings.{setting} is {app.own_settings[setting]}"
+            yield Finding(Problem(variable, app.variables[variable], reason, "one of the two"), variable, app.name)
         for setting, key in _KEY_OF_SETTING.items():
             if setting not in app.own_settings or not app.classes:
                 continue

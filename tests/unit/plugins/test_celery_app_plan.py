@@ -33,6 +33,7 @@ def variables(**own: Any) -> dict[str, Any]:
         "queues": [],
         "install_environment": {},
         "longest_task": "30m",
+        "prefetch_multiplier": 1,
         "visibility_timeout": "",
         **own,
     }
@@ -815,6 +816,17 @@ def test_what_is_no_duration_is_nothing_meanwhile() -> None:
         ("celery_app_longest_eta", "is not a duration"),
         ("celery_app_longest_task", "is not a duration"),
     ]
+
+
+@pytest.mark.parametrize(("number", "wrong"), [(0, True), (1, False), (10_000, False), (10_001, True)])
+def test_what_a_worker_may_take_in_advance(number: int, wrong: bool) -> None:
+    _plan, problems = celery_app.plan(variables(prefetch_multiplier=number), {})
+    told = [
+        f"celery_app_prefetch_multiplier: {number} is out of range; write how many messages per process, 1 to 10000"
+    ]
+    assert [str(problem) for problem in problems] == told * wrong
+    if not wrong:
+        assert settings(prefetch_multiplier=number)["worker_prefetch_multiplier"] == number
 
 
 def test_one_release_is_the_least_that_stays() -> None:

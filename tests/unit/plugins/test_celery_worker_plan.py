@@ -116,6 +116,13 @@ def test_late_acknowledgement_gives_a_killed_task_back() -> None:
     assert command().startswith("/opt/")
 
 
+def test_a_line_for_each_message_is_logged_where_it_is_wanted() -> None:
+    for wanted in (True, "yes", 1):
+        assert command(log_received=wanted).startswith("/usr/bin/env CELERYOPS_LOG_RECEIVED=1 /opt/")
+    for unwanted in (False, "no"):
+        assert command(log_received=unwanted).startswith("/opt/")
+
+
 def test_resources_reach_the_unit() -> None:
     lines = unit(
         nice=5, cpu_weight=400, io_weight=50, memory_high="512M", memory_max="1G", tasks_max=100, stop_timeout="75m"
@@ -281,6 +288,7 @@ def test_what_has_no_effect_in_a_pool_is_dropped_when_it_is_a_default_for_all() 
         ({"cpu_weight": 0}, "cpu_weight", "out of range", "1 to 10000"),
         ({"log": "syslog"}, "log", "is not one of its values", "journal"),
         ({"log_level": "LOUD"}, "log_level", "is not one of its values", "INFO"),
+        ({"log_received": "maybe"}, "log_received", "is neither true nor false", "true or false"),
         ({"watchdog": "3s"}, "watchdog", "restarts busy workers", "10s"),
         ({"acknowledgement": "never"}, "acknowledgement", "is not one of its values", "late"),
         ({"state": "gone"}, "state", "is not one of its values", "absent"),

@@ -1406,6 +1406,17 @@ def test_a_setting_that_the_defaults_of_all_classes_override(setting: str, value
     assert found(with_app(classes=(worker, DEFAULT))) == {}
 
 
+def test_a_prefetch_multiplier_that_a_setting_overrides() -> None:
+    variables = {"celery_app_prefetch_multiplier": 2}
+    given = {"given": frozenset(variables), "variables": variables}
+    finding = only(with_app(own_settings={"worker_prefetch_multiplier": 4}, **given), "given-twice")
+    assert (finding.problem.variable, finding.problem.value) == ("celery_app_prefetch_multiplier", 2)
+    assert finding.problem.reason == "has no effect: celery_app_settings.worker_prefetch_multiplier is 4"
+    assert found(with_app(own_settings={"worker_prefetch_multiplier": 2}, **given)) == {}
+    assert found(with_app(**given)) == {}
+    assert found(with_app(own_settings={"worker_prefetch_multiplier": 4}, variables=variables)) == {}
+
+
 def test_the_same_value_twice_is_no_contradiction() -> None:
     for setting, value, key, written in (
         ("task_time_limit", 60, "time_limit", "60s"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     broker_url,
     listen_addresses,
@@ -104,6 +106,70 @@ def test_the_consumer_timeout_covers_what_a_process_prefetches() -> None:
     assert seen_by("app1", slow)["consumer_timeout"] == 4 * 3600
     greedy = variables(app1={"celery_worker_defaults": {"time_limit": "1h", "prefetch_multiplier": 9}})
     assert seen_by("app1", greedy)["consumer_timeout"] == 16 * 3600
+
+
+ALONE = {**GROUPS, "celery_workers": ["app1"]}
+
+
+def test_one_host_alone_takes_more_in_advance_and_the_consumer_timeout_knows() -> None:
+    def prefetch(groups: dict[str, list[str]] = ALONE, **changes: Any) -> int:
+        return int(seen_by("app1", variables(app1=changes), groups)["prefetch_multiplier"])
+
+    assert prefetch() == 8
+    assert seen_by("app1", groups=ALONE)["consumer_timeout"] == 8 * 3600
+    assert prefetch(GROUPS) == 1, "another host could do it meanwhile"
+    assert prefetch({**ALONE, "rabbitmq": []}) == prefetch(celery_app_broker="redis") == 1
+    assert prefetch(celery_app_broker_url="amqp://elsewhere/shop") == 1, "others may consume there"
+    assert seen_by("cache1", groups={"rabbitmq": ["mq1"], "redis": ["cache1"]})["prefetch_multiplier"] == 1
+
+
+def test_long_tasks_are_not_taken_in_advance() -> None:
+    def prefetch(**changes: Any) -> int:
+        return int(seen_by("app1", variables(app1=changes), ALONE)["prefetch_multiplier"])
+
+    assert prefetch(celery_worker_defaults={"time_limit": "1h"}) == prefetch(celery_app_longest_task="1h") == 8
+    assert prefetch(celery_worker_defaults={"time_limit": 3601}) == prefetch(celery_app_longest_task="3601s") == 1
+
+
+@pytest.mark.parametrize(
+    ("levels", "prefetch"),
+    [
+        ({"celery_worker_classes": {"high": {"queues": ["a", "b"]}, "bulk": {"queues": ["c"]}}}, 8),
+        ({"celery_worker_classes": {"high": {"queues": ["a", "a"]}, "bulk": None}}, 8),
+        ({"celery_worker_classes": {"high": {"queues": ["a", "b"]}, "bulk": {"queues": ["b"]}}}, 1),
+        ({"celery_worker_classes": {"high": {"queues": ["bulk"]}, "bulk": {}}}, 1),
+        ({"celery_worker_classes": {"high": {}, "bulk": {}}, "celery_worker_defaults": {"queues": ["a"]}}, 1),
+        ({"celery_worker_classes": {"high": {}}, "celery_worker_defaults": {"queues": ["a"]}}, 8),
+        (
+            {
+                "celery_worker_classes": {"high": {"queues": ["a"]}, "bulk": {"queues": ["a"]}},
+                "celery_worker_group_classes": {"high": {"queues": ["b"]}},
+                "celery_worker_host_classes": {"high": {"nice": 5}},
+            },
+            8,
+        ),
+        (
+            {
+                "celery_worker_classes": {"high": {"queues": ["a"]}, "bulk": {"queues": ["b"]}},
+                "celery_worker_host_classes": {"high": {"queues": ["b"]}},
+            },
+            1,
+        ),
+        ({"celery_worker_classes": ["high"], "celery_worker_defaults": "none"}, 8),
+        ({"celery_worker_classes": {"high": {"queues": "a"}, "bulk": {"queues": ("a",)}}}, 8),
+    ],
+)
+def test_classes_that_share_a_queue_take_one_message_each(levels: dict[str, Any], prefetch: int) -> None:
+    assert seen_by("app1", variables(app1=levels), ALONE)["prefetch_multiplier"] == prefetch
+
+
+def test_what_is_said_of_the_prefetch_counts_for_the_timeout() -> None:
+    def hours(**changes: Any) -> int:
+        return int(seen_by("app1", variables(app1=changes), ALONE)["consumer_timeout"]) // 3600
+
+    assert hours(celery_app_prefetch_multiplier=1) == 2
+    assert hours(celery_app_prefetch_multiplier=1, celery_app_settings={"worker_prefetch_multiplier": 15}) == 16
+    assert hours(celery_app_prefetch_multiplier=15, celery_app_settings={"worker_prefetch_multiplier": 1}) == 2
 
 
 def test_the_address_is_one_that_the_server_listens_on() -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery.exceptions import SecurityError
 
-from celeryops_runtime.loader import PinnedSettings, refuse_pickle, refuse_root
+from celeryops_runtime.loader import PinnedSettings, hush_received, refuse_pickle, refuse_root
 
 from .conftest import APPS, BACKEND, BROKER
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     Python = Callable[..., subprocess.CompletedProcess[str]]
@@ -191,6 +192,44 @@ def test_worker_refuses_root(python: Python) -> None:
         assert done.returncode == 1
         assert reason in done.stderr + done.stdout
         assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def received() -> Iterator[logging.Logger]:
+    found, everything = logging.getLogger("celery.worker.strategy"), logging.getLogger()
+    before = found.level, everything.level
+    found.setLevel(logging.NOTSET)
+    yield found
+    found.setLevel(before[0])
+    everything.setLevel(before[1])
+
+
+@pytest.mark.parametrize(
+    ("level", "environ", "logged"),
+    [
+        (logging.INFO, {}, False),
+        (logging.INFO, {"CELERYOPS_LOG_RECEIVED": "1"}, True),
+        (logging.DEBUG, {}, True),
+        (logging.WARNING, {}, False),
+    ],
+)
+def test_the_line_of_each_message_is_for_those_who_want_it(
+    received: logging.Logger, level: int, environ: dict[str, str], logged: bool
+) -> None:
+    logging.getLogger().setLevel(level)
+    hush_received(environ)
+    assert received.isEnabledFor(logging.INFO) is logged
+
+
+def test_a_level_that_the_app_has_given_stays(received: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    logging.getLogger().setLevel(logging.INFO)
+    received.setLevel(logging.INFO)
+    hush_received({})
+    assert received.isEnabledFor(logging.INFO)
+    received.setLevel(logging.NOTSET)
+    monkeypatch.setenv("CELERYOPS_LOG_RECEIVED", "1")
+    hush_received()
+    assert received.isEnabledFor(logging.INFO)
 
 
 def test_refuse_root_by_each_id() -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
+from celery.signals import celeryd_after_setup
 
 from celeryops_runtime import delay, once, probe, results, systemd, tls
 from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings
@@ -27,7 +28,7 @@ from celeryops_runtime.config import celery_settings, connection_settings, load,
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Loader", "PinnedSettings", "refuse_pickle", "refuse_root"]
+__all__ = ["Loader", "PinnedSettings", "hush_received", "refuse_pickle", "refuse_root"]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -131,6 +132,24 @@ def refuse_root(uids: Iterable[int] | None = None, environ: Mapping[str, str] | 
             "refusing to start: C_FORCE_ROOT is set, which turns off Celery's own protection against running as root "
             "with pickle. Remove it from the environment; a worker that does not run as root has no use for it."
         )
+
+
+LOG_RECEIVED = "CELERYOPS_LOG_RECEIVED"
+
+
+def hush_received(environ: Mapping[str, str] | None = None) -> None:
+    """Leave out the line ``Task ... received``, unless somebody wants it: what becomes of the task is logged anyway.
+
+    The main process of a worker, which all tasks pass, spends a tenth of its time on that line. Celery asks once per
+    task, when it begins to consume, whether the line is wanted (celery/worker/strategy.py, 5.7.0: ``_does_info``).
+
+    :param environ: the environment; the process's own if not given. With ``CELERYOPS_LOG_RECEIVED`` the line stays, as
+        it does at the level DEBUG, and where the app has given this logger a level of its own.
+    """
+    received = logging.getLogger("celery.worker.strategy")
+    wanted = (environ if environ is not None else os.environ).get(LOG_RECEIVED)
+    if not wanted and received.level == logging.NOTSET and received.getEffectiveLevel() == logging.INFO:
+        received.setLevel(logging.WARNING)
 
 
 PICKLE = frozenset({"pickle", "application/x-python-serialize"})
@@ -245,6 +264,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         """Add readiness to the worker that starts in this process, if systemd waits for it, and the once-rules."""
         super().on_worker_init()
         systemd.announce_worker(self.app)
+        celeryd_after_setup.connect(lambda **_signal: hush_received(), weak=False)
         if self._guard:
             self._guard.connect()
 
