@@ -119,8 +119,7 @@ def _moved(wanted: Sequence[Mapping[str, Any]], statuses: Mapping[str, Status]) 
     found = {}
     for unit in wanted:
         link, pid = unit.get("runs_from"), statuses[unit["name"]].pid
-        folder = runs_in(pid) if link and pid else None
-        if link and folder is not None:
+        if link and pid and (folder := runs_in(pid)) is not None:
             found[unit["name"]] = folder != os.path.realpath(link)
     return found
 

@@ -217,7 +217,7 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
         results_at=_results_at(values, found.given),
         requirements=tuple(_requirements(values)),
         weak_passwords=_weak_passwords(values),
-        lax_urls={name: lax for name in URLS if (lax := lax_in_url(found.values.get(name)))[0]},
+        lax_urls={name: lax for name in URLS if any(lax := lax_in_url(found.values.get(name)))},
         variables=found.shown,
         given=found.given,
         accepted=frozenset(str(entry) for entry in values.get("accept") or ()),

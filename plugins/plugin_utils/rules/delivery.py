@@ -46,7 +46,7 @@ def _too_short(app: App, worker: WorkerClass | None, needed: int) -> Finding:
     """Return what is wrong with a visibility timeout, told of the variable that decides it."""
     eta = f"celery_app_longest_eta, {show_duration(app.longest_eta)}" if app.longest_eta else ""
     held = ""
-    if worker and needed > app.longest_eta:
+    if worker:
         time = show_duration(needed - app.longest_eta)
         held = f"the {time} for which class {worker.name} may hold a task that it acknowledges late"
         if not worker.late:

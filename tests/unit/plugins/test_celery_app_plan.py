@@ -295,6 +295,8 @@ def test_results_in_redis_have_one_address(variable: str) -> None:
         assert problem.value == ";".join(part.strip().replace(f"u:{SECRET}", "***") for part in url.split(";"))
         assert problem.reason == "has several addresses, and results in Redis take one: every access would fail"
     planned(**{variable: "redis://h/0;"})
+    if variable == "result_backend":
+        planned(result_backend="db+postgresql://h/a;db+postgresql://i/a")
 
 
 def test_sentinels_are_asked_for_a_name() -> None:

@@ -116,6 +116,15 @@ def test_late_acknowledgement_gives_a_killed_task_back() -> None:
     assert command().startswith("/opt/")
 
 
+def test_of_a_class_with_a_bad_name_or_an_idle_key_all_else_can_be_read() -> None:
+    """What is worked out from it is right, so what is wrong there as well is told (consequences.py)."""
+    for classes in ({"High": {}}, {"high": {"pool": "threads", "concurrency": 2, "time_limit": "1h"}}):
+        _plan, problems = plan(variables(classes=classes), {})
+        assert [problem.readable for problem in problems] == [True]
+    _plan, problems = plan(variables(classes={"high": {"time_limit": "soon"}}), {})
+    assert [problem.readable for problem in problems] == [False]
+
+
 def test_a_line_for_each_message_is_logged_where_it_is_wanted() -> None:
     for wanted in (True, "yes", 1):
         assert command(log_received=wanted).startswith("/usr/bin/env CELERYOPS_LOG_RECEIVED=1 /opt/")

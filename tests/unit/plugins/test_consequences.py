@@ -100,6 +100,11 @@ def test_one_of_many_that_can_be_read_hides_nothing(cause: str, derived: str) ->
     assert without_consequences(both, DEFAULTS, set()) == both
 
 
+def test_a_mistake_without_a_place_of_its_own_hides_what_follows_from_it() -> None:
+    unread = "celery_worker_defaults.queues: not worked out"
+    assert without_consequences([unread, problem(QUEUES)], DEFAULTS, set()) == [unread]
+
+
 def test_what_is_handed_on_whole_is_told_once_whoever_finds_it() -> None:
     user, worker = problem("celery_app_user", readable=True), problem("celery_worker_user", readable=True)
     assert without_consequences([worker, user], DEFAULTS, set()) == [user]

@@ -25,6 +25,14 @@ def test_a_message_names_variable_value_reason_and_remedy() -> None:
     )
 
 
+def test_whether_its_value_could_be_read_makes_no_other_mistake_of_it() -> None:
+    problem = Problem("redis_purpose", "brokr", "is no purpose", "broker")
+    assert not problem.readable
+    assert problem == Problem("redis_purpose", "brokr", "is no purpose", "broker", readable=True)
+    with pytest.raises(TypeError):
+        Problem("redis_purpose", "brokr", "is no purpose", "broker", True)  # type: ignore[misc]  # that is the point
+
+
 def test_the_same_mistake_of_fifty_hosts_is_told_once() -> None:
     problem = Problem("redis_purpose", "brokr", "is no purpose", "broker")
     assert message([problem] * 50).count("brokr") == 1

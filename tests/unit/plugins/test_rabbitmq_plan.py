@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import config_value, plan
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "rabbitmq"
@@ -485,6 +485,16 @@ def test_the_environment_of_the_server() -> None:
         assert "ERL_MAX_PORTS" not in [entry["name"] for entry in planned(open_files=files)["environment"]]
     elsewhere = [entry["name"] for entry in planned(cluster_listen_address="10.0.0.5")["environment"]]
     assert elsewhere == ["NODENAME", "ERL_EPMD_ADDRESS", "SERVER_ADDITIONAL_ERL_ARGS", "CTL_ERL_ARGS"]
+
+
+def test_a_password_in_the_environment_of_the_installation_is_refused() -> None:
+    def told(**environment: str) -> list[Problem]:
+        _plan, problems = plan(variables(install_environment=environment), {})
+        return problems
+
+    (problem,) = told(http_proxy="http://proxy:3128", https_proxy="http://me:s3cret@proxy:3128")
+    assert (problem.variable, problem.value) == ("rabbitmq_install_environment.https_proxy", "(not shown)")
+    assert told(http_proxy="http://proxy:3128") == []
 
 
 def test_pinned_versions_come_with_their_packages_in_the_order_of_their_needs() -> None:

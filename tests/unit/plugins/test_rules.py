@@ -591,6 +591,10 @@ def test_on_loopback_only_what_is_told_to_others_counts() -> None:
     machines = {name: Machine(name, name) for name in many}
     far = replace(on_loopback(hosts=many), machines={**machines, "mq1": Machine("mq1", "localhost")})
     assert only(far, rule).problem.reason.startswith("is where app1, a, b, ... would look")
+    three = replace(on_loopback(hosts=many[:3]), machines={**machines, "mq1": Machine("mq1", "localhost")})
+    assert only(three, rule).problem.reason.startswith("is where app1, a, b would look")
+    first = replace(on_loopback(), servers=(replace(RABBITMQ, listen=("10.0.0.1",)), replace(REDIS, listen=("::",))))
+    assert "the Redis of" in only(first, rule).problem.reason
 
 
 def test_a_rabbitmq_that_no_app_uses_may_listen_where_it_wants() -> None:
@@ -794,6 +798,13 @@ def test_the_consumer_timeout_of_a_server_elsewhere(limit: int, fits: bool) -> N
         assert (finding.subject, finding.app) == ("high", "shop")
         assert "class high may hold a message for 12h: with RabbitMQ's default, 30m," in finding.problem.reason
         assert finding.problem.instead == "more than 43200000 as consumer_timeout into its rabbitmq.conf (12h)"
+
+
+def test_an_app_without_a_server_elsewhere_hides_no_other() -> None:
+    slow = {"classes": (replace(HIGH, app="blog", time_limit=6 * HOUR, stop_timeout=6 * HOUR),)}
+    blog = replace(SHOP, name="blog", **ELSEWHERE, **slow)
+    told = found(replace(WITHOUT_RABBITMQ, apps={"shop": replace(SHOP, **REDIS_BROKER), "blog": blog}))
+    assert [finding.app for finding in told["consumer-timeout-elsewhere"]] == ["blog"]
 
 
 def test_of_a_server_elsewhere_nothing_is_told_without_need() -> None:

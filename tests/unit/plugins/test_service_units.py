@@ -165,6 +165,7 @@ def test_a_host_that_can_carry_units_and_others() -> None:
     [
         ("Debian", "11", False),
         ("Debian", "12", True),
+        ("Debian", "13", True),
         ("Debian", "forky/sid", True),
         ("Ubuntu", "11", True),
         ("Fedora", "42", False),

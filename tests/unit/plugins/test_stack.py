@@ -10,6 +10,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     broker_url,
     listen_addresses,
     loopback,
+    machine_at,
     queue_places,
     rabbitmq_objects,
     redis_users,
@@ -64,6 +65,11 @@ def test_a_server_behind_the_same_address_and_another_port_is_another_machine() 
     assert seen_by("app1", same)["rabbitmq"][0]["address"] == "127.0.0.1"
     spelt = variables(mq1={"ansible_host": "MQ.example.com"}, app1={"ansible_host": "mq.example.com."})
     assert seen_by("app1", spelt)["rabbitmq"][0]["address"] == "127.0.0.1"
+
+
+def test_a_machine_behind_the_usual_port_needs_no_port() -> None:
+    assert machine_at("H.example.com.") == machine_at("h.example.com", 22) == "h.example.com"
+    assert machine_at("h", "2222") == "[h]:2222"
 
 
 def test_the_groups_suggest_the_broker_and_a_variable_decides() -> None:
