@@ -103,6 +103,9 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
             problems.append(Problem(where, name, "is not a name of an environment variable", "letters, digits and _"))
         elif name == "C_FORCE_ROOT":
             problems.append(Problem(where, value, "lets Celery run as root", "nothing here: nothing runs as root"))
+        elif name == "REMAP_SIGTERM":
+            reason = "would end running tasks without the time that a stop gives them"
+            problems.append(Problem(where, value, reason, "nothing here: stop_timeout is that time"))
         elif name.startswith(("CELERY_", "CELERYOPS_", "NOTIFY_", "WATCHDOG_")) or name == "PYTHONPATH":
             problems.append(
                 Problem(where, "(hidden)", "belongs to the shared configuration", "it with role celery_app")

@@ -198,6 +198,10 @@ OWNED_SETTINGS = {
     "worker_pool": "pool in celery_worker_classes",
     "worker_max_tasks_per_child": "max_tasks_per_child in celery_worker_classes",
     "worker_max_memory_per_child": "max_memory_per_child in celery_worker_classes",
+    **dict.fromkeys(
+        ["worker_soft_shutdown_timeout", "worker_enable_soft_shutdown_on_idle"],
+        "stop_timeout in celery_worker_classes, which is what a soft shutdown waits for",
+    ),
     "worker_state_db": "nothing: a file of one Python stops a worker of the next one from starting",
     "beat_schedule_filename": "nothing: the role celery_beat places it in the state directory",
     "result_expires": "celery_app_result_expires",
@@ -221,6 +225,7 @@ OWNED_ENVIRONMENT = {
     "CELERY_CONFIG_MODULE": "celery_app_settings",
     "PYTHONPATH": "celery_app_python_path",
     "C_FORCE_ROOT": "nothing: no process of the app may run as root",
+    "REMAP_SIGTERM": "nothing: running tasks get the stop_timeout of their class, then go back to the queue",
     "NOTIFY_SOCKET": "nothing: systemd sets it",
     "WATCHDOG_USEC": "nothing: systemd sets it",
     "WATCHDOG_PID": "nothing: systemd sets it",
@@ -349,6 +354,8 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
         # The broker hands out a late-acknowledged task again when the connection is lost: the first copy must end.
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_prefetch_multiplier": int(values["prefetch_multiplier"]),
+        # A class's stop_timeout is over when Celery's cold shutdown comes: nothing is waited for a second time.
+        "worker_soft_shutdown_timeout": 0.0,
         # A broker that is away is waited for. Celery gives up after 100 attempts otherwise, and stays alive, silent.
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,

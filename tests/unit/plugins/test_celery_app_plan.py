@@ -580,6 +580,7 @@ def test_what_every_app_is_promised() -> None:
         "task_reject_on_worker_lost": True,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_prefetch_multiplier": 1,
+        "worker_soft_shutdown_timeout": 0.0,
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,

@@ -304,6 +304,12 @@ def test_what_has_no_effect_in_a_pool_is_dropped_when_it_is_a_default_for_all() 
         ({"environment": ["A=1"]}, "environment", "is not a dictionary", "value"),
         ({"environment": {"A B": 1}}, "environment.A B", "is not a name", "letters"),
         ({"environment": {"C_FORCE_ROOT": 1}}, "environment.C_FORCE_ROOT", "root", "nothing"),
+        (
+            {"environment": {"REMAP_SIGTERM": "SIGQUIT"}},
+            "environment.REMAP_SIGTERM",
+            "without the time",
+            "stop_timeout",
+        ),
         ({"environment": {"PYTHONPATH": "/x"}}, "environment.PYTHONPATH", "shared configuration", "celery_app"),
         ({"writable_paths": ["media"]}, "writable_paths[0]", "is not an absolute path", "/srv/media"),
         ({"writable_paths": ["/opt/celeryops/shop"]}, "writable_paths[0]", "holds code", "data only"),
