@@ -627,7 +627,7 @@ WITHOUT = {
     "killmode": {"restart-by-hand": 3},
     "late": {"kill-main": 2, "kill-child": 2, "rolling-restart": 1},
     "watchdog": {"sigstop": 1},
-    "confirms": {"rabbitmq-restart": 5},
+    "confirms": {"unreachable": 1},
     "drain": {"restart-by-hand": 12},
 }
 
