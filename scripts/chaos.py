@@ -374,6 +374,15 @@ class Scenario:
         """Return what every class can have begun: a task for each process. What it holds beyond that has not run."""
         return dict.fromkeys(self.classes, self.concurrency)
 
+    def all_held(self) -> dict[str, int]:
+        """Return what every class may have taken from the broker, as its worker says.
+
+        While nobody tells a worker that its connection is gone, it goes on with what it holds, and the broker is told
+        of none of it.
+        """
+        reports = {group: f"/run/celeryops/{APP}/{group}/worker.json" for group in self.classes}
+        return {group: int(json.loads(self.on(f"cat {report}"))["prefetch"]) for group, report in reports.items()}
+
     def faulted(self, fault: Fault) -> None:
         """Do one fault, wait until all is well again, and keep its window."""
         begin = self.now()
@@ -575,12 +584,13 @@ def unreachable(s: Scenario) -> Sequence[Strike]:
     """Drop every packet to and from the broker's port, so that nobody is told that a connection is gone."""
     port = 5672 if s.broker == "rabbitmq" else 6379
     rules = [f"{chain} -p tcp --{side}port {port} -j DROP" for chain in ("INPUT", "OUTPUT") for side in "sd"]
+    held = s.all_held()
     s.on(" && ".join(f"iptables -I {rule}" for rule in rules))
     try:
         s.wait(lambda: False, UNREACHABLE_SHORT if s.short else UNREACHABLE)
     finally:
         s.on("; ".join(f"iptables -D {rule}" for rule in rules))
-    return [Strike(s.now(), s.now(), s.all_in_flight())]
+    return [Strike(s.now(), s.now(), held)]
 
 
 def fill(leaves: int) -> Callable[[Scenario], Sequence[Strike]]:
@@ -589,7 +599,7 @@ def fill(leaves: int) -> Callable[[Scenario], Sequence[Strike]]:
     def strike(s: Scenario) -> Sequence[Strike]:
         folders = [folder for folder, _size in s.disks.values()]
         # What fallocate leaves of a page or two, dd takes; that it ends with an error is the point.
-        more = "" if leaves else "dd if=/dev/zero of=$folder/chaos-rest bs=4k || true"
+        more = ":" if leaves else "dd if=/dev/zero of=$folder/chaos-rest bs=4k || true"
         s.on(
             f"for folder in {' '.join(folders)}; do"
             f" room=$(($(df --output=avail -B1 $folder | tail -n 1) - {leaves}));"
