@@ -271,7 +271,7 @@ def longest_task(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
 def longest_run(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
     """Return the same, with what the inventory says outright (``celery_app_longest_task``)."""
     said = (_seconds(given(host, "celery_app_longest_task", None)) for host in hosts)
-    return max(longest_task(groups, given, hosts), *said, 0)
+    return max([longest_task(groups, given, hosts), *said])
 
 
 def _seconds(value: object) -> int:

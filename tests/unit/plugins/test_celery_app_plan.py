@@ -422,7 +422,10 @@ def test_accounts_that_are_refused(user: str) -> None:
 
 @pytest.mark.parametrize("name", ["Shop", "my-app", "", "a" * 26, "1a"])
 def test_app_names_that_are_refused(name: str) -> None:
-    assert only(refused(name=name)).variable == "celery_app_name"
+    problem = only(refused(name=name))
+    assert problem.variable == "celery_app_name"
+    assert problem.reason.startswith("is ")
+    assert not problem.reason.startswith("is  ")
 
 
 @pytest.mark.parametrize("value", ["shop.celery:", "shop/celery.py", "shop celery", ""])

@@ -81,6 +81,11 @@ def only(deployment: Deployment, rule: str) -> Finding:
     return finding
 
 
+def test_what_a_rule_looked_at_was_read() -> None:
+    problems = judge(with_app(own_settings={"worker_detect_quorum_queues": False}), RULES).problems
+    assert [problem.readable for problem in problems] == [True]
+
+
 def test_a_sound_deployment_breaks_no_rule() -> None:
     assert found(STACK) == {}
 

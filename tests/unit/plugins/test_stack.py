@@ -259,6 +259,8 @@ def test_the_visibility_timeout_is_worked_out_where_more_than_one_message_waits(
         return seen_by("app1", variables(app1=own))["visibility_timeout"]
 
     assert timeout() == timeout(celery_app_settings={"worker_prefetch_multiplier": 1}) == ""
+    endless = variables(app1={"celery_app_broker": "redis", "celery_app_settings": {"worker_prefetch_multiplier": 0}})
+    assert seen_by("app1", endless, ALONE)["visibility_timeout"] == ""
     prefetch = {"celery_worker_defaults": {"prefetch_multiplier": 2}}
     assert timeout(**prefetch) == 3 * 1800 + 3600 + 600
     assert timeout(**prefetch, celery_app_longest_eta="soon") == 3 * 1800 + 3600 + 600
