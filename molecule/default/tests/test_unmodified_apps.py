@@ -222,7 +222,7 @@ def test_the_apps_own_pages_send_through_it(web: tuple[str, Callable[[str], str]
     while f"[{task_id}] succeeded" not in host.check_output(f"journalctl --no-pager --output=cat --unit={unit}"):
         assert time.monotonic() < deadline, "the task of the page did not run"
         time.sleep(0.5)
-    # No class of these apps has `log_received`.
+    # Neither app has `log_received` for its classes.
     assert f"[{task_id}] received" not in host.check_output(f"journalctl --no-pager --output=cat --unit={unit}")
 
 
