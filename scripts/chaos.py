@@ -604,8 +604,8 @@ def fill(leaves: int) -> Callable[[Scenario], Sequence[Strike]]:
 
     def strike(s: Scenario) -> Sequence[Strike]:
         folders = [folder for folder, _size in s.disks.values()]
-        # What fallocate leaves of a page or two, dd takes; that it ends with an error is the point.
         held = s.all_held()
+        # What fallocate leaves of a page or two, dd takes; that it ends with an error is the point.
         more = ":" if leaves else "dd if=/dev/zero of=$folder/chaos-rest bs=4k || true"
         s.on(
             f"for folder in {' '.join(folders)}; do"

@@ -111,13 +111,16 @@ TEXT_OR_DICT = frozenset({"cassandra_auth_kwargs"})
 #: Declared as bool, and taken as a dictionary of options as well.
 BOOL_OR_DICT = frozenset({"broker_use_ssl"})
 
+#: The count is this times the processes, 16 bits of AMQP (basic.qos).
+MOST_PREFETCHED = 10_000
+
 #: The least and the most that numbers may be; others may be anything from nothing on. What nothing means, if anything,
 #: is in celery/app/defaults.py and docs/userguide/configuration.rst of Celery 5.7.0.
 _RANGES: dict[str, tuple[float, float]] = {
     # -1 turns the cache off (celery/backends/base.py: LRUCache with a limit below nothing is none).
     "result_cache_max": (-1, float("inf")),
-    # 0 is no limit to RabbitMQ and to kombu; the count is prefetch x processes, 16 bits of AMQP (basic.qos).
-    "worker_prefetch_multiplier": (0, 10_000),
+    # 0 is no limit to RabbitMQ and to kombu.
+    "worker_prefetch_multiplier": (0, MOST_PREFETCHED),
     "task_protocol": (1, 2),
     "task_default_priority": (0, 255),
     "task_queue_max_priority": (0, 255),

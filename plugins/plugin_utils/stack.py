@@ -43,7 +43,7 @@ DEAD_LETTERS = "celeryops-dead-letters"
 #: (consumer_timeout, RabbitMQ 4.3).
 UNKNOWN_TASK = 1800
 #: Messages per process that a worker takes in advance where no other one could do them meanwhile: enough for its
-#: processes never to wait for the broker (`make bench`, tasks that do nothing: 8 does twice what 1 does, 16 no more).
+#: processes never to wait for the broker (`make bench`: 8 does nearly twice as many tasks as 1, 16 no more).
 PREFETCH_ALONE = 8
 #: Where tasks may take longer, in seconds, taking more than one in advance gains nothing.
 LONG_TASK = 3600

@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import MOST_PREFETCHED
 from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import CLASS_NAME, RESERVED_CLASS_NAMES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
@@ -65,7 +66,7 @@ KEYS: Mapping[str, Key] = {
     "queues": Key("queues"),
     "pool": Key("choice", "prefork", choices=POOLS),
     "concurrency": Key("concurrency", minimum=1, maximum=100_000),
-    "prefetch_multiplier": Key("number", minimum=1, maximum=10_000),
+    "prefetch_multiplier": Key("number", minimum=1, maximum=MOST_PREFETCHED),
     "time_limit": Key("duration", minimum=1, pools=("prefork", "gevent")),
     "soft_time_limit": Key("duration", minimum=1, pools=_PREFORK),
     "max_tasks_per_child": Key("number", minimum=1, maximum=2**31 - 1, pools=_PREFORK),

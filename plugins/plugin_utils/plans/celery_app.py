@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
     BOOL_OR_DICT,
     KINDS,
+    MOST_PREFETCHED,
     TEXT_OR_DICT,
     TEXT_OR_NUMBER,
     number_fault,
@@ -257,8 +258,6 @@ CONNECT_TIMEOUT = 10
 HEALTH_CHECK_INTERVAL = 10
 #: kombu looks for unacknowledged messages every 100 s; nothing is returned before the timeout and this margin.
 VISIBILITY_MARGIN = 600
-#: The count is this times the processes, 16 bits of AMQP (basic.qos).
-MOST_PREFETCHED = 10_000
 
 
 def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:

@@ -135,6 +135,7 @@ def refuse_root(uids: Iterable[int] | None = None, environ: Mapping[str, str] | 
 
 
 LOG_RECEIVED = "CELERYOPS_LOG_RECEIVED"
+"""In a worker's unit, where its class has ``log_received``."""
 
 
 def hush_received(environ: Mapping[str, str] | None = None) -> None:
