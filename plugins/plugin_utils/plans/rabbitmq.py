@@ -41,7 +41,12 @@ MANAGEMENT = "rabbitmq_management"
 #: More ports than this have to be allowed to the Erlang runtime as well (RabbitMQ's scripts set 65536).
 ERLANG_PORTS = 65536
 
+#: How often the disk of the store is looked at, in seconds; below how many MiB it counts as full, and from how many on
+#: RabbitMQ has room to start again: a file of its write-ahead log (raft.wal_max_size_bytes: 64 MB).
+DISK_SECONDS, DISK_FULL, DISK_ROOM = 2, 16, 64
+
 _CONFIG_DIR = "/etc/rabbitmq"
+_DISK_SCRIPT = f"{_CONFIG_DIR}/celeryops-disk.sh"
 _PRIVATE_FILE = "50-celeryops.conf"
 #: Where a signing key from a URL is kept, in ASCII armour and as it is; apt goes by the end of the name.
 _KEY_FILES = ("/etc/apt/keyrings/celeryops-rabbitmq.asc", "/etc/apt/keyrings/celeryops-rabbitmq.gpg")
@@ -127,6 +132,10 @@ class _Planner:
             "open_files": self._open_files(),
             "stop_timeout": self._duration("stop_timeout"),
             "journal": self.variables["log_to"] == "journal",
+            "disk": {
+                "script": _DISK_SCRIPT,
+                "command": f"/bin/sh {_DISK_SCRIPT} /var/lib/rabbitmq {DISK_SECONDS} {DISK_FULL} {DISK_ROOM}",
+            },
             "api": {"host": api_host, "port": self.variables["management_port"]},
             "definitions": self._definitions(),
         }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +289,41 @@ def test_templates_print_the_plan() -> None:
     pins = render(templates / "preferences.j2", {"pins": result["pins"]})
     assert "Package: rabbitmq-server\nPin: version 4.0.*\n" in pins
     assert "LimitNOFILE=65536\nTimeoutStopSec=300\n" in render(templates / "service.conf.j2", {"plan": result})
+    watch = "/bin/sh /etc/rabbitmq/celeryops-disk.sh /var/lib/rabbitmq 2 16 64"
+    assert f"ExecStart={watch}\n" in render(templates / "disk.service.j2", {"disk": result["disk"]})
+
+
+@pytest.mark.parametrize(
+    ("rooms", "state", "restarts"),
+    [
+        pytest.param([500, 0, 0, 500, 500], "active", 1, id="full once"),
+        pytest.param([0, 500, 0, 500], "active", 2, id="full twice"),
+        pytest.param([500, 16, 500], "active", 0, id="never quite full"),
+        pytest.param([0, 63, 63], "active", 0, id="no room to start"),
+        pytest.param([15, 30, 64], "failed", 1, id="room by and by, after systemd gave up"),
+        pytest.param([0, 500], "inactive", 0, id="stopped by somebody"),
+        pytest.param([0, "", 500], "active", 1, id="a look that fails"),
+    ],
+)
+def test_the_server_is_restarted_when_a_full_disk_has_room_again(
+    tmp_path: Path, rooms: list[object], state: str, restarts: int
+) -> None:
+    """The script itself, with a disk whose room is written down, and a systemctl that writes down what it is told."""
+    (tmp_path / "rooms").write_text("".join(f"{room}\n" for room in rooms))
+    programs = {
+        "sleep": f"test -s {tmp_path}/rooms",
+        "df": f"echo Avail; head -n 1 {tmp_path}/rooms; sed -i 1d {tmp_path}/rooms",
+        "systemctl": f'if [ "$1" = is-active ]; then echo {state}; else echo "$@" >> {tmp_path}/told; fi',
+    }
+    for name, program in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / name).chmod(0o755)
+    script = tmp_path / "script"
+    script.write_text(render(ROLE / "templates" / "celeryops-disk.sh.j2", {}))
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["/bin/sh", script, "/var/lib/rabbitmq", "2", "16", "64"], env=environment, check=False, timeout=30)
+    told = (tmp_path / "told").read_text().splitlines() if (tmp_path / "told").exists() else []
+    assert told == ["reset-failed rabbitmq-server.service", "restart rabbitmq-server.service"] * restarts
 
 
 def test_a_comment_sign_is_quoted_where_the_server_knows_quotes() -> None:
