@@ -59,7 +59,8 @@ def test_a_worker_says_what_it_was_started_with(host: Host, broker: str) -> None
     # No other host could do meanwhile what is taken in advance here.
     prefetch = 8 if broker == "rabbitmq" else 1
     assert (bulk["max_tasks_per_child"], bulk["time_limit"], bulk["prefetch_multiplier"]) == (40, 3600, prefetch)
-    assert bulk["prefetch"] == prefetch * int(bulk["concurrency"])
+    # Its tasks are not so short that it would take as many as it may.
+    assert bulk["prefetch"] == int(bulk["concurrency"])
     assert "shop.reports.leaky" in bulk["tasks"]
     assert str(bulk["pid"]) == host.check_output("systemctl show --property=MainPID --value celery-shop-bulk.service")
 

@@ -153,6 +153,7 @@ def _unit(
         **read["environment"],
         **({"CELERYOPS_SETTINGS": json.dumps(own_settings)} if own_settings else {}),
         **({"CELERYOPS_LOG_RECEIVED": "1"} if read["log_received"] else {}),
+        **({"CELERYOPS_PREFETCH": "fixed"} if read["prefetch_multiplier"] else {}),
     }
     command = [f"{layout['current']}/bin/celery", *_arguments(name, read, log_file, variables)]
     return {

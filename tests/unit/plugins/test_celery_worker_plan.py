@@ -92,7 +92,7 @@ def test_every_key_reaches_the_command_line_in_celerys_units() -> None:
         extra_arguments=["--without-mingle"],
         acknowledgement="early",
     )
-    assert line.split()[6:] == [
+    assert line.split()[7:] == [
         "--hostname=high@%%h",
         "--queues=payments,mails",
         "--pool=prefork",
@@ -130,6 +130,11 @@ def test_a_line_for_each_message_is_logged_where_it_is_wanted() -> None:
         assert command(log_received=wanted).startswith("/usr/bin/env CELERYOPS_LOG_RECEIVED=1 /opt/")
     for unwanted in (False, "no"):
         assert command(log_received=unwanted).startswith("/opt/")
+
+
+def test_a_class_that_says_how_much_it_takes_in_advance_has_exactly_that() -> None:
+    assert command(prefetch_multiplier=2).startswith("/usr/bin/env CELERYOPS_PREFETCH=fixed /opt/")
+    assert "CELERYOPS_PREFETCH" not in command()
 
 
 def test_resources_reach_the_unit() -> None:

@@ -353,7 +353,9 @@ def test_outside_systemd_no_step_is_added(python: Python) -> None:
         "announce_worker(a); print(len(a.steps['consumer']))"
     )
     assert python("-c", code).stdout == "0\n"
-    assert python("-c", code, env={"NOTIFY_SOCKET": "/nonexistent"}).stdout == "1\n"
+    assert python("-c", code, env={"NOTIFY_SOCKET": "/nonexistent"}).stdout == "2\n"
+    fixed = {"NOTIFY_SOCKET": "/nonexistent", "CELERYOPS_PREFETCH": "fixed"}
+    assert python("-c", code, env=fixed).stdout == "1\n"
 
 
 def test_beat_is_ready_when_it_says_so(python: Python, systemd: Systemd) -> None:

@@ -30,6 +30,7 @@ from celery import bootsteps
 from celery.signals import worker_shutting_down
 from celery.worker import state
 
+from celeryops_runtime import prefetch
 from celeryops_runtime.drain import Drain, stop_seconds
 from celeryops_runtime.intake import Intake
 from celeryops_runtime.report import Report
@@ -247,11 +248,13 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
 
 
 def install(app: Any) -> None:
-    """Add the step to the consumer of the worker that is about to start.
+    """Add the steps to the consumer of the worker that is about to start.
 
     :param app: the worker's app.
     """
     try:
         app.steps["consumer"].add(Readiness)
+        if prefetch.wanted():
+            app.steps["consumer"].add(prefetch.Prefetch)
     except Exception:
         logger.warning("reporting to systemd is not possible; the worker goes on", exc_info=True)
