@@ -3,8 +3,8 @@
 
 Both have the same number of processes and the same RabbitMQ, one after the other, in turns. The one started by hand is
 Celery as it comes: a classic queue, four messages per process in advance, acknowledged before they run. The class is
-the collection's default: a quorum queue, acknowledged after they ran, with publisher confirms, and up to eight messages in
-advance because its host is the only one. Both log at INFO, as Celery's first steps do.
+the collection's default: a quorum queue, acknowledged after they ran, with publisher confirms, and eight messages in
+advance once it knows how short the tasks are. Both log at INFO, as Celery's first steps do.
 
 Then three classes work off a backlog of short tasks, first undisturbed, and then while `restart.yml` replaces them.
 """
