@@ -57,6 +57,14 @@ def test_what_cannot_be_collected_is_noticed(tests: Path, text: str) -> None:
     assert mutate.judged([tests.name], [], 60, "scratch")
 
 
+def runs(stat: Path) -> bool:
+    """Tell whether a process is there and has not ended (proc_pid_stat(5))."""
+    try:
+        return stat.read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_what_never_ends_is_ended_with_all_that_it_started(tests: Path) -> None:
     tests.write_text(
         "import subprocess\n"
@@ -68,4 +76,7 @@ def test_what_never_ends_is_ended_with_all_that_it_started(tests: Path) -> None:
     assert mutate.judged([tests.name], [], 6, "scratch")
     assert time.monotonic() - started < 30
     process = Path("/proc", (tests.parent / "pid").read_text(), "stat")
-    assert not process.exists() or process.read_text().split()[2] == "Z"
+    # A busy machine takes a moment to end what was killed.
+    while runs(process):
+        assert time.monotonic() - started < 40
+        time.sleep(0.1)
