@@ -404,7 +404,7 @@ class Scenario:
         """Keep the units' journal of a fault, and look for what systemd had to end by force."""
         text = self.on(
             f"journalctl --no-pager --output=short-precise --since='@{since.timestamp():.0f}'"
-            " --unit='celery-*' --unit='rabbitmq-server*' --unit='redis-server*'",
+            " --unit='celery-*' --unit='rabbitmq-*' --unit='redis-server*'",
             check=False,
         )
         (self.work / f"journal-{fault.key}.log").write_text(text)
