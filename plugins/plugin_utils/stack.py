@@ -304,7 +304,7 @@ def consumer_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
 
 
 def prefetch_multiplier(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
-    """Return how many messages a process of this app's workers takes in advance, where nothing else is said.
+    """Return how many messages a process of this app's workers may take in advance, where nothing else is said.
 
     What one worker has taken waits there although another one may be idle, so more than one message is taken only
     where no other can be: with one host of workers, and one class for each queue. On Redis a message that a killed
@@ -339,7 +339,7 @@ def _queues_of(keys: object) -> list[str]:
 
 
 def most_prefetched(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
-    """Return how many messages a process takes in advance, by every variable that says so; at least one."""
+    """Return how many messages a process may take in advance, by every variable that says so; at least one."""
     said = [worker_class.get("prefetch_multiplier") for worker_class in worker_classes(groups, given, hosts)]
     derived = prefetch_multiplier(groups, given, hosts)
     for host in hosts:

@@ -42,7 +42,7 @@ MANAGEMENT = "rabbitmq_management"
 ERLANG_PORTS = 65536
 
 #: How often the disk of the store is looked at, in seconds; below how many MiB it counts as full, and from how many on
-#: RabbitMQ has room to start again: a file of its write-ahead log (raft.wal_max_size_bytes: 64 MB).
+#: it is restarted. A choice: well apart, so that a disk at its brim does not restart it again and again.
 DISK_SECONDS, DISK_FULL, DISK_ROOM = 2, 16, 64
 
 _CONFIG_DIR = "/etc/rabbitmq"
