@@ -79,16 +79,6 @@ def test_guest_does_not_exist_and_is_refused(host: Host) -> None:
 
 
 @pytest.mark.broker("rabbitmq")
-def test_somebody_looks_after_the_disk_of_rabbitmq(host: Host) -> None:
-    """What it does on a full disk is seen in the chaos scenario, whose disks can be filled."""
-    assert properties(host, "rabbitmq-disk.service", "ActiveState", "UnitFileState", "NRestarts") == {
-        "ActiveState": "active",
-        "UnitFileState": "enabled",
-        "NRestarts": "0",
-    }
-
-
-@pytest.mark.broker("rabbitmq")
 def test_neither_server_was_ever_up_as_its_package_has_it(host: Host, engine: str) -> None:
     """Debian's packages start their servers; both would be up for a moment with their own configuration."""
     journal = host.check_output("journalctl --no-pager --output=cat --unit=rabbitmq-server.service")

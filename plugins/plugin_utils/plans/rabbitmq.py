@@ -41,12 +41,13 @@ MANAGEMENT = "rabbitmq_management"
 #: More ports than this have to be allowed to the Erlang runtime as well (RabbitMQ's scripts set 65536).
 ERLANG_PORTS = 65536
 
-#: How often the disk of the store is looked at, in seconds; below how many MiB it counts as full, and from how many on
-#: it is restarted. A choice: well apart, so that a disk at its brim does not restart it again and again.
-DISK_SECONDS, DISK_FULL, DISK_ROOM = 2, 16, 64
+#: How many MiB have to be free on the disk of the store, besides its log, before RabbitMQ starts; and for how many
+#: seconds a start waits for them, which is well below TimeoutStartSec= of its unit (600). A choice.
+START_ROOM, START_PATIENCE = 64, 60
 
 _CONFIG_DIR = "/etc/rabbitmq"
-_DISK_SCRIPT = f"{_CONFIG_DIR}/celeryops-disk.sh"
+_START_CHECK = f"{_CONFIG_DIR}/celeryops-disk.sh"
+_STORE_WATCH = f"{_CONFIG_DIR}/celeryops-disk.erl"
 _PRIVATE_FILE = "50-celeryops.conf"
 #: Where a signing key from a URL is kept, in ASCII armour and as it is; apt goes by the end of the name.
 _KEY_FILES = ("/etc/apt/keyrings/celeryops-rabbitmq.asc", "/etc/apt/keyrings/celeryops-rabbitmq.gpg")
@@ -133,8 +134,9 @@ class _Planner:
             "stop_timeout": self._duration("stop_timeout"),
             "journal": self.variables["log_to"] == "journal",
             "disk": {
-                "script": _DISK_SCRIPT,
-                "command": f"/bin/sh {_DISK_SCRIPT} /var/lib/rabbitmq {DISK_SECONDS} {DISK_FULL} {DISK_ROOM}",
+                "check": _START_CHECK,
+                "command": f"/bin/sh {_START_CHECK} /var/lib/rabbitmq {START_ROOM} {START_PATIENCE}",
+                "watch": _STORE_WATCH,
             },
             "api": {"host": api_host, "port": self.variables["management_port"]},
             "definitions": self._definitions(),
@@ -304,13 +306,16 @@ class _Planner:
         settings: list[dict[str, Any]] = [{"name": "NODENAME", "value": node["name"], "export": False}]
         if node["long"]:
             settings.append({"name": "USE_LONGNAME", "value": "true", "export": False})
+        # The shell splits this at spaces and takes no quotes away: they are Erlang's.
+        arguments = f"-eval file:script('{_STORE_WATCH}')"
         if not address.is_unspecified:
             interface = "-kernel inet_dist_use_interface {" + ",".join(str(address).split(".")) + "}"
+            arguments = f"{interface} {arguments}"
             settings += [
                 {"name": "ERL_EPMD_ADDRESS", "value": str(address), "export": True},
-                {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": interface, "export": False},
                 {"name": "CTL_ERL_ARGS", "value": interface, "export": False},
             ]
+        settings.append({"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": arguments, "export": False})
         if address.is_loopback:
             settings.append({"name": "ERL_INETRC", "value": f"{_CONFIG_DIR}/erl_inetrc", "export": True})
         if self.variables["open_files"] > ERLANG_PORTS:

@@ -289,41 +289,76 @@ def test_templates_print_the_plan() -> None:
     pins = render(templates / "preferences.j2", {"pins": result["pins"]})
     assert "Package: rabbitmq-server\nPin: version 4.0.*\n" in pins
     assert "LimitNOFILE=65536\nTimeoutStopSec=300\n" in render(templates / "service.conf.j2", {"plan": result})
-    watch = "/bin/sh /etc/rabbitmq/celeryops-disk.sh /var/lib/rabbitmq 2 16 64"
-    assert f"ExecStart={watch}\n" in render(templates / "disk.service.j2", {"disk": result["disk"]})
+    assert "ExecStartPre=/bin/sh /etc/rabbitmq/celeryops-disk.sh /var/lib/rabbitmq 64 60\n" in render(
+        templates / "service.conf.j2", {"plan": result}
+    )
+
+
+def test_the_node_watches_its_store_wherever_it_listens() -> None:
+    watch = "-eval file:script('/etc/rabbitmq/celeryops-disk.erl')"
+    for address, more in (("127.0.0.1", "-kernel inet_dist_use_interface {127,0,0,1} "), ("0.0.0.0", "")):
+        settings = {entry["name"]: entry["value"] for entry in planned(cluster_listen_address=address)["environment"]}
+        assert settings["SERVER_ADDITIONAL_ERL_ARGS"] == more + watch
+        assert planned(cluster_listen_address=address)["disk"]["watch"] in watch
 
 
 @pytest.mark.parametrize(
-    ("rooms", "state", "restarts"),
+    ("free", "size", "logs", "wanted"),
     [
-        pytest.param([500, 0, 0, 500, 500], "active", 1, id="full once"),
-        pytest.param([0, 500, 0, 500], "active", 2, id="full twice"),
-        pytest.param([500, 16, 500], "active", 0, id="never quite full"),
-        pytest.param([0, 63, 63], "active", 0, id="no room to start"),
-        pytest.param([15, 30, 64], "failed", 1, id="room by and by, after systemd gave up"),
-        pytest.param([0, 500], "inactive", 0, id="stopped by somebody"),
-        pytest.param([0, "", 500], "active", 1, id="a look that fails"),
+        pytest.param("0", "1000", (), 64, id="full"),
+        pytest.param("63", "1000", (), 64, id="a MiB too little"),
+        pytest.param("64", "1000", (), 0, id="just enough"),
+        pytest.param("66", "1000", (1, 2), 67, id="not enough for the logs"),
+        pytest.param("67", "1000", (1, 2), 0, id="enough for the logs"),
+        pytest.param("9", "50", (1,), 10, id="not a fifth of the disk"),
+        pytest.param("10", "50", (1,), 0, id="a fifth of the disk"),
+        pytest.param("-", "-", (), 0, id="a file system without numbers"),
+        pytest.param("", "", (), 0, id="nothing to be read"),
     ],
 )
-def test_the_server_is_restarted_when_a_full_disk_has_room_again(
-    tmp_path: Path, rooms: list[object], state: str, restarts: int
+def test_the_server_does_not_start_on_a_full_disk(
+    tmp_path: Path, free: str, size: str, logs: tuple[int, ...], wanted: int
 ) -> None:
-    """The script itself, with a disk whose room is written down, and a systemctl that writes down what it is told."""
-    (tmp_path / "rooms").write_text("".join(f"{room}\n" for room in rooms))
-    programs = {
-        "sleep": f"test -s {tmp_path}/rooms",
-        "df": f"echo Avail; head -n 1 {tmp_path}/rooms; sed -i 1d {tmp_path}/rooms",
-        "systemctl": f'if [ "$1" = is-active ]; then echo {state}; else echo "$@" >> {tmp_path}/told; fi',
-    }
-    for name, program in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
-        (tmp_path / name).chmod(0o755)
-    script = tmp_path / "script"
-    script.write_text(render(ROLE / "templates" / "celeryops-disk.sh.j2", {}))
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run(["/bin/sh", script, "/var/lib/rabbitmq", "2", "16", "64"], env=environment, check=False, timeout=30)
-    told = (tmp_path / "told").read_text().splitlines() if (tmp_path / "told").exists() else []
-    assert told == ["reset-failed rabbitmq-server.service", "restart rabbitmq-server.service"] * restarts
+    """The script itself, on real logs, with a disk whose room is written down. ``wanted``: what it asks for, or 0."""
+    look_at(tmp_path, [free], size)
+    for number, mebibytes in enumerate(logs):
+        folder = tmp_path / "store" / "quorum" / f"node-{number}"
+        folder.mkdir(parents=True)
+        (folder / "00000001.wal").write_bytes(bytes(mebibytes << 20))
+    done = start_check(tmp_path, 0)
+    assert done.returncode == bool(wanted)
+    told = f"{tmp_path}/store has {free} MiB left, and RabbitMQ needs {wanted} MiB to start: "
+    assert done.stderr.startswith(told) if wanted else "MiB" not in done.stderr
+
+
+@pytest.mark.parametrize(("rooms", "status", "sleeps"), [(["0", "63", "64"], 0, 2), (["0"], 1, 3)])
+def test_a_start_waits_for_room_and_tells_it_once(tmp_path: Path, rooms: list[str], status: int, sleeps: int) -> None:
+    look_at(tmp_path, rooms, "1000")
+    done = start_check(tmp_path, 3)
+    assert (done.returncode, done.stderr.count("has 0 MiB left")) == (status, 1)
+    assert (tmp_path / "slept").read_text() == "1\n" * sleeps
+
+
+def look_at(folder: Path, rooms: list[str], size: str) -> None:
+    """Make a df that finds so much room, a line at each look and the last for ever, and a sleep that takes no time."""
+    (folder / "rooms").write_text("\n".join(rooms))
+    (folder / "df").write_text(
+        f"#!/bin/sh\ncd {folder}\necho heading\ncase $1 in\n"
+        f"*avail) head -n 1 rooms; [ $(wc -l <rooms) -eq 0 ] || sed -i 1d rooms ;;\n*) echo {size} ;;\nesac\n"
+    )
+    (folder / "sleep").write_text(f"#!/bin/sh\necho $1 >>{folder}/slept\n")
+    for command in ("df", "sleep"):
+        (folder / command).chmod(0o755)
+    (folder / "store").mkdir()
+
+
+def start_check(folder: Path, seconds: int) -> subprocess.CompletedProcess[str]:
+    """Run the script as the unit does, with the commands of :func:`look_at`."""
+    script = folder / "disk.sh"
+    script.write_text(render(ROLE / "templates" / "disk.sh.j2", {}))
+    command = ["/bin/sh", script, folder / "store", "64", str(seconds)]
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=30)
 
 
 def test_a_comment_sign_is_quoted_where_the_server_knows_quotes() -> None:
@@ -509,19 +544,20 @@ def test_secret_lines_are_in_a_file_of_their_own_only() -> None:
 
 def test_the_environment_of_the_server() -> None:
     local = "-kernel inet_dist_use_interface {127,0,0,1}"
+    watch = "-eval file:script('/etc/rabbitmq/celeryops-disk.erl')"
     assert planned(node_name="rabbit@mq1.example.org", open_files=65537)["environment"] == [
         {"name": "NODENAME", "value": "rabbit@mq1.example.org", "export": False},
         {"name": "USE_LONGNAME", "value": "true", "export": False},
         {"name": "ERL_EPMD_ADDRESS", "value": "127.0.0.1", "export": True},
-        {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": local, "export": False},
         {"name": "CTL_ERL_ARGS", "value": local, "export": False},
+        {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": f"{local} {watch}", "export": False},
         {"name": "ERL_INETRC", "value": "/etc/rabbitmq/erl_inetrc", "export": True},
         {"name": "ERL_MAX_PORTS", "value": "65537", "export": True},
     ]
     for files in (1024, 65536):
         assert "ERL_MAX_PORTS" not in [entry["name"] for entry in planned(open_files=files)["environment"]]
     elsewhere = [entry["name"] for entry in planned(cluster_listen_address="10.0.0.5")["environment"]]
-    assert elsewhere == ["NODENAME", "ERL_EPMD_ADDRESS", "SERVER_ADDITIONAL_ERL_ARGS", "CTL_ERL_ARGS"]
+    assert elsewhere == ["NODENAME", "ERL_EPMD_ADDRESS", "CTL_ERL_ARGS", "SERVER_ADDITIONAL_ERL_ARGS"]
 
 
 def test_a_password_in_the_environment_of_the_installation_is_refused() -> None:

@@ -14,9 +14,15 @@ from celeryops_runtime.prefetch import Prefetch, wanted
 
 
 class Worker:
-    """A consumer of two processes with a real QoS; what the broker was told, in order."""
+    """A consumer, of two processes unless said otherwise, with a real QoS; what the broker was told, in order."""
 
-    def __init__(self, multiplier: int = 8, driver: str = "amqp", arguments: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        multiplier: int = 8,
+        driver: str = "amqp",
+        arguments: dict[str, Any] | None = None,
+        processes: int = 2,
+    ) -> None:
         self.told: list[Any] = []
         self.timers: list[Any] = []
         self.consuming, self.now = True, 100.0
@@ -28,8 +34,8 @@ class Worker:
         )
         self.c: Any = types.SimpleNamespace(
             prefetch_multiplier=multiplier,
-            qos=QoS(self.tell, 2 * multiplier),
-            pool=types.SimpleNamespace(num_processes=2),
+            qos=QoS(self.tell, processes * multiplier),
+            pool=types.SimpleNamespace(num_processes=processes),
             connection=types.SimpleNamespace(transport=types.SimpleNamespace(driver_type=driver)),
             task_consumer=tasks,
         )
@@ -46,12 +52,12 @@ class Worker:
         timer = types.SimpleNamespace(call_repeatedly=lambda *call: self.timers.append(call))
         self.step.register_with_event_loop(self.c, types.SimpleNamespace(timer=timer))
 
-    def second(self, tasks: int) -> None:
-        """A second in which so many tasks begin."""
+    def second(self, tasks: int, seconds: float = 1.0) -> None:
+        """A second, or as many as the loop was late, in which so many tasks begin."""
         state.total_count["a.task"] += tasks
-        self.now += 1.0
-        for seconds, look, arguments in self.timers:
-            assert seconds == 1.0
+        self.now += seconds
+        for every, look, arguments in self.timers:
+            assert every == 1.0
             look(*arguments)
 
 
@@ -83,6 +89,25 @@ def test_it_takes_one_again_when_they_are_not() -> None:
     assert worker.told == [2, "cancel", "consume"]
     worker.second(199)
     assert worker.told == [2, "cancel", "consume"]
+
+
+@pytest.mark.parametrize(("processes", "multiplier"), [(1, 2), (1, 8), (2, 2), (3, 4)])
+def test_the_rate_is_that_of_a_process_and_all_of_them_take_more(processes: int, multiplier: int) -> None:
+    worker = Worker(multiplier, processes=processes)
+    worker.second(100 * processes - 1)
+    assert worker.told == [processes]
+    worker.second(100 * processes)
+    assert worker.told == [processes, processes * multiplier, "cancel", "consume"]
+
+
+@pytest.mark.parametrize(("seconds", "tasks"), [(4.0, 800), (0.5, 100), (0.1, 20), (0.01, 20)])
+def test_a_look_that_is_late_or_early_counts_by_the_second(seconds: float, tasks: int) -> None:
+    """But not by less than a tenth of one, in which a single task would be a high rate."""
+    worker = Worker()
+    worker.second(tasks - 1, seconds)
+    assert worker.told == [2]
+    worker.second(tasks, seconds)
+    assert worker.told == [2, 16, "cancel", "consume"]
 
 
 def test_a_new_connection_begins_with_one() -> None:
