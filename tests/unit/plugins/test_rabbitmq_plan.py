@@ -289,9 +289,9 @@ def test_templates_print_the_plan() -> None:
     pins = render(templates / "preferences.j2", {"pins": result["pins"]})
     assert "Package: rabbitmq-server\nPin: version 4.0.*\n" in pins
     assert "LimitNOFILE=65536\nTimeoutStopSec=300\n" in render(templates / "service.conf.j2", {"plan": result})
-    assert "ExecStartPre=/bin/sh /etc/rabbitmq/celeryops-disk.sh /var/lib/rabbitmq 64 60\n" in render(
-        templates / "service.conf.j2", {"plan": result}
-    )
+    service = render(templates / "service.conf.j2", {"plan": result})
+    assert "[Unit]\n" in service and "\nStartLimitIntervalSec=0\n" in service
+    assert "\nExecStartPre=/bin/sh /etc/rabbitmq/celeryops-disk.sh /var/lib/rabbitmq 64 60\n" in service
 
 
 def test_the_node_watches_its_store_wherever_it_listens() -> None:
