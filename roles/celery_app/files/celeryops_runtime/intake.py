@@ -22,12 +22,22 @@ from celeryops_runtime.probe import ready
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "one_consumer_gets_all_of"]
 
 logger = logging.getLogger("celeryops.runtime")
 
 SHORTEST_SECONDS = 5.0
 """Between two questions, at least."""
+
+
+def one_consumer_gets_all_of(queue: Any) -> bool:
+    """Tell whether the broker gives a queue's messages to one worker, and to the next when that one stops consuming.
+
+    https://www.rabbitmq.com/docs/consumers#single-active-consumer
+
+    :param queue: kombu's queue.
+    """
+    return bool((queue.queue_arguments or {}).get("x-single-active-consumer"))
 
 
 class Intake:
@@ -100,12 +110,5 @@ def _holds_any(consumer: Any) -> bool:
 
 
 def _queues(consumer: Any) -> list[str]:
-    """Return the queues whose messages this worker has to get.
-
-    With a single active consumer (``x-single-active-consumer``) another worker may be the one that gets them.
-    """
-    return sorted(
-        queue.name
-        for queue in consumer.task_consumer.queues
-        if not (queue.queue_arguments or {}).get("x-single-active-consumer")
-    )
+    """Return the queues whose messages this worker has to get."""
+    return sorted(queue.name for queue in consumer.task_consumer.queues if not one_consumer_gets_all_of(queue))

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps
 from celery.worker import state
 
+from celeryops_runtime.intake import one_consumer_gets_all_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -77,9 +79,7 @@ class Prefetch(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no 
             and bool(c.qos.value)
             and c.connection.transport.driver_type == "amqp"
             # To leave such a queue for a moment is to hand it to another worker.
-            and not any(
-                (queue.queue_arguments or {}).get("x-single-active-consumer") for queue in c.task_consumer.queues
-            )
+            and not any(one_consumer_gets_all_of(queue) for queue in c.task_consumer.queues)
         )
         if self.chooses:
             self._take(c, several=False)
