@@ -149,24 +149,34 @@ def test_rabbitmq_ends_when_its_store_does_and_starts_when_its_disk_has_room(
     host: Host, produce: Callable[..., Any]
 ) -> None:
     """A part of the store is ended by hand here, and the disk is another one; the chaos scenario fills the real one."""
-    unit, store = "rabbitmq-server.service", "/var/lib/rabbitmq"
+    unit, store = "rabbitmq-server.service", "/var/lib/rabbitmq/mnesia"
     # However long the disk is full.
     assert host.check_output(f"systemctl show --property=StartLimitIntervalUSec --value {unit}") == "0"
+    parts = [f"{system}_{part}" for system in ("ra_log", "ra_coordination_log") for part in ("wal", "meta")]
+    parts += ["ra_log_segment_writer", "ra_coordination_segment_writer"]
+    watched = host.check_output(
+        f"rabbitmqctl --silent eval '[Name || Name <- [{','.join(parts)}],"
+        " {monitored_by, Pids} <- [process_info(whereis(Name), monitored_by)],"
+        " lists:any(fun(P) -> is_pid(P) andalso process_info(P, priority) =:= {priority, high} end, Pids)].'"
+    )
+    assert sorted(watched.strip("[]").replace(" ", "").replace("\n", "").split(",")) == sorted(parts)
+
     started = host.check_output("date +%s")
     # The answer may never come: the node is gone.
-    host.run("timeout 20 rabbitmqctl eval 'sys:terminate(ra_log_segment_writer, enospc).'")
+    host.run("timeout 20 rabbitmqctl eval 'sys:terminate(ra_coordination_segment_writer, enospc).'")
     status = f"systemctl show --property=ActiveState,ExecMainStatus --value {unit}"
     ended = {"activating", "74"}  # Waits for its next start, after EX_IOERR.
     wait(lambda: {*host.check_output(status).split()} == ended, 5, "the node goes on without its store")
     host.check_output(f"mount -t tmpfs -o size=100m full {store} && fallocate --length=95M {store}/filler")
+    journal = f"journalctl --no-pager --unit={unit} --since=@{started}"
     try:
         told = f"{store} has 5 MiB left, and RabbitMQ needs 20 MiB to start"
-        journal = f"journalctl --no-pager --unit={unit} --since=@{started}"
-        wait(lambda: told in host.check_output(journal), 30, "the start was not refused")
+        wait(lambda: told in host.check_output(journal), 30, "it was not kept from starting")
         assert not host.service(unit).is_running
     finally:
         host.check_output(f"umount --lazy {store}")
     wait(lambda: host.service(unit).is_running, 60, f"{unit} did not come back")
+    assert '{celeryops_disk,ra_coordination_segment_writer,died,"enospc"}' in host.check_output(journal)
     produce("send('shop.stock.count', 'x').get(timeout=60); print(0)")
 
 

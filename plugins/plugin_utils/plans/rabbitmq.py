@@ -25,7 +25,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     parse_duration,
     parse_size,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import check_platform
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import check_platform, command_line
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import loopback
 
 MIB = 1024**2
@@ -46,6 +46,8 @@ ERLANG_PORTS = 65536
 START_ROOM, START_PATIENCE = 64, 60
 
 _CONFIG_DIR = "/etc/rabbitmq"
+#: Where the node's data is, in a directory of its name; quorum queues may have another one (raft.data_dir).
+_STORE = "/var/lib/rabbitmq/mnesia"
 _START_CHECK = f"{_CONFIG_DIR}/celeryops-disk.sh"
 _STORE_WATCH = f"{_CONFIG_DIR}/celeryops-disk.erl"
 _PRIVATE_FILE = "50-celeryops.conf"
@@ -118,6 +120,7 @@ class _Planner:
         node = self._node()
         api_host = self._api_host()
         plugins = self._plugins()
+        store = self.variables["config"].get("raft.data_dir", _STORE)
         return {
             "node": node,
             "packages": self._packages(),
@@ -135,7 +138,7 @@ class _Planner:
             "journal": self.variables["log_to"] == "journal",
             "disk": {
                 "check": _START_CHECK,
-                "command": f"/bin/sh {_START_CHECK} /var/lib/rabbitmq {START_ROOM} {START_PATIENCE}",
+                "command": command_line(["/bin/sh", _START_CHECK, store, START_ROOM, START_PATIENCE]),
                 "watch": _STORE_WATCH,
             },
             "api": {"host": api_host, "port": self.variables["management_port"]},
@@ -306,16 +309,13 @@ class _Planner:
         settings: list[dict[str, Any]] = [{"name": "NODENAME", "value": node["name"], "export": False}]
         if node["long"]:
             settings.append({"name": "USE_LONGNAME", "value": "true", "export": False})
-        # The shell splits this at spaces and takes no quotes away: they are Erlang's.
-        arguments = f"-eval file:script('{_STORE_WATCH}')"
         if not address.is_unspecified:
             interface = "-kernel inet_dist_use_interface {" + ",".join(str(address).split(".")) + "}"
-            arguments = f"{interface} {arguments}"
             settings += [
                 {"name": "ERL_EPMD_ADDRESS", "value": str(address), "export": True},
+                {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": interface, "export": False},
                 {"name": "CTL_ERL_ARGS", "value": interface, "export": False},
             ]
-        settings.append({"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": arguments, "export": False})
         if address.is_loopback:
             settings.append({"name": "ERL_INETRC", "value": f"{_CONFIG_DIR}/erl_inetrc", "export": True})
         if self.variables["open_files"] > ERLANG_PORTS:

@@ -291,15 +291,22 @@ def test_templates_print_the_plan() -> None:
     assert "LimitNOFILE=65536\nTimeoutStopSec=300\n" in render(templates / "service.conf.j2", {"plan": result})
     service = render(templates / "service.conf.j2", {"plan": result})
     assert "\nStartLimitIntervalSec=0\n" in service
-    assert "\nExecStartPre=/bin/sh /etc/rabbitmq/celeryops-disk.sh /var/lib/rabbitmq 64 60\n" in service
+    check = "ExecStartPre=/bin/sh /etc/rabbitmq/celeryops-disk.sh /var/lib/rabbitmq/mnesia 64 60"
+    # systemd makes \\" of this, and erl a quote.
+    watch = r'Environment="ERL_AFLAGS=-eval {ok,_}=file:script(\\\"/etc/rabbitmq/celeryops-disk.erl\\\")"'
+    assert f"\n{check}\n" in service
+    assert f"\n{watch}\n" in service
 
 
-def test_the_node_watches_its_store_wherever_it_listens() -> None:
-    watch = "-eval file:script('/etc/rabbitmq/celeryops-disk.erl')"
-    for address, more in (("127.0.0.1", "-kernel inet_dist_use_interface {127,0,0,1} "), ("0.0.0.0", "")):
-        settings = {entry["name"]: entry["value"] for entry in planned(cluster_listen_address=address)["environment"]}
-        assert settings["SERVER_ADDITIONAL_ERL_ARGS"] == more + watch
-        assert planned(cluster_listen_address=address)["disk"]["watch"] in watch
+def test_the_disk_is_that_of_the_logs() -> None:
+    command = planned(config={"raft.data_dir": "/srv/quorum 100%"})["disk"]["command"]
+    assert command == '/bin/sh /etc/rabbitmq/celeryops-disk.sh "/srv/quorum 100%%" 64 60'
+
+
+def test_before_the_first_start_no_room_is_asked_for(tmp_path: Path) -> None:
+    look_at(tmp_path, ["0"], "1000")
+    (tmp_path / "store").rmdir()
+    assert start_check(tmp_path, 0).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -321,8 +328,10 @@ def test_the_server_does_not_start_on_a_full_disk(
 ) -> None:
     """The script itself, on real logs, with a disk whose room is written down. ``wanted``: what it asks for, or 0."""
     look_at(tmp_path, [free], size)
+    # The store may be a link to another disk.
+    (tmp_path / "store" / "quorum").symlink_to(tmp_path / "disk")
     for number, mebibytes in enumerate(logs):
-        folder = tmp_path / "store" / "quorum" / f"node-{number}"
+        folder = tmp_path / "disk" / f"node-{number}"
         folder.mkdir(parents=True)
         (folder / "00000001.wal").write_bytes(bytes(mebibytes << 20))
     done = start_check(tmp_path, 0)
@@ -544,20 +553,19 @@ def test_secret_lines_are_in_a_file_of_their_own_only() -> None:
 
 def test_the_environment_of_the_server() -> None:
     local = "-kernel inet_dist_use_interface {127,0,0,1}"
-    watch = "-eval file:script('/etc/rabbitmq/celeryops-disk.erl')"
     assert planned(node_name="rabbit@mq1.example.org", open_files=65537)["environment"] == [
         {"name": "NODENAME", "value": "rabbit@mq1.example.org", "export": False},
         {"name": "USE_LONGNAME", "value": "true", "export": False},
         {"name": "ERL_EPMD_ADDRESS", "value": "127.0.0.1", "export": True},
+        {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": local, "export": False},
         {"name": "CTL_ERL_ARGS", "value": local, "export": False},
-        {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": f"{local} {watch}", "export": False},
         {"name": "ERL_INETRC", "value": "/etc/rabbitmq/erl_inetrc", "export": True},
         {"name": "ERL_MAX_PORTS", "value": "65537", "export": True},
     ]
     for files in (1024, 65536):
         assert "ERL_MAX_PORTS" not in [entry["name"] for entry in planned(open_files=files)["environment"]]
     elsewhere = [entry["name"] for entry in planned(cluster_listen_address="10.0.0.5")["environment"]]
-    assert elsewhere == ["NODENAME", "ERL_EPMD_ADDRESS", "CTL_ERL_ARGS", "SERVER_ADDITIONAL_ERL_ARGS"]
+    assert elsewhere == ["NODENAME", "ERL_EPMD_ADDRESS", "SERVER_ADDITIONAL_ERL_ARGS", "CTL_ERL_ARGS"]
 
 
 def test_a_password_in_the_environment_of_the_installation_is_refused() -> None:
