@@ -296,6 +296,7 @@ def test_templates_print_the_plan() -> None:
     watch = r'Environment="ERL_AFLAGS=-eval {ok,_}=file:script(\\\"/etc/rabbitmq/celeryops-disk.erl\\\")"'
     assert f"\n{check}\n" in service
     assert f"\n{watch}\n" in service
+    assert '\nExecStopPost=/bin/sh -c \'test "$$EXIT_STATUS" != 74 || echo "RabbitMQ ended because' in service
 
 
 def test_the_disk_is_that_of_the_logs() -> None:
