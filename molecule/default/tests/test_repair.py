@@ -175,6 +175,8 @@ def test_rabbitmq_ends_when_its_store_does_and_starts_when_its_disk_has_room(
         assert not host.service(unit).is_running
     finally:
         host.check_output(f"umount --lazy {store}")
+    # What waits keeps its own view of the mounts (ProtectSystem=), as no real disk needs: the next one sees the room.
+    host.check_output(f"systemctl kill --signal=KILL --kill-whom=control {unit}")
     wait(lambda: host.service(unit).is_running, 60, f"{unit} did not come back")
     assert host.check_output(journal).count("RabbitMQ ended because a part of its store died") == 1
     produce("send('shop.stock.count', 'x').get(timeout=60); print(0)")
