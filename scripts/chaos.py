@@ -61,8 +61,8 @@ BROKERS = {
 CALM = 11.0
 #: How long a class may take to come back before that counts as never, in seconds.
 RECOVER = 120.0
-#: Longer than the sockets' timeouts of 30 s in the shortened form too.
-UNREACHABLE, UNREACHABLE_SHORT = 120.0, 45.0
+#: How long the broker is out of reach, in seconds: four times the sockets' timeouts.
+UNREACHABLE = 120.0
 #: How long the disk stays full, in seconds, and how many bytes an alarm leaves: less than the inventory's
 #: rabbitmq_disk_free_limit, and enough for what has to be written meanwhile.
 DISK_FULL, ALARM_LEAVES = 30.0, 100 << 20
@@ -404,7 +404,7 @@ class Scenario:
         """Keep the units' journal of a fault, and look for what systemd had to end by force."""
         text = self.on(
             f"journalctl --no-pager --output=short-precise --since='@{since.timestamp():.0f}'"
-            " --unit='celery-*' --unit='rabbitmq-*' --unit='redis-server*'",
+            " --unit='celery-*' --unit='rabbitmq-server*' --unit='redis-server*'",
             check=False,
         )
         (self.work / f"journal-{fault.key}.log").write_text(text)
@@ -578,7 +578,7 @@ def unreachable(s: Scenario) -> Sequence[Strike]:
     held = s.all_in_flight()
     s.on(" && ".join(f"iptables -I {rule}" for rule in rules))
     try:
-        s.wait(lambda: False, UNREACHABLE_SHORT if s.short else UNREACHABLE)
+        s.wait(lambda: False, UNREACHABLE)
     finally:
         s.on("; ".join(f"iptables -D {rule}" for rule in rules))
     return [Strike(s.now(), s.now(), held)]

@@ -95,7 +95,7 @@ def role_options(role: str) -> dict[str, Any]:
     # Plain data; Ansible's own loader would keep track of where each word came from, and takes ten times as long.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     text = (_COLLECTION / "roles" / role / "meta" / "argument_specs.yml").read_text()
-    options: dict[str, Any] = yaml.load(text, Loader=loader)["argument_specs"]["main"]["options"]  # noqa: S506 - safe
+    options: dict[str, Any] = yaml.load(text, Loader=loader)["argument_specs"]["main"]["options"]  # noqa: S506 - a SafeLoader
     return options
 
 

@@ -152,6 +152,10 @@ def test_rabbitmq_ends_when_its_store_does_and_starts_when_its_disk_has_room(
     unit, store = "rabbitmq-server.service", "/var/lib/rabbitmq/mnesia"
     # However long the disk is full.
     assert host.check_output(f"systemctl show --property=StartLimitIntervalUSec --value {unit}") == "0"
+    # A store that is stopped has not died; the new one is watched like the first.
+    before = main_pid(host, unit)
+    host.check_output("rabbitmqctl --silent stop_app && rabbitmqctl --silent start_app")
+    assert main_pid(host, unit) == before
     parts = [f"{system}_{part}" for system in ("ra_log", "ra_coordination_log") for part in ("wal", "meta")]
     parts += ["ra_log_segment_writer", "ra_coordination_segment_writer"]
     watched = host.check_output(

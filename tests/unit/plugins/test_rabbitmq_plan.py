@@ -288,8 +288,8 @@ def test_templates_print_the_plan() -> None:
     assert socket.endswith("ListenStream=\nListenStream=127.0.0.1:4369\n")
     pins = render(templates / "preferences.j2", {"pins": result["pins"]})
     assert "Package: rabbitmq-server\nPin: version 4.0.*\n" in pins
-    assert "LimitNOFILE=65536\nTimeoutStopSec=300\n" in render(templates / "service.conf.j2", {"plan": result})
     service = render(templates / "service.conf.j2", {"plan": result})
+    assert "LimitNOFILE=65536\nTimeoutStopSec=300\n" in service
     assert "\nStartLimitIntervalSec=0\n" in service
     check = "ExecStartPre=/bin/sh /etc/rabbitmq/celeryops-disk.sh /var/lib/rabbitmq/mnesia 64 60"
     # systemd makes \\" of this, and erl a quote.
