@@ -24,7 +24,13 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments = self._task.args
         every = [
-            Place(str(place["app"]), str(place["host"]), str(place["name"]), tuple(place["queues"]))
+            Place(
+                str(place["app"]),
+                str(place["host"]),
+                str(place["name"]),
+                tuple(place["queues"]),
+                str(place.get("class") or place["name"]),
+            )
             for place in arguments["places"]
         ]
         keys = ("classes", "mode", "at_once", "drain_timeout")

@@ -13,7 +13,8 @@ description:
 options:
   places:
     description: >-
-      All worker classes on all hosts, with C(app), C(host), C(name) and C(queues); the fact C(celeryops_places).
+      All workers on all hosts, with C(app), C(host), C(name), C(queues) and C(class), the class of the worker; the fact
+      C(celeryops_places).
     type: list
     elements: dict
     required: true
@@ -27,7 +28,7 @@ options:
     type: str
     required: true
   classes:
-    description: Only these classes; all of them when empty.
+    description: Only these classes, or workers of them; all when empty.
     type: list
     elements: str
     default: []
@@ -66,6 +67,11 @@ batches:
   description: The batches in order, with C(hosts) and C(stand_ins) (host -> classes).
   type: list
   elements: dict
+  returned: success
+workers:
+  description: The names of the workers that are replaced.
+  type: list
+  elements: str
   returned: success
 mode:
   description: As given.

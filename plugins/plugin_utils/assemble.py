@@ -294,6 +294,7 @@ def _worker(app: App, name: str, written: Any, read: Mapping[str, Any]) -> Worke
         "",
         name,
         queues=tuple(read["queues"]),
+        workers=read["workers"],
         pool=read["pool"],
         concurrency=read["concurrency"],
         prefetch=read["prefetch_multiplier"] or _prefetch(app.settings),

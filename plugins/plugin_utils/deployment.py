@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import worker_names
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import machine_at
 
 
@@ -56,15 +57,16 @@ class Route:
 
 @dataclass(frozen=True)
 class WorkerClass:
-    """One worker class on one host, that is one unit.
+    """One worker class on one host: a unit for each of its workers.
 
     Arguments:
         app: name of its app.
         host: name of its host.
         name: name of the class.
         queues: what it consumes.
+        workers: how many of them it has there.
         pool: ``prefork``, ``threads``, ``gevent`` or ``solo``.
-        concurrency: tasks at a time; ``auto`` is the number of processors.
+        concurrency: tasks at a time of each worker; ``auto`` is the number of processors.
         prefetch: messages that each of them takes in advance; None is as many as there are.
         time_limit: after which a task is killed; None without.
         soft_time_limit: after which a task is told to end; None without.
@@ -72,7 +74,7 @@ class WorkerClass:
         late: whether a task is acknowledged when it is done, rather than when it begins.
         max_tasks_per_child: None without.
         max_memory_per_child: None without.
-        memory_max: limit of the whole unit; None without.
+        memory_max: limit of each unit; None without.
         queues_known: whether what is written of its queues could be read.
         arguments: further arguments of ``celery worker``.
         written: key of the class -> what the inventory says, for those that it says anything about.
@@ -83,6 +85,7 @@ class WorkerClass:
     host: str
     name: str
     queues: tuple[str, ...]
+    workers: int = 1
     pool: str = "prefork"
     concurrency: int | str = "auto"
     prefetch: int | None = 1
@@ -112,9 +115,14 @@ class WorkerClass:
 
     @property
     def memory(self) -> int:
-        """What it may take at most, as far as the inventory limits it; 0 without any limit."""
+        """What its workers may take at most, as far as the inventory limits it; 0 without any limit."""
         children = self.concurrency if isinstance(self.concurrency, int) else 1
-        return self.memory_max or children * (self.max_memory_per_child or 0)
+        return self.workers * (self.memory_max or children * (self.max_memory_per_child or 0))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its workers."""
+        return worker_names(self.name, self.workers)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _class_table(app: App) -> list[list[str]]:
             [
                 worker.name,
                 ", ".join(worker.queues),
-                f"{worker.concurrency} x {worker.pool}",
+                at_a_time(worker),
                 _or_dash(worker.time_limit),
                 show_duration(worker.stop_timeout),
                 show_size(worker.memory) if worker.memory else "-",
@@ -76,6 +76,12 @@ def _class_table(app: App) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def at_a_time(worker: WorkerClass) -> str:
+    """Return how many tasks a class runs at once on one host: ``4 x prefork``, ``3 x 50 x gevent`` of three workers."""
+    workers = f"{worker.workers} x " if worker.workers > 1 else ""
+    return f"{workers}{worker.concurrency} x {worker.pool}"
 
 
 def _or_dash(seconds: int | None) -> str:
@@ -147,7 +153,7 @@ def graph(app: App) -> Graph:
         edges[0, str(number), queue] = None
     for number, workers in enumerate(_by_meaning(app.classes)):
         worker = workers[0]
-        columns[2][str(number)] = f"{worker.name}: {worker.concurrency} x {worker.pool}"
+        columns[2][str(number)] = f"{worker.name}: {at_a_time(worker)}"
         for queue in worker.queues:
             columns[1][queue] = queue
             edges[1, queue, str(number)] = None

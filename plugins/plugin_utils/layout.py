@@ -60,6 +60,18 @@ def app_layout(app: str) -> dict[str, Any]:
     }
 
 
-def worker_unit(app: str, worker_class: str) -> str:
-    """Return the name of the systemd unit of a worker class."""
-    return f"celery-{app}-{worker_class}.service"
+def worker_names(worker_class: str, number: int) -> list[str]:
+    """Return the names of the workers of a class on one host: ``repeat``, ``repeat-2``, ``repeat-3``.
+
+    The first has the class's own name, so that a class that grows or shrinks changes no worker that stays.
+
+    Arguments:
+        worker_class: name of the class.
+        number: how many workers it has.
+    """
+    return [worker_class, *(f"{worker_class}-{position}" for position in range(2, number + 1))]
+
+
+def worker_unit(app: str, worker: str) -> str:
+    """Return the name of the systemd unit of a worker (``worker_names``)."""
+    return f"celery-{app}-{worker}.service"

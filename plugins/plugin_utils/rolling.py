@@ -9,7 +9,7 @@ at most one class is away on each host of the batch, and everything outside the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,19 +24,25 @@ MODES = ("wait", "drain")
 
 @dataclass(frozen=True)
 class Place:
-    """A worker class on a host, as far as it matters here.
+    """A worker on a host, as far as it matters here.
 
     Arguments:
         app: its app; queues of the same name of two apps are two.
         host: its host.
-        name: the class.
+        name: the worker: its class's name, and a number where the class has several.
         queues: what it consumes.
+        worker_class: its class; that of its name when it is not given.
     """
 
     app: str
     host: str
     name: str
     queues: tuple[str, ...]
+    worker_class: str = ""
+
+    def one_of(self, names: Container[str]) -> bool:
+        """Whether it, or its class, is among ``names``."""
+        return self.name in names or self.worker_class in names
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,11 @@ class Batch:
 
 
 def places(classes: Iterable[WorkerClass]) -> list[dict[str, Any]]:
-    """Return the classes of a deployment as plain data, which travels as a fact."""
+    """Return the workers of a deployment as plain data, which travels as a fact."""
     return [
-        {"app": worker.app, "host": worker.host, "name": worker.name, "queues": list(worker.queues)}
+        {"app": worker.app, "host": worker.host, "name": name, "queues": list(worker.queues), "class": worker.name}
         for worker in classes
+        for name in worker.names
     ]
 
 
@@ -85,11 +92,11 @@ def batches(
     Arguments:
         every: all classes on all hosts, also those that are not to be replaced: they go on working.
         hosts: whose workers are replaced, in the order in which they are taken.
-        names: only these classes are replaced; all when empty.
+        names: only these classes, or workers of them, are replaced; all when empty.
         at_once: hosts in a batch, as for ``number_at_once``.
     """
     wanted, known = set(names), list(every)
-    replaced = [place for place in known if place.host in hosts and (not wanted or place.name in wanted)]
+    replaced = [place for place in known if place.host in hosts and (not wanted or place.one_of(wanted))]
     left = [host for host in hosts if any(place.host == host for place in replaced)]
     size = number_at_once(at_once, len(left))
     consumers: dict[tuple[str, str], list[Place]] = {}
@@ -149,7 +156,8 @@ def read(
     """
     problems: list[Problem] = []
     names = values.get("classes", [])
-    there = sorted({place.name for place in every if place.host in hosts})
+    own = [place for place in every if place.host in hosts]
+    there = sorted({name for place in own for name in (place.worker_class, place.name) if name})
     if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
         problems.append(Problem(f"{prefix}_classes", names, "is not a list of classes", "a list such as [high, bulk]"))
         names = []
@@ -181,6 +189,7 @@ def read(
             {"hosts": list(batch.hosts), "stand_ins": {host: list(them) for host, them in batch.stand_ins.items()}}
             for batch in order
         ],
+        "workers": sorted({place.name for place in own if not names or place.one_of(names)}),
         "mode": mode,
         "drain_seconds": seconds,
     }, problems

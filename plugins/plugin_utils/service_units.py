@@ -9,7 +9,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+    Problem,
+    holds_password,
+    named_like_a_secret,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import quote_systemd_word
 
@@ -27,6 +31,10 @@ ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 ALMIGHTY = frozenset({"root", "sudo", "wheel", "admin", "adm", "disk", "shadow", "docker", "lxd", "libvirt"})
 #: Where code, configuration and units are: what may be written there may run with other rights tomorrow.
 _CODE = ("/bin", "/boot", "/etc", "/lib", "/lib64", "/opt/celeryops", "/root", "/sbin", "/usr")
+#: A program by its name or by its absolute path.
+_COMMAND = re.compile(r"(/[A-Za-z0-9_.+-]+)+|[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+#: Programs that change the account or its rights; a worker has its unit's account.
+_OTHER_ACCOUNT = frozenset({"sudo", "su", "runuser", "setpriv", "doas", "pkexec", "chroot", "unshare", "nsenter"})
 _ABSOLUTE_PATH = re.compile(r"/[^\s:\"'\\%$]*")
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -118,6 +126,44 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
         else:
             result[str(name)] = directive_value(value) if isinstance(value, bool) else str(value)
     return result, problems
+
+
+def check_prefix(words: Sequence[str], variable: str) -> list[Problem]:
+    """Return the mistakes in a command that a worker is started through.
+
+    Arguments:
+        words: the command and its arguments; nothing when there is none.
+        variable: where it is written.
+    """
+    problems: list[Problem] = []
+    if not words:
+        return problems
+    command = words[0]
+    if not _COMMAND.fullmatch(command) or ".." in command.split("/"):
+        instead = "a program of the app's environment such as ddtrace-run, or an absolute path"
+        problems.append(Problem(variable, command, "is not a command", instead))
+    elif posixpath.basename(command) in _OTHER_ACCOUNT:
+        reason = "would run the worker as another account, or with other rights"
+        problems.append(Problem(variable, command, reason, "celery_worker_user, or nothing: the unit has the account"))
+    for word in words[1:]:
+        if named_like_a_secret(word.partition("=")[0]) or holds_password(word):
+            reason = "would be readable by everyone on the host"
+            problems.append(Problem(variable, "(hidden)", reason, "it into celery_app_environment"))
+    return problems
+
+
+def started_through(prefix: Sequence[str], directory: str, words: Sequence[object]) -> list[object]:
+    """Return the words of a command that is started through another one.
+
+    Arguments:
+        prefix: the other one and its arguments; nothing when there is none.
+        directory: of the release; a program without a path is one of its environment.
+        words: the command.
+    """
+    if not prefix:
+        return [*words]
+    program = prefix[0] if prefix[0].startswith("/") else f"{directory}/bin/{prefix[0]}"
+    return [program, *prefix[1:], *words]
 
 
 def check_identity(prefix: str, variables: Mapping[str, Any]) -> list[Problem]:

@@ -329,7 +329,19 @@ def _shares_a_queue(given: Given, host: str) -> bool:
             # The last level that speaks of them decides.
             consumed[str(name)] = _queues_of(keys) or consumed.get(str(name)) or common or [str(name)]
     every = [queue for names in consumed.values() for queue in set(names)]
-    return len(every) != len(set(every))
+    return len(every) != len(set(every)) or _several_workers(given, host)
+
+
+def _several_workers(given: Given, host: str) -> bool:
+    """Whether a class of a host has, by any level, more than one worker, all of which consume the same queues."""
+    levels = [given(host, level, None) for level in CLASS_LEVELS]
+    classes = [keys for level in levels if isinstance(level, Mapping) for keys in level.values()]
+    said = [
+        keys.get("workers")
+        for keys in (*classes, given(host, "celery_worker_defaults", None))
+        if isinstance(keys, Mapping)
+    ]
+    return any(number not in (None, 1, "1") for number in said)
 
 
 def _queues_of(keys: object) -> list[str]:

@@ -8,6 +8,7 @@ The names of classes are the user's, so Ansible's argument specs cannot look ins
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,11 @@ from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import MOST_PREFETCHED
 from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import CLASS_NAME, RESERVED_CLASS_NAMES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
+    CLASS_NAME,
+    RESERVED_CLASS_NAMES,
+    worker_names,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     DURATION_HELP,
@@ -29,12 +34,16 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
     LOG_LEVELS,
     check_environment,
+    check_prefix,
     check_writable_paths,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import check_arguments
 
 POOLS = ("prefork", "threads", "gevent", "solo")
 _PREFORK = ("prefork",)
+
+#: Workers of one class on one host: each is a process with the whole app in it, and more than that is a mistake.
+MOST_WORKERS = 99
 
 #: Seconds between a task's time limit and the end of the unit that runs it.
 STOP_MARGIN = 30
@@ -64,6 +73,8 @@ class Key:
 KEYS: Mapping[str, Key] = {
     "state": Key("choice", "present", choices=("present", "absent")),
     "queues": Key("queues"),
+    "workers": Key("number", 1, minimum=1, maximum=MOST_WORKERS),
+    "command_prefix": Key("command"),
     "pool": Key("choice", "prefork", choices=POOLS),
     "concurrency": Key("concurrency", minimum=1, maximum=100_000),
     "prefetch_multiplier": Key("number", minimum=1, maximum=MOST_PREFETCHED),
@@ -224,6 +235,7 @@ def check(worker: WorkerClass, default_queue: str, time_limit: int) -> tuple[dic
         read["stop_timeout"] = max(read["stop_timeout"], (read["time_limit"] or time_limit) + STOP_MARGIN)
     problems += _check_pool(worker, read)
     problems += check_arguments(read["extra_arguments"] or [], worker.where("extra_arguments"))
+    problems += check_prefix(read["command_prefix"] or [], worker.where("command_prefix"))
     if read["queues"] is None:
         read["queues"] = [default_queue]
     read["environment"], found = check_environment(read["environment"] or {}, worker.where("environment"))
@@ -291,6 +303,16 @@ def _check_limits(worker: WorkerClass, read: Mapping[str, Any]) -> list[Problem]
     return problems
 
 
+def namesakes(numbers: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Yield (class, other class) where a further worker of the other class would have the name of the class.
+
+    Arguments:
+        numbers: class -> how many workers it has.
+    """
+    for other, number in numbers.items():
+        yield from ((name, other) for name in worker_names(other, number)[1:] if name in numbers)
+
+
 class _Reader:
     """Readers of values: each returns what was meant, or raises ValueError with "reason; write what"."""
 
@@ -355,6 +377,19 @@ class _Reader:
         ):
             raise ValueError("is not a list of texts; write a list such as [one, two]")
         return [str(entry) for entry in value]
+
+    @classmethod
+    def command(cls, key: Key, value: Any) -> list[str]:
+        if isinstance(value, str):
+            # As a person writes a command; one without a blank is one word in either form.
+            try:
+                return shlex.split(value)
+            except ValueError as error:
+                raise ValueError("has a quote that is not closed; write a list of words") from error
+        try:
+            return cls.texts(key, value)
+        except ValueError as error:
+            raise ValueError("is not a command; write a list of words such as [ddtrace-run]") from error
 
     @staticmethod
     def queues(_key: Key, value: Any) -> list[str]:

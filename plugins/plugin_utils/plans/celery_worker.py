@@ -8,7 +8,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, worker_unit
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
+    app_layout,
+    worker_names,
+    worker_unit,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import SIZE_HELP, parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
@@ -18,6 +22,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     check_identity,
     command_line,
     read_at_start,
+    started_through,
     target_unit,
     with_environment,
 )
@@ -27,6 +32,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes imp
     WorkerClass,
     check,
     merge,
+    namesakes,
 )
 
 #: The layers of a class, weakest first.
@@ -66,8 +72,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     read, found = read_classes(variables)
     problems += found
     present = {name: keys for name, (_written, keys) in read.items() if keys["state"] == "present"}
-    classes = [_unit(name, keys, layout, variables) for name, keys in present.items()]
-    promises = [_promise(name, keys, layout) for name, keys in present.items()]
+    workers = [(name, keys) for each, keys in present.items() for name in worker_names(each, keys["workers"])]
+    classes = [_unit(name, keys, layout, variables) for name, keys in workers]
+    promises = [_promise(name, keys, layout) for name, keys in workers]
     log_files = [entry["log_file"] for entry in classes if entry["log_file"]]
     rotation, found = _rotation(log_files, layout, variables)
     problems += found
@@ -132,13 +139,24 @@ def read_classes(
         read, found = check(worker, str(variables["celery_worker_default_queue"]), limit)
         problems += found
         classes[worker.name] = worker, read
+    numbers = {name: keys["workers"] for name, (_written, keys) in classes.items() if keys["state"] == "present"}
+    for name, other in namesakes(numbers):
+        reason = f"is the name of a worker of class {other}, which has {numbers[other]}"
+        problems.append(Problem(f"celery_worker_classes.{name}", name, reason, "another name", readable=True))
     return classes, problems
 
 
 def _unit(
     name: str, read: Mapping[str, Any], layout: Mapping[str, Any], variables: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what the unit of one class is rendered from."""
+    """Return what the unit of one worker is rendered from.
+
+    Arguments:
+        name: of the worker: its class's, and a number where the class has several.
+        read: the keys of its class.
+        layout: the app's paths.
+        variables: the role's variables.
+    """
     log_file = f"{layout['log']}/{name}.log" if read["log"] == "file" else ""
     resources = {
         "Nice": read["nice"],
@@ -155,7 +173,8 @@ def _unit(
         **({"CELERYOPS_LOG_RECEIVED": "1"} if read["log_received"] else {}),
         **({"CELERYOPS_PREFETCH": "fixed"} if read["prefetch_multiplier"] else {}),
     }
-    command = [f"{layout['current']}/bin/celery", *_arguments(name, read, log_file, variables)]
+    celery = [f"{layout['current']}/bin/celery", *_arguments(name, read, log_file, variables)]
+    command = started_through(read["command_prefix"] or [], layout["current"], celery)
     return {
         "unit": worker_unit(layout["app"], name),
         "name": name,
@@ -182,7 +201,7 @@ def _unit(
 
 
 def _promise(name: str, read: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the running worker of one class is compared with; what is not said is left out."""
+    """Return what a running worker is compared with; what is not said is left out."""
     said = {
         "prefetch_multiplier": read["prefetch_multiplier"],
         "time_limit": read["time_limit"],

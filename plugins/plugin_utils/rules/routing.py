@@ -109,8 +109,10 @@ def _same_node(deployment: Deployment) -> Iterator[Finding]:
         told: set[str] = set()
         for worker in app.classes:
             machine = deployment.machines[worker.host]
-            node = _node(deployment, worker)
-            other = seen.setdefault(node, worker)
+            others = {node: seen.setdefault(node, worker) for node in _nodes(deployment, worker)}
+            node, other = next(
+                ((node, other) for node, other in others.items() if other.host != worker.host), ("", worker)
+            )
             if other.host == worker.host or worker.host in told:
                 continue
             told.add(worker.host)
@@ -126,21 +128,18 @@ def _same_node(deployment: Deployment) -> Iterator[Finding]:
 
 def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
     for one, other in deployment.pairs:
-        nodes = {_node(deployment, worker) for worker in one.classes}
-        for name in dict.fromkeys(worker.name for worker in other.classes if _node(deployment, worker) in nodes):
-            worker = next(worker for worker in other.classes if worker.name == name)
-            reason = (
-                f"is a class of {one.name} as well, on the same machine and broker: two workers would be "
-                f"{_node(deployment, worker)}"
-            )
+        nodes = {node for worker in one.classes for node in _nodes(deployment, worker)}
+        taken = {worker.name: node for worker in other.classes for node in _nodes(deployment, worker) if node in nodes}
+        for name, node in taken.items():
+            reason = f"is a class of {one.name} as well, on the same machine and broker: two workers would be {node}"
             # RabbitMQ: 405 RESOURCE_LOCKED for the second one's reply queue, which is exclusive (runtime.md, Q8).
             instead = f"another name, or a virtual host or key prefix of its own for {other.name}"
             yield Finding(Problem(f"celery_worker_classes.{name}", name, reason, instead), name, other.name)
 
 
-def _node(deployment: Deployment, worker: WorkerClass) -> str:
+def _nodes(deployment: Deployment, worker: WorkerClass) -> list[str]:
     machine = deployment.machines[worker.host]
-    return f"{worker.name}@{machine.hostname or machine.identity}"
+    return [f"{name}@{machine.hostname or machine.identity}" for name in worker.names]
 
 
 def _queue_of_two_apps(deployment: Deployment) -> Iterator[Finding]:

@@ -89,16 +89,16 @@ def _memory(deployment: Deployment) -> Iterator[Finding]:
 def _most_memory(worker: WorkerClass, machine: Machine) -> int:
     """Return what a class may take at most; ``auto`` is a process for each processor, where these are known."""
     if worker.concurrency == "auto" and machine.cores and not worker.memory_max:
-        return machine.cores * (worker.max_memory_per_child or 0)
+        return worker.workers * machine.cores * (worker.max_memory_per_child or 0)
     return worker.memory
 
 
 def _concurrency(deployment: Deployment) -> Iterator[Finding]:
     for machine, workers in _machines(deployment):
         processes = [worker for worker in workers if worker.pool == "prefork" and isinstance(worker.concurrency, int)]
-        total = sum(int(worker.concurrency) for worker in processes)
+        total = sum(worker.workers * int(worker.concurrency) for worker in processes)
         if machine.cores is not None and total > _PROCESSES_PER_CORE * machine.cores:
-            worst = max(processes, key=lambda worker: int(worker.concurrency))
+            worst = max(processes, key=lambda worker: worker.workers * int(worker.concurrency))
             cores = "1 processor" if machine.cores == 1 else f"{machine.cores} processors"
             reason = f"brings {machine.name}, which has {cores}, to {total} processes"
             instead = (

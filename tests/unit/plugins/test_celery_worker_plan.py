@@ -698,3 +698,101 @@ def test_what_is_no_list_of_texts(value: Any) -> None:
         "celery_worker_classes.high.extra_arguments", value, "is not a list of texts", "a list such as [one, two]"
     )
     assert refused(classes={"high": {"extra_arguments": value}}) == [expected]
+
+
+def test_a_class_of_three_workers_has_three_units_that_differ_in_their_names_only() -> None:
+    result = planned(classes={"repeat": {"workers": 3, "log": "file", "memory_max": "1G"}})
+    units = [entry["unit"] for entry in result["classes"]]
+    assert units == ["celery-shop-repeat.service", "celery-shop-repeat-2.service", "celery-shop-repeat-3.service"]
+    assert [entry["name"] for entry in result["units"]] == ["celery-shop.target", *units]
+    assert [promise["unit"] for promise in result["promises"]] == units
+    assert [entry["unit"] for entry in result["running"]] == units
+    first, *others = result["classes"]
+    for number, other in enumerate(others, start=2):
+        assert f"--hostname=repeat-{number}@" in other["command"]
+        as_first = {
+            key: value.replace(f"repeat-{number}", "repeat") if isinstance(value, str) else value
+            for key, value in other.items()
+        }
+        assert as_first == first
+    logs = [f"/var/log/celeryops/shop/{name}.log" for name in ("repeat", "repeat-2", "repeat-3")]
+    assert result["rotation"]["files"] == logs
+
+
+def test_a_class_that_grows_leaves_the_units_that_were_there_as_they_are() -> None:
+    before, after = (planned(classes={"repeat": {"workers": number}}) for number in (1, 3))
+    assert after["classes"][:1] == before["classes"]
+    assert after["units"][:2] == before["units"]
+
+
+@pytest.mark.parametrize("said", [0, 100, "three", True, 2.5, [3]])
+def test_what_is_no_number_of_workers(said: Any) -> None:
+    problems = refused(classes={"repeat": {"workers": said}})
+    assert [(problem.variable, problem.instead) for problem in problems] == [
+        ("celery_worker_classes.repeat.workers", "a whole number from 1 to 99")
+    ]
+
+
+def test_a_class_must_not_have_the_name_of_a_worker() -> None:
+    classes = {"repeat": {"workers": 2}, "repeat-2": {"queues": ["other"]}}
+    assert [(problem.variable, problem.reason, problem.instead) for problem in refused(classes=classes)] == [
+        ("celery_worker_classes.repeat-2", "is the name of a worker of class repeat, which has 2", "another name")
+    ]
+    assert planned(classes={**classes, "repeat": {"workers": 1}})
+    absent = planned(classes={**classes, "repeat": {"workers": 2, "state": "absent"}})
+    assert [entry["name"] for entry in absent["classes"]] == ["repeat-2"]
+
+
+@pytest.mark.parametrize(
+    ("said", "begins"),
+    [
+        (["ddtrace-run"], "/opt/celeryops/shop/current/bin/ddtrace-run "),
+        ("ddtrace-run", "/opt/celeryops/shop/current/bin/ddtrace-run "),
+        (
+            "opentelemetry-instrument --traces_exporter 'a b'",
+            "/opt/celeryops/shop/current/bin/opentelemetry-instrument ",
+        ),
+        (["/usr/bin/nice", "-n", 5], "/usr/bin/nice -n 5 "),
+        ([], ""),
+        (None, ""),
+    ],
+)
+def test_a_worker_is_started_through_its_prefix(said: Any, begins: str) -> None:
+    command = one(command_prefix=said)["command"]
+    assert command.startswith(f"{begins}" if begins else "/opt/celeryops/shop/current/bin/celery ")
+    assert " /opt/celeryops/shop/current/bin/celery --app=shop.celery:app worker " in f" {command}"
+
+
+def test_a_prefix_sees_the_environment_of_the_class() -> None:
+    command = one(command_prefix=["ddtrace-run"], environment={"DD_ENV": "test"})["command"]
+    prefix = "/opt/celeryops/shop/current/bin/ddtrace-run"
+    assert command.startswith(f"/usr/bin/env DD_ENV=test {prefix} /opt/celeryops/shop/current/bin/celery ")
+
+
+def test_a_class_takes_the_prefix_of_all_classes_back() -> None:
+    result = planned(defaults={"command_prefix": "ddtrace-run"}, classes={"high": {"command_prefix": None}, "bulk": {}})
+    assert ["ddtrace-run" in entry["command"] for entry in result["classes"]] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (["../bin/x"], "is not a command"),
+        (["/opt/../x"], "is not a command"),
+        (["bin/x"], "is not a command"),
+        (["%h"], "is not a command"),
+        (["-x"], "is not a command"),
+        ("'open", "has a quote that is not closed"),
+        ({"a": "b"}, "is not a command"),
+        (["sudo", "-u", "root"], "would run the worker as another account, or with other rights"),
+        (["/usr/bin/setpriv"], "would run the worker as another account, or with other rights"),
+        (["wrap", "--token=abc"], "would be readable by everyone on the host"),
+        (["wrap", "http://a:b@host/"], "would be readable by everyone on the host"),
+    ],
+)
+def test_what_is_no_prefix(said: Any, reason: str) -> None:
+    problems = refused(classes={"high": {"command_prefix": said}})
+    assert [(problem.variable, problem.reason) for problem in problems] == [
+        ("celery_worker_classes.high.command_prefix", reason)
+    ]
+    assert "abc" not in str(problems[0])

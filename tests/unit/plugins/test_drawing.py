@@ -161,3 +161,12 @@ def test_where_nothing_works_there_is_little_to_draw() -> None:
     assert text(idle).splitlines()[2].strip() == head
     assert "|---|---|---|---|---|---|---|---|" in markdown(idle)
     assert parsed(svg(Deployment())).attrib["width"] == "0"
+
+
+def test_several_workers_of_a_class_are_one_line() -> None:
+    crowd_of_three = replace(SHOP, classes=(replace(HIGH, pool="gevent", concurrency=50, workers=3), BULK))
+    stack = replace(STACK, apps={"shop": crowd_of_three})
+    assert ["high", "payments", "3", "x", "50", "x", "gevent", "-", "5m", "-", "late", "app1"] in [
+        line.split() for line in text(stack).splitlines()
+    ]
+    assert "high: 3 x 50 x gevent" in svg(stack)

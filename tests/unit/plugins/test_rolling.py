@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import WorkerClass
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import (
     Batch,
     Place,
@@ -15,6 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import (
     number_at_once,
     read,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import places as places_of
 
 
 def places(table: str) -> list[Place]:
@@ -151,6 +153,7 @@ def test_without_a_word_the_defaults_hold() -> None:
     assert problems == []
     assert found == {
         "batches": [{"hosts": ["a"], "stand_ins": {"a": ["high", "default", "bulk"]}}],
+        "workers": ["bulk", "default", "high"],
         "mode": "wait",
         "drain_seconds": 86400,
     }
@@ -169,3 +172,46 @@ def test_a_drain_takes_a_second_at_least() -> None:
     assert problem.reason == "leaves the tasks no time"
     found, (problem,) = read("celeryops_restart", {"drain_timeout": "soon"}, ONE_HOST, ["a"])
     assert (found["drain_seconds"], problem.reason) == (0, "is not a duration")
+
+
+#: One host with a class of three workers, beside a class of one.
+SEVERAL = [
+    *(Place("shop", "a", name, ("repeats",), "repeat") for name in ("repeat", "repeat-2", "repeat-3")),
+    Place("shop", "a", "bulk", ("feeds",), "bulk"),
+]
+
+
+def test_workers_of_one_class_work_for_each_other() -> None:
+    assert batches(SEVERAL, ["a"]) == [Batch(("a",), {"a": ("bulk",)})]
+
+
+@pytest.mark.parametrize(
+    ("names", "workers"),
+    [
+        (["repeat"], ["repeat", "repeat-2", "repeat-3"]),
+        (["repeat-2"], ["repeat-2"]),
+        (["bulk", "repeat-3"], ["bulk", "repeat-3"]),
+        ([], ["bulk", "repeat", "repeat-2", "repeat-3"]),
+    ],
+)
+def test_a_class_names_all_of_its_workers(names: list[str], workers: list[str]) -> None:
+    found, problems = read("celeryops_restart", {"classes": names}, SEVERAL, ["a"])
+    assert problems == []
+    assert found["workers"] == workers
+
+
+def test_a_worker_that_no_class_has_is_refused() -> None:
+    _found, problems = read("celeryops_restart", {"classes": ["repeat-4"]}, SEVERAL, ["a"])
+    assert [problem.instead for problem in problems] == ["one of bulk, repeat, repeat-2, repeat-3"]
+
+
+def test_places_of_a_deployment_name_each_worker() -> None:
+    classes = [
+        WorkerClass("shop", "a", "repeat", ("repeats",), workers=2),
+        WorkerClass("shop", "b", "bulk", ("feeds",)),
+    ]
+    assert [(place["host"], place["name"], place["class"]) for place in places_of(classes)] == [
+        ("a", "repeat", "repeat"),
+        ("a", "repeat-2", "repeat"),
+        ("b", "bulk", "bulk"),
+    ]

@@ -1740,6 +1740,26 @@ def test_a_class_of_unknown_concurrency_takes_what_one_process_takes_at_least() 
     assert HIGH.memory == 0
 
 
+def test_every_worker_of_a_class_counts() -> None:
+    assert replace(HIGH, workers=3, memory_max=GIB).memory == 3 * GIB
+    assert found(sized(3 * GIB, memory_max=GIB, workers=3)) == {}
+    assert only(sized(3 * GIB - 1, memory_max=GIB, workers=3), "memory").subject == "app1"
+    children = {"concurrency": "auto", "max_memory_per_child": GIB}
+    assert found(sized(8 * GIB, cores=2, workers=4, **children)) == {}
+    assert "high 8G" in only(sized(7 * GIB, cores=2, workers=4, **children), "memory").problem.reason
+    finding = only(sized(cores=1, concurrency=4, workers=5), "concurrency")
+    assert "to 20 processes" in finding.problem.reason
+    assert found(sized(cores=2, concurrency=4, workers=5)) == {}
+
+
+def test_every_worker_of_a_class_is_a_node() -> None:
+    twin = replace(HIGH, host="app9", name="high-2")
+    machines = {**STACK.machines, "app9": Machine("app9", "app1")}
+    stack = replace(with_app(classes=(replace(HIGH, workers=2), twin)), machines=machines)
+    (finding,) = found(stack)["same-node-name"]
+    assert "two workers would be high-2@app1" in finding.problem.reason
+
+
 def test_the_policy_of_the_highest_priority_acts() -> None:
     def acts(*priorities: int | None) -> list[str]:
         entries = [

@@ -163,6 +163,10 @@ def test_long_tasks_are_not_taken_in_advance() -> None:
         ),
         ({"celery_worker_classes": ["high"], "celery_worker_defaults": "none"}, 8),
         ({"celery_worker_classes": {"high": {"queues": "a"}, "bulk": {"queues": ("a",)}}}, 8),
+        ({"celery_worker_classes": {"high": {"queues": ["a"], "workers": 2}}}, 1),
+        ({"celery_worker_classes": {"high": {"queues": ["a"], "workers": 1}}}, 8),
+        ({"celery_worker_classes": {"high": {}}, "celery_worker_defaults": {"workers": 2}}, 1),
+        ({"celery_worker_classes": {"high": {}}, "celery_worker_host_classes": {"high": {"workers": "3"}}}, 1),
     ],
 )
 def test_classes_that_share_a_queue_take_one_message_each(levels: dict[str, Any], prefetch: int) -> None:
