@@ -16,7 +16,9 @@ WORKERS = ("bulk", "bulk-2", "bulk-3")
 WRAPPER = "opentelemetry-instrument"
 GROWN = {
     "celery_app_extra_packages": ["celery[redis]", "opentelemetry-distro", "opentelemetry-instrumentation-celery"],
-    "celery_worker_host_classes": {"bulk": {"workers": 3, "command_prefix": WRAPPER, "log": "journal"}},
+    "celery_worker_host_classes": {
+        "bulk": {"workers": 3, "command_prefix": WRAPPER, "log": "journal", "watchdog": "20s"},
+    },
 }
 
 
