@@ -38,8 +38,10 @@ options:
   prune:
     description:
       - Kinds of which every object that no owner declares is removed, whoever made it.
-      - Queues, exchanges and bindings are removed from declared virtual hosts only. A queue goes when it has neither
-        messages nor consumers, a virtual host when it has neither messages nor connections; else a warning says so.
+      - Queues, exchanges and bindings are removed from declared virtual hosts only. A queue goes when it is proven that
+        it has neither messages nor consumers, a virtual host when none of its queues has any and nobody is connected to
+        it; else a warning says so. The queues themselves are asked, since the server's statistics are late, and empty
+        after a start; one that does not answer stays.
     type: list
     elements: str
     choices: [vhosts, users, permissions, topic_permissions, parameters, policies, exchanges, queues, bindings]
@@ -111,6 +113,12 @@ from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_contents import (
+    Contents,
+    command,
+    look_at,
+    parse,
+)
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import (
     KEYS,
     Change,
@@ -136,6 +144,11 @@ class RefusedError(Exception):
 
 class UnreachableError(Exception):
     """Nothing answers at the address."""
+
+
+#: How many queues and virtual hosts one call of rabbitmqctl is asked about: a word of a command line has at most
+#: 128 KiB (execve(2), MAX_ARG_STRLEN), and a name at most 255 bytes, each written as up to four signs.
+AT_ONCE = 50
 
 
 class Api:
@@ -197,14 +210,15 @@ class Reconciler:
         new_record = stored_record(present, self.owner) != record
         self.changes += [f"{change.action} {label(change.kind, change.key)}" for change in comparison.changes]
         self.changes += [f"set global parameter {entry['name']}" for entry in parameters]
-        self.changes += [f"remove {label(kind, key)}" for kind, key in going]
-        if new_record and not self.changes:
+        if new_record and not self.changes and not going:
             self.changes.append("record what is declared")
-        if self.changes and not self.module.check_mode:
-            self._apply(comparison, parameters, going, record_of(self.wanted, [*self.refused, *going]))
+        if (self.changes or going) and not self.module.check_mode:
+            self._apply(comparison, parameters, record_of(self.wanted, [*self.refused, *going]))
             if going:
-                self._finish(going, record)
+                going = self._remove(going, present)
+                self._finish(going)
             self._verify()
+        self.changes += [f"remove {label(kind, key)}" for kind, key in going]
         for kind, key in self.refused:
             self.module.warn(
                 f"{label(kind, key)} is no longer declared but still in use, so it stays; "
@@ -308,9 +322,10 @@ class Reconciler:
                 self.refused.append((kind, key))
             else:
                 going.append((kind, key))
-        return going
+        return going if offline else self._proven(going)
 
     def _in_use(self, kind: str, key: Key, present: dict[str, Any], going: list[tuple[str, Key]]) -> bool:
+        """Tell whether the server's statistics, which cost nothing, show that somebody would miss an object."""
         if kind == "exchanges":
             return exchange_in_use(key, present, going)
         if kind == "queues":
@@ -322,11 +337,31 @@ class Reconciler:
             return bool(connections) or any(queue.get("messages") for queue in queues or [])
         return False
 
+    def _proven(self, going: list[tuple[str, Key]]) -> list[tuple[str, Key]]:
+        """Return what may go after all that holds messages was asked itself; the rest is remembered as refused."""
+        queues = [(key[0], key[1]) for kind, key in going if kind == "queues"]
+        vhosts = [key[0] for kind, key in going if kind == "vhosts"]
+        contents = self._contents(queues, vhosts)
+        proven = []
+        for kind, key in going:
+            holds = (kind == "queues" and not contents.idle_queue((key[0], key[1]))) or (
+                kind == "vhosts" and not contents.idle_vhost(key[0])
+            )
+            (self.refused if holds else proven).append((kind, key))
+        return proven
+
+    def _contents(self, queues: list[tuple[str, str]], vhosts: list[str]) -> Contents:
+        """Return what queues and virtual hosts hold now; of a server that does not answer, nothing is known."""
+        output = ""
+        for start in range(0, max(len(queues), len(vhosts)), AT_ONCE):
+            program = look_at(queues[start : start + AT_ONCE], vhosts[start : start + AT_ONCE])
+            output += self.module.run_command(command(program))[1] + "\n"
+        return parse(output)
+
     def _apply(
         self,
         comparison: Comparison,
         parameters: list[dict[str, Any]],
-        going: list[tuple[str, Key]],
         record: dict[str, Any],
     ) -> None:
         document: dict[str, Any] = dict(comparison.document)
@@ -334,14 +369,32 @@ class Reconciler:
         self._post(document)
         for user, limit in comparison.stray_limits:
             self._delete(f"user-limits/{_path(user, limit)}", f"limit {limit} of user {user}")
-        for kind, key in going:
-            for path in self._paths(kind, key):
-                self._delete(path, label(kind, key))
 
-    def _finish(self, going: list[tuple[str, Key]], record: dict[str, Any]) -> None:
+    def _remove(self, going: list[tuple[str, Key]], present: dict[str, Any]) -> list[tuple[str, Key]]:
+        """Remove what may go, and return what is gone: somebody may have begun to use it since the first look."""
+        classic = {
+            (entry["vhost"], entry["name"])
+            for entry in present.get("queues", [])
+            if (entry.get("arguments") or {}).get("x-queue-type", "classic") == "classic"
+        }
+        gone = []
+        for kind, key in self._proven(going):
+            # What is used by now the server itself refuses to remove, where it can: not of quorum queues and streams.
+            careful = kind == "exchanges" or (kind == "queues" and key in classic)
+            done = True
+            for path in self._paths(kind, key, careful=careful):
+                done = self._delete(path, label(kind, key), careful=careful) and done
+            if done:
+                gone.append((kind, key))
+            else:
+                self.refused.append((kind, key))
+        return gone
+
+    def _finish(self, gone: list[tuple[str, Key]]) -> None:
         """Store the record without what is gone by now."""
+        record = record_of(self.wanted, self.refused)
         document: dict[str, Any] = {"global_parameters": [{"name": record_name(self.owner), "value": record}]}
-        if any(kind == "topic_permissions" for kind, _key in going):
+        if any(kind == "topic_permissions" for kind, _key in gone):
             # The API removes a user's topic permissions for all exchanges of a virtual host at once.
             document["topic_permissions"] = self.wanted["topic_permissions"]
         self._post(document)
@@ -351,19 +404,22 @@ class Reconciler:
         if status not in (200, 201, 204):
             self.module.fail_json(msg=f"the server refuses the definitions: {_reason(answer)}", status=status)
 
-    def _delete(self, path: str, name: str) -> None:
+    def _delete(self, path: str, name: str, *, careful: bool = False) -> bool:
+        """Remove an object, and tell whether it is gone; a ``careful`` removal may find that it is in use."""
         status, answer = self.api.call("DELETE", path)
+        if careful and status == 400:
+            return False
         if status not in (200, 204, 404):
             self.module.fail_json(msg=f"the server does not remove {name}: {_reason(answer)}", status=status)
+        return True
 
-    def _paths(self, kind: str, key: Key) -> list[str]:
+    def _paths(self, kind: str, key: Key, *, careful: bool) -> list[str]:
         """Return what to delete in the API for an object."""
         if kind == "permissions" or kind == "topic_permissions":
             return [f"{kind.replace('_', '-')}/{_path(*key[:2])}"]
         if kind == "queues":
-            # Not with if-empty and if-unused, which quorum queues refuse (seen on RabbitMQ 4.0.5): a queue
-            # with messages or consumers was left out before.
-            return [f"queues/{_path(*key)}"]
+            # Quorum queues and streams refuse these conditions (seen on RabbitMQ 3.10.8 and 4.0.5).
+            return [f"queues/{_path(*key)}" + ("?if-empty=true&if-unused=true" if careful else "")]
         if kind == "exchanges":
             return [f"exchanges/{_path(*key)}?if-unused=true"]
         if kind == "bindings":

@@ -1,0 +1,187 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What RabbitMQ's queues hold at this moment, as their own processes say.
+
+The management API tells what was counted up to five seconds ago, and nothing at all in the first seconds after a start,
+when a queue with messages looks like one without. What may delete a queue, or has to notice that one is gone, asks the
+queues themselves, in one call of ``rabbitmqctl eval`` for all of them.
+
+Facts used here, seen on RabbitMQ 3.10.8 and 4.0.5: ``rabbit_amqqueue:stat/1`` asks a queue of any type for its ready
+messages and its consumers. A classic queue tells its unacknowledged messages through ``rabbit_amqqueue:info/2``; of a
+quorum queue that reads a table which is empty after a start, so the replicated state is asked
+(``rabbit_fifo:query_messages_total/1``: ready, unacknowledged, and on their way to a dead letter exchange). A classic
+queue must never get that question: it would crash. A stream counts 0 for some seconds after a start; that nothing was
+ever written to it, its committed offset tells, which is -1 then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+QueueKey = tuple[str, str]
+
+#: Defines Tell/1 (a queue's line) and Within/1 (a virtual host's lines). Names are in hexadecimal: any sign may be in
+#: them.
+_LIBRARY = """
+Hex = fun(Name) -> [io_lib:format("~2.16.0b", [Byte]) || <<Byte>> <= Name] end,
+Held = fun(Queue) ->
+  {ok, Ready, Consumers} = rabbit_amqqueue:stat(Queue),
+  All = case amqqueue:get_type(Queue) of
+    rabbit_quorum_queue ->
+      {ok, {_, Total}, _} = ra:leader_query(amqqueue:get_pid(Queue), fun rabbit_fifo:query_messages_total/1),
+      Total;
+    rabbit_classic_queue ->
+      [{messages, Total}] = rabbit_amqqueue:info(Queue, [messages]),
+      Total;
+    rabbit_stream_queue ->
+      [{committed_offset, Offset}] = rabbit_amqqueue:info(Queue, [committed_offset]),
+      true = is_integer(Offset),
+      Offset + 1
+  end,
+  [{consumers, Readers}] = rabbit_amqqueue:info(Queue, [consumers]),
+  {max(Ready, All), max(Consumers, if is_integer(Readers) -> Readers; true -> 0 end)}
+end,
+Tell = fun(Queue) ->
+  {resource, Vhost, queue, Name} = amqqueue:get_name(Queue),
+  {Messages, Consumers} = try Held(Queue) catch _:_ -> {unknown, unknown} end,
+  Kept = case amqqueue:is_durable(Queue) of true -> durable; _ -> transient end,
+  io:format("queue ~s ~s ~p ~p ~p~n", [Hex(Vhost), Hex(Name), Kept, Messages, Consumers])
+end,
+Within = fun(Vhost) ->
+  Connections = try length(rabbit_connection_tracking:list(Vhost)) catch _:_ -> unknown end,
+  io:format("vhost ~s ~p~n", [Hex(Vhost), Connections]),
+  lists:foreach(Tell, rabbit_amqqueue:list(Vhost))
+end,
+Seek = fun(Vhost, Name) ->
+  case rabbit_amqqueue:lookup(rabbit_misc:r(Vhost, queue, Name)) of
+    {ok, Queue} -> Tell(Queue);
+    {error, not_found} -> io:format("gone ~s ~s~n", [Hex(Vhost), Hex(Name)])
+  end
+end,
+"""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What one queue says of itself.
+
+    Arguments:
+        durable: whether it outlives a restart.
+        messages: how many it holds, those included that a consumer has; None when it does not answer.
+        consumers: how many consumers it has; None when it does not answer.
+    """
+
+    durable: bool
+    messages: int | None
+    consumers: int | None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is proven that it holds nothing and serves nobody."""
+        return self.messages == 0 and self.consumers == 0
+
+
+@dataclass
+class Contents:
+    """What was asked for, as far as it was answered.
+
+    Arguments:
+        queues: (virtual host, name) -> the queue.
+        gone: queues that do not exist any more.
+        connections: virtual host -> how many clients are connected to it; None when that is not known.
+    """
+
+    queues: dict[QueueKey, Queue] = field(default_factory=dict)
+    gone: set[QueueKey] = field(default_factory=set)
+    connections: dict[str, int | None] = field(default_factory=dict)
+
+    def idle_queue(self, key: QueueKey) -> bool:
+        """Whether it is proven that nobody misses a queue; one that was not told of counts as in use."""
+        return key in self.gone or (key in self.queues and self.queues[key].idle)
+
+    def idle_vhost(self, name: str) -> bool:
+        """Whether it is proven that a virtual host has neither messages nor clients, whatever queues it has."""
+        inside = [queue for (vhost, _name), queue in self.queues.items() if vhost == name]
+        return self.connections.get(name) == 0 and all(queue.idle for queue in inside)
+
+
+def look_at(queues: Iterable[QueueKey], vhosts: Iterable[str]) -> str:
+    """Return the program that tells of some queues, and of all that is in some virtual hosts."""
+    calls = [f"Seek({_binary(vhost)}, {_binary(name)})" for vhost, name in queues]
+    calls += [f"Within({_binary(name)})" for name in vhosts]
+    return _LIBRARY + ",\n".join([*calls, "ok."])
+
+
+def look_at_all() -> str:
+    """Return the program that tells of every virtual host and queue."""
+    return _LIBRARY + "lists:foreach(Within, rabbit_vhost:list_names()), ok."
+
+
+def command(program: str, options: Sequence[str] = ()) -> list[str]:
+    """Return the command line that runs a program in the node of this host."""
+    return ["rabbitmqctl", *options, "--silent", "--timeout", "60", "eval", program]
+
+
+def parse(output: str) -> Contents:
+    """Return what such a program printed; lines of another form are left out, as nothing is known then."""
+    contents = Contents()
+    for line in output.splitlines():
+        words = line.split(" ")
+        try:
+            if words[0] == "queue" and len(words) == 6:
+                key = _text(words[1]), _text(words[2])
+                contents.queues[key] = Queue(words[3] == "durable", _number(words[4]), _number(words[5]))
+            elif words[0] == "gone" and len(words) == 3:
+                contents.gone.add((_text(words[1]), _text(words[2])))
+            elif words[0] == "vhost" and len(words) == 3:
+                contents.connections[_text(words[1])] = _number(words[2])
+        except ValueError:
+            continue
+    return contents
+
+
+def missing(before: Contents, after: Contents) -> list[str]:
+    """Return what a server that was restarted lacks, in words: virtual hosts, durable queues, their messages.
+
+    Consumers may have taken messages meanwhile, so fewer messages in a queue that has, or had, a consumer are no loss.
+    Of a queue that does not answer (yet) nothing is known.
+
+    Arguments:
+        before: everything, before the restart.
+        after: everything, after it.
+    """
+    lost = [f"virtual host {name}" for name in before.connections if name not in after.connections]
+    for key, queue in before.queues.items():
+        vhost, name = key
+        if not queue.durable or vhost not in after.connections:
+            continue
+        where = f"queue {name} in virtual host {vhost}"
+        now = after.queues.get(key)
+        if now is None:
+            lost.append(f"{where} with {queue.messages} messages" if queue.messages else where)
+        elif queue.messages and now.messages == 0 and not queue.consumers and not now.consumers:
+            lost.append(f"{queue.messages} messages of {where}")
+    return lost
+
+
+def summary(contents: Contents) -> Mapping[str, int]:
+    """Return how much there is: ``vhosts``, ``queues``, ``messages``."""
+    return {
+        "vhosts": len(contents.connections),
+        "queues": len(contents.queues),
+        "messages": sum(queue.messages or 0 for queue in contents.queues.values()),
+    }
+
+
+def _binary(text: str) -> str:
+    """Return a text as an Erlang binary, whatever is in it."""
+    return "<<" + ",".join(str(byte) for byte in text.encode("utf-8")) + ">>"
+
+
+def _text(digits: str) -> str:
+    return bytes.fromhex(digits).decode("utf-8", errors="surrogateescape")
+
+
+def _number(word: str) -> int | None:
+    return int(word) if word.isdigit() else None

@@ -1,0 +1,110 @@
+"""What queues say of themselves, what of it proves that nobody misses them, and what a restart must not lose."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_contents import (
+    Contents,
+    Queue,
+    command,
+    look_at,
+    missing,
+    parse,
+    summary,
+)
+
+
+def told(*lines: str) -> Contents:
+    """Return what is parsed of lines whose names are written as text."""
+    words = [line.split(" ") for line in lines]
+    count = {"queue": 3, "gone": 3, "vhost": 2}
+    return parse(
+        "\n".join(
+            " ".join([kind, *(name.encode().hex() for name in rest[: count[kind] - 1]), *rest[count[kind] - 1 :]])
+            for kind, *rest in words
+        )
+    )
+
+
+def test_what_a_program_prints_is_read() -> None:
+    contents = told("vhost shop 2", "queue shop high durable 3 1", "queue shop tmp transient 0 0", "gone shop old")
+    assert contents.connections == {"shop": 2}
+    assert contents.queues == {
+        ("shop", "high"): Queue(durable=True, messages=3, consumers=1),
+        ("shop", "tmp"): Queue(durable=False, messages=0, consumers=0),
+    }
+    assert contents.gone == {("shop", "old")}
+    assert summary(contents) == {"vhosts": 1, "queues": 2, "messages": 3}
+
+
+@pytest.mark.parametrize(
+    ("line", "idle"),
+    [
+        ("queue v q durable 0 0", True),
+        ("gone v q", True),
+        ("queue v q durable 1 0", False),
+        ("queue v q durable 0 1", False),
+        ("queue v q durable unknown unknown", False),
+        ("queue v q durable 0 unknown", False),
+        ("queue v other durable 0 0", False),
+    ],
+)
+def test_only_a_proof_says_that_nobody_misses_a_queue(line: str, idle: bool) -> None:
+    assert told(line).idle_queue(("v", "q")) is idle
+
+
+@pytest.mark.parametrize(
+    ("lines", "idle"),
+    [
+        (["vhost v 0"], True),
+        (["vhost v 0", "queue v q durable 0 0", "queue w q durable 5 0"], True),
+        (["vhost v 0", "queue v q durable 0 0", "queue v r durable 5 0"], False),
+        (["vhost v 0", "queue v q durable unknown unknown"], False),
+        (["vhost v 1"], False),
+        (["vhost v unknown"], False),
+        ([], False),
+    ],
+)
+def test_only_a_proof_says_that_nobody_misses_a_virtual_host(lines: list[str], idle: bool) -> None:
+    assert told(*lines).idle_vhost("v") is idle
+
+
+@pytest.mark.parametrize(
+    "output", ["", "Error: unable to perform an operation on node", "queue zz zz durable 0 0", "vhost 76"]
+)
+def test_a_server_that_says_something_else_proves_nothing(output: str) -> None:
+    contents = parse(output)
+    assert not contents.idle_queue(("v", "q"))
+    assert not contents.idle_vhost("v")
+
+
+def test_names_are_carried_whatever_is_in_them() -> None:
+    name = 'a b\'"/\\~p,ü">>).'
+    program = look_at([("/", name)], [name])
+    assert name not in program
+    assert f"Seek(<<47>>, <<{','.join(map(str, name.encode()))}>>)" in program
+    assert parse(f"queue 2f {name.encode().hex()} durable 0 0").idle_queue(("/", name))
+    assert command(program, ["--node", "rabbit@a"])[1:3] == ["--node", "rabbit@a"]
+
+
+BEFORE = ("vhost v 1", "vhost w 0", "queue v full durable 5 0", "queue v busy durable 5 2", "queue v none durable 0 0")
+
+
+@pytest.mark.parametrize(
+    ("after", "lost"),
+    [
+        (BEFORE, []),
+        # What a consumer took, or what is new.
+        ((*BEFORE[:3], "queue v busy durable 0 0", BEFORE[4], "queue v new durable 1 0"), []),
+        # It does not answer yet.
+        ((*BEFORE[:2], "queue v full durable unknown unknown", *BEFORE[3:]), []),
+        ((*BEFORE[:2], "queue v full durable 0 0", *BEFORE[3:]), ["5 messages of queue full in virtual host v"]),
+        ((*BEFORE[:2], *BEFORE[3:]), ["queue full in virtual host v with 5 messages"]),
+        (BEFORE[:4], ["queue none in virtual host v"]),
+        (BEFORE[1:2], ["virtual host v"]),
+        ((), ["virtual host v", "virtual host w"]),
+    ],
+)
+def test_what_a_restart_must_not_lose(after: tuple[str, ...], lost: list[str]) -> None:
+    assert missing(told(*BEFORE, "queue v tmp transient 9 0"), told(*after)) == lost

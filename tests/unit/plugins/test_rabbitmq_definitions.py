@@ -1,0 +1,176 @@
+"""What the module takes away from a server: only what is proven to be missed by nobody, at the moment it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import record_name
+from ansible_collections.celeryops.stack.plugins.modules import rabbitmq_definitions
+
+
+class EndedError(Exception):
+    """The module is done."""
+
+
+class Server:
+    """A RabbitMQ with some queues, seen through its API, and through rabbitmqctl.
+
+    Arguments:
+        queues: name -> what the statistics say of it; an empty dict in the first seconds after a start.
+        answers: what the queues themselves say, look for look; the last one again and again.
+    """
+
+    def __init__(self, queues: dict[str, dict[str, Any]], answers: Sequence[str], *, kind: str = "classic") -> None:
+        self.queues, self.answers, self.looks = queues, list(answers), 0
+        self.removed: list[str] = []
+        self.in_use: set[str] = set()
+        arguments = {"x-queue-type": kind}
+        mine = {"vhosts": [["v"]], "queues": [["shop", name] for name in queues], "exchanges": [["shop", "e"]]}
+        self.definitions: dict[str, Any] = {
+            "vhosts": [{"name": "shop"}, {"name": "v"}],
+            "queues": [
+                {"vhost": "shop", "name": name, "durable": True, "auto_delete": False, "arguments": arguments}
+                for name in queues
+            ],
+            "exchanges": [{"vhost": "shop", "name": "e", "type": "direct"}],
+            "global_parameters": [{"name": record_name("celeryops"), "value": mine}],
+        }
+
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        plain, _, condition = unquote(path).partition("?")
+        if method == "DELETE":
+            if condition and plain in self.in_use:
+                return 400, {"reason": "in use"}
+            self.removed.append(unquote(path))
+            return 204, None
+        if method == "POST":
+            self.record = next((entry["value"] for entry in body.get("global_parameters", [])), None)
+            return 204, None
+        if plain == "definitions":
+            return 200, self.definitions
+        if plain.startswith("queues/shop/"):
+            return 200, self.queues[plain.split("/")[2]]
+        return 200, []
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        assert command[0] == "rabbitmqctl"
+        answer = self.answers[min(self.looks, len(self.answers) - 1)]
+        self.looks += 1
+        return 0, answer, ""
+
+
+def line(name: str, messages: object = 0, consumers: object = 0) -> str:
+    """Return what a queue says of itself."""
+    return f"queue {b'shop'.hex()} {name.encode().hex()} durable {messages} {consumers}\n"
+
+
+IDLE_VHOST = f"vhost {b'v'.hex()} 0\n"
+
+
+def run(
+    server: Server, monkeypatch: pytest.MonkeyPatch, *, check_mode: bool = False
+) -> tuple[dict[str, Any], list[str]]:
+    """Run the module with an inventory that declares nothing but the virtual host shop."""
+    result: dict[str, Any] = {}
+    warnings: list[str] = []
+
+    class Module:
+        def __init__(self) -> None:
+            self.params = {
+                "definitions": {"vhosts": [{"name": "shop"}]}, "passwords": {}, "password_hashes": {},
+                "owner": "celeryops", "prune": [], "login_user": "admin", "timeout": 1,
+            }  # fmt: skip
+            self.check_mode = check_mode
+            self.run_command = server.run_command
+            self.warn = warnings.append
+
+        def exit_json(self, **told: Any) -> None:
+            result.update(told)
+            raise EndedError
+
+    monkeypatch.setattr(rabbitmq_definitions, "Api", lambda _params: server)
+    with pytest.raises(EndedError):
+        rabbitmq_definitions.Reconciler(Module()).run()  # type: ignore[arg-type]
+    return result, warnings
+
+
+def test_what_is_proven_to_be_empty_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"old": {"messages": 0, "consumers": 0}}, [line("old") + IDLE_VHOST])
+    result, warnings = run(server, monkeypatch)
+    assert sorted(server.removed) == [
+        "exchanges/shop/e?if-unused=true",
+        "queues/shop/old?if-empty=true&if-unused=true",
+        "vhosts/v",
+    ]
+    assert sorted(result["changes"]) == ["remove exchange shop/e", "remove queue shop/old", "remove vhost v"]
+    assert warnings == []
+    assert server.record == {"vhosts": [["shop"]]}
+
+
+@pytest.mark.parametrize("statistics", [{}, {"messages": 0, "consumers": 0}])
+@pytest.mark.parametrize("said", [line("old", 5), line("old", 0, 1), line("old", "unknown", "unknown"), ""])
+def test_a_queue_stays_unless_it_proves_to_be_empty(
+    monkeypatch: pytest.MonkeyPatch, statistics: dict[str, Any], said: str
+) -> None:
+    server = Server({"old": statistics}, [said + IDLE_VHOST], kind="quorum")
+    result, warnings = run(server, monkeypatch)
+    assert "queues/shop/old" not in server.removed
+    assert "remove queue shop/old" not in result["changes"]
+    assert [text.split(" is no longer")[0] for text in warnings] == ["queue shop/old"]
+    # A later run takes it away.
+    assert server.record["queues"] == [["shop", "old"]]
+
+
+@pytest.mark.parametrize(
+    "said", ["", f"vhost {b'v'.hex()} 1\n", f"{IDLE_VHOST}queue {b'v'.hex()} {b'q'.hex()} durable 5 0\n"]
+)
+def test_a_virtual_host_stays_unless_it_proves_to_be_empty(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    server = Server({}, [said])
+    _result, warnings = run(server, monkeypatch)
+    assert "vhosts/v" not in server.removed
+    assert [text.split(" is no longer")[0] for text in warnings] == ["vhost v"]
+    assert server.record["vhosts"] == [["shop"], ["v"]]
+
+
+def test_what_is_used_since_the_first_look_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"old": {}}, [line("old") + IDLE_VHOST, line("old", 1) + IDLE_VHOST], kind="quorum")
+    result, _warnings = run(server, monkeypatch)
+    assert "queues/shop/old" not in server.removed
+    assert "remove queue shop/old" not in result["changes"]
+
+
+def test_the_server_has_the_last_word_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"old": {}}, [line("old") + IDLE_VHOST])
+    server.in_use = {"queues/shop/old", "exchanges/shop/e"}
+    result, warnings = run(server, monkeypatch)
+    assert (server.removed, result["changes"]) == (["vhosts/v"], ["remove vhost v"])
+    assert len(warnings) == 2
+    assert server.record == {"vhosts": [["shop"]], "queues": [["shop", "old"]], "exchanges": [["shop", "e"]]}
+
+
+def test_a_dry_run_removes_nothing_and_says_what_would_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"old": {}}, [line("old", 3) + IDLE_VHOST])
+    result, warnings = run(server, monkeypatch, check_mode=True)
+    assert server.removed == []
+    assert sorted(result["changes"]) == ["remove exchange shop/e", "remove vhost v"]
+    assert len(warnings) == 1
+
+
+def test_what_the_statistics_show_in_use_costs_no_second_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"old": {"messages": 7}}, [""])
+    server.definitions["vhosts"] = [{"name": "shop"}]
+    server.definitions["exchanges"] = []
+    run(server, monkeypatch)
+    assert server.looks == 0
+
+
+def test_many_are_asked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"q{number}" for number in range(120)]
+    server = Server({name: {} for name in names}, ["".join(map(line, names)) + IDLE_VHOST])
+    run(server, monkeypatch)
+    assert len(server.removed) == 122
+    assert server.looks == 6
