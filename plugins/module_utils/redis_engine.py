@@ -74,8 +74,8 @@ def readable(engine: str, header: str) -> bool:
     return engine == "redis" or int(match.group(2)) <= _NEWEST_SHARED_RDB
 
 
-def refusal(engine: str, held: Mapping[str, Mapping[str, Any]], *, start_empty: bool) -> str | None:
-    """Return why ``engine`` must not be set up over what the host holds, or None when it may.
+def refusal(engine: str, held: Mapping[str, Mapping[str, Any]], *, start_empty: bool) -> tuple[str, str] | None:
+    """Return why ``engine`` must not be set up over what the host holds and what to write, or None when it may.
 
     Arguments:
         engine: the engine that the variables ask for.
@@ -89,9 +89,8 @@ def refusal(engine: str, held: Mapping[str, Mapping[str, Any]], *, start_empty: 
     for path, header in sorted(own["files"].items()):
         if header and not readable(engine, header):
             return (
-                f"{path} is data in the format {header!r}, which {title} cannot load: it would not start. "
-                "Nothing was changed. Move that file away if nothing in it is needed, "
-                f"or write redis_implementation: {other_name}"
+                f"would not start: {path} is data in the format {header!r}, which {title} cannot load",
+                f"{other_name}, or move that file away if nothing in it is needed",
             )
     if not leaves_behind(engine, held) or start_empty:
         return None
@@ -112,8 +111,8 @@ def refusal(engine: str, held: Mapping[str, Mapping[str, Any]], *, start_empty: 
             "are gone, and then write redis_engine_change: start_empty for one run"
         )
     return (
-        f"redis_implementation: {engine!r} is not what this host holds: {what}. Nothing was changed. "
-        f"To keep everything write redis_implementation: {other_name}. To change the engine: {can}"
+        f"is not what this host holds: {what}",
+        f"{other_name} to keep everything; to change the engine: {can}",
     )
 
 
@@ -202,21 +201,24 @@ class ServerError(Exception):
 
 
 class Client:
-    """As much of the Redis protocol (RESP2) as administration needs, over a Unix socket.
+    """As much of the Redis protocol (RESP2) as administration needs, over a Unix socket or TCP without TLS.
 
     redis-cli would need the password in its environment, and Ansible puts a task's environment into the command line
     that starts the module: visible in ``/proc`` and with ``-vvv``.
     """
 
-    def __init__(self, path: str, timeout: float = 10.0) -> None:
-        """Connect; raises OSError when nothing listens."""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout)
-        try:
-            self._socket.connect(path)
-        except OSError:
-            self._socket.close()
-            raise
+    def __init__(self, address: str | tuple[str, int], timeout: float = 10.0) -> None:
+        """Connect to a path, or to a host and a port; raises OSError when nothing listens."""
+        if isinstance(address, str):
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._socket.settimeout(timeout)
+            try:
+                self._socket.connect(address)
+            except OSError:
+                self._socket.close()
+                raise
+        else:
+            self._socket = socket.create_connection(address, timeout)
         self._stream = self._socket.makefile("rb")
 
     def __enter__(self) -> Client:

@@ -66,6 +66,14 @@ ansible_facts:
       description: Names of the installed packages, without their architecture; empty where there is no C(dpkg).
       type: list
       elements: str
+    celeryops_rabbitmq:
+      description:
+        - Whose data, under which name and where, the host holds of RabbitMQ, and which plugins are enabled there; empty
+          without any.
+      type: dict
+    celeryops_redis:
+      description: What the host holds of Redis and of Valkey, and how a server that another hand set up keeps it.
+      type: dict
     celeryops_disks:
       description: The size in bytes of the file system that holds, or will hold, a directory with data.
       type: dict
@@ -74,6 +82,7 @@ ansible_facts:
 import os
 import platform
 import pwd
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ansible.module_utils import distro
@@ -83,6 +92,8 @@ from ansible.module_utils.common.sys_info import (
     get_distribution_codename,
     get_distribution_version,
 )
+
+from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_found, redis_found
 
 #: Directories whose servers set a limit that follows from the size of their disk.
 DATA = ("/var/lib/rabbitmq",)
@@ -115,6 +126,21 @@ def disk(path: str) -> int:
     return status.f_frsize * status.f_blocks
 
 
+def servers(run: Callable[[Sequence[str]], str]) -> dict[str, Any]:
+    """Return what the host holds of the servers that the roles set up, and the disks where it is.
+
+    Arguments:
+        run: runs a command and returns what it prints.
+    """
+    rabbitmq = rabbitmq_found.found(platform.node().split(".")[0], platform.node(), run)
+    places = dict.fromkeys([*DATA, *filter(None, [rabbitmq.get("data")])])
+    return {
+        "celeryops_rabbitmq": rabbitmq,
+        "celeryops_redis": redis_found.found(run),
+        "celeryops_disks": {path: disk(path) for path in places},
+    }
+
+
 def system() -> dict[str, Any]:
     """Return what is known of the host without asking a program."""
     name = get_distribution() or platform.system()
@@ -134,7 +160,6 @@ def system() -> dict[str, Any]:
         "nodename": platform.node(),
         "processor_vcpus": os.cpu_count() or 1,
         "memtotal_mb": memory(meminfo),
-        "celeryops_disks": {path: disk(path) for path in DATA},
     }
 
 
@@ -149,7 +174,8 @@ def main() -> None:
         output = module.run_command(
             ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Package}\\n"], check_rc=True
         )[1]
-    module.exit_json(changed=False, ansible_facts={**system(), "celeryops_packages": installed(output)})
+    held = servers(lambda command: str(module.run_command(list(command))[1]))
+    module.exit_json(changed=False, ansible_facts={**system(), **held, "celeryops_packages": installed(output)})
 
 
 if __name__ == "__main__":

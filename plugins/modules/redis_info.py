@@ -89,7 +89,6 @@ retired_units:
   returned: success
 """
 
-import glob
 import os
 from typing import Any
 
@@ -106,27 +105,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine impor
     other_engine,
     refusal,
 )
-
-
-def holdings(engine: str) -> dict[str, Any]:
-    """Return what the host holds of ``engine`` (see ``redis_engine.refusal``)."""
-    names = engine_names(engine)
-    data = names["data_dir"]
-    wants = glob.glob(f"/etc/systemd/system/*.wants/{names['unit']}")
-    files = [f"{data}/dump.rdb", *sorted(glob.glob(f"{data}/appendonlydir/*.aof.*.base.*")), f"{data}/appendonly.aof"]
-    return {
-        "enabled": bool(wants),
-        "managed": os.path.exists(names["drop_in"]),
-        "established": os.path.exists(names["state"]),
-        "files": {path: _header(path) for path in files if os.path.isfile(path) and os.path.getsize(path) > 0},
-    }
-
-
-def _header(path: str) -> str:
-    """Return the first nine characters of an RDB file or of an AOF with an RDB preamble; "" for a plain AOF."""
-    with open(path, "rb") as stream:
-        head = stream.read(9).decode("ascii", errors="replace")
-    return head if head.startswith(("REDIS", "VALKEY")) or path.endswith(".rdb") else ""
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import holdings
 
 
 def missing_packages(module: AnsibleModule, packages: list[str]) -> list[str]:
@@ -191,7 +170,8 @@ def main() -> None:
     held = {name: holdings(name) for name in ENGINES}
     problem = refusal(engine, held, start_empty=module.params["start_empty"])
     if problem:
-        module.fail_json(msg=problem)
+        reason, instead = problem
+        module.fail_json(msg=f"redis_implementation: {engine!r} {reason}; nothing was changed; write {instead}")
     other = other_engine(engine)
     retire = leaves_behind(engine, held) and held[other]["managed"]
     module.exit_json(

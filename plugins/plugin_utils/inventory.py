@@ -16,6 +16,8 @@ from typing import Any
 #: The facts that plans look at. Hosts that differ in others are alike.
 FACTS = (
     "celeryops_disks",
+    "celeryops_rabbitmq",
+    "celeryops_redis",
     "distribution",
     "distribution_major_version",
     "distribution_release",

@@ -18,6 +18,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     parse_size,
     show_size,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.redis_takeover import VARIABLE, takeover_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import check_platform
 
 #: What the ACL of a user is made of. Celery 5.7 with kombu 5.7 was run with exactly these rules on Redis 7.0 and
@@ -128,6 +129,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     users = list(variables["redis_users"]) + list(variables["redis_extra_users"])
     problems += _user_problems(variables, users)
     persistence = _persistence(variables)
+    problems += takeover_problems(names["engine"], persistence, facts, variables)
     memory, memory_problems = _memory(variables, facts, forks=persistence != "none")
     problems += memory_problems
     timeout = _quantity(parse_duration, "redis_timeout", variables, problems)
@@ -139,6 +141,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     return {
         **names,
         "persistence": persistence,
+        "leave_data": variables[VARIABLE] == "leave",
         "sections": _sections(variables, names, persistence, memory, timeout, keepalive),
         "users": [
             {"name": variables["redis_admin_user"], "rules": "~* &* +@all"},

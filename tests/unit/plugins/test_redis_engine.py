@@ -55,26 +55,25 @@ def test_an_empty_host_and_the_same_engine_are_accepted() -> None:
 
 def test_unreadable_data_are_refused_with_the_way_out() -> None:
     old = {"enabled": True, "managed": True, "established": True, "files": {"/var/lib/redis/dump.rdb": "REDIS0012"}}
-    text = refusal("valkey", held(redis=old), start_empty=False)
-    assert text is not None
-    assert "/var/lib/redis/dump.rdb" in text
-    assert "cannot read" in text
-    assert "redis_implementation: redis" in text
+    reason, instead = refusal("valkey", held(redis=old), start_empty=False) or ("", "")
+    assert "/var/lib/redis/dump.rdb" in reason
+    assert instead.startswith("redis to keep everything")
+    assert "cannot read" in instead
     assert refusal("valkey", held(redis=old), start_empty=True) is None
 
 
 def test_readable_data_are_not_left_behind_either() -> None:
-    text = refusal("valkey", held(redis={"files": {"/var/lib/redis/dump.rdb": "REDIS0010"}}), start_empty=False)
-    assert text is not None
-    assert "can read these files" in text
+    told = refusal("valkey", held(redis={"files": {"/var/lib/redis/dump.rdb": "REDIS0010"}}), start_empty=False)
+    assert told is not None
+    assert "can read these files" in told[1]
 
 
 def test_unreadable_data_in_the_own_directory_are_always_refused() -> None:
     wrong = {"established": True, "files": {"/var/lib/valkey/dump.rdb": "REDIS0012"}}
     for start_empty in (False, True):
-        text = refusal("valkey", held(valkey=wrong), start_empty=start_empty)
-        assert text is not None
-        assert "/var/lib/valkey/dump.rdb" in text
+        told = refusal("valkey", held(valkey=wrong), start_empty=start_empty)
+        assert told is not None
+        assert "/var/lib/valkey/dump.rdb" in told[0]
 
 
 def test_after_the_change_the_old_files_do_not_matter() -> None:

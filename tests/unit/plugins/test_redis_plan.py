@@ -48,6 +48,7 @@ def variables(**changes: Any) -> dict[str, Any]:
         "redis_extra_users": [],
         "redis_manage_kernel": True,
         "redis_engine_change": "refuse",
+        "redis_existing_data": "keep",
         "redis_upgrade": False,
         "redis_backports": False,
         "redis_backports_mirror": "http://mirror.example.org/debian",

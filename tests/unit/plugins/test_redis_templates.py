@@ -53,9 +53,10 @@ def test_the_user_default_is_off_and_passwords_are_hashes() -> None:
 
 
 class TestDataScript:
-    def run(self, folder: Path, persistence: str) -> subprocess.CompletedProcess[str]:
+    def run(self, folder: Path, persistence: str, *, leave: bool = False) -> subprocess.CompletedProcess[str]:
         """Run the script that comes before each start on the data directory ``folder``."""
-        plan = {**engine_names("redis"), "data_dir": str(folder), "persistence": persistence}
+        own = {"data_dir": str(folder), "persistence": persistence, "leave_data": leave}
+        plan = {**engine_names("redis"), **own}
         script = rendered("celeryops-data.sh.j2", plan=plan)
         return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
 
@@ -99,3 +100,28 @@ class TestDataScript:
         assert result.returncode == 1
         assert "redis_persistence: aof" in result.stderr
         assert (tmp_path / "appendonlydir").is_dir()
+
+    @pytest.mark.parametrize("persistence", ["rdb", "none"])
+    @pytest.mark.parametrize("name", ["appendonlydir/appendonly.aof.1.base.rdb", "appendonly.aof"])
+    def test_a_log_without_a_snapshot_is_not_given_up(self, tmp_path: Path, persistence: str, name: str) -> None:
+        log = tmp_path / name
+        log.parent.mkdir(exist_ok=True)
+        log.write_text("REDIS0012 data")
+        result = self.run(tmp_path, persistence)
+        assert (result.returncode, log.read_text()) == (1, "REDIS0012 data")
+        assert "redis_persistence: aof" in result.stderr
+        # It may be left behind on purpose, and is put aside then.
+        assert self.run(tmp_path, persistence, leave=True).returncode == 0
+        assert [path.name for path in tmp_path.iterdir()] == [f"{name.split('/')[0]}.old"]
+
+    def test_a_log_without_data_is_nobodys_loss(self, tmp_path: Path) -> None:
+        (tmp_path / "appendonlydir").mkdir()
+        (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("file")
+        (tmp_path / "appendonlydir" / "appendonly.aof.1.incr.aof").touch()
+        assert self.run(tmp_path, "rdb").returncode == 0
+
+    def test_a_log_of_an_old_server_is_not_replaced_by_its_snapshot(self, tmp_path: Path) -> None:
+        (tmp_path / "appendonly.aof").write_text("*2 newer")
+        (tmp_path / "dump.rdb").write_text("REDIS0009 older")
+        assert self.run(tmp_path, "aof").returncode == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["appendonly.aof", "dump.rdb"]

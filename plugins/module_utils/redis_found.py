@@ -1,0 +1,250 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What a host holds of Redis and Valkey before the role changes anything: its data, and how a server there keeps them.
+
+Of a server that somebody else set up the settings are read that it was started with: the command line of its unit, the
+file named there, what that includes. A server that runs is asked itself as well (CONFIG GET), since its settings may
+have been changed since. Nothing here changes anything.
+
+Facts used here (the comments of redis.conf, Redis 7.0 to 8.0 and Valkey 8.1): a setting that is given later wins, and
+arguments after the file win over it; ``save`` lines add up and ``save ""`` clears them; without any there are three
+save points; the log of writes was the single file ``appendfilename`` in ``dir`` until Redis 6, and has been in
+``appenddirname`` since 7.0, which takes a single file over by itself when it starts with ``appendonly yes``.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
+    ENGINES,
+    Client,
+    ServerError,
+    engine_names,
+)
+
+#: Runs a command and returns what it prints; an empty text when it fails.
+Run = Callable[[Sequence[str]], str]
+
+DEFAULTS = {
+    "dir": ".",
+    "dbfilename": "dump.rdb",
+    "appendonly": "no",
+    "appendfilename": "appendonly.aof",
+    "appenddirname": "appendonlydir",
+    "port": "6379",
+    "unixsocket": "",
+    "requirepass": "",
+    "bind": "127.0.0.1",
+}
+_SAVES = "3600 1 300 100 60 10000"
+#: How deep files may include others.
+_DEPTH = 8
+
+
+def found(run: Run) -> dict[str, Any]:
+    """Return what the host holds, per engine: ``holdings``, ``server`` and the drop-ins that undo the role's."""
+    return {engine: {**holdings(engine), "server": server(engine, run)} for engine in ENGINES}
+
+
+def holdings(engine: str) -> dict[str, Any]:
+    """Return what the host holds of ``engine`` where the role has it (see ``redis_engine.refusal``)."""
+    names = engine_names(engine)
+    data = names["data_dir"]
+    wants = glob.glob(f"/etc/systemd/system/*.wants/{names['unit']}")
+    files = [f"{data}/dump.rdb", *sorted(glob.glob(f"{data}/appendonlydir/*.aof.*.base.*")), f"{data}/appendonly.aof"]
+    return {
+        "enabled": bool(wants),
+        "managed": os.path.exists(names["drop_in"]),
+        "established": os.path.exists(names["state"]),
+        "files": {path: _header(path) for path in files if os.path.isfile(path) and os.path.getsize(path) > 0},
+        "overrides": _overrides(names["drop_in_dir"], os.path.basename(names["drop_in"])),
+    }
+
+
+def server(engine: str, run: Run) -> dict[str, Any]:
+    """Return how a server that this role has not set up keeps its data; empty when there is none.
+
+    Keys: ``running``; ``source``, the file its settings come from; ``appendonly``, whether the log of writes counts;
+    ``saves``, whether it writes a snapshot when it stops; ``snapshot``, where; ``saved``, whether there is one;
+    ``log``, where its log of writes is, empty without one; ``stale_snapshot``, whether the log is newer than the
+    snapshot; ``keys``, how many it has now, -1 when it does not say.
+    """
+    names = engine_names(engine)
+    if os.path.exists(names["state"]) or not os.path.exists(names["server"]):
+        return {}
+    shown = run(["systemctl", "show", "--property=ExecStart,ActiveState", "--", names["unit"]])
+    running = "ActiveState=active" in shown
+    default = f"/etc/{engine}/{engine}.conf"
+    argv = started_with(shown) or [names["server"], default]
+    if names["state"] in argv:
+        # An aborted first run of this role: what the package has is what was there before.
+        argv = [names["server"], default]
+    settings = effective(argv)
+    keys = -1
+    if running:
+        told, keys = ask(settings)
+        settings = {**settings, **told}
+    folder = os.path.join("/", settings["dir"])
+    snapshot = os.path.join(folder, settings["dbfilename"])
+    log = _log(folder, settings)
+    return {
+        "running": running,
+        "source": next((word for word in argv[1:2] if word.startswith("/")), default),
+        "appendonly": settings["appendonly"] == "yes",
+        "saves": bool(settings["save"].strip()),
+        "snapshot": _place(snapshot, names["data_dir"]),
+        "saved": bool(_size(snapshot)),
+        "log": _place(log, names["data_dir"]) if log else "",
+        "stale_snapshot": bool(log) and _newest(log) > _newest(snapshot),
+        "keys": keys,
+    }
+
+
+def started_with(shown: str) -> list[str]:
+    """Return the last command line of ``ExecStart`` as systemctl show prints it (``argv[]=... ;``)."""
+    lines = re.findall(r"argv\[\]=(.*?) ; ignore_errors=", shown)
+    return str(lines[-1]).split() if lines else []
+
+
+def effective(argv: Sequence[str], read: Callable[[str], str] | None = None) -> dict[str, str]:
+    """Return the settings that matter here of a server with this command line, and ``save`` as one text.
+
+    Arguments:
+        argv: the program, a file unless the next word is an option, and options, each with its values behind it.
+        read: returns the text of a file; an empty one for a file that cannot be read.
+    """
+    read = read or _read
+    words = list(argv[1:])
+    lines: list[list[str]] = []
+    if words and not words[0].startswith("--"):
+        lines += _lines(words.pop(0), read, _DEPTH)
+    for word in words:
+        if word.startswith("--"):
+            lines.append([word[2:]])
+        elif lines:
+            lines[-1].append(word)
+    settings = dict(DEFAULTS)
+    saves: list[str] | None = None
+    for name, *values in _expanded(lines, read, _DEPTH):
+        key = name.lower()
+        if key == "save":
+            text = " ".join(values).strip("\"' ")
+            saves = [] if not text else [*(saves or []), text]
+        elif key in settings and values:
+            settings[key] = " ".join(values)
+    settings["save"] = _SAVES if saves is None else " ".join(saves)
+    return settings
+
+
+def _expanded(lines: Iterable[list[str]], read: Callable[[str], str], depth: int) -> Iterable[list[str]]:
+    """Return lines with those of included files in their place."""
+    for line in lines:
+        if line[0].lower() == "include" and len(line) > 1:
+            for path in sorted(glob.glob(line[1])) or [line[1]]:
+                yield from _lines(path, read, depth - 1)
+        else:
+            yield line
+
+
+def _lines(path: str, read: Callable[[str], str], depth: int) -> list[list[str]]:
+    """Return the settings of a file, each as its words."""
+    if depth <= 0:
+        return []
+    lines = []
+    for text in read(path).splitlines():
+        stripped = text.strip()
+        if stripped and not stripped.startswith("#"):
+            try:
+                words = shlex.split(stripped)
+            except ValueError:
+                words = stripped.split()
+            lines.append(words)
+    return list(_expanded(lines, read, depth))
+
+
+def ask(settings: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    """Return what a running server says of its settings, and how many keys it has; nothing and -1 if it does not say.
+
+    Arguments:
+        settings: how it was started; its password is in there as well.
+    """
+    told: dict[str, str] = {}
+    try:
+        with Client(_address(settings), timeout=3) as client:
+            if settings["requirepass"]:
+                client.call("AUTH", settings["requirepass"])
+            counts = re.findall(r"^db\d+:keys=(\d+)", client.call("INFO", "keyspace"), re.MULTILINE)
+            keys = sum(map(int, counts))
+            for name in ("dir", "dbfilename", "appendonly", "appendfilename", "appenddirname", "save"):
+                answer = client.call("CONFIG", "GET", name)
+                if answer:
+                    told[name] = answer[1]
+    except ServerError:
+        return told, -1
+    except (OSError, ValueError):
+        return {}, -1
+    return told, keys
+
+
+def _address(settings: Mapping[str, str]) -> str | tuple[str, int]:
+    """Return where a server listens: its socket, else the first address that it binds; loopback for all of them."""
+    if settings["unixsocket"]:
+        return settings["unixsocket"]
+    first = next(iter(settings["bind"].split()), "").lstrip("-")
+    everywhere = not first.strip("0.:*")
+    return ("127.0.0.1" if everywhere else first, int(settings["port"]))
+
+
+def _log(folder: str, settings: Mapping[str, str]) -> str:
+    """Return where the log of writes is, if there is one with data in it."""
+    names = [settings["appenddirname"], settings["appendfilename"]]
+    return next((path for path in (os.path.join(folder, name) for name in names) if _size(path)), "")
+
+
+def _place(path: str, data: str) -> str:
+    """Return a path without links on the way, but in the directory ``data`` by the name that this has here."""
+    real, own = os.path.realpath(path), os.path.realpath(data)
+    return data + real[len(own) :] if real.startswith(f"{own}/") else real
+
+
+def _files(path: str) -> list[str]:
+    """Return a file, or the files with data of a directory with a log of writes."""
+    if os.path.isdir(path):
+        return [entry for entry in glob.glob(f"{glob.escape(path)}/*") if not entry.endswith(".manifest")]
+    return [path] if os.path.isfile(path) else []
+
+
+def _size(path: str) -> int:
+    return sum(os.path.getsize(entry) for entry in _files(path))
+
+
+def _newest(path: str) -> float:
+    return max((os.path.getmtime(entry) for entry in _files(path)), default=0.0)
+
+
+def _overrides(folder: str, own: str) -> list[str]:
+    """Return the drop-ins that are read after the role's own and say what to start."""
+    starts = re.compile(r"^\s*ExecStart\s*=", re.MULTILINE)
+    later = [path for path in sorted(glob.glob(f"{folder}/*.conf")) if os.path.basename(path) > own]
+    return [path for path in later if starts.search(_read(path))]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def _header(path: str) -> str:
+    """Return the first nine characters of an RDB file or of an AOF with an RDB preamble; "" for a plain AOF."""
+    with open(path, "rb") as stream:
+        head = stream.read(9).decode("ascii", errors="replace")
+    return head if head.startswith(("REDIS", "VALKEY")) or path.endswith(".rdb") else ""

@@ -1,0 +1,94 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Whether the role's Redis or Valkey would load what another hand's server on the host has. Pure functions.
+
+The role's server has its data in one place, the package's, under the package's names, and reads either the log of
+writes (AOF) or the snapshot (RDB). Whatever it would not read is refused here, before anything is changed on any host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import ENGINES, engine_names, refusal
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem
+
+#: By which variable the data of such a server may be left behind.
+VARIABLE = "redis_existing_data"
+
+
+def takeover_problems(
+    engine: str, persistence: str, facts: Mapping[str, Any], variables: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Yield what of the host's data would be left behind, or replaced.
+
+    Arguments:
+        engine: the engine that is wanted.
+        persistence: ``rdb``, ``aof`` or ``none``, as it is to be.
+        facts: the host's facts, with what ``redis_found.found`` says as ``celeryops_redis``.
+        variables: the role's variables.
+    """
+    held = facts.get("celeryops_redis") or {}
+    if not set(ENGINES) <= set(held):
+        return
+    refused = refusal(engine, held, start_empty=variables["redis_engine_change"] == "start_empty")
+    if refused:
+        yield Problem("redis_implementation", engine, *refused)
+        return
+    for path in held[engine].get("overrides") or []:
+        yield Problem(
+            "redis_implementation",
+            engine,
+            f"would not run as planned: {path} sets ExecStart= after the role's own drop-in",
+            "its settings into redis_settings, and take the line out of that file",
+        )
+    server = held[engine].get("server") or {}
+    if server and variables.get(VARIABLE, "keep") == "keep":
+        yield from _left(engine, persistence, server)
+
+
+def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what the role's server would not load of what the ``server`` there has (see ``redis_found.server``)."""
+    names = engine_names(engine)
+    title, data, source = names["title"], names["data_dir"], server["source"]
+    leave = f"{VARIABLE}: leave for one run, which leaves it where it is and starts without it"
+    own_logs = (f"{data}/appendonlydir", f"{data}/appendonly.aof")
+    own_places = (f"{data}/dump.rdb", *own_logs)
+    in_log = server["appendonly"] and bool(server["log"])
+    kept_in = server["log"] if in_log else server["snapshot"]
+    # What it does not say may be something.
+    in_memory = server["running"] and server["keys"] != 0
+    saves_here = server["running"] and server["saves"] and server["snapshot"] in own_places
+    if (in_log or server["saved"] or (in_memory and server["saves"])) and kept_in not in own_places:
+        yield Problem(
+            VARIABLE,
+            Place("keep"),
+            f"cannot be done: by {source} the data of {title} are in {kept_in}, where the role's would not look",
+            f"dir, dbfilename, appenddirname and appendfilename there as the package has them, after {names['unit']} "
+            f"was stopped and the data were moved to {own_places[1 if in_log else 0]}; or {leave}",
+        )
+    elif in_log and persistence != "aof" and server["stale_snapshot"] and not saves_here:
+        yield Problem(
+            "redis_persistence",
+            persistence,
+            f"would start {title} without its data: they are in the log of writes ({server['log']}), and no snapshot "
+            "is as new",
+            f"aof; or {leave}",
+        )
+    elif not server["appendonly"] and persistence == "aof" and server["log"] in own_logs:
+        yield Problem(
+            "redis_persistence",
+            persistence,
+            f"would start {title} with an old log of writes ({server['log']}), which the server there does not read",
+            f"rdb, or move that log away; or {leave}",
+        )
+    elif in_memory and not server["saves"] and not server["appendonly"]:
+        count = "keys (it does not say how many)" if server["keys"] < 0 else f"{server['keys']} keys"
+        yield Problem(
+            VARIABLE,
+            Place("keep"),
+            f"cannot be done: {title} has {count} in its memory alone (by {source} without save and appendonly), and "
+            "has to be restarted",
+            f'save points there, and tell it: CONFIG SET save "3600 1"; or {leave}',
+        )
