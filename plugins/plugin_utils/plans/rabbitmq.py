@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
+from ansible_collections.celeryops.stack.plugins.plugin_utils.object_names import faulty, told_apart_by_blanks
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
@@ -24,6 +25,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     SIZE_HELP,
     parse_duration,
     parse_size,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rabbitmq_takeover import (
+    choose_node,
+    data_settings,
+    enabled,
+    place_problems,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import check_platform, command_line
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import loopback
@@ -53,7 +60,7 @@ _STORE_WATCH = f"{_CONFIG_DIR}/celeryops-disk.erl"
 _PRIVATE_FILE = "50-celeryops.conf"
 #: Where a signing key from a URL is kept, in ASCII armour and as it is; apt goes by the end of the name.
 _KEY_FILES = ("/etc/apt/keyrings/celeryops-rabbitmq.asc", "/etc/apt/keyrings/celeryops-rabbitmq.gpg")
-_NODE_NAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9.-]+")
+_NODE_NAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9._-]+")
 _PLUGIN = re.compile(r"[a-z][a-z0-9_]*")
 _USER_NAME = re.compile(r"[^\s/\x00-\x1f]{1,128}")
 _CONFIG_KEY = re.compile(r"[a-z][A-Za-z0-9_.$*-]*(?:\.[^\s.=#]+)*")
@@ -112,6 +119,7 @@ class _Planner:
     def __init__(self, variables: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         self.variables = {name.removeprefix("rabbitmq_"): value for name, value in variables.items()}
         self.facts = facts
+        self.found: Mapping[str, Any] = facts.get("celeryops_rabbitmq") or {}
         self.problems: list[Problem] = []
 
     def result(self) -> dict[str, Any]:
@@ -120,7 +128,7 @@ class _Planner:
         node = self._node()
         api_host = self._api_host()
         plugins = self._plugins()
-        store = self.variables["config"].get("raft.data_dir", _STORE)
+        store = self.variables["config"].get("raft.data_dir", self.found.get("data") or _STORE)
         return {
             "node": node,
             "packages": self._packages(),
@@ -250,7 +258,11 @@ class _Planner:
     # The node
 
     def _node(self) -> dict[str, Any]:
-        name = self.variables["node_name"] or f"rabbit@{self.facts.get('hostname', 'localhost')}"
+        default = f"rabbit@{self.facts.get('hostname', 'localhost')}"
+        name, problems = choose_node(
+            self.variables["node_name"], default, self.found, self.variables["abandoned_nodes"]
+        )
+        self.problems += problems + place_problems(self.found)
         if not _NODE_NAME.fullmatch(name):
             self._problem("node_name", name, "is not the name of an Erlang node", "a name such as rabbit@mq1")
             name = "rabbit@localhost"
@@ -273,7 +285,7 @@ class _Planner:
             self._problem(
                 "plugins", plugins, f"lacks {MANAGEMENT}, through which objects are compared", f"{MANAGEMENT} as well"
             )
-        return sorted(set(plugins))
+        return enabled(plugins, self.found, prune=bool(self.variables["prune_plugins"]))
 
     def _address(self, name: str, value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         try:
@@ -309,6 +321,9 @@ class _Planner:
         settings: list[dict[str, Any]] = [{"name": "NODENAME", "value": node["name"], "export": False}]
         if node["long"]:
             settings.append({"name": "USE_LONGNAME", "value": "true", "export": False})
+        settings += [
+            {"name": name, "value": place, "export": False} for name, place in data_settings(self.found).items()
+        ]
         if not address.is_unspecified:
             interface = "-kernel inet_dist_use_interface {" + ",".join(str(address).split(".")) + "}"
             settings += [
@@ -472,7 +487,8 @@ class _Planner:
         if not watermark:
             return {"disk_free_limit.relative": share if share is not None else 1.0}
         limit = max(watermark, 2048 * MIB)
-        disk = int((self.facts.get("celeryops_disks") or {}).get("/var/lib/rabbitmq", 0))
+        disks = self.facts.get("celeryops_disks") or {}
+        disk = int(disks.get(self.found.get("data") or "", 0) or disks.get("/var/lib/rabbitmq", 0))
         if disk:
             limit = min(limit, disk // 4)
         return {"disk_free_limit.absolute": limit // MIB * MIB}
@@ -488,6 +504,7 @@ class _Planner:
     def _definitions(self) -> dict[str, Any]:
         """Return RabbitMQ's definitions document without passwords."""
         declared = {kind: self._merged(kind) for kind in _DECLARED}
+        self._check_names(declared)
         admin = self.variables["admin_user"]
         self._check_admin(admin, declared["users"])
         vhosts = {entry["name"] for entry in declared["vhosts"]}
@@ -525,6 +542,13 @@ class _Planner:
             if kind not in KEYS:
                 self._problem("prune", kind, "is no kind of object", did_you_mean(kind, KEYS))
         return document
+
+    def _check_names(self, declared: Mapping[str, list[dict[str, Any]]]) -> None:
+        for kind in ("vhosts", "policies", "operator_policies", "exchanges", "queues"):
+            for name, reason, instead in faulty(entry["name"] for entry in declared[kind]):
+                self._problem(f"{kind}.name", name, reason, instead)
+        for name, other in told_apart_by_blanks([str(entry["name"]) for entry in declared["vhosts"]]):
+            self._problem("vhosts.name", name, f"differs from {other!r} only in its blanks", "one of the two")
 
     def _merged(self, kind: str) -> list[dict[str, Any]]:
         """Return the objects of a kind from both variables; the role's own variable wins over the extra one."""

@@ -1,0 +1,82 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Under which name RabbitMQ goes on with the data that a host holds. Pure functions.
+
+A node of another name starts empty beside them: so the name that is in use is kept, whatever the host is called now,
+and a name that would leave data behind is refused, before anything is changed on any host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+
+#: By which variable the data of nodes may be left behind.
+ABANDONED = "rabbitmq_abandoned_nodes"
+_NODE_NAME = "rabbitmq_node_name"
+#: The unit's sandbox (ProtectHome=) has no such directories.
+_OUT_OF_REACH = ("/home/", "/root/", "/run/user/")
+
+
+def choose_node(
+    given: str, default: str, found: Mapping[str, Any], abandoned: Sequence[str]
+) -> tuple[str, list[Problem]]:
+    """Return the name of the node, and why it cannot be had.
+
+    Arguments:
+        given: what the inventory says, empty without it.
+        default: the name that a host without data gets.
+        found: what the host holds (``rabbitmq_found.found``); empty where nothing is known, or nothing there.
+        abandoned: the names whose data may be left behind.
+    """
+    held = [name for name in found.get("nodes") or [] if name not in abandoned]
+    current, forced = str(found.get("node") or ""), str(found.get("forced") or "")
+    current = current if current in held else ""
+    one = held[0] if len(held) == 1 else ""
+    name = given or forced or current or one or default
+    if forced and name != forced:
+        reason = (
+            f"is not what RABBITMQ_NODENAME in the environment of rabbitmq-server.service says, {forced}, which wins"
+        )
+        return name, [Problem(_NODE_NAME, name, reason, f"{forced}, or take that out of the unit")]
+    if name in abandoned:
+        reason = f"is the name of the node to run, {name}, whose data would stay in use"
+        return name, [Problem(ABANDONED, list(abandoned), reason, f"other names there, or another {_NODE_NAME}")]
+    chosen = bool(given or forced) and name in held and not current
+    if not held or chosen or name in (current, one):
+        return name, []
+    if not given and not forced:
+        reason = f"does not say which of the nodes is meant whose data this host holds: {', '.join(held)}"
+        return name, [Problem(_NODE_NAME, given, reason, f"one of them, and the others into {ABANDONED}")]
+    left = [current] if current else held
+    reason = f"would start empty, and leave behind the data of {', '.join(left)}"
+    if name in held:
+        reason = f"would leave behind the data of {current}, which is in use"
+    keep = f"{left[0]} to keep them" if len(left) == 1 else "one of these to keep its data"
+    return name, [Problem(_NODE_NAME, name, reason, f"{keep}, or {ABANDONED}: [{', '.join(left)}] to leave them")]
+
+
+def place_problems(found: Mapping[str, Any]) -> list[Problem]:
+    """Return that the data are where the unit's sandbox does not let the server look."""
+    data = str(found.get("data") or "")
+    if not data.startswith(_OUT_OF_REACH):
+        return []
+    reason = f"cannot run with its data in {data}, which its unit's sandbox hides"
+    return [
+        Problem(
+            _NODE_NAME, "", reason, "nothing, and move that directory below /srv or /var/lib, and its setting with it"
+        )
+    ]
+
+
+def data_settings(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what rabbitmq-env.conf has to say so that the data stay where they are."""
+    settings = {"MNESIA_BASE": str(found.get("base") or ""), "MNESIA_DIR": str(found.get("directory") or "")}
+    return {name: value for name, value in settings.items() if value}
+
+
+def enabled(named: Sequence[str], found: Mapping[str, Any], *, prune: bool) -> list[str]:
+    """Return the plugins that are to be enabled: those that are named, and unless ``prune`` those that are there."""
+    return sorted({*named, *(() if prune else found.get("plugins") or ())})
