@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError, render
 
 #: What the module is given beside the content.
-_PASSED_ON = ("state", "owner", "group", "mode", "target", "validate", "create_only", "backup")
+_PASSED_ON = ("state", "owner", "group", "mode", "target", "validate", "create_only", "backup", "pristine")
 _SOURCES = ("template", "content", "tree")
 
 

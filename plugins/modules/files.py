@@ -11,6 +11,9 @@ description:
   - All new contents are written beside their targets and validated first; then each replaces its target atomically.
     When one fails its validation, none is replaced.
   - Contents marked as secret appear in no output and no diff.
+  - A file that somebody else wrote is kept beside itself, once, before it is replaced, as C(<path>.before-celeryops~)
+    with its owner and no wider mode, and a warning says so. What this collection wrote is told by its first lines, by
+    its name or by a record on the host (C(/var/lib/celeryops/.placed)).
   - With O(units) it looks at the units that read the files as well, in the same call, and tells whether they are as
     they should be. It changes no unit; a task with M(celeryops.stack.units) does that, unless all is settled.
 options:
@@ -77,6 +80,9 @@ options:
         description: Keep a copy of a replaced file beside it.
         type: bool
         default: false
+      pristine:
+        description: A regular expression for contents that a package makes by itself, of which no copy is kept.
+        type: str
       keep:
         description: Internal; the relative names that belong into a tree.
         type: list
@@ -114,6 +120,11 @@ changed_paths:
   type: list
   elements: str
   returned: success
+kept:
+  description: The paths of the copies that were kept of files which somebody else wrote, or would be in check mode.
+  type: list
+  elements: str
+  returned: success
 settled:
   description: Whether M(celeryops.stack.units) would have nothing to do.
   type: bool
@@ -132,6 +143,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.celeryops.stack.plugins.module_utils import foreign
 from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, look
 
 _HIDDEN = "(secret content, not shown)\n"
@@ -153,6 +165,12 @@ class Placer:
         self.diff: list[dict[str, str]] = []
         #: (temporary path, entry) of contents that wait until all were validated
         self.staged: list[tuple[str, dict[str, Any]]] = []
+        self.recorded = foreign.recorded()
+        #: Paths of this collection that only the record tells, and that it does not have yet.
+        self.unrecorded: list[str] = []
+        #: Contents of files that somebody else wrote, by path; and where their copies are.
+        self.foreign: dict[str, bytes] = {}
+        self.kept: list[str] = []
 
     def run(self, entries: list[dict[str, Any]]) -> None:
         """Place all ``entries``; the contents last, and only when every one of them is valid."""
@@ -162,7 +180,11 @@ class Placer:
             for temporary, entry in self.staged:
                 if entry["backup"] and os.path.lexists(entry["path"]):
                     shutil.copy2(entry["path"], f"{entry['path']}.{time.strftime('%Y-%m-%d@%H:%M:%S')}~")
+                if entry["path"] in self.foreign:
+                    self._keep(entry)
                 os.replace(temporary, entry["path"])
+            if not self.module.check_mode:
+                foreign.record(self.unrecorded)
         except OSError as error:
             self.module.fail_json(
                 msg=f"{error.filename or 'files'}: {error.strerror}", changed_paths=self.changed_paths
@@ -184,12 +206,32 @@ class Placer:
             self.module.fail_json(msg=f"{path} is not there and no content was given for it")
         wanted = None if content is None or (exists and entry["create_only"]) else content.encode()
         current = _read(path) if exists else None
+        self._tell_apart(entry, current, wanted)
         if wanted is None or wanted == current:
             self._attributes(entry, status)
             return
         self._note(path, "" if secret else _text(current), "" if secret else _text(wanted), secret=secret)
         if not self.module.check_mode:
             self._stage(entry, wanted)
+
+    def _tell_apart(self, entry: dict[str, Any], current: bytes | None, wanted: bytes | None) -> None:
+        """Note whether a file that is to be replaced is somebody else's, and what will have to be told as our own."""
+        path = entry["path"]
+        if wanted is None:
+            return
+        if current not in (None, wanted) and foreign.is_foreign(
+            path, current or b"", self.recorded, entry["pristine"] or ""
+        ):
+            self.foreign[path] = current or b""
+            if self.module.check_mode and not os.path.lexists(path + foreign.SUFFIX):
+                self.kept.append(path + foreign.SUFFIX)
+        if foreign.needs_record(path, wanted) and path not in self.recorded:
+            self.unrecorded.append(path)
+
+    def _keep(self, entry: dict[str, Any]) -> None:
+        kept = foreign.keep(entry["path"], self.foreign[entry["path"]], _mode(entry))
+        if kept:
+            self.kept.append(kept)
 
     def _stage(self, entry: dict[str, Any], content: bytes) -> None:
         """Write ``content`` beside its target, with its final owner and mode, and validate it there."""
@@ -349,6 +391,7 @@ def main() -> None:
                     "validate": {"type": "str"},
                     "create_only": {"type": "bool", "default": False},
                     "backup": {"type": "bool", "default": False},
+                    "pristine": {"type": "str"},
                     "keep": {"type": "list", "elements": "str", "no_log": False},
                 },
             },
@@ -360,7 +403,10 @@ def main() -> None:
     os.umask(0o022)
     placer = Placer(module)
     placer.run(module.params["files"])
-    result: dict[str, Any] = {"changed_paths": placer.changed_paths, "diff": placer.diff}
+    result: dict[str, Any] = {"changed_paths": placer.changed_paths, "kept": placer.kept, "diff": placer.diff}
+    if placer.kept:
+        names = ", ".join(path[: -len(foreign.SUFFIX)] for path in placer.kept)
+        module.warn(f"not written by celeryops.stack and replaced, with a copy beside it ({foreign.SUFFIX}): {names}")
     if module.params["units"] is not None:
         outlook = look(module, module.params["units"], module.params["prune"], placer.changed_paths)
         result["settled"] = outlook.settled

@@ -1,0 +1,84 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Files that somebody else wrote: before the first of them is replaced, it is kept beside itself.
+
+Whose a file is, its first lines tell (``MARKER``), or its name, or for what can hold no comment (JSON, a list of
+plugins) a record of the paths that this collection placed. A file of comments alone says nothing, and is nobody's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+
+MARKER = b"Managed by celeryops.stack"
+#: Behind the name of the copy stands what logrotate, apt, systemd and RabbitMQ's conf.d leave out: no ending that they
+#: read, and the sign of a backup.
+SUFFIX = ".before-celeryops~"
+RECORD = "/var/lib/celeryops/.placed"
+#: How far the marker is looked for.
+_HEAD = 1024
+_COMMENT = (b"#", b"%", b";", b"//")
+
+
+def is_foreign(path: str, content: bytes, recorded: Iterable[str], pristine: str = "") -> bool:
+    """Return whether a file is one that somebody else wrote, and that says anything.
+
+    Arguments:
+        path: where it is.
+        content: what is in it.
+        recorded: the paths that this collection placed.
+        pristine: a regular expression for contents that a package makes by itself.
+    """
+    if "celeryops" in path or path in recorded or MARKER in content[:_HEAD]:
+        return False
+    lines = [line.strip() for line in content.splitlines()]
+    if all(not line or line.startswith(_COMMENT) for line in lines):
+        return False
+    return not (pristine and re.fullmatch(pristine, content.decode("utf-8", errors="replace").strip()))
+
+
+def needs_record(path: str, content: bytes) -> bool:
+    """Return whether a file of this collection can be told as such by a record only."""
+    return "celeryops" not in path and MARKER not in content[:_HEAD]
+
+
+def keep(path: str, content: bytes, mode: int) -> str:
+    """Copy a file beside itself, once, and return where; an empty text when a copy is there already.
+
+    Arguments:
+        path: the file.
+        content: what is in it.
+        mode: that of the file which replaces it: the copy is for nobody for whom one of the two is not.
+    """
+    target = path + SUFFIX
+    status = os.stat(path)
+    try:
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        return ""
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(content)
+        os.fchown(handle, status.st_uid, status.st_gid)
+        os.fchmod(handle, stat.S_IMODE(status.st_mode) & (mode | stat.S_IRUSR | stat.S_IWUSR))
+    return target
+
+
+def recorded(path: str = RECORD) -> set[str]:
+    """Return the paths that this collection placed and that nothing else tells."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return set(stream.read().splitlines())
+    except FileNotFoundError:
+        return set()
+
+
+def record(paths: Iterable[str], path: str = RECORD) -> None:
+    """Add paths to the record; several processes may do so at a time."""
+    text = "".join(f"{entry}\n" for entry in paths)
+    if text:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.write(text)
