@@ -45,7 +45,11 @@ end,
 Tell = fun(Queue) ->
   {resource, Vhost, queue, Name} = amqqueue:get_name(Queue),
   {Messages, Consumers} = try Held(Queue) catch _:_ -> {unknown, unknown} end,
-  Kept = case amqqueue:is_durable(Queue) of true -> durable; _ -> transient end,
+  Has = fun(Key) -> lists:keymember(Key, 1, amqqueue:get_arguments(Queue)) end,
+  Fleeting = not amqqueue:is_durable(Queue) orelse amqqueue:is_auto_delete(Queue)
+    orelse amqqueue:get_exclusive_owner(Queue) =/= none orelse Has(<<"x-expires">>),
+  Passing = Has(<<"x-message-ttl">>),
+  Kept = if Fleeting -> fleeting; Passing -> passing; true -> lasting end,
   io:format("queue ~s ~s ~p ~p ~p~n", [Hex(Vhost), Hex(Name), Kept, Messages, Consumers])
 end,
 Within = fun(Vhost) ->
@@ -67,12 +71,13 @@ class Queue:
     """What one queue says of itself.
 
     Arguments:
-        durable: whether it outlives a restart.
+        kind: ``lasting``; ``passing`` when its messages go on by themselves after a time; ``fleeting`` when the queue
+            itself goes, with a restart or with those who use it.
         messages: how many it holds, those included that a consumer has; None when it does not answer.
         consumers: how many consumers it has; None when it does not answer.
     """
 
-    durable: bool
+    kind: str
     messages: int | None
     consumers: int | None
 
@@ -131,7 +136,7 @@ def parse(output: str) -> Contents:
         try:
             if words[0] == "queue" and len(words) == 6:
                 key = _text(words[1]), _text(words[2])
-                contents.queues[key] = Queue(words[3] == "durable", _number(words[4]), _number(words[5]))
+                contents.queues[key] = Queue(words[3], _number(words[4]), _number(words[5]))
             elif words[0] == "gone" and len(words) == 3:
                 contents.gone.add((_text(words[1]), _text(words[2])))
             elif words[0] == "vhost" and len(words) == 3:
@@ -144,8 +149,8 @@ def parse(output: str) -> Contents:
 def missing(before: Contents, after: Contents) -> list[str]:
     """Return what a server that was restarted lacks, in words: virtual hosts, durable queues, their messages.
 
-    Consumers may have taken messages meanwhile, so fewer messages in a queue that has, or had, a consumer are no loss.
-    Of a queue that does not answer (yet) nothing is known.
+    Consumers may have taken messages meanwhile, and the time of others was up: fewer messages in a queue that has, or
+    had, a consumer are no loss. Of a queue that does not answer (yet) nothing is known.
 
     Arguments:
         before: everything, before the restart.
@@ -154,13 +159,19 @@ def missing(before: Contents, after: Contents) -> list[str]:
     lost = [f"virtual host {name}" for name in before.connections if name not in after.connections]
     for key, queue in before.queues.items():
         vhost, name = key
-        if not queue.durable or vhost not in after.connections:
+        if queue.kind == "fleeting" or vhost not in after.connections:
             continue
         where = f"queue {name} in virtual host {vhost}"
         now = after.queues.get(key)
         if now is None:
             lost.append(f"{where} with {queue.messages} messages" if queue.messages else where)
-        elif queue.messages and now.messages == 0 and not queue.consumers and not now.consumers:
+        elif (
+            queue.kind == "lasting"
+            and queue.messages
+            and now.messages == 0
+            and not queue.consumers
+            and not now.consumers
+        ):
             lost.append(f"{queue.messages} messages of {where}")
     return lost
 

@@ -38,7 +38,8 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
 
     Keys: ``nodes``, the names whose data are there; ``node``, the name that is configured, empty where the default is;
     ``forced``, the name that the unit's environment says, which wins over any file; ``base`` and ``directory``, where
-    rabbitmq-env.conf has the data, empty for the default; ``data``, where they are; ``plugins``, what is enabled;
+    rabbitmq-env.conf has the data, empty for the default; ``data``, where they are; ``elsewhere``, the names whose data
+    are in the default place while the settings lead to one without any; ``plugins``, what is enabled;
     ``managed``, whether rabbitmq-env.conf is this role's.
 
     Arguments:
@@ -55,7 +56,7 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
     base = both.get("MNESIA_BASE") or BASE
     directory = both.get("MNESIA_DIR") or ""
     names = [directory_node(directory, _read)] if directory else nodes(base)
-    if not installed and not any(names):
+    if not installed and not any(names) and not nodes(BASE):
         return {}
     long = both.get("USE_LONGNAME") == "true"
     return {
@@ -65,6 +66,7 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
         "base": "" if "MNESIA_BASE" in outer else inner.get("MNESIA_BASE", ""),
         "directory": "" if "MNESIA_DIR" in outer else inner.get("MNESIA_DIR", ""),
         "data": directory or base,
+        "elsewhere": [] if any(names) or (directory or base) == BASE else nodes(BASE),
         "plugins": plugins(_read(both.get("ENABLED_PLUGINS_FILE") or f"{CONFIG_DIR}/enabled_plugins")),
         "managed": MARKER in text,
     }

@@ -43,6 +43,7 @@ DEFAULTS = {
     "bind": "127.0.0.1",
 }
 _SAVES = "3600 1 300 100 60 10000"
+_KEYSPACE = re.compile(r"^db(\d+):keys=(\d+),expires=(\d+),avg_ttl=(\d+)", re.MULTILINE)
 #: How deep files may include others.
 _DEPTH = 8
 
@@ -80,11 +81,7 @@ def server(engine: str, run: Run) -> dict[str, Any]:
         return {}
     shown = run(["systemctl", "show", "--property=ExecStart,ActiveState", "--", names["unit"]])
     running = "ActiveState=active" in shown
-    default = f"/etc/{engine}/{engine}.conf"
-    argv = started_with(shown) or [names["server"], default]
-    if names["state"] in argv:
-        # An aborted first run of this role: what the package has is what was there before.
-        argv = [names["server"], default]
+    argv = _argv(engine, shown)
     settings = effective(argv)
     keys = -1
     if running:
@@ -95,7 +92,7 @@ def server(engine: str, run: Run) -> dict[str, Any]:
     log = _log(folder, settings)
     return {
         "running": running,
-        "source": next((word for word in argv[1:2] if word.startswith("/")), default),
+        "source": next((word for word in argv[1:2] if word.startswith("/")), names["unit"]),
         "appendonly": settings["appendonly"] == "yes",
         "saves": bool(settings["save"].strip()),
         "snapshot": _place(snapshot, names["data_dir"]),
@@ -168,6 +165,44 @@ def _lines(path: str, read: Callable[[str], str], depth: int) -> list[list[str]]
     return list(_expanded(lines, read, depth))
 
 
+def databases(engine: str, run: Run) -> dict[str, dict[str, int]] | None:
+    """Return what the databases of a running server hold that this role has not set up; None when it does not say."""
+    shown = run(["systemctl", "show", "--property=ExecStart,ActiveState", "--", engine_names(engine)["unit"]])
+    if "ActiveState=active" not in shown:
+        return None
+    settings = effective(_argv(engine, shown))
+    try:
+        with _connected(settings) as client:
+            return keyspace(client.call("INFO", "keyspace"))
+    except (OSError, ValueError, ServerError):
+        return None
+
+
+def keyspace(text: str) -> dict[str, dict[str, int]]:
+    """Return number of a database -> ``keys``, ``expires``, ``ttl`` (in milliseconds) from ``INFO keyspace``."""
+    return {
+        number: {"keys": int(keys), "expires": int(expires), "ttl": int(ttl)}
+        for number, keys, expires, ttl in _KEYSPACE.findall(text)
+    }
+
+
+def _argv(engine: str, shown: str) -> list[str]:
+    """Return the command line of the engine's server as it was before this role came."""
+    names = engine_names(engine)
+    packaged = [names["server"], f"/etc/{engine}/{engine}.conf"]
+    argv = started_with(shown) or packaged
+    # With this role's own it is an aborted first run: what the package has is what was there before.
+    return packaged if names["state"] in argv else argv
+
+
+def _connected(settings: Mapping[str, str]) -> Client:
+    """Return a client of a server with these settings that is logged in."""
+    client = Client(_address(settings), timeout=3)
+    if settings["requirepass"]:
+        client.call("AUTH", settings["requirepass"])
+    return client
+
+
 def ask(settings: Mapping[str, str]) -> tuple[dict[str, str], int]:
     """Return what a running server says of its settings, and how many keys it has; nothing and -1 if it does not say.
 
@@ -176,11 +211,8 @@ def ask(settings: Mapping[str, str]) -> tuple[dict[str, str], int]:
     """
     told: dict[str, str] = {}
     try:
-        with Client(_address(settings), timeout=3) as client:
-            if settings["requirepass"]:
-                client.call("AUTH", settings["requirepass"])
-            counts = re.findall(r"^db\d+:keys=(\d+)", client.call("INFO", "keyspace"), re.MULTILINE)
-            keys = sum(map(int, counts))
+        with _connected(settings) as client:
+            keys = sum(database["keys"] for database in keyspace(client.call("INFO", "keyspace")).values())
             for name in ("dir", "dbfilename", "appendonly", "appendfilename", "appenddirname", "save"):
                 answer = client.call("CONFIG", "GET", name)
                 if answer:

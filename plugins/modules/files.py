@@ -91,6 +91,34 @@ options:
     description: The units that read the files, to be looked at only. The same as in M(celeryops.stack.units).
     type: list
     elements: dict
+  servers:
+    description:
+      - The servers among O(units). What one of them holds is asked before a file that makes it restart is replaced,
+        while it still answers to what it was started with.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      unit:
+        description: The server's unit.
+        type: str
+        required: true
+      kind:
+        description: What it is.
+        type: str
+        required: true
+        choices: [rabbitmq, redis, valkey]
+      username:
+        description: A user that may run C(INFO), of Redis and Valkey.
+        type: str
+        default: ""
+      password:
+        description: Its password.
+        type: str
+        default: ""
+      before:
+        description: What it held before, as RV(held) tells.
+        type: dict
   prune:
     description: Unit files that should not be there. The same as in M(celeryops.stack.units).
     type: dict
@@ -125,6 +153,10 @@ kept:
   type: list
   elements: str
   returned: success
+held:
+  description: What a server of O(servers) held before a file of its was replaced, by its unit.
+  type: dict
+  returned: success
 settled:
   description: Whether M(celeryops.stack.units) would have nothing to do.
   type: bool
@@ -143,8 +175,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils import foreign
+from ansible_collections.celeryops.stack.plugins.module_utils import foreign, server_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, look
+from ansible_collections.celeryops.stack.plugins.module_utils.systemd import is_file_of
 
 _HIDDEN = "(secret content, not shown)\n"
 
@@ -171,12 +204,15 @@ class Placer:
         #: Contents of files that somebody else wrote, by path; and where their copies are.
         self.foreign: dict[str, bytes] = {}
         self.kept: list[str] = []
+        #: What servers hold, by unit.
+        self.held: dict[str, Any] = {}
 
     def run(self, entries: list[dict[str, Any]]) -> None:
         """Place all ``entries``; the contents last, and only when every one of them is valid."""
         try:
             for entry in entries:
                 getattr(self, "_" + entry["state"])(entry)
+            self._ask_servers()
             for temporary, entry in self.staged:
                 if entry["backup"] and os.path.lexists(entry["path"]):
                     shutil.copy2(entry["path"], f"{entry['path']}.{time.strftime('%Y-%m-%d@%H:%M:%S')}~")
@@ -227,6 +263,17 @@ class Placer:
                 self.kept.append(path + foreign.SUFFIX)
         if foreign.needs_record(path, wanted) and path not in self.recorded:
             self.unrecorded.append(path)
+
+    def _ask_servers(self) -> None:
+        """Note what the servers hold that have to be restarted for what is about to be replaced."""
+        paths = {entry["path"] for _temporary, entry in self.staged}
+        read_by = {unit["name"]: set(unit["restart_on"]) for unit in self.module.params.get("units") or []}
+        for server in self.module.params.get("servers") or []:
+            unit = server["unit"]
+            if paths & read_by.get(unit, set()) or any(is_file_of(unit, path) for path in paths):
+                self.held[unit] = server_contents.contents(
+                    server, lambda command: str(self.module.run_command(list(command))[1])
+                )
 
     def _keep(self, entry: dict[str, Any]) -> None:
         kept = foreign.keep(entry["path"], self.foreign[entry["path"]], _mode(entry))
@@ -396,6 +443,7 @@ def main() -> None:
                 },
             },
             "units": OPTIONS["units"],
+            "servers": server_contents.OPTION,
             "prune": OPTIONS["prune"],
         },
         supports_check_mode=True,
@@ -404,6 +452,7 @@ def main() -> None:
     placer = Placer(module)
     placer.run(module.params["files"])
     result: dict[str, Any] = {"changed_paths": placer.changed_paths, "kept": placer.kept, "diff": placer.diff}
+    result["held"] = placer.held
     if placer.kept:
         names = ", ".join(path[: -len(foreign.SUFFIX)] for path in placer.kept)
         module.warn(f"not written by celeryops.stack and replaced, with a copy beside it ({foreign.SUFFIX}): {names}")

@@ -65,6 +65,34 @@ options:
     type: list
     elements: path
     default: []
+  servers:
+    description:
+      - The servers among O(units). When one of them was restarted, what it holds is compared with what it held before,
+        and the module fails when something is missing.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      unit:
+        description: The server's unit.
+        type: str
+        required: true
+      kind:
+        description: What it is.
+        type: str
+        required: true
+        choices: [rabbitmq, redis, valkey]
+      username:
+        description: A user that may run C(INFO), of Redis and Valkey.
+        type: str
+        default: ""
+      password:
+        description: Its password.
+        type: str
+        default: ""
+      before:
+        description: What it held before, as M(celeryops.stack.files) tells; without it, it is asked before its restart.
+        type: dict
 attributes:
   check_mode:
     description: Says what would be done.
@@ -98,6 +126,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.celeryops.stack.plugins.module_utils import server_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, Outlook, look, show
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import UNIT_DIR
 
@@ -143,6 +172,10 @@ class Units:
             self.module.run_command(["systemctl", "reset-failed", *leftovers])
         if actions.stop:
             self._systemctl("stop", actions.stop)
+        servers = [server for server in self.module.params["servers"] if server["unit"] in actions.restart]
+        before = {
+            server["unit"]: server["before"] or server_contents.contents(server, self._output) for server in servers
+        }
         starting = actions.restart + actions.start
         if starting:
             # Clears a start limit that was hit before the cause was mended; a unit that never ran is no error to us.
@@ -152,6 +185,21 @@ class Units:
             if names:
                 self._systemctl(verb, names)
         self._must_run(starting)
+        for server in servers:
+            self._must_hold(server, before[server["unit"]])
+
+    def _output(self, command: Sequence[str]) -> str:
+        return str(self.module.run_command(list(command))[1])
+
+    def _must_hold(self, server: dict[str, Any], before: dict[str, Any]) -> None:
+        """Fail when a server that was restarted lacks what it held before."""
+        missing = server_contents.lost_by_restart(server, before, self._output)
+        if missing:
+            more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+            self.module.fail_json(
+                msg=f"{server['unit']} was restarted and lacks what it held before: {', '.join(missing[:10])}{more}. "
+                + server_contents.advice(server)
+            )
 
     def _must_run(self, names: list[str]) -> None:
         """Fail when a unit that was just started is not up."""
@@ -179,7 +227,11 @@ class Units:
 
 def main() -> None:
     """Run the module."""
-    spec: dict[str, Any] = {**OPTIONS, "units": {**OPTIONS["units"], "required": True}}
+    spec: dict[str, Any] = {
+        **OPTIONS,
+        "units": {**OPTIONS["units"], "required": True},
+        "servers": server_contents.OPTION,
+    }
     Units(AnsibleModule(argument_spec=spec, supports_check_mode=True)).run()
 
 

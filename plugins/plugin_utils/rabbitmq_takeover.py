@@ -41,7 +41,12 @@ def choose_node(
             f"is not what RABBITMQ_NODENAME in the environment of rabbitmq-server.service says, {forced}, which wins"
         )
         return name, [Problem(_NODE_NAME, name, reason, f"{forced}, or take that out of the unit")]
-    if name in abandoned:
+    elsewhere = [other for other in found.get("elsewhere") or [] if other not in abandoned]
+    if elsewhere:
+        reason = f"would start empty in {found['data']}, and leave behind the data of {', '.join(elsewhere)}"
+        instead = f"nothing, and take that place out of rabbitmq-env.conf or of the unit; or {ABANDONED}: {elsewhere}"
+        return name, [Problem(_NODE_NAME, name, reason, instead)]
+    if name in abandoned and name in (found.get("nodes") or []):
         reason = f"is the name of the node to run, {name}, whose data would stay in use"
         return name, [Problem(ABANDONED, list(abandoned), reason, f"other names there, or another {_NODE_NAME}")]
     chosen = bool(given or forced) and name in held and not current

@@ -87,6 +87,7 @@ class Module:
 
     def __init__(self, *, check_mode: bool) -> None:
         self.check_mode = check_mode
+        self.params: dict[str, Any] = {"units": None, "servers": []}
 
     def fail_json(self, **told: Any) -> None:
         raise AssertionError(told)

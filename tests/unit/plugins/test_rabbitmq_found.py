@@ -129,6 +129,16 @@ def test_data_that_the_file_puts_elsewhere_are_found_there(host: Host, tmp_path:
     assert (told["nodes"], told["directory"]) == (["rabbit@before"], f"{other}/rabbit@mq1")
 
 
+def test_a_place_without_data_is_told_from_the_one_with_them(host: Host, tmp_path: Path) -> None:
+    host.data("rabbit@mq1")
+    told = host.found(f"MNESIA_BASE={tmp_path}/new")
+    assert (told["nodes"], told["elsewhere"]) == ([], ["rabbit@mq1"])
+    assert host.found()["elsewhere"] == []
+    _name, (problem,) = choose_node("", "rabbit@mq1", told, [])
+    assert f"would start empty in {tmp_path}/new, and leave behind the data of rabbit@mq1" in str(problem)
+    assert choose_node("", "rabbit@mq1", told, ["rabbit@mq1"]) == ("rabbit@mq1", [])
+
+
 def test_what_the_environment_says_wins_and_stays(host: Host, tmp_path: Path) -> None:
     other = tmp_path / "srv"
     host.data("rabbit@x", base=other)

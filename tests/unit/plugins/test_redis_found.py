@@ -138,7 +138,9 @@ def test_a_running_server_is_asked_itself(host: Host) -> None:
             got.append(connection.recv(4096))
             text = got[-1]
             if b"INFO" in text:
-                body = b"# Keyspace\r\ndb0:keys=40,expires=1\r\ndb3:keys=2,expires=0\r\n"
+                body = (
+                    b"# Keyspace\r\ndb0:keys=40,expires=1,avg_ttl=5\r\ndb3:keys=2,expires=0,avg_ttl=0,subexpiry=0\r\n"
+                )
                 connection.sendall(b"$%d\r\n%s\r\n" % (len(body), body))
             elif b"appendonly" in text:
                 connection.sendall(b"*2\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n")
