@@ -107,8 +107,8 @@ def environment(shown: str, read: Callable[[str], str]) -> dict[str, str]:
     for line in shown.splitlines():
         if line.startswith("EnvironmentFiles="):
             path = line.partition("=")[2].partition(" (ignore_errors=")[0]
-            for words in map(str.strip, read(path).splitlines()):
-                name, sign, value = words.partition("=")
+            for entry in map(str.strip, read(path).splitlines()):
+                name, sign, value = entry.partition("=")
                 if sign and name.startswith("RABBITMQ_"):
                     variables[name[9:]] = value.strip("\"' ")
     return variables

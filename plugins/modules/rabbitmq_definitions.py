@@ -342,7 +342,7 @@ class Reconciler:
         queues = [(key[0], key[1]) for kind, key in going if kind == "queues"]
         vhosts = [key[0] for kind, key in going if kind == "vhosts"]
         contents = self._contents(queues, vhosts)
-        proven = []
+        proven: list[tuple[str, Key]] = []
         for kind, key in going:
             holds = (kind == "queues" and not contents.idle_queue((key[0], key[1]))) or (
                 kind == "vhosts" and not contents.idle_vhost(key[0])
