@@ -42,6 +42,8 @@ IMMUTABLE = frozenset({"exchanges", "queues"})
 #: Objects that hold, or lead to, other people's messages.
 HOLDS_MESSAGES = frozenset({"vhosts", "queues"})
 
+#: The global parameter with what was there before the collection came: it is not the collection's to remove.
+FOUND = "celeryops_found"
 _RECORD_PREFIX = "celeryops_managed_"
 _VHOST_METADATA = ("description", "tags", "default_queue_type")
 _URL_PASSWORD = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^:/@\s]*):[^@\s]*@")
@@ -160,6 +162,24 @@ def stored_record(document: Document, owner: str) -> dict[str, Any] | None:
     return None
 
 
+def found_before(document: Document) -> set[tuple[str, Key]]:
+    """Return the virtual hosts and queues that were there before this collection came, as the server remembers them."""
+    for entry in document.get("global_parameters", []):
+        if entry["name"] == FOUND and isinstance(entry["value"], Mapping):
+            return {
+                (kind, tuple(str(part) for part in key))
+                for kind in HOLDS_MESSAGES
+                for key in entry["value"].get(kind) or []
+            }
+    return set()
+
+
+def found_record(queues: Iterable[Key], vhosts: Iterable[str]) -> dict[str, Any]:
+    """Return the global parameter that remembers what was there before."""
+    value = {"vhosts": [[name] for name in sorted(vhosts)], "queues": [list(key) for key in sorted(queues)]}
+    return {"name": FOUND, "value": value}
+
+
 def global_parameters(wanted: Document, present: Document) -> list[dict[str, Any]]:
     """Return the global parameters in ``wanted`` that the server lacks or has otherwise."""
     have = {entry["name"]: entry["value"] for entry in present.get("global_parameters", [])}
@@ -173,17 +193,18 @@ def leftovers(
 
     Those are the objects that this owner declared before and does so no more; every undeclared object of a kind in
     ``prune``; and ``guest`` unless it is declared. What another owner declares stays, and so does what lies inside a
-    virtual host that goes as a whole.
+    virtual host that goes as a whole; and what was there before the collection came, unless its kind is in ``prune``.
     """
     have, want = index(present), index(wanted)
     mine, others = _recorded(present, owner)
     pruned = set(prune)
+    older = found_before(present)
     spared = {(name,) for name in keep_users}
     found: list[tuple[str, Key]] = []
     for kind in reversed(list(KEYS)):
         for key in have[kind]:
             declared = key in want[kind] or (kind, key) in others or (kind == "users" and key in spared)
-            if declared:
+            if declared or ((kind, key) in older and kind not in pruned):
                 continue
             if (kind, key) in mine or kind in pruned or (kind, key) == ("users", ("guest",)):
                 found.append((kind, key))

@@ -46,6 +46,13 @@ options:
     elements: str
     choices: [vhosts, users, permissions, topic_permissions, parameters, policies, exchanges, queues, bindings]
     default: []
+  found:
+    description:
+      - What the server held before the first run, as M(celeryops.stack.files) tells. The server remembers it with the
+        first record of O(owner), and no virtual host and no queue of it is ever removed unless its kind is in O(prune),
+        even after it was declared and is no more.
+    type: dict
+    default: {}
   api_host:
     description: Address of the management API.
     type: str
@@ -127,6 +134,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects i
     Key,
     compare,
     exchange_in_use,
+    found_record,
     global_parameters,
     label,
     leftovers,
@@ -204,6 +212,9 @@ class Reconciler:
         if comparison.conflicts:
             self._fail_conflicts(comparison.conflicts)
         going = self._removable(present, offline)
+        if self.params["found"].get("text") and stored_record(present, self.owner) is None and not offline:
+            before = parse(self.params["found"]["text"])
+            self.wanted["global_parameters"].append(found_record(before.queues, before.connections))
         parameters = global_parameters(self.wanted, present)
         # Until the removals are done the record names both, so that an aborted run forgets nothing.
         record = record_of(self.wanted, self.refused)
@@ -514,6 +525,7 @@ def main() -> None:
             "password_hashes": {"type": "dict", "default": {}, "no_log": True},
             "owner": {"type": "str", "default": "celeryops"},
             "prune": {"type": "list", "elements": "str", "default": [], "choices": list(KEYS)},
+            "found": {"type": "dict", "default": {}},
             "api_host": {"type": "str", "default": "127.0.0.1"},
             "api_port": {"type": "int", "default": 15672},
             "login_user": {"type": "str", "required": True},

@@ -27,6 +27,7 @@ class Server:
     def __init__(self, queues: dict[str, dict[str, Any]], answers: Sequence[str], *, kind: str = "classic") -> None:
         self.queues, self.answers, self.looks = queues, list(answers), 0
         self.removed: list[str] = []
+        self.parameters: dict[str, Any] = {}
         self.in_use: set[str] = set()
         arguments = {"x-queue-type": kind}
         mine = {"vhosts": [["v"]], "queues": [["shop", name] for name in queues], "exchanges": [["shop", "e"]]}
@@ -40,6 +41,12 @@ class Server:
             "global_parameters": [{"name": record_name("celeryops"), "value": mine}],
         }
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the module says that it made."""
+        made: dict[str, Any] = self.parameters[record_name("celeryops")]
+        return made
+
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         plain, _, condition = unquote(path).partition("?")
         if method == "DELETE":
@@ -48,7 +55,7 @@ class Server:
             self.removed.append(unquote(path))
             return 204, None
         if method == "POST":
-            self.record = next((entry["value"] for entry in body.get("global_parameters", [])), None)
+            self.parameters |= {entry["name"]: entry["value"] for entry in body.get("global_parameters", [])}
             return 204, None
         if plain == "definitions":
             return 200, self.definitions
@@ -72,7 +79,12 @@ IDLE_VHOST = f"vhost {b'v'.hex()} 0\n"
 
 
 def run(
-    server: Server, monkeypatch: pytest.MonkeyPatch, *, check_mode: bool = False
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    check_mode: bool = False,
+    prune: list[str] | None = None,
+    found: str = "",
 ) -> tuple[dict[str, Any], list[str]]:
     """Run the module with an inventory that declares nothing but the virtual host shop."""
     result: dict[str, Any] = {}
@@ -82,7 +94,8 @@ def run(
         def __init__(self) -> None:
             self.params = {
                 "definitions": {"vhosts": [{"name": "shop"}]}, "passwords": {}, "password_hashes": {},
-                "owner": "celeryops", "prune": [], "login_user": "admin", "timeout": 1,
+                "owner": "celeryops", "prune": prune or [], "found": {"text": found} if found else {},
+                "login_user": "admin", "timeout": 1,
             }  # fmt: skip
             self.check_mode = check_mode
             self.run_command = server.run_command
@@ -166,6 +179,30 @@ def test_what_the_statistics_show_in_use_costs_no_second_question(monkeypatch: p
     server.definitions["exchanges"] = []
     run(server, monkeypatch)
     assert server.looks == 0
+
+
+def test_what_was_there_before_is_remembered_with_the_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"old": {}}, [""])
+    server.definitions["global_parameters"] = []
+    result, _warnings = run(server, monkeypatch, found=line("old") + IDLE_VHOST)
+    assert server.parameters["celeryops_found"] == {"vhosts": [["v"]], "queues": [["shop", "old"]]}
+    assert result["changes"] == ["set global parameter celeryops_found"]
+
+
+def test_what_was_there_before_is_not_remembered_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"old": {"messages": 1}}, [IDLE_VHOST])
+    run(server, monkeypatch, found=line("old") + IDLE_VHOST)
+    assert "celeryops_found" not in server.parameters
+
+
+def test_what_was_there_before_stays_unless_its_kind_is_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"old": {}}, [line("old") + IDLE_VHOST])
+    remembered = {"name": "celeryops_found", "value": {"vhosts": [["v"]], "queues": [["shop", "old"]]}}
+    server.definitions["global_parameters"].append(remembered)
+    result, warnings = run(server, monkeypatch)
+    assert (result["changes"], warnings) == (["remove exchange shop/e"], [])
+    result, _warnings = run(server, monkeypatch, prune=["vhosts"])
+    assert sorted(result["changes"]) == ["remove exchange shop/e", "remove vhost v"]
 
 
 def test_many_are_asked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
