@@ -269,8 +269,8 @@ def test_what_has_to_be_written_so_that_data_stay_where_they_are() -> None:
 
 def test_data_in_a_home_are_out_of_reach() -> None:
     assert place_problems({}) == place_problems({"data": "/srv/mq"}) == []
-    (problem,) = place_problems({"data": "/home/mq/data"})
-    assert "cannot run with its data in /home/mq/data" in str(problem)
+    (problem,) = place_problems({"data": "/root/mq/data"})
+    assert "cannot run with its data in /root/mq/data" in str(problem)
 
 
 def test_plugins_that_are_enabled_stay_unless_they_are_pruned() -> None:
