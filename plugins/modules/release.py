@@ -163,7 +163,6 @@ versions:
 """
 
 import contextlib
-import fcntl
 import fnmatch
 import glob
 import grp
@@ -191,6 +190,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.current import (
     switch,
     write_json,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.lock import LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in, show
 from ansible_collections.celeryops.stack.plugins.module_utils.roll import kept, release_of, target_of
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import read_report
@@ -913,14 +913,6 @@ def _write(path: str, text: str, mode: int = 0o600) -> None:
         stream.write(text)
 
 
-@contextlib.contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Let one run at a time work on an app."""
-    with open(f"/run/lock/celeryops-{name}.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -933,9 +925,9 @@ def main() -> None:
     release = Release(module, request)
     release.work = tempfile.mkdtemp(prefix="celeryops-", dir=module.tmpdir)
     try:
-        with _locked(request["name"]):
+        with locked(request["name"]):
             result = release.run()
-    except (AccountError, ReleaseError) as error:
+    except (AccountError, LockError, ReleaseError) as error:
         module.fail_json(msg=str(error), actions=release.actions)
     finally:
         shutil.rmtree(release.work, ignore_errors=True)
