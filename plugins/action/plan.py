@@ -50,6 +50,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rehearsal import R
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ROLES_OF_GROUP,
@@ -57,6 +58,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     survey,
     view,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run
 from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 if TYPE_CHECKING:
@@ -119,6 +121,24 @@ def _blamed(
     return ""
 
 
+def _seen(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what this run has seen of a host (celeryops.stack.facts); nothing of what an earlier one saw."""
+    machine = (variables.get("ansible_facts") or {}).get("celeryops_machine") or {}
+    return machine if machine.get("run") == this_run() else {}
+
+
+def _accounts(planned: Mapping[tuple[str, str], Planned]) -> dict[str, dict[str, list[str]]]:
+    """Return host -> the accounts and groups that its app needs, for whoever looks at the host."""
+    return {
+        host: {
+            kind: [str(found.values.get(f"celery_app_{variable}"))]
+            for kind, variable in (("accounts", "user"), ("groups", "group"))
+        }
+        for (role, host), found in planned.items()
+        if role == "celery_app"
+    }
+
+
 class ActionModule(ActionBase):
     """See plugins/modules/plan.py for what users read."""
 
@@ -137,6 +157,9 @@ class ActionModule(ActionBase):
             return self._check(variables)
         facts = variables.get("ansible_facts", {})
         planned, problems = self._plan(str(role), variables, facts)
+        if (machine := _seen(variables)) and not problems:
+            host = str(variables.get("inventory_hostname") or "this host")
+            problems += unusable(str(role), planned.values, planned.plan, machine, host)
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
             keep_out_of_repositories(self._sources)
         return self._outcome(problems, {"plan": planned.plan})
@@ -178,6 +201,11 @@ class ActionModule(ActionBase):
                     alike[key] = own_plan, told_of_it
                 planned[role, host], own_problems = alike[key]
                 problems += own_problems
+                # A RabbitMQ that no app uses is left alone.
+                idle = role == "rabbitmq" and not view(found, host)["rabbitmq_wanted"]
+                if (machine := _seen(variables.raw(host))) and not own_problems and not idle:
+                    own_plan = planned[role, host]
+                    problems += unusable(role, own_plan.values, own_plan.plan, machine, host)
             for host in dict.fromkeys(host for _role, host in planned):
                 for name in _WAY:
                     given(host, name, None)
@@ -202,7 +230,7 @@ class ActionModule(ActionBase):
             keep_out_of_repositories(self._sources)
         result: dict[str, Any] = {
             "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},
-            "ansible_facts": {"celeryops_survey": found},
+            "ansible_facts": {"celeryops_survey": {**found, "look": _accounts(planned)}},
         }
         if deployment and boolean(self._task.args.get("places", False)):
             result["ansible_facts"]["celeryops_places"] = places(deployment.classes)

@@ -1,0 +1,97 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What earlier runs of this collection left on a host: units, and files with passwords. Looks only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+UNITS = "/etc/systemd/system"
+CONFIG = "/etc/celeryops"
+#: How the first line of every file of ours begins, with the role that wrote it.
+MARK = re.compile(r"# Managed by celeryops\.stack \(roles? ([a-z_]+)")
+#: No app has a dash in its name, so this can be read in one way only.
+_UNIT = re.compile(r"celery-([a-z][a-z0-9_]*)-[a-z0-9-]+\.service")
+
+
+def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitmq") -> dict[str, Any]:
+    """Return what is there.
+
+    Returns:
+        ``apps``: name -> ``units`` (name of the unit -> role), ``brokers`` (what its processes connect to, as
+        ``addresses`` does) and ``secrets``; ``secrets``: the kinds of passwords of the servers that are in use.
+        No password is in it.
+    """
+    apps: dict[str, dict[str, Any]] = {}
+    for name in _listed(units):
+        match = _UNIT.fullmatch(name)
+        role = _role(f"{units}/{name}") if match else ""
+        if match and role:
+            apps.setdefault(match[1], _app())["units"][name] = role
+    for name in _listed(config):
+        settings = _environment(f"{config}/{name}/celery.env")
+        if settings is not None:
+            app = apps.setdefault(name, _app())
+            app["brokers"] = list(addresses(settings.get("CELERY_BROKER_URL", "")))
+            stores = [*app["brokers"], *addresses(settings.get("CELERY_RESULT_BACKEND", ""))]
+            app["secrets"] = sorted({"redis" if one["scheme"].startswith("redis") else "rabbitmq" for one in stores})
+        if os.path.exists(f"{config}/{name}/flower.env"):
+            apps.setdefault(name, _app())["secrets"] += ["flower", "flower_cookie", "flower_rabbitmq"]
+    secrets = []
+    if _role(f"{rabbitmq}/rabbitmq.conf"):
+        secrets.append("rabbitmq")
+    if os.path.exists(f"{config}/redis/users.acl") or os.path.exists(f"{config}/valkey/users.acl"):
+        secrets.append("redis")
+    return {"apps": apps, "secrets": secrets}
+
+
+def addresses(url: str) -> Iterator[dict[str, Any]]:
+    """Yield ``scheme``, ``user``, ``host`` and ``port`` of each address of a broker's URL; none of the password."""
+    for one in url.split(";"):
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(one.strip())
+            if parts.hostname:
+                default = 6379 if parts.scheme.startswith("redis") else 5672
+                user = unquote(parts.username or "")
+                yield {"scheme": parts.scheme, "user": user, "host": parts.hostname, "port": parts.port or default}
+
+
+def _app() -> dict[str, Any]:
+    return {"units": {}, "brokers": [], "secrets": []}
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _role(path: str) -> str:
+    """Return which role wrote a file; empty for one that is not ours."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            match = MARK.match(stream.readline())
+    except OSError:
+        return ""
+    return match[1] if match else ""
+
+
+def _environment(path: str) -> dict[str, str] | None:
+    """Return the variables of a file of the role's own, whose values stand in double quotes or are plain words."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return None
+    found = {}
+    for line in lines:
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found[name] = value.strip().strip("\"'")
+    return found
