@@ -37,6 +37,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences impor
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
+from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import made_up
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
 from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
@@ -51,6 +52,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import pla
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
+from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, second_look
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ROLES_OF_GROUP,
@@ -121,7 +123,7 @@ def _blamed(
     return ""
 
 
-def _seen(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+def seen_of(variables: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what this run has seen of a host (celeryops.stack.facts); nothing of what an earlier one saw."""
     machine = (variables.get("ansible_facts") or {}).get("celeryops_machine") or {}
     return machine if machine.get("run") == this_run() else {}
@@ -157,7 +159,7 @@ class ActionModule(ActionBase):
             return self._check(variables)
         facts = variables.get("ansible_facts", {})
         planned, problems = self._plan(str(role), variables, facts)
-        if (machine := _seen(variables)) and not problems:
+        if (machine := seen_of(variables)) and not problems:
             host = str(variables.get("inventory_hostname") or "this host")
             problems += unusable(str(role), planned.values, planned.plan, machine, host)
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
@@ -203,7 +205,7 @@ class ActionModule(ActionBase):
                 problems += own_problems
                 # A RabbitMQ that no app uses is left alone.
                 idle = role == "rabbitmq" and not view(found, host)["rabbitmq_wanted"]
-                if (machine := _seen(variables.raw(host))) and not own_problems and not idle:
+                if (machine := seen_of(variables.raw(host))) and not own_problems and not idle:
                     own_plan = planned[role, host]
                     problems += unusable(role, own_plan.values, own_plan.plan, machine, host)
             for host in dict.fromkeys(host for _role, host in planned):
@@ -226,11 +228,27 @@ class ActionModule(ActionBase):
                     )
                     for secrets, why in rehearsal.keep()
                 ]
+            secrets = {str(folder): sorted(made_up(folder)) for folder in rehearsal.folders}
+        found = {**found, "look": _accounts(planned), "made_up": secrets}
+        leaving: dict[str, Any] = {}
+        if boolean(self._task.args.get("machines", False)) and not problems:
+            look = Look(
+                found=found,
+                groups=groups,
+                seen={host: machine for host in groups["all"] if (machine := seen_of(variables.raw(host)))},
+                planned=planned,
+                given=given,
+                playing=frozenset(task_vars.get("ansible_play_hosts_all") or ()),
+                tags=frozenset(str(tag) for tag in task_vars.get("ansible_run_tags") or ("all",)),
+                rotate=boolean(self._task.args.get("rotate", False)),
+            )
+            more, leaving = second_look(look)
+            problems += more
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
             keep_out_of_repositories(self._sources)
         result: dict[str, Any] = {
             "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},
-            "ansible_facts": {"celeryops_survey": {**found, "look": _accounts(planned)}},
+            "ansible_facts": {"celeryops_survey": found, "celeryops_leaving": leaving},
         }
         if deployment and boolean(self._task.args.get("places", False)):
             result["ansible_facts"]["celeryops_places"] = places(deployment.classes)

@@ -35,6 +35,17 @@ options:
         M(celeryops.stack.rolling) reads.
     type: bool
     default: false
+  machines:
+    description:
+      - Whether M(celeryops.stack.facts) has looked at the hosts in this run, so that what they carry is compared with
+        the inventory. What has to go from them becomes the fact C(celeryops_leaving). Schedulers that would run twice,
+        and passwords that would become others, are told.
+    type: bool
+    default: false
+  rotate:
+    description: Whether passwords that hosts have in use may become others, with O(machines).
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Changes nothing, so it runs the same.

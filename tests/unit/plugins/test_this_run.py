@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.celeryops.stack.plugins.action.plan import _seen
+from ansible_collections.celeryops.stack.plugins.action.plan import seen_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run
 
 
@@ -28,7 +28,7 @@ def test_another_process_has_another() -> None:
 
 
 def test_what_an_earlier_run_saw_is_not_looked_at() -> None:
-    assert _seen({}) == {}
-    assert _seen({"ansible_facts": {"celeryops_machine": {"run": "1-1", "listeners": []}}}) == {}
+    assert seen_of({}) == {}
+    assert seen_of({"ansible_facts": {"celeryops_machine": {"run": "1-1", "listeners": []}}}) == {}
     now = {"run": this_run(), "listeners": []}
-    assert _seen({"ansible_facts": {"celeryops_machine": now}}) == now
+    assert seen_of({"ansible_facts": {"celeryops_machine": now}}) == now
