@@ -230,7 +230,7 @@ class ActionModule(ActionBase):
                 ]
             secrets = {str(folder): sorted(made_up(folder)) for folder in rehearsal.folders}
         found = {**found, "look": _accounts(planned), "made_up": secrets}
-        leaving: dict[str, Any] = {}
+        behind: dict[str, Any] = {}
         if boolean(self._task.args.get("machines", False)) and not problems:
             look = Look(
                 found=found,
@@ -241,14 +241,16 @@ class ActionModule(ActionBase):
                 playing=frozenset(task_vars.get("ansible_play_hosts_all") or ()),
                 tags=frozenset(str(tag) for tag in task_vars.get("ansible_run_tags") or ("all",)),
                 rotate=boolean(self._task.args.get("rotate", False)),
+                apps=deployment.apps if deployment else {},
+                drain=self._task.args.get("drain") or "",
             )
-            more, leaving = second_look(look)
+            more, behind = second_look(look)
             problems += more
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
             keep_out_of_repositories(self._sources)
         result: dict[str, Any] = {
             "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},
-            "ansible_facts": {"celeryops_survey": found, "celeryops_leaving": leaving},
+            "ansible_facts": {"celeryops_survey": found, **behind},
         }
         if deployment and boolean(self._task.args.get("places", False)):
             result["ansible_facts"]["celeryops_places"] = places(deployment.classes)

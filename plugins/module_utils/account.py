@@ -12,7 +12,7 @@ import grp
 import os
 import pwd
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,6 +89,11 @@ class Account:
     after: list[str] = field(default_factory=list)
     commands: list[list[str]] = field(default_factory=list)
 
+    @property
+    def creates(self) -> bool:
+        """Whether the account is not there yet."""
+        return any(command[0] == "useradd" for command in self.commands)
+
     def provide(self) -> None:
         """Create or correct the account.
 
@@ -103,6 +108,33 @@ class Account:
             if outcome.returncode != 0:
                 raise AccountError(f"{' '.join(command)}: {outcome.stderr.strip() or outcome.stdout.strip()}")
         self.commands = []
+
+
+def take_over(paths: Iterable[str], name: str) -> None:
+    """Give a new account what an earlier one of its name left, which belongs to root or to nobody since then.
+
+    Arguments:
+        paths: directories; what is not there is passed over.
+        name: the account, which owned nothing until now.
+    """
+    account = pwd.getpwnam(name)
+    for top in paths:
+        entries = [
+            os.path.join(folder, entry) for folder, folders, names in os.walk(top) for entry in (*folders, *names)
+        ]
+        for path in [top, *entries] if os.path.isdir(top) else ():
+            if not os.path.islink(top) and _is_nobodys(os.lstat(path).st_uid):
+                os.lchown(path, account.pw_uid, account.pw_gid)
+
+
+def _is_nobodys(uid: int) -> bool:
+    if uid == 0:
+        return True
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return True
+    return False
 
 
 def examine(name: str, group: str, home: str, *, manage: bool) -> Account:

@@ -46,6 +46,12 @@ options:
     description: Whether passwords that hosts have in use may become others, with O(machines).
     type: bool
     default: false
+  drain:
+    description:
+      - How long to wait until queues are empty that lose their consumers, with O(machines); it becomes part of the fact
+        C(celeryops_backlogs), which says what M(celeryops.stack.backlog) has to ask on which host.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Changes nothing, so it runs the same.

@@ -182,7 +182,12 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import release as decide
-from ansible_collections.celeryops.stack.plugins.module_utils.account import Account, AccountError, examine
+from ansible_collections.celeryops.stack.plugins.module_utils.account import (
+    Account,
+    AccountError,
+    examine,
+    take_over,
+)
 from ansible_collections.celeryops.stack.plugins.module_utils.current import (
     leads_to,
     read_history,
@@ -286,7 +291,10 @@ class Release:
         if self.account.commands:
             self.actions.append(f"provide the account {self.request['user']}")
         if not self.module.check_mode:
+            new = self.account.creates
             self.account.provide()
+            if new:
+                take_over(self.request["directories"], self.request["user"])
 
     def _reference(self) -> dict[str, Any]:
         """Let ``current`` lead to a virtual environment that somebody else looks after."""

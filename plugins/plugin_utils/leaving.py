@@ -105,13 +105,16 @@ def loses_its_account(wanted: Inventory, seen: Seen, host: str, app: str) -> boo
     """Whether an app that the inventory does not name has its broker in a server of the inventory, without an account.
 
     Then this run takes its account away. Another app of the machine may be in another inventory: it has a broker of its
-    own, or an account here (``rabbitmq_users``, ``redis_extra_users``).
+    own, or an account that is declared here (``rabbitmq_users``, ``redis_extra_users``), or one that somebody else made.
     """
     brokers = seen[host]["ours"]["apps"][app]["brokers"]
     for broker in brokers:
         kind = "redis" if str(broker["scheme"]).startswith("redis") else "rabbitmq"
         for server in wanted.servers.get(kind, ()):
-            if _is(broker, server, host, wanted, seen) and broker["user"] not in wanted.accounts.get(kind, ()):
+            # What the last run declared there, this one removes; of a server that was not looked at that is not known.
+            had = seen.get(str(server["host"]), {}).get("ours", {}).get("accounts", {}).get(kind, ())
+            loses = broker["user"] in had and broker["user"] not in wanted.accounts.get(kind, ())
+            if loses and _is(broker, server, host, wanted, seen):
                 return True
     return False
 

@@ -5,19 +5,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import leaving as gone
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import discard, forget, in_use, question
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, machine
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import DRAIN, questions
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Look:
         playing: the hosts of this run.
         tags: of this run.
         rotate: whether passwords may become others.
+        apps: those of the inventory.
+        drain: how long to wait until queues are empty that lose their consumers, as it was written.
     """
 
     found: Mapping[str, Any]
@@ -43,6 +48,8 @@ class Look:
     playing: Collection[str]
     tags: Collection[str]
     rotate: bool
+    apps: Mapping[str, App] = field(default_factory=dict)
+    drain: object = ""
 
 
 def inventory_of(
@@ -68,25 +75,38 @@ def inventory_of(
     )
 
 
-def second_look(look: Look) -> tuple[list[Found], dict[str, list[dict[str, Any]]]]:
-    """Return what is wrong, and what has to go from which host.
+def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
+    """Return what is wrong, and the facts for the plays behind.
+
+    ``celeryops_leaving`` is what has to go from which host (``leaving.leaving``), ``celeryops_backlogs`` what has to be
+    asked of queues that lose their consumers (``stranded.questions``, each with ``wait`` in seconds).
 
     Passwords that were made up are noted as those of the hosts when no host has others, and removed when one has.
     """
     wanted = inventory_of(look.found, look.groups, look.given, look.planned)
-    problems = [
+    problems: list[Problem] = [
         *gone.beats(wanted, look.seen, look.playing, _several(look)),
         *gone.without_app(wanted, look.seen, look.playing, look.tags),
     ]
     expected = list(dict.fromkeys(host for group in ROLES_OF_GROUP for host in look.groups.get(group, ())))
     for folder, names in look.found.get("made_up", {}).items():
-        asked = [] if look.rotate else list(question(Path(folder), names, look.seen, expected))
-        problems += asked
-        if asked and any(in_use(names, seen) for seen in look.seen.values()):
+        doubts = [] if look.rotate else list(question(Path(folder), names, look.seen, expected))
+        problems += doubts
+        if doubts and any(in_use(names, seen) for seen in look.seen.values()):
             discard(Path(folder))
-        elif not asked and not problems:
+        elif not doubts and not problems:
             forget(Path(folder))
-    return problems, gone.leaving(wanted, look.seen)
+    leaving = gone.leaving(wanted, look.seen)
+    whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
+    wait = 0
+    if look.drain:
+        try:
+            wait = parse_duration(look.drain)
+        except ValueError as error:
+            reason, _separator, instead = str(error).partition("; write ")
+            problems.append(Problem(DRAIN, look.drain, reason, instead))
+    asked = [{**one, "wait": wait} for one in questions(look.apps, look.seen, look.playing, whole)]
+    return problems, {"celeryops_leaving": leaving, "celeryops_backlogs": asked}
 
 
 def _several(look: Look) -> set[str]:

@@ -32,16 +32,17 @@ SHOP = Inventory(
 )
 EVERY = {"celery-shop-high.service": "celery_worker", "celery-shop-beat.service": "celery_beat"}
 WORKER = {"celery-shop-high.service": "celery_worker"}
+HAD = {"rabbitmq": ["admin", "blog", "shop"]}
 BROKER = {"scheme": "amqp", "user": "shop", "host": "10.0.0.1", "port": 5672}
 
 
 def has(app: str = "shop", units: dict[str, str] | None = None, number: str = "", **broker: Any) -> dict[str, Any]:
     own = {"units": EVERY if units is None else units, "brokers": [{**BROKER, **broker}], "secrets": []}
-    return {"id": number, "ours": {"apps": {app: own}, "secrets": []}}
+    return {"id": number, "ours": {"apps": {app: own}, "secrets": [], "accounts": HAD}}
 
 
 def bare(number: str = "") -> dict[str, Any]:
-    return {"id": number, "ours": {"apps": {}, "secrets": []}}
+    return {"id": number, "ours": {"apps": {}, "secrets": [], "accounts": HAD}}
 
 
 def told(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[tuple[str, str, bool]]]:
@@ -87,6 +88,8 @@ def test_an_app_that_no_host_carries_leaves_before_the_servers_lose_its_account(
         ({"port": 5673}, False),
         ({"scheme": "redis"}, False),
         ({"user": "shop"}, False),
+        # Somebody else made that one.
+        ({"user": "another"}, False),
         # On the host itself there is no server of this inventory.
         ({"host": "127.0.0.1"}, False),
     ],
@@ -96,6 +99,11 @@ def test_an_app_of_another_name_leaves_only_with_its_account(broker: dict[str, A
     other = has("blog", units, **{"user": "blog", **broker})
     seen = {"mq1": bare(), "app1": other, "app2": has()}
     assert told(leaving(SHOP, seen)) == ({"app1": [("blog", "celery_worker", True)]} if gone else {})
+
+
+def test_of_a_server_that_was_not_looked_at_nothing_is_known() -> None:
+    other = has("blog", {"celery-blog-high.service": "celery_worker"}, user="blog")
+    assert leaving(SHOP, {"app1": other, "app2": has()}) == {}
 
 
 def test_on_the_servers_own_machine_it_is_on_loopback() -> None:

@@ -24,7 +24,9 @@ def seen(host: Path) -> dict[str, object]:
 
 
 def test_a_bare_host(tmp_path: Path) -> None:
-    assert seen(tmp_path) == {"apps": {}, "secrets": []}
+    assert seen(tmp_path) == {
+        "apps": {}, "secrets": [], "accounts": {"rabbitmq": [], "redis": []},
+    }  # fmt: skip
 
 
 def test_units_of_ours_with_their_app_and_role(host: Path) -> None:
@@ -45,8 +47,11 @@ def test_where_an_app_connects_to_and_no_password(host: Path) -> None:
         MARK.format("celery_app")
         + f"CELERY_BROKER_URL={quote_environment_file(broker)}\nCELERY_RESULT_BACKEND={quote_environment_file(store)}\n"
     )
+    (host / "etc/shop/celery.json").write_text('{"queues": [{"name": "default", "type": "quorum"}, {"name": "feeds"}]}')
+    (host / "etc/shop/retired.json").write_text('["old"]')
     (host / "etc/shop/flower.env").touch()
-    (host / "etc/redis/users.acl").touch()
+    (host / "etc/redis/users.acl").write_text("# Managed\nuser admin on #ab ~* +@all\nuser shop on #cd ~shop:*\n")
+    (host / "rabbitmq/definitions.json").write_text('{"users": [{"name": "shop", "password_hash": "hunter4"}]}')
     (host / "rabbitmq/rabbitmq.conf").write_text("# Managed by celeryops.stack (role rabbitmq). Local\n")
     found = seen(host)
     [(name, app)] = found["apps"].items()  # type: ignore[attr-defined]
@@ -58,7 +63,9 @@ def test_where_an_app_connects_to_and_no_password(host: Path) -> None:
         ],
     )
     assert app["secrets"] == ["rabbitmq", "redis", "flower", "flower_cookie", "flower_rabbitmq"]
+    assert (app["queues"], app["retired"]) == (["default", "feeds"], ["old"])
     assert found["secrets"] == ["rabbitmq", "redis"]
+    assert found["accounts"] == {"rabbitmq": ["shop"], "redis": ["admin", "shop"]}
     assert "hunter" not in str(found)
 
 
