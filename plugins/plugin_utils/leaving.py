@@ -105,7 +105,7 @@ def loses_its_account(wanted: Inventory, seen: Seen, host: str, app: str) -> boo
     """Whether an app that the inventory does not name has its broker in a server of the inventory, without an account.
 
     Then this run takes its account away. Another app of the machine may be in another inventory: it has a broker of its
-    own, or an account that is declared here (``rabbitmq_users``, ``redis_extra_users``), or one that somebody else made.
+    own, or an account that is declared here (``rabbitmq_users``, ``redis_extra_users``), or that somebody else made.
     """
     brokers = seen[host]["ours"]["apps"][app]["brokers"]
     for broker in brokers:

@@ -17,7 +17,7 @@ UNITS = [
 USERS = {"celery-shop-high.service": "shop", "celery-shop-beat.service": "shop", "celery-blog-high.service": "blog"}
 PASSWD = (
     "root:x:0:0:root:/root:/bin/bash\nshop:x:998:998:Celery app shop:/var/lib/celeryops/shop:/usr/sbin/nologin\n"
-    "blog:x:1001:1001:Anna:/home/blog:/bin/bash\nweb:x:997:997:Celery app web:/x:/usr/sbin/nologin\n"
+    "blog:x:1001:1001:Anna:/srv/blog:/bin/bash\nweb:x:997:997:Celery app web:/x:/usr/sbin/nologin\n"
 )
 
 
