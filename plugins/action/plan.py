@@ -37,6 +37,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences impor
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
+from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import made_up
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
 from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
@@ -50,6 +51,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rehearsal import R
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
+from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, second_look
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ROLES_OF_GROUP,
@@ -57,6 +60,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     survey,
     view,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run
 from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 if TYPE_CHECKING:
@@ -119,6 +123,24 @@ def _blamed(
     return ""
 
 
+def seen_of(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what this run has seen of a host (celeryops.stack.facts); nothing of what an earlier one saw."""
+    machine = (variables.get("ansible_facts") or {}).get("celeryops_machine") or {}
+    return machine if machine.get("run") == this_run() else {}
+
+
+def _accounts(planned: Mapping[tuple[str, str], Planned]) -> dict[str, dict[str, list[str]]]:
+    """Return host -> the accounts and groups that its app needs, for whoever looks at the host."""
+    return {
+        host: {
+            kind: [str(found.values.get(f"celery_app_{variable}"))]
+            for kind, variable in (("accounts", "user"), ("groups", "group"))
+        }
+        for (role, host), found in planned.items()
+        if role == "celery_app"
+    }
+
+
 class ActionModule(ActionBase):
     """See plugins/modules/plan.py for what users read."""
 
@@ -137,6 +159,9 @@ class ActionModule(ActionBase):
             return self._check(variables)
         facts = variables.get("ansible_facts", {})
         planned, problems = self._plan(str(role), variables, facts)
+        if (machine := seen_of(variables)) and not problems:
+            host = str(variables.get("inventory_hostname") or "this host")
+            problems += unusable(str(role), planned.values, planned.plan, machine, host)
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
             keep_out_of_repositories(self._sources)
         return self._outcome(problems, {"plan": planned.plan})
@@ -178,6 +203,11 @@ class ActionModule(ActionBase):
                     alike[key] = own_plan, told_of_it
                 planned[role, host], own_problems = alike[key]
                 problems += own_problems
+                # A RabbitMQ that no app uses is left alone.
+                idle = role == "rabbitmq" and not view(found, host)["rabbitmq_wanted"]
+                if (machine := seen_of(variables.raw(host))) and not own_problems and not idle:
+                    own_plan = planned[role, host]
+                    problems += unusable(role, own_plan.values, own_plan.plan, machine, host)
             for host in dict.fromkeys(host for _role, host in planned):
                 for name in _WAY:
                     given(host, name, None)
@@ -198,11 +228,29 @@ class ActionModule(ActionBase):
                     )
                     for secrets, why in rehearsal.keep()
                 ]
+            secrets = {str(folder): sorted(made_up(folder)) for folder in rehearsal.folders}
+        found = {**found, "look": _accounts(planned), "made_up": secrets}
+        behind: dict[str, Any] = {}
+        if boolean(self._task.args.get("machines", False)) and not problems:
+            look = Look(
+                found=found,
+                groups=groups,
+                seen={host: machine for host in groups["all"] if (machine := seen_of(variables.raw(host)))},
+                planned=planned,
+                given=given,
+                playing=frozenset(task_vars.get("ansible_play_hosts_all") or ()),
+                tags=frozenset(str(tag) for tag in task_vars.get("ansible_run_tags") or ("all",)),
+                rotate=boolean(self._task.args.get("rotate", False)),
+                apps=deployment.apps if deployment else {},
+                drain=self._task.args.get("drain") or "",
+            )
+            more, behind = second_look(look)
+            problems += more
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
             keep_out_of_repositories(self._sources)
         result: dict[str, Any] = {
             "checked": {"hosts": len({host for _role, host in planned}), "roles": len(planned)},
-            "ansible_facts": {"celeryops_survey": found},
+            "ansible_facts": {"celeryops_survey": found, **behind},
         }
         if deployment and boolean(self._task.args.get("places", False)):
             result["ansible_facts"]["celeryops_places"] = places(deployment.classes)

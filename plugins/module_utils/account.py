@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 import subprocess
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +53,24 @@ def refusal(name: str, uid: int, shell: str, groups: list[str], manage: bool) ->
     return None
 
 
+def complaint(name: str, group: str, known: Mapping[str, Any] | None, has_group: bool, *, manage: bool) -> str | None:
+    """Return why an app cannot have an account and a group, or nothing.
+
+    Arguments:
+        name: the user.
+        group: its primary group.
+        known: ``uid``, ``shell`` and ``groups`` of the account; None where there is none.
+        has_group: whether the group is there.
+        manage: whether the account may be created and corrected; otherwise it must be there.
+    """
+    reason = refusal(name, known["uid"], known["shell"], known["groups"], manage) if known else None
+    if reason or manage:
+        return reason
+    if not known:
+        return f"there is no account {name}, and celery_app_user_manage is false"
+    return None if has_group else f"there is no group {group}, and celery_app_user_manage is false"
+
+
 class AccountError(Exception):
     """The account cannot be used, or not be made; the text is for the user."""
 
@@ -70,6 +89,11 @@ class Account:
     after: list[str] = field(default_factory=list)
     commands: list[list[str]] = field(default_factory=list)
 
+    @property
+    def creates(self) -> bool:
+        """Whether the account is not there yet."""
+        return any(command[0] == "useradd" for command in self.commands)
+
     def provide(self) -> None:
         """Create or correct the account.
 
@@ -86,6 +110,33 @@ class Account:
         self.commands = []
 
 
+def take_over(paths: Iterable[str], name: str) -> None:
+    """Give a new account what an earlier one of its name left, which belongs to root or to nobody since then.
+
+    Arguments:
+        paths: directories; what is not there is passed over.
+        name: the account, which owned nothing until now.
+    """
+    account = pwd.getpwnam(name)
+    for top in paths:
+        entries = [
+            os.path.join(folder, entry) for folder, folders, names in os.walk(top) for entry in (*folders, *names)
+        ]
+        for path in [top, *entries] if os.path.isdir(top) else ():
+            if not os.path.islink(top) and _is_nobodys(os.lstat(path).st_uid):
+                os.lchown(path, account.pw_uid, account.pw_gid)
+
+
+def _is_nobodys(uid: int) -> bool:
+    if uid == 0:
+        return True
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return True
+    return False
+
+
 def examine(name: str, group: str, home: str, *, manage: bool) -> Account:
     """Return what the account lacks.
 
@@ -100,12 +151,15 @@ def examine(name: str, group: str, home: str, *, manage: bool) -> Account:
     """
     found = Account()
     account = _user(name)
+    known = None
     if account is not None:
         groups = [entry.gr_name for entry in grp.getgrall() if name in entry.gr_mem]
         primary = _group_name(account.pw_gid)
-        reason = refusal(name, account.pw_uid, account.pw_shell, [*groups, primary], manage)
-        if reason:
-            raise AccountError(reason)
+        known = {"uid": account.pw_uid, "shell": account.pw_shell, "groups": [*groups, primary]}
+    reason = complaint(name, group, known, _has_group(group), manage=manage)
+    if reason:
+        raise AccountError(reason)
+    if account is not None:
         if manage and account.pw_shell not in NO_LOGIN:
             found.before.append(f"shell {account.pw_shell}")
             found.after.append(f"shell {NO_LOGIN[0]}")
@@ -114,15 +168,11 @@ def examine(name: str, group: str, home: str, *, manage: bool) -> Account:
             found.before.append(f"group {primary}")
             found.after.append(f"group {group}")
             found.commands.append(["usermod", "--gid", group, "--", name])
-    elif not manage:
-        raise AccountError(f"there is no account {name}, and celery_app_user_manage is false")
     else:
         found.after.append(f"user {name}")
         options = ["--system", "--no-create-home", "--home-dir", home, "--shell", NO_LOGIN[0]]
         found.commands.append(["useradd", *options, "--gid", group, "--comment", f"Celery app {name}", "--", name])
     if not _has_group(group):
-        if not manage:
-            raise AccountError(f"there is no group {group}, and celery_app_user_manage is false")
         found.after.append(f"group {group}")
         found.commands.insert(0, ["groupadd", "--system", "--", group])
     return found

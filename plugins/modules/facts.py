@@ -7,11 +7,22 @@ module: facts
 short_description: What the roles have to know of a host, as facts, in one short remote call
 version_added: 0.1.0
 description:
-  - Sets the few facts that the roles read, under Ansible's own names and with the same values, and two of its own.
+  - Sets the few facts that the roles read, under Ansible's own names and with the same values, and some of its own.
   - M(ansible.builtin.setup) looks at all mounts, disks and processors for what is read here from three files, and does
     not tell which packages are installed. Asking C(apt) for that opens its whole cache, which takes about a second;
     C(dpkg) knows in an instant. The roles skip C(apt) when nothing is missing.
-  - Fails for a login that is not root, before anything is changed: what the roles do needs C(become) then.
+  - Fails for a login that is not root, before anything is changed - what the roles do needs C(become) then.
+options:
+  accounts:
+    description: Accounts to ask for beside those in C(/etc/passwd), wherever they are kept.
+    type: list
+    elements: str
+    default: []
+  groups:
+    description: Groups to ask for beside those in C(/etc/group).
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Changes nothing, so it runs the same.
@@ -77,6 +88,12 @@ ansible_facts:
     celeryops_disks:
       description: The size in bytes of the file system that holds, or will hold, a directory with data.
       type: dict
+    celeryops_machine:
+      description: >-
+        What may be in the way, and what earlier runs left. C(accounts), C(groups), C(listeners) (sockets with their
+        process and unit), C(directories), C(ours) (apps with their units, and which passwords are in use; none itself),
+        and C(id), the machine's own.
+      type: dict
 """
 
 import os
@@ -93,7 +110,13 @@ from ansible.module_utils.common.sys_info import (
     get_distribution_version,
 )
 
-from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_found, redis_found
+from ansible_collections.celeryops.stack.plugins.module_utils import (
+    listeners,
+    ours,
+    places,
+    rabbitmq_found,
+    redis_found,
+)
 
 #: Directories whose servers set a limit that follows from the size of their disk.
 DATA = ("/var/lib/rabbitmq",)
@@ -163,9 +186,31 @@ def system() -> dict[str, Any]:
     }
 
 
+def machine(accounts: list[str], groups: list[str]) -> dict[str, Any]:
+    """Return what may be in the way of the roles, and what earlier runs left."""
+    return {
+        "accounts": places.accounts(accounts),
+        "groups": places.groups(groups),
+        "listeners": listeners.look(),
+        "directories": places.directories(),
+        "ours": ours.look(),
+        "id": machine_id(),
+    }
+
+
+def machine_id(path: str = "/etc/machine-id") -> str:
+    """Return the number by which a machine is told from others, whatever its names (machine-id(5)); empty without."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    names: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(argument_spec={"accounts": names, "groups": names}, supports_check_mode=True)
     if os.geteuid() != 0:
         who = pwd.getpwuid(os.geteuid()).pw_name
         module.fail_json(msg=f"ansible_become: the roles need root on this host, and this is {who}; write true")
@@ -174,8 +219,13 @@ def main() -> None:
         output = module.run_command(
             ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Package}\\n"], check_rc=True
         )[1]
-    held = servers(lambda command: str(module.run_command(list(command))[1]))
-    module.exit_json(changed=False, ansible_facts={**system(), **held, "celeryops_packages": installed(output)})
+    found = {
+        **system(),
+        **servers(lambda command: str(module.run_command(list(command))[1])),
+        "celeryops_packages": installed(output),
+        "celeryops_machine": machine(module.params["accounts"], module.params["groups"]),
+    }
+    module.exit_json(changed=False, ansible_facts=found)
 
 
 if __name__ == "__main__":

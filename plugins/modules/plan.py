@@ -35,6 +35,23 @@ options:
         M(celeryops.stack.rolling) reads.
     type: bool
     default: false
+  machines:
+    description:
+      - Whether M(celeryops.stack.facts) has looked at the hosts in this run, so that what they carry is compared with
+        the inventory. What has to go from them becomes the fact C(celeryops_leaving). Schedulers that would run twice,
+        and passwords that would become others, are told.
+    type: bool
+    default: false
+  rotate:
+    description: Whether passwords that hosts have in use may become others, with O(machines).
+    type: bool
+    default: false
+  drain:
+    description:
+      - How long to wait until queues are empty that lose their consumers, with O(machines); it becomes part of the fact
+        C(celeryops_backlogs), which says what M(celeryops.stack.backlog) has to ask on which host.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Changes nothing, so it runs the same.

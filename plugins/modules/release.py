@@ -163,7 +163,6 @@ versions:
 """
 
 import contextlib
-import fcntl
 import fnmatch
 import glob
 import grp
@@ -183,7 +182,12 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import release as decide
-from ansible_collections.celeryops.stack.plugins.module_utils.account import Account, AccountError, examine
+from ansible_collections.celeryops.stack.plugins.module_utils.account import (
+    Account,
+    AccountError,
+    examine,
+    take_over,
+)
 from ansible_collections.celeryops.stack.plugins.module_utils.current import (
     leads_to,
     read_history,
@@ -191,6 +195,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.current import (
     switch,
     write_json,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.lock import LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in, show
 from ansible_collections.celeryops.stack.plugins.module_utils.roll import kept, release_of, target_of
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import read_report
@@ -286,7 +291,10 @@ class Release:
         if self.account.commands:
             self.actions.append(f"provide the account {self.request['user']}")
         if not self.module.check_mode:
+            new = self.account.creates
             self.account.provide()
+            if new:
+                take_over(self.request["directories"], self.request["user"])
 
     def _reference(self) -> dict[str, Any]:
         """Let ``current`` lead to a virtual environment that somebody else looks after."""
@@ -913,14 +921,6 @@ def _write(path: str, text: str, mode: int = 0o600) -> None:
         stream.write(text)
 
 
-@contextlib.contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Let one run at a time work on an app."""
-    with open(f"/run/lock/celeryops-{name}.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -933,9 +933,9 @@ def main() -> None:
     release = Release(module, request)
     release.work = tempfile.mkdtemp(prefix="celeryops-", dir=module.tmpdir)
     try:
-        with _locked(request["name"]):
+        with locked(request["name"]):
             result = release.run()
-    except (AccountError, ReleaseError) as error:
+    except (AccountError, LockError, ReleaseError) as error:
         module.fail_json(msg=str(error), actions=release.actions)
     finally:
         shutil.rmtree(release.work, ignore_errors=True)

@@ -137,7 +137,6 @@ problem:
   returned: always
 """
 
-import fcntl
 import glob
 import os
 import shutil
@@ -154,6 +153,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.current import (
     save_history,
     switch,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.lock import LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in, show
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import no_answer, read_report
 
@@ -499,10 +499,9 @@ def main() -> None:
     roll = Roll(module)
     problem = ""
     try:
-        with open(f"/run/lock/celeryops-{roll.app}.lock", "w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(roll.app):
             roll.run()
-    except (OSError, RollError) as error:
+    except (LockError, OSError, RollError) as error:
         problem = str(error)
     result = roll.result(problem)
     if problem and not module.params["tolerate"]:

@@ -60,6 +60,17 @@ class Problem:
         return " ".join(f"{self.variable}: {shown(value)} {self.reason}; write {self.instead}".splitlines())
 
 
+@dataclass(frozen=True)
+class Found(Problem):
+    """Something that a host was found to have, which no variable says and which has to be mended there or here.
+
+    Its ``value`` is the host, its ``reason`` a whole sentence, its ``instead`` what to do.
+    """
+
+    def __str__(self) -> str:
+        return " ".join(f"{self.variable}: on {self.value}, {self.reason}; {self.instead}".splitlines())
+
+
 def may_be_secret(variable: str, value: Any) -> bool:
     """Whether what somebody wrote may be a secret, by the name of the variable, of a key on the way or of one inside.
 

@@ -14,6 +14,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import LIST, note
+
 
 class Rehearsal:
     """Copies of the folders with passwords.
@@ -36,19 +38,27 @@ class Rehearsal:
             copy = self._folder / str(len(self._copies))
             copy.mkdir(mode=0o700)
             for path in secrets.iterdir() if secrets.is_dir() else ():
-                if path.is_file():
+                if path.is_file() and path.name != LIST:
                     shutil.copyfile(path, copy / path.name)
             self._copies[secrets] = copy
         return self._copies[secrets]
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that were copied."""
+        return list(self._copies)
 
     def keep(self) -> Iterator[tuple[Path, str]]:
         """Move what is new to where it belongs; yield the directories that cannot be written to, and why."""
         for secrets, copy in self._copies.items():
             try:
+                made = [path.name for path in copy.iterdir() if path.is_file() and not (secrets / path.name).exists()]
                 for path in sorted(copy.iterdir()):
                     if path.is_file() and not (secrets / path.name).exists():
                         secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
                         _place(secrets / path.name, path.read_bytes())
+                if made:
+                    note(secrets, made)
             except OSError as error:
                 yield secrets, str(error.strerror or error)
 

@@ -135,7 +135,7 @@ def test_a_host_that_is_lost_in_the_middle_stops_nobody_and_is_put_right_later(
 ) -> None:
     source, was = release("third"), fleet.current()
     assert fleet.standing_in() == ""
-    lock = f"/run/lock/celeryops-{APP}.lock"
+    lock = f"/run/celeryops/.lock/{APP}"
     with ThreadPoolExecutor(1) as pool:
         deploy = pool.submit(fleet.deploy, source, f"--inventory={by_ssh}")
         wait(lambda: deploy.done() or "_standin" in fleet.standing_in(), 180, "no stand-in was started")

@@ -7,14 +7,16 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import DISTRIBUTION_PORT, EPMD_PORT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import PLUGIN_PORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment, Server
 
 #: What a producer and a worker have to agree on.
 APP_WIDE = (
@@ -137,9 +139,18 @@ def _meaning(key: str, value: object) -> object:
     return str(value)
 
 
+def fixed_ports(server: Server) -> Iterable[int]:
+    """Return the ports of a RabbitMQ that no variable of ours names: between nodes, epmd's, and its plugins'."""
+    plugins = server.variables.get("rabbitmq_plugins") or ()
+    yield from (DISTRIBUTION_PORT, EPMD_PORT)
+    yield from (port for plugin, (_key, port) in PLUGIN_PORTS.items() if plugin in plugins)
+
+
 def _one_port(deployment: Deployment) -> Iterator[Finding]:
     taken: dict[tuple[str, int], tuple[str, str]] = {}
     listeners = [
+        # RabbitMQ's fixed ones first: whoever else has one of them can be told to take another.
+        *((server.host, port, "RabbitMQ") for server in deployment.of_kind("rabbitmq") for port in fixed_ports(server)),
         *((server.host, server.port, f"{server.kind}_port") for server in deployment.servers),
         *(
             (server.host, int(server.variables.get("rabbitmq_management_port") or 0), "rabbitmq_management_port")
@@ -154,7 +165,9 @@ def _one_port(deployment: Deployment) -> Iterator[Finding]:
         place = (deployment.machines[host].identity, port)
         other, where = taken.setdefault(place, (variable, host))
         # The two ports of one RabbitMQ are that role's own check.
-        own = where == host and {other, variable} == {"rabbitmq_port", "rabbitmq_management_port"}
+        own = where == host and {other, variable} <= {"RabbitMQ", "rabbitmq_port", "rabbitmq_management_port"}
+        # Two RabbitMQ on one machine are a mistake of another kind.
+        own = own or {other, variable} == {"RabbitMQ"}
         if port and (other, where) != (variable, host) and not own:
             yield Finding(Problem(variable, port, f"on {host} is taken by {other} of {where}", "another port"), host)
 
@@ -173,5 +186,9 @@ RULES = (
     ),
     Rule("different-accounts", _accounts, "Processes of one app with different accounts: they share their files."),
     Rule("given-twice", _given_twice, "One thing given in two places with different values."),
-    Rule("port-twice", _one_port, "Two servers of one machine on one port."),
+    Rule(
+        "port-twice",
+        _one_port,
+        "Two servers of one machine on one port, those of RabbitMQ's plugins and between its nodes included.",
+    ),
 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, Machine, Server
 
 #: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
-_SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
+SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
 _NAMES = {"rabbitmq": "RabbitMQ", "redis": "Redis"}
 #: Setting that asks for TLS -> the variable with the address that it is for.
 _TLS = {"broker_use_ssl": "celery_app_broker_url", "redis_backend_use_ssl": "celery_app_result_backend"}
@@ -81,7 +81,7 @@ def _several_beats(deployment: Deployment) -> Iterator[Finding]:
         duties = [duty for duty in deployment.of_role("celery_beat") if duty.app == app]
         common = deployment.apps[app].own_settings.get("beat_scheduler")
         schedulers = {str(duty.variables.get("celery_beat_scheduler") or common) for duty in duties}
-        if len(duties) > 1 and not all(scheduler.startswith(_SEVERAL_MAY_RUN) for scheduler in schedulers):
+        if len(duties) > 1 and not all(scheduler.startswith(SEVERAL_MAY_RUN) for scheduler in schedulers):
             reason = "would send every due task once per host"
             instead = (
                 "one host, or celery_beat_scheduler: redbeat.RedBeatScheduler (celery-redbeat in the app's packages)"
@@ -94,7 +94,7 @@ def _redbeat(deployment: Deployment) -> Iterator[Finding]:
         app = deployment.apps.get(duty.app)
         own = app.own_settings if app else {}
         scheduler = str(duty.variables.get("celery_beat_scheduler") or own.get("beat_scheduler"))
-        if not app or not scheduler.startswith(_SEVERAL_MAY_RUN) or own.get("redbeat_redis_url"):
+        if not app or not scheduler.startswith(SEVERAL_MAY_RUN) or own.get("redbeat_redis_url"):
             continue
         # The stack's own store of results is a Redis.
         in_redis = app.has_results and (not app.results_at or app.results_at.startswith("Redis"))

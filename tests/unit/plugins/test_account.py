@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+from pathlib import Path
+
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.account import refusal
+from ansible_collections.celeryops.stack.plugins.module_utils.account import Account, refusal, take_over
 
 
 @pytest.mark.parametrize("manage", [True, False])
@@ -30,3 +34,30 @@ def test_a_persons_account_only_when_the_user_says_so() -> None:
 
 def test_a_service_account() -> None:
     assert refusal("shop", 999, "/usr/sbin/nologin", ["shop", "www-data"], True) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_new_account_gets_what_an_earlier_one_left(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    (state / "beat").mkdir(parents=True)
+    for name, uid in (("roots", 0), ("nobodys", 64321), ("anothers", pwd.getpwnam("daemon").pw_uid)):
+        (state / "beat" / name).touch()
+        os.chown(state / "beat" / name, uid, uid)
+    (tmp_path / "secret").touch()
+    (state / "link").symlink_to(tmp_path / "secret")
+    take_over([str(state), str(tmp_path / "absent")], "nobody")
+    uid = pwd.getpwnam("nobody").pw_uid
+    owners = {path.name: path.lstat().st_uid for path in (state, *state.rglob("*"))}
+    assert owners == {
+        "state": uid, "beat": uid, "roots": uid, "nobodys": uid, "link": uid, "anothers": pwd.getpwnam("daemon").pw_uid,
+    }  # fmt: skip
+    assert (tmp_path / "secret").stat().st_uid == 0
+    linked = tmp_path / "linked"
+    linked.symlink_to(tmp_path)
+    take_over([str(linked)], "nobody")
+    assert (tmp_path / "secret").stat().st_uid == 0
+
+
+def test_only_an_account_that_is_made_takes_over() -> None:
+    assert Account(commands=[["groupadd", "shop"], ["useradd", "shop"]]).creates
+    assert not Account(commands=[["usermod", "--shell", "/bin/false", "--", "shop"]]).creates

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import forget, made_up
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rehearsal import Rehearsal
 
 
@@ -38,6 +39,8 @@ def test_what_is_new_is_kept_for_its_owner_alone(tmp_path: Path, rehearsal: Rehe
     assert not secrets.exists()
     assert list(rehearsal.keep()) == []
     assert secrets.stat().st_mode & 0o777 == 0o700
+    assert sorted(made_up(secrets)) == ["a", "b"]
+    forget(secrets)
     assert {path.name: path.read_text() for path in secrets.iterdir()} == {"a": "a", "b": "b"}
     assert {path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {0o600}
 

@@ -1,4 +1,4 @@
-"""The commands that roles, tests and people call: ``declare``, ``inspect-app``, ``once`` and ``probe``.
+"""The commands that roles, tests and people call: ``declare``, ``inspect-app``, ``once``, ``probe`` and ``backlog``.
 
 Exit status: 0 done, or nothing to do; 1 a server refuses, or an object is in the way; 2 wrong usage or configuration;
 3 the app cannot be imported, or the shared configuration is not in force in it.
@@ -24,7 +24,7 @@ from celeryops_runtime.config import ENVIRONMENT, ConfigError, SharedConfig, loa
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["INSPECTED", "Failure", "declare", "inspect_app", "main", "once", "probe"]
+__all__ = ["INSPECTED", "Failure", "backlog", "declare", "inspect_app", "main", "once", "probe"]
 
 OK, REFUSED, USAGE, NOT_IN_FORCE = 0, 1, 2, 3
 
@@ -301,6 +301,42 @@ def probe(
     return {"answers": answers, "message": message, "lines": lines}
 
 
+def backlog(config: SharedConfig, environ: Mapping[str, str], *, queues: Sequence[str] = ()) -> dict[str, Any]:
+    """Count the messages that wait.
+
+    :param config: the shared configuration.
+    :param environ: where ``CELERY_BROKER_URL`` is.
+    :param queues: their names; if empty, every queue of the configuration, and those in which delayed tasks wait.
+    :returns: ``waiting`` (queue -> messages; None where there is no such queue), ``message``, ``lines``.
+    :raises Failure: if the broker does not answer, or refuses.
+    """
+    from amqp.exceptions import AMQPError
+    from celery import Celery
+    from kombu.exceptions import KombuError
+    from redis.exceptions import RedisError
+
+    from celeryops_runtime.backlog import waiting
+
+    if not environ.get("CELERY_BROKER_URL"):
+        raise Failure(USAGE, "CELERY_BROKER_URL is not set; the app's celery.env sets it")
+    names = list(queues or [queue.name for queue in config.queues])
+    if not queues and config.broker == "rabbitmq":
+        from celeryops_runtime.topology import topology
+
+        names += topology(config).queues
+    app = Celery("celeryops", set_as_current=False, loader="celeryops_runtime.loader:Loader")
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, reraise_as_library_errors=False)
+            found = waiting(connection, names)
+    except (AMQPError, KombuError, RedisError, OSError) as exc:
+        reason = getattr(exc, "reply_text", None) or str(exc) or type(exc).__name__
+        raise Failure(REFUSED, f"the broker: {reason}") from exc
+    full = {name: number for name, number in found.items() if number}
+    lines = [f"{name}: {number}" for name, number in sorted(full.items())]
+    return {"waiting": found, "message": f"{sum(full.values())} messages wait", "lines": lines}
+
+
 def _parts(key: tuple[str | int, ...] | None) -> str:
     if key is None:
         return "all arguments"
@@ -361,6 +397,17 @@ def _parser() -> argparse.ArgumentParser:
     four.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for all queues (default: 30)")
     four.add_argument("--json", action="store_true", help="print one JSON object")
     four.set_defaults(run=lambda a: probe(load(a.config), os.environ, queues=a.queue, timeout=a.timeout))
+
+    five = commands.add_parser(
+        "backlog",
+        allow_abbrev=False,
+        help="count the messages that wait in queues, and take none",
+        description="Reads CELERY_BROKER_URL from the environment.",
+    )
+    five.add_argument("--config", metavar="FILE", help=f"the shared configuration (default: ${ENVIRONMENT})")
+    five.add_argument("--queue", action="append", default=[], metavar="NAME", help="only this queue (repeatable)")
+    five.add_argument("--json", action="store_true", help="print one JSON object")
+    five.set_defaults(run=lambda a: backlog(load(a.config), os.environ, queues=a.queue))
     return parser
 
 

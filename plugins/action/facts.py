@@ -1,0 +1,27 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Looks at a host, and notes in which run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/facts.py for what users read."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call the module once."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        result.update(self._execute_module(task_vars=task_vars))
+        machine = (result.get("ansible_facts") or {}).get("celeryops_machine")
+        if machine is not None:
+            machine["run"] = this_run()
+        return result

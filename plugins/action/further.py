@@ -1,0 +1,47 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Tells which hosts beyond those of the run have to be looked at before it changes anything."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.celeryops.stack.plugins.action.plan import seen_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
+from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import further
+from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import inventory_of
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/further.py for what users read."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the hosts."""
+        super().run(tmp, task_vars)
+        known: dict[str, Any] = task_vars or {}
+        hostvars, groups = known["hostvars"], known["groups"]
+        variables = HostVariables(lambda host: {**hostvars.raw_get(host), "hostvars": hostvars}, self._template)
+
+        def given(host: str, name: str, default: Any) -> Any:
+            # What cannot be worked out the check has told.
+            with contextlib.suppress(Exception):
+                return variables.get(host, name, default)
+            return default
+
+        found = known["ansible_facts"]["celeryops_survey"]
+        seen = {host: machine for host in groups["all"] if (machine := seen_of(variables.raw(host)))}
+        made_up = any(found.get("made_up", {}).values())
+        hosts = further(
+            inventory_of(found, groups, given), seen, known.get("ansible_play_hosts_all") or (), secrets=made_up
+        )
+        return {"changed": False, "hosts": hosts}
+
+    def _template(self, variables: Any, value: Any) -> Any:
+        return self._templar.copy_with_new_env(available_variables=variables).template(value)

@@ -1,0 +1,143 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What earlier runs of this collection left on a host: units, and files with passwords. Looks only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+#: The queues of an app that left the inventory and are on the broker still, beside its configuration.
+RETIRED = "retired.json"
+UNITS = "/etc/systemd/system"
+CONFIG = "/etc/celeryops"
+#: How the first line of every file of ours begins, with the role that wrote it.
+MARK = re.compile(r"# Managed by celeryops\.stack \(roles? ([a-z_]+)")
+#: No app has a dash in its name, so this can be read in one way only.
+_UNIT = re.compile(r"celery-([a-z][a-z0-9_]*)-[a-z0-9-]+\.service")
+
+
+def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitmq") -> dict[str, Any]:
+    """Return what is there.
+
+    Returns:
+        ``apps``: name -> ``units`` (name of the unit -> role), ``brokers`` (what its processes connect to, as
+        ``addresses`` does), ``queues``, ``retired`` (queues that left earlier) and ``secrets``; ``secrets``: the kinds
+        of passwords of the servers that are in use; ``accounts``: server -> the accounts that the last run gave it.
+        No password is in it.
+    """
+    apps: dict[str, dict[str, Any]] = {}
+    for name in _listed(units):
+        match = _UNIT.fullmatch(name)
+        role = _role(f"{units}/{name}") if match else ""
+        if match and role:
+            apps.setdefault(match[1], _app())["units"][name] = role
+    for name in _listed(config):
+        settings = _environment(f"{config}/{name}/celery.env")
+        if settings is not None:
+            app = apps.setdefault(name, _app())
+            app["brokers"] = list(addresses(settings.get("CELERY_BROKER_URL", "")))
+            stores = [*app["brokers"], *addresses(settings.get("CELERY_RESULT_BACKEND", ""))]
+            app["queues"] = _queues(f"{config}/{name}/celery.json")
+            app["retired"] = _names(f"{config}/{name}/{RETIRED}")
+            app["secrets"] = sorted({"redis" if one["scheme"].startswith("redis") else "rabbitmq" for one in stores})
+        if os.path.exists(f"{config}/{name}/flower.env"):
+            apps.setdefault(name, _app())["secrets"] += ["flower", "flower_cookie", "flower_rabbitmq"]
+    secrets = []
+    if _role(f"{rabbitmq}/rabbitmq.conf"):
+        secrets.append("rabbitmq")
+    if os.path.exists(f"{config}/redis/users.acl") or os.path.exists(f"{config}/valkey/users.acl"):
+        secrets.append("redis")
+    accounts = {"rabbitmq": _users(f"{rabbitmq}/definitions.json") if "rabbitmq" in secrets else [], "redis": []}
+    for engine in ("redis", "valkey"):
+        accounts["redis"] += _acl(f"{config}/{engine}/users.acl")
+    return {"apps": apps, "secrets": secrets, "accounts": accounts}
+
+
+def addresses(url: str) -> Iterator[dict[str, Any]]:
+    """Yield ``scheme``, ``user``, ``host`` and ``port`` of each address of a broker's URL; none of the password."""
+    for one in url.split(";"):
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(one.strip())
+            if parts.hostname:
+                default = 6379 if parts.scheme.startswith("redis") else 5672
+                user = unquote(parts.username or "")
+                yield {"scheme": parts.scheme, "user": user, "host": parts.hostname, "port": parts.port or default}
+
+
+def _app() -> dict[str, Any]:
+    return {"units": {}, "brokers": [], "secrets": [], "queues": [], "retired": []}
+
+
+def _json(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return None
+
+
+def _users(path: str) -> list[str]:
+    """Return the names of the users in a document of RabbitMQ's definitions."""
+    document = _json(path)
+    entries = document.get("users") if isinstance(document, dict) else None
+    return sorted(str(entry["name"]) for entry in entries or () if isinstance(entry, dict) and "name" in entry)
+
+
+def _acl(path: str) -> list[str]:
+    """Return the names of the users in an ACL file of Redis: lines that begin with "user" (redis.io, ACL)."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            lines = [line.split() for line in stream]
+    except OSError:
+        return []
+    return sorted(words[1] for words in lines if len(words) > 1 and words[0] == "user")
+
+
+def _queues(path: str) -> list[str]:
+    """Return the queues of a shared configuration (celeryops_runtime.config)."""
+    document = _json(path)
+    entries = document.get("queues") if isinstance(document, dict) else None
+    return [str(entry["name"]) for entry in entries or () if isinstance(entry, dict) and "name" in entry]
+
+
+def _names(path: str) -> list[str]:
+    names = _json(path)
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _role(path: str) -> str:
+    """Return which role wrote a file; empty for one that is not ours."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            match = MARK.match(stream.readline())
+    except OSError:
+        return ""
+    return match[1] if match else ""
+
+
+def _environment(path: str) -> dict[str, str] | None:
+    """Return the variables of a file of the role's own, whose values stand in double quotes or are plain words."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return None
+    found = {}
+    for line in lines:
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found[name] = value.strip().strip("\"'")
+    return found

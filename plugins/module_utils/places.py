@@ -1,0 +1,115 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What a host has where the roles put things: accounts and directories. Looks only."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterable
+from typing import Any
+
+#: What the roles write below; an app has a directory of its own in each of the first.
+OF_APPS = ("/opt/celeryops", "/etc/celeryops", "/var/lib/celeryops", "/var/log/celeryops")
+OF_SERVERS = ("/etc/rabbitmq", "/var/lib/rabbitmq", "/var/lib/redis", "/var/lib/valkey", "/etc/systemd/system")
+
+
+def accounts(asked: Iterable[str] = (), database: str = "/etc/passwd") -> dict[str, dict[str, Any] | None]:
+    """Return what is known of accounts: those of the host itself, and those ``asked`` for, wherever they are kept.
+
+    Returns:
+        name -> ``uid``, ``shell``, ``primary`` (its group) and ``groups``, all of its groups; None where there is none.
+    """
+    names = dict.fromkeys([*_first_fields(database), *asked])
+    members = [(group.gr_name, group.gr_mem) for group in grp.getgrall()]
+    found: dict[str, dict[str, Any] | None] = {}
+    for name in names:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            found[name] = None
+            continue
+        try:
+            primary = grp.getgrgid(entry.pw_gid).gr_name
+        except KeyError:
+            primary = str(entry.pw_gid)
+        own = [group for group, users in members if name in users]
+        found[name] = {
+            "uid": entry.pw_uid, "shell": entry.pw_shell, "primary": primary, "groups": [*own, primary],
+        }  # fmt: skip
+    return found
+
+
+def groups(asked: Iterable[str] = (), database: str = "/etc/group") -> dict[str, bool]:
+    """Return name -> whether there is such a group: those of the host itself, and those ``asked`` for."""
+    found = dict.fromkeys(_first_fields(database), True)
+    for name in asked:
+        try:
+            grp.getgrnam(name)
+        except KeyError:
+            found[name] = False
+        else:
+            found[name] = True
+    return found
+
+
+def _first_fields(path: str) -> list[str]:
+    """Return the names in a file such as passwd(5), without the lines by which older systems include others."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            names = [line.partition(":")[0].strip() for line in stream]
+    except OSError:
+        return []
+    return [name for name in names if name and name[0] not in "+-#"]
+
+
+def directory(path: str) -> dict[str, Any]:
+    """Return what stands in a place of a directory, and what its file system allows.
+
+    Returns:
+        ``kind`` (``directory``, ``link`` to what is none, ``file``, ``other``, ``absent``), ``owner`` and ``uid`` of
+        what is there, ``read_only`` and ``noexec`` of the file system that holds it, or would, ``free`` and ``size`` in
+        bytes.
+    """
+    found: dict[str, Any] = {"kind": _kind(path), "owner": "", "uid": 0}
+    if found["kind"] != "absent":
+        found["uid"] = os.lstat(path).st_uid if found["kind"] != "directory" else os.stat(path).st_uid
+        found["owner"] = _owner(found["uid"])
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    system = os.statvfs(path)
+    return {
+        **found,
+        "read_only": bool(system.f_flag & os.ST_RDONLY),
+        "noexec": bool(system.f_flag & os.ST_NOEXEC),
+        # Root may take what is kept for it.
+        "free": system.f_frsize * system.f_bfree,
+        "size": system.f_frsize * system.f_blocks,
+    }
+
+
+def directories(parents: Iterable[str] = OF_APPS, others: Iterable[str] = OF_SERVERS) -> dict[str, dict[str, Any]]:
+    """Return path -> ``directory`` of all that the roles use: ``parents``, what is in each of them, and ``others``."""
+    found = {path: directory(path) for path in (*parents, *others)}
+    for parent in parents:
+        if found[parent]["kind"] == "directory":
+            found |= {f"{parent}/{name}": directory(f"{parent}/{name}") for name in sorted(os.listdir(parent))}
+    return found
+
+
+def _kind(path: str) -> str:
+    if os.path.isdir(path):
+        return "directory"
+    if not os.path.lexists(path):
+        return "absent"
+    mode = os.lstat(path).st_mode
+    return "link" if stat.S_ISLNK(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""

@@ -1,0 +1,157 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What of an app, and of the servers, is on a host and goes when it is removed. Decides; changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+UNITS = "/etc/systemd/system"
+#: Directories with one for each app: what goes, and what is kept unless it is asked for.
+PROGRAMS = ("/opt/celeryops", "/etc/celeryops", "/run/celeryops")
+DATA = ("/var/lib/celeryops", "/var/log/celeryops")
+#: How useradd was called for an account of ours (module_utils/account.py).
+COMMENT = "Celery app "
+#: Server -> its units, the files of ours, its packages, and its data.
+SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "rabbitmq": {
+        "units": ("rabbitmq-server.service", "epmd.socket", "epmd.service"),
+        "mark": ("/etc/rabbitmq/rabbitmq.conf",),
+        "files": (
+            "/etc/systemd/system/rabbitmq-server.service.d/celeryops.conf",
+            "/etc/systemd/system/epmd.socket.d/celeryops.conf",
+            "/etc/rabbitmq/rabbitmq.conf",
+            "/etc/rabbitmq/rabbitmq-env.conf",
+            "/etc/rabbitmq/erl_inetrc",
+            "/etc/rabbitmq/enabled_plugins",
+            "/etc/rabbitmq/definitions.json",
+            "/etc/rabbitmq/conf.d/50-celeryops.conf",
+            "/etc/apt/sources.list.d/celeryops-rabbitmq.sources",
+            "/etc/apt/preferences.d/celeryops-rabbitmq.pref",
+        ),
+        "packages": ("rabbitmq-server",),
+        "data": ("/var/lib/rabbitmq", "/var/log/rabbitmq"),
+    },
+    "redis": {
+        "units": ("redis-server.service",),
+        "mark": ("/etc/celeryops/redis/redis.conf",),
+        "files": (
+            "/etc/systemd/system/redis-server.service.d/celeryops.conf",
+            "/etc/celeryops/redis",
+            "/etc/sysctl.d/30-celeryops-redis.conf",
+            "/etc/apt/sources.list.d/celeryops-redis-backports.sources",
+        ),
+        "packages": ("redis-server",),
+        "data": ("/var/lib/redis", "/var/log/redis"),
+    },
+    "valkey": {
+        "units": ("valkey-server.service",),
+        "mark": ("/etc/celeryops/valkey/valkey.conf",),
+        "files": (
+            "/etc/systemd/system/valkey-server.service.d/celeryops.conf",
+            "/etc/celeryops/valkey",
+            "/etc/sysctl.d/30-celeryops-redis.conf",
+            "/etc/apt/sources.list.d/celeryops-redis-backports.sources",
+        ),
+        "packages": ("valkey-server",),
+        "data": ("/var/lib/valkey", "/var/log/valkey"),
+    },
+}
+
+
+@dataclass
+class Removal:
+    """What goes.
+
+    Arguments:
+        units: names of unit files, the scheduler first: it would send tasks that nobody runs any more.
+        paths: files and directories.
+        accounts: that were made for it.
+        packages: of servers.
+        kept: directories with data, which stay.
+    """
+
+    units: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    accounts: list[str] = field(default_factory=list)
+    packages: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+    def any(self) -> bool:
+        """Whether there is anything to remove."""
+        return bool(self.units or self.paths or self.accounts or self.packages)
+
+
+def of_app(app: str, marked: Iterable[str], users: Mapping[str, str], passwd: str, *, data: bool) -> Removal:
+    """Return what goes of an app.
+
+    Arguments:
+        app: its name.
+        marked: names of the unit files of ours on the host, of all apps.
+        users: unit file -> the account that it runs as.
+        passwd: the text of /etc/passwd.
+        data: whether its data go as well.
+    """
+    own = [name for name in marked if re.fullmatch(rf"celery-{re.escape(app)}(-[a-z0-9-]+\.service|\.target)", name)]
+    found = Removal(units=sorted(own, key=lambda name: (not name.endswith("-beat.service"), name)))
+    found.paths = [f"{UNITS}/{name}" for name in found.units]
+    places = [f"{folder}/{app}" for folder in PROGRAMS]
+    places += [f"/opt/celeryops/{app}-flower", f"/etc/logrotate.d/celery-{app}-workers"]
+    kept = [f"{folder}/{app}" for folder in DATA]
+    found.paths += [path for path in (*places, *(kept if data else ())) if os.path.lexists(path)]
+    found.kept = [] if data else [path for path in kept if os.path.lexists(path)]
+    others = {user for unit, user in users.items() if unit not in own}
+    mine = {users[unit] for unit in own if unit in users} | {app}
+    made = {line.split(":")[0] for line in passwd.splitlines() if line.count(":") > 4 and _is_ours(line)}
+    found.accounts = sorted((mine & made) - others)
+    return found
+
+
+def of_server(kind: str, *, data: bool) -> Removal:
+    """Return what goes of a server, if it is one that a role of ours set up."""
+    server = SERVERS[kind]
+    if not all(os.path.exists(path) for path in server["mark"]):
+        return Removal()
+    found = Removal(units=list(server["units"]), packages=list(server["packages"]))
+    found.paths = [path for path in server["files"] if os.path.lexists(path)]
+    stores = [path for path in server["data"] if os.path.lexists(path)]
+    if data:
+        found.paths += stores
+    else:
+        found.kept = stores
+    return found
+
+
+def _is_ours(line: str) -> bool:
+    name, _password, _uid, _gid, comment = line.split(":")[:5]
+    return comment == f"{COMMENT}{name}"
+
+
+def refusal(waiting: Mapping[str, Any], *, messages: bool) -> str:
+    """Return why nothing may be removed: tasks wait in queues, or whether any do is not known; empty when it may.
+
+    Arguments:
+        waiting: app -> number of messages in each of its queues, or a text that says why that is not known.
+        messages: whether whoever removes it has said that they may be left behind.
+    """
+    if messages:
+        return ""
+    reasons = []
+    for app, queues in waiting.items():
+        if isinstance(queues, str):
+            reasons.append(f"whether tasks of {app} wait is not known ({queues})")
+            continue
+        full = {name: number for name, number in queues.items() if number}
+        if full:
+            shown = ", ".join(f"{number} in {name}" for name, number in sorted(full.items()))
+            reasons.append(f"tasks of {app} wait: {shown}")
+    if not reasons:
+        return ""
+    return (
+        f"{'; '.join(reasons)}. Nothing was removed. Let its workers finish them, or write "
+        "celeryops_remove_messages: true to leave them to nobody"
+    )

@@ -1,0 +1,98 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backlog
+short_description: Count the messages in queues of an app, as the app itself would reach them
+version_added: 0.1.0
+description:
+  - Takes no message, and declares nothing. Runs the installed runtime as the app's account, with its environment.
+options:
+  app:
+    description: The app, which has to be installed on the host.
+    type: str
+    required: true
+  queues:
+    description: The queues.
+    type: list
+    elements: str
+    required: true
+  wait:
+    description: For how many seconds at most to wait until all of them are empty.
+    type: int
+    default: 0
+attributes:
+  check_mode:
+    description: Changes nothing. It does not wait either.
+    support: full
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Ask what waits
+  celeryops.stack.backlog:
+    app: shop
+    queues: [feeds]
+"""
+
+RETURN = r"""
+waiting:
+  description: Queue -> messages, V(none) for one that does not exist; or a text that says why that is not known.
+  type: raw
+  returned: always
+"""
+
+import os
+import pwd
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.celeryops.stack.plugins.module_utils.runtime import CommandError, run_runtime
+
+#: Seconds between two questions, each of which starts an interpreter.
+PAUSE = 5
+
+
+def ask(app: str, queues: list[str]) -> dict[str, Any] | str:
+    """Return the messages in each queue, or why they are not known.
+
+    Arguments:
+        app: its name.
+        queues: their names.
+    """
+    try:
+        user = pwd.getpwuid(os.stat(f"/var/lib/celeryops/{app}").st_uid).pw_name
+        words = [word for name in queues for word in ("--queue", name)]
+        report = run_runtime(
+            f"/opt/celeryops/{app}/current", f"/etc/celeryops/{app}/celery.env", user, ["backlog", *words], timeout=60
+        )
+    except (CommandError, KeyError, OSError) as error:
+        return str(error)
+    return str(report.get("message")) if report["failed"] else dict(report["waiting"])
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "app": {"type": "str", "required": True},
+            "queues": {"type": "list", "elements": "str", "required": True},
+            "wait": {"type": "int", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    until = time.monotonic() + (0 if module.check_mode else module.params["wait"])
+    while True:
+        waiting = ask(module.params["app"], module.params["queues"])
+        empty = isinstance(waiting, dict) and not any(waiting.values())
+        if empty or time.monotonic() >= until:
+            break
+        time.sleep(PAUSE)
+    module.exit_json(changed=False, waiting=waiting)
+
+
+if __name__ == "__main__":
+    main()

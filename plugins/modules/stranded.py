@@ -1,0 +1,42 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stranded
+short_description: Refuse to leave tasks in queues that no class would consume any more
+version_added: 0.1.0
+description:
+  - Runs on the control machine only, on what M(celeryops.stack.backlog) returned for each host. Run it once.
+  - A queue that loses its consumers in this run must be empty, or be accepted. One that lost them earlier is a warning.
+options:
+  answers:
+    description: The results of the loops over M(celeryops.stack.backlog), one for each host.
+    type: list
+    elements: dict
+    required: true
+  accepted:
+    description: Queues that may keep their messages.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode:
+    description: Changes nothing, so it runs the same.
+    support: full
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Refuse to leave tasks behind
+  celeryops.stack.stranded:
+    answers: "{{ ansible_play_hosts | map('extract', hostvars, 'answer') }}"
+  run_once: true
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: C(celeryops_retired), app -> the queues to remember.
+  type: dict
+  returned: success
+"""

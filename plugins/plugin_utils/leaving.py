@@ -1,0 +1,196 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What hosts still carry of apps although the inventory says otherwise, and what may be done about it. Pure functions.
+
+What was seen of each host (the fact ``celeryops_machine``) is compared with the duties of the inventory. One machine
+may have several names, and an inventory need not know all apps of a machine: only what is certainly not wanted any more
+is given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import loopback
+
+#: Group -> the role that has units on its hosts.
+UNITS_OF_GROUP = {"celery_workers": "celery_worker", "celery_beat": "celery_beat", "flower": "flower"}
+#: How the first line of the target begins, which all of an app's units share.
+_TARGET = "roles celery_worker, celery_beat, flower"
+
+Seen = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What the inventory wants, as far as it is needed here.
+
+    Arguments:
+        groups: the inventory's groups and their hosts.
+        app_of: host -> the app that it carries.
+        names: every app that the inventory names, also where no host carries it.
+        machines: host -> one name for its machine (``stack.machine``).
+        servers: kind (``rabbitmq``, ``redis``) -> its nodes (``stack.survey``).
+        accounts: kind -> the accounts that the inventory declares in it.
+    """
+
+    groups: Mapping[str, Sequence[str]]
+    app_of: Mapping[str, str]
+    names: Collection[str]
+    machines: Mapping[str, str] = field(default_factory=dict)
+    servers: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    accounts: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def duties(self, app: str, role: str) -> list[str]:
+        """Return the hosts on which ``app`` is to have units of ``role``."""
+        hosts = (host for group, own in UNITS_OF_GROUP.items() if own == role for host in self.groups.get(group, ()))
+        return [host for host in hosts if self.app_of.get(host) == app]
+
+    def same(self, one: str, other: str, seen: Seen) -> bool:
+        """Whether two hosts are, or may be, one machine: copies of one image have one number, so that is no proof."""
+        if one == other or self.machines.get(one, one) == self.machines.get(other, other):
+            return True
+        number = seen.get(one, {}).get("id")
+        return bool(number) and number == seen.get(other, {}).get("id")
+
+
+def leaving(wanted: Inventory, seen: Seen) -> dict[str, list[dict[str, Any]]]:
+    """Return host -> what has to go from it.
+
+    Arguments:
+        wanted: what the inventory says.
+        seen: host -> ``celeryops_machine``, of the hosts that this run has looked at.
+
+    Returns:
+        For each host that has any: dicts with ``app``, ``role``, ``units``, ``glob`` and ``markers`` (for
+        celeryops.stack.units), and ``early``: whether the servers lose the app's accounts in this run, so that its
+        units have to end before.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for host, machine in seen.items():
+        for app, own in machine.get("ours", {}).get("apps", {}).items():
+            roles = sorted(set(own["units"].values()))
+            lost = [role for role in roles if _lost(wanted, seen, host, app, role)]
+            early = not any(wanted.app_of.get(other) == app for other in wanted.app_of)
+            for role in lost:
+                units = sorted(unit for unit, its in own["units"].items() if its == role)
+                # The last one takes the target with it.
+                last = role == lost[-1] and lost == roles
+                found.setdefault(host, []).append(
+                    {
+                        "app": app,
+                        "role": role,
+                        "units": units,
+                        "glob": f"celery-{app}[-.]*",
+                        "markers": [f"role {role}", *([_TARGET] if last else [])],
+                        "early": early,
+                    }
+                )
+    return found
+
+
+def _lost(wanted: Inventory, seen: Seen, host: str, app: str, role: str) -> bool:
+    """Whether a host is certainly not to have units of an app's role any more."""
+    if app not in wanted.names:
+        return loses_its_account(wanted, seen, host, app)
+    duties = wanted.duties(app, role)
+    # A host that was not looked at may be this machine by another name.
+    return all(other in seen and not wanted.same(host, other, seen) for other in duties)
+
+
+def loses_its_account(wanted: Inventory, seen: Seen, host: str, app: str) -> bool:
+    """Whether an app that the inventory does not name has its broker in a server of the inventory, without an account.
+
+    Then this run takes its account away. Another app of the machine may be in another inventory: it has a broker of its
+    own, or an account that is declared here (``rabbitmq_users``, ``redis_extra_users``), or that somebody else made.
+    """
+    brokers = seen[host]["ours"]["apps"][app]["brokers"]
+    for broker in brokers:
+        kind = "redis" if str(broker["scheme"]).startswith("redis") else "rabbitmq"
+        for server in wanted.servers.get(kind, ()):
+            # What the last run declared there, this one removes; of a server that was not looked at that is not known.
+            had = seen.get(str(server["host"]), {}).get("ours", {}).get("accounts", {}).get(kind, ())
+            loses = broker["user"] in had and broker["user"] not in wanted.accounts.get(kind, ())
+            if loses and _is(broker, server, host, wanted, seen):
+                return True
+    return False
+
+
+def _is(broker: Mapping[str, Any], server: Mapping[str, Any], host: str, wanted: Inventory, seen: Seen) -> bool:
+    """Whether an address, as ``host`` has it, is that of a server."""
+    if int(broker["port"]) != int(server["port"]):
+        return False
+    address = str(broker["host"]).lower()
+    if loopback(address):
+        return wanted.same(host, str(server["host"]), seen)
+    return address in {str(name).lower() for name in (*server["listen"], server["reached_as"], server["host"])}
+
+
+# Schedulers
+
+
+def beats(wanted: Inventory, seen: Seen, playing: Collection[str], several: Collection[str]) -> Iterator[Found]:
+    """Yield that this run would start a scheduler while another one may go on.
+
+    Arguments:
+        wanted: what the inventory says.
+        seen: the hosts that were looked at.
+        playing: the hosts of this run, which ``--limit`` may narrow.
+        several: the apps of which several schedulers may run (RedBeat).
+    """
+    for host, app in new_beats(wanted, seen, playing):
+        if app in several:
+            continue
+        unit = f"celery-{app}-beat.service"
+        for other, machine in seen.items():
+            units = machine.get("ours", {}).get("apps", {}).get(app, {}).get("units", {})
+            if unit in units and other not in playing and not wanted.same(host, other, seen):
+                reason = f"the scheduler of {app} would start, while {other}, which --limit leaves out, has it too"
+                yield Found("celery_beat", host, reason, f"add {other} to --limit: this run moves it then")
+        unknown = [
+            other
+            for other, its in wanted.app_of.items()
+            if its == app and other not in seen and not wanted.same(host, other, seen)
+        ]
+        if unknown:
+            names = f"{', '.join(unknown[:3])}{', ...' if unknown[3:] else ''}"
+            reason = f"the scheduler of {app} would start, and whether {names} still has it is not known"
+            yield Found("celery_beat", host, reason, "run this when those hosts can be reached")
+
+
+def new_beats(wanted: Inventory, seen: Seen, playing: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield (host, app) of the schedulers that this run would start on a host that has none."""
+    for host in wanted.groups.get("celery_beat", ()):
+        app = wanted.app_of.get(host, "")
+        units = seen.get(host, {}).get("ours", {}).get("apps", {}).get(app, {}).get("units", {})
+        if host in playing and app and host in seen and f"celery-{app}-beat.service" not in units:
+            yield host, app
+
+
+def without_app(wanted: Inventory, seen: Seen, playing: Collection[str], tags: Collection[str]) -> Iterator[Found]:
+    """Yield that a scheduler would move to a host without the app, where a run of some tags does not install it."""
+    starts = {"celery_beat", "celery_beat_service"} & set(tags)
+    if not starts or {"all", "celery_app"} & set(tags):
+        return
+    for host, app in new_beats(wanted, seen, playing):
+        if not seen[host]["ours"]["apps"].get(app, {}).get("brokers"):
+            reason = f"{app} is not installed, and --tags leaves that out: its scheduler would stop and not start again"
+            yield Found("celery_beat", host, reason, "run this without --tags, or with --tags celery_app,celery_beat")
+
+
+def further(wanted: Inventory, seen: Seen, playing: Iterable[str], *, secrets: bool) -> list[str]:
+    """Return the hosts beyond those of this run that have to be looked at.
+
+    Arguments:
+        wanted: what the inventory says.
+        seen: the hosts that were looked at.
+        playing: the hosts of this run.
+        secrets: whether passwords were made up in this run, which may be in use on a host already.
+    """
+    playing = set(playing)
+    if not secrets and not any(new_beats(wanted, seen, playing)):
+        return []
+    return [host for host in wanted.groups.get("all", ()) if host not in playing and host not in seen]

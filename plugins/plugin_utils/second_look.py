@@ -1,0 +1,122 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The check again, when the hosts have been looked at: what they carry is compared with the inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils import leaving as gone
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
+from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import discard, forget, in_use, question
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, machine
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import DRAIN, questions
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known behind the facts.
+
+    Arguments:
+        found: ``stack.survey``, with ``made_up``: folder of passwords -> files that were made up.
+        groups: the inventory's groups and their hosts.
+        seen: host -> the fact ``celeryops_machine``, of the hosts that this run has looked at.
+        planned: (role, host) -> what came of planning it.
+        given: returns a variable of a host.
+        playing: the hosts of this run.
+        tags: of this run.
+        rotate: whether passwords may become others.
+        apps: those of the inventory.
+        drain: how long to wait until queues are empty that lose their consumers, as it was written.
+    """
+
+    found: Mapping[str, Any]
+    groups: Mapping[str, Sequence[str]]
+    seen: Mapping[str, Mapping[str, Any]]
+    planned: Mapping[tuple[str, str], Planned]
+    given: Callable[[str, str, Any], Any]
+    playing: Collection[str]
+    tags: Collection[str]
+    rotate: bool
+    apps: Mapping[str, App] = field(default_factory=dict)
+    drain: object = ""
+
+
+def inventory_of(
+    found: Mapping[str, Any],
+    groups: Mapping[str, Sequence[str]],
+    given: Callable[[str, str, Any], Any],
+    planned: Mapping[tuple[str, str], Planned] | None = None,
+) -> gone.Inventory:
+    """Return what the inventory wants of its hosts."""
+    named = {str(name) for host in groups.get("all", ()) if is_app_name(name := given(host, "celery_app_name", None))}
+    accounts: dict[str, set[str]] = {"rabbitmq": set(), "redis": set()}
+    for (role, _host), plan in (planned or {}).items():
+        if role in accounts:
+            users = plan.plan.get("definitions", plan.plan).get("users") or ()
+            accounts[role].update(str(user["name"]) for user in users)
+    return gone.Inventory(
+        groups=groups,
+        app_of=found["app_of"],
+        names=named | set(found["app_of"].values()) - {""},
+        machines={host: machine(host, given) for host in groups.get("all", ())},
+        servers=found["servers"],
+        accounts=accounts,
+    )
+
+
+def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
+    """Return what is wrong, and the facts for the plays behind.
+
+    ``celeryops_leaving`` is what has to go from which host (``leaving.leaving``), ``celeryops_backlogs`` what has to be
+    asked of queues that lose their consumers (``stranded.questions``, each with ``wait`` in seconds).
+
+    Passwords that were made up are noted as those of the hosts when no host has others, and removed when one has.
+    """
+    wanted = inventory_of(look.found, look.groups, look.given, look.planned)
+    problems: list[Problem] = [
+        *gone.beats(wanted, look.seen, look.playing, _several(look)),
+        *gone.without_app(wanted, look.seen, look.playing, look.tags),
+    ]
+    expected = list(dict.fromkeys(host for group in ROLES_OF_GROUP for host in look.groups.get(group, ())))
+    for folder, names in look.found.get("made_up", {}).items():
+        doubts = [] if look.rotate else list(question(Path(folder), names, look.seen, expected))
+        problems += doubts
+        if doubts and any(in_use(names, seen) for seen in look.seen.values()):
+            discard(Path(folder))
+        elif not doubts and not problems:
+            forget(Path(folder))
+    leaving = gone.leaving(wanted, look.seen)
+    whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
+    wait = 0
+    if look.drain:
+        try:
+            wait = parse_duration(look.drain)
+        except ValueError as error:
+            reason, _separator, instead = str(error).partition("; write ")
+            problems.append(Problem(DRAIN, look.drain, reason, instead))
+    asked = [{**one, "wait": wait} for one in questions(look.apps, look.seen, look.playing, whole)]
+    return problems, {"celeryops_leaving": leaving, "celeryops_backlogs": asked}
+
+
+def _several(look: Look) -> set[str]:
+    """Return the apps of which several schedulers may run."""
+    found = set()
+    for (role, host), plan in look.planned.items():
+        settings = look.given(host, "celery_app_settings", None)
+        common = settings.get("beat_scheduler") if isinstance(settings, Mapping) else None
+        if role == "celery_beat" and str(plan.values.get("celery_beat_scheduler") or common).startswith(
+            SEVERAL_MAY_RUN
+        ):
+            found.add(str(look.found["app_of"].get(host)))
+    return found

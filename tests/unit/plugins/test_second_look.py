@@ -1,0 +1,108 @@
+"""The check again, when hosts have been looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned
+from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, WorkerClass
+from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import made_up, note
+from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, inventory_of, second_look
+
+GROUPS = {"all": ["one", "two"], "redis": ["one"], "celery_workers": ["one"], "celery_beat": ["one"]}
+NAMES = {"one": "shop", "two": "old"}
+FOUND = {"app_of": {"one": "shop"}, "servers": {"rabbitmq": [], "redis": []}}
+SHOP = App("shop", hosts=("one",), classes=(WorkerClass("shop", "one", "high", ("default",)),))
+
+
+def given(host: str, name: str, default: Any) -> Any:
+    return {"celery_app_name": NAMES[host]}.get(name, default)
+
+
+def host(beat: bool = False, queues: tuple[str, ...] = (), secrets: tuple[str, ...] = ()) -> dict[str, Any]:
+    units = {
+        "celery-shop-high.service": "celery_worker",
+        **({"celery-shop-beat.service": "celery_beat"} if beat else {}),
+    }
+    app = {"units": units, "brokers": [{"scheme": "redis", "user": "shop", "host": "one", "port": 6379}]}
+    rest = {"secrets": list(secrets), "queues": list(queues), "retired": []}
+    return {"id": "", "ours": {"apps": {"shop": {**app, **rest}}, "secrets": [], "accounts": {}}}
+
+
+def look(seen: Mapping[str, Any], **own: Any) -> Look:
+    planned = {("celery_beat", "one"): Planned({}, {}, frozenset(), frozenset())}
+    common = Look(FOUND, GROUPS, seen, planned, given, frozenset(seen), frozenset({"all"}), rotate=False)
+    return replace(common, apps={"shop": SHOP}, **own)
+
+
+def test_the_inventory_knows_every_name_and_account() -> None:
+    planned = {
+        ("rabbitmq", "one"): Planned({}, {"definitions": {"users": [{"name": "a"}]}}, frozenset(), frozenset()),
+        ("redis", "one"): Planned({}, {"users": [{"name": "b"}]}, frozenset(), frozenset()),
+        ("celery_app", "one"): Planned({}, {}, frozenset(), frozenset()),
+    }
+    found = inventory_of(FOUND, GROUPS, given, planned)
+    assert found.names == {"shop", "old"}
+    assert found.accounts == {"rabbitmq": {"a"}, "redis": {"b"}}
+    assert found.machines == {"one": "one", "two": "two"}
+
+
+def test_a_host_as_it_should_be_has_nothing_to_give_up() -> None:
+    problems, facts = second_look(look({"one": host(beat=True, queues=("default",)), "two": {}}))
+    assert (problems, facts) == ([], {"celeryops_leaving": {}, "celeryops_backlogs": []})
+
+
+def test_what_leaves_and_what_is_asked() -> None:
+    seen = {"one": host(beat=True, queues=("default", "feeds")), "two": host()}
+    problems, facts = second_look(look(seen, drain="2m"))
+    assert problems == []
+    assert [entry["role"] for entry in facts["celeryops_leaving"]["two"]] == ["celery_worker"]
+    [question] = facts["celeryops_backlogs"]
+    assert (question["queues"], question["wait"]) == (["feeds"], 120)
+
+
+def test_a_time_that_is_none() -> None:
+    [problem], _facts = second_look(look({"one": host(beat=True), "two": {}}, drain="soon"))
+    assert str(problem).startswith("celeryops_drain: 'soon' is not a duration")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "common", "refused"),
+    [(None, None, True), ("redbeat.RedBeatScheduler", None, False), (None, "redbeat:RedBeatScheduler", False)],
+)
+def test_two_schedulers(scheduler: str | None, common: str | None, refused: bool) -> None:
+    def settings(host: str, name: str, default: Any) -> Any:
+        return {"beat_scheduler": common} if name == "celery_app_settings" and common else given(host, name, default)
+
+    planned = {("celery_beat", "one"): Planned({"celery_beat_scheduler": scheduler}, {}, frozenset(), frozenset())}
+    seen = {"one": host(), "two": host(beat=True)}
+    own = look(seen, planned=planned, given=settings, playing=frozenset({"one"}))
+    assert bool(second_look(own)[0]) is refused
+
+
+@pytest.mark.parametrize(("secrets", "rotate"), [((), False), (("redis",), True), (("redis",), False)])
+def test_passwords_that_were_made_up(tmp_path: Path, secrets: tuple[str, ...], rotate: bool) -> None:
+    (tmp_path / "shop_redis_password").write_text("made up")
+    note(tmp_path, ["shop_redis_password"])
+    own = {"found": {**FOUND, "made_up": {str(tmp_path): ["shop_redis_password"]}}, "rotate": rotate}
+    problems, _facts = second_look(look({"one": host(beat=True, secrets=secrets), "two": {}}, **own))
+    refused = bool(secrets) and not rotate
+    assert [problem.variable for problem in problems] == ["celeryops_secrets_dir"] * refused
+    assert made_up(tmp_path) == {}
+    # Where the hosts have others, this one is as if it had never been.
+    assert (tmp_path / "shop_redis_password").exists() is not refused
+
+
+def test_passwords_are_a_question_still_while_something_else_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "shop_redis_password").write_text("made up")
+    note(tmp_path, ["shop_redis_password"])
+    found = {**FOUND, "made_up": {str(tmp_path): ["shop_redis_password"]}}
+    seen = {"one": host(), "two": host(beat=True)}
+    problems, _facts = second_look(look(seen, found=found, playing=frozenset({"one"})))
+    assert [problem.variable for problem in problems] == ["celery_beat"]
+    assert list(made_up(tmp_path)) == ["shop_redis_password"]

@@ -1,0 +1,117 @@
+"""Queues that lose their consumers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, WorkerClass
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import judge, questions
+
+HIGH = WorkerClass("shop", "app1", "high", ("payments",))
+DEFAULT = WorkerClass("shop", "app1", "default", ("default",))
+SHOP = App("shop", hosts=("app1",), classes=(HIGH, DEFAULT), queues={"default": "quorum", "payments": "quorum"})
+QUEUES = ["default", "payments", "dead-letters"]
+WORKS = {"celery-shop-high.service": "celery_worker"}
+
+
+def host(queues: list[str], retired: list[str] | None = None, **own: Any) -> dict[str, Any]:
+    app = {"units": WORKS, "brokers": [{"host": "mq1"}], "queues": queues, "retired": retired or [], **own}
+    return {"ours": {"apps": {"shop": app}}}
+
+
+def asked(app: App | None, seen: dict[str, Any], gone: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    return questions({"shop": app} if app else {}, seen, set(seen) - {"left-out"}, gone)
+
+
+def test_nobody_is_asked_while_every_queue_has_a_class() -> None:
+    assert asked(SHOP, {"app1": host(QUEUES), "app2": host([])}) == []
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        replace(SHOP, classes=(DEFAULT,)),
+        replace(SHOP, classes=(replace(HIGH, queues=("other",)), DEFAULT)),
+        replace(SHOP, classes=(DEFAULT,), queues={"default": "quorum"}),
+    ],
+)
+def test_a_queue_whose_class_leaves(app: App) -> None:
+    assert asked(app, {"app1": host(QUEUES)}) == [
+        {"app": "shop", "host": "app1", "queues": ["payments"], "leaving": ["payments"]}
+    ]
+
+
+def test_a_queue_that_somebody_else_may_read_or_that_keeps_messages() -> None:
+    assert asked(replace(SHOP, classes=(DEFAULT,), declared=("payments",)), {"app1": host(QUEUES)}) == []
+    kept = replace(SHOP, variables={"celery_app_dead_letter_queue": "morgue"})
+    assert asked(kept, {"app1": host(["default", "payments", "morgue"])}) == []
+
+
+def test_a_queue_that_left_earlier_is_asked_of_again() -> None:
+    [question] = asked(SHOP, {"app1": host(QUEUES, ["feeds"])})
+    assert (question["queues"], question["leaving"]) == (["feeds"], [])
+    # It has a class again.
+    feeds = replace(SHOP, classes=(*SHOP.classes, replace(HIGH, queues=("feeds",))))
+    assert asked(feeds, {"app1": host(QUEUES, ["feeds"])}) == []
+
+
+def test_one_host_of_the_run_that_can_ask_is_enough() -> None:
+    seen = {"left-out": host(QUEUES), "bare": host(QUEUES, brokers=[]), "app1": host([]), "app2": host(QUEUES)}
+    [question] = asked(replace(SHOP, classes=(DEFAULT,)), seen)
+    assert question["host"] == "app1"
+    assert asked(replace(SHOP, classes=(DEFAULT,)), {"left-out": host(QUEUES)}) == []
+
+
+def test_producers_whose_workers_are_elsewhere() -> None:
+    assert asked(replace(SHOP, classes=()), {"web1": host(QUEUES, units={})}) == []
+    # But here they were.
+    assert len(asked(replace(SHOP, classes=()), {"web1": host(QUEUES)})) == 1
+
+
+def test_an_app_that_leaves_whole() -> None:
+    [question] = asked(None, {"app1": host(QUEUES)}, ("shop",))
+    assert question["leaving"] == ["default", "payments"]
+    # Another inventory's.
+    assert asked(None, {"app1": host(QUEUES)}) == []
+
+
+QUESTION = {"app": "shop", "host": "app1", "queues": ["feeds", "old"], "leaving": ["feeds"]}
+
+
+def outcome(waiting: Any, accepted: tuple[str, ...] = ()) -> tuple[list[str], list[str], dict[str, list[str]]]:
+    refused, told, remembered = judge([{**QUESTION, "waiting": waiting}], accepted)
+    return [str(one) for one in refused], told, remembered
+
+
+def test_tasks_that_would_be_left_behind() -> None:
+    [text], told, _remembered = outcome({"feeds": 201, "old": 0})
+    assert text == (
+        "celery_worker_classes: on app1, 201 tasks wait in the queue feeds of shop, which no class would consume any "
+        "more; keep a class for it without its routes until it is empty, or let this run wait for that "
+        "(celeryops_drain: 30m), or write celeryops_leave_messages: [feeds] to leave them there"
+    )
+    assert told == []
+
+
+def test_tasks_that_were_left_behind_or_may_be() -> None:
+    refused, [text], remembered = outcome({"feeds": 0, "old": 1})
+    assert refused == []
+    assert text.startswith("1 task waits in the queue old of shop, which no class consumes; write a class with queues:")
+    assert remembered == {"shop": ["feeds", "old"]}
+    refused, told, _remembered = outcome({"feeds": 7, "old": None}, ("feeds",))
+    assert (refused, len(told)) == ([], 1)
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    assert outcome({"feeds": None, "old": None}) == ([], [], {"shop": []})
+
+
+def test_not_knowing_is_no_emptiness() -> None:
+    [text], _told, remembered = outcome("the broker: Connection refused")
+    assert "whether tasks of shop wait in feeds is not known (the broker: Connection refused)" in text
+    assert remembered == {"shop": ["feeds", "old"]}
+    assert outcome("x", ("feeds",))[0] == []
+    assert judge([{**QUESTION, "leaving": [], "waiting": "x"}], ())[0] == []

@@ -1,0 +1,34 @@
+"""What was seen in an earlier run is not taken for now."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.celeryops.stack.plugins.action.plan import seen_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run
+
+
+def test_one_name_for_all_that_one_process_forks() -> None:
+    said = []
+    for _time in range(2):
+        reader, writer = os.pipe()
+        if not (child := os.fork()):
+            os.write(writer, this_run().encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        said.append(os.read(reader, 100).decode())
+        os.close(reader)
+        os.close(writer)
+    assert said == [this_run(os.getpid())] * 2
+
+
+def test_another_process_has_another() -> None:
+    assert this_run(os.getpid()) != this_run(os.getppid()) != this_run(1)
+    assert this_run(2**30).startswith(f"{2**30}-")
+
+
+def test_what_an_earlier_run_saw_is_not_looked_at() -> None:
+    assert seen_of({}) == {}
+    assert seen_of({"ansible_facts": {"celeryops_machine": {"run": "1-1", "listeners": []}}}) == {}
+    now = {"run": this_run(), "listeners": []}
+    assert seen_of({"ansible_facts": {"celeryops_machine": now}}) == now
