@@ -48,3 +48,9 @@ ansible-playbook -i "$folder/inventory" celeryops.stack.check
 for role in rabbitmq redis celery_app celery_worker celery_beat flower; do
     ansible-doc --type role "celeryops.stack.$role" >/dev/null
 done
+for kind in module filter; do
+    plugins=plugins/$kind
+    [ "$kind" = filter ] || plugins=plugins/modules
+    (cd "$root" && ls $plugins/*.py) | xargs -n 1 basename -s .py | sed 's/^/celeryops.stack./' |
+        xargs ansible-doc --type "$kind" >/dev/null
+done

@@ -161,7 +161,7 @@ class ActionModule(ActionBase):
 
         found = survey(groups, given)
         joined = {name: value for name, value in task_vars.items() if name.startswith(("celeryops_", "__celeryops_"))}
-        common = {**joined, "celeryops_survey": found, "groups": groups, "hostvars": hostvars}
+        common = {**joined, "__celeryops_survey": found, "groups": groups, "hostvars": hostvars}
         planned: dict[tuple[str, str], Planned] = {}
         alike: dict[tuple[str, str, str, str], tuple[Planned, list[Any]]] = {}
         with tempfile.TemporaryDirectory(prefix="celeryops-") as folder:

@@ -11,7 +11,8 @@ description:
   - M(ansible.builtin.setup) looks at all mounts, disks and processors for what is read here from three files, and does
     not tell which packages are installed. Asking C(apt) for that opens its whole cache, which takes about a second;
     C(dpkg) knows in an instant. The roles skip C(apt) when nothing is missing.
-  - Fails for a login that is not root, before anything is changed: what the roles do needs C(become) then.
+  - >-
+    Fails for a login that is not root, before anything is changed. What the roles do needs C(become) then.
 attributes:
   check_mode:
     description: Changes nothing, so it runs the same.
@@ -138,6 +139,15 @@ def system() -> dict[str, Any]:
     }
 
 
+def named(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts under the names that M(ansible.builtin.setup) gives them, which C(ansible_facts) then shortens.
+
+    Ansible's default is to make a variable of every fact as well (INJECT_FACTS_AS_VARS), which wins over the inventory:
+    a bare ``hostname`` would replace a user's own variable of that name for the rest of the run.
+    """
+    return {name if name.startswith("celeryops_") else f"ansible_{name}": value for name, value in facts.items()}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
@@ -149,7 +159,7 @@ def main() -> None:
         output = module.run_command(
             ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Package}\\n"], check_rc=True
         )[1]
-    module.exit_json(changed=False, ansible_facts={**system(), "celeryops_packages": installed(output)})
+    module.exit_json(changed=False, ansible_facts=named({**system(), "celeryops_packages": installed(output)}))
 
 
 if __name__ == "__main__":
