@@ -97,6 +97,7 @@ def _tree(item: Mapping[str, Any], source: Path) -> list[dict[str, Any]]:
             "path": str(target / name),
             "content": (source / name).read_text(encoding="utf-8"),
             "mode": item.get("mode", "0644"),
+            "part_of": str(target),
             **owner,
         }
         for name in names
