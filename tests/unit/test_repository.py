@@ -149,7 +149,7 @@ def test_root_is_never_told_to_run_celery() -> None:
 
 
 def test_text_that_may_look_like_data_stays_text() -> None:
-    """ansible-core 2.18 makes a list of the password ``["x"]``, and a dictionary of a file's JSON (`string` stops it)."""
+    """ansible-core 2.18 makes a list of the password ``["x"]``, and a dictionary of JSON; `string` stops it."""
     files = [path for path in tracked() if path.suffix == ".yml" and path.parent.name in ("tasks", "playbooks")]
     said = re.compile(r"(content|\w*password|\w*secret|login_user|username): (>-)?\s*([\"']?\{\{.*?\}\})", re.DOTALL)
     found = {

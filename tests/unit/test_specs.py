@@ -64,7 +64,9 @@ def plain_default(option: Option, value: Any) -> Any:
     Ansible's documentation tools refuse text in the place of a number, a truth value, a list or a dictionary.
     """
     fallback = re.search(r"\| default\((.*)\) }}$", str(value))
-    return yaml.safe_load(fallback[1]) if fallback and option.get("type", "str") not in ("str", "path", "raw") else value
+    return (
+        yaml.safe_load(fallback[1]) if fallback and option.get("type", "str") not in ("str", "path", "raw") else value
+    )
 
 
 def computed_secrets(role: Path) -> set[str]:

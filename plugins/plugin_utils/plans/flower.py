@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.flower_api import flower_api
 from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
@@ -23,6 +24,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     read_duration,
     target_unit,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address, hidden
 
 SMALLEST_MEMORY = 128 * 1024**2
 
@@ -221,13 +223,20 @@ def _check_broker(variables: Mapping[str, Any]) -> list[Problem]:
     """Return the mistakes in what Flower connects to."""
     problems: list[Problem] = []
     url = str(variables["flower_broker_url"])
-    if not all(_BROKER.fullmatch(part) for part in url.split(";")):
+    if not all(map(_BROKER.fullmatch, each_address(url) or [""])):
         instead = "an address such as amqp://watcher:password@127.0.0.1:5672/shop"
-        problems.append(Problem("flower_broker_url", url, "is not the URL of a RabbitMQ or Redis broker", instead))
+        problems.append(
+            Problem("flower_broker_url", hidden(url), "is not the URL of a RabbitMQ or Redis broker", instead)
+        )
     api = str(variables["flower_broker_api"])
     if api and not re.fullmatch(r"https?://\S+/api/", api):
         instead = "one such as http://watcher:password@127.0.0.1:15672/api/, with the slash at its end"
-        problems.append(Problem("flower_broker_api", api, "is not the URL of RabbitMQ's management API", instead))
+        problems.append(
+            Problem("flower_broker_api", hidden(api), "is not the URL of RabbitMQ's management API", instead)
+        )
+    elif url.startswith(("amqp", "pyamqp")):
+        # Of another broker Flower does not ask it.
+        problems += flower_api(api, url)[1]
     return problems
 
 
