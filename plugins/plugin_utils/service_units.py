@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import quote_systemd_word
@@ -117,7 +118,7 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
             problems.append(Problem(where, value, "is not one line of text", "a text or a number"))
         else:
             result[str(name)] = directive_value(value) if isinstance(value, bool) else str(value)
-    return result, problems
+    return result, [*problems, *environment_problems(variable, result)]
 
 
 def check_identity(prefix: str, variables: Mapping[str, Any]) -> list[Problem]:

@@ -17,14 +17,21 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings im
     TEXT_OR_NUMBER,
     number_fault,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, environment_problems, size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest, holds_password
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+    Problem,
+    closest,
+    holds_password,
+    named_like_a_secret,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import package_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
 from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
     DEFAULTS,
     serializer_problems,
@@ -101,6 +108,9 @@ RESERVED_ACCOUNTS = frozenset(
 )
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
+#: An option, or an address that makes git run a program (gitremote-helpers(7)); a line break is in none.
+_NO_REPOSITORY = re.compile(r"-|[A-Za-z0-9+.-]+::|[^\n]*[\x00-\x1f\x7f]")
+_PYTHON = re.compile(r"/?[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HIDDEN = "(not shown)"
 _SECRET_KEY = re.compile(r"passw|secret|token|credential|access_key|private_key", re.IGNORECASE)
@@ -304,6 +314,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += [*duration_problems, *_other_problems(values, broker)]
     problems += [*_settings_problems(values, broker), *_sentinel_problems(values)]
     problems += _environment_problems(values["environment"], values["python_path"])
+    problems += _length_problems(values)
     once, once_problems = _once(values)
     results, results_problems = result_rules(values["results"])
     problems += [*once_problems, *results_problems]
@@ -482,7 +493,7 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
             yield Problem(
                 f"celery_app_source.{key}", source[key], "leads out of the source", "a path relative to the source"
             )
-    if "repo" in given and str(source["repo"]).startswith("-"):
+    if "repo" in given and _NO_REPOSITORY.match(str(source["repo"])):
         yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
         yield Problem("celery_app_source.version", source["version"], "is not a branch, tag or commit", "one of these")
@@ -766,6 +777,9 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
             "is out of range",
             f"how many messages per process, 1 to {MOST_PREFETCHED}",
         )
+    if not _PYTHON.fullmatch(str(values["python"])):
+        instead = "a program's name or its path, such as python3.12 or /opt/python/bin/python3"
+        yield Problem("celery_app_python", values["python"], "is not an interpreter", instead)
     if int(values["keep_releases"]) < 1:
         yield Problem(
             "celery_app_keep_releases",
@@ -909,6 +923,19 @@ def _plain(value: Any) -> Any:
     return next((kind(value) for kind in (str, int, float) if isinstance(value, kind)), value)
 
 
+def _length_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
+    """Say which addresses are longer than the kernel hands to a process; their own text may be a secret."""
+    names = {
+        "broker_url": "CELERY_BROKER_URL",
+        "result_backend": "CELERY_RESULT_BACKEND",
+        "once_url": "CELERYOPS_ONCE_URL",
+    }
+    for key, name in names.items():
+        if size(name, values[key]) > LONGEST:
+            reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
+            yield Problem(f"celery_app_{key}", _HIDDEN, reason, "a shorter one")
+
+
 def _environment_problems(environment: Mapping[str, Any], python_path: Iterable[Any]) -> Iterable[Problem]:
     """Say which variables cannot stand in the environment file; their values may be secrets and are not shown."""
     for raw, value in environment.items():
@@ -932,6 +959,10 @@ def _environment_problems(environment: Mapping[str, Any], python_path: Iterable[
             (ord(character) < 32 and character not in "\n\t") or ord(character) == 127 for character in str(value)
         ):
             yield Problem(variable, "(not shown)", "contains a control character, which systemd refuses", "text")
+        # A fraction in an environment is what it looks like, unless it is written otherwise (number_slips).
+        elif not isinstance(value, float) and (named_like_a_secret(name) or not isinstance(value, str)):
+            yield from filter(None, [altered(variable, value, lines=True)])
+    yield from environment_problems("celery_app_environment", environment)
     for entry in python_path:
         if not str(entry).startswith("/") or ":" in str(entry):
             yield Problem(
