@@ -11,7 +11,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Pro
 
 #: MAX_ARG_STRLEN of include/uapi/linux/binfmts.h: 32 pages of 4 KiB for one NAME=value, the byte at its end included.
 LONGEST = 32 * 4096 - 1
-#: Arguments and environment share a quarter of the stack, whose limit is 8 MiB by default (execve(2)); an eighth of that
+#: Arguments and environment share a quarter of the stack, whose limit is 8 MiB by default (execve(2)); an eighth of it
 #: is left for what systemd, the class and the release's verification add.
 MOST = 2 * 1024 * 1024 * 7 // 8
 #: What stands beside each in that memory: a pointer and a byte at the end.

@@ -2,8 +2,8 @@
 # Apache License 2.0 (see LICENSE)
 """Secrets that are not what was written: nobody can type a line break at the end, nobody sees a zero that YAML drops.
 
-``echo s3cret | ansible-vault encrypt_string`` and YAML's ``|`` keep the line break at the end. Unquoted, ``1234567890.50``
-is a number, ``0123`` one to base 8, and ``2026-1-5`` a date: what a host gets is another text.
+``echo s3cret | ansible-vault encrypt_string`` and YAML's ``|`` keep the line break at the end. Unquoted,
+``1234567890.50`` is a number, ``0123`` one to base 8, and ``2026-1-5`` a date: what a host gets is another text.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def altered(variable: str, value: Any, *, lines: bool = False) -> Problem | None
 
 
 def number_slips(name: str, root: Any, variable_of: Any) -> Iterator[Problem]:
-    """Yield the secrets and the variables of environments that are numbers to YAML which it does not write as they stand.
+    """Yield the secrets, and the variables of environments, that are numbers to YAML and written otherwise.
 
     Arguments:
         name: the file, as it is named in the message.
         root: its node.
-        variable_of: returns the variable, and the path inside of it, of a path in the file; nothing for what is not ours.
+        variable_of: returns the variable, and the path inside of it, of a path in the file; nothing otherwise.
     """
     for path, node in _scalars(root, ()):
         within = variable_of(path)

@@ -34,7 +34,7 @@ MIB = 1024**2
 WATERMARK_RANGE = (0.1, 0.8)
 #: "No password shorter" is a floor against slips, and it keeps words like "shop" out of what Ansible masks in outputs.
 MIN_PASSWORD = 8
-#: A header of the API has room for 4,096 bytes (Cowboy), and so has the first frame of a connection before RabbitMQ 4.1.
+#: A header of the API has room for 4,096 bytes (Cowboy), and so has a connection's first frame before RabbitMQ 4.1.
 MAX_PASSWORD = 1024
 #: Names are short strings of AMQP 0-9-1.
 LONGEST_NAME = 255
