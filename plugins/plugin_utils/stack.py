@@ -443,7 +443,7 @@ def _dead_letters(vhost: str, queue: str) -> dict[str, Any]:
 
 
 #: Flower listens to events and asks workers; it cannot publish a task or an event, read a task, or delete an exchange
-#: of the workers'. It makes the queues of its own, and binds them to these exchanges; flowerconfig.py has it declare none.
+#: of the workers'. It binds queues of its own to these exchanges; flowerconfig.py has it declare none.
 _FLOWER_CONFIGURE = r"^(celeryev\..+|.+\.reply\.celery\.pidbox)$"
 _FLOWER_WRITE = r"^(celeryev\..+|.+\.reply\.celery\.pidbox|celery\.pidbox)$"
 _FLOWER_READ = r"^(celeryev(\..+)?|(.+\.)?reply\.celery\.pidbox)$"
