@@ -29,6 +29,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory i
     beside_inventory,
     keep_out_of_repositories,
     local_source,
+    unreadable,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import (
     root,
@@ -139,7 +140,15 @@ class ActionModule(ActionBase):
         planned, problems = self._plan(str(role), variables, facts)
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
             keep_out_of_repositories(self._sources)
-        return self._outcome(problems, {"plan": planned.plan})
+        return self._outcome([*self._unread(variables), *problems] if problems else [], {"plan": planned.plan})
+
+    def _unread(self, variables: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield why no password could be looked up; what else is told of their variables follows from it."""
+        with contextlib.suppress(AnsibleError, OSError, ValueError):
+            said = str(self._template(variables, variables.get("celeryops_secrets_dir") or ""))
+            unread = unreadable(beside_inventory(self._sources, "secrets", said))
+            if unread:
+                yield unread
 
     def _check(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Plan every role of every host of the inventory and judge the whole; return what the roles need of it."""
@@ -222,6 +231,9 @@ class ActionModule(ActionBase):
                 # What else is wrong comes in the same message.
                 said = str(self._loader.path_dwim(said))
             secrets = Path(beside_inventory(self._sources, "secrets", said))
+            unread = unreadable(str(secrets))
+            if unread:
+                self._misplaced[str(unread)] = unread
             # As Ansible's lookup finds it.
             place = Path(self._loader.path_dwim(str(secrets)))
             return {**own, "celeryops_secrets_dir": str(rehearsal.copy(place))}

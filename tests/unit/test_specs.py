@@ -175,7 +175,18 @@ def test_variables_carry_the_name_of_their_role(role: Path) -> None:
     prefix = f"{role.name}_"
     assert [name for name in [*options(role), *defaults(role)] if not name.startswith(prefix)] == []
     internal = load(role / "vars" / "main.yml") or {}
-    assert [name for name in internal if not name.startswith(f"__{prefix}")] == []
+    # The plan has the name of the role itself.
+    assert [name for name in internal if not f"{name}_".startswith(f"__{prefix}")] == []
+
+
+@each_role
+def test_a_plan_that_was_not_worked_out_says_why(role: Path) -> None:
+    """`validate` registers it under this name, unless --start-at-task begins behind it."""
+    internal = load(role / "vars" / "main.yml")
+    registered = [task.get("register") for task in load(role / "tasks" / "validate.yml")]
+    assert f"__{role.name}" in registered
+    assert "undef(hint=" in internal[f"__{role.name}"]
+    assert f"--tags {role.name}_configure" in " ".join(internal[f"__{role.name}"].split())
 
 
 @each_role

@@ -511,7 +511,7 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
 
 def _source_example(kind: str) -> str:
     return {
-        "pip": '{type: pip, packages: ["shop==1.4.2"]}',
+        "pip": '{type: pip, packages: ["acme-shop==1.4.2+acme"]}',
         "wheel": "{type: wheel, path: dist/shop-1.4.2-py3-none-any.whl}",
         "path": '{type: path, path: "{{ playbook_dir }}/../shop"}',
         "git": '{type: git, repo: "https://git.example.org/shop.git", version: v1.4.2}',
