@@ -26,7 +26,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 HOST := celeryops-demo
 CODE := plugins roles/celery_app/files scripts tests molecule
-CHECKS := check-lint check-tests check-package check-style check-format check-types check-yaml check-docs check-changelog
+CHECKS := check-lint check-tests check-package check-style check-format check-types check-yaml check-docs check-plugin-docs check-changelog
 
 .PHONY: help
 help:
@@ -93,6 +93,9 @@ check-package:
 
 check-docs:
 	@scripts/run_check.sh "generated documentation" scripts/docs.py --check
+
+check-plugin-docs:
+	@scripts/run_check.sh "documentation of plugins and roles" antsibull-docs lint-collection-docs --plugin-docs .
 
 check-changelog:
 	@scripts/run_check.sh "changelog fragments" antsibull-changelog lint

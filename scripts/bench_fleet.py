@@ -41,7 +41,7 @@ def files() -> dict[str, Any]:
         "group_vars/all.yml": {
             "celery_app_name": "shop",
             "celery_app_import": "shop.celery:app",
-            "celery_app_source": {"type": "pip", "packages": ["shop==1.4.2"]},
+            "celery_app_source": {"type": "pip", "packages": ["acme-shop==1.4.2+acme"]},
             "celery_app_environment": {"DJANGO_SETTINGS_MODULE": "shop.settings"},
             "celery_app_longest_eta": "12h",
             "celery_app_routes": [{"task": f"shop.{name}.*", "queue": name} for name in classes],

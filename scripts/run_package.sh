@@ -12,7 +12,7 @@ tarball=$(ls "$folder"/celeryops-stack-*.tar.gz)
 git ls-files --cached --others --exclude-standard | sort >"$folder/repository"
 tar -tzf "$tarball" | grep -v -e '/$' -e '^FILES.json$' -e '^MANIFEST.json$' | sort >"$folder/shipped"
 if comm -13 "$folder/repository" "$folder/shipped" | grep . ||
-    grep -E '^(\.|molecule/|tests/|scripts/|inventories/)' "$folder/shipped"; then
+    grep -E '^(\.|molecule/|tests/|scripts/|inventories/|changelogs/fragments/|requirements-dev|CONTRIBUTING|Makefile|ansible.cfg|pyproject)' "$folder/shipped"; then
     echo "The tarball holds what is not to be shipped (above): see build_ignore in galaxy.yml."
     exit 1
 fi
@@ -37,7 +37,7 @@ all:
   vars:
     celery_app_name: shop
     celery_app_import: shop.celery:app
-    celery_app_source: {type: pip, packages: ["shop==1.4.2"]}
+    celery_app_source: {type: git, repo: "https://git.example.org/acme/shop.git", version: v1.4.2}
     celery_worker_classes: {default: {concurrency: 2}}
 rabbitmq: {hosts: {app1.invalid: }}
 redis: {hosts: {app1.invalid: }}
@@ -47,4 +47,10 @@ END
 ansible-playbook -i "$folder/inventory" celeryops.stack.check
 for role in rabbitmq redis celery_app celery_worker celery_beat flower; do
     ansible-doc --type role "celeryops.stack.$role" >/dev/null
+done
+for kind in module filter; do
+    plugins=plugins/$kind
+    [ "$kind" = filter ] || plugins=plugins/modules
+    (cd "$root" && ls $plugins/*.py) | xargs -n 1 basename -s .py | sed 's/^/celeryops.stack./' |
+        xargs ansible-doc --type "$kind" >/dev/null
 done

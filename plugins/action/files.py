@@ -69,6 +69,10 @@ def expand(item: Mapping[str, Any], search_path: list[Path]) -> list[dict[str, A
         entry["path"] = Template(str(item["path"])).substitute(element) if "each" in item else str(item["path"])
         content = render(template, variables) if template else item.get("content")
         if content is not None:
+            if isinstance(content, (Mapping, list, tuple)):
+                # ansible-core 2.18 makes data of a template's text that looks like data; what it said is gone then.
+                reason = "content is no text any more: end its template with `| string`"
+                raise ValueError(f"{entry['path']}: {reason}")
             entry["secret_content" if item.get("secret", False) else "content"] = str(content)
         entries.append(entry)
     return entries
@@ -93,6 +97,7 @@ def _tree(item: Mapping[str, Any], source: Path) -> list[dict[str, Any]]:
             "path": str(target / name),
             "content": (source / name).read_text(encoding="utf-8"),
             "mode": item.get("mode", "0644"),
+            "part_of": str(target),
             **owner,
         }
         for name in names

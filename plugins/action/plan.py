@@ -29,6 +29,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory i
     beside_inventory,
     keep_out_of_repositories,
     local_source,
+    unreadable,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import (
     root,
@@ -164,7 +165,15 @@ class ActionModule(ActionBase):
             problems += unusable(str(role), planned.values, planned.plan, machine, host)
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
             keep_out_of_repositories(self._sources)
-        return self._outcome(problems, {"plan": planned.plan})
+        return self._outcome([*self._unread(variables), *problems] if problems else [], {"plan": planned.plan})
+
+    def _unread(self, variables: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield why no password could be looked up; what else is told of their variables follows from it."""
+        with contextlib.suppress(AnsibleError, OSError, ValueError):
+            said = str(self._template(variables, variables.get("celeryops_secrets_dir") or ""))
+            unread = unreadable(beside_inventory(self._sources, "secrets", said))
+            if unread:
+                yield unread
 
     def _check(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Plan every role of every host of the inventory and judge the whole; return what the roles need of it."""
@@ -186,7 +195,7 @@ class ActionModule(ActionBase):
 
         found = survey(groups, given)
         joined = {name: value for name, value in task_vars.items() if name.startswith(("celeryops_", "__celeryops_"))}
-        common = {**joined, "celeryops_survey": found, "groups": groups, "hostvars": hostvars}
+        common = {**joined, "__celeryops_survey": found, "groups": groups, "hostvars": hostvars}
         planned: dict[tuple[str, str], Planned] = {}
         alike: dict[tuple[str, str, str, str], tuple[Planned, list[Any]]] = {}
         with tempfile.TemporaryDirectory(prefix="celeryops-") as folder:
@@ -270,6 +279,9 @@ class ActionModule(ActionBase):
                 # What else is wrong comes in the same message.
                 said = str(self._loader.path_dwim(said))
             secrets = Path(beside_inventory(self._sources, "secrets", said))
+            unread = unreadable(str(secrets))
+            if unread:
+                self._misplaced[str(unread)] = unread
             # As Ansible's lookup finds it.
             place = Path(self._loader.path_dwim(str(secrets)))
             return {**own, "celeryops_secrets_dir": str(rehearsal.copy(place))}

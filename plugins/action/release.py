@@ -30,6 +30,8 @@ EXCLUDED = (
 )  # fmt: skip
 #: Products of a build when they stand at the top.
 EXCLUDED_AT_TOP = ("build", "dist", "secrets")
+#: What apt says of a package that is in none of its lists (ansible-core 2.18 to 2.21, modules/apt.py).
+_NO_PACKAGE = "No package matching"
 _DEFAULTS: dict[str, Any] = {
     "account": None,
     "directories": [],
@@ -98,6 +100,21 @@ class ActionModule(ActionBase):
         return answer
 
     def _install_packages(self, names: list[str], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        answer = self._apt(names, 3600, task_vars)
+        if answer.get("failed") and _NO_PACKAGE in str(answer.get("msg")):
+            # The lists look new from the moment that somebody begins to fetch them: another name of this machine, for
+            # its own app. Who fetches them waits for who does already (update_cache_retries), and has all of them.
+            answer = self._apt(names, 0, task_vars)
+        return answer
+
+    def _apt(self, names: list[str], valid: int, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Return what apt answers.
+
+        Arguments:
+            names: the packages.
+            valid: how old its lists may be, in seconds.
+            task_vars: the variables of the host.
+        """
         answer: dict[str, Any] = self._execute_module(
             module_name="ansible.builtin.apt",
             module_args={
@@ -105,7 +122,7 @@ class ActionModule(ActionBase):
                 "state": "present",
                 "install_recommends": False,
                 "update_cache": True,
-                "cache_valid_time": 3600,
+                "cache_valid_time": valid,
             },
             task_vars=task_vars,
         )

@@ -11,7 +11,8 @@ description:
   - M(ansible.builtin.setup) looks at all mounts, disks and processors for what is read here from three files, and does
     not tell which packages are installed. Asking C(apt) for that opens its whole cache, which takes about a second;
     C(dpkg) knows in an instant. The roles skip C(apt) when nothing is missing.
-  - Fails for a login that is not root, before anything is changed - what the roles do needs C(become) then.
+  - >-
+    Fails for a login that is not root, before anything is changed. What the roles do needs C(become) then.
 options:
   accounts:
     description: Accounts to ask for beside those in C(/etc/passwd), wherever they are kept.
@@ -207,6 +208,15 @@ def machine_id(path: str = "/etc/machine-id") -> str:
         return ""
 
 
+def named(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts under the names that M(ansible.builtin.setup) gives them, which C(ansible_facts) then shortens.
+
+    Ansible's default is to make a variable of every fact as well (INJECT_FACTS_AS_VARS), which wins over the inventory:
+    a bare ``hostname`` would replace a user's own variable of that name for the rest of the run.
+    """
+    return {name if name.startswith("celeryops_") else f"ansible_{name}": value for name, value in facts.items()}
+
+
 def main() -> None:
     """Run the module."""
     names: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
@@ -225,7 +235,7 @@ def main() -> None:
         "celeryops_packages": installed(output),
         "celeryops_machine": machine(module.params["accounts"], module.params["groups"]),
     }
-    module.exit_json(changed=False, ansible_facts=found)
+    module.exit_json(changed=False, ansible_facts=named(found))
 
 
 if __name__ == "__main__":

@@ -87,6 +87,9 @@ options:
         description: Internal; the relative names that belong into a tree.
         type: list
         elements: str
+      part_of:
+        description: Internal; the tree that a file belongs to. A diff has its name and a digest, not its text.
+        type: str
   units:
     description: The units that read the files, to be looked at only. The same as in M(celeryops.stack.units).
     type: list
@@ -127,7 +130,9 @@ attributes:
     description: Says what would change; validation commands do not run.
     support: full
   diff_mode:
-    description: Shows the difference of contents that are not secret, and of owners and modes.
+    description:
+      - Shows the difference of contents that are not secret, and of owners and modes.
+      - Of a tree, which is code and nothing that a person decides on, it shows the version and the names of the files.
     support: full
 author: celeryops.stack contributors
 """
@@ -164,8 +169,10 @@ settled:
 """
 
 import grp
+import hashlib
 import os
 import pwd
+import re
 import shlex
 import shutil
 import stat
@@ -179,6 +186,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils import foreign, se
 from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, look
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import is_file_of
 
+_VERSION = re.compile(rb"^__version__ = [\"']([\w.+-]+)[\"']", re.MULTILINE)
 _HIDDEN = "(secret content, not shown)\n"
 
 
@@ -196,6 +204,8 @@ class Placer:
         self.module = module
         self.changed_paths: list[str] = []
         self.diff: list[dict[str, str]] = []
+        #: tree -> its entry in the diff
+        self.trees: dict[str, dict[str, str]] = {}
         #: (temporary path, entry) of contents that wait until all were validated
         self.staged: list[tuple[str, dict[str, Any]]] = []
         self.recorded = foreign.recorded()
@@ -246,7 +256,10 @@ class Placer:
         if wanted is None or wanted == current:
             self._attributes(entry, status)
             return
-        self._note(path, "" if secret else _text(current), "" if secret else _text(wanted), secret=secret)
+        if entry.get("part_of"):
+            self._note_part(entry["part_of"], path, current, wanted)
+        else:
+            self._note(path, "" if secret else _text(current), "" if secret else _text(wanted), secret=secret)
         if not self.module.check_mode:
             self._stage(entry, wanted)
 
@@ -348,7 +361,9 @@ class Placer:
             for name in names:
                 path = os.path.join(folder, name)
                 if os.path.relpath(path, entry["path"]) not in keep and path not in dict(self.staged):
-                    self._absent({"path": path})
+                    self._note_part(entry["path"], path, _read(path) if os.path.isfile(path) else b"", None)
+                    if not self.module.check_mode:
+                        os.unlink(path)
 
     def _attributes(self, entry: dict[str, Any], status: os.stat_result | None) -> None:
         """Set owner, group and mode where they differ."""
@@ -373,6 +388,16 @@ class Placer:
             self.module.fail_json(msg=f"{entry['path']}: {error.args[0]}")
             raise
 
+    def _note_part(self, tree: str, path: str, before: bytes | None, after: bytes | None) -> None:
+        """Note a file of a tree by its name; None is for one that is not there."""
+        self.changed_paths.append(path)
+        if tree not in self.trees:
+            self.trees[tree] = {"before_header": tree, "after_header": tree, "before": "", "after": ""}
+            self.diff.append(self.trees[tree])
+        for side, content in (("before", before), ("after", after)):
+            if content is not None:
+                self.trees[tree][side] += f"{os.path.relpath(path, tree)} {_summary(content)}\n"
+
     def _note(self, path: str, before: str, after: str, *, secret: bool = False) -> None:
         self.changed_paths.append(path)
         if secret:
@@ -394,6 +419,13 @@ def _read(path: str) -> bytes:
 
 def _text(content: bytes | None) -> str:
     return "" if content is None else content.decode("utf-8", errors="replace")
+
+
+def _summary(content: bytes) -> str:
+    """Return what tells one content of a file from another: its version, where it names one, and a digest."""
+    version = _VERSION.search(content)
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    return f"(version {version[1].decode()}, {digest})" if version else f"({digest})"
 
 
 def _mode(entry: dict[str, Any]) -> int:
@@ -440,6 +472,7 @@ def main() -> None:
                     "backup": {"type": "bool", "default": False},
                     "pristine": {"type": "str"},
                     "keep": {"type": "list", "elements": "str", "no_log": False},
+                    "part_of": {"type": "str"},
                 },
             },
             "units": OPTIONS["units"],

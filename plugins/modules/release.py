@@ -123,7 +123,7 @@ EXAMPLES = r"""
     import: shop.celery:app
     user: shop
     account: {group: shop, home: /var/lib/celeryops/shop, manage: true}
-    source: {type: pip, packages: ["shop==1.4.2"]}
+    source: {type: pip, packages: ["acme-shop==1.4.2+acme"]}
     extra_packages: ["celery[redis]>=5.7"]
     system_packages: [python3-venv]
 """

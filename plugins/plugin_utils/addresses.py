@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address, parts_of
 
 #: What a URL means that names no port (kombu 5.7: transport/pyamqp.py and transport/redis.py; redis-py for Sentinel).
 _PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379, "sentinel": 26379}
@@ -25,16 +27,14 @@ def places(url: object, machine: Callable[[str], str] = str) -> tuple[str, ...]:
         machine: returns one name for all names of a machine.
     """
     found = []
-    for address in filter(None, (part.strip() for part in str(url or "").split(";"))):
-        try:
-            parts = urlsplit(address)
-            host, port, scheme = parts.hostname or "", parts.port, parts.scheme.lower()
-        except ValueError:
+    for address in each_address(url):
+        parts = parts_of(address)
+        if parts is None:
+            # A name such as django-db; or what cannot be read, of which nothing is to be seen.
+            if "://" not in address:
+                found.append(address if _NAME.fullmatch(address) else "(not shown)")
             continue
-        if "://" not in address or "@" in parts.path:
-            # A name such as django-db; or a password with a slash in it, which is nobody's to see.
-            found.append(address if _NAME.fullmatch(address) else "(not shown)")
-            continue
+        host, port, scheme = parts.hostname or "", parts.port, parts.scheme.lower()
         path = unquote(parts.path.removeprefix("/"))
         if scheme.endswith("+socket"):
             # A Unix socket is of the host itself.

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
@@ -34,6 +34,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     loopback,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import lax_in_url
+from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address, parts_of
 
 #: What Debian's releases bring (apt-cache policy rabbitmq-server, November 2026).
 _DEBIANS_RABBITMQ = {"12": (3, 10), "13": (4, 0)}
@@ -244,16 +245,12 @@ def _weak_passwords(values: Mapping[str, Any]) -> dict[str, str]:
     """Return which URL of a server that others can reach has a password that they find."""
     found: dict[str, str] = {}
     for name in ("broker_url", "result_backend", "once_url"):
-        for address in filter(None, (part.strip() for part in str(values.get(name) or "").split(";"))):
-            reason = ""
+        for address in each_address(values.get(name)):
+            reason, parts = "", parts_of(address)
             # What cannot be read, the role tells.
-            with contextlib.suppress(ValueError):
-                parts = urlsplit(address)
-                _port, known = parts.port, parts.scheme in celery_app.BROKERS
+            if parts is not None and parts.hostname and not loopback(parts.hostname):
                 other = name == "result_backend" and parts.scheme in celery_app.OTHER_BACKENDS and parts.password
-                # A password with a slash, unless it is encoded, ends where a path seems to begin.
-                readable = parts.hostname and "@" not in parts.path
-                if readable and not loopback(parts.hostname) and (known or other):
+                if parts.scheme in celery_app.BROKERS or other:
                     reason = weakness(unquote(parts.password or ""), unquote(parts.username or ""))
             if reason:
                 found[f"celery_app_{name}"] = reason
@@ -261,13 +258,8 @@ def _weak_passwords(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _without_credentials(url: str) -> Iterable[str]:
-    for address in filter(None, (part.strip() for part in url.split(";"))):
-        try:
-            parts = urlsplit(address)
-            yield f"{parts.hostname}:{parts.port or ''}{parts.path}"
-        except ValueError:
-            # The role says so.
-            continue
+    for parts in filter(None, map(parts_of, each_address(url))):
+        yield f"{parts.hostname}:{parts.port or ''}{parts.path}"
 
 
 def _results_at(values: Mapping[str, Any], given: frozenset[str]) -> str:

@@ -9,10 +9,13 @@ settings are (``IGNORED_ALWAYS`` in ``ansible/inventory/manager.py``, ansible-co
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible.parsing.splitter import parse_kv
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem
 
 FOLDER = ".celeryops"
 
@@ -75,6 +78,26 @@ def begins_nowhere(variable: str, given: str) -> Problem | None:
         return None
     instead = f'one, such as "{{{{ inventory_dir }}}}/../{Path(given).name}"'
     return Problem(variable, given, "is not an absolute path", instead)
+
+
+def unreadable(secrets: str) -> Problem | None:
+    """Return what is wrong with a directory that Ansible's password lookup reads as another one.
+
+    In its argument, options may stand behind the path, so behind a blank it takes words apart (ansible-core 2.18 to 2.21,
+    plugins/lookup/password.py); this asks its own parser.
+
+    Arguments:
+        secrets: the directory.
+    """
+    head, blank, rest = f"{secrets}/password".partition(" ")
+    if not blank:
+        return None
+    with contextlib.suppress(Exception):
+        if parse_kv(rest) == {"_raw_params": rest} and "\n" not in secrets:
+            return None
+    reason = "has blanks or signs behind a blank from which Ansible's password lookup does not tell options"
+    instead = "the absolute path of another directory, or move the inventory"
+    return Problem("celeryops_secrets_dir", Place(secrets), reason, instead)
 
 
 def keep_out_of_repositories(sources: Iterable[str]) -> None:

@@ -75,7 +75,9 @@ class HostVariables:
         """
         if host not in self._kinds:
             raw = self.raw(host)
-            ahead = [name for name in raw if str(name).startswith(_OURS)]
+            # By default Ansible makes a variable of each fact; facts are compared by themselves.
+            facts = raw.get("ansible_facts") or {}
+            ahead = [name for name in raw if str(name).startswith(_OURS) and name not in facts]
             found: dict[str, str] = {}
             asks = False
             while ahead:

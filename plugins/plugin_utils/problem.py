@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import hidden, without_accounts
+
 #: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^:/?#\s]*):[^\s]*@", re.IGNORECASE)
 #: The same of an address whose password is not empty and has no "@", wherever it stands.
@@ -22,6 +24,10 @@ _SECRET_NAME = re.compile(
 #: What stands behind such a name in a text: PASSWORD=..., --password=...
 _ASSIGNED = re.compile(
     r"(?P<head>[\w-]*(?:passw|passphrase|secret|token|credential|api_?key)[\w-]*\s*[=:]\s*)[^\s'\"]+", re.IGNORECASE
+)
+#: Variables and keys that are addresses, with an account in it perhaps.
+_URL_VARIABLE = re.compile(
+    r"(_url|_backend|_broker_api|_mirror|(^|\.)(uris?|index_url|extra_index_urls))(\[[0-9]+\])?$"
 )
 #: Words that people misspell, behind which secrets stand.
 _SECRET_WORDS = ("password", "passphrase", "secret", "token", "credentials")
@@ -57,6 +63,9 @@ class Problem:
     def __str__(self) -> str:
         # One line, whatever somebody put into the name of a class.
         value = "(not shown)" if may_be_secret(self.variable, self.value) else self.value
+        # Rules tell places, which have neither.
+        if isinstance(value, str) and re.search("@|://", value) and _URL_VARIABLE.search(self.variable):
+            value = hidden(value)
         return " ".join(f"{self.variable}: {shown(value)} {self.reason}; write {self.instead}".splitlines())
 
 
@@ -169,14 +178,13 @@ def message(problems: Sequence[Problem]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return ``value`` built from plain types: Ansible's tagged values have another ``repr`` on some versions."""
+    """Return ``value`` built from plain types, whatever Ansible's ``repr`` is, without the accounts of addresses."""
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, dict):
         return {_plain(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
+    if isinstance(value, str):
+        return without_accounts(str(value))
+    return next((kind(value) for kind in (int, float) if isinstance(value, kind)), value)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
     holds_password,
@@ -125,7 +126,7 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
             problems.append(Problem(where, value, "is not one line of text", "a text or a number"))
         else:
             result[str(name)] = directive_value(value) if isinstance(value, bool) else str(value)
-    return result, problems
+    return result, [*problems, *environment_problems(variable, result)]
 
 
 def check_prefix(words: Sequence[str], variable: str) -> list[Problem]:

@@ -19,6 +19,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     holds_accounts,
     may_be_secret,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
 
 #: Not isdigit(), for which a raised 2 is a digit; and no longer than what Python turns into a number.
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
@@ -96,6 +97,8 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
     elif kind == "str" and not option.get("choices") and isinstance(value, bool):
         reason = "is true or false to YAML, which takes yes, no, on and off for that, and not text"
         yield Problem(where, shown, reason, "it in quotes")
+    elif kind == "str" and option.get("no_log") and (fault := altered(where, value, lines=where.endswith("_key"))):
+        yield fault
     elif option.get("choices") and str(value) not in map(str, option["choices"]):
         choices = [str(choice) for choice in option["choices"] if choice != ""]
         octal = _octal(value, choices)

@@ -428,7 +428,7 @@ def rabbitmq_objects(
     for name in names:
         own = {"vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
         users.append({"name": name, "password": passwords[name], "permissions": [own]})
-        watching = {"vhost": name, "configure": _FLOWER_CONFIGURE, "write": _FLOWER_WRITE, "read": _FLOWER_CONFIGURE}
+        watching = {"vhost": name, "configure": _FLOWER_CONFIGURE, "write": _FLOWER_WRITE, "read": _FLOWER_READ}
         flower = {"name": f"{name}-flower", "password": flower_passwords[name], "tags": ["monitoring"]}
         users.append({**flower, "permissions": [watching]})
     return {
@@ -454,9 +454,11 @@ def _dead_letters(vhost: str, queue: str) -> dict[str, Any]:
     }
 
 
-#: Flower listens to events and asks workers; it cannot publish a task or read one.
-_FLOWER_CONFIGURE = r"^(celeryev.*|.*\.reply\.celery\.pidbox|reply\.celery\.pidbox|celery\.pidbox)$"
-_FLOWER_WRITE = r"^(celeryev.*|.*\.reply\.celery\.pidbox|celery\.pidbox)$"
+#: Flower listens to events and asks workers; it cannot publish a task or an event, read a task, or delete an exchange
+#: of the workers'. It binds queues of its own to these exchanges; flowerconfig.py has it declare none.
+_FLOWER_CONFIGURE = r"^(celeryev\..+|.+\.reply\.celery\.pidbox)$"
+_FLOWER_WRITE = r"^(celeryev\..+|.+\.reply\.celery\.pidbox|celery\.pidbox)$"
+_FLOWER_READ = r"^(celeryev(\..+)?|(.+\.)?reply\.celery\.pidbox)$"
 
 
 def redis_users(apps: Iterable[Mapping[str, Any]], passwords: Mapping[str, str]) -> list[dict[str, Any]]:

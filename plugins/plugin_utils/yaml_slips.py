@@ -15,6 +15,7 @@ import yaml
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import clock_meaning
+from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import number_slips
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: What the variables of the roles begin with.
@@ -45,7 +46,12 @@ def yaml_slips(name: str, text: str, *, all_keys: bool) -> list[Problem]:
         within = _below_groups(path) if all_keys else path
         if within and within[0].startswith(_OURS):
             problems.append(_clock(".".join(within), node, name))
-    return problems
+
+    def ours(path: tuple[str, ...]) -> tuple[str, ...]:
+        within = _below_groups(path) if all_keys else path
+        return within if within and within[0].startswith(_OURS) else ()
+
+    return [*problems, *number_slips(name, root, ours)]
 
 
 def _below_groups(path: tuple[str, ...]) -> tuple[str, ...]:

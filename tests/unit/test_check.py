@@ -91,6 +91,26 @@ def test_a_folder_for_passwords_that_cannot_be_made_is_told(tmp_path: Path, chec
     assert answer.mistakes == [f"  - celeryops_secrets_dir: {told}"]
 
 
+def test_a_folder_that_the_lookup_of_passwords_cannot_read_is_told(tmp_path: Path, checker: Checker) -> None:
+    folder = tmp_path / "two  blanks"
+    folder.mkdir()
+    (mistake,) = checker.ask(folder, laid_over_the_shop({})).mistakes
+    assert mistake.startswith(f"  - celeryops_secrets_dir: '{folder}/.celeryops/secrets' has blanks or signs behind a")
+    variables = {"celeryops_secrets_dir": str(tmp_path / "secrets")}
+    assert checker.ask(folder, laid_over_the_shop({"vars": variables})).code == 0
+    assert (tmp_path / "secrets" / "shop_rabbitmq_password").is_file()
+
+
+@pytest.mark.parametrize("name", ["a\\1c", "one blank", "a b\\1c", "it's"])
+def test_a_folder_with_signs_keeps_its_passwords(tmp_path: Path, checker: Checker, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    assert checker.ask(folder, laid_over_the_shop({})).code == 0
+    kept = {path.name for path in (folder / ".celeryops" / "secrets").iterdir()}
+    assert {"shop_rabbitmq_password", "shop_flower_rabbitmq_password", "shop_redis_password"} < kept
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_the_table_is_long_enough_and_names_nothing_twice() -> None:
     entries = [entry["name"] for entry in WRONG.values()]
     assert len(entries) >= 150

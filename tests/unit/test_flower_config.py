@@ -33,6 +33,11 @@ class Loop:
         return SimpleNamespace(start=lambda: self.periodic.append((function, milliseconds)))
 
 
+def declared(_self: object, nowait: bool = False, passive: bool | None = None, channel: object = None) -> Any:
+    """Stands in for kombu's Exchange.declare: returns what it was asked for."""
+    return nowait, passive, channel
+
+
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     """Replace the modules that the file imports, and clear what systemd would set."""
@@ -44,6 +49,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
             "Metrics": type("Metrics", (), {"get": "open"}),
             "Healthcheck": type("Healthcheck", (), {"get": "open"}),
         },
+        "kombu": {"Exchange": type("Exchange", (), {"declare": declared})},
         "tornado": {},
         "tornado.ioloop": {"IOLoop": made, "PeriodicCallback": made.every},
         "tornado.web": {"authenticated": lambda method: f"protected {method}"},
@@ -52,7 +58,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
         module = ModuleType(name)
         vars(module).update(content)
         monkeypatch.setitem(sys.modules, name, module)
-    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "CELERYOPS_FLOWER_OPEN"):
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "CELERYOPS_FLOWER_OPEN", "CELERY_BROKER_URL"):
         monkeypatch.delenv(name, raising=False)
     return made
 
@@ -110,3 +116,16 @@ def test_nothing_is_sent_without_systemd(loop: Loop) -> None:
     for callback in loop.callbacks:
         callback()
     assert loop.periodic == []
+
+
+@pytest.mark.usefixtures("loop")
+@pytest.mark.parametrize(
+    ("url", "passive"),
+    [("amqp://h/x", True), ("amqps://h/x", True), ("pyamqp://h/x", True), ("redis://h/0", False), ("", False)],
+)
+def test_it_declares_no_exchange_on_rabbitmq(monkeypatch: pytest.MonkeyPatch, url: str, passive: bool) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", url)
+    run()
+    exchange: Any = sys.modules["kombu"].Exchange()
+    assert exchange.declare(channel="c") == (False, True if passive else None, "c")
+    assert exchange.declare(True, False, "c") == (True, passive, "c")

@@ -148,6 +148,20 @@ def test_root_is_never_told_to_run_celery() -> None:
     assert [str(path.relative_to(ROOT)) for path in code if forbidden in text_of(path)] == []
 
 
+def test_text_that_may_look_like_data_stays_text() -> None:
+    """ansible-core 2.18 makes a list of the password ``["x"]``, and a dictionary of JSON; `string` stops it."""
+    files = [path for path in tracked() if path.suffix == ".yml" and path.parent.name in ("tasks", "playbooks")]
+    said = re.compile(r"(content|\w*password|\w*secret|login_user|username): (>-)?\s*([\"']?\{\{.*?\}\})", re.DOTALL)
+    found = {
+        f"{path.relative_to(ROOT)}: {match[1]}": match[3]
+        for path in files
+        for match in said.finditer(text_of(path))
+        if not path.is_relative_to(ROOT / "molecule")
+    }
+    assert len(found) > 10
+    assert {place for place, template in found.items() if not re.search(r"\| string \}\}$", template)} == set()
+
+
 def test_no_role_reads_another_hosts_variables() -> None:
     """Groups and other hosts' variables meet in playbooks/ only."""
     pattern = re.compile(r"\b(hostvars|groups)\s*(\[|\.)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,17 @@ def is_template(value: Any) -> bool:
     return "{{" in str(value)
 
 
+def plain_default(option: Option, value: Any) -> Any:
+    """What the specs say of a default: a template that is of another type than text falls back to what they name.
+
+    Ansible's documentation tools refuse text in the place of a number, a truth value, a list or a dictionary.
+    """
+    fallback = re.search(r"\| default\((.*)\) }}$", str(value))
+    return (
+        yaml.safe_load(fallback[1]) if fallback and option.get("type", "str") not in ("str", "path", "raw") else value
+    )
+
+
 def computed_secrets(role: Path) -> set[str]:
     """Variables whose default is a template and which are, or hold, a secret.
 
@@ -96,7 +108,8 @@ def test_values_agree(role: Path) -> None:
         for name, value in defaults(role).items()
         if name in given
         and name not in computed_secrets(role)
-        and (given[name].get("default", "(no default)"), type(given[name].get("default"))) != (value, type(value))
+        and (given[name].get("default", "(no default)"), type(given[name].get("default")))
+        != ((plain := plain_default(given[name], value)), type(plain))
     }
     assert different == {}
 
@@ -111,9 +124,9 @@ def test_a_default_has_the_type_and_one_of_the_choices_of_its_option(role: Path)
     wrong = []
     for dotted, option in walk(options(role)):
         value = option.get("default")
-        if value is None or is_template(value):
-            continue
         kind = option.get("type", "str")
+        if value is None or (is_template(value) and kind in ("str", "path", "raw")):
+            continue
         if not isinstance(value, PYTHON_TYPES[kind]) or (kind != "bool" and kind != "raw" and isinstance(value, bool)):
             wrong.append(f"{dotted}: {value!r} is no {kind}")
         if "choices" in option and any(one not in option["choices"] for one in (value if kind == "list" else [value])):
@@ -162,7 +175,18 @@ def test_variables_carry_the_name_of_their_role(role: Path) -> None:
     prefix = f"{role.name}_"
     assert [name for name in [*options(role), *defaults(role)] if not name.startswith(prefix)] == []
     internal = load(role / "vars" / "main.yml") or {}
-    assert [name for name in internal if not name.startswith(f"__{prefix}")] == []
+    # The plan has the name of the role itself.
+    assert [name for name in internal if not f"{name}_".startswith(f"__{prefix}")] == []
+
+
+@each_role
+def test_a_plan_that_was_not_worked_out_says_why(role: Path) -> None:
+    """`validate` registers it under this name, unless --start-at-task begins behind it."""
+    internal = load(role / "vars" / "main.yml")
+    registered = [task.get("register") for task in load(role / "tasks" / "validate.yml")]
+    assert f"__{role.name}" in registered
+    assert "undef(hint=" in internal[f"__{role.name}"]
+    assert f"--tags {role.name}_configure" in " ".join(internal[f"__{role.name}"].split())
 
 
 @each_role

@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
     BOOL_OR_DICT,
@@ -18,14 +17,21 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings im
     TEXT_OR_NUMBER,
     number_fault,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, environment_problems, size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest, holds_password
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+    Problem,
+    closest,
+    holds_password,
+    named_like_a_secret,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import package_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
 from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
     DEFAULTS,
     serializer_problems,
@@ -33,6 +39,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ALMIGHTY, check_platform
 from ansible_collections.celeryops.stack.plugins.plugin_utils.setting_values import value_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import SEPARATORS, each_address, hidden, parts_of
 
 #: Accounts that Debian (base-passwd), its packages or this collection's other services own, and what grants root.
 RESERVED_ACCOUNTS = frozenset(
@@ -101,6 +108,9 @@ RESERVED_ACCOUNTS = frozenset(
 )
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
+#: An option, or an address that makes git run a program (gitremote-helpers(7)); a line break is in none.
+_NO_REPOSITORY = re.compile(r"-|[A-Za-z0-9+.-]+::|[^\n]*[\x00-\x1f\x7f]")
+_PYTHON = re.compile(r"/?[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HIDDEN = "(not shown)"
 _SECRET_KEY = re.compile(r"passw|secret|token|credential|access_key|private_key", re.IGNORECASE)
@@ -304,6 +314,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += [*duration_problems, *_other_problems(values, broker)]
     problems += [*_settings_problems(values, broker), *_sentinel_problems(values)]
     problems += _environment_problems(values["environment"], values["python_path"])
+    problems += _length_problems(values)
     once, once_problems = _once(values)
     results, results_problems = result_rules(values["results"])
     problems += [*once_problems, *results_problems]
@@ -482,7 +493,7 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
             yield Problem(
                 f"celery_app_source.{key}", source[key], "leads out of the source", "a path relative to the source"
             )
-    if "repo" in given and str(source["repo"]).startswith("-"):
+    if "repo" in given and _NO_REPOSITORY.match(str(source["repo"])):
         yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
         yield Problem("celery_app_source.version", source["version"], "is not a branch, tag or commit", "one of these")
@@ -500,7 +511,7 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
 
 def _source_example(kind: str) -> str:
     return {
-        "pip": '{type: pip, packages: ["shop==1.4.2"]}',
+        "pip": '{type: pip, packages: ["acme-shop==1.4.2+acme"]}',
         "wheel": "{type: wheel, path: dist/shop-1.4.2-py3-none-any.whl}",
         "path": '{type: path, path: "{{ playbook_dir }}/../shop"}',
         "git": '{type: git, repo: "https://git.example.org/shop.git", version: v1.4.2}',
@@ -509,8 +520,7 @@ def _source_example(kind: str) -> str:
 
 
 def _addresses(url: Any) -> list[str]:
-    """Celery separates the addresses of a cluster by semicolons."""
-    return [address.strip() for address in str(url).split(";") if address.strip()] or [""]
+    return each_address(url) or [""]
 
 
 def _scheme(address: str) -> str:
@@ -538,7 +548,7 @@ def _broker(url: Any) -> tuple[str, list[Problem]]:
     for address in addresses:
         scheme = _scheme(address)
         if scheme in BROKERS:
-            problems += _address_problems(variable, address, scheme)
+            problems += _address_problems(variable, url, address, scheme)
         elif scheme == "database" or scheme.partition("+")[0] in (
             "db",
             "sqla",
@@ -551,44 +561,42 @@ def _broker(url: Any) -> tuple[str, list[Problem]]:
         ):
             problems.append(
                 Problem(
-                    variable, _hidden(address), "is a database, which loses tasks and is slow as a queue", BROKER_HELP
+                    variable,
+                    hidden(url, address),
+                    "is a database, which loses tasks and is slow as a queue",
+                    BROKER_HELP,
                 )
             )
         elif scheme in ("filesystem", "memory"):
             problems.append(
                 Problem(
-                    variable, _hidden(address), "is a transport for tests, which no other host can reach", BROKER_HELP
+                    variable,
+                    hidden(url, address),
+                    "is a transport for tests, which no other host can reach",
+                    BROKER_HELP,
                 )
             )
         else:
             problems.append(
-                Problem(variable, _hidden(address), "is not a broker that this collection supports", BROKER_HELP)
+                Problem(variable, hidden(url, address), "is not a broker that this collection supports", BROKER_HELP)
             )
     if not problems and kinds != {broker_kind(url)}:
-        problems.append(
-            Problem(variable, ";".join(map(_hidden, addresses)), "mixes brokers", "addresses of one broker's nodes")
-        )
+        problems.append(Problem(variable, hidden(url), "mixes brokers", "addresses of one broker's nodes"))
     return broker_kind(url), problems
 
 
-def _address_problems(variable: str, address: str, scheme: str) -> list[Problem]:
-    try:
-        parts = urlsplit(address)
-        host, _port = parts.hostname, parts.port
-        redis = scheme in REDIS_BACKENDS
-        if redis and "@" in parts.path:
-            raise ValueError("what looks like a port is the beginning of a password with a slash")
-    except ValueError:
-        # Also raised for a port that is not a number: usually a password with a / or # in it.
-        reason = "cannot be read: characters such as / # ? : @ inside a password must be percent-encoded"
+def _address_problems(variable: str, url: object, address: str, scheme: str) -> list[Problem]:
+    parts = parts_of(address)
+    if parts is None:
+        reason = f"cannot be read: characters such as {SEPARATORS} inside a password must be percent-encoded"
         # Jinja's urlencode leaves the slash alone.
         instead = "the password through urlencode | replace('/', '%2F')"
-        return [Problem(variable, _hidden(address), reason, instead)]
-    if not host:
-        return [Problem(variable, _hidden(address), "names no host", f"{scheme}://user:password@host/...")]
-    if redis and not re.fullmatch(r"/*[0-9]*/*", parts.path):
-        instead = f"{scheme}://user:password@{host}:6379/0"
-        return [Problem(variable, _hidden(address), "names a database of Redis that is no number", instead)]
+        return [Problem(variable, hidden(url, address), reason, instead)]
+    if not parts.hostname:
+        return [Problem(variable, hidden(url, address), "names no host", f"{scheme}://user:password@host/...")]
+    if scheme in REDIS_BACKENDS and not re.fullmatch(r"/*[0-9]*/*", parts.path):
+        instead = f"{scheme}://user:password@{parts.hostname}:6379/0"
+        return [Problem(variable, hidden(url, address), "names a database of Redis that is no number", instead)]
     return []
 
 
@@ -603,15 +611,7 @@ def _sentinel_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
         if addresses and not (isinstance(options, Mapping) and options.get("master_name")):
             reason = "leads to Sentinels, and nothing says which server they are asked for"
             instead = f"master_name in celery_app_settings.{setting} as well"
-            yield Problem(f"celery_app_{name}", _hidden(addresses[0]), reason, instead)
-
-
-def _hidden(url: str) -> str:
-    """Return ``url`` without what may be a password; a malformed one may hold it anywhere behind the scheme."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return "(no scheme, not shown)"
-    return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else url
+            yield Problem(f"celery_app_{name}", hidden(values[name], addresses[0]), reason, instead)
 
 
 def _one_redis(variable: str, url: Any) -> Iterable[Problem]:
@@ -620,7 +620,7 @@ def _one_redis(variable: str, url: Any) -> Iterable[Problem]:
     schemes = {_scheme(address) for address in addresses}
     if len(addresses) > 1 and schemes & (REDIS_BACKENDS | {SOCKET_BACKEND}) and schemes != {"sentinel"}:
         reason = "has several addresses, and results in Redis take one: every access would fail"
-        yield Problem(variable, ";".join(map(_hidden, addresses)), reason, "one of them, or sentinel:// for each")
+        yield Problem(variable, hidden(url), reason, "one of them, or sentinel:// for each")
 
 
 def _backend_problems(url: Any) -> Iterable[Problem]:
@@ -632,25 +632,27 @@ def _backend_problems(url: Any) -> Iterable[Problem]:
         scheme = _scheme(address)
         plain = "+".join(scheme.split("+")[:2])
         if scheme in REDIS_BACKENDS:
-            yield from _address_problems(variable, address, scheme)
+            yield from _address_problems(variable, url, address, scheme)
         elif scheme == SOCKET_BACKEND:
-            yield from _socket_problems(variable, address)
+            yield from _socket_problems(variable, url, address)
         elif not scheme:
             if address not in PACKAGED_BACKENDS and not _IMPORT_OF_BACKEND.fullmatch(address):
                 reason = "is no address, and no result backend of a package that is known here"
                 instead = f"{BACKEND_HELP}; {' or '.join(PACKAGED_BACKENDS)}; or the class, as shop.backends:Results"
-                yield Problem(variable, _hidden(address), reason, instead)
+                yield Problem(variable, hidden(url, address), reason, instead)
         elif scheme in ("file", "filesystem") or scheme in ("cache+memory", "memory") or plain == "db+sqlite":
-            yield Problem(variable, _hidden(address), "can be read on one host, or in one process, only", BACKEND_HELP)
+            yield Problem(
+                variable, hidden(url, address), "can be read on one host, or in one process, only", BACKEND_HELP
+            )
         elif plain not in OTHER_BACKENDS:
-            yield Problem(variable, _hidden(address), "is not a result backend of Celery 5.7", BACKEND_HELP)
+            yield Problem(variable, hidden(url, address), "is not a result backend of Celery 5.7", BACKEND_HELP)
 
 
-def _socket_problems(variable: str, address: str) -> Iterable[Problem]:
+def _socket_problems(variable: str, url: object, address: str) -> Iterable[Problem]:
     # As Celery reads it, what stands before the first slash is no part of the path.
     if not address.partition("://")[2].partition("/")[2].partition("?")[0]:
         instead = f"{SOCKET_BACKEND}:///run/redis/redis-server.sock?virtual_host=0"
-        yield Problem(variable, _hidden(address), "names no socket", instead)
+        yield Problem(variable, hidden(url, address), "names no socket", instead)
 
 
 def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -660,9 +662,11 @@ def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     for address in _addresses(url) if url else []:
         scheme = _scheme(address)
         if scheme in REDIS_BACKENDS:
-            problems += _address_problems(variable, address, scheme)
+            problems += _address_problems(variable, url, address, scheme)
         else:
-            problems.append(Problem(variable, _hidden(address), "is not a Redis", BACKEND_HELP.partition(", or")[0]))
+            problems.append(
+                Problem(variable, hidden(url, address), "is not a Redis", BACKEND_HELP.partition(", or")[0])
+            )
     problems += _one_redis(variable, url)
     redis = bool(url) or _first_scheme(values["result_backend"]) in REDIS_BACKENDS
     rules, rule_problems = once_rules(values["once"], redis=redis)
@@ -773,6 +777,9 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
             "is out of range",
             f"how many messages per process, 1 to {MOST_PREFETCHED}",
         )
+    if not _PYTHON.fullmatch(str(values["python"])):
+        instead = "a program's name or its path, such as python3.12 or /opt/python/bin/python3"
+        yield Problem("celery_app_python", values["python"], "is not an interpreter", instead)
     if int(values["keep_releases"]) < 1:
         yield Problem(
             "celery_app_keep_releases",
@@ -916,6 +923,19 @@ def _plain(value: Any) -> Any:
     return next((kind(value) for kind in (str, int, float) if isinstance(value, kind)), value)
 
 
+def _length_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
+    """Say which addresses are longer than the kernel hands to a process; their own text may be a secret."""
+    names = {
+        "broker_url": "CELERY_BROKER_URL",
+        "result_backend": "CELERY_RESULT_BACKEND",
+        "once_url": "CELERYOPS_ONCE_URL",
+    }
+    for key, name in names.items():
+        if size(name, values[key]) > LONGEST:
+            reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
+            yield Problem(f"celery_app_{key}", _HIDDEN, reason, "a shorter one")
+
+
 def _environment_problems(environment: Mapping[str, Any], python_path: Iterable[Any]) -> Iterable[Problem]:
     """Say which variables cannot stand in the environment file; their values may be secrets and are not shown."""
     for raw, value in environment.items():
@@ -939,6 +959,10 @@ def _environment_problems(environment: Mapping[str, Any], python_path: Iterable[
             (ord(character) < 32 and character not in "\n\t") or ord(character) == 127 for character in str(value)
         ):
             yield Problem(variable, "(not shown)", "contains a control character, which systemd refuses", "text")
+        # A fraction in an environment is what it looks like, unless it is written otherwise (number_slips).
+        elif not isinstance(value, float) and (named_like_a_secret(name) or not isinstance(value, str)):
+            yield from filter(None, [altered(variable, value, lines=True)])
+    yield from environment_problems("celery_app_environment", environment)
     for entry in python_path:
         if not str(entry).startswith("/") or ":" in str(entry):
             yield Problem(

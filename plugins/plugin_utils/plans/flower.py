@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.flower_api import flower_api
 from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
+from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
@@ -23,6 +25,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     read_duration,
     target_unit,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address, hidden
 
 SMALLEST_MEMORY = 128 * 1024**2
 
@@ -57,6 +60,7 @@ _OWN_OPTIONS: dict[str, str | None] = {
 _HIDDEN = "(hidden)"
 _USER = re.compile(r"[\x21-\x2b\x2d-\x39\x3b-\x7e]{1,64}")
 _PASSWORD = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
+_PYTHON = re.compile(r"/?[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
 _PATH = re.compile(r"/[A-Za-z0-9_./+@-]*")
 _PREFIX = re.compile(r"/?[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*/?")
 _BROKER = re.compile(r"(amqps?|pyamqp|rediss?|sentinel)://\S+")
@@ -92,7 +96,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         "flower_packages", variables["flower_packages"], "requirements there only", "flower_index_url"
     )
     options, found = _options(variables["flower_options"])
-    problems += found
+    problems += [*found, *_interpreter(variables)]
 
     base = f"/opt/celeryops/{app}-flower"
     state = f"celeryops/{app}-flower"
@@ -195,6 +199,10 @@ def _check_access(variables: Mapping[str, Any]) -> list[Problem]:
         elif not local and (weak := weakness(password, name)):
             reason = f"{weak}, and on {address} others can guess"
             problems.append(Problem(where, _HIDDEN, reason, f"at least {SHORTEST} random characters"))
+    credentials = ",".join(f"{name}:{password}" for name, password in users.items())
+    if size("FLOWER_BASIC_AUTH", credentials) > LONGEST:
+        reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
+        problems.append(Problem("flower_basic_auth", _HIDDEN, reason, "fewer users, or shorter passwords"))
     if len(str(variables["flower_cookie_secret"])) < 32:
         reason = "is too short to sign cookies"
         problems.append(
@@ -221,14 +229,29 @@ def _check_broker(variables: Mapping[str, Any]) -> list[Problem]:
     """Return the mistakes in what Flower connects to."""
     problems: list[Problem] = []
     url = str(variables["flower_broker_url"])
-    if not all(_BROKER.fullmatch(part) for part in url.split(";")):
+    if not all(map(_BROKER.fullmatch, each_address(url) or [""])):
         instead = "an address such as amqp://watcher:password@127.0.0.1:5672/shop"
-        problems.append(Problem("flower_broker_url", url, "is not the URL of a RabbitMQ or Redis broker", instead))
+        problems.append(
+            Problem("flower_broker_url", hidden(url), "is not the URL of a RabbitMQ or Redis broker", instead)
+        )
     api = str(variables["flower_broker_api"])
     if api and not re.fullmatch(r"https?://\S+/api/", api):
         instead = "one such as http://watcher:password@127.0.0.1:15672/api/, with the slash at its end"
-        problems.append(Problem("flower_broker_api", api, "is not the URL of RabbitMQ's management API", instead))
+        problems.append(
+            Problem("flower_broker_api", hidden(api), "is not the URL of RabbitMQ's management API", instead)
+        )
+    elif url.startswith(("amqp", "pyamqp")):
+        # Of another broker Flower does not ask it.
+        problems += flower_api(api, url)[1]
     return problems
+
+
+def _interpreter(variables: Mapping[str, Any]) -> list[Problem]:
+    value = str(variables["flower_python"])
+    if _PYTHON.fullmatch(value):
+        return []
+    instead = "a program's name or its path, such as python3.12 or /opt/python/bin/python3"
+    return [Problem("flower_python", value, "is not an interpreter", instead)]
 
 
 def _memory(variables: Mapping[str, Any]) -> tuple[int, list[Problem]]:

@@ -1,5 +1,5 @@
 # Managed by celeryops.stack (role flower). Local changes are overwritten.
-"""What Flower's options cannot say: which pages are open, and that Flower is up and alive.
+"""What Flower's options cannot say: which pages are open, that it declares nothing, and that it is up and alive.
 
 Flower executes this file before it starts (--conf, flower/command.py, 2.2.0). The options themselves come from its
 environment. If a later Flower has no such pages to protect, this fails and Flower does not start: better down than
@@ -9,10 +9,13 @@ open.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
+from typing import Any
 
 from flower.views.monitor import Healthcheck, Metrics
+from kombu import Exchange
 from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.web import authenticated
 
@@ -23,6 +26,24 @@ def _protect() -> None:
     for name, handler in (("metrics", Metrics), ("healthcheck", Healthcheck)):
         if name not in is_open:
             handler.get = authenticated(handler.get)
+
+
+def _declare_no_exchange() -> None:
+    """Have Flower look for the exchanges of events and of remote control, which are the workers', and declare none.
+
+    RabbitMQ asks for the right to configure an exchange of whoever declares it, also when it is there, and who has that
+    right can delete it: without celery.pidbox no worker answers anybody until it is restarted. To look needs no right
+    (RabbitMQ's "Access Control"). On Redis there is nothing to protect, and what there is, each process has for itself.
+    """
+    if not os.environ.get("CELERY_BROKER_URL", "").lower().startswith(("amqp", "pyamqp")):
+        return
+    declare = Exchange.declare
+
+    @functools.wraps(declare)
+    def look(self: Exchange, nowait: bool = False, passive: object = None, channel: object = None) -> Any:  # noqa: ARG001 - kombu's own
+        return declare(self, nowait=nowait, passive=True, channel=channel)
+
+    Exchange.declare = look
 
 
 def _notify(message: str) -> None:
@@ -49,4 +70,5 @@ def _report() -> None:
 
 
 _protect()
+_declare_no_exchange()
 _report()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import lookup_loader
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import (
     beside_inventory,
     keep_out_of_repositories,
     local_source,
+    unreadable,
 )
 
 
@@ -73,3 +76,32 @@ def test_what_an_inventory_names_lies_beside_it_or_beside_the_playbook(tmp_path:
     assert found("none.whl", tmp_path / "gone") == playbook / "none.whl"
     assert found(str(playbook / "second.whl"), inventory) == playbook / "second.whl"
     assert found("~/none.whl", inventory) == Path.home() / "none.whl"
+
+
+ODD = [
+    "one blank", "two  blanks", " in front", "behind ", "a b\\1c", "a\\1c", "a b=c", "a=b c", "it's mine", "a 'quoted' b",
+    'a "b"', "a b {{ c }}", "{{c}}", "a\tb", "a \tb", "ü €", "100% sure", "a #b", "a;b c", "a $b", "a b\\",
+    "a,b c",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_folder_is_read_as_it_is_or_refused(tmp_path: Path, name: str) -> None:
+    """Ansible's own lookup says what it makes of each."""
+    secrets = tmp_path / name / ".celeryops" / "secrets"
+    lookup = lookup_loader.get("ansible.builtin.password", loader=DataLoader(), templar=None)
+    options = {"length": 40, "chars": ["ascii_letters", "digits"]}
+    try:
+        (password,) = lookup.run([f"{secrets}/shop_redis_password"], {}, **options)
+        kept = (secrets / "shop_redis_password").read_text().strip()
+    except Exception:
+        kept = password = None
+    works = kept is not None and kept == password and [entry.name for entry in tmp_path.iterdir()] == [name]
+    problem = unreadable(str(secrets))
+    assert (problem is None) == works
+    assert problem is None or (name in problem.value and problem.variable == "celeryops_secrets_dir")
+
+
+def test_most_odd_folders_work() -> None:
+    refused = [name for name in ODD if unreadable(f"/srv/{name}")]
+    assert 0 < len(refused) < len(ODD) / 2

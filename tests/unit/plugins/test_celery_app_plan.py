@@ -279,7 +279,9 @@ def test_a_password_with_a_slash_behind_digits_is_no_database() -> None:
     problem = only(refused(result_backend=f"redis://u:6379/{SECRET}@h/0"))
     assert "must be percent-encoded" in problem.reason
     assert problem.instead == "the password through urlencode | replace('/', '%2F')"
-    planned(broker_url="amqp://h/vhost@shop")
+    # kombu takes the beginning for the host, whatever was meant.
+    assert "must be percent-encoded" in only(refused(broker_url="amqp://h/vhost@shop")).reason
+    planned(broker_url="amqp://h/vhost%40shop")
 
 
 @pytest.mark.parametrize("variable", ["result_backend", "once_url"])

@@ -11,7 +11,7 @@ import pytest
 from celery.utils.nodenames import host_format
 
 from ansible_collections.celeryops.stack.plugins.modules import facts
-from ansible_collections.celeryops.stack.plugins.modules.facts import disk, installed, memory, servers, system
+from ansible_collections.celeryops.stack.plugins.modules.facts import disk, installed, memory, named, servers, system
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import FACTS
 
 
@@ -56,3 +56,10 @@ def test_the_name_of_a_node_is_the_whole_name_of_the_host(monkeypatch: pytest.Mo
     assert host_format("high@%h") == f"high@{system()['nodename']}"
     monkeypatch.setattr(platform, "node", lambda: "app1.eu.example.com")
     assert (system()["nodename"], system()["hostname"]) == ("app1.eu.example.com", "app1")
+
+
+def test_no_fact_becomes_a_variable_that_an_inventory_may_have() -> None:
+    names = named({**system(), "celeryops_packages": []})
+    assert [name for name in names if not name.startswith(("ansible_", "celeryops_"))] == []
+    assert names["ansible_hostname"] == system()["hostname"]
+    assert {name.removeprefix("ansible_") for name in names} == {*system(), "celeryops_packages"}

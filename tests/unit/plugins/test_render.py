@@ -54,6 +54,16 @@ def test_a_secret_travels_in_the_argument_that_ansible_hides() -> None:
     assert "content" not in entry
 
 
+@pytest.mark.parametrize("content", [{"a": True}, [1, 2], {}, ("a",)])
+def test_content_that_became_data_is_refused_and_not_shown(content: object) -> None:
+    with pytest.raises(ValueError, match=r"^/etc/x: content is no text any more: end its template with `\| string`$"):
+        expand({"path": "/etc/x", "content": content, "secret": True}, [])
+
+
+def test_content_that_is_a_number_or_empty_is_text() -> None:
+    assert [expand({"path": "/x", "content": value}, [])[0]["content"] for value in (5, "", True)] == ["5", "", "True"]
+
+
 def test_a_tree_brings_its_files_and_removes_the_others(role: Path) -> None:
     entries = expand({"path": "/opt/runtime", "tree": "package"}, [role])
     assert [entry["path"] for entry in entries if entry.get("state") == "directory"] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -339,6 +340,21 @@ def test_the_policy_of_dead_letters() -> None:
         "priority": 0,
         "definition": {"delivery-limit": 20, "dead-letter-exchange": "", "dead-letter-routing-key": "dead"},
     }
+
+
+def test_flower_may_watch_and_delete_nothing_of_the_workers() -> None:
+    apps = [{"name": "shop", "broker": "rabbitmq", "key_prefix": "shop:", "dead_letter_queue": "dead"}]
+    users = rabbitmq_objects(apps, {"shop": "one"}, {"shop": "two"})["users"]
+    (permission,) = next(user["permissions"] for user in users if user["name"] == "shop-flower")
+    own = {"celeryev.8d1c", "3f2a.reply.celery.pidbox"}
+    theirs = {"celeryev", "celery.pidbox", "reply.celery.pidbox", "default", "tasks", "dead", "high@app1.celery.pidbox"}
+
+    def allowed(kind: str) -> set[str]:
+        return {name for name in own | theirs if re.search(permission[kind], name)}
+
+    assert allowed("configure") == own
+    assert allowed("write") == own | {"celery.pidbox"}
+    assert allowed("read") == own | {"celeryev", "reply.celery.pidbox"}
 
 
 def test_a_queue_is_placed_where_a_class_of_a_worker_names_it_first() -> None:
