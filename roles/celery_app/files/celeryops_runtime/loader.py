@@ -22,7 +22,7 @@ from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 from celery.signals import celeryd_after_setup
 
-from celeryops_runtime import delay, once, probe, results, systemd, tls
+from celeryops_runtime import delay, malformed, once, probe, results, systemd, tls
 from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings
 
 if TYPE_CHECKING:
@@ -264,6 +264,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
     def on_worker_init(self) -> None:
         """Add readiness to the worker that starts in this process, if systemd waits for it, and the once-rules."""
         super().on_worker_init()
+        malformed.install(self.app)
         systemd.announce_worker(self.app)
         celeryd_after_setup.connect(lambda **_signal: hush_received(), weak=False)
         if self._guard:
