@@ -6,9 +6,9 @@ From inside it looks like having no work. So a worker that has had nothing to do
 messages its queues hold, one cheap question per queue. Messages that wait twice in a row, with room for them here and
 none of them arriving in between, prove that it does not consume.
 
-Nothing is asked while there is work, and nothing is concluded from a broker that does not answer. Work is what a process
-does, or will begin with soon: messages that were taken long ago, with no process busy and none of them begun, are a hang
-as well.
+Nothing is asked while there is work, and nothing is concluded from a broker that does not answer. Work is what a
+process does, or will begin with soon: messages that were taken long ago, with no process busy and none of them begun,
+are a hang as well.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A message that cannot be read or run stops nobody: it goes to the dead letters, with one line in the log.
 
-What Celery does with such a message depends on what is wrong with it. A broken body is acknowledged, and so lost; a body
-or a header of another type than expected raises somewhere in the worker's main process, which ends, or, if the error
-comes up in ``_quick_drain`` (celery/worker/loops.py), goes on with a message that it holds for ever (measured with Celery
-5.7.0). So every message is looked at before Celery takes it, and what fails nevertheless is refused as well:
+What Celery does with such a message depends on what is wrong with it. A broken body is acknowledged, and so lost; a
+body or a header of another type than expected raises somewhere in the worker's main process, which ends, or, if the
+error comes up in ``_quick_drain`` (celery/worker/loops.py), goes on with a message that it holds for ever (measured
+with Celery 5.7.0). So every message is looked at before Celery takes it, and what fails nevertheless is refused too:
 
 ==============================================  ====================================================================
 where it shows                                  what is done
@@ -17,8 +17,8 @@ a broadcast (remote control, events)            is left out: it has no dead lett
 ==============================================  ====================================================================
 
 RabbitMQ moves a rejected message to the app's dead-letter queue. Redis has no such thing: there the message is put, as
-it came, at the end of the list :data:`REDIS_DEAD_LETTERS` before it is taken off, so that an end of the worker in between
-leaves it twice, never not at all.
+it came, on the list :data:`REDIS_DEAD_LETTERS` before it is taken off, so that an end of the worker in between leaves
+it twice, never not at all.
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ def _count(value: object) -> bool:
 def _seconds(value: object) -> bool:
     if value is None:
         return True
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 <= value < 1e10  # type: ignore[operator]
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e10
 
 
 def _limits(value: object) -> bool:
@@ -374,7 +373,7 @@ class Refusal:
 def _needs_no_answer(message: Any) -> bool:
     """Tell whether a message came through a consumer that does not acknowledge."""
     tags = getattr(message.channel, "no_ack_consumers", None)
-    return bool(tags) and (message.delivery_info or {}).get("consumer_tag") in tags
+    return bool(tags and (message.delivery_info or {}).get("consumer_tag") in tags)
 
 
 class Malformed(bootsteps.Step):  # type: ignore[misc]  # Celery has no type information
