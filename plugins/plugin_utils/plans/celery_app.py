@@ -264,6 +264,8 @@ _NO_ZERO = {
 
 #: A dead TCP connection is noticed after this time: longer than any pause of a healthy server, shorter than patience.
 SOCKET_TIMEOUT = 30
+#: The same where a caller of delay() waits for it: before a task is sent, its result is subscribed to.
+RESULT_TIMEOUT = 10
 CONNECT_TIMEOUT = 10
 HEALTH_CHECK_INTERVAL = 10
 #: kombu looks for unacknowledged messages every 100 s; nothing is returned before the timeout and this margin.
@@ -395,11 +397,12 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
         settings |= {
             # A result is stored when Redis is back, not lost.
             "result_backend_always_retry": True,
-            "redis_socket_timeout": SOCKET_TIMEOUT,
+            # What stores a result tries again anyway (result_backend_always_retry).
+            "redis_socket_timeout": RESULT_TIMEOUT,
             "redis_socket_connect_timeout": CONNECT_TIMEOUT,
             # redis-py 8.1 knows no such argument of a Unix socket, and every connection would fail.
             **({} if scheme == SOCKET_BACKEND else {"redis_socket_keepalive": True}),
-            "redis_retry_on_timeout": True,
+            "redis_retry_on_timeout": False,
             "redis_backend_health_check_interval": HEALTH_CHECK_INTERVAL,
             "result_backend_transport_options": {"global_keyprefix": str(values["key_prefix"])},
         }

@@ -614,10 +614,10 @@ def test_what_every_app_is_promised() -> None:
     }
     in_redis = {
         "result_backend_always_retry": True,
-        "redis_socket_timeout": 30,
+        "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 10,
         "redis_socket_keepalive": True,
-        "redis_retry_on_timeout": True,
+        "redis_retry_on_timeout": False,
         "redis_backend_health_check_interval": 10,
         "result_backend_transport_options": {"global_keyprefix": "shop:"},
     }
@@ -639,7 +639,7 @@ IN_SENTINELS: dict[str, Any] = {
 
 
 def test_results_in_several_sentinels_are_results_in_redis() -> None:
-    assert settings(**IN_SENTINELS)["redis_socket_timeout"] == 30
+    assert settings(**IN_SENTINELS)["redis_socket_timeout"] == 10
 
 
 def test_the_first_address_tells_the_broker() -> None:

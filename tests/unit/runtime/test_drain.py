@@ -298,3 +298,18 @@ def test_a_long_list_is_cut(caplog: pytest.LogCaptureFixture, monkeypatch: pytes
     worker.hub.turn()
     assert "task00[task00], " in caplog.text
     assert "task19[task19] and 5 more" in caplog.text
+
+
+def test_what_no_process_was_given_goes_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, stuck, handed = Worker(monkeypatch), Request("stuck"), Request("handed")
+    stuck._apply_result, handed._apply_result = None, object()  # type: ignore[attr-defined]
+    state.reserved_requests.update({stuck, handed})
+    terminate()
+    worker.hub.turn()
+    assert stuck.returned
+    assert not handed.returned, "a process may begin with it at any moment"
+    assert stuck not in state.reserved_requests
+    assert worker.told == ["draining"]
+    state.reserved_requests.discard(handed)
+    worker.hub.turn()
+    assert worker.told == ["draining", "warm"]

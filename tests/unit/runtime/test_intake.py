@@ -150,3 +150,23 @@ def test_a_queue_with_a_single_active_consumer_is_not_asked(clock: Clock) -> Non
     intake, broker = Intake(60, clock), Broker(payments=3)
     broker.consumer.task_consumer.queues[0].queue_arguments = {"x-single-active-consumer": True}
     assert looks(intake, broker, clock, 5) == [False] * 5
+
+
+def test_what_was_taken_and_never_begun_is_a_hang(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    intake, broker = Intake(60, clock), Broker(payments=3)
+    held, runs = Something(), Something()
+    state.reserved_requests.add(held)
+    try:
+        # The first look learns how much was received; two watchdogs' time from the second on.
+        assert looks(intake, broker, clock, 5) == [False] * 5
+        state.active_requests.add(runs)
+        assert looks(intake, broker, clock, 8) == [False] * 8, "a process is busy"
+        state.active_requests.clear()
+        assert looks(intake, broker, clock, 6) == [False, False, False, False, True, True]
+        assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+            "1 messages were taken, and for 120 s no process has begun with any: this worker has to be restarted"
+        ]
+        state.reserved_requests.clear()
+        assert looks(intake, broker, clock, 1) == [False]
+    finally:
+        state.active_requests.clear()

@@ -142,3 +142,15 @@ def test_the_digest_is_that_of_the_file(config_file: Path) -> None:
     assert len(before) == 64
     config_file.write_text(config_file.read_text() + "\n")
     assert load(str(config_file)).digest != before
+
+
+@pytest.mark.parametrize("damage", ["", "{", "null", '{"format": 1}\n', "x" * 100_000])
+def test_a_damaged_file_is_written_anew(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "worker.json"
+    report = Report({"RUNTIME_DIRECTORY": str(tmp_path)})
+    one = consumer()
+    report.update(one, "consuming", 10.0)
+    whole = path.read_text()
+    path.write_text(damage)
+    report.update(one, "consuming", 10.0)
+    assert path.read_text() == whole

@@ -174,6 +174,7 @@ class Drain:
         try:
             c.task_consumer.cancel()
             returned = sum(1 for request in list(_not_begun(c)) if _give_back(request))
+            returned += sum(1 for request in list(_given_to_nobody()) if _give_back(request))
             logger.info("draining: %d messages returned, %d tasks still running", returned, len(state.active_requests))
             self._began()
             if c.hub is not None:
@@ -247,6 +248,17 @@ def _not_begun(consumer: Any) -> Iterator[Any]:
         if entry is not None:
             consumer.timer.cancel(entry)
         yield request
+
+
+def _given_to_nobody() -> Iterator[Any]:
+    """Yield the requests that are reserved although no process of the pool was ever given them.
+
+    Whatever kept them from it: they would hold the stop until its time is up. One that a process was given may begin
+    at any moment and stays (celery/worker/request.py, ``execute_using_pool``: the pool's answer is kept).
+    """
+    for request in list(state.reserved_requests):
+        if request not in state.active_requests and getattr(request, "_apply_result", request) is None:
+            yield request
 
 
 def _give_back(request: Any) -> bool:

@@ -6,7 +6,9 @@ From inside it looks like having no work. So a worker that has had nothing to do
 messages its queues hold, one cheap question per queue. Messages that wait twice in a row, with room for them here and
 none of them arriving in between, prove that it does not consume.
 
-Nothing is asked while there is work, and nothing is concluded from a broker that does not answer.
+Nothing is asked while there is work, and nothing is concluded from a broker that does not answer. Work is what a
+process does, or will begin with soon: messages that were taken long ago, with no process busy and none of them begun,
+are a hang as well.
 """
 
 from __future__ import annotations
@@ -28,6 +30,10 @@ logger = logging.getLogger("celeryops.runtime")
 
 SHORTEST_SECONDS = 5.0
 """Between two questions, at least."""
+
+STUCK_SECONDS = 120.0
+"""For how long what was taken may wait for a process while none is busy, at least: a process of the pool that starts
+anew imports the app first."""
 
 
 def one_consumer_gets_all_of(queue: Any) -> bool:
@@ -58,10 +64,14 @@ class Intake:
         self._seen = -1
         self._suspect = False
         self._channel: Any = None
+        self._patience = max(2 * watchdog, STUCK_SECONDS)
+        self._stuck_since: float | None = None
+        self._stuck = False
 
     def reset(self) -> None:
         """Forget what was seen: the connection is new."""
-        self.starved = self._suspect = False
+        self.starved = self._suspect = self._stuck = False
+        self._stuck_since = None
         self._channel = None
         self._next = self._clock() + self._interval
 
@@ -76,6 +86,9 @@ class Intake:
         self._next = self._clock() + self._interval
         received = sum(tuple(state.total_count.values()))
         arrived, self._seen = received != self._seen, received
+        if self._is_stuck(arrived=arrived):
+            self.starved = True
+            return True
         if arrived or _holds_any(consumer):
             self.starved = self._suspect = False
             return False
@@ -86,6 +99,25 @@ class Intake:
         self.starved = bool(waiting) and self._suspect
         self._suspect = bool(waiting)
         return self.starved
+
+    def _is_stuck(self, *, arrived: bool) -> bool:
+        """Tell whether messages have been taken for long, of which no process does any."""
+        # What waits for its ETA or its rate is not reserved; what runs is active as well.
+        waiting = len(state.reserved_requests)
+        if arrived or not waiting or state.active_requests:
+            self._stuck_since, self._stuck = None, False
+            return False
+        now = self._clock()
+        if self._stuck_since is None:
+            self._stuck_since = now
+        if now - self._stuck_since >= self._patience and not self._stuck:
+            self._stuck = True
+            logger.error(
+                "%d messages were taken, and for %.0f s no process has begun with any: this worker has to be restarted",
+                waiting,
+                now - self._stuck_since,
+            )
+        return self._stuck
 
     def _size(self, consumer: Any, queue: str) -> int:
         """Return how many messages of a queue are ready; 0 if that cannot be told."""

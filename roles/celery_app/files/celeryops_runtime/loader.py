@@ -22,7 +22,7 @@ from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 from celery.signals import celeryd_after_setup
 
-from celeryops_runtime import delay, once, probe, results, systemd, tls
+from celeryops_runtime import delay, follow, malformed, once, probe, publish, quiet, results, systemd, tls
 from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings
 
 if TYPE_CHECKING:
@@ -186,7 +186,8 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         self._shared: dict[str, Any] | None = None
         self._accepted: list[str] = []
         self._command_line: dict[str, Any] = {}
-        self._connected = False
+        self._connected = self._persists = False
+        self._broker = ""
         #: Which version of the shared configuration is in force (:attr:`celeryops_runtime.config.SharedConfig.digest`).
         self.digest = ""
         self._guard: once.Guard | None = None
@@ -214,6 +215,9 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
                 delay.mend()
             if config.broker == "rabbitmq" and self._shared.get("broker_use_ssl"):
                 tls.mend()
+            self._broker = config.broker
+            publish.mend(config.broker)
+            follow.mend()
             self._results = results.Results(self.app, config.results)
             if config.once.rules:
                 self._guard = once.Guard(self.app, config.once, once.url_of(os.environ))
@@ -264,10 +268,21 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
     def on_worker_init(self) -> None:
         """Add readiness to the worker that starts in this process, if systemd waits for it, and the once-rules."""
         super().on_worker_init()
+        malformed.install(self.app)
+        quiet.install(self.app)
         systemd.announce_worker(self.app)
         celeryd_after_setup.connect(lambda **_signal: hush_received(), weak=False)
         if self._guard:
             self._guard.connect()
+
+    def on_task_init(self, task_id: str, task: Any) -> None:
+        """Note when a task begins: what follows it may wait as long as its time limit allows.
+
+        :param task_id: of the task.
+        :param task: the task.
+        """
+        follow.began()
+        super().on_task_init(task_id, task)
 
     def init_worker_process(self) -> None:
         """Guard the tasks in a pool's process that was not forked from a worker, and so inherited nothing."""
@@ -299,3 +314,8 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
             beat.offer(conf)
         if self._results:
             self._results.install()
+        if not self._persists:
+            self._persists = True
+            follow.persist(self.app)
+            if self._broker == "redis":
+                publish.bound_writes(self.app)

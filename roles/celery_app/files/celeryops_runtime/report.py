@@ -104,6 +104,7 @@ class Report:
         try:
             text = json.dumps({**describe(consumer, phase), "interval": interval}, sort_keys=True)
             if text != self._written or not self._renewed():
+                self._written = ""
                 self._replace(text)
                 self._written = text
             self._complained = False
@@ -113,11 +114,15 @@ class Report:
             self._complained = True
 
     def _renewed(self) -> bool:
+        """Renew the file's time, if it is the one that was written: nobody else has anything to write there."""
         try:
-            os.utime(str(self.path))
-        except FileNotFoundError:
+            with Path(str(self.path)).open("rb") as file:
+                whole = file.read(len(self._written) * 4 + 2) == f"{self._written}\n".encode()
+                if whole:
+                    os.utime(file.fileno())
+        except OSError:
             return False
-        return True
+        return whole
 
     def _replace(self, text: str) -> None:
         path = Path(str(self.path))

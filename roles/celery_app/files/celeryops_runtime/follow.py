@@ -1,0 +1,329 @@
+"""What follows a task is sent, or the task is not done: its retry, its replacement, the next step of its chain.
+
+Celery publishes these from within the task's process. When that fails it rejects a retry without returning it to its
+queue (celery/app/task.py, ``Task.retry``, 5.7.0), and takes a task whose successor cannot be sent for a failed one: the
+task, or the rest of the chain, is lost (measured in the seconds between a new password of the broker and the worker's
+restart: 51 of 694). Here:
+
+* While RabbitMQ has announced an alarm, such a message waits in the process for up to :data:`HOLD_SECONDS`, one copy of
+  it; the task's own time limit is kept.
+* A retry, a replacement or a successor that cannot be sent nevertheless returns the task's message to its queue, after
+  :data:`PAUSE_SECONDS`, lest it comes and goes in a circle: the task begins again. RabbitMQ moves it to the dead
+  letters at its twentieth return. A task that was acknowledged early has no message to return.
+* The body of a chord and the callbacks of an error are sent by the result backend, which goes on without them. They are
+  tried again for :data:`HOLD_SECONDS`.
+
+What can never be sent (arguments that no serializer takes) is the task's failure, as ever.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["HOLD_SECONDS", "PAUSE_SECONDS", "began", "is_transient", "loop_runs_here", "mend", "seconds"]
+
+logger = logging.getLogger("celeryops.runtime")
+
+HOLD_SECONDS = 600.0
+"""How long a message that follows a task waits for the end of an alarm."""
+
+PAUSE_SECONDS = 15.0
+"""How long a process waits before it returns a task whose successor could not be sent."""
+
+MARGIN_SECONDS = 10.0
+"""So much of a task's time limit is left when waiting ends."""
+
+RETRY_SECONDS = 5.0
+"""Between two tries of what the result backend sends."""
+
+_here = threading.local()
+_loop: tuple[int, int] | None = None
+_clock = time.monotonic
+_sleep = time.sleep
+
+
+def loop_runs_here() -> None:
+    """Note that the worker's event loop runs in this thread: nothing waits long in here."""
+    global _loop  # noqa: PLW0603
+    _loop = (os.getpid(), threading.get_ident())
+
+
+def began() -> None:
+    """Note that a task begins in this thread."""
+    _here.began = _clock()
+
+
+def _left() -> float:
+    """Return how long the task of this thread may go on, in seconds."""
+    from celery._state import get_current_worker_task
+
+    if _loop == (os.getpid(), threading.get_ident()):
+        return 0.0
+    task = get_current_worker_task()
+    if task is None:
+        return 0.0
+    limits = getattr(task.request, "timelimit", None) or (None, None)
+    limit = limits[0] or task.time_limit
+    if not limit:
+        return HOLD_SECONDS
+    return min(HOLD_SECONDS, float(limit) - (_clock() - getattr(_here, "began", _clock())) - MARGIN_SECONDS)
+
+
+def seconds() -> float:
+    """Tell how long the message that is being published may wait for the end of an alarm.
+
+    :returns: 0.0 if nobody said that it follows a task.
+    """
+    return max(0.0, _left()) if getattr(_here, "follows", False) else 0.0
+
+
+@contextmanager
+def _following() -> Iterator[None]:
+    before = getattr(_here, "follows", False)
+    _here.follows = True
+    try:
+        yield
+    finally:
+        _here.follows = before
+
+
+def is_transient(exc: BaseException | None) -> bool:
+    """Tell whether the broker was the reason, not the message.
+
+    :param exc: what publishing raised.
+    """
+    from amqp.exceptions import AMQPError, MessageNacked
+    from celery.exceptions import SoftTimeLimitExceeded
+    from kombu.exceptions import LimitExceeded, OperationalError
+
+    kinds: tuple[type[BaseException], ...] = (
+        OSError,
+        AMQPError,
+        MessageNacked,
+        OperationalError,
+        LimitExceeded,
+        SoftTimeLimitExceeded,
+    )
+    redis = sys.modules.get("redis.exceptions")
+    if redis is not None:
+        kinds += (redis.ConnectionError, redis.TimeoutError, redis.ResponseError)
+    return isinstance(exc, kinds)
+
+
+def _refusal(exc: BaseException, what: str) -> Any:
+    """Wait a moment, and make what returns the task's message to its queue."""
+    from celery.exceptions import Reject
+
+    left = _left()
+    # In the event loop's own thread (the pool solo) everything waits meanwhile.
+    pause = min(PAUSE_SECONDS, max(left, 0.0)) if left else RETRY_SECONDS
+    logger.error("%s could not be sent, the task goes back to its queue: %s: %s", what, type(exc).__name__, exc)
+    _sleep(pause)
+    # Text: the exception has to pass from the pool's process to the worker.
+    return Reject(f"{what} could not be sent: {type(exc).__name__}", requeue=True)
+
+
+def _acknowledges_late(task: Any) -> bool:
+    return bool(getattr(task, "acks_late", False))
+
+
+def _mend_task() -> None:
+    from celery.app.task import Task
+    from celery.exceptions import Reject
+
+    if getattr(Task.retry, "__celeryops__", False):
+        return
+    own_retry, own_replace = Task.retry, Task.replace
+
+    @functools.wraps(own_retry)
+    def retry(self: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            with _following():
+                return own_retry(self, *arguments, **options)
+        except Reject as exc:
+            cause = exc.reason if isinstance(exc.reason, BaseException) else exc.__context__
+            if exc.requeue or cause is None or not is_transient(cause) or not _acknowledges_late(self):
+                raise
+            raise _refusal(cause, "its retry") from cause
+
+    @functools.wraps(own_replace)
+    def replace(self: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            with _following():
+                return own_replace(self, *arguments, **options)
+        except Exception as exc:
+            if not is_transient(exc) or self.request.called_directly or not _acknowledges_late(self):
+                raise
+            raise _refusal(exc, "its replacement") from exc
+
+    retry.__celeryops__ = True  # type: ignore[attr-defined]
+    Task.retry, Task.replace = retry, replace
+
+
+def _sent_by_celery(exc: BaseException) -> bool:
+    """Tell whether an exception came up while a successor was sent, not in the task's own code."""
+    frame = exc.__traceback__
+    while frame is not None and frame.tb_frame.f_globals.get("__name__") == "celery.app.trace":
+        frame = frame.tb_next
+    names = {"celery.canvas", "celery.app.amqp", __name__}
+    return frame is not None and frame.tb_frame.f_globals.get("__name__") in names
+
+
+def _mend_trace() -> None:
+    from billiard.einfo import ExceptionInfo  # type: ignore[import-untyped]
+    from celery import canvas, states
+    from celery.app import trace
+    from celery.exceptions import Reject
+
+    own, own_report = trace.TraceInfo.handle_failure, trace.report_internal_error
+    if getattr(own, "__celeryops__", False):
+        return
+
+    def refusal(task: Any, exc: BaseException) -> Any:
+        """Return what takes the exception's place, once made, or None if it is not of this kind."""
+        if not (is_transient(exc) and _sent_by_celery(exc) and _acknowledges_late(task)):
+            return None
+        made = exc.__dict__.get("_celeryops_refusal")
+        if made is None:
+            made = exc.__dict__["_celeryops_refusal"] = _refusal(exc, "what follows it")
+        return made
+
+    def info(rejected: Any) -> Any:
+        try:
+            raise rejected
+        except Reject:
+            return ExceptionInfo(internal=True)
+
+    @functools.wraps(own)
+    def handle_failure(self: Any, task: Any, request: Any, *arguments: Any, **options: Any) -> Any:
+        rejected = None if request.is_eager else refusal(task, self.retval)
+        if rejected is None:
+            return own(self, task, request, *arguments, **options)
+        self.state, self.retval = states.REJECTED, rejected
+        return info(rejected)
+
+    # Before 5.6 such an error leaves the tracer by this way, and the worker sees what this one returns.
+    @functools.wraps(own_report)
+    def report_internal_error(task: Any, exc: BaseException) -> Any:
+        rejected = refusal(task, exc)
+        return own_report(task, exc) if rejected is None else info(rejected)
+
+    handle_failure.__celeryops__ = True  # type: ignore[attr-defined]
+    trace.TraceInfo.handle_failure, trace.report_internal_error = handle_failure, report_internal_error
+
+    for kind in [value for value in vars(canvas).values() if isinstance(value, type)]:
+        method = vars(kind).get("apply_async")
+        if issubclass(kind, canvas.Signature) and method is not None and not getattr(method, "__celeryops__", False):
+            setattr(kind, "apply_async", _from_trace(method))  # noqa: B010
+
+
+def _from_trace(method: Any) -> Any:
+    """Let a signature wait if the one who sends it is Celery, after a task."""
+    from kombu.exceptions import OperationalError
+
+    @functools.wraps(method)
+    def apply_async(self: Any, *arguments: Any, **options: Any) -> Any:
+        if sys._getframe(1).f_globals.get("__name__") not in {"celery.app.trace", "celery.app.amqp"}:
+            return method(self, *arguments, **options)
+        try:
+            with _following():
+                return method(self, *arguments, **options)
+        except Exception as exc:
+            # The one error of this kind that Celery's tracer expects here; another one becomes the task's own result.
+            if isinstance(exc, OperationalError) or not is_transient(exc):
+                raise
+            raise OperationalError(f"{type(exc).__name__}: {exc}") from exc
+
+    apply_async.__celeryops__ = True  # type: ignore[attr-defined]
+    return apply_async
+
+
+def _mend_backend() -> None:
+    from celery.backends.base import Backend
+
+    if getattr(Backend.mark_as_done, "__celeryops__", False):
+        return
+    for name in ("mark_as_done", "mark_as_failure"):
+        setattr(Backend, name, _persistent(getattr(Backend, name)))
+
+
+def _persistent(method: Any) -> Any:
+    @functools.wraps(method)
+    def mark(self: Any, *arguments: Any, **options: Any) -> Any:
+        before = getattr(_here, "persists", False)
+        _here.persists = True
+        try:
+            with _following():
+                return method(self, *arguments, **options)
+        finally:
+            _here.persists = before
+
+    mark.__celeryops__ = True  # type: ignore[attr-defined]
+    return mark
+
+
+def persist(app: Any) -> None:
+    """Let the app try again what the result backend sends.
+
+    :param app: the app; its ``send_task`` is put behind one that does.
+    """
+    own = app.send_task
+
+    def send_task(*arguments: Any, **options: Any) -> Any:
+        if not getattr(_here, "persists", False):
+            return own(*arguments, **options)
+        until = _clock() + max(0.0, _left())
+        while True:
+            try:
+                return own(*arguments, **options)
+            except Exception as exc:
+                if not is_transient(exc) or _clock() + RETRY_SECONDS >= until:
+                    raise
+                logger.warning("what follows a task could not be sent, and is tried again: %s", type(exc).__name__)
+                _sleep(RETRY_SECONDS)
+
+    app.__dict__["send_task"] = send_task
+
+
+def _mend_retry_state() -> None:
+    """Store no state RETRY for a task whose result is ignored: its success would never replace it.
+
+    Its failure is stored (``task_store_errors_even_if_ignored``), and Celery counts a retry among the errors.
+    """
+    from celery.backends.base import Backend
+
+    own = Backend.mark_as_retry
+    if getattr(own, "__celeryops__", False):
+        return
+
+    @functools.wraps(own)
+    def mark_as_retry(
+        self: Any, task_id: Any, exc: Any, traceback: Any = None, request: Any = None, *arguments: Any, **options: Any
+    ) -> Any:
+        task = getattr(self.app, "_tasks", {}).get(getattr(request, "task", None))
+        # What the message says, if it says anything; a context has False where it does not.
+        said = vars(request).get("ignore_result") if request is not None else None
+        ignored = getattr(task, "ignore_result", False) if said is None else said
+        return None if ignored else own(self, task_id, exc, traceback, request, *arguments, **options)
+
+    mark_as_retry.__celeryops__ = True  # type: ignore[attr-defined]
+    Backend.mark_as_retry = mark_as_retry
+
+
+def mend() -> None:
+    """Change Celery in this process. Calling it again changes nothing more."""
+    for one in (_mend_task, _mend_trace, _mend_backend, _mend_retry_state):
+        try:
+            one()
+        except Exception:
+            logger.warning("%s is not possible with this version", one.__name__, exc_info=True)

@@ -1,0 +1,330 @@
+"""One call is one message: what may have arrived is not sent again, and a publish that gets no answer raises in time.
+
+On RabbitMQ a task is published with confirms. kombu waits for the confirmation as long as the connection gives a sign
+of life (heartbeats count), and when the wait fails it connects anew and publishes the same message again. During an
+alarm of RabbitMQ's memory or disk each copy waits in a socket that the server does not read, and each of them runs when
+the alarm ends: one ``delay()`` took 120 s and ran four times (measured with Celery 5.7.0 and kombu 5.7.0). So here:
+
+* The wait ends after :data:`PUBLISH_SECONDS`, whatever else the connection says, and raises :class:`MaybeSentError`:
+  nobody but the broker knows whether the message will run. It is not published again, and neither is one whose
+  connection was lost before the answer.
+* While RabbitMQ has announced that it takes nothing, nothing is written: :class:`NotSentError` when the time is up.
+* A connection that is refused, or found dead before anything was written, is what kombu makes good, as ever.
+* What Celery sends on behalf of a task that is done, or is to be tried again, may wait longer (:mod:`.follow`).
+* The same message, tried again on the same connection (as Celery 5.7 does for the next step of a chain), is not
+  written twice: its first copy is waited for.
+
+On Redis an ``LPUSH`` without an answer is such a message, and the connections that publish wait for
+:data:`REDIS_SECONDS`. Before a task whose result may be asked for is sent, the result backend subscribes to it: in two
+tries, not in twenty.
+
+Every other question to RabbitMQ (a declaration, the end of a connection) is bounded as well: heartbeats undo that else.
+Both errors are kombu's ``OperationalError``, which callers of ``delay()`` know.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import OperationalError
+
+from celeryops_runtime import follow
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+__all__ = ["ANSWER_SECONDS", "PUBLISH_SECONDS", "MaybeSentError", "NotSentError", "bound_writes", "mend"]
+
+logger = logging.getLogger("celeryops.runtime")
+
+PUBLISH_SECONDS = 20.0
+"""How long a confirmation may take. ``apply_async(confirm_timeout=...)`` says another time for one message."""
+
+ANSWER_SECONDS = 20.0
+"""How long RabbitMQ may take for an answer to anything else."""
+
+CLOSE_SECONDS = 0.5
+"""The same for the end of a connection that RabbitMQ has announced not to read."""
+
+REDIS_SECONDS = 10.0
+"""How long Redis may take for an answer to what publishes."""
+
+_clock = time.monotonic
+_calling = threading.local()
+
+
+class NotSentError(OperationalError):  # type: ignore[misc]  # kombu has no type information
+    """The message was not sent."""
+
+
+class MaybeSentError(OperationalError):  # type: ignore[misc]  # kombu has no type information
+    """The message was sent, and nobody said that it has arrived: it may run, later."""
+
+
+class _Confirms:
+    """What was published on one channel and not confirmed yet, by RabbitMQ's numbers (``delivery-tag``)."""
+
+    def __init__(self, channel: Any) -> None:
+        self.sent = 0
+        self.open: dict[int, Hashable] = {}
+        self.refused: set[int] = set()
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+
+    def add(self, key: Hashable) -> int:
+        self.sent += 1
+        self.open[self.sent] = key
+        return self.sent
+
+    def find(self, key: Hashable) -> int | None:
+        return None if key is None else next((tag for tag, other in self.open.items() if other == key), None)
+
+    def _told(self, tag: int, multiple: bool) -> list[int]:
+        tags = [one for one in self.open if one == tag or (multiple and one <= tag)]
+        for one in tags:
+            del self.open[one]
+        return tags
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        self._told(tag, multiple)
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:
+        self.refused.update(self._told(tag, multiple))
+
+
+def _key(message: Any, arguments: dict[str, Any]) -> Hashable:
+    """Tell which message this is, if it is a task's."""
+    headers = (getattr(message, "properties", None) or {}).get("application_headers") or {}
+    task = headers.get("id")
+    if not isinstance(task, str):
+        return None
+    return task, headers.get("retries"), str(arguments.get("exchange")), str(arguments.get("routing_key"))
+
+
+def _is_blocked(connection: Any) -> bool:
+    return bool(connection.__dict__.get("_celeryops_blocked"))
+
+
+def _read(connection: Any, seconds: float) -> bool:
+    """Read one frame, if one comes within so many seconds."""
+    try:
+        connection.blocking_read(max(seconds, 0))
+    except (TimeoutError, BlockingIOError):
+        return False
+    return True
+
+
+def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
+    """Take the place of py-amqp's ``Channel.basic_publish_confirm``; arguments as there."""
+    from amqp.exceptions import ConnectionError as AmqpConnectionError
+    from amqp.exceptions import MessageNacked, RecoverableConnectionError
+
+    limit = options.pop("confirm_timeout", None) or options.get("timeout") or PUBLISH_SECONDS
+    connection = self.connection
+    if not connection:
+        raise RecoverableConnectionError("basic_publish: connection closed")
+    if not self._confirm_selected:
+        self._confirm_selected = True
+        self.confirm_select()
+    confirms = self.__dict__.get("_celeryops_confirms")
+    if confirms is None:
+        confirms = self.__dict__["_celeryops_confirms"] = _Confirms(self)
+    key = _key(message, options)
+    deadline = _clock() + limit
+    # What was announced, or the end of the connection, before anything is written.
+    while _read(connection, 0):
+        pass
+    tag = confirms.find(key)
+    longer = max(limit, follow.seconds())
+    begun = _clock()
+    while tag is None and _is_blocked(connection):
+        if _clock() >= begun + longer:
+            raise NotSentError(f"not sent: RabbitMQ takes no messages now (an alarm), and did not for {longer:g} s")
+        _read(connection, begun + longer - _clock())
+    if tag is None:
+        options["timeout"] = limit
+        try:
+            self._basic_publish(message, *arguments, **options)
+        except RecoverableConnectionError:
+            # A message of which a part was written is none. But a broker that takes nothing for so long is no lost
+            # connection, of which a new one makes good.
+            if _clock() < deadline:
+                raise
+            connection.collect()
+            raise NotSentError(f"not sent: RabbitMQ did not take the message within {limit:g} s") from None
+        tag = confirms.add(key)
+    begun = free = _clock()
+    try:
+        while tag in confirms.open:
+            if self.connection is None:
+                raise RecoverableConnectionError("connection closed")
+            blocked = _is_blocked(connection)
+            deadline = begun + longer if blocked else free + limit
+            if _clock() >= deadline:
+                break
+            _read(connection, deadline - _clock())
+            if blocked:
+                # The end of an alarm leaves as much time as there was before.
+                free = _clock()
+    except (OSError, AmqpConnectionError) as exc:
+        raise MaybeSentError(
+            f"the connection to RabbitMQ was lost before it confirmed the message, which may run: {exc}"
+        ) from exc
+    if tag in confirms.open:
+        blocked = _is_blocked(connection)
+        if not blocked:
+            # It may be dead: the next message needs another one.
+            connection.collect()
+        why = "it takes no messages now (an alarm)" if blocked else "it does not answer"
+        waited = _clock() - begun
+        raise MaybeSentError(f"RabbitMQ did not confirm the message within {waited:.0f} s; it may run, later: {why}")
+    if tag in confirms.refused:
+        confirms.refused.discard(tag)
+        raise MessageNacked
+
+
+def _mend_amqp() -> None:
+    from amqp import Channel, Connection, spec
+    from amqp.abstract_channel import AbstractChannel
+
+    if getattr(Channel.basic_publish_confirm, "__celeryops__", False):
+        return
+    wait, drain_events = AbstractChannel.wait, Connection.drain_events
+    on_blocked, on_unblocked = Connection._on_blocked, Connection._on_unblocked
+    ends = {spec.Connection.CloseOk, spec.Channel.CloseOk}
+
+    @functools.wraps(Channel.basic_publish_confirm)
+    def basic_publish_confirm(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
+        return _publish(self, message, *arguments, **options)
+
+    @functools.wraps(wait)
+    def bounded_wait(self: Any, method: Any, callback: Any = None, timeout: Any = None, **options: Any) -> Any:
+        connection = self.connection
+        if timeout is not None or connection is None:
+            return wait(self, method, callback, timeout, **options)
+        methods = method if isinstance(method, list) else [method]
+        ending = _is_blocked(connection) and any(one in ends for one in methods)
+        before = connection.__dict__.get("_celeryops_deadline")
+        connection.__dict__["_celeryops_deadline"] = _clock() + (CLOSE_SECONDS if ending else ANSWER_SECONDS)
+        try:
+            return wait(self, method, callback, timeout, **options)
+        finally:
+            connection.__dict__["_celeryops_deadline"] = before
+
+    @functools.wraps(drain_events)
+    def bounded_drain(self: Any, timeout: Any = None) -> Any:
+        deadline = self.__dict__.get("_celeryops_deadline")
+        if timeout is not None or deadline is None:
+            return drain_events(self, timeout)
+        while True:
+            left = deadline - _clock()
+            if left <= 0:
+                raise TimeoutError("RabbitMQ did not answer")
+            if self.blocking_read(left):
+                return None
+
+    @functools.wraps(on_blocked)
+    def note_blocked(self: Any, *arguments: Any) -> Any:
+        self.__dict__["_celeryops_blocked"] = True
+        return on_blocked(self, *arguments)
+
+    @functools.wraps(on_unblocked)
+    def note_unblocked(self: Any, *arguments: Any) -> Any:
+        self.__dict__["_celeryops_blocked"] = False
+        return on_unblocked(self, *arguments)
+
+    basic_publish_confirm.__celeryops__ = True  # type: ignore[attr-defined]
+    Channel.basic_publish_confirm = basic_publish_confirm
+    AbstractChannel.wait = bounded_wait
+    Connection.drain_events = bounded_drain
+    Connection._on_blocked, Connection._on_unblocked = note_blocked, note_unblocked
+
+
+def _mend_redis() -> None:
+    """Let Redis take a message once, or raise: kombu connects anew and pushes it again else."""
+    import redis
+    from kombu.transport.redis import Channel
+
+    own = Channel._put
+    if getattr(own, "__celeryops__", False):
+        return
+
+    @functools.wraps(own)
+    def _put(self: Any, queue: Any, message: Any, **options: Any) -> Any:
+        try:
+            return own(self, queue, message, **options)
+        except redis.exceptions.TimeoutError as exc:
+            raise MaybeSentError(f"Redis did not answer in time; the message may run, later: {exc}") from exc
+        except redis.exceptions.ConnectionError as exc:
+            # Not connected: nothing was sent. Its subclasses are answers, such as that Redis still loads its data.
+            if type(exc) is not redis.exceptions.ConnectionError or " connecting to " in str(exc):
+                raise
+            raise MaybeSentError(
+                f"the connection to Redis was lost before it answered; the message may run: {exc}"
+            ) from exc
+
+    _put.__celeryops__ = True  # type: ignore[attr-defined]
+    Channel._put = _put
+
+
+def _mend_subscription() -> None:
+    """Bound what a caller who may ask for the result does before the message is sent: it subscribes to the result."""
+    try:
+        from celery.backends.redis import RedisBackend
+    except ImportError:
+        return
+    own_call, own_ensure = RedisBackend.on_task_call, RedisBackend.ensure
+    if getattr(own_call, "__celeryops__", False):
+        return
+
+    @functools.wraps(own_call)
+    def on_task_call(self: Any, *arguments: Any, **options: Any) -> Any:
+        _calling.now = True
+        try:
+            return own_call(self, *arguments, **options)
+        except RuntimeError as exc:
+            raise NotSentError("not sent: the result backend, which is told first, does not answer") from exc
+        finally:
+            _calling.now = False
+
+    @functools.wraps(own_ensure)
+    def ensure(self: Any, fun: Any, args: Any, **policy: Any) -> Any:
+        if getattr(_calling, "now", False):
+            policy["max_retries"] = 1
+        return own_ensure(self, fun, args, **policy)
+
+    on_task_call.__celeryops__ = True  # type: ignore[attr-defined]
+    RedisBackend.on_task_call, RedisBackend.ensure = on_task_call, ensure
+
+
+def bound_writes(app: Any) -> None:
+    """Give an app's connections for writing to Redis a shorter patience than those that consume.
+
+    :param app: the app.
+    """
+    own = app.connection_for_write
+
+    def connection_for_write(*arguments: Any, **options: Any) -> Any:
+        connection = own(*arguments, **options)
+        given = connection.transport_options or {}
+        patience = min(given.get("socket_timeout") or REDIS_SECONDS, REDIS_SECONDS)
+        connection.transport_options = {**given, "socket_timeout": patience, "socket_connect_timeout": patience}
+        return connection
+
+    app.__dict__["connection_for_write"] = connection_for_write
+
+
+def mend(broker: str) -> None:
+    """Change what publishes to a broker, in this process. Calling it again changes nothing more.
+
+    :param broker: ``rabbitmq`` or ``redis``.
+    """
+    for one in (_mend_amqp if broker == "rabbitmq" else _mend_redis, _mend_subscription):
+        try:
+            one()
+        except Exception:
+            logger.warning("%s is not possible with this version", one.__name__, exc_info=True)

@@ -1,0 +1,390 @@
+"""Messages that no worker can take: a real worker of Celery, not started, gets them from a channel that takes notes."""
+
+from __future__ import annotations
+
+import json
+import types
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import celery
+import pytest
+from amqp.basic_message import Message as AmqpMessage
+from celery.signals import task_rejected
+from celery.worker import loops, state
+from kombu import compression
+from kombu.message import Message
+from kombu.transport import redis as transport
+from kombu.transport.virtual import Message as VirtualMessage
+
+from celeryops_runtime import malformed
+from celeryops_runtime.malformed import Malformed, flaw
+
+SECRET = "canary-word"
+BODY = json.dumps([[SECRET], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+
+
+class Channel:
+    """What a worker told the broker."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+        self.no_ack_consumers = {"broadcast"}
+        self.kept: list[tuple[str, Any]] = []
+
+    def basic_ack(self, tag: Any, multiple: bool = False) -> None:
+        assert not multiple
+        self.told.append(("ack", tag))
+
+    def basic_reject(self, tag: Any, requeue: bool = False) -> None:
+        self.told.append(("requeue" if requeue else "reject", tag))
+
+
+class Stand:
+    """A worker with one task, and what its consumer would be given."""
+
+    def __init__(self) -> None:
+        self.app = celery.Celery("stand", broker="memory://", backend="cache+memory://", set_as_current=False)
+        self.app.conf.update(task_acks_late=True, worker_hijack_root_logger=False, task_ignore_result=True)
+        self.ran: list[str] = []
+
+        def work(word: str) -> None:
+            self.ran.append(word)
+
+        self.app.task(name="stand.work", shared=False)(work)
+        self.app.steps["consumer"].add(Malformed)
+        self.app.set_current()
+        self.worker = self.app.WorkController(pool="solo", concurrency=1, hostname="stand@test")
+        self.c = self.worker.consumer
+        self.channel = Channel()
+        self.c.connection = self.app.connection_for_read()
+        self.c.connection_errors = (OSError,)
+        self.c.task_consumer = types.SimpleNamespace(_active_tags={"mails": "1"})
+        self.c.update_strategies()
+        self.handler = self.c.create_task_handler()
+
+    def message(self, body: Any = BODY, headers: Any = None, **options: Any) -> Any:
+        given = {"content_type": "application/json", "content_encoding": "utf-8", **options}
+        full = {"task": "stand.work", "id": "one", "lang": "py", "timelimit": [None, None], **(headers or {})}
+        return Message(
+            body,
+            delivery_tag=7,
+            channel=self.channel,
+            delivery_info={"consumer_tag": "1", "routing_key": "0.0.mails"},
+            accept={"application/json"},
+            headers=full if headers is not False else {},
+            **given,
+        )
+
+    def receive(self, message: Any) -> None:
+        """As kombu's consumer does (kombu/messaging.py, ``_receive_callback``)."""
+        if message.errors:
+            message._reraise_error(self.c.on_decode_error)
+        else:
+            self.handler(message)
+        self.c.perform_pending_operations()
+
+
+@pytest.fixture(scope="module")
+def one_stand() -> Iterator[Stand]:
+    malformed.mend()
+    malformed.mend()
+    before = celery.current_app._get_current_object()
+    yield Stand()
+    before.set_current()
+
+
+@pytest.fixture
+def stand(one_stand: Stand) -> Iterator[Stand]:
+    one_stand.ran.clear()
+    one_stand.channel.told.clear()
+    yield one_stand
+    for requests in (state.reserved_requests, state.active_requests):
+        requests.clear()
+    state.requests.clear()
+
+
+SIGNATURE = {"task": "stand.work", "args": [], "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False}
+
+SOUND: list[dict[str, Any]] = [
+    {},
+    {"timelimit": [10, 5.5], "retries": 3, "eta": None, "expires": "2999-01-01T00:00:00+00:00"},
+    {"expires": datetime(2999, 1, 1, tzinfo=UTC), "group_index": 0, "ignore_result": True},
+    {"argsrepr": "('x',)", "kwargsrepr": "{}", "root_id": "a", "parent_id": None, "group": "b", "origin": "me"},
+    {"stamped_headers": ["who"], "stamps": {"who": ["me"]}, "replaced_task_nesting": 1, "shadow": None},
+    {"timelimit": [], "eta": "", "something": object},
+]
+
+
+@pytest.mark.parametrize("headers", SOUND)
+def test_what_celery_sends_is_sound(headers: dict[str, Any]) -> None:
+    full = {"task": "a", "id": "b", **headers}
+    assert flaw(full, [[1], {"a": 1}, None]) is None
+    assert flaw(full, ([], {}, {"callbacks": [SIGNATURE], "chain": [SIGNATURE], "chord": SIGNATURE})) is None
+    assert flaw(full, {"args": [], "kwargs": {}}) is None
+    assert flaw({}, {"args": [], "kwargs": {}, "utc": True, "taskset": "x", **full}) is None
+
+
+def test_what_a_real_producer_sends_is_sound(stand: Stand) -> None:
+    work = stand.app.tasks["stand.work"]
+    options = dict(stand.app.amqp.as_task_v2("id", work.name, (1,), {"a": 2}, countdown=5, expires=9)._asdict())
+    assert flaw(options["headers"], json.loads(json.dumps(options["body"]))) is None
+    chord = celery.chord([work.s("a"), work.s("b")], work.s("c") | work.s("d"), app=stand.app)
+    sent = stand.app.amqp.as_task_v2(
+        "id", work.name, ("x",), chord=chord.body, callbacks=[work.s("l"), chord], chain=[chord, work.s("m")]
+    )
+    assert flaw(sent.headers, json.loads(json.dumps(sent.body, default=dict))) is None
+    old = stand.app.amqp.as_task_v1("id", work.name, ("x",), expires=5, callbacks=[work.s("l")])
+    assert flaw(old.headers, json.loads(json.dumps(old.body, default=dict))) is None
+
+
+WRONG_FIELDS: list[tuple[str, Any]] = [
+    *(("timelimit", value) for value in ("abc", [1], 5, ["a", 1], [1, 2, 3], [-1, None], [True, None], [1e300, 1], {})),
+    *((name, value) for name in ("eta", "expires") for value in (5, "tomorrow", {"a": 1}, ["x"], b"\xff")),
+    *(
+        (name, value)
+        for name in ("retries", "group_index", "replaced_task_nesting")
+        for value in ("x", -1, 1.5, True, [])
+    ),
+    *(
+        (name, value)
+        for name in ("argsrepr", "kwargsrepr", "root_id", "parent_id", "group", "shadow", "origin", "lang")
+        for value in (5, {"a": 1}, ["x"], b"\xff", False)
+    ),
+    *(
+        (name, value)
+        for name in ("callbacks", "errbacks", "chain")
+        for value in ("x", 5, {"a": 1}, [5], [{"a": 1}], [{"task": 5}], [{**SIGNATURE, "args": 5}], [[SIGNATURE]])
+    ),
+    *(
+        ("chord", value)
+        for value in (5, "", [SIGNATURE], {"b": 1}, {**SIGNATURE, "kwargs": [1]}, {**SIGNATURE, "options": 5})
+    ),
+    ("stamps", "x"),
+    ("stamps", [1]),
+    ("stamped_headers", "x"),
+    ("stamped_headers", [5]),
+    ("ignore_result", "x"),
+    ("ignore_result", 1),
+    *((name, value) for name in ("id", "task") for value in (5, {"a": 1}, ["x"], "", b"x")),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_FIELDS)
+def test_a_field_of_another_type_is_named(name: str, value: Any) -> None:
+    full = {"task": "a", "id": "b"}
+    found = flaw({**full, name: value}, [[], {}, None])
+    assert found
+    assert name in found
+    assert flaw({}, {**full, "args": [], "kwargs": {}, name: value})
+    if name not in {"id", "task"}:
+        assert flaw(full, [[], {}, {name: value}])
+
+
+WRONG_BODIES = [
+    *('{"a": 1}', "5", "null", "[]", "[1, 2, 3]", "[[1], 5, null]", '[{"a": 1}, {}, null]', "[[1], {}, 5]", '"args"'),
+    *("{", "", "[" * 100_000, '{"args": 5}', '{"args": [], "kwargs": 5}', "[[], {}]"),
+    '[[{"__type__": "datetime", "__value__": "x"}], {}, null]',
+]
+
+
+@pytest.mark.parametrize("body", WRONG_BODIES)
+@pytest.mark.parametrize("headers", [None, False], ids=["protocol2", "protocol1"])
+def test_a_body_of_another_shape_is_a_dead_letter(
+    stand: Stand, caplog: pytest.LogCaptureFixture, body: str, headers: Any
+) -> None:
+    stand.receive(stand.message(body, headers))
+    assert stand.channel.told == [("reject", 7)]
+    [line] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith("message refused, to the dead letters: queue 'mails', id ")
+    assert not stand.ran
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"body": b'[["\xff\xfe"], {}, null]'},
+        {"content_type": "application/x-python-serialize"},
+        {"content_type": "text/nonsense"},
+        {"headers": {"compression": "gzip"}},
+        {"headers": {"compression": "nonsense"}},
+        {"headers": {"compression": {"a": 1}}},
+        {"headers": {"compression": "gzip"}, "body": zlib.compress(BODY.encode())[:-4]},
+        {"headers": {"timelimit": SECRET}},
+        {"headers": {"eta": SECRET}},
+        {"headers": {"task": [SECRET]}},
+        {"headers": {"id": None}},
+    ],
+)
+def test_what_cannot_be_read_is_a_dead_letter_without_its_content(
+    stand: Stand, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+) -> None:
+    seen: list[Any] = []
+
+    def rejected(message: Any = None, **_signal: Any) -> None:
+        seen.append(message)
+
+    task_rejected.connect(rejected)
+    stand.receive(stand.message(**options))
+    assert stand.channel.told == [("reject", 7)]
+    assert len(seen) == 1
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(lines) == 1
+    assert SECRET not in caplog.text.split("DEBUG")[0]
+
+
+def test_the_next_message_runs(stand: Stand) -> None:
+    stand.receive(stand.message(headers={"timelimit": "abc"}))
+    stand.receive(stand.message(headers={"id": "two"}))
+    assert stand.ran == [SECRET]
+    stand.receive(stand.message(json.dumps({"task": "stand.work", "id": "three", "args": ["old"]}), headers=False))
+    assert stand.ran == [SECRET, "old"]
+    stand.receive(stand.message(zlib.compress(BODY.encode()), headers={"id": "four", "compression": "gzip"}))
+    assert len(stand.ran) == 3
+    assert [word for word, _tag in stand.channel.told] == ["reject", "ack", "ack", "ack"]
+
+
+def test_a_broadcast_is_only_left_out(stand: Stand) -> None:
+    message = stand.message("{")
+    message.delivery_info = {"consumer_tag": "broadcast"}
+    stand.c.on_decode_error(message, ValueError("broken"))
+    assert stand.channel.told == []
+
+
+def test_a_task_that_no_process_can_be_given_frees_its_place(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    released: list[int] = []
+    monkeypatch.setattr(stand.worker, "_quick_release", lambda: released.append(1), raising=False)
+
+    def trip(*_args: Any, **_kwargs: Any) -> None:
+        raise RecursionError("maximum recursion depth exceeded while pickling")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stand.worker.pool, "apply_async", trip)
+        # A strategy takes the pool's method when it is made.
+        stand.c.update_strategies()
+        stand.receive(stand.message())
+    stand.c.update_strategies()
+    assert stand.channel.told == [("reject", 7)]
+    assert released == [1]
+    assert not state.reserved_requests
+    assert "no process can be given it (RecursionError)" in caplog.text
+
+
+def test_a_lost_connection_is_no_messages_fault(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_args: Any, **_kwargs: Any) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setitem(stand.c.strategies, "stand.work", lost)
+    handler = stand.c.create_task_handler()
+    with pytest.raises(ConnectionResetError):
+        handler(stand.message())
+    assert stand.channel.told == []
+
+
+def test_an_unknown_task_is_a_dead_letter_as_ever(stand: Stand) -> None:
+    stand.receive(stand.message(headers={"task": "no.such"}))
+    assert stand.channel.told == [("reject", 7)]
+
+
+@pytest.mark.parametrize(("name", "squeeze"), [("gzip", zlib.compress), ("bzip2", None), ("lzma", None)])
+def test_a_bomb_stops_at_the_limit(monkeypatch: pytest.MonkeyPatch, name: str, squeeze: Any) -> None:
+    malformed.mend()
+    packed = squeeze(b"0" * 5000) if squeeze else compression.compress(b"0" * 5000, name)[0]
+    assert compression.decompress(packed, name) == b"0" * 5000
+    monkeypatch.setattr(malformed, "LARGEST", 4999)
+    with pytest.raises(malformed.TooLargeError, match="larger than 4999"):
+        compression.decompress(packed, name)
+
+
+@pytest.mark.parametrize("buffer", [b"\x80\x00\x02\xff\xfe", b"\x20\x00\x00\x00\x00\x0b\x01tT\x10" + bytes(7)])
+def test_properties_that_cannot_be_read_end_no_connection(buffer: bytes) -> None:
+    malformed.mend()
+    message = AmqpMessage("body", content_type="text/plain")
+    message._load_properties(60, buffer, 0)
+    assert message.properties == {}
+
+
+def test_the_first_look_at_a_connection_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    del monkeypatch
+    malformed.mend()
+
+    def drain(exc: Exception) -> Any:
+        def drain_events(timeout: float) -> None:
+            assert timeout
+            raise exc
+
+        return types.SimpleNamespace(drain_events=drain_events)
+
+    loops._quick_drain(drain(TimeoutError("timed out")))
+    loops._quick_drain(drain(BlockingIOError()))
+    for wrong in (ValueError("x"), RuntimeError("y"), ConnectionResetError()):
+        with pytest.raises(type(wrong)):
+            loops._quick_drain(drain(wrong))
+
+
+MESSAGE = {
+    "body": "W10=",
+    "headers": {},
+    "content-type": "application/json",
+    "content-encoding": "utf-8",
+    "properties": {
+        "delivery_tag": "1",
+        "delivery_info": {"exchange": "", "routing_key": "x"},
+        "body_encoding": "base64",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"{", b"5", b"[1]", b"\xff\xfe", b"null", b'{"body": 1}', b'{"properties": {}}'),
+        json.dumps({**MESSAGE, "headers": [1]}).encode(),
+        json.dumps({**MESSAGE, "properties": {"delivery_tag": 1}}).encode(),
+        json.dumps({**MESSAGE, "body": "%%%"}).encode(),
+        json.dumps({**MESSAGE, "properties": {**MESSAGE["properties"], "body_encoding": "klingon"}}).encode(),
+    ],
+)
+def test_what_stands_in_a_list_of_redis_arrives_whatever_it_is(stand: Stand, raw: bytes) -> None:
+    malformed.mend()
+    payload = transport.loads(transport.bytes_to_str(raw))
+    client = types.SimpleNamespace(lpush=lambda name, text: stand.channel.kept.append((name, text)))
+
+    class RedisChannel(Channel):
+        codecs = transport.Channel.codecs
+        decode_body = transport.Channel.decode_body
+
+        def conn_or_acquire(self) -> Any:
+            from contextlib import nullcontext
+
+            return nullcontext(client)
+
+    channel = RedisChannel()
+    message = VirtualMessage(payload, channel=channel)
+    message.accept = {"application/json"}
+    stand.channel.kept.clear()
+    stand.receive(message)
+    assert [word for word, _tag in channel.told] == ["reject"]
+    [(name, text)] = stand.channel.kept
+    assert name == malformed.REDIS_DEAD_LETTERS
+    assert json.loads(text)["properties"]
+
+
+def test_a_message_of_kombus_is_left_as_it_is() -> None:
+    malformed.mend()
+    assert transport.loads(json.dumps(MESSAGE)) == MESSAGE
+    assert transport.loads(json.dumps([MESSAGE, "", "x"])) == [MESSAGE, "", "x"]
+
+
+@pytest.mark.parametrize("body", ["{", "[1]", "5", "{}", '{"hostname": "other@x"}', '{"hostname": "o", "clock": "x"}'])
+def test_an_event_that_cannot_be_read_is_left_out(stand: Stand, body: str) -> None:
+    message = stand.message(body, headers=False)
+    message.delivery_info = {"routing_key": "worker.heartbeat", "consumer_tag": "broadcast"}
+    receiver = stand.app.events.Receiver(stand.app.connection_for_read().default_channel)
+    stand.c.gossip.on_message(receiver.event_from_message, message)
+    message.delivery_info["routing_key"] = "worker.elect"
+    stand.c.gossip.on_message(receiver.event_from_message, message)
