@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import types
 from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
 import pytest
 from celery import Celery, states
 from celery.app.trace import build_tracer
 from celery.utils.collections import ConfigurationView
+from celery.worker import state
 from celery.worker.consumer import Consumer
+from celery.worker.request import Request as CeleryRequest
 from kombu.asynchronous.timer import Entry, Timer
 
 from celeryops_runtime import versions
@@ -56,8 +59,6 @@ class TestScheduled:
         if CELERY >= (5, 7):
             request._eta_timer_entry = greenlet
             if not cancelled:
-                from celery.worker import state
-
                 state.task_scheduled(request)
         found = list(versions.scheduled(types.SimpleNamespace(timer=timer)))
         assert found == ([] if cancelled else [(request, greenlet)])
@@ -272,6 +273,39 @@ def test_attempts_to_reconnect_are_counted(caplog: pytest.LogCaptureFixture) -> 
     assert seen == [1, 2, 3]
     assert caplog.text.count("consumer: Cannot connect to amqp://away.invalid: refused") == 3
     assert versions.reconnects(types.SimpleNamespace()) == 0
+
+
+class Unreachable(CeleryRequest):  # type: ignore[misc]  # Celery has no type information
+    """A task that runs while everything is away that could be told of its end."""
+
+    name = id = "a.task"
+    time_start, worker_pid, acknowledged, _apply_result, _already_cancelled = 1.0, 7, False, None, False
+    task = MagicMock(acks_late=True)
+
+    def __init__(self) -> None:
+        """Need no message."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+    __str__ = __repr__
+
+    def send_event(self, *_args: Any, **_more: Any) -> None:
+        raise OSError("the results are in the same Redis")
+
+
+def test_a_worker_survives_that_it_cannot_note_what_it_cancels() -> None:
+    # With Celery's own function for a connection that is lost.
+    versions.mend_cancelling()
+    versions.mend_cancelling()
+    c = MagicMock(prefetch_multiplier=1, max_prefetch_count=2)
+    c.connection.connection_errors, c.connection.channel_errors = (OSError,), ()
+    c.app.conf.worker_cancel_long_running_tasks_on_connection_loss = True
+    request = Unreachable()
+    state.active_requests.add(request)
+    Consumer.on_connection_error_after_connected(c, OSError("gone"))
+    c.pool.terminate_job.assert_called_once()
+    assert request._already_cancelled is (CELERY < (5, 7)), "5.7 catches it one step later"
 
 
 def test_gevents_pool_says_how_many_tasks_it_takes() -> None:

@@ -292,6 +292,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
     def on_worker_init(self) -> None:
         """Add readiness to the worker that starts in this process, if systemd waits for it, and the once-rules."""
         super().on_worker_init()
+        versions.mend_cancelling()
         systemd.announce_worker(self.app)
         celeryd_after_setup.connect(_after_setup, weak=False, dispatch_uid="celeryops_runtime.after_setup")
         if self._guard:

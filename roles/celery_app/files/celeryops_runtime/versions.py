@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "ignores_result",
     "keeps_prefetch",
     "looked_up_first",
+    "mend_cancelling",
     "mend_deaths",
     "mend_pool",
     "mend_prefixes",
@@ -34,6 +36,8 @@ __all__ = [
     "scheduled",
     "undecided",
 ]
+
+logger = logging.getLogger("celeryops.runtime")
 
 DEATHS = ("x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason")
 """What RabbitMQ writes into a message that it moves to another queue (https://www.rabbitmq.com/docs/dlx)."""
@@ -327,6 +331,33 @@ def reconnects(consumer: Any) -> int:
     """
     own = getattr(consumer, "broker_connection_retry_attempt", None)
     return int(own if own is not None else getattr(consumer, "celeryops_reconnects", 0))
+
+
+def mend_cancelling() -> None:
+    """Let a worker survive that it cannot note what it cancels. Calling it again changes nothing.
+
+    When the broker is lost, a worker cancels what runs and is not acknowledged
+    (``worker_cancel_long_running_tasks_on_connection_loss``), and stores the state ``RETRY``. Where the results are in
+    the same Redis that fails, and before 5.7 that error ended the main process ("Unrecoverable error", measured with
+    5.4.0). 5.7 logs it (celery/worker/consumer/consumer.py, ``on_connection_error_after_connected``).
+    """
+    from celery.worker.request import Request
+
+    original = Request._announce_cancelled
+    if _celery() >= (5, 7) or hasattr(original, _MENDED):
+        return
+
+    @functools.wraps(original)
+    def _announce_cancelled(self: Any, *args: Any, **more: Any) -> None:
+        try:
+            original(self, *args, **more)
+        except Exception as exc:
+            # What the pool says of the process that it ended is no failure of the task.
+            self._already_cancelled = True
+            logger.warning("%s[%s] was cancelled, which nobody could be told: %r", self.name, self.id, exc)
+
+    setattr(_announce_cancelled, _MENDED, True)
+    Request._announce_cancelled = _announce_cancelled
 
 
 def mend_pool(pool: Any) -> None:
