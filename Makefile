@@ -26,7 +26,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 HOST := celeryops-demo
 CODE := plugins roles/celery_app/files scripts tests molecule
-CHECKS := check-lint check-tests check-package check-style check-format check-types check-yaml check-docs check-plugin-docs check-changelog
+CHECKS := check-lint check-tests check-runtime check-package check-style check-format check-types check-yaml check-docs \
+	check-plugin-docs check-changelog
 
 .PHONY: help
 help:
@@ -87,6 +88,10 @@ check-lint:
 
 check-tests:
 	@scripts/run_check.sh "unit tests" --show-last-line pytest -q --numprocesses=auto --junit-xml=build/reports/unit.xml tests/unit
+
+# The runtime's tests once more, on the older versions of Celery that it works with.
+check-runtime:
+	@scripts/run_check.sh "runtime on other versions" --show-last-line scripts/run_runtime_tests.py
 
 check-package:
 	@scripts/run_check.sh "build and install" scripts/run_package.sh

@@ -9,14 +9,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import celery
+import kombu
 import pytest
 from celery.worker import state
+from celery.worker.request import Request as CeleryRequest
+from kombu.asynchronous.timer import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FILES = Path(__file__).resolve().parents[3] / "roles" / "celery_app" / "files"
 APPS = Path(__file__).resolve().parent / "apps"
+
+CELERY: tuple[int, int] = celery.VERSION[:2]
+KOMBU: tuple[int, int] = kombu.VERSION[:2]
+"""The versions that these tests run with (tests/runtime_versions.txt); what differs is said test by test."""
 
 DOCUMENT: dict[str, Any] = {
     "format": 1,
@@ -35,6 +43,33 @@ DOCUMENT: dict[str, Any] = {
 
 BROKER = "amqp://shop:secret-word@broker.invalid:5672/shop"
 BACKEND = "redis://:secret-word@results.invalid:6379/0"
+
+
+class Request(CeleryRequest):  # type: ignore[misc]  # Celery has no type information
+    """A task that the worker has got: as much of one as the runtime looks at."""
+
+    name: str = ""
+    id: str = ""
+    task: Any = None
+
+    def __init__(self, name: str = "a.task", **attributes: Any) -> None:
+        self.name = self.id = name
+        vars(self).update(attributes)
+
+
+def schedule(timer: Timer, request: Request) -> Any:
+    """Let a request wait for its ETA as this version of Celery does (celery/worker/strategy.py); return its entry."""
+    entry = timer.call_after(3600, print, (request,))
+    if CELERY >= (5, 7):
+        request._eta_timer_entry = entry
+        state.task_scheduled(request)
+    return entry
+
+
+def forget_requests() -> None:
+    """Leave nothing of a test behind."""
+    for name in ("requests", "reserved_requests", "active_requests", "scheduled_requests"):
+        getattr(state, name, set()).clear()
 
 
 @pytest.fixture(autouse=True)

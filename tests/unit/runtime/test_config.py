@@ -10,6 +10,8 @@ from celery.app.defaults import SETTING_KEYS
 
 from celeryops_runtime.config import ConfigError, celery_settings, load, parse
 
+from .conftest import CELERY
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -49,16 +51,42 @@ def test_rabbitmq_settings(document: dict[str, Any]) -> None:
         "task_default_exchange": "tasks",
         "task_default_exchange_type": "topic",
         "task_default_routing_key": "default",
-        "task_default_queue_type": "quorum",
-        "task_create_missing_queue_type": "quorum",
-        "task_create_missing_queue_exchange_type": "topic",
-        "broker_native_delayed_delivery_queue_type": "quorum",
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
         "task_time_limit": 777,
     }
     assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "since", "until"),
+    [
+        ("task_default_queue_type", "quorum", (5, 5), None),
+        ("broker_native_delayed_delivery_queue_type", "quorum", (5, 5), None),
+        ("worker_detect_quorum_queues", True, (5, 5), None),
+        ("task_create_missing_queue_type", "quorum", (5, 6), None),
+        ("task_create_missing_queue_exchange_type", "topic", (5, 6), None),
+        # Before 5.7 a worker of quorum queues never had its whole prefetch again after a reconnect.
+        ("worker_enable_prefetch_count_reduction", False, (5, 4), (5, 7)),
+    ],
+)
+def test_a_version_gets_the_settings_that_it_has(
+    document: dict[str, Any], name: str, value: Any, since: tuple[int, int], until: tuple[int, int] | None
+) -> None:
+    found = settings(document)
+    if since <= CELERY and (until is None or until > CELERY):
+        assert found[name] == value
+    else:
+        assert name not in found
+    document["settings"][name] = "classic"
+    assert settings(document)[name] == "classic", "what the inventory says is passed on as it is"
+
+
+def test_a_worker_of_classic_queues_reduces_its_prefetch_as_celery_does(document: dict[str, Any]) -> None:
+    for queue in document["queues"]:
+        queue["type"] = "classic"
+    assert "worker_enable_prefetch_count_reduction" not in settings(document)
 
 
 def test_every_derived_setting_exists_in_celery(document: dict[str, Any]) -> None:

@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery.worker import state
+from kombu.asynchronous.timer import Timer
 
 from celeryops_runtime import drain as module
 from celeryops_runtime.drain import Drain, own_time, stop_seconds
+
+from .conftest import Request as Received
+from .conftest import forget_requests, schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
-class Request:
-    """A task that the worker has got."""
+class Request(Received):
+    """One that notes whether it was given back."""
 
     def __init__(self, name: str, *, late: bool = True, acknowledged: bool = False) -> None:
-        self.name = self.id = name
-        self.task = types.SimpleNamespace(acks_late=late)
-        self.acknowledged = acknowledged
+        super().__init__(name, task=types.SimpleNamespace(acks_late=late), acknowledged=acknowledged)
         self.returned = False
 
-    def reject(self, *, requeue: bool) -> None:
+    def reject(self, requeue: bool = False) -> None:
         self.returned = requeue
         self.acknowledged = True
 
@@ -61,7 +63,7 @@ class Worker:
         self.told: list[str] = []
         self.cancelled = 0
         self.hub = Hub()
-        self.timers: list[Any] = []
+        self.timer = Timer()
         semaphore = types.SimpleNamespace(_waiting=deque())
         self.c: Any = types.SimpleNamespace(
             hub=self.hub,
@@ -70,7 +72,7 @@ class Worker:
             controller=types.SimpleNamespace(semaphore=semaphore),
             task_buckets={},
             task_consumer=types.SimpleNamespace(cancel=self._cancel),
-            timer=types.SimpleNamespace(cancel=self.timers.append),
+            timer=self.timer,
             call_soon=lambda callback: callback(),
         )
         signal.signal(signal.SIGTERM, lambda *_: self.told.append("warm"))
@@ -98,8 +100,7 @@ def _signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-    for requests in (state.reserved_requests, state.active_requests, state.scheduled_requests):
-        requests.clear()
+    forget_requests()
 
 
 def terminate() -> None:
@@ -145,8 +146,7 @@ def test_what_nobody_has_begun_with_goes_back_at_once(monkeypatch: pytest.Monkey
         "limited": types.SimpleNamespace(contents=contents, clear_pending=contents.clear),
         "free": None,
     }
-    later._eta_timer_entry = "its timer"  # type: ignore[attr-defined]
-    state.scheduled_requests.add(later)
+    entry, other = schedule(worker.timer, later), worker.timer.call_after(3600, print, ("no request",))
     terminate()
     worker.hub.turn()
     assert [request.name for request in (running, waiting, limited, later, done) if request.returned] == [
@@ -155,7 +155,8 @@ def test_what_nobody_has_begun_with_goes_back_at_once(monkeypatch: pytest.Monkey
         "later",
     ]
     assert set(state.reserved_requests) == {running, done}
-    assert (worker.timers, list(contents), len(worker.c.controller.semaphore._waiting)) == (["its timer"], [], 0)
+    assert (entry.canceled, other.canceled) == (True, False)
+    assert (list(contents), len(worker.c.controller.semaphore._waiting)) == ([], 0)
 
 
 @pytest.mark.parametrize(("pool", "told"), [("prefork", ["draining", "cold"]), ("thread", ["draining"])])

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from celery.worker import state
+from kombu.asynchronous.timer import Timer
 
 from celeryops_runtime.intake import Intake
+
+from .conftest import Request, forget_requests, schedule
 
 
 class Broker:
@@ -25,7 +28,10 @@ class Broker:
             transport=types.SimpleNamespace(driver_type=driver), channel=self._open, default_channel=self
         )
         self.consumer: Any = types.SimpleNamespace(
-            connection=connection, task_consumer=types.SimpleNamespace(queues=queues), task_buckets={"free": None}
+            connection=connection,
+            task_consumer=types.SimpleNamespace(queues=queues),
+            task_buckets={"free": None},
+            timer=Timer(),
         )
 
     def _open(self) -> Broker:
@@ -58,8 +64,7 @@ def _counters() -> Iterator[None]:
     state.total_count.clear()
     yield
     state.total_count.clear()
-    state.reserved_requests.clear()
-    state.scheduled_requests.clear()
+    forget_requests()
 
 
 @pytest.fixture
@@ -98,15 +103,14 @@ def test_a_message_that_arrived_in_between_proves_the_opposite(clock: Clock) -> 
     assert looks(intake, broker, clock, 1) == [False]
 
 
-class Something:
-    """A request, of which only references matter."""
-
-
-@pytest.mark.parametrize("where", ["reserved_requests", "scheduled_requests"])
+@pytest.mark.parametrize("where", ["reserved", "scheduled"])
 def test_nothing_is_asked_while_there_is_work(clock: Clock, where: str) -> None:
     intake, broker = Intake(60, clock), Broker(payments=3)
-    held = Something()
-    getattr(state, where).add(held)
+    held = Request()
+    if where == "reserved":
+        state.reserved_requests.add(held)
+    else:
+        schedule(broker.consumer.timer, held)
     assert looks(intake, broker, clock, 5) == [False] * 5
     assert broker.asked == 0
 

@@ -12,6 +12,8 @@ from kombu.common import QoS
 
 from celeryops_runtime.prefetch import Prefetch, wanted
 
+from .conftest import KOMBU
+
 
 class Worker:
     """A consumer, of two processes unless said otherwise, with a real QoS; what the broker was told, in order."""
@@ -141,10 +143,12 @@ def test_tasks_that_wait_for_their_time_keep_their_part() -> None:
 
 def test_never_less_than_a_message_for_each_process() -> None:
     worker = Worker()
+    # worker_eta_task_limit, of which a kombu before 5.6 knows nothing: there the number is the class's own.
     worker.c.qos.max_prefetch = 10
     worker.second(1000)
     worker.second(0)
-    assert worker.told == [2, 10, "cancel", "consume", 2, "cancel", "consume"]
+    most = 10 if KOMBU >= (5, 6) else 16
+    assert worker.told == [2, most, "cancel", "consume", 2, "cancel", "consume"]
 
 
 def test_a_worker_that_is_to_stop_takes_nothing_up_again() -> None:

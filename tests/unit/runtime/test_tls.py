@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     Python = Callable[..., subprocess.CompletedProcess[str]]
 
 
+REDIS = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+"""redis-py before 6.0 compares the name in a certificate only when it is told to."""
+
+
 @pytest.mark.parametrize("word", ["required", "CERT_REQUIRED", "Required", 2, ssl.CERT_REQUIRED])
 def test_either_spelling_does_for_both(word: Any) -> None:
     for options in ({"cert_reqs": word, "ca_certs": "/ca"}, {"ssl_cert_reqs": word, "ssl_ca_certs": "/ca"}):
         assert amqp_options(options) == {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": "/ca", "server_hostname": None}
-        assert redis_options(options) == {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": "/ca"}
+        assert redis_options(options) == {**REDIS, "ssl_ca_certs": "/ca"}
 
 
 @pytest.mark.parametrize("nothing", [None, True, False, {}])
 def test_nothing_said_means_that_the_server_has_to_prove_itself(nothing: Any) -> None:
     assert amqp_options(nothing) == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
-    assert redis_options(nothing) == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    assert redis_options(nothing) == REDIS
 
 
 @pytest.mark.parametrize("word", ["none", "CERT_NONE", None, 0])

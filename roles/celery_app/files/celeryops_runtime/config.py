@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime import versions
 from celeryops_runtime.delay import KeepQueue
 
 if TYPE_CHECKING:
@@ -187,14 +188,22 @@ class SharedConfig:
         return str(self.settings.get("broker_native_delayed_delivery_queue_type", "quorum"))
 
     @property
-    def delays_in_broker(self) -> bool:
-        """Whether tasks with an ETA wait in the broker.
+    def quorum_queues(self) -> bool:
+        """Whether there are any.
 
         :returns: what ``detect_quorum_queues`` of Celery 5.7.0 will find: RabbitMQ with at least one quorum queue.
         """
         return self.broker == "rabbitmq" and any(
             queue.declared_arguments.get("x-queue-type") == "quorum" for queue in self.queues
         )
+
+    @property
+    def delays_in_broker(self) -> bool:
+        """Whether tasks with an ETA wait in the broker.
+
+        :returns: True with quorum queues, where this process' kombu knows how; else the workers hold these tasks.
+        """
+        return self.quorum_queues and versions.delays_are_kombus()
 
     def kombu_queues(self) -> list[KombuQueue]:
         """Build the queues, bound to the exchange with their name as routing key.
@@ -223,8 +232,8 @@ def celery_settings(config: SharedConfig) -> dict[str, Any]:
 
     :param config: the checked document.
     :returns: settings under their lower-case names, for ``app.conf``: serializers limited to JSON, queues, routes
-        and delayed delivery as derived, then ``config.settings`` over them. Names and meaning: Celery 5.7,
-        docs/userguide/configuration.rst.
+        and delayed delivery as derived, as far as this Celery knows them, then ``config.settings`` over them. Names
+        and meaning: Celery 5.7, docs/userguide/configuration.rst.
     """
     derived: dict[str, Any] = {
         "accept_content": ["json"],
@@ -253,7 +262,10 @@ def celery_settings(config: SharedConfig) -> dict[str, Any]:
             "broker_native_delayed_delivery_queue_type": "quorum",
             "worker_detect_quorum_queues": True,
         }
-    return {**derived, **config.settings}
+    if config.quorum_queues and not versions.keeps_prefetch():
+        derived["worker_enable_prefetch_count_reduction"] = False
+    known = {key: value for key, value in derived.items() if versions.has_setting(key)}
+    return {**known, **config.settings}
 
 
 def connection_settings(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Mends two faults of Celery's native delayed delivery on RabbitMQ.
+"""Mends two faults of Celery's native delayed delivery on RabbitMQ, and brings it to a Celery without.
 
 **Less than a second.** Celery 5.7.0 (celery/app/base.py, ``send_task``) truncates the remaining seconds and asks kombu
 for a routing key with ``calculate_routing_key(int(countdown), key)``; kombu 5.7.0
@@ -13,6 +13,9 @@ once. The worker then holds the task for the fraction, as it does with the fract
 queue, and a delayed ``send_task`` takes the routing key of that queue and not the one that was carried: a task that was
 sent with ``queue="feeds"`` is retried in the default queue (measured with Celery 5.7.0; without a countdown it stays).
 See :class:`KeepQueue`.
+
+**Celery 5.4** leaves tasks with an ETA to the workers, while the kombu that it resolves to (5.5 and newer) knows how
+they wait in the broker. See :func:`send_delayed`.
 """
 
 from __future__ import annotations
@@ -25,12 +28,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["KeepQueue", "mend", "with_zero"]
+__all__ = ["KeepQueue", "mend", "send_delayed", "with_zero"]
 
 _lock = threading.Lock()
 
-# MAX_NUMBER_OF_BITS_TO_USE in kombu/transport/native_delayed_delivery.py, 5.7.0.
-_DELAY_PREFIX = re.compile(r"^(?:[01]\.){28}")
+BITS = 28
+"""MAX_NUMBER_OF_BITS_TO_USE in kombu/transport/native_delayed_delivery.py, 5.7.0."""
+
+_DELAY_PREFIX = re.compile(rf"^(?:[01]\.){{{BITS}}}")
 
 
 def with_zero(calculate: Callable[..., str]) -> Callable[..., str]:
@@ -43,13 +48,14 @@ def with_zero(calculate: Callable[..., str]) -> Callable[..., str]:
 
     @functools.wraps(calculate)
     def calculate_routing_key(countdown: int, routing_key: str, *args: Any, **kwargs: Any) -> str:
+        # As kombu does from 5.6 on: a retry carries the key of its last delivery, which would grow at each.
+        routing_key = _DELAY_PREFIX.sub("", routing_key, count=1)
         try:
             return calculate(countdown, routing_key, *args, **kwargs)
         except ValueError:
             if countdown != 0 or not routing_key:
                 raise
-        # Kombu's own answer for one second, with the lowest bit cleared: the number of levels and the removal of an
-        # earlier prefix (a retry of a delayed task) stay kombu's business.
+        # Kombu's own answer for one second, with the lowest bit cleared: the number of levels stays kombu's business.
         bits, one, key = calculate(1, routing_key, *args, **kwargs).partition("1.")
         return f"{bits}{one.replace('1', '0')}{key}"
 
@@ -72,6 +78,55 @@ def mend() -> bool:
         if not getattr(current, "__celeryops__", False):
             base.calculate_routing_key = with_zero(current)
         return True
+
+
+def send_delayed(app: Any) -> None:
+    """Let an app's tasks with an ETA wait in RabbitMQ, as Celery 5.5 and newer do. Calling it again changes nothing.
+
+    What celery/app/base.py, ``send_task``, 5.7.0, does is done one step later here: the message is finished, and
+    goes to the first delay exchange instead of its own. For a direct exchange, and for what lies
+    further ahead than kombu can count, the worker holds the task as it did.
+
+    :param app: the app. Nothing of its settings is read before it sends something.
+    """
+    amqp = app.amqp
+    if getattr(amqp.__dict__.get("send_task_message"), "__celeryops__", False):
+        return
+
+    @functools.lru_cache(maxsize=1)
+    def own() -> Callable[..., Any]:
+        sender: Callable[..., Any] = amqp._create_task_sender()
+        return sender
+
+    def send_task_message(
+        producer: Any, name: str, message: Any, exchange: Any = None, routing_key: Any = None, queue: Any = None,
+        **options: Any,
+    ) -> Any:  # fmt: skip
+        target = amqp.queues[queue] if isinstance(queue, str) else queue
+        key = target.routing_key if target is not None else routing_key
+        kind = target.exchange.type if target is not None else options.get("exchange_type", "direct")
+        seconds = _seconds_ahead(message, app)
+        if key and kind != "direct" and 0 < seconds < 2**BITS:
+            from kombu import Exchange
+            from kombu.transport.native_delayed_delivery import calculate_routing_key, level_name
+
+            routing_key = with_zero(calculate_routing_key)(int(seconds), key)
+            exchange, queue = Exchange(level_name(BITS - 1), type="topic"), None
+        return own()(producer, name, message, exchange=exchange, routing_key=routing_key, queue=queue, **options)
+
+    send_task_message.__celeryops__ = True  # type: ignore[attr-defined]
+    amqp.__dict__["send_task_message"] = send_task_message
+
+
+def _seconds_ahead(message: Any, app: Any) -> float:
+    """Tell how far a message's ETA lies ahead; 0.0 without one. A time without a zone is UTC, as to the worker."""
+    from celery.utils.time import maybe_iso8601, maybe_make_aware
+
+    # celery/app/amqp.py: the second protocol has it in the headers, the first in the body.
+    fields = message.body if isinstance(message.body, dict) else message.headers
+    eta = fields.get("eta")
+    seconds: float = (maybe_make_aware(maybe_iso8601(eta)) - app.now()).total_seconds() if eta else 0.0
+    return seconds
 
 
 class KeepQueue:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 from celery.worker import state
 
 from celeryops_runtime.systemd import notify
+from celeryops_runtime.versions import scheduled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -243,8 +244,7 @@ def _not_begun(consumer: Any) -> Iterator[Any]:
             held = list(bucket.contents)
             bucket.clear_pending()
             yield from (request for request, _tokens in held)
-    for request in list(state.scheduled_requests):
-        entry = getattr(request, "_eta_timer_entry", None)
+    for request, entry in scheduled(consumer):
         if entry is not None:
             consumer.timer.cancel(entry)
         yield request

@@ -103,7 +103,8 @@ def effective(app: Any, tasks: Iterable[str] = ()) -> dict[str, Any]:
             "transport_options": plain("", connection.transport_options),
         }
     # Some that Celery reads are not in its table (redis_backend_health_check_interval); shared ones are in the changes.
-    names = {*known_settings(), *(key for key in conf.changes if key.islower())}
+    aliases = getattr(conf.changes, "aliases", ())
+    names = {*known_settings(), *(key for key in conf.changes if key.islower() and key not in aliases)}
     return {
         "settings": {key: plain(key, getattr(conf, key, None)) for key in sorted(names)},
         "queues": {name: plain("", queue) for name, queue in sorted(app.amqp.queues.items())},

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from celery.worker import state
 
 from celeryops_runtime.probe import ready
+from celeryops_runtime.versions import scheduled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,7 +139,7 @@ class Intake:
 def _holds_any(consumer: Any) -> bool:
     """Tell whether the worker has messages that it has not done, which may be all that it is allowed to have."""
     limited = any(bucket and bucket.contents for bucket in consumer.task_buckets.values())
-    return bool(state.reserved_requests or state.scheduled_requests or limited)
+    return bool(state.reserved_requests or limited or next(scheduled(consumer), None))
 
 
 def _queues(consumer: Any) -> list[str]:

@@ -22,11 +22,13 @@ from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 from celery.signals import celeryd_after_setup
 
-from celeryops_runtime import delay, follow, malformed, once, probe, publish, quiet, results, systemd, tls
+from celeryops_runtime import delay, follow, malformed, once, probe, publish, quiet, results, systemd, tls, versions
 from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from celeryops_runtime.config import SharedConfig
 
 __all__ = ["Loader", "PinnedSettings", "hush_received", "refuse_pickle", "refuse_root"]
 
@@ -44,16 +46,26 @@ class PinnedSettings(dict[str, Any]):
     and logged at level DEBUG.
     """
 
-    def __init__(self, current: Mapping[str, Any], pinned: Mapping[str, Any], names: Iterable[str]) -> None:
+    def __init__(
+        self,
+        current: Mapping[str, Any],
+        pinned: Mapping[str, Any],
+        names: Iterable[str],
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         """Keep what is there, and pin.
 
         :param current: the mapping so far.
         :param pinned: the settings in force, by their lower-case names.
         :param names: every name under which a pinned setting can be written: lower case, old upper case, with the
             app's namespace.
+        :param aliases: further names that hold a pinned setting's value, and the setting's
+            (:func:`celeryops_runtime.versions.looked_up_first`).
         """
-        self._names = frozenset(names) | frozenset(pinned)
+        self.aliases = dict(aliases or {})
+        self._names = frozenset(names) | frozenset(pinned) | frozenset(self.aliases)
         super().__init__({key: value for key, value in current.items() if key not in self._names})
+        super().update({alias: pinned[key] for alias, key in self.aliases.items()})
         super().update(pinned)
 
     def _writable(self, key: str) -> bool:
@@ -108,7 +120,7 @@ class PinnedSettings(dict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a plain dictionary: the app that is rebuilt elsewhere has a loader that pins there."""
-        return dict, (dict(self),)
+        return dict, ({key: value for key, value in self.items() if key not in self.aliases},)
 
     def _free(self) -> Iterator[str]:
         return (key for key in reversed(self) if key not in self._names)
@@ -153,6 +165,12 @@ def hush_received(environ: Mapping[str, str] | None = None) -> None:
         received.setLevel(logging.WARNING)
 
 
+def _after_setup(instance: Any = None, **_signal: Any) -> None:
+    """Look after a worker whose parts are chosen, and not made yet."""
+    hush_received()
+    versions.mend_pool(getattr(instance, "pool_cls", None))
+
+
 PICKLE = frozenset({"pickle", "application/x-python-serialize"})
 """The name and the content type of what runs code when it is read (kombu/serialization.py, 5.7.0)."""
 
@@ -192,6 +210,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         self.digest = ""
         self._guard: once.Guard | None = None
         self._results: results.Results | None = None
+        self._sends_delayed = False
         systemd.announce_beat()
 
     @property
@@ -211,8 +230,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
             self._accepted = shared["accept_content"]
             settings = {**shared, **process_settings()}
             self._shared = {**settings, **connection_settings(settings)}
-            if config.delays_in_broker:
-                delay.mend()
+            self._mend(config)
             if config.broker == "rabbitmq" and self._shared.get("broker_use_ssl"):
                 tls.mend()
             self._broker = config.broker
@@ -229,6 +247,16 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
             # task_acks_late when it is bound (celery/app/task.py, 5.7.0).
             signal.receivers.insert(0, signal.receivers.pop())
         return super().conf
+
+    def _mend(self, config: SharedConfig) -> None:
+        """Have this Celery do what a newer one does, where the shared configuration needs it."""
+        versions.mend_results()
+        versions.mend_prefixes()
+        if config.quorum_queues:
+            versions.mend_qos()
+        if config.delays_in_broker:
+            versions.mend_deaths()
+            self._sends_delayed = not delay.mend()
 
     def cmdline_config_parser(self, args: Any, namespace: str = "celery", *rest: Any, **kwargs: Any) -> dict[str, Any]:
         """Read the settings of a command line (``celery worker ... -- task.acks_late=False``); they win.
@@ -270,8 +298,9 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         super().on_worker_init()
         malformed.install(self.app)
         quiet.install(self.app)
+        versions.mend_cancelling()
         systemd.announce_worker(self.app)
-        celeryd_after_setup.connect(lambda **_signal: hush_received(), weak=False)
+        celeryd_after_setup.connect(_after_setup, weak=False, dispatch_uid="celeryops_runtime.after_setup")
         if self._guard:
             self._guard.connect()
 
@@ -304,7 +333,8 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         pinned = {**(self._shared or {}), **self._command_line}
         # _to_keys: every name that a look-up of this key tries, with the app's namespace and the old spelling.
         names = {name for key in pinned for name in conf._to_keys(key)}
-        changes = PinnedSettings(conf.changes, pinned, names)
+        aliases = {name: key for key in pinned for name in versions.looked_up_first(conf, key)}
+        changes = PinnedSettings(conf.changes, pinned, names, aliases)
         # Settings forwards attribute writes to its keys, so these two go in below it, as its own swap_with does.
         conf.__dict__["changes"] = changes
         conf.maps[0] = changes
@@ -319,3 +349,5 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
             follow.persist(self.app)
             if self._broker == "redis":
                 publish.bound_writes(self.app)
+        if self._sends_delayed:
+            delay.send_delayed(self.app)

@@ -432,8 +432,9 @@ class Guard:
 
     def _drop(self, task: Any, rule: OnceRule, task_id: str, key: str, owner: str) -> None:
         from celery import states
-        from celery.app.trace import get_actual_ignore_result
         from celery.exceptions import Ignore, TaskRevokedError
+
+        from celeryops_runtime.versions import ignores_result
 
         if owner == task_id:
             reason = "delivered again after its run"
@@ -447,7 +448,7 @@ class Guard:
         if owner != task_id:
             request = task.request
             # As for an error: whoever waits for it, for a later part of its chain or for its chord, gets an answer.
-            stored = not get_actual_ignore_result(task, request) or task.store_errors_even_if_ignored
+            stored = not ignores_result(task, request) or task.store_errors_even_if_ignored
             task.backend.mark_as_failure(
                 task_id,
                 TaskRevokedError(f"{task.name} was dropped: {reason}"),

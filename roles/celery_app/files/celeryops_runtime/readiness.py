@@ -30,7 +30,7 @@ from celery import bootsteps
 from celery.signals import worker_shutting_down
 from celery.worker import state
 
-from celeryops_runtime import prefetch
+from celeryops_runtime import prefetch, versions
 from celeryops_runtime.drain import Drain, stop_seconds
 from celeryops_runtime.intake import Intake
 from celeryops_runtime.report import Report
@@ -71,6 +71,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         """
         super().__init__(c, **kwargs)
         self.consumer = c
+        versions.count_reconnects(c)
         self.pid = os.getpid()
         watchdog = watchdog_seconds()
         self.liveness = Liveness(watchdog)
@@ -233,7 +234,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
             self._asked = True
             c.call_soon(self._answer)
         busy = self._solo and bool(state.active_requests)
-        progress = (c.restart_count, c.broker_connection_retry_attempt, c.connection is None)
+        progress = (c.restart_count, versions.reconnects(c), c.connection is None)
         if self.liveness.alive(busy=busy, progress=progress):
             self._report()
 

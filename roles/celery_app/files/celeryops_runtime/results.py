@@ -21,6 +21,7 @@ from collections import OrderedDict
 from types import new_class
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime import versions
 from celeryops_runtime.once import matching
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Results:
         self._ignored: OrderedDict[str, str] = OrderedDict()
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
+        self._sending = threading.local()
 
     def rule(self, name: str) -> ResultRule | None:
         """Find the rule of a task.
@@ -94,7 +96,13 @@ class Results:
 
         def send_task(name: str, *args: Any, **options: Any) -> Any:
             self.decide(name, options)
-            result = own(name, *args, **options)
+            # Said in any case: before 5.7 a message of which nobody says anything says False.
+            options.setdefault("ignore_result", None)
+            outer, self._sending.here = getattr(self._sending, "here", False), True
+            try:
+                result = own(name, *args, **options)
+            finally:
+                self._sending.here = outer
             self._remember(name, result.id, options)
             return result
 
@@ -102,7 +110,10 @@ class Results:
 
         def create_task_message(task_id: str, name: str, *args: Any, **options: Any) -> Any:
             # The very first send_task of a process loads the configuration, and with it this, while it is on its way.
-            if options.get("ignore_result") is None:
+            # Before 5.7 that one says False where nobody said anything.
+            said = options.get("ignore_result") is not versions.undecided()
+            if options.get("ignore_result") is None or not (said or getattr(self._sending, "here", False)):
+                options["ignore_result"] = None
                 self.decide(name, options)
                 self._remember(name, task_id, options)
             return amqp.task_protocols[app.conf.task_protocol](task_id, name, *args, **options)

@@ -62,7 +62,7 @@ def amqp_options(options: Mapping[str, Any] | bool | None) -> dict[str, Any]:
 
 
 def redis_options(options: Mapping[str, Any] | bool | None) -> dict[str, Any]:
-    """Translate TLS options for redis-py, which compares the host's name by itself.
+    """Translate TLS options for redis-py, which compares the host's name by itself only from 6.0 on.
 
     :param options: as for :func:`amqp_options`.
     :returns: what ``broker_use_ssl`` and ``redis_backend_use_ssl`` have to be with ``rediss://``, a new dictionary.
@@ -72,6 +72,8 @@ def redis_options(options: Mapping[str, Any] | bool | None) -> dict[str, Any]:
         found["min_version"] = found.pop("tls_minimum_version")
     if isinstance(found.get("min_version"), str):
         found["min_version"] = ssl.TLSVersion[found["min_version"]]
+    if found["cert_reqs"] != ssl.CERT_NONE:
+        found.setdefault("check_hostname", True)
     return {f"ssl_{key}": value for key, value in found.items()}
 
 

@@ -14,10 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
 from kombu.transport.base import to_rabbitmq_queue_arguments
-from kombu.transport.native_delayed_delivery import (
-    bind_queue_to_native_delayed_delivery_exchange,
-    declare_native_delayed_delivery_exchanges_and_queues,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,6 +119,12 @@ def topology(config: SharedConfig) -> Topology:
     for queue in queues:
         queue(recorder).declare()
     if config.delays_in_broker:
+        # Only kombu 5.5 and newer have it; with an older one the workers hold these tasks.
+        from kombu.transport.native_delayed_delivery import (
+            bind_queue_to_native_delayed_delivery_exchange,
+            declare_native_delayed_delivery_exchanges_and_queues,
+        )
+
         declare_native_delayed_delivery_exchanges_and_queues(recorder, config.delayed_queue_type)
         for queue in queues:
             bind_queue_to_native_delayed_delivery_exchange(recorder, queue)
