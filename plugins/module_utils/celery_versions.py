@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 Numbers = tuple[int, ...]
 
@@ -45,6 +45,10 @@ class Abilities:
     exclusive_control_queues: bool = True
     created_as_quorum: bool = True
     kept_by_message: bool = True
+
+    def has(self, name: str) -> bool:
+        """Return whether it has an ability, by its name here."""
+        return bool(getattr(self, name))
 
 
 #: Minor version of Celery -> what it can do, the oldest first.
@@ -112,7 +116,7 @@ SETTINGS: dict[str, Numbers] = {
 WORKER_OPTIONS: dict[str, Numbers] = {"--disable-prefetch": (5, 6), "--pool-start-method": (5, 7)}
 
 #: What somebody notices when an ability comes or goes with a release.
-_MEANING = {
+MEANING = {
     "native_delay": "delayed tasks wait in RabbitMQ by Celery's own means",
     "quorum_detection": "workers recognise quorum queues",
     "soft_shutdown": "a worker has a soft shutdown",
@@ -196,15 +200,13 @@ def misfits(versions: Mapping[str, str | None], broker: str) -> Iterator[tuple[s
 
 
 def changes(before: str, after: str) -> list[str]:
-    """Return what is different for the app when a release has another version of Celery, one sentence each."""
+    """Return what a release with another version of Celery changes for the app: what is gone, and what is new."""
     old, new = abilities(before), abilities(after)
     if old is None or new is None or old is new:
         return []
-    return [
-        ("no longer: " if getattr(old, entry.name) else "from now on: ") + _MEANING[entry.name]
-        for entry in fields(Abilities)
-        if entry.name in _MEANING and getattr(old, entry.name) != getattr(new, entry.name)
-    ]
+    lost = [meaning for name, meaning in MEANING.items() if old.has(name) and not new.has(name)]
+    won = [meaning for name, meaning in MEANING.items() if new.has(name) and not old.has(name)]
+    return [f"{head}: {', '.join(part)}" for head, part in (("no longer", lost), ("from now on", won)) if part]
 
 
 def unmet(needs: Iterable[Mapping[str, str]], versions: Mapping[str, str | None]) -> list[str]:

@@ -102,6 +102,12 @@ def attempts(extra: Sequence[str], installed: Mapping[str, str], broker: str) ->
             yield attempt
 
 
+def lacks_redis(attempt: Attempt, installed: Mapping[str, str]) -> bool:
+    """Return whether redis-py was asked for and is not there: an override of ``celery`` says nothing of its extras."""
+    wanted = any(_without_extras(line)[1:] for line in attempt.lines)
+    return wanted and "redis" not in installed
+
+
 def contradicts(output: str) -> bool:
     """Return whether an installer failed because no versions fit together."""
     return bool(_CONTRADICTION.search(" ".join(output.split())))

@@ -674,7 +674,10 @@ class Release:
                 if not resolve.contradicts(error.output):
                     raise
                 continue
-            said = resolve.told(attempt, alone, _installed(path), extra)
+            installed = _installed(path)
+            if resolve.lacks_redis(attempt, installed):
+                continue
+            said = resolve.told(attempt, alone, installed, extra)
             if said:
                 self.warnings.append(said)
             return

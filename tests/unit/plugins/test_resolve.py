@@ -63,6 +63,20 @@ def test_only_celery_and_what_belongs_to_it_bends(line: str, any_version: str, b
     assert resolve._without_extras(any_version) == bare
 
 
+@pytest.mark.parametrize(
+    ("line", "installed", "lacks"),
+    [
+        ("celery[redis]", {"celery": "5.7.0"}, True),
+        ("celery[redis]", {"celery": "5.7.0", "redis": "8.1.0"}, False),
+        ("kombu[redis]", {}, True),
+        ("celery", {}, False),
+        ("gunicorn[redis]", {}, False),
+    ],
+)
+def test_an_override_may_take_an_extra_away(line: str, installed: dict[str, str], *, lacks: bool) -> None:
+    assert resolve.lacks_redis(Attempt((line,), ()), installed) is lacks
+
+
 UV = "  x No solution found when resolving dependencies:\n  ╰─▶ Because a depends on b==1 ..."
 PIP = (
     "ERROR: Cannot install celery==5.6.3 and celery>=5.7 because these package versions have conflicting dependencies."
