@@ -24,6 +24,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 ROLE_MARKS = ("<!-- BEGIN_ANSIBLE_DOCS -->", "<!-- END_ANSIBLE_DOCS -->")
 SUPPORT_MARKS = ("<!-- BEGIN_SUPPORT -->", "<!-- END_SUPPORT -->")
+VERSIONS_MARKS = ("<!-- BEGIN_VERSIONS -->", "<!-- END_VERSIONS -->")
 RULES_MARKS = ("<!-- BEGIN_RULES -->", "<!-- END_RULES -->")
 SUPPORT = Path("tests/support.json")
 LONGEST_DEFAULT = 60
@@ -145,6 +146,29 @@ def rules_block() -> str:
     return "\n".join(lines)
 
 
+def versions_block() -> str:
+    """What the supported versions of Celery bring, the oldest first."""
+    sys.path.insert(0, str(ROOT / "collections"))
+    from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions as versions
+
+    def new(known: Mapping[str, tuple[int, ...]], minor: tuple[int, ...]) -> str:
+        return ", ".join(f"`{name}`" for name, since in known.items() if since == minor)
+
+    lines = [
+        "| Celery | kombu | Python, the least and the newest seen | From here on | New settings and worker options |",
+        "|---|---|---|---|---|",
+    ]
+    before = None
+    for minor, able in versions.TABLE.items():
+        won = [meaning for name, meaning in versions.MEANING.items() if before and able.has(name) > before.has(name)]
+        kombu = versions.kombu_range(versions.text(minor)).removeprefix("kombu")
+        words = ", ".join(filter(None, (new(versions.SETTINGS, minor), new(versions.WORKER_OPTIONS, minor))))
+        oldest, newest = able.python
+        lines.append(f"| {versions.text(minor)} | `{kombu}` | 3.{oldest} to 3.{newest} | {'; '.join(won)} | {words} |")
+        before = able
+    return "\n".join(lines)
+
+
 def between(path: Path, marks: tuple[str, str], block: str) -> str:
     """The text of a file with `block` between its marks."""
     text = path.read_text()
@@ -162,6 +186,8 @@ def wanted() -> Iterator[tuple[Path, str]]:
         if role.is_dir():
             yield role / "README.md", between(role / "README.md", ROLE_MARKS, role_block(role))
     yield ROOT / "docs" / "check.md", between(ROOT / "docs" / "check.md", RULES_MARKS, rules_block())
+    releases = ROOT / "docs" / "releases.md"
+    yield releases, between(releases, VERSIONS_MARKS, versions_block())
     yield ROOT / "README.md", between(ROOT / "README.md", SUPPORT_MARKS, support_block())
 
 

@@ -54,6 +54,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, second_look
+from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import Found, read_source
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ROLES_OF_GROUP,
@@ -154,6 +155,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         variables: dict[str, Any] = task_vars or {}
         self._defaults: dict[str, dict[str, Any]] = {}
+        self._read: dict[str, Found] = {}
         self._sources: list[str] = list(variables.get("ansible_inventory_sources") or ())
         role = self._task.args.get("role")
         if role is None:
@@ -417,12 +419,15 @@ class ActionModule(ActionBase):
             if not problems:
                 blamed = _blamed(function, values, facts, {name: options[name] for name in options if name in raw})
                 problems.append(unforeseen(error, blamed or f"role {role}", f"role {role}, {host}"))
+        read = Found()
         if role == "celery_app" and not problems:
             problems += self._missing_source(values["celery_app_source"], self._sources)
+            read = self._read_source(values["celery_app_source"])
         secret = {
             name for name, option in options.items() if option.get("no_log") or name.endswith(("_url", "_backend"))
         }
-        return Planned(values, plan, frozenset(options) & frozenset(raw), frozenset(secret), frozenset(wrong)), problems
+        given = frozenset(options) & frozenset(raw)
+        return Planned(values, plan, given, frozenset(secret), frozenset(wrong), read.lines, read.locked), problems
 
     def _with_sound_names(self, merged: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return variables in which the names of apps can be parts of a path, and those that were none.
@@ -450,6 +455,16 @@ class ActionModule(ActionBase):
             what = "the path of a wheel" if kind == "wheel" else "the path of a directory"
             reason = f"is not on this machine ({local})"
             yield Problem("celery_app_source.path", path, reason, f"{what}, absolute or from the inventory's directory")
+
+    def _read_source(self, source: Mapping[str, Any]) -> Found:
+        """Return what a wheel or a directory on this machine says of Celery; once for all hosts that have it."""
+        if source["type"] not in ("wheel", "path"):
+            return Found()
+        key = json.dumps(source, sort_keys=True, default=str)
+        if key not in self._read:
+            local = local_source(str(source.get("path") or ""), self._sources, self._loader.get_basedir())
+            self._read[key] = read_source(source, local)
+        return self._read[key]
 
     def _role_defaults(self, role: str) -> dict[str, Any]:
         """Return a role's defaults; their strings may be templates (ansible-core 2.19 asks to say so)."""

@@ -22,8 +22,6 @@ _IDENTITY = (
 _URL_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s@]+(?::[^\s@]*)?@", re.IGNORECASE)
 _ENVIRONMENT_LINE = re.compile(r'^([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"$', re.DOTALL | re.MULTILINE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-#: Celery below this hangs on reconnect and is refused by RabbitMQ 4.3.
-FLOOR = (5, 7)
 
 
 def release_id(source: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -36,6 +34,9 @@ def release_id(source: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """
     inputs = {key: source.get(key) or None for key in _IDENTITY}
     inputs["index"] = strip_credentials(source.get("index_url") or "")
+    if source.get("overrides"):
+        # A release without any keeps its name.
+        inputs["overrides"] = list(source["overrides"])
     digest = hashlib.sha256(json.dumps([inputs, dict(facts)], sort_keys=True).encode()).hexdigest()
     return f"{label(source, facts)}-{digest[:10]}"
 
@@ -87,7 +88,7 @@ def requirement_lines(
 
     Arguments:
         source: the role's ``celery_app_source``.
-        extra_packages: what every release gets (``celery[redis]>=5.7``).
+        extra_packages: what every release gets beside them (``celery[redis]``).
         main: path of the wheel or of the tree that is to be installed as a package.
         tree: path of the source tree, where its own requirements file is looked for.
     """
@@ -147,20 +148,6 @@ def tail(output: str, secrets: Sequence[str] = (), lines: int = 25) -> str:
             output = output.replace(secret, "***")
     text = strip_credentials(output)
     return "\n".join(line.rstrip() for line in text.strip().splitlines()[-lines:])
-
-
-def too_old(versions: Mapping[str, str | None]) -> list[str]:
-    """Return what is wrong with the installed Celery and kombu, one text each."""
-    complaints = []
-    floor = ".".join(map(str, FLOOR))
-    for name, version in sorted(versions.items()):
-        if version is None:
-            complaints.append(f"{name} is not installed (at least {floor} is needed)")
-            continue
-        numbers = tuple(int(part) for part in re.findall(r"\d+", version))
-        if numbers < FLOOR:
-            complaints.append(f"{name} {version} is too old (at least {floor} is needed)")
-    return complaints
 
 
 def superfluous(releases: Mapping[str, float], current: str, in_use: Sequence[str], keep: int) -> list[str]:

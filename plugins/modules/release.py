@@ -39,10 +39,29 @@ options:
     type: dict
     required: true
   extra_packages:
-    description: Requirements that every release gets beside the app's own.
+    description: >-
+      Requirements that every release gets beside the app's own, which are installed first and win where the two
+      contradict each other.
     type: list
     elements: str
     default: []
+  broker:
+    description: The broker that the workers speak to, since not every kombu and redis-py work together there.
+    type: str
+    choices: [rabbitmq, redis]
+    default: rabbitmq
+  needs:
+    description: >-
+      What the configuration counts on, each with C(package), C(since) (the first version that has it), C(says) and
+      C(instead). A release with an older version is not taken into use.
+    type: list
+    elements: dict
+    default: []
+  role:
+    description: Whose variables a message names.
+    type: str
+    choices: [celery_app, flower]
+    default: celery_app
   system_packages:
     description: Debian packages that must be there; installed when they are not.
     type: list
@@ -124,7 +143,7 @@ EXAMPLES = r"""
     user: shop
     account: {group: shop, home: /var/lib/celeryops/shop, manage: true}
     source: {type: pip, packages: ["acme-shop==1.4.2+acme"]}
-    extra_packages: ["celery[redis]>=5.7"]
+    extra_packages: ["celery[redis]"]
     system_packages: [python3-venv]
 """
 
@@ -181,6 +200,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions, resolve
 from ansible_collections.celeryops.stack.plugins.module_utils import release as decide
 from ansible_collections.celeryops.stack.plugins.module_utils.account import (
     Account,
@@ -225,6 +245,9 @@ OWN_LOADER = "celery.loaders.app:AppLoader"
 
 class ReleaseError(Exception):
     """Something that ends the run; the text is for the user."""
+
+    #: All that a program said, of which the text has the end.
+    output = ""
 
 
 class Release:
@@ -301,9 +324,7 @@ class Release:
         path = os.path.normpath(str(self.source["path"]))
         versions = _versions(path)
         if os.path.exists(f"{path}/bin/python"):
-            complaints = decide.too_old(versions)
-            if complaints:
-                raise ReleaseError(f"the virtual environment {path}: {'; '.join(complaints)}")
+            self._fits(path, f"the virtual environment {path}")
             if _writable_by(path, self.request["user"]):
                 self.warnings.append(
                     f"{path} can be written by {self.request['user']}, so the app can change its own code"
@@ -322,6 +343,8 @@ class Release:
         return self._result(path, previous, versions)
 
     def _result(self, name: str, previous: str, versions: dict[str, str | None]) -> dict[str, Any]:
+        if previous != self.target:
+            self._tell_of_version(previous, versions)
         for text in self.warnings:
             self.module.warn(text)
         result: dict[str, Any] = {
@@ -342,6 +365,14 @@ class Release:
         if any(versions.values()):
             result["versions"] = versions
         return result
+
+    def _tell_of_version(self, previous: str, versions: dict[str, str | None]) -> None:
+        """Warn of what another version of Celery changes, while everything still runs with the old one."""
+        before = _versions(os.path.join(self.base, previous)).get("celery") if previous else None
+        after = versions.get("celery")
+        changes = celery_versions.changes(before, after) if before and after else []
+        if changes:
+            self.warnings.append(f"the release has celery {after} in place of {before}; {'; '.join(changes)}")
 
     # Beside the release in use
 
@@ -382,9 +413,7 @@ class Release:
         """Verify a release that is complete, and return what taking it into use would mean."""
         path = name if name.startswith("/") else f"{self.releases}/{name}"
         if os.path.exists(f"{path}/bin/python"):
-            complaints = decide.too_old(_versions(path))
-            if complaints:
-                raise ReleaseError(f"{name}: {'; '.join(complaints)}")
+            self._fits(path, f"the release {name}")
             if self.pending_history is None and not self._is_verified(path):
                 # Only a note of ours is written, which is no change of the host.
                 self._verify(path)
@@ -505,7 +534,7 @@ class Release:
         try:
             tree, package = self._fetch(facts)
             requirements = f"{self.work}/requirements.txt"
-            lines = decide.requirement_lines(self.source, self.request["extra_packages"], package, tree)
+            lines = decide.requirement_lines(self.source, [], package, tree)
             _write(requirements, "\n".join(lines) + "\n")
             options = ["--requirement", requirements]
             if self.source.get("constraints"):
@@ -513,15 +542,20 @@ class Release:
                 options += ["--constraint", f"{self.work}/constraints.txt"]
             if self.source.get("require_hashes"):
                 options.append("--require-hashes")
-            self._install(path, options)
+            if self.source.get("overrides"):
+                _write(f"{self.work}/overrides.txt", "\n".join(map(str, self.source["overrides"])) + "\n")
+                options += ["--override", f"{self.work}/overrides.txt"]
+            self._create(path)
+            if lines:
+                self._install(path, options)
+            if not self.source.get("require_hashes"):
+                self._add_extra(path, options if lines else [])
             if package and self.source.get("require_hashes"):
                 self._install_alone(path, package)
             if tree and not package:
                 self._add_tree(path, tree)
             _close(path)
-            complaints = decide.too_old(_versions(path))
-            if complaints:
-                raise ReleaseError(f"the release {name} was not taken into use: {'; '.join(complaints)}")
+            self._fits(path, f"the release {name}")
             if self.request["verify"]:
                 self._verify(path)
             manifest = {
@@ -595,31 +629,102 @@ class Release:
             environment["GIT_SSL_CAINFO"] = str(bundle)
         return repository, environment
 
-    def _install(self, path: str, options: list[str]) -> None:
-        """Create the virtual environment and install into it."""
-        environment = decide.index_environment(self.source)
+    def _create(self, path: str) -> None:
+        """Create the virtual environment."""
+        failed = f"the environment of {self.request['name']} could not be made"
+        if self.request["installer"] == "uv":
+            environment = {**decide.index_environment(self.source), **self._uv_environment()}
+            command = [self._uv(), "venv", "--quiet", "--no-project", "--python", self._python_path(), path]
+        else:
+            environment = {**decide.index_environment(self.source), **self._pip_environment()}
+            command = [self._python_path(), "-m", "venv", path]
+        self._command(command, environment, failed)
+
+    def _install(self, path: str, options: list[str], *, added: bool = False) -> None:
+        """Install into the environment.
+
+        Arguments:
+            path: the environment.
+            options: of the installer, with the files of requirements.
+            added: whether the app's own packages are in already.
+        """
         failed = f"the packages of {self.request['name']} could not be installed"
         python = f"{path}/bin/python"
         if self.request["installer"] == "uv":
-            uv = self._uv()
-            environment.update({
-                "UV_CACHE_DIR": f"{CACHE}/uv", "UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1",
-                "UV_PYTHON_DOWNLOADS": "never",
-            })  # fmt: skip
-            os.makedirs(f"{CACHE}/uv", mode=0o700, exist_ok=True)
-            self._command(
-                [uv, "venv", "--quiet", "--no-project", "--python", self._python_path(), path], environment, failed
-            )
-            self._command(
-                [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *options],
-                environment,
-                failed,
-            )
+            command = [self._uv(), "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *options]
+            environment = {**decide.index_environment(self.source), **self._uv_environment()}
+        else:
+            command = [python, "-m", "pip", "install", "--quiet", *options]
+            environment = {**decide.index_environment(self.source), **self._pip_environment()}
+        try:
+            self._command(command, environment, failed)
+        except ReleaseError as error:
+            way_out = resolve.way_out(error.output, self.request["role"], self.request["installer"], added=added)
+            if way_out:
+                error.args = (f"{error}\n{way_out[0].upper()}{way_out[1:]}.",)
+            raise
+
+    def _add_extra(self, path: str, options: list[str]) -> None:
+        """Add the packages that every release gets, in versions that fit the app's own."""
+        extra = [str(package) for package in self.request["extra_packages"]]
+        if not extra:
             return
-        environment.update({"PIP_CACHE_DIR": f"{CACHE}/pip", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"})
+        alone = _installed(path)
+        first: ReleaseError | None = None
+        for attempt in resolve.attempts(extra, alone, self.request["broker"]):
+            _write(f"{self.work}/extra.txt", "\n".join(attempt.lines) + "\n")
+            _write(f"{self.work}/held.txt", "\n".join(attempt.constraints) + "\n")
+            files = ["--requirement", f"{self.work}/extra.txt", "--constraint", f"{self.work}/held.txt"]
+            try:
+                self._install(path, [*options, *files], added=True)
+            except ReleaseError as error:
+                first = first or error
+                if not resolve.contradicts(error.output):
+                    raise
+                continue
+            installed = _installed(path)
+            if resolve.lacks_redis(attempt, installed):
+                continue
+            said = resolve.told(attempt, alone, installed, extra)
+            if said:
+                self.warnings.append(said)
+            return
+        if first:
+            raise first
+
+    def _fits(self, path: str, what: str) -> None:
+        """Refuse versions that are not supported, that do not work together, or that lack what the plan counts on."""
+        versions = {**_installed(path), **{name: found for name, found in _versions(path).items() if found}}
+        told = celery_versions.too_old(versions)
+        if told and self.request["role"] == "flower":
+            told[-1] += f"; write celery>={celery_versions.text(celery_versions.FLOOR)} into flower_packages"
+        elif told and self.source["type"] != "virtualenv":
+            told[-1] += (
+                f"; write celery[redis]>={celery_versions.text(celery_versions.FLOOR)} into "
+                "celery_app_source.overrides, which wins over what the app's packages ask for"
+            )
+        told += [
+            f"{pair}; write {instead} into celery_app_source.constraints"
+            for pair, instead in celery_versions.misfits(versions, self.request["broker"])
+        ]
+        unmet = celery_versions.unmet(self.request["needs"], versions)
+        if self.request["select"]:
+            # It ran here before: going back must not fail for a setting.
+            self.warnings += unmet
+        else:
+            told += unmet
+        if told:
+            raise ReleaseError(f"{what} was not taken into use: {'; '.join(told)}")
+
+    def _uv_environment(self) -> dict[str, str]:
+        os.makedirs(f"{CACHE}/uv", mode=0o700, exist_ok=True)
+        return {
+            "UV_CACHE_DIR": f"{CACHE}/uv", "UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never",
+        }  # fmt: skip
+
+    def _pip_environment(self) -> dict[str, str]:
         os.makedirs(f"{CACHE}/pip", mode=0o700, exist_ok=True)
-        self._command([self._python_path(), "-m", "venv", path], environment, failed)
-        self._command([python, "-m", "pip", "install", "--quiet", *options], environment, failed)
+        return {"PIP_CACHE_DIR": f"{CACHE}/pip", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
 
     def _install_alone(self, path: str, package: str) -> None:
         """Install the app beside its packages, with nothing from an index: not what it needs, nor what builds it."""
@@ -812,9 +917,11 @@ class Release:
         except OSError as error:
             raise ReleaseError(f"{failed}: {error}") from error
         if outcome.returncode != 0 and not ignore:
-            raise ReleaseError(
+            failure = ReleaseError(
                 f"{failed}; {os.path.basename(command[0])} said:\n{decide.tail(outcome.stdout, self._secrets())}"
             )
+            failure.output = outcome.stdout
+            raise failure
         return outcome.stdout
 
 
@@ -853,6 +960,17 @@ def _versions(path: str) -> dict[str, str | None]:
         found = glob.glob(f"{path}/lib/python3*/site-packages/{name}-*.dist-info")
         versions[name] = os.path.basename(found[0])[len(name) + 1 : -len(".dist-info")] if found else None
     return versions
+
+
+def _installed(path: str) -> dict[str, str]:
+    """Return package -> version of what is installed from an index, read from the names of the metadata."""
+    found = {}
+    for folder in glob.glob(f"{path}/lib/python3*/site-packages/*.dist-info"):
+        name, _dash, version = os.path.basename(folder)[: -len(".dist-info")].rpartition("-")
+        # What came from a path or an address is no version of an index.
+        if name and not os.path.exists(f"{folder}/direct_url.json"):
+            found[resolve.canonical(name)] = version
+    return found
 
 
 def _writable_by(path: str, user: str) -> bool:

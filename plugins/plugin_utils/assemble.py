@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
+from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import DELAYS_WITH_KOMBU
 from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
     App,
@@ -25,6 +26,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration, parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import Line, in_force, lines_of, rules_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT, ALMIGHTY
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ANY,
@@ -55,6 +57,8 @@ class Planned:
         given: names of the variables that the inventory sets.
         secret: names of the variables that must not be shown.
         unusable: names of the variables whose values could not be used; others stand in for them.
+        lines: of requirements that the source of an app has, as far as it is on the control machine.
+        locked: what its lock files say, which the installation does not read.
     """
 
     values: Mapping[str, Any]
@@ -62,6 +66,8 @@ class Planned:
     given: frozenset[str]
     secret: frozenset[str]
     unusable: frozenset[str] = frozenset()
+    lines: tuple[Line, ...] = ()
+    locked: tuple[Line, ...] = ()
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -201,6 +207,7 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
     settings = celery_app.merged_settings(celery_app.base_settings(values, kind, durations), own)
     options = settings.get("broker_transport_options")
     timeout = options.get("visibility_timeout", 0) if isinstance(options, Mapping) else 0
+    lines = in_force([*lines_of(values.get("source"), values.get("extra_packages") or ()), *found.lines])
     return App(
         name,
         broker=kind,
@@ -216,7 +223,9 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
         visibility_timeout=_number(timeout, 0),
         has_results=bool(str(values.get("result_backend") or "").strip()),
         results_at=_results_at(values, found.given),
-        requirements=tuple(_requirements(values)),
+        requirements=tuple(lines),
+        locked=found.locked,
+        kombu_delays=not any(rules_out(line, "kombu", DELAYS_WITH_KOMBU) for _variable, line in lines),
         weak_passwords=_weak_passwords(values),
         lax_urls={name: lax for name in URLS if any(lax := lax_in_url(found.values.get(name)))},
         variables=found.shown,
@@ -230,15 +239,6 @@ def _declared(values: Mapping[str, Any], given: frozenset[str]) -> Iterable[str]
     if "celery_app_queues" in given:
         for entry in values.get("queues") or ():
             yield str(entry.get("name") if isinstance(entry, Mapping) else entry)
-
-
-def _requirements(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    source = values.get("source")
-    source = source if isinstance(source, Mapping) else {}
-    yield from (("celery_app_source.packages", str(line)) for line in source.get("packages") or ())
-    yield from (("celery_app_extra_packages", str(line)) for line in values.get("extra_packages") or ())
-    for name in ("requirements", "constraints"):
-        yield from ((f"celery_app_source.{name}", line) for line in str(source.get(name) or "").splitlines())
 
 
 def _weak_passwords(values: Mapping[str, Any]) -> dict[str, str]:

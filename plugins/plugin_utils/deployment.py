@@ -146,7 +146,10 @@ class App:
         visibility_timeout: after which Redis hands out an unacknowledged message again; 0 with RabbitMQ.
         has_results: whether it has a result backend.
         results_at: the store of results that the inventory names itself; empty where it is the stack's own.
-        requirements: lines that say which packages a release consists of, each behind the variable that has it.
+        requirements: lines that say which packages a release consists of, each behind the variable that has it, without
+            those that an override wins over.
+        locked: lines of lock files beside the source, which the installation does not read.
+        kombu_delays: whether its kombu can delay messages in RabbitMQ, as far as the requirements say.
         weak_passwords: variable -> why the password in it is weak.
         lax_urls: variable -> what a URL in it says of certificates (``tls_options.lax_in_url``).
         variables: the role's variables as they are on its hosts, secrets left out.
@@ -173,6 +176,8 @@ class App:
     has_results: bool = True
     results_at: str = ""
     requirements: tuple[tuple[str, str], ...] = ()
+    locked: tuple[tuple[str, str], ...] = ()
+    kombu_delays: bool = True
     weak_passwords: Mapping[str, str] = field(default_factory=dict)
     lax_urls: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -204,13 +209,18 @@ class App:
 
     def unacknowledged(self, worker: WorkerClass) -> int:
         """Return for how many seconds RabbitMQ may have to wait for an acknowledgement of a worker."""
-        # Without quorum queues a worker holds delayed tasks as well.
-        return self.held(worker) + (0 if self.quorum else self.longest_eta)
+        # Without quorum queues, or with an old kombu, a worker holds delayed tasks as well.
+        return self.held(worker) + (0 if self.delays_in_broker else self.longest_eta)
 
     @property
     def quorum(self) -> bool:
         """Whether any of its queues is a quorum queue."""
         return self.broker == "rabbitmq" and "quorum" in self.queues.values()
+
+    @property
+    def delays_in_broker(self) -> bool:
+        """Whether delayed tasks wait in the broker; else a worker holds them, unacknowledged."""
+        return self.quorum and self.kombu_delays
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def _summary(deployment: Deployment, app: App) -> str:
     if "celery_app_broker_url" in app.given and app.broker_addresses:
         broker = f"{_BROKERS[app.broker]} at {', '.join(app.broker_addresses)}"
     results = f"results {app.results_at or _where(deployment, 'redis')}" if app.has_results else "no results are kept"
-    delayed = "the broker" if app.quorum else "a worker"
+    delayed = "the broker" if app.delays_in_broker else "a worker"
     others = [
         f"{duty.role.removeprefix('celery_')} on {duty.host}" for duty in deployment.duties if duty.app == app.name
     ]

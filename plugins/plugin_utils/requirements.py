@@ -4,16 +4,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
 
-#: The oldest that this collection supports: older ones hang on reconnect and break on RabbitMQ 4.3.
-OLDEST = {"celery": Version("5.7"), "kombu": Version("5.7")}
+#: A line of requirements, and the variable (or the file) that it stands in first.
+Line = tuple[str, str]
+
+#: Where lines stand that win over all others.
+OVERRIDES = "celery_app_source.overrides"
+#: The oldest that this collection supports.
+OLDEST = {name: Version(celery_versions.text(oldest)) for name, oldest in celery_versions.OLDEST.items()}
 #: What Celery cannot be installed without, and nobody writes down by himself: who names them, names everything.
 _FROZEN = frozenset({"billiard", "vine"})
 
@@ -47,6 +54,64 @@ def too_old(line: str) -> str:
     if oldest is None:
         return ""
     return requirement.name.lower() if any(_ends_before(one, oldest) for one in requirement.specifier) else ""
+
+
+def rules_out(line: str, package: str, since: celery_versions.Numbers) -> bool:
+    """Return whether a line rules out every version of a package from one on.
+
+    Arguments:
+        line: as in ``too_old``.
+        package: its canonical name.
+        since: the version.
+    """
+    requirement = _requirement(line)
+    if requirement is None or canonicalize_name(requirement.name) != package:
+        return False
+    first = Version(celery_versions.text(since))
+    return any(_ends_before(one, first) for one in requirement.specifier)
+
+
+def is_requirement(line: str) -> bool:
+    """Return whether a line names a package, with its versions or without."""
+    return bool(_name(line))
+
+
+def pinned(line: str) -> tuple[str, str]:
+    """Return the package and the one version of it that a line allows; empty texts when it allows several."""
+    requirement = _requirement(line)
+    if requirement is None:
+        return "", ""
+    for one in requirement.specifier:
+        if one.operator in ("==", "===") and not one.version.endswith(".*"):
+            return canonicalize_name(requirement.name), one.version
+    return "", ""
+
+
+def lines_of(source: Any, extra: Iterable[object]) -> list[Line]:
+    """Return every line of requirements that the variables of an app have, each with the variable.
+
+    Arguments:
+        source: ``celery_app_source``.
+        extra: ``celery_app_extra_packages``.
+    """
+    source = source if isinstance(source, Mapping) else {}
+    found = [("celery_app_source.packages", str(line)) for line in source.get("packages") or ()]
+    found += [("celery_app_extra_packages", str(line)) for line in extra or ()]
+    for name in ("requirements", "constraints"):
+        found += [(f"celery_app_source.{name}", line) for line in str(source.get(name) or "").splitlines()]
+    return found + [(OVERRIDES, str(line)) for line in source.get("overrides") or ()]
+
+
+def in_force(lines: Iterable[Line]) -> list[Line]:
+    """Return the lines without those that an override of the same package wins over."""
+    lines = list(lines)
+    bent = {_name(line) for variable, line in lines if variable == OVERRIDES} - {""}
+    return [(variable, line) for variable, line in lines if variable == OVERRIDES or _name(line) not in bent]
+
+
+def _name(line: str) -> str:
+    requirement = _requirement(line)
+    return canonicalize_name(requirement.name) if requirement else ""
 
 
 def everything(lines: Iterable[str]) -> frozenset[str]:

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import DELAYS_WITH_KOMBU
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import worker_options
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import in_force, lines_of, rules_out
 
 #: A group per duty (the interface of the inventory), and the roles that its hosts get.
 ROLES_OF_GROUP: dict[str, tuple[str, ...]] = {
@@ -70,9 +73,9 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
     Returns:
         A dict with ``apps`` (name -> ``broker``: ``rabbitmq`` or ``redis``; ``queues``: every queue that a class of it
         names, sorted; ``longest_task`` in seconds; ``visibility_timeout`` in seconds, or empty;
-        ``prefetch_multiplier``; ``key_prefix`` in Redis; ``dead_letter_queue``), ``app_of`` (host -> name of its app),
-        ``machines`` (of these hosts), ``servers`` (group -> the nodes and how they listen) and ``consumer_timeout`` in
-        seconds.
+        ``prefetch_multiplier``; ``key_prefix`` in Redis; ``dead_letter_queue``; ``worker_options`` that not every
+        Celery has), ``app_of`` (host -> name of its app), ``machines`` (of these hosts), ``servers`` (group -> the
+        nodes and how they listen) and ``consumer_timeout`` in seconds.
     """
     hosts: dict[str, list[str]] = {}
     app_of: dict[str, str] = {}
@@ -90,6 +93,7 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
             "prefetch_multiplier": prefetch_multiplier(groups, given, members),
             "key_prefix": str(given(members[0], "celery_app_key_prefix", None) or f"{name}:"),
             "dead_letter_queue": str(given(members[0], "celery_app_dead_letter_queue", None) or "dead-letters"),
+            "worker_options": worker_options(class_places(groups, given, members)),
         }
         for name, members in hosts.items()
     }
@@ -160,11 +164,11 @@ def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:
 
     Returns:
         A dict with ``app`` (an empty string where there is none), ``broker``, ``queues``, ``longest_task`` (seconds),
-        ``visibility_timeout`` and ``prefetch_multiplier`` of that app; ``apps``, a list of all apps with what the
-        servers have to know of them; ``rabbitmq`` and ``redis``, the nodes as this host reaches them (``host``,
-        ``address``, ``port``); ``management``, ``address`` and ``port`` of RabbitMQ's management API, empty where it
-        cannot be reached; ``consumer_timeout`` (seconds); and ``rabbitmq_wanted``: whether any app asks for that
-        server.
+        ``visibility_timeout``, ``prefetch_multiplier`` and ``worker_options`` of that app; ``apps``, a list of all apps
+        with what the servers have to know of them; ``rabbitmq`` and ``redis``, the nodes as this host reaches them
+        (``host``, ``address``, ``port``); ``management``, ``address`` and ``port`` of RabbitMQ's management API, empty
+        where it cannot be reached; ``consumer_timeout`` (seconds); and ``rabbitmq_wanted``: whether any app asks for
+        that server.
     """
     apps = [
         {"name": name, **{key: app[key] for key in ("broker", "key_prefix", "dead_letter_queue")}}
@@ -178,6 +182,7 @@ def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:
         "longest_task": UNKNOWN_TASK,
         "visibility_timeout": "",
         "prefetch_multiplier": 1,
+        "worker_options": [],
     }
     servers, place = found["servers"], (host, found["machines"].get(host, ""))
     return {
@@ -234,21 +239,23 @@ def worker_classes(groups: Groups, given: Given, hosts: Iterable[str]) -> Iterab
         yield from (entry for entry in (*classes, levels[-1]) if isinstance(entry, Mapping))
 
 
+def class_places(groups: Groups, given: Given, hosts: Iterable[str]) -> Iterator[tuple[str, object]]:
+    """Yield each worker class on one of ``hosts`` behind the variable, with its path, in which it is written."""
+    workers = set(groups.get("celery_workers", []))
+    for host in (host for host in hosts if host in workers):
+        for level in CLASS_LEVELS:
+            entries = given(host, level, None)
+            for name, keys in entries.items() if isinstance(entries, Mapping) else ():
+                yield f"{level}.{name}", keys
+        yield "celery_worker_defaults", given(host, "celery_worker_defaults", None)
+
+
 def queue_places(groups: Groups, given: Given, hosts: Iterable[str]) -> dict[str, str]:
     """Return queue -> the variable, with its path, in which a worker class on one of ``hosts`` names it first."""
     places: dict[str, str] = {}
-    workers = set(groups.get("celery_workers", []))
-    for host in (host for host in hosts if host in workers):
-        levels = {level: given(host, level, None) for level in CLASS_LEVELS}
-        classes = {
-            f"{level}.{name}": keys
-            for level, entries in levels.items()
-            if isinstance(entries, Mapping)
-            for name, keys in entries.items()
-        }
-        for place, keys in (*classes.items(), ("celery_worker_defaults", given(host, "celery_worker_defaults", None))):
-            for queue in _queues_of(keys):
-                places.setdefault(queue, f"{place}.queues")
+    for place, keys in class_places(groups, given, hosts):
+        for queue in _queues_of(keys):
+            places.setdefault(queue, f"{place}.queues")
     return places
 
 
@@ -296,11 +303,18 @@ def consumer_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
     """
     longest, held = longest_run(groups, given, hosts), 0
     for host in hosts:
-        if given(host, "celery_app_queue_type", None) == "classic":
+        if given(host, "celery_app_queue_type", None) == "classic" or _kombu_cannot_delay(given, host):
             # Nothing delays messages in the broker then, so a worker holds them.
             held = max(held, _seconds(given(host, "celery_app_longest_eta", None) or "1h"))
     needed = held_for(longest, most_prefetched(groups, given, hosts), held)
     return 3600 << ((needed - 1) // 3600).bit_length()
+
+
+def _kombu_cannot_delay(given: Given, host: str) -> bool:
+    """Whether the requirements of the app of ``host`` keep its kombu below what delays messages in RabbitMQ."""
+    extra = given(host, "celery_app_extra_packages", None)
+    lines = lines_of(given(host, "celery_app_source", None), extra if isinstance(extra, (list, tuple)) else ())
+    return any(rules_out(line, "kombu", DELAYS_WITH_KOMBU) for _variable, line in in_force(lines))
 
 
 def prefetch_multiplier(groups: Groups, given: Given, hosts: Sequence[str]) -> int:

@@ -13,6 +13,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import (
+    NEWEST,
+    WORKER_OPTIONS,
+    Numbers,
+    text,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest, named_like_a_secret
 
 #: Options of `celery worker` (celery/bin/worker.py and CeleryDaemonCommand in celery/bin/base.py, 5.7.0) without a
@@ -68,6 +74,7 @@ OWN = {
 }
 _OWNERS = {**OWN, **{option: instead for options, instead in _OF_CELERY.items() for option in options}}
 _TAKES_VALUE = frozenset(VALUED) | {option for options in _OWN_VALUED for option in options}
+_AN_OPTION = f"an option of celery worker {text(NEWEST)}"
 _SETTING = "celery_app_settings, or an option and its value in one word, such as --heartbeat-interval=10"
 
 
@@ -100,8 +107,18 @@ def check_arguments(words: Iterable[str], variable: str) -> list[Problem]:
 
 
 def strangers(words: Iterable[str]) -> list[Stranger]:
-    """Return the options among ``words`` that no worker of Celery 5.7 has."""
+    """Return the options among ``words`` that no worker of any supported Celery has."""
     return [found for found in _read(list(words)) if isinstance(found, Stranger)]
+
+
+def newer_options(words: Iterable[object]) -> list[tuple[str, Numbers]]:
+    """Return the words that are options of a newer Celery than the oldest that is supported, and since when."""
+    found = []
+    for word in map(str, words):
+        since = WORKER_OPTIONS.get(word.partition("=")[0])
+        if since:
+            found.append((word, since))
+    return found
 
 
 def _read(words: list[str]) -> Iterator[tuple[str, str, str] | Stranger]:
@@ -152,7 +169,7 @@ def _long(word: str) -> tuple[str, list[tuple[str, str, str] | Stranger]]:
     if option in FLAGS:
         return "", [(word, "takes no value", option)] if separator else []
     close = closest(option, {name for name in {*FLAGS, *VALUED, *OWN} if name.startswith("--")})
-    instead = f"{close} (did you mean that?)" if close else "an option of celery worker 5.7"
+    instead = f"{close} (did you mean that?)" if close else _AN_OPTION
     return ("" if separator else option), [Stranger(word, instead)]
 
 
@@ -166,7 +183,7 @@ def _short(word: str) -> tuple[str, list[tuple[str, str, str] | Stranger]]:
         if option in VALUED:
             return ("", list(_value_problems(word, option, rest))) if rest else (option, [])
         if option not in FLAGS:
-            return option, [Stranger(word, "an option of celery worker 5.7")]
+            return option, [Stranger(word, _AN_OPTION)]
     return "", []
 
 

@@ -213,7 +213,7 @@ UNWISE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "perhaps-shared-system-queues:shop": (
         {"celery_app_settings": {"control_queue_exclusive": False}},
-        "celery_app_settings.control_queue_exclusive: False is refused by RabbitMQ 4.3",
+        "celery_app_settings.control_queue_exclusive: False makes queues that are neither durable nor exclusive",
     ),
     "fragile-messages:confirm_publish": (
         {"celery_app_settings": {"broker_transport_options": {"confirm_publish": False}}},
@@ -241,6 +241,10 @@ UNWISE: dict[str, tuple[dict[str, Any], str]] = {
         {"celery_app_result_backend": "rediss://:Zq8wLm2xVt5r@cache.example.com/0?ssl_cert_reqs=optional"},
         "celery_app_result_backend: 'ssl_cert_reqs=optional' is meant for servers",
     ),
+    "perhaps-newer-setting:worker_eta_task_limit": (
+        {"celery_app_source": {"type": "path", "path": "."}, "celery_app_settings": {"worker_eta_task_limit": 5}},
+        "celery_app_settings.worker_eta_task_limit: 5 is a setting from Celery 5.6 on, and the app's own lock file has",
+    ),
     "results-without-backend:shop.reports.*": (
         {"celery_app_results": {"shop.reports.*": "keep"}, "celery_app_result_backend": ""},
         "celery_app_results.shop.reports.*: 'keep' has nowhere to keep them",
@@ -251,7 +255,8 @@ UNWISE: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("entry", UNWISE)
 def test_what_is_only_unwise_passes_and_says_how_to_silence_it(tmp_path: Path, checker: Checker, entry: str) -> None:
     variables, told = UNWISE[entry]
-    answer = checker.ask(tmp_path, laid_over_the_shop({"vars": variables}))
+    lock = {"uv.lock": '[[package]]\nname = "celery"\nversion = "5.5.3"\n'}
+    answer = checker.ask(tmp_path, laid_over_the_shop({"vars": variables}), lock)
     assert answer.code == 0, answer.said
     assert told in answer.warnings
     assert "Zq8wLm2xVt5r" not in answer.said

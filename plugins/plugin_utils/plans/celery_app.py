@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import needs
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
     BOOL_OR_DICT,
     KINDS,
@@ -29,7 +31,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import package_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import is_requirement, package_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
 from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
@@ -40,6 +42,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ALMIGHTY, check_platform
 from ansible_collections.celeryops.stack.plugins.plugin_utils.setting_values import value_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import SEPARATORS, each_address, hidden, parts_of
+
+NEWEST = celery_versions.text(celery_versions.NEWEST)
 
 #: Accounts that Debian (base-passwd), its packages or this collection's other services own, and what grants root.
 RESERVED_ACCOUNTS = frozenset(
@@ -244,7 +248,7 @@ OWNED_ENVIRONMENT = {
 
 #: Which keys of celery_app_source belong to which type. The first entry holds those that the type cannot do without.
 _INSTALL_KEYS = {
-    "requirements", "constraints", "require_hashes", "index_url", "extra_index_urls", "build",
+    "requirements", "constraints", "overrides", "require_hashes", "index_url", "extra_index_urls", "build",
 }  # fmt: skip
 _TREE_KEYS = {"extras", "subdirectory", "requirements_file", "install_as"}
 SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
@@ -288,7 +292,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         problems.append(Problem("celery_app_name", values["name"], "is " + reason.partition(" is ")[2], instead))
         layout = app_layout("app")
     problems += _account_problems(values)
-    problems += _source_problems(values["source"])
+    problems += [*_source_problems(values["source"]), *_override_problems(values)]
     problems += package_problems(
         "celery_app_extra_packages",
         values.get("extra_packages") or (),
@@ -347,6 +351,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "PYTHONPATH": ":".join([layout["runtime"], *map(str, values["python_path"])]),
         },
         "packages": system_packages(values["source"], [*map(str, values["system_packages"])]),
+        "needs": needs(values, quorum=broker == "rabbitmq" and any(queue["type"] == "quorum" for queue in queues)),
     }, []
 
 
@@ -378,7 +383,7 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
         "task_default_routing_key": str(values["default_queue"]),
         "result_expires": durations["result_expires"],
         "task_store_errors_even_if_ignored": True,
-        # RabbitMQ 4.3 refuses queues that are neither durable nor exclusive.
+        # RabbitMQ may deny queues that are neither durable nor exclusive. Celery before 5.6 knows no other.
         "control_queue_exclusive": True,
         "event_queue_exclusive": True,
         "broker_transport_options": _broker_transport_options(values, broker, durations),
@@ -510,6 +515,20 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield Problem(
             "celery_app_source.require_hashes", True, "but no requirement has a hash", "--hash=sha256:... behind each"
         )
+
+
+def _override_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
+    """Say which overrides cannot be followed."""
+    variable, overrides = "celery_app_source.overrides", values["source"].get("overrides") or ()
+    yield from package_problems(variable, overrides, "requirements there only", "index_url")
+    for line in map(str, overrides):
+        if not is_requirement(line) and not line.lstrip().startswith("-"):
+            yield Problem(
+                variable, line, "is not a requirement", "a package with its versions, such as celery[redis]>=5.6"
+            )
+    if overrides and values.get("installer") == "pip":
+        reason = "needs uv: pip follows what every package asks for"
+        yield Problem(variable, [*map(str, overrides)], reason, "celery_app_installer: uv, or leave it out")
 
 
 def _source_example(kind: str) -> str:
@@ -648,7 +667,9 @@ def _backend_problems(url: Any) -> Iterable[Problem]:
                 variable, hidden(url, address), "can be read on one host, or in one process, only", BACKEND_HELP
             )
         elif plain not in OTHER_BACKENDS:
-            yield Problem(variable, hidden(url, address), "is not a result backend of Celery 5.7", BACKEND_HELP)
+            yield Problem(
+                variable, hidden(url, address), f"is not a result backend of Celery {NEWEST}", BACKEND_HELP
+            )
 
 
 def _socket_problems(variable: str, url: object, address: str) -> Iterable[Problem]:
@@ -828,7 +849,7 @@ def _settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Probl
         if name not in KINDS and name not in extra:
             # A setting of something else: what it is, nobody knows here.
             shown = value if isinstance(value, (bool, int, float)) else _HIDDEN
-            yield Problem(variable, shown, "is not a setting of Celery 5.7", _known_setting(name))
+            yield Problem(variable, shown, f"is not a setting of Celery {NEWEST}", _known_setting(name))
             continue
         if _secret_path(name, value):
             yield Problem(

@@ -7,9 +7,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import CONSUMER_TIMEOUT, Policy, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import rules_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 
 if TYPE_CHECKING:
@@ -23,7 +25,9 @@ _DAY = 86400
 _LONGEST_ETA = {"rabbitmq": 30 * _DAY, "redis": 2 * _DAY}
 #: Of RabbitMQ, 3.10 to 4.3, unless its configuration says another.
 _USUAL_CONSUMER_TIMEOUT = 1800
-#: RabbitMQ 4.3 denies queues that are neither durable nor exclusive (release notes of 4.3.0).
+#: What RabbitMQ may deny unless it is exclusive or durable. The release notes of 4.3.0 say that it does; 4.3.6 permits
+#: it by default (``rabbitmqctl list_deprecated_features``), so only a configuration that denies it is known to.
+_PERMIT = "deprecated_features.permit.transient_nonexcl_queues"
 _EXCLUSIVE = ("control_queue", "event_queue")
 
 
@@ -161,7 +165,7 @@ def _consumer_timeout_elsewhere(deployment: Deployment) -> Iterator[Finding]:
 
 def _says_how_long(app: App, worker: WorkerClass) -> bool:
     """Whether the inventory itself says how long a class may hold a message; of most classes nobody knows."""
-    held_in_worker = not app.quorum and "celery_app_longest_eta" in app.given
+    held_in_worker = not app.delays_in_broker and "celery_app_longest_eta" in app.given
     return worker.time_limit is not None or "celery_app_longest_task" in app.given or held_in_worker
 
 
@@ -221,17 +225,26 @@ def _unlimited_prefetch(deployment: Deployment) -> Iterator[Finding]:
 
 def _worker_holds_eta(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
-        if app.broker == "rabbitmq" and not app.quorum and "celery_app_longest_eta" in app.given:
-            reason = (
-                "leaves delayed tasks to the workers, which hold them unacknowledged: only quorum queues delay them"
+        if app.broker != "rabbitmq" or app.delays_in_broker or "celery_app_longest_eta" not in app.given:
+            continue
+        reason = "leaves delayed tasks to the workers, which hold them unacknowledged: only"
+        if not app.quorum:
+            problem = Problem("celery_app_queue_type", "classic", f"{reason} quorum queues delay them", "quorum")
+        else:
+            variable, line = next(
+                (variable, line)
+                for variable, line in app.requirements
+                if rules_out(line, "kombu", celery_versions.DELAYS_WITH_KOMBU)
             )
-            problem = Problem("celery_app_queue_type", "classic", reason, "quorum")
-            yield Finding(problem, app.name, app.name)
+            least = f"kombu {celery_versions.text(celery_versions.DELAYS_WITH_KOMBU)}"
+            reason += f" {least} or newer delays them in RabbitMQ"
+            problem = Problem(variable, line.strip(), reason, least.replace(" ", ">="))
+        yield Finding(problem, app.name, app.name)
 
 
 def _long_eta(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
-        most = _LONGEST_ETA["rabbitmq" if app.quorum else "redis"]
+        most = _LONGEST_ETA["rabbitmq" if app.delays_in_broker else "redis"]
         if app.longest_eta > most:
             reason = (
                 "is more than a broker should be trusted with; every change of the app has to understand such tasks"
@@ -280,19 +293,40 @@ def _priorities(deployment: Deployment) -> Iterator[Finding]:
 
 def _shared_system_queues(deployment: Deployment, *, known: bool) -> Iterator[Finding]:
     for server in deployment.of_kind("rabbitmq"):
-        permitted = (server.variables.get("rabbitmq_config") or {}).get(
-            "deprecated_features.permit.transient_nonexcl_queues"
-        )
-        denies = server.version is not None and server.version >= (4, 3)
-        if permitted in (True, "true") or (server.version is not None and not denies) or denies != known:
+        config = server.variables.get("rabbitmq_config") or {}
+        permits = str(config.get(_PERMIT, "")).lower()
+        denies = permits == "false"
+        if permits == "true" or denies != known:
             continue
-        for app in deployment.apps.values():
-            for queue in _EXCLUSIVE if app.broker == "rabbitmq" else ():
+        if not denies and server.version is not None and server.version < (4, 3):
+            continue
+        for app in (app for app in deployment.apps.values() if app.broker == "rabbitmq"):
+            for queue in _EXCLUSIVE:
                 exclusive, durable = f"{queue}_exclusive", f"{queue}_durable"
                 if app.settings.get(exclusive) is False and not app.settings.get(durable):
-                    reason = "is refused by RabbitMQ 4.3, which denies queues that are neither durable nor exclusive"
+                    reason = f"makes queues that are neither durable nor exclusive, which {_denial(known)}"
                     problem = Problem(f"celery_app_settings.{exclusive}", False, reason, "true, or leave it out")
                     yield Finding(problem, app.name, app.name)
+            if denies:
+                yield from _never_exclusive(app)
+
+
+def _denial(known: bool) -> str:
+    return "rabbitmq_config denies" if known else "RabbitMQ may deny from 4.3 on"
+
+
+def _never_exclusive(app: App) -> Iterator[Finding]:
+    """Yield the requirement that keeps an app at a Celery whose own queues are neither durable nor exclusive."""
+    since = celery_versions.SETTINGS["control_queue_exclusive"]
+    for variable, line in app.requirements:
+        if rules_out(line, "celery", since):
+            reason = (
+                f"is a Celery before {celery_versions.text(since)}, whose queues for remote control are neither "
+                "durable nor exclusive, which rabbitmq_config denies"
+            )
+            instead = f"celery>={celery_versions.text(since)}, or leave {_PERMIT} out"
+            yield Finding(Problem(variable, line.strip(), reason, instead), app.name, app.name)
+            return
 
 
 def _refused_system_queues(deployment: Deployment) -> Iterator[Finding]:
@@ -347,7 +381,7 @@ RULES = (
     Rule(
         "eta-in-worker",
         _worker_holds_eta,
-        "Delayed tasks without quorum queues: workers hold them instead of the broker.",
+        "Delayed tasks without quorum queues, or with a kombu before 5.5: workers hold them instead of the broker.",
         acceptable=True,
     ),
     Rule(
@@ -367,12 +401,12 @@ RULES = (
     Rule(
         "shared-system-queues",
         _refused_system_queues,
-        "Queues of Celery's own that are neither durable nor exclusive, on RabbitMQ 4.3 or newer.",
+        "Queues of Celery's own that are neither durable nor exclusive, on a RabbitMQ that is configured to deny them.",
     ),
     Rule(
         "perhaps-shared-system-queues",
         _perhaps_refused_system_queues,
-        "The same where the server's version is not known.",
+        "The same on RabbitMQ 4.3 or newer, or where its version is not known: it may deny them.",
         unwise=True,
     ),
 )

@@ -6,12 +6,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, too_old
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import (
+    OLDEST,
+    OVERRIDES,
+    Line,
+    everything,
+    pinned,
+    rules_out,
+    too_old,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment
 
@@ -21,21 +30,68 @@ _BACKENDS = {"django-db": "django-celery-results", "django-cache": "django-celer
 
 
 def _old_celery(deployment: Deployment) -> Iterator[Finding]:
-    versions = [server.version for server in deployment.of_kind("rabbitmq") if server.version]
-    server = f" for RabbitMQ {versions[0][0]}.{versions[0][1]}" if versions else ""
     for app in deployment.apps.values():
         for variable, line in app.requirements:
-            yield from _too_old(variable, line, server, app.name)
+            yield from _too_old(variable, line, app.name)
     for duty in deployment.of_role("flower"):
         for line in duty.variables.get("flower_packages") or ():
-            yield from _too_old("flower_packages", str(line), server, None)
+            yield from _too_old("flower_packages", str(line), None)
 
 
-def _too_old(variable: str, line: str, server: str, app: str | None) -> Iterator[Finding]:
+def _too_old(variable: str, line: str, app: str | None) -> Iterator[Finding]:
     name = too_old(line)
-    if name:
-        reason = f"is too old{server}: before 5.7 {name} hangs on reconnect and breaks on RabbitMQ 4.3"
-        yield Finding(Problem(variable, line.strip(), reason, f"{name}>=5.7"), name, app)
+    if not name:
+        return
+    supported = f"Celery {celery_versions.supported()}"
+    reason = f"is too old: this collection supports {supported}"
+    if name != "celery":
+        reason = f"is too old: {supported} takes {name} {OLDEST[name]} or newer"
+    instead = f"{name}>={OLDEST[name]}"
+    if app is not None and variable != OVERRIDES:
+        instead += f", there or in {OVERRIDES}, which wins"
+    yield Finding(Problem(variable, line.strip(), reason, instead), name, app)
+
+
+def _pairs(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        found = [(pinned(line), variable, line) for variable, line in app.requirements]
+        # The last line that names a package is as good as the first: two that differ install nothing.
+        known = {name: version for (name, version), _variable, _line in found if name in ("celery", "kombu", "redis")}
+        for what, instead in celery_versions.misfits(known, app.broker):
+            told = {name: (variable, line) for (name, _version), variable, line in found}
+            variable, line = told.get("kombu") or told["celery"]
+            yield Finding(Problem(variable, line.strip(), f"does not fit: {what}", instead), "kombu", app.name)
+
+
+def _newer_settings(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        for name, since, (variable, line) in _newer(app, app.requirements):
+            reason = f"is a setting from Celery {since} on, and {variable} has {line.strip()}: it would change nothing"
+            problem = Problem(f"celery_app_settings.{name}", app.own_settings[name], reason, _or_newer(since))
+            yield Finding(problem, name, app.name)
+
+
+def _perhaps_newer_settings(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        certain = {name for name, _since, _line in _newer(app, app.requirements)}
+        for name, since, (_variable, line) in _newer(app, app.locked):
+            if name not in certain:
+                reason = f"is a setting from Celery {since} on, and the app's own lock file has {line.strip()}"
+                problem = Problem(f"celery_app_settings.{name}", app.own_settings[name], reason, _or_newer(since))
+                yield Finding(problem, name, app.name)
+
+
+def _newer(app: App, lines: Sequence[Line]) -> Iterator[tuple[str, str, Line]]:
+    """Yield the user's settings that the Celery of some lines does not have, the version that does, and the line."""
+    for name in app.own_settings:
+        since = celery_versions.SETTINGS.get(str(name))
+        line = next((one for one in lines if since and rules_out(one[1], "celery", since)), None)
+        if since and line:
+            yield str(name), celery_versions.text(since), line
+
+
+def _or_newer(since: str) -> str:
+    return f"nothing there, or requirements that allow celery>={since}"
 
 
 def _missing(deployment: Deployment) -> Iterator[Finding]:
@@ -68,7 +124,24 @@ def _needed(deployment: Deployment, app: App) -> Iterator[tuple[str, str, str]]:
 
 
 RULES = (
-    Rule("old-celery", _old_celery, "A Celery or kombu before 5.7."),
+    Rule(
+        "old-celery",
+        _old_celery,
+        f"A Celery before {celery_versions.text(celery_versions.FLOOR)}, or a kombu that is older than it takes.",
+    ),
+    Rule("version-pair", _pairs, "Versions of Celery, kombu and redis-py that do not work together."),
+    Rule(
+        "newer-setting",
+        _newer_settings,
+        "A setting that the Celery of the app's requirements does not have: it changes nothing there.",
+        acceptable=True,
+    ),
+    Rule(
+        "perhaps-newer-setting",
+        _perhaps_newer_settings,
+        "The same where only a lock file beside the source says so, which the installation does not read.",
+        unwise=True,
+    ),
     Rule(
         "missing-package",
         _missing,

@@ -7,10 +7,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration, show_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import rules_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import strangers
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import newer_options, strangers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -118,9 +120,24 @@ def _concurrency(deployment: Deployment) -> Iterator[Finding]:
 def _unknown_arguments(deployment: Deployment) -> Iterator[Finding]:
     for worker in _one_of_each(deployment):
         for found in strangers(worker.arguments):
-            reason = "is no option of a worker of Celery 5.7: it would not start, unless the app adds the option"
+            newest = celery_versions.text(celery_versions.NEWEST)
+            reason = f"is no option of a worker of Celery {newest}: it would not start, unless the app adds the option"
             problem = Problem(worker.where("extra_arguments"), found.word, reason, found.instead)
             yield Finding(problem, worker.name, worker.app)
+
+
+def _newer_arguments(deployment: Deployment) -> Iterator[Finding]:
+    for worker in _one_of_each(deployment):
+        for word, since in newer_options(worker.arguments):
+            lines = deployment.apps[worker.app].requirements
+            older = next((line for line in lines if rules_out(line[1], "celery", since)), None)
+            if older:
+                version = celery_versions.text(since)
+                reason = f"is an option from Celery {version} on, and {older[0]} has {older[1].strip()}"
+                reason += ": no worker would start"
+                instead = f"nothing there, or requirements that allow celery>={version}"
+                problem = Problem(worker.where("extra_arguments"), word, reason, instead)
+                yield Finding(problem, worker.name, worker.app)
 
 
 def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[WorkerClass]]]:
@@ -193,5 +210,10 @@ RULES = (
         _unknown_arguments,
         "An argument of a class that no worker of Celery has: it would not start. An app may add options of its own.",
         acceptable=True,
+    ),
+    Rule(
+        "newer-argument",
+        _newer_arguments,
+        "An argument of a class that the Celery of the app's requirements does not have: no worker would start.",
     ),
 )

@@ -19,11 +19,13 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import visibility_timeout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import acting, policies
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import held_for
 
+DENIED = "deprecated_features.permit.transient_nonexcl_queues"
 HOUR, DAY, GIB = 3600, 86400, 2**30
 HIGH = WorkerClass("shop", "app1", "high", ("payments",), concurrency=4, stop_timeout=300, written={"concurrency": 4})
 DEFAULT = WorkerClass("shop", "app1", "default", ("default",), stop_timeout=300)
@@ -121,6 +123,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "concurrency",
         "weak-password",
         "unknown-argument",
+        "newer-setting",
         "queue-of-two-apps",
         "another-server",
         "unlimited-prefetch",
@@ -136,6 +139,7 @@ def test_what_can_be_meant_is_said_here() -> None:
     assert {rule.name for rule in RULES if rule.unwise} == {
         "evicted-results",
         "perhaps-shared-system-queues",
+        "perhaps-newer-setting",
         "results-without-backend",
         "unverified-tls",
         "fragile-messages",
@@ -1120,50 +1124,41 @@ def test_tasks_that_no_disk_keeps(mode: Any) -> None:
     assert found(with_app(own_settings={"task_default_delivery_mode": 2}, **mixed)) == {}
 
 
-def test_an_old_celery_is_named_with_its_server() -> None:
-    stack = with_server(RABBITMQ, version=(4, 3))
-    stack = replace(
-        stack,
-        apps={
-            "shop": replace(
-                SHOP,
-                requirements=(
-                    ("celery_app_source.packages", "shop==1"),
-                    ("celery_app_source.constraints", " celery==5.4 "),
-                ),
-            )
-        },
-    )
-    finding = only(stack, "old-celery")
-    assert (finding.problem.value, finding.subject) == ("celery==5.4", "celery")
-    assert "for RabbitMQ 4.3" in finding.problem.reason
-    nameless = only(with_app(requirements=(("celery_app_extra_packages", "kombu<5.5"),)), "old-celery")
-    assert nameless.problem.reason.startswith("is too old: before 5.7 kombu")
+def test_an_old_celery_is_named_with_what_wins_over_it() -> None:
+    lines = (("celery_app_source.packages", "shop==1"), ("celery_app_source.constraints", " celery==5.3.6 "))
+    finding = only(with_app(requirements=lines), "old-celery")
+    assert (finding.problem.value, finding.subject) == ("celery==5.3.6", "celery")
+    assert finding.problem.reason == "is too old: this collection supports Celery 5.4 to 5.7"
+    assert finding.problem.instead == "celery>=5.4, there or in celery_app_source.overrides, which wins"
+    kombu = only(with_app(requirements=(("celery_app_source.overrides", "kombu<5.3"),)), "old-celery")
+    assert kombu.problem.reason == "is too old: Celery 5.4 to 5.7 takes kombu 5.3.4 or newer"
+    assert kombu.problem.instead == "kombu>=5.3.4"
 
 
 @pytest.mark.parametrize(
     ("line", "name"),
     [
-        ("celery==5.6.3", "celery"),
-        ("celery==5.7.0", ""),
+        ("celery==5.3.6", "celery"),
+        ("celery==5.4.0", ""),
         ("celery==5.*", ""),
-        ("celery==5.6.*", "celery"),
+        ("celery==5.3.*", "celery"),
         ("celery==4.*", "celery"),
-        ("Celery[redis] <= 5.6 ; python_version > '3.8'", "celery"),
-        ("celery<=5.7", ""),
-        ("celery<5.7", "celery"),
-        ("celery<5.8", ""),
+        ("Celery[redis] <= 5.3 ; python_version > '3.8'", "celery"),
+        ("celery<=5.4", ""),
+        ("celery<5.4", "celery"),
+        ("celery<5.5", ""),
         ("celery<6,>=5.3", ""),
-        ("celery~=5.4", ""),
-        ("celery~=5.4.1", "celery"),
-        ("celery~=5.7.1", ""),
+        ("celery~=5.3", ""),
+        ("celery~=5.3.1", "celery"),
+        ("celery~=5.4.1", ""),
         ("celery~=4.4", "celery"),
         ("celery>=5.3", ""),
         ("celery!=5.6", ""),
         ("celery", ""),
-        ("kombu===5.5.0", "kombu"),
-        ("kombu==5.5.0 --hash=sha256:00", "kombu"),
-        ("kombu==5.5.0 \\", "kombu"),
+        ("kombu===5.3.3", "kombu"),
+        ("kombu==5.3.*", ""),
+        ("kombu==5.2.0 --hash=sha256:00", "kombu"),
+        ("kombu==5.2.0 \\", "kombu"),
         ("celery-redbeat==2.2.0", ""),
         ("# celery==4.4", ""),
         ("shop==1.0  # celery==4.4", ""),
@@ -1263,9 +1258,9 @@ def test_what_else_needs_a_package(changes: dict[str, Any], package: str, variab
 @pytest.mark.parametrize(
     ("version", "rule"),
     [
-        ((4, 3), "shared-system-queues"),
+        ((4, 3), "perhaps-shared-system-queues"),
         ((4, 2), ""),
-        ((5, 0), "shared-system-queues"),
+        ((5, 0), "perhaps-shared-system-queues"),
         (None, "perhaps-shared-system-queues"),
     ],
 )
@@ -1279,8 +1274,28 @@ def test_queues_of_celerys_own_that_new_servers_deny(version: tuple[int, int] | 
     assert told(shared) == ([rule] if rule else [])
     assert told({**shared, f"{queue}_durable": True}) == []
     assert told({f"{queue}_exclusive": True}) == []
-    permitted = {"deprecated_features.permit.transient_nonexcl_queues": True}
-    assert told(shared, rabbitmq_config=permitted) == []
+    feature = "deprecated_features.permit.transient_nonexcl_queues"
+    assert told(shared, rabbitmq_config={feature: True}) == []
+    assert told(shared, rabbitmq_config={feature: False}) == ["shared-system-queues"]
+    assert told(shared, rabbitmq_config={feature: "false"}) == ["shared-system-queues"]
+    assert told({f"{queue}_exclusive": True}, rabbitmq_config={feature: False}) == []
+
+
+def test_a_celery_without_exclusive_queues_where_others_are_denied() -> None:
+    server = replace(RABBITMQ, variables={"rabbitmq_config": {DENIED: False}})
+    place, reason = "celery_app_source.packages", "is a Celery before 5.6, whose queues for remote control are neither"
+
+    def stack(line: str, *servers: Server) -> Deployment:
+        return apps(replace(SHOP, requirements=((place, line),)), servers=(*servers, REDIS))
+
+    assert only(stack("celery==5.5.3", server), "shared-system-queues").problem == Problem(
+        place,
+        "celery==5.5.3",
+        f"{reason} durable nor exclusive, which rabbitmq_config denies",
+        f"celery>=5.6, or leave {DENIED} out",
+    )
+    assert found(stack("celery==5.6.3", server)) == {}
+    assert found(stack("celery==5.5.3", RABBITMQ)) == {}
 
 
 # Resources and times
@@ -1524,7 +1539,7 @@ def test_quorum_queues_have_no_priorities() -> None:
 
 
 def test_flowers_own_celery_is_new_enough() -> None:
-    duty = Duty("flower", "shop", "app1", {"flower_packages": ["flower>=2.2", "celery==5.4"]})
+    duty = Duty("flower", "shop", "app1", {"flower_packages": ["flower>=2.2", "celery==5.3"]})
     assert only(replace(STACK, duties=(duty,)), "old-celery").problem.variable == "flower_packages"
 
 
@@ -1621,28 +1636,21 @@ def test_settings_that_must_not_be_are_shown_as_they_are() -> None:
             "quorum queues refuse; write true, or leave it out"
         )
     ]
-    server = replace(RABBITMQ, version=(4, 3))
+    server = replace(RABBITMQ, variables={"rabbitmq_config": {DENIED: False}})
     stack = apps(replace(SHOP, settings={"event_queue_exclusive": False}), servers=(server, REDIS))
     assert told(stack, "shared-system-queues") == [
         (
-            "celery_app_settings.event_queue_exclusive: False is refused by RabbitMQ 4.3, which denies queues that are "
-            "neither durable nor exclusive; write true, or leave it out"
+            "celery_app_settings.event_queue_exclusive: False makes queues that are neither durable nor exclusive, "
+            "which rabbitmq_config denies; write true, or leave it out"
         )
     ]
-
-
-def test_the_version_is_that_of_the_first_server_that_has_one() -> None:
-    servers = (RABBITMQ, replace(RABBITMQ, version=(4, 3)), replace(RABBITMQ, version=(5, 1)))
-    line = (("celery_app_source.packages", "kombu<5.5"),)
-    (finding,) = found(apps(named("a", requirements=line), servers=servers))["old-celery"]
-    assert "is too old for RabbitMQ 4.3: before 5.7 kombu" in finding.problem.reason
 
 
 def test_a_server_that_permits_such_queues_hides_no_other() -> None:
     permitted = {"rabbitmq_config": {"deprecated_features.permit.transient_nonexcl_queues": "true"}}
     servers = (replace(RABBITMQ, version=(4, 3), variables=permitted), replace(RABBITMQ, version=(4, 3)))
     stack = apps(replace(SHOP, settings={"control_queue_exclusive": False}), servers=servers)
-    assert len(found(stack)["shared-system-queues"]) == 1
+    assert len(found(stack)["perhaps-shared-system-queues"]) == 1
 
 
 def test_a_stop_may_take_longer_than_a_task() -> None:
@@ -1721,7 +1729,7 @@ def test_the_two_ports_of_one_rabbitmq_are_its_roles_own_check() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "name"), [("celery===odd", ""), ("celery==5.8", ""), ("celery~=6.1", ""), ("celery==5.4 --x #", "celery")]
+    ("line", "name"), [("celery===odd", ""), ("celery==5.8", ""), ("celery~=6.1", ""), ("celery==5.3 --x #", "celery")]
 )
 def test_versions_that_are_none_or_newer(line: str, name: str) -> None:
     assert too_old(line) == name

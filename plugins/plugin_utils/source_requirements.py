@@ -1,0 +1,151 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What the source of an app says of Celery, where the source is on the control machine: a directory, or a wheel."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from email import message_from_string
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import Line
+
+#: The packages whose versions matter to the collection.
+PACKAGES = frozenset({"celery", "kombu", "redis"})
+#: Where their lines are said to stand.
+VARIABLE = "celery_app_source.path"
+#: Lock files that no installation of a release reads: they say what the app's own developers run it with.
+_LOCKS = ("uv.lock", "pylock.toml", "poetry.lock")
+_INCLUDED = re.compile(r"\s*(?:-r|--requirement|-c|--constraint)[\s=]+(\S+)")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Lines about Celery, kombu and redis-py; each ends in a comment with the name of its file.
+
+    Arguments:
+        lines: that the installation of the release follows.
+        locked: that it does not read.
+    """
+
+    lines: tuple[Line, ...] = ()
+    locked: tuple[Line, ...] = ()
+
+
+def read_source(source: Mapping[str, Any], local: Path) -> Found:
+    """Return what a wheel or a directory says; nothing of a file that cannot be read, which the installer will tell.
+
+    Arguments:
+        source: ``celery_app_source``, of the type ``wheel`` or ``path``.
+        local: where that is on this machine.
+    """
+    extras = {str(extra) for extra in source.get("extras") or ()}
+    if source.get("type") == "wheel":
+        return Found(tuple(_lines(_of_wheel(local, extras), local.name)))
+    root = local / str(source.get("subdirectory") or "")
+    project = _toml(root / "pyproject.toml")
+    lines: list[Line] = []
+    if source.get("install_as") != "tree":
+        lines += _lines(of_project(project, extras), "pyproject.toml")
+    named = str(source.get("requirements_file") or "")
+    if named:
+        lines += of_requirements(root, named)
+    locked = [line for name in _LOCKS for line in _lines(of_lock(_toml(root / name)), name)]
+    if named != "requirements.txt":
+        locked += of_requirements(root, "requirements.txt")
+    return Found(tuple(lines), tuple(locked))
+
+
+def of_project(project: Mapping[str, Any], extras: set[str]) -> Iterator[str]:
+    """Yield the requirements of a ``pyproject.toml``, of Poetry's table those that are one version or a range."""
+    table = project.get("project")
+    table = table if isinstance(table, Mapping) else {}
+    optional = table.get("optional-dependencies")
+    optional = optional if isinstance(optional, Mapping) else {}
+    yield from (str(line) for line in table.get("dependencies") or ())
+    for extra in sorted(extras & optional.keys()):
+        yield from (str(line) for line in optional[extra] or ())
+    tool = project.get("tool")
+    poetry = tool.get("poetry") if isinstance(tool, Mapping) else None
+    wanted = poetry.get("dependencies") if isinstance(poetry, Mapping) else None
+    for name, entry in wanted.items() if isinstance(wanted, Mapping) else ():
+        version = str(entry.get("version") or "") if isinstance(entry, Mapping) else str(entry)
+        # Poetry takes a bare version for that version; its ^ is no operator of a requirement.
+        if re.match(r"\d", version):
+            yield f"{name}=={version}"
+        elif re.match(r"[<>=!]|~=", version):
+            yield f"{name}{version}"
+
+
+def of_lock(lock: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the packages of a lock file of uv, of Poetry or of the standard; not those that it has several of."""
+    entries = [entry for key in ("package", "packages") for entry in lock.get(key) or () if isinstance(entry, Mapping)]
+    versions: dict[str, set[str]] = {}
+    for entry in entries:
+        versions.setdefault(str(entry.get("name") or ""), set()).add(str(entry.get("version") or ""))
+    for name, found in versions.items():
+        if len(found) == 1 and "" not in found:
+            yield f"{name}=={next(iter(found))}"
+
+
+def of_requirements(root: Path, name: str, seen: frozenset[Path] = frozenset()) -> Iterator[Line]:
+    """Yield the lines of a requirements file and of those that it includes, as far as they are inside of the source."""
+    path = (root / name).resolve()
+    if path in seen or not path.is_relative_to(root.resolve()):
+        return
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    shown = path.relative_to(root.resolve()).as_posix()
+    for line in text.splitlines():
+        included = _INCLUDED.match(line)
+        if included:
+            # Relative to the file that names it.
+            inner = (path.parent / included[1]).resolve()
+            if inner.is_relative_to(root.resolve()):
+                yield from of_requirements(root, inner.relative_to(root.resolve()).as_posix(), seen | {path})
+        else:
+            yield from _lines([line], shown)
+
+
+def _lines(requirements: Iterable[str], file: str) -> Iterator[Line]:
+    for text in requirements:
+        line = text.partition("#")[0].partition(" --")[0].rstrip("\\ ").strip()
+        try:
+            name = canonicalize_name(Requirement(line).name)
+        except InvalidRequirement:
+            continue
+        if name in PACKAGES:
+            yield VARIABLE, f"{line} # {file}"
+
+
+def _of_wheel(path: Path, extras: set[str]) -> Iterator[str]:
+    """Yield what a wheel asks for (``Requires-Dist``), of extras only what belongs to those that are wanted."""
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+            metadata = message_from_string(wheel.read(name).decode("utf-8", errors="replace"))
+    except (OSError, StopIteration, zipfile.BadZipFile):
+        return
+    for text in metadata.get_all("Requires-Dist") or ():
+        marker = str(text).partition(";")[2]
+        wanted = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", marker)
+        if wanted is None or canonicalize_name(wanted[1]) in {canonicalize_name(extra) for extra in extras}:
+            yield str(text)
+
+
+def _toml(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, tomllib.TOMLDecodeError):
+        return {}
