@@ -125,7 +125,7 @@ def support_rows(seen: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             "suite": entries[0]["suite"],
             "date": max(entry["date"] for entry in entries),
             "passed": sum(entry["passed"] for entry in entries),
-            "versions": {name: text for entry in entries for name, text in entry["versions"].items()},
+            "versions": {name: text for entry in reversed(entries) for name, text in entry["versions"].items()},
         }
         for row, entries in rows.items()
         if not any(entry["failed"] or not entry["passed"] for entry in entries)

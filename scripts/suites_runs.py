@@ -203,7 +203,7 @@ class Images(Run):
 class Checks(Run):
     """`make checks`, beside the first hosts: what it finds in two minutes ends everything else."""
 
-    weight, urgent, decisive = 0.5, True, True
+    urgent, decisive = True, True
     report = ROOT / "build" / "reports" / "unit.xml"
 
     def __init__(self) -> None:

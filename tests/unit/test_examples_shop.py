@@ -198,7 +198,7 @@ def test_the_queue_is_read_from_the_delivery(delivery_info: dict[str, Any], queu
 @pytest.mark.parametrize("project", ["shop", "django_shop"])
 def test_the_examples_are_packages_with_their_files(project: str) -> None:
     metadata = tomllib.loads((EXAMPLES / project / "pyproject.toml").read_text())
-    assert any(dependency.startswith("celery[redis]>=5.7") for dependency in metadata["project"]["dependencies"])
+    assert any(dependency.startswith("celery[redis]>=5.") for dependency in metadata["project"]["dependencies"])
     assert (EXAMPLES / project / metadata["project"]["readme"]).is_file()
     assert (EXAMPLES / project / "src" / project / "celery.py").is_file()
 

@@ -117,7 +117,7 @@ def test_the_support_table_adds_up_the_hosts_of_a_stack() -> None:
     entry = {**ROW, "date": "2026-11-30", "versions": {"debian": "13", "redis": "5:8.0.2-3", "celery": "5.7.0"}}
     seen = {
         "trixie": entry,
-        "trixie-apart": {**entry, "passed": 4, "versions": {"ansible-core": "2.19.14"}},
+        "trixie-apart": {**entry, "passed": 4, "versions": {"ansible-core": "2.19.14", "celery": "5.6.3"}},
         "forky": {**entry, "row": "forky", "suite": "forky"},
         "trixie-fleet": {**entry, "row": ""},
         "bookworm": {**entry, "row": "bookworm", "suite": "bookworm"},

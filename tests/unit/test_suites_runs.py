@@ -115,6 +115,8 @@ def test_no_two_runs_share_a_host_a_folder_or_secrets() -> None:
     # Whose name begins with another one's would be removed with it (lab.family).
     assert [(one, other) for one in hosts for other in hosts if other.startswith(f"{one}-")] == []
     assert [run.host for run in runs if lab.host_name(run.host) != run.host] == []
+    # The inventories keep what they generate in a folder of that name, which the end of the run removes.
+    assert [run.name for run in runs if run.environment()["CELERYOPS_RUN"] != run.folder.name] == []
     for scenario in ("default", "redis"):
         text = (ROOT / "molecule" / scenario / "inventory/group_vars/all/servers.yml").read_text()
         assert re.search(r"(?m)^test_run: .*CELERYOPS_RUN", text)
@@ -209,7 +211,9 @@ def test_a_run_that_fails_counts_nothing_or_raises_is_a_failure(
 def test_checks_that_fail_end_the_others_and_the_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checks = Check("echo '  FAIL  mypy'; sleep 0.5; exit 2", tmp_path / "unit.xml", tmp_path)
+    report = tmp_path / "unit.xml"
+    report.write_text('<testsuites><testsuite tests="7"></testsuite></testsuites>')  # of an earlier time
+    checks = Check("echo '  FAIL  mypy'; sleep 0.5; exit 2", report, tmp_path)
     monkeypatch.setattr(run_suites, "Checks", lambda: checks)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     began = time.monotonic()
