@@ -2,10 +2,11 @@
 #
 #   make demo         a Celery platform on a container of this machine, with real tasks sent through it
 #   make demo-down    remove it
-#   make test         everything that has to hold: the checks, then the whole stack on Debian 12 and 13, on RabbitMQ, on Redis,
+#   make test         everything that has to hold: the checks, and the whole stack on Debian 12 and 13, on RabbitMQ, on Redis,
 #                     and on several hosts
 #   make test-fast    the checks alone, without the slow tests: style, types, unit tests, build (two minutes)
-#   make test-all     as `test`, with Debian 14, and the support table written anew
+#   make test-all     every test on every stack and version, and the support table written anew; goes on where it was
+#                     interrupted (AGAIN=1: from the start)
 #   make bench        how fast a run is, and urgent tasks under a flood, tasks per second, as ratios
 #   make chaos        fault a stack under load in every way, on all brokers, and count what became of each task
 #   make docs         write what is generated in the READMEs
@@ -53,8 +54,8 @@ demo-down:
 # -- tests -----------------------------------------------------------------------------------------------------------
 
 .PHONY: test test-fast test-all checks
-test: checks
-	@scripts/run_suites.py --add build/reports/unit.xml bookworm trixie trixie-redis trixie-fleet trixie-chaos
+test: tools
+	@scripts/run_suites.py --checks gate
 
 # The same without the tests marked as slow: for while one works.
 test-fast: export PYTEST_ADDOPTS := -m "not slow"
@@ -63,11 +64,10 @@ test-fast: checks
 checks: tools
 	@+$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
 
+# It goes on where it was interrupted: what has passed on this very tree is left out. All anew: make test-all AGAIN=1
 test-all: export CELERYOPS_THOROUGH := 1
-test-all: checks
-	@scripts/run_suites.py --add build/reports/unit.xml --record tests/support.json \
-		bookworm trixie forky bookworm-redis trixie-redis forky-redis \
-		bookworm-fleet trixie-fleet forky-fleet trixie-chaos redis-chaos
+test-all: tools
+	@scripts/run_suites.py --checks --keep-going $(if $(AGAIN),,--resume) --record tests/support.json all
 	@scripts/docs.py
 
 .PHONY: $(CHECKS)

@@ -27,6 +27,8 @@ SUPPORT_MARKS = ("<!-- BEGIN_SUPPORT -->", "<!-- END_SUPPORT -->")
 VERSIONS_MARKS = ("<!-- BEGIN_VERSIONS -->", "<!-- END_VERSIONS -->")
 RULES_MARKS = ("<!-- BEGIN_RULES -->", "<!-- END_RULES -->")
 SUPPORT = Path("tests/support.json")
+#: Debian's suites, the oldest first.
+SUITES = ("bookworm", "trixie", "forky")
 LONGEST_DEFAULT = 60
 
 # The markup of Ansible's documentation, as far as plain text in Markdown needs it.
@@ -107,30 +109,44 @@ def role_block(role: Path) -> str:
     return "\n".join(lines).rstrip()
 
 
-def support_block() -> str:
-    """What the last `make test-all` saw, one row for each stack on a suite that passed."""
-    path = ROOT / SUPPORT
-    seen: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    lines = [
-        "| Debian | RabbitMQ | Redis | Valkey | systemd | Python | Celery / kombu | Tested |",
-        "|---|---|---|---|---|---|---|---|",
+def support_rows(seen: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one entry for each stack that passed, the oldest Debian first.
+
+    Args:
+        seen: name of a run -> what came of it (scripts/suites_record.py). Runs with the same row are one stack whose
+            tests ran on several hosts: they passed if all did, and their tests are added up.
+    """
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in seen.values():
+        if entry["row"]:
+            rows.setdefault(entry["row"], []).append(entry)
+    found = [
+        {
+            "row": row,
+            "suite": entries[0]["suite"],
+            "date": max(entry["date"] for entry in entries),
+            "passed": sum(entry["passed"] for entry in entries),
+            "versions": {name: text for entry in reversed(entries) for name, text in entry["versions"].items()},
+        }
+        for row, entries in rows.items()
+        if not any(entry["failed"] or not entry["passed"] for entry in entries)
     ]
-    stacks = [(suite, suite + scenario) for suite in ("bookworm", "trixie", "forky") for scenario in ("", "-redis")]
-    for suite, name in stacks:
-        entry = seen.get(name)
-        if not entry or entry["failed"] or not entry["passed"]:
-            continue
+    return sorted(found, key=lambda entry: (SUITES.index(entry["suite"]), entry["row"]))
+
+
+def support_block(seen: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the last complete `make test-all` saw."""
+    lines = [
+        "| Debian | RabbitMQ | Redis | Valkey | systemd | Python | Celery | kombu | ansible-core | Tested |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in support_rows(seen):
         versions = entry["versions"]
-
-        def short(package: str, versions: Mapping[str, str] = versions) -> str:
-            found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", versions.get(package, ""))
-            return found[1] if found else "-"
-
-        lines.append(
-            f"| {versions.get('debian', '')} ({suite}) | {short('rabbitmq')} | {short('redis')} | {short('valkey')} "
-            f"| {short('systemd')} | {short('python')} | {short('celery')} / {short('kombu')} "
-            f"| {entry['date']}, {entry['passed']} tests |"
-        )
+        cells = [f"{versions.get('debian', '')} ({entry['suite']})"]
+        for name in ("rabbitmq", "redis", "valkey", "systemd", "python", "celery", "kombu", "ansible-core"):
+            found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", versions.get(name, ""))
+            cells.append(found[1] if found else "-")
+        lines.append(f"| {' | '.join(cells)} | {entry['date']}, {entry['passed']} tests |")
     return "\n".join(lines) if len(lines) > 2 else "Nothing yet: `make test-all` writes this table."
 
 
@@ -188,7 +204,8 @@ def wanted() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs" / "check.md", between(ROOT / "docs" / "check.md", RULES_MARKS, rules_block())
     releases = ROOT / "docs" / "releases.md"
     yield releases, between(releases, VERSIONS_MARKS, versions_block())
-    yield ROOT / "README.md", between(ROOT / "README.md", SUPPORT_MARKS, support_block())
+    seen = json.loads((ROOT / SUPPORT).read_text()) if (ROOT / SUPPORT).exists() else {}
+    yield ROOT / "README.md", between(ROOT / "README.md", SUPPORT_MARKS, support_block(seen))
 
 
 def main() -> int:

@@ -124,3 +124,47 @@ def test_a_name_that_is_no_host_name_is_refused(name: str, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         lab.main(["up", "--", name])
     assert "lower-case" in capsys.readouterr().err
+
+
+def test_a_host_that_the_machine_has_no_room_for_is_refused_before_it_comes_up_broken() -> None:
+    with pytest.raises(
+        lab.LabError, match=r"124 of the 128 inotify instances .*sysctl fs\.inotify\.max_user_instances=512"
+    ):
+        lab.room_for_a_host(124, 128)
+    with pytest.raises(lab.LabError, match="remove hosts"):
+        lab.room_for_a_host(123, 128)
+    assert "room for 1 more" in lab.room_for_a_host(122, 128)
+    assert "room for 3 more" in lab.room_for_a_host(110, 128)
+    assert lab.room_for_a_host(104, 128) == ""
+
+
+def test_the_instances_of_this_users_processes_are_counted(tmp_path: Path) -> None:
+    for process, leads_to in (("1", "anon_inode:inotify"), ("2", "anon_inode:inotify"), ("3", "socket:[1]")):
+        (tmp_path / process / "fd").mkdir(parents=True)
+        (tmp_path / process / "fd" / "5").symlink_to(leads_to)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "4").mkdir()  # has ended meanwhile
+    assert lab.inotify_instances(tmp_path) == 2
+    assert lab.inotify_instances() >= 0
+
+
+def test_no_host_is_started_where_the_limit_is_near(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit = tmp_path / "limit"
+    limit.write_text("128\n")
+    monkeypatch.setattr(lab, "INOTIFY_LIMIT", limit)
+    monkeypatch.setattr(lab, "inotify_instances", lambda: 0)
+    monkeypatch.setattr(lab, "image", lambda _suite: None)
+    asked = tmp_path / "asked"
+    listing = " ".join(["echo", *(f"{number:012}" for number in range(21))])
+    program(programs / "docker", f'echo "$1" >> {asked}; case "$1" in ps) {listing};; container) exit 1;; esac')
+    with pytest.raises(lab.LabError, match="126 of the 128"):
+        lab.up("one", "trixie", [])
+    assert "run" not in asked.read_text().split()
+    limit.write_text("140\n")
+    lab.check_limits()
+    assert "room for 2 more" in capsys.readouterr().err
+    monkeypatch.setenv("DOCKER_HOST", "tcp://builder:2376")
+    limit.write_text("1\n")
+    lab.check_limits()

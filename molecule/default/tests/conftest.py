@@ -15,6 +15,7 @@ import testinfra
 import yaml
 from hosts import run_in_app
 from playbooks import Run, run_playbook
+from selection import EVERYTHING, belongs
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,6 +25,9 @@ BROKER = "rabbitmq" if SCENARIO == "default" else "redis"
 SUITE = os.environ.get("CELERYOPS_SUITE", "trixie")
 #: `make test` has the long tests on one stack, `make test-all` on every one.
 THOROUGH = bool(os.environ.get("CELERYOPS_THOROUGH")) or (SCENARIO, SUITE) == ("default", "trixie")
+#: Which part of the tests runs on this host, and where some modules only do, their names (scripts/suites_runs.py).
+SHARD = os.environ.get("CELERYOPS_SHARD") or EVERYTHING
+MODULES = os.environ.get("CELERYOPS_TESTS", "").split()
 INVENTORY = ROOT / "molecule" / SCENARIO / "inventory"
 LAB = ROOT / "scripts" / "lab.py"
 #: Writes down every command line of the host that is new, one per line; a process is looked at again for a moment,
@@ -187,8 +191,8 @@ def reboot(container: str) -> Callable[[], None]:
 
 @pytest.fixture(scope="session")
 def run_name(suite: str) -> str:
-    """The name of the scenario's run on this suite; the inventory calls it test_run."""
-    return suite if SCENARIO == "default" else f"{suite}-{SCENARIO}"
+    """The name of this run of the scenario on this suite; the inventory calls it test_run."""
+    return os.environ.get("CELERYOPS_RUN") or (suite if SCENARIO == "default" else f"{suite}-{SCENARIO}")
 
 
 @pytest.fixture(scope="session")
@@ -229,18 +233,19 @@ def witness(host: Host) -> Callable[[], AbstractContextManager[Callable[[], str]
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "broker(name): only this broker, rabbitmq or redis, can show it")
     config.addinivalue_line("markers", "long: takes minutes; on Debian 13 in make test, everywhere in make test-all")
+    config.addinivalue_line("markers", "apart(host): on a host of its own, beside the one with the other tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only the other broker can show, and what takes long; pytest tells how many those are."""
-    other = []
+    """Leave out what belongs to another broker, to another host or to a longer run; pytest tells how many those are."""
+    mine, other = [], []
     for item in items:
-        named = {marker.args[0] for marker in item.iter_markers("broker")}
-        assert named <= {"rabbitmq", "redis"}, item.nodeid
-        if (named and BROKER not in named) or (item.get_closest_marker("long") and not THOROUGH):
-            other.append(item)
+        marks = {marker.name: marker.args for marker in reversed([*item.iter_markers()])}
+        assert {*marks.get("broker", ())} <= {"rabbitmq", "redis"}, item.nodeid
+        here = belongs(item.path.stem, marks, broker=BROKER, thorough=THOROUGH, shard=SHARD, modules=MODULES)
+        (mine if here else other).append(item)
     config.hook.pytest_deselected(items=other)
-    items[:] = [item for item in items if item not in other]
+    items[:] = mine
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.apart]
 Produce = Callable[..., Any]
 
 #: An app as a tutorial has it; each run of its task leaves a line.

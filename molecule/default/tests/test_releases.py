@@ -14,7 +14,7 @@ import pytest
 from hosts import standing_in, wait
 from testinfra.host import Host
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.apart("releases")]
 
 ROOT = Path(__file__).resolve().parents[3]
 APP = "shop"

@@ -13,7 +13,7 @@ import yaml
 from playbooks import Run, run_playbook
 from testinfra.host import Host
 
-pytestmark = [pytest.mark.broker("rabbitmq"), pytest.mark.long]
+pytestmark = [pytest.mark.broker("rabbitmq"), pytest.mark.long, pytest.mark.apart]
 
 ROOT = Path(__file__).resolve().parents[3]
 LAB = ROOT / "scripts" / "lab.py"

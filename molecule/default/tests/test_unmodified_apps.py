@@ -17,7 +17,7 @@ import pytest
 import yaml
 from testinfra.host import Host
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.apart]
 WEB = Path(__file__).resolve().parents[1] / "inventory_web"
 PLAYBOOK = "molecule/default/unmodified_apps.yml"
 EMPTY = "no_such.task"

@@ -1,0 +1,62 @@
+"""Which tests of a stack belong to which run of it.
+
+Some can be shown by one broker only, some take long, and some have a host of their own, so that the longest run is not
+as long as all of them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: What a run may have of a scenario's tests: those without the marker `apart`, or all, which is for a person.
+FIRST, EVERYTHING = "first", "all"
+#: The hosts that the marker may name, `apart` where it names none.
+APART = ("apart", "releases")
+
+
+class UnknownShardError(Exception):
+    """A marker or a run names a host that there is not."""
+
+
+def shard_of(marks: Mapping[str, Sequence[Any]]) -> str:
+    """Return on which host a test runs, by its markers."""
+    if "apart" not in marks:
+        return FIRST
+    named = str(marks["apart"][0]) if marks["apart"] else APART[0]
+    if named not in APART:
+        raise UnknownShardError(f"apart({named!r}): write one of {', '.join(APART)}")
+    return named
+
+
+def belongs(
+    module: str,
+    marks: Mapping[str, Sequence[Any]],
+    *,
+    broker: str,
+    thorough: bool,
+    shard: str = EVERYTHING,
+    modules: Sequence[str] = (),
+) -> bool:
+    """Tell whether a test is part of a run.
+
+    Args:
+        module: name of the test's module, such as ``test_stops``.
+        marks: name of each of its markers -> that one's arguments.
+        broker: ``rabbitmq`` or ``redis``.
+        thorough: whether the run has long tests.
+        shard: which part of the tests the run has.
+        modules: where the run has some modules only, their names without ``test_``.
+
+    Raises:
+        UnknownShardError: the run or the test names a host that there is not.
+    """
+    if shard not in {FIRST, EVERYTHING, *APART}:
+        raise UnknownShardError(f"CELERYOPS_SHARD={shard}: write one of {', '.join((FIRST, *APART, EVERYTHING))}")
+    home = shard_of(marks)
+    return (
+        broker in (marks.get("broker") or [broker])
+        and (thorough or "long" not in marks)
+        and shard in {home, EVERYTHING}
+        and (not modules or module.removeprefix("test_") in modules)
+    )

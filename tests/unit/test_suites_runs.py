@@ -1,0 +1,292 @@
+"""What the gate consists of: that no test is without a run, and that what goes wrong beside the tests counts."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import lab
+import pytest
+import run_suites
+import selection
+import suites_runs
+from suites_runs import Run, Suite
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "molecule" / "default" / "tests"
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Logs and rows of the tests are no one else's."""
+    monkeypatch.setattr(suites_runs, "WORK", tmp_path)
+    monkeypatch.setattr(run_suites, "WORK", tmp_path)
+    monkeypatch.setattr(run_suites, "ROWS", tmp_path / "rows.json")
+    monkeypatch.setattr(run_suites, "MEASURED", tmp_path / "durations.json")
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    Run.stopped.clear()
+    yield
+    Run.stopped.clear()
+
+
+# Which tests a run has
+
+
+@pytest.mark.parametrize(
+    ("marks", "wanted"),
+    [
+        ({}, {"first", "all"}),
+        ({"long": ()}, {"first", "all"}),
+        ({"apart": ()}, {"apart", "all"}),
+        ({"apart": ("releases",), "long": ()}, {"releases", "all"}),
+    ],
+)
+def test_every_test_is_on_one_host_of_its_stack(marks: dict[str, tuple[str, ...]], wanted: set[str]) -> None:
+    shards = ("all", *suites_runs.SHARDS)
+    assert {
+        shard for shard in shards if selection.belongs("test_x", marks, broker="redis", thorough=True, shard=shard)
+    } == wanted
+
+
+def test_the_shards_of_a_run_are_those_that_a_marker_may_name() -> None:
+    assert (selection.FIRST, *selection.APART) == suites_runs.SHARDS
+    with pytest.raises(selection.UnknownShardError, match="nowhere"):
+        selection.belongs("test_x", {"apart": ("nowhere",)}, broker="redis", thorough=True)
+    with pytest.raises(selection.UnknownShardError, match="CELERYOPS_SHARD=nowhere"):
+        selection.belongs("test_x", {}, broker="redis", thorough=True, shard="nowhere")
+
+
+def test_a_run_leaves_out_what_it_cannot_show() -> None:
+    def has(module: str, marks: dict[str, tuple[str, ...]], modules: str = "", *, thorough: bool = False) -> bool:
+        return selection.belongs(module, marks, broker="rabbitmq", thorough=thorough, modules=modules.split())
+
+    assert has("test_stops", {})
+    assert not has("test_stops", {"long": ()})
+    assert has("test_stops", {"long": ()}, thorough=True)
+    assert has("test_stops", {"broker": ("rabbitmq",)})
+    assert not has("test_stops", {"broker": ("redis",)})
+    assert has("test_stops", {}, "once stops")
+    assert not has("test_stops", {}, "once exchange")
+
+
+def markers(path: Path) -> set[str]:
+    """Return the hosts that the markers of a module of tests name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr == "apart":
+            found.add("apart")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "apart":
+            found |= {str(one.value) for one in node.args if isinstance(one, ast.Constant)} or {"apart"}
+            found -= {"apart"} if node.args else set()
+    return found
+
+
+def test_every_host_that_a_marker_names_has_tests_and_is_in_both_gates() -> None:
+    """A marker without its run would drop tests in silence."""
+    named = set().union(*(markers(path) for path in TESTS.glob("test_*.py")))
+    assert named <= set(selection.APART)
+    for shard in selection.APART:
+        assert f"trixie-{shard}" in run_suites.GATE
+        for suite, scenario in itertools.product(lab.SUITES, ("", "-redis")):
+            assert f"{suite}{scenario}-{shard}" in run_suites.ALL
+    every = run_suites.every_run()
+    assert {*run_suites.GATE, *run_suites.ALL} <= every.keys()
+    assert {*run_suites.GATE} <= {*run_suites.ALL}
+    # Whatever can be asked for is part of one of them, but for the long chaos runs of two releases.
+    assert every.keys() - {*run_suites.ALL} == {"bookworm-chaos", "forky-chaos"}
+    assert {f"trixie-celery{version}" for version in ("5.4", "5.5", "5.6")} <= {*run_suites.ALL}
+
+
+def test_the_modules_of_the_celery_runs_exist() -> None:
+    assert [name for name in suites_runs.CELERY_TESTS if not (TESTS / f"test_{name}.py").exists()] == []
+
+
+def test_no_two_runs_share_a_host_a_folder_or_secrets() -> None:
+    runs = [run for run in run_suites.every_run().values() if isinstance(run, Suite)]
+    hosts = [run.host for run in runs]
+    assert len({*hosts}) == len({run.folder for run in runs}) == len(runs)
+    # Whose name begins with another one's would be removed with it (lab.family).
+    assert [(one, other) for one in hosts for other in hosts if other.startswith(f"{one}-")] == []
+    assert [run.host for run in runs if lab.host_name(run.host) != run.host] == []
+    # The inventories keep what they generate in a folder of that name, which the end of the run removes.
+    assert [run.name for run in runs if run.environment()["CELERYOPS_RUN"] != run.folder.name] == []
+    for scenario in ("default", "redis"):
+        text = (ROOT / "molecule" / scenario / "inventory/group_vars/all/servers.yml").read_text()
+        assert re.search(r"(?m)^test_run: .*CELERYOPS_RUN", text)
+
+
+def test_only_the_first_host_of_a_stack_is_run_dry_and_twice() -> None:
+    def sequence(name: str) -> list[str]:
+        run = run_suites.every_run()[name]
+        assert isinstance(run, Suite)
+        return run.environment()["CELERYOPS_SEQUENCE"].strip("[]").split(", ")
+
+    whole = ["create", "prepare", "check", "converge", "idempotence", "verify", "destroy"]
+    short = ["create", "prepare", "converge", "verify", "destroy"]
+    assert [sequence(name) for name in ("trixie", "forky-redis", "trixie-fleet")] == [whole] * 3
+    assert [sequence(name) for name in ("trixie-apart", "bookworm-redis-releases", "trixie-celery5.6")] == [short] * 3
+
+
+def test_a_run_with_another_celery_has_the_tests_that_differ() -> None:
+    run = run_suites.every_run()["trixie-celery5.6"]
+    assert isinstance(run, Suite)
+    given = run.environment()
+    assert (run.row, run.scenario, run.suite) == ("trixie-celery5.6", "default", "trixie")
+    assert (given["CELERYOPS_CELERY"], given["CELERYOPS_SHARD"]) == ("5.6", "all")
+    assert given["CELERYOPS_TESTS"].split() == ["exchange", "stops", "pitfalls", "once"]
+
+
+def test_the_hosts_of_a_stack_share_its_row() -> None:
+    every = run_suites.every_run()
+    rows = {name: every[name].row for name in ("trixie", "trixie-apart", "trixie-redis-releases", "trixie-fleet")}
+    assert rows == {
+        "trixie": "trixie",
+        "trixie-apart": "trixie",
+        "trixie-redis-releases": "trixie-redis",
+        "trixie-fleet": "",
+    }
+
+
+# How a run goes
+
+
+class Script(Run):
+    """A run of a program's text."""
+
+    def __init__(self, name: str, program: str, passed: int = 1) -> None:
+        super().__init__(name)
+        self.program, self.passes = program, passed
+
+    def run(self) -> None:
+        ended_well = self.command([sys.executable, "-c", self.program])
+        self.counts["passed" if ended_well else "failed"] += self.passes
+        self.finished("work", "ok" if ended_well else "failed", 1)
+
+
+class Check(suites_runs.Checks):
+    """The checks, of which a script stands for make."""
+
+    def __init__(self, program: str, report: Path, folder: Path) -> None:
+        super().__init__()
+        self.report = report  # type: ignore[misc]
+        (folder / "make").write_text(f"#!/bin/sh\n{program}\n")
+        (folder / "make").chmod(0o755)
+
+
+def gate(monkeypatch: pytest.MonkeyPatch, runs: list[Run], *arguments: str, tree: str = "abc") -> int:
+    """Call the command with these runs instead of the real ones."""
+    monkeypatch.setattr(run_suites, "every_run", lambda: {run.name: run for run in runs})
+    monkeypatch.setattr("suites_record.identity", lambda _root: tree)
+    return run_suites.main([*arguments, *(run.name for run in runs)])
+
+
+def test_the_last_line_counts_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate(monkeypatch, [Script("a", "print(1)", 3), Script("b", "print(2)", 4)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "7 passed, 0 failed"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Script("b", "raise SystemExit(3)"),
+        type("Silent", (Script,), {"run": lambda self: None})("b", ""),  # noqa: ARG005
+        type("Raising", (Script,), {"run": lambda self: 1 / 0})("b", ""),  # noqa: ARG005
+    ],
+    ids=["fails", "counts nothing", "raises"],
+)
+def test_a_run_that_fails_counts_nothing_or_raises_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: Run
+) -> None:
+    assert gate(monkeypatch, [Script("a", "print(1)"), broken]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 1 failed"
+
+
+def test_checks_that_fail_end_the_others_and_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "unit.xml"
+    report.write_text('<testsuites><testsuite tests="7"></testsuite></testsuites>')  # of an earlier time
+    checks = Check("echo '  FAIL  mypy'; sleep 0.5; exit 2", report, tmp_path)
+    monkeypatch.setattr(run_suites, "Checks", lambda: checks)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    began = time.monotonic()
+    assert gate(monkeypatch, [Script("long", "import time; time.sleep(60)")], "--checks") == 1
+    assert time.monotonic() - began < 30
+    out = capsys.readouterr().out
+    assert "  FAIL  mypy" in out
+    assert out.splitlines()[-1] == "0 passed, 2 failed"
+    # What was ended says nothing about the tree.
+    assert not (tmp_path / "rows.json").exists()
+
+
+def test_a_row_that_cannot_be_kept_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.json").write_text("half a fi")
+    assert gate(monkeypatch, [Script("a", "print(1)")]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 1 failed"
+
+
+def test_the_unit_tests_are_part_of_the_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "unit.xml"
+    report.write_text("an old one")
+    xml = '<testsuites><testsuite tests="5" failures="0" errors="0" skipped="1"></testsuite></testsuites>'
+    checks = Check(f"echo '{xml}' > {report}", report, tmp_path)
+    monkeypatch.setattr(run_suites, "Checks", lambda: checks)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert gate(monkeypatch, [Script("a", "print(1)")], "--checks") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "5 passed, 0 failed"
+
+
+def test_an_interrupted_gate_goes_on_with_what_has_not_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = f"open('{tmp_path}/ran', 'a').write('x')"
+    assert gate(monkeypatch, [Script("a", f"{count}"), Script("b", "raise SystemExit(1)")], "--resume") == 1
+    runs: list[Run] = [Script("a", f"{count}"), Script("b", "print(1)", 4)]
+    assert gate(monkeypatch, runs, "--resume") == 0
+    assert (tmp_path / "ran").read_text() == "x"
+    out = capsys.readouterr().out
+    assert "passed on this very tree" in out
+    assert out.splitlines()[-1] == "5 passed, 0 failed"
+    # Another tree, a thorough run, and one that was not asked to resume begin anew.
+    gate(monkeypatch, [Script("a", count)], "--resume", tree="another")
+    gate(monkeypatch, [Script("a", count)], tree="another")
+    monkeypatch.setenv("CELERYOPS_THOROUGH", "1")
+    gate(monkeypatch, [Script("a", count)], "--resume", tree="another")
+    assert (tmp_path / "ran").read_text() == "xxxx"
+
+
+def test_a_tree_that_changed_meanwhile_keeps_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trees = iter(["before", "after"])
+    monkeypatch.setattr(run_suites, "every_run", lambda: {"a": Script("a", "print(1)")})
+    monkeypatch.setattr("suites_record.identity", lambda _root: next(trees))
+    assert run_suites.main(["a"]) == 0
+    assert not (tmp_path / "rows.json").exists()
+
+
+def test_the_table_is_written_only_when_all_of_it_was_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    support = tmp_path / "support.json"
+    monkeypatch.setenv("CELERYOPS_THOROUGH", "1")
+    monkeypatch.setattr(run_suites, "ALL", ("a", "b"))
+    assert gate(monkeypatch, [Script("a", "print(1)")], f"--record={support}") == 1
+    assert "on this very tree b did not pass yet" in capsys.readouterr().out
+    assert not support.exists()
+    assert gate(monkeypatch, [Script("b", "print(1)")], f"--record={support}") == 0
+    assert sorted(json.loads(support.read_text())) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("processors", "room"), [(1, 2.0), (2, 3.0), (4, 6.0), (64, 6.0)])
+def test_a_bigger_machine_has_more_places_up_to_what_the_lab_can_carry(processors: int, room: float) -> None:
+    assert run_suites.capacity(processors) == room
