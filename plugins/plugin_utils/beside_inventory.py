@@ -83,13 +83,13 @@ def begins_nowhere(variable: str, given: str) -> Problem | None:
 def unreadable(secrets: str) -> Problem | None:
     """Return what is wrong with a directory that Ansible's password lookup reads as another one.
 
-    In its argument, options may stand behind the path, so behind a blank it takes words apart (ansible-core 2.18 to 2.21,
-    plugins/lookup/password.py); this asks its own parser.
+    In its argument, options may stand behind the path, so behind a blank it takes words apart (ansible-core 2.18 to
+    2.21, plugins/lookup/password.py); this asks its own parser.
 
     Arguments:
         secrets: the directory.
     """
-    head, blank, rest = f"{secrets}/password".partition(" ")
+    _head, blank, rest = f"{secrets}/password".partition(" ")
     if not blank:
         return None
     with contextlib.suppress(Exception):

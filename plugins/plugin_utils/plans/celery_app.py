@@ -667,9 +667,7 @@ def _backend_problems(url: Any) -> Iterable[Problem]:
                 variable, hidden(url, address), "can be read on one host, or in one process, only", BACKEND_HELP
             )
         elif plain not in OTHER_BACKENDS:
-            yield Problem(
-                variable, hidden(url, address), f"is not a result backend of Celery {NEWEST}", BACKEND_HELP
-            )
+            yield Problem(variable, hidden(url, address), f"is not a result backend of Celery {NEWEST}", BACKEND_HELP)
 
 
 def _socket_problems(variable: str, url: object, address: str) -> Iterable[Problem]:

@@ -126,8 +126,8 @@ def test_what_another_version_changes() -> None:
     assert versions.changes("5.6.2", "5.6.3") == []
     assert versions.changes("5.5.3", "5.4.0") == [
         (
-            "no longer: delayed tasks wait in RabbitMQ by Celery's own means, workers recognise quorum queues, a worker "
-            "has a soft shutdown"
+            "no longer: delayed tasks wait in RabbitMQ by Celery's own means, workers recognise quorum queues, a "
+            "worker has a soft shutdown"
         )
     ]
     assert versions.changes("5.5.3", "5.7.0") == [

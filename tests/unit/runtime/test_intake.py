@@ -158,7 +158,7 @@ def test_a_queue_with_a_single_active_consumer_is_not_asked(clock: Clock) -> Non
 
 def test_what_was_taken_and_never_begun_is_a_hang(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     intake, broker = Intake(60, clock), Broker(payments=3)
-    held, runs = Something(), Something()
+    held, runs = Request(), Request()
     state.reserved_requests.add(held)
     try:
         # The first look learns how much was received; two watchdogs' time from the second on.
