@@ -80,8 +80,8 @@ def test_what_an_inventory_names_lies_beside_it_or_beside_the_playbook(tmp_path:
 
 ODD = [
     "one blank", "two  blanks", " in front", "behind ", "a b\\1c", "a\\1c", "a b=c", "a=b c", "it's mine",
-    "a 'quoted' b", 'a "b"', "a b {{ c }}", "{{c}}", "a\tb", "a \tb", "ü €", "100% sure", "a #b", "a;b c", "a $b", "a b\\",
-    "a,b c",
+    "a 'quoted' b", 'a "b"', "a b {{ c }}", "{{c}}", "a\tb", "a \tb", "ü €", "100% sure", "a #b", "a;b c",
+    "a $b", "a b\\", "a,b c",
 ]  # fmt: skip
 
 
