@@ -64,6 +64,23 @@ assert answer["article"] == "lamp", answer
 """
 
 
+#: A password that somebody placed: each of its signs has a meaning in an address, but for the last.
+FLOWER_PASSWORD = "p@ss%w!*rd;/x#12"  # noqa: S105 - of a container that is removed
+#: Run on the host, beside Flower: its page of the broker, and whom it knows.
+PAGES = """
+import base64, json, re, urllib.request
+text = open("/etc/celeryops/shop/flower.env").read()
+account = re.sub(r"\\\\(.)", r"\\1", re.search(r'FLOWER_BASIC_AUTH="(.*)"', text)[1]).split(",")[0]
+def page(path):
+    head = {"Authorization": "Basic " + base64.b64encode(account.encode()).decode()}
+    return urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:5555" + path, headers=head)).read().decode()
+queues = re.findall(r"<td>\\s*([\\w.-]+)\\s*</td>", page("/broker"))
+assert {"default", "payments"} <= {*queues}, queues
+workers = [name.partition("@")[0] for name in json.loads(page("/api/workers?refresh=1"))]
+assert sorted(workers) == ["default", "high"], workers
+"""
+
+
 class StepError(Exception):
     """A step did not do what it has to; the text is the whole reason."""
 
@@ -179,6 +196,7 @@ class Run:
                 ("second run", lambda: self.playbook("site", changes=False)),
                 ("deploy", self.deploy),
                 ("a task", self.ask),
+                ("Flower", self.pages),
             ):
                 self.step(name, action)
         except (StepError, lab.LabError) as problem:
@@ -232,6 +250,8 @@ class Run:
         )
         control.run("cat >stack/group_vars/all/vault.yml", stdin="---\n" + vaulted)
         control.run("cat >stack/hosts.yml", stdin=self.hosts())
+        control.run("mkdir -p -m 0700 stack/.celeryops/secrets")
+        control.run("cat >stack/.celeryops/secrets/shop_flower_rabbitmq_password", stdin=FLOWER_PASSWORD)
         python = control.run(f"{ANSIBLE}/python -c 'import platform; print(platform.python_version())'").strip()
         core = control.run(f"{ANSIBLE}/ansible --version")
         found = re.search(r"core ([0-9.]+)", core)
@@ -305,6 +325,10 @@ class Run:
             "systemd-run --quiet --pipe --wait --collect -p User=shop -p EnvironmentFile=/etc/celeryops/shop/celery.env"
             f" /opt/celeryops/shop/current/bin/python -c {shlex.quote(ASK)}"
         )
+
+    def pages(self) -> None:
+        """Flower shows queues and workers, with a password of signs that an address encodes."""
+        self.host.run("cat >/var/tmp/pages.py && python3 /var/tmp/pages.py", stdin=PAGES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
