@@ -63,9 +63,10 @@ CALM = 11.0
 RECOVER = 120.0
 #: How long the broker is out of reach, in seconds: four times the sockets' timeouts.
 UNREACHABLE = 120.0
-#: How long the disk stays full, in seconds, and how many bytes an alarm leaves: less than the inventory's
+#: How long the disk stays full, and how long an alarm lasts, in seconds: more than ten times the watchdog of the
+#: inventory, so that what holds a worker shows. And how many bytes an alarm leaves: less than the inventory's
 #: rabbitmq_disk_free_limit, and enough for what has to be written meanwhile.
-DISK_FULL, ALARM_LEAVES = 30.0, 100 << 20
+DISK_FULL, ALARM, ALARM_LEAVES = 30.0, 150.0, 100 << 20
 #: What is written on the host has disks of its own, which can be filled without filling this machine's: volume ->
 #: folder and size. They lie in memory, and stay there while a container has them mounted.
 DISKS = {
@@ -584,8 +585,8 @@ def unreachable(s: Scenario) -> Sequence[Strike]:
     return [Strike(s.now(), s.now(), held)]
 
 
-def fill(leaves: int) -> Callable[[Scenario], Sequence[Strike]]:
-    """Return a strike that fills every disk of the host up to so many bytes, and makes room again."""
+def fill(leaves: int, seconds: float = DISK_FULL) -> Callable[[Scenario], Sequence[Strike]]:
+    """Return a strike that fills every disk of the host up to so many bytes, and makes room again after a while."""
 
     def strike(s: Scenario) -> Sequence[Strike]:
         folders = [folder for folder, _size in s.disks.values()]
@@ -598,7 +599,7 @@ def fill(leaves: int) -> Callable[[Scenario], Sequence[Strike]]:
             f" test $room -le 0 || fallocate -l $room $folder/chaos-filler; {more}; done"
         )
         try:
-            s.wait(lambda: False, DISK_FULL)
+            s.wait(lambda: False, seconds)
         finally:
             s.on(f"for folder in {' '.join(folders)}; do rm -f $folder/chaos-filler $folder/chaos-rest; done")
         return [Strike(s.now(), s.now(), held)]
@@ -621,7 +622,7 @@ FAULTS = (
     Fault("redis-restart", "restart of Redis", False, restart_server("redis-server"), 5, short=1),
     Fault("reboot", "reboot of the host", True, reboot),
     Fault("unreachable", "the broker is unreachable", False, unreachable),
-    Fault("disk-alarm", "RabbitMQ's disk alarm", False, fill(ALARM_LEAVES), 1, RABBITMQ),
+    Fault("disk-alarm", "RabbitMQ's disk alarm", False, fill(ALARM_LEAVES, ALARM), 1, RABBITMQ),
     Fault("disk-full", "no byte left on any disk", False, fill(0)),
 )
 #: What is switched off -> the faults that show what it is for, and how often each is done.

@@ -12,6 +12,7 @@ from typing import Any
 import celery
 import pytest
 from amqp.basic_message import Message as AmqpMessage
+from celery._state import _set_task_join_will_block, task_join_will_block
 from celery.signals import task_rejected
 from celery.worker import loops, state
 from kombu import compression
@@ -92,7 +93,10 @@ def one_stand() -> Iterator[Stand]:
     malformed.mend()
     malformed.mend()
     before = celery.current_app._get_current_object()
+    blocks = task_join_will_block()
     yield Stand()
+    # A pool forbids its process to wait for results.
+    _set_task_join_will_block(blocks)
     before.set_current()
 
 
