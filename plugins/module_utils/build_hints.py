@@ -56,7 +56,7 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def build_hint(output: str) -> str:
-    """Return a sentence that names what a build lacked, with the variable that installs it; empty for other failures.
+    """Return the part of a sentence that names what a build lacked, with the variable that installs it; empty for other failures.
 
     Arguments:
         output: everything that the installer printed.
@@ -70,6 +70,6 @@ def build_hint(output: str) -> str:
     else:
         instead = "[gcc, python3-dev] and the Debian package of the file that is missing"
     return (
-        "\nA package was built from source, for which the host lacks something; "
+        "a package was built from source, for which the host lacks something; "
         f"write celery_app_system_packages: {instead}"
     )
