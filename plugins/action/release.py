@@ -50,6 +50,7 @@ _DEFAULTS: dict[str, Any] = {
     "switch": True,
     "hold": False,
     "take": "",
+    "after": False,
     "select": "",
     "expected": [],
     "configuration": [],
@@ -164,7 +165,8 @@ def completed(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     request = {**_DEFAULTS, **arguments}
     request["keep"], request["verify"] = int(request["keep"]), boolean(request["verify"])
-    request["switch"], request["hold"] = boolean(request["switch"]), boolean(request["hold"])
+    for name in ("switch", "hold", "after"):
+        request[name] = boolean(request[name])
     if request["account"]:
         request["account"] = {**request["account"], "manage": boolean(request["account"]["manage"])}
     request["source"] = {key: value for key, value in request["source"].items() if value is not None}

@@ -88,6 +88,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking, trial
+from ansible_collections.celeryops.stack.plugins.module_utils.current import read_history, save_history
 from ansible_collections.celeryops.stack.plugins.module_utils.release import tail
 
 ROOT = "/opt/celeryops"
@@ -121,11 +122,19 @@ class Commands:
                 environment = trial.environment_of(account, self.path, variables)
                 for entry, line in zip(commands, lines, strict=True):
                     self._run(account, entry, line, environment)
+            self._note_done()
         return {
             "changed": bool(commands),
             "ran": lines,
             "diff": {"before": "", "after": "".join(f"{self.request['when']} the switch: {line}\n" for line in lines)},
         }
+
+    def _note_done(self) -> None:
+        """Forget that something was left to be done for the release."""
+        base = f"{ROOT}/{self.request['name']}"
+        history = read_history(base)
+        if self.request["when"] == "after" and history.get("after"):
+            save_history(base, {**history, "after": ""})
 
     def _run(self, account: trial.Account, entry: dict[str, Any], line: str, environment: dict[str, str]) -> None:
         folder = next(

@@ -113,6 +113,12 @@ options:
     description: The release that an earlier call with O(hold) has verified and that is now taken into use.
     type: str
     default: ""
+  after:
+    description: >-
+      With O(take), note that something is left to be done once the units run the release, until
+      M(celeryops.stack.commands) has done it.
+    type: bool
+    default: false
   switch:
     description:
       - Whether the release is taken into use.
@@ -177,6 +183,10 @@ switches:
   description: Whether another release was in use before this call.
   type: bool
   returned: success
+due:
+  description: Whether an earlier run switched to this release, and ended before what O(after) speaks of was done.
+  type: bool
+  returned: when O(hold=true)
 actions:
   description: What was done, or would be in check mode.
   type: list
@@ -349,7 +359,8 @@ class Release:
                 os.makedirs(self.base, exist_ok=True)
                 save_history(self.base, self.pending_history)
             held = previous != target or any(self._superfluous(name))
-            return {**self._result(name, previous, versions), "held": held}
+            due = previous == target and read_history(self.base).get("after") == target
+            return {**self._result(name, previous, versions), "held": held, "due": due}
         self._switch(target, previous)
         self._prune(name)
         # In check mode nothing was held back: what would follow is told already.
@@ -975,6 +986,7 @@ class Release:
         history = self.pending_history or read_history(self.base)
         if previous != target:
             switch(self.base, target, history)
+            history["after"] = target if self.request["after"] else ""
         save_history(self.base, history)
 
     def _prune(self, current: str) -> None:

@@ -198,6 +198,13 @@ def test_the_environment_of_a_class_is_tried_before_its_unit_is_placed() -> None
     assert low["validate"] == ""
 
 
+def test_the_environment_of_several_workers_is_tried_once() -> None:
+    classes = planned(classes={"high": {"workers": 3, "environment": {"A": "1"}}, "low": {"environment": {"A": "2"}}})[
+        "classes"
+    ]
+    assert [bool(entry["validate"]) for entry in classes] == [True, False, False, True]
+
+
 def test_directives_of_the_sandbox_can_be_changed_removed_and_repeated() -> None:
     lines = unit(
         hardening={

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from ansible_collections.celeryops.stack.plugins.action import release as action
 from ansible_collections.celeryops.stack.plugins.module_utils.current import save_history
 from ansible_collections.celeryops.stack.plugins.module_utils.trial import account_of, digest
+from ansible_collections.celeryops.stack.plugins.modules import commands
 from ansible_collections.celeryops.stack.plugins.modules import release as module
 
 UNIT = "celery-shop-high.service"
@@ -259,3 +262,32 @@ def test_the_note_is_roots_alone(base: Path) -> None:
     """It has a digest of the environment, by which a short password could be found."""
     save_history(str(base), {"activations": [], "verified": {}})
     assert (base / "activations.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_left_to_be_done_after_the_switch_is_remembered(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(**changes: Any) -> dict[str, Any]:
+        path = str(base / "releases" / "new")
+        source = {"type": "virtualenv", "path": path}
+        request = {"name": "shop", "import": "shop:app", "user": "shop", "source": source, **changes}
+        result: dict[str, Any] = module.Release(Systemd(), action.completed(request)).run()  # type: ignore[arg-type]
+        return result
+
+    assert call(hold=True)["due"] is False
+    call(take=str(base / "releases" / "new"), after="True")
+    # The run ended here; the next one knows.
+    assert call(hold=True)["due"] is True
+    monkeypatch.setattr(commands, "ROOT", str(base.parent))
+    request = {"name": "shop", "user": pwd.getpwuid(os.getuid()).pw_name, "release": str(base / "releases" / "new")}
+    done = {**request, "previous": "", "environment": {}, "contents": [], "when": "after"}
+    one = {"argv": ["true"], "when": "after", "timeout": 9}
+    commands.Commands({**done, "commands": [one]}, check_mode=True).run()
+    assert call(hold=True)["due"] is True
+    with pytest.raises(commands.CommandsError):
+        commands.Commands({**done, "commands": [{**one, "argv": ["false"]}]}, check_mode=False).run()
+    assert call(hold=True)["due"] is True
+    commands.Commands({**done, "commands": [one]}, check_mode=False).run()
+    assert call(hold=True)["due"] is False
+    # A switch without such commands leaves nothing.
+    call(take="old", source={"type": "pip"})
+    call(take=str(base / "releases" / "new"))
+    assert call(hold=True)["due"] is False
