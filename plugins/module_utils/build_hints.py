@@ -56,7 +56,7 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def build_hint(output: str) -> str:
-    """Return the part of a sentence that names what a build lacked, with the variable that installs it; empty for other failures.
+    """Return what a build lacked, and which variable installs it, as part of a sentence; empty for other failures.
 
     Arguments:
         output: everything that the installer printed.
