@@ -48,8 +48,12 @@ _DEFAULTS: dict[str, Any] = {
     "verify": True,
     "keep": 3,
     "switch": True,
+    "hold": False,
+    "take": "",
+    "after": False,
     "select": "",
     "expected": [],
+    "configuration": [],
     "running": [],
     "accept_missing_tasks": [],
 }
@@ -69,13 +73,15 @@ class ActionModule(ActionBase):
         search_path = [Path(path) for path in (task_vars or {}).get("ansible_search_path", [])]
         try:
             request["expected"] = digests(request["expected"], search_path)
+            contents = placed(request["configuration"], search_path)
+            request["configuration"] = digests(request["configuration"], search_path)
         except (RenderError, ValueError) as error:
             raise AnsibleError(str(error)) from error
         source, kind = request["source"], request["source"]["type"]
         sources = (task_vars or {}).get("ansible_inventory_sources") or ()
         beside = self._loader.get_basedir()
         local = local_source(str(source["path"]), sources, beside) if kind in ("wheel", "path") else None
-        if request["select"]:
+        if request["select"] or request["take"]:
             local = None
         if local is not None:
             request["content"] = content_digest(local, kind, source.get("exclude") or [])
@@ -88,6 +94,9 @@ class ActionModule(ActionBase):
                 answer = self._ask(request, task_vars)
             if answer.get("needs_content") and local is not None:
                 request["archive"] = self._upload(local, kind, source.get("exclude") or [])
+            if answer.get("needs_files"):
+                request["contents"] = contents
+            if answer.get("needs_content") or answer.get("needs_files"):
                 answer = self._ask(request, task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
@@ -156,7 +165,8 @@ def completed(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     request = {**_DEFAULTS, **arguments}
     request["keep"], request["verify"] = int(request["keep"]), boolean(request["verify"])
-    request["switch"] = boolean(request["switch"])
+    for name in ("switch", "hold", "after"):
+        request[name] = boolean(request[name])
     if request["account"]:
         request["account"] = {**request["account"], "manage": boolean(request["account"]["manage"])}
     request["source"] = {key: value for key, value in request["source"].items() if value is not None}
@@ -171,6 +181,19 @@ def digests(files: Sequence[Mapping[str, Any]], search_path: list[Path]) -> list
         if content is not None:
             found.append({"path": entry["path"], "sha256": hashlib.sha256(str(content).encode()).hexdigest()})
     return found
+
+
+def placed(files: Sequence[Mapping[str, Any]], search_path: list[Path]) -> list[dict[str, str]]:
+    """Return path and content of each file that is tried before it is placed.
+
+    The environment file is none of them: the app gets what it says, and the file itself is for systemd alone.
+    """
+    return [
+        {"path": str(entry["path"]), "content": str(entry["content"])}
+        for item in files
+        for entry in expand(item, search_path)
+        if entry.get("content") is not None
+    ]
 
 
 def content_digest(local: Path, kind: str, exclude: list[str]) -> str:

@@ -38,7 +38,8 @@ def save_history(base: str, history: dict[str, Any]) -> None:
     """Replace the note; what was verified and is gone is forgotten."""
     history["activations"] = history["activations"][-100:]
     history["verified"] = {path: how for path, how in history["verified"].items() if os.path.exists(path)}
-    write_json(f"{base}/{HISTORY}", history)
+    # A digest of the environment is in it, by which somebody could try what a short password is.
+    write_json(f"{base}/{HISTORY}", history, 0o600)
 
 
 def switch(base: str, target: str, history: dict[str, Any]) -> None:
@@ -51,11 +52,11 @@ def switch(base: str, target: str, history: dict[str, Any]) -> None:
     ])  # fmt: skip
 
 
-def write_json(path: str, content: object) -> None:
+def write_json(path: str, content: object, mode: int = 0o644) -> None:
     """Replace the file ``path`` whole."""
     temporary = f"{path}.new"
     with open(temporary, "w", encoding="utf-8") as stream:
+        os.chmod(temporary, mode)
         json.dump(content, stream, indent=1, sort_keys=True)
         stream.write("\n")
-    os.chmod(temporary, 0o644)
     os.replace(temporary, path)

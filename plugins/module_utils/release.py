@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import masked
+
 #: What of a source decides what gets installed. Credentials and where packages come from do not: a new password for
 #: the index must not build the same release again.
 _IDENTITY = (
@@ -108,26 +110,23 @@ def requirement_lines(
 
 
 def index_environment(source: Mapping[str, Any]) -> dict[str, str]:
-    """Return the variables that tell uv and pip where packages are: an address may hold a password, argv may not."""
+    """Return the variables that tell uv and pip where packages are: an address may hold a password, argv may not.
+
+    uv takes a package from the first index that has one of its name. It asks those of ``UV_INDEX`` in their order and
+    the default one last of all (docs.astral.sh/uv, "Package indexes"), so ``index_url`` comes first by being no
+    default; without it PyPI is what is asked last. pip asks all and takes the highest version, whatever their order.
+    """
     environment = {}
+    further = [str(url) for url in source.get("extra_index_urls") or []]
+    ordered = [str(source["index_url"]), *further] if source.get("index_url") else further
     if source.get("index_url"):
-        environment["UV_DEFAULT_INDEX"] = environment["PIP_INDEX_URL"] = str(source["index_url"])
-    if source.get("extra_index_urls"):
-        addresses = " ".join(str(url) for url in source["extra_index_urls"])
-        environment["UV_INDEX"] = environment["PIP_EXTRA_INDEX_URL"] = addresses
+        environment["UV_DEFAULT_INDEX"] = ordered.pop()
+        environment["PIP_INDEX_URL"] = str(source["index_url"])
+    if ordered:
+        environment["UV_INDEX"] = " ".join(ordered)
+    if further:
+        environment["PIP_EXTRA_INDEX_URL"] = " ".join(further)
     return environment
-
-
-def split_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """Return ``url`` without its user and password, and the environment that makes git add them again."""
-    plain = strip_credentials(url)
-    if plain == url or not url.startswith(("http://", "https://")):
-        return url, {}
-    return plain, {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.{url}.insteadOf",
-        "GIT_CONFIG_VALUE_0": plain,
-    }
 
 
 def strip_credentials(text: str) -> str:
@@ -135,18 +134,16 @@ def strip_credentials(text: str) -> str:
     return _URL_CREDENTIALS.sub(r"\g<scheme>", text)
 
 
-def tail(output: str, secrets: Sequence[str] = (), lines: int = 25) -> str:
+def tail(output: str, secrets: Sequence[str] = (), lines: int = 25, *, public: Sequence[str] = ()) -> str:
     """Return the end of an installer's output, fit to be shown.
 
     Arguments:
         output: what the program printed.
-        secrets: values that must not appear; short ones are left alone, or they would garble the text.
+        secrets: what must not appear (``masking.secrets_of``).
         lines: how many lines to keep.
+        public: words that may appear although somebody uses them as a password.
     """
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) > 3:
-            output = output.replace(secret, "***")
-    text = strip_credentials(output)
+    text = masked(output, secrets, public)
     return "\n".join(line.rstrip() for line in text.strip().splitlines()[-lines:])
 
 

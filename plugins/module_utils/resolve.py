@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ansible_collections.celeryops.stack.plugins.module_utils.build_hints import build_hint
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import FLOOR, numbers, text
 
 #: What Celery brings and asks for itself (``Requires-Dist`` of Celery 5.4 to 5.7 and kombu 5.3 to 5.7, with ``redis``).
@@ -122,10 +123,10 @@ def way_out(output: str, role: str, installer: str, *, added: bool = False) -> s
         installer: ``uv`` or ``pip``.
         added: whether the app's own packages are in already, and others were to be added.
     """
-    if _NO_COMPILER.search(output) and not contradicts(output):
+    if (_NO_COMPILER.search(output) or build_hint(output)) and not contradicts(output):
         if role == "flower":
             return "a package of flower_packages is built from source: write a version of it that has a wheel"
-        return (
+        return build_hint(output) or (
             "a package is built from source and lacks a compiler, a program or a header: write the Debian packages "
             "that it needs into celery_app_system_packages, for example [build-essential, python3-dev]"
         )

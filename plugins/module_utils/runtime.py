@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of
 from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
 
 
@@ -54,7 +55,7 @@ def run_runtime(
     try:
         report: dict[str, Any] = json.loads(outcome.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
-        said = tail(outcome.stdout + outcome.stderr, list(variables.values()))
+        said = tail(outcome.stdout + outcome.stderr, secrets_of(variables))
         raise CommandError(
             f"{python} -m celeryops_runtime {command} ended with {outcome.returncode}:\n{said}"
         ) from error

@@ -96,6 +96,29 @@ options:
     description: How many releases stay. The current one, and those that a process still runs from, always do.
     type: int
     default: 3
+  configuration:
+    description: >-
+      Files, written as in M(celeryops.stack.files), that will be placed after this call. The app is imported with them,
+      laid beside those in use, and again when one of them or the environment has changed.
+    type: list
+    elements: dict
+    default: []
+  hold:
+    description: >-
+      Do everything but the switch and the removal of old releases, so that it is known of every host that it can follow
+      before the first one does. What is left is done by O(take).
+    type: bool
+    default: false
+  take:
+    description: The release that an earlier call with O(hold) has verified and that is now taken into use.
+    type: str
+    default: ""
+  after:
+    description: >-
+      With O(take), note that something is left to be done once the units run the release, until
+      M(celeryops.stack.commands) has done it.
+    type: bool
+    default: false
   switch:
     description:
       - Whether the release is taken into use.
@@ -105,7 +128,7 @@ options:
   select:
     description:
       - A release that is on the host already, to be verified in place of building O(source); V(previous) is the one
-        that was in use before the present one.
+        that was in use before the present one, and with O(hold) V(current) is that one.
     type: str
     default: ""
   expected:
@@ -156,6 +179,14 @@ previous:
   description: What was current before; empty when nothing was.
   type: str
   returned: success
+switches:
+  description: Whether another release was in use before this call.
+  type: bool
+  returned: success
+due:
+  description: Whether an earlier run switched to this release, and ended before what O(after) speaks of was done.
+  type: bool
+  returned: when O(hold=true)
 actions:
   description: What was done, or would be in check mode.
   type: list
@@ -175,6 +206,10 @@ missing_tasks:
   type: list
   elements: str
   returned: when O(switch=false)
+held:
+  description: Whether something is left for O(take).
+  type: bool
+  returned: when O(hold=true)
 versions:
   description: The versions of Celery and kombu in the release.
   type: dict
@@ -184,23 +219,29 @@ versions:
 import contextlib
 import fnmatch
 import glob
-import grp
 import hashlib
 import json
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions, resolve
+from ansible_collections.celeryops.stack.plugins.module_utils import (
+    celery_versions,
+    credentials,
+    masking,
+    resolve,
+    trial,
+)
 from ansible_collections.celeryops.stack.plugins.module_utils import release as decide
 from ansible_collections.celeryops.stack.plugins.module_utils.account import (
     Account,
@@ -229,18 +270,8 @@ CACHE = "/var/cache/celeryops"
 UV = f"{ROOT}/uv"
 MANIFEST = "release.json"
 IMPORT_TIMEOUT = 300
-#: Imports the app the way "celery -A" does, with all of its task modules.
-CHECK_IMPORT = """
-import json, sys
-from celery.app.utils import find_app
-app = find_app(sys.argv[1])
-app.loader.import_default_modules()
-app.finalize()
-tasks = sorted(name for name in app.tasks if not name.startswith(("celery.", "celeryops.")))
-loader = app.loader_cls if isinstance(app.loader_cls, str) else app.loader_cls.__name__
-print("\\n" + json.dumps({"celeryops": {"tasks": tasks, "loader": loader}}))
-"""
-OWN_LOADER = "celery.loaders.app:AppLoader"
+#: What an app has for its loader that says nothing of one: Celery's, or that of the shared configuration.
+OWN_LOADERS = ("celery.loaders.app:AppLoader", "celeryops_runtime.loader:Loader")
 
 
 class ReleaseError(Exception):
@@ -264,13 +295,19 @@ class Release:
         self.warnings: list[str] = []
         self.work = ""
         self.account = Account()
+        #: of requirements, with the users and passwords that git is asked for
+        self.repositories: list[str] = []
 
     # The order of things
 
     def run(self) -> dict[str, Any]:
         """Bring the host to the wanted release and return the module's result."""
+        if self.request["take"]:
+            return self._take(self.request["take"])
         if not self.request["switch"]:
             self._must_be_configured()
+        if self.request["select"] and self.request["hold"]:
+            return self._try_current()
         if self.request["select"]:
             return self._prepared(self._select())
         if self.request["account"]:
@@ -281,8 +318,11 @@ class Release:
         if missing:
             self.actions.append("install the packages " + ", ".join(missing))
         if self.source["type"] == "virtualenv":
+            path = os.path.normpath(str(self.source["path"]))
             if not self.request["switch"]:
-                return self._prepared(os.path.normpath(str(self.source["path"])))
+                return self._prepared(path)
+            if not self.module.check_mode and not self._is_verified(path) and self._lacks_files():
+                return {"changed": False, "needs_files": True}
             self._provide_account()
             return self._reference()
         facts = self._facts()
@@ -290,8 +330,12 @@ class Release:
         path = f"{self.releases}/{name}"
         must_build = not _is_complete(path)
         lacks_content = self.source["type"] in ("wheel", "path") and not self.request.get("archive")
-        if must_build and lacks_content and not self.module.check_mode:
-            return {"changed": False, "needs_content": True}
+        needs = {
+            "needs_content": must_build and lacks_content,
+            "needs_files": (must_build or not self._is_verified(path)) and self._lacks_files(),
+        }
+        if any(needs.values()) and not self.module.check_mode:
+            return {"changed": False, **needs}
         if self.request["switch"]:
             self._provide_account()
         if must_build:
@@ -307,10 +351,54 @@ class Release:
                     self._verify(path)
         if not self.request["switch"]:
             return self._prepared(name)
-        previous = self._previous()
-        self._switch(f"releases/{name}", previous)
+        return self._finish(name, _versions(path))
+
+    def _finish(self, name: str, versions: dict[str, str | None]) -> dict[str, Any]:
+        """Take a verified release into use, or note that it could be, and return the module's result."""
+        previous, target = self._previous(), target_of(name)
+        if self.request["hold"] and not self.module.check_mode:
+            self.target = previous or "nothing"
+            if self.pending_history is not None:
+                os.makedirs(self.base, exist_ok=True)
+                save_history(self.base, self.pending_history)
+            held = previous != target or any(self._superfluous(name))
+            due = previous == target and read_history(self.base).get("after") == target
+            return {**self._result(name, previous, versions), "held": held, "due": due}
+        self._switch(target, previous)
         self._prune(name)
-        return self._result(name, previous, _versions(path))
+        # In check mode nothing was held back: what would follow is told already.
+        return {**self._result(name, previous, versions), **({"held": False} if self.request["hold"] else {})}
+
+    def _take(self, name: str) -> dict[str, Any]:
+        """Take a release into use that was verified on all hosts a moment ago."""
+        path = name if name.startswith("/") else f"{self.releases}/{name}"
+        if not name.startswith("/") and not _is_complete(path):
+            raise ReleaseError(f"the release {name} is not on this host any more; run the playbook again")
+        return self._finish(name, _versions(path))
+
+    def _try_current(self) -> dict[str, Any]:
+        """Try the configuration with the release in use, where no other one is asked for."""
+        name = release_of(self._previous())
+        path = name if name.startswith("/") else f"{self.releases}/{name}"
+        if not name or self._is_verified(path):
+            return {"changed": False, "release": name, "actions": [], "held": False}
+        if self._lacks_files() and not self.module.check_mode:
+            return {"changed": False, "needs_files": True}
+        self.actions.append(f"import {self.request['import']} from the release {name}")
+        if not self.module.check_mode:
+            self._verify(path)
+            save_history(self.base, self.pending_history or read_history(self.base))
+        self.target = self._previous()
+        return {**self._result(name, self.target, _versions(path)), "held": False}
+
+    def _lacks_files(self) -> bool:
+        """Whether the release will be tried with files that are not on the host, and were not brought over either."""
+        files = self.request["configuration"]
+        return (
+            bool(self.request["verify"])
+            and "contents" not in self.request
+            and any(_digest(entry["path"]) != entry["sha256"] for entry in files)
+        )
 
     def _provide_account(self) -> None:
         """Create or correct the account; not before it is sure that this call is the last one."""
@@ -336,17 +424,14 @@ class Release:
             raise ReleaseError(
                 f"celery_app_source.path: there is no virtual environment {path} on the host (no bin/python)"
             )
-        previous = self._previous()
         if not self._is_verified(path):
             self.actions.append(f"import {self.request['import']} from {path}")
             if not self.module.check_mode:
                 self._verify(path)
-        self._switch(path, previous)
-        self._prune("")
-        return self._result(path, previous, versions)
+        return self._finish(path, versions)
 
     def _result(self, name: str, previous: str, versions: dict[str, str | None]) -> dict[str, Any]:
-        if previous != self.target:
+        if previous != target_of(name) and not self.request["take"]:
             self._tell_of_version(previous, versions)
         for text in self.warnings:
             self.module.warn(text)
@@ -354,6 +439,7 @@ class Release:
             "changed": bool(self.actions),
             "release": name,
             "previous": os.path.basename(previous) if previous.startswith("releases/") else previous,
+            "switches": previous != target_of(name),
             "actions": self.actions,
             "diff": {
                 "before": "".join(f"{line}\n" for line in self.account.before)
@@ -522,10 +608,13 @@ class Release:
         known = read_history(self.base)["verified"].get(path) or {}
         # A release is compared by its tasks before it is taken into use; an older version did not note them.
         lacks_tasks = not self.request["switch"] and not isinstance(known.get("tasks"), list)
-        return not lacks_tasks and {key: known.get(key) for key in ("import", "user")} == self._verification()
+        return not lacks_tasks and all(known.get(key) == value for key, value in self._verification().items())
 
     def _verification(self) -> dict[str, str]:
-        return {"import": self.request["import"], "user": self.request["user"]}
+        """Return what a release is verified with; with anything else it is verified again before that is placed."""
+        files = self.request["configuration"]
+        tried = {"tried": trial.digest(self.request["environment"], files)} if files else {}
+        return {"import": self.request["import"], "user": self.request["user"], **tried}
 
     # Building
 
@@ -538,15 +627,20 @@ class Release:
             tree, package = self._fetch(facts)
             requirements = f"{self.work}/requirements.txt"
             lines = decide.requirement_lines(self.source, [], package, tree)
+            lines, self.repositories = credentials.plain_requirements(lines)
             _write(requirements, "\n".join(lines) + "\n")
             options = ["--requirement", requirements]
             if self.source.get("constraints"):
-                _write(f"{self.work}/constraints.txt", str(self.source["constraints"]) + "\n")
+                constraints, more = credentials.plain_requirements(str(self.source["constraints"]).splitlines())
+                self.repositories += more
+                _write(f"{self.work}/constraints.txt", "\n".join(constraints) + "\n")
                 options += ["--constraint", f"{self.work}/constraints.txt"]
             if self.source.get("require_hashes"):
                 options.append("--require-hashes")
             if self.source.get("overrides"):
-                _write(f"{self.work}/overrides.txt", "\n".join(map(str, self.source["overrides"])) + "\n")
+                overrides, more = credentials.plain_requirements([str(line) for line in self.source["overrides"]])
+                self.repositories += more
+                _write(f"{self.work}/overrides.txt", "\n".join(overrides) + "\n")
                 options += ["--override", f"{self.work}/overrides.txt"]
             self._create(path)
             if lines:
@@ -614,10 +708,25 @@ class Release:
         is_package = _is_package(tree) if install_as == "auto" else install_as == "package"
         return tree, tree if is_package else None
 
-    def _git(self) -> tuple[str, dict[str, str]]:
-        """Return the repository without credentials, and the environment that lets git reach it."""
-        repository, credentials = decide.split_credentials(str(self.source["repo"]))
-        environment = {"GIT_TERMINAL_PROMPT": "0", **credentials}
+    def _git(self, urls: Sequence[str] = ()) -> tuple[str, dict[str, str]]:
+        """Return the repository without credentials, and the environment that lets git reach it and ``urls``."""
+        repository = str(self.source.get("repo") or "")
+        helper, config = f"{self.work}/git-credential", f"{self.work}/gitconfig"
+        given = self.request["install_environment"]
+        others = [str(given["GIT_CONFIG_GLOBAL"])] if given.get("GIT_CONFIG_GLOBAL") else []
+        if not others and given.get("HOME"):
+            others = [f"{given['HOME']}/.gitconfig"]
+        try:
+            text, environment = credentials.for_git([repository, *urls], helper, others)
+            repository, _account = credentials.plain(repository)
+        except credentials.CredentialError as error:
+            raise ReleaseError(f"celery_app_source: {error}") from error
+        environment["GIT_TERMINAL_PROMPT"] = "0"
+        if text:
+            _write(helper, credentials.HELPER)
+            _write(config, text)
+            # Not by GIT_CONFIG_COUNT, which git does not hand on to submodules (environment.c, local_repo_env, 2.47).
+            environment["GIT_CONFIG_GLOBAL"] = config
         known_hosts = f"{self.work}/known_hosts"
         ssh = ["ssh", "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={known_hosts}"]
         ssh += ["-o", "StrictHostKeyChecking=" + ("yes" if self.source.get("known_hosts") else "accept-new")]
@@ -636,10 +745,10 @@ class Release:
         """Create the virtual environment."""
         failed = f"the environment of {self.request['name']} could not be made"
         if self.request["installer"] == "uv":
-            environment = {**decide.index_environment(self.source), **self._uv_environment()}
+            environment = self._installer_environment()
             command = [self._uv(), "venv", "--quiet", "--no-project", "--python", self._python_path(), path]
         else:
-            environment = {**decide.index_environment(self.source), **self._pip_environment()}
+            environment = self._installer_environment()
             command = [self._python_path(), "-m", "venv", path]
         self._command(command, environment, failed)
 
@@ -655,10 +764,10 @@ class Release:
         python = f"{path}/bin/python"
         if self.request["installer"] == "uv":
             command = [self._uv(), "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *options]
-            environment = {**decide.index_environment(self.source), **self._uv_environment()}
+            environment = self._installer_environment()
         else:
             command = [python, "-m", "pip", "install", "--quiet", *options]
-            environment = {**decide.index_environment(self.source), **self._pip_environment()}
+            environment = self._installer_environment()
         try:
             self._command(command, environment, failed)
         except ReleaseError as error:
@@ -675,7 +784,9 @@ class Release:
         alone = _installed(path)
         first: ReleaseError | None = None
         for attempt in resolve.attempts(extra, alone, self.request["broker"]):
-            _write(f"{self.work}/extra.txt", "\n".join(attempt.lines) + "\n")
+            lines, more = credentials.plain_requirements(attempt.lines)
+            self.repositories += more
+            _write(f"{self.work}/extra.txt", "\n".join(lines) + "\n")
             _write(f"{self.work}/held.txt", "\n".join(attempt.constraints) + "\n")
             files = ["--requirement", f"{self.work}/extra.txt", "--constraint", f"{self.work}/held.txt"]
             try:
@@ -728,6 +839,26 @@ class Release:
     def _pip_environment(self) -> dict[str, str]:
         os.makedirs(f"{CACHE}/pip", mode=0o700, exist_ok=True)
         return {"PIP_CACHE_DIR": f"{CACHE}/pip", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+
+    def _installer_environment(self) -> dict[str, str]:
+        """Return what tells uv or pip where packages are, and git who asks, so that no argument has to."""
+        environment = decide.index_environment(self.source)
+        if self.repositories:
+            environment.update(self._git(self.repositories)[1])
+        if self.request["installer"] == "uv":
+            return {**environment, **self._uv_environment()}
+        return self._without_users({**environment, **self._pip_environment()})
+
+    def _without_users(self, environment: dict[str, str]) -> dict[str, str]:
+        """Return an environment for pip in which no index has a user: what builds a package would show it in argv."""
+        given = {key: str(value) for key, value in self.request["install_environment"].items()}
+        try:
+            result, text = credentials.for_pip({**given, **environment}, f"{self.work}/netrc")
+        except credentials.CredentialError as error:
+            raise ReleaseError(f"celery_app_source: {error}") from error
+        if text:
+            _write(f"{self.work}/netrc", text)
+        return result
 
     def _install_alone(self, path: str, package: str) -> None:
         """Install the app beside its packages, with nothing from an index: not what it needs, nor what builds it."""
@@ -799,34 +930,29 @@ class Release:
             return
         user = self.request["user"]
         try:
-            account = pwd.getpwnam(user)
+            account = trial.account_of(user)
         except KeyError as error:
             raise ReleaseError(f"there is no account {user}") from error
         self._provide_directories(account)
-        environment = {
-            "PATH": f"{path}/bin:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.pw_dir, "USER": user,
-            **{key: str(value) for key, value in self.request["environment"].items()},
-        }  # fmt: skip
-        groups = [entry.gr_gid for entry in grp.getgrall() if user in entry.gr_mem]
-        try:
-            outcome = subprocess.run(
-                [f"{path}/bin/python", "-c", CHECK_IMPORT, self.request["import"]],
-                env=environment, cwd="/", user=account.pw_uid, group=account.pw_gid, extra_groups=groups,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                timeout=IMPORT_TIMEOUT, check=False, start_new_session=True, umask=0o077,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
+        python = [f"{path}/bin/python", "-c", trial.CHECK, self.request["import"]]
+        with trial.staged(self.request.get("contents") or [], account.gid) as root:
+            environment = trial.environment_of(account, path, trial.redirected(self.request["environment"], root))
+            try:
+                status, output = trial.run_as(account, python, environment, "/", IMPORT_TIMEOUT)
+            except subprocess.TimeoutExpired as error:
+                raise ReleaseError(
+                    f"importing {self.request['import']} as {user} took more than {IMPORT_TIMEOUT} s"
+                ) from error
+            # Whoever reads it looks for the file where it will be.
+            output = output.replace(root, "") if root else output
+        if status != 0:
             raise ReleaseError(
-                f"importing {self.request['import']} as {user} took more than {IMPORT_TIMEOUT} s"
-            ) from error
-        if outcome.returncode != 0:
-            said = decide.tail(outcome.stdout, self._secrets())
-            raise ReleaseError(
-                f"{self.request['import']} cannot be imported as {user}, so this version was not taken into use "
-                f"(variables that it needs belong into celery_app_environment):\n{said}"
+                f"{self.request['import']} cannot be imported as {user} with the configuration that the variables say, "
+                "so neither this version nor this configuration was taken into use (variables that it needs belong "
+                f"into celery_app_environment):\n{self._shown(output)}"
             )
-        report = _last_report(outcome.stdout)
-        if report.get("loader", OWN_LOADER) != OWN_LOADER:
+        report = _last_report(output)
+        if report.get("loader", OWN_LOADERS[0]) not in OWN_LOADERS:
             self.warnings.append(
                 f"{self.request['import']} is created with loader={report['loader']!r}, which keeps the shared "
                 "configuration (routes, queues, timeouts) out; remove that argument"
@@ -839,13 +965,13 @@ class Release:
         history["verified"][path] = {**self._verification(), "tasks": report.get("tasks")}
         self.pending_history = history
 
-    def _provide_directories(self, account: pwd.struct_passwd) -> None:
+    def _provide_directories(self, account: trial.Account) -> None:
         """Make the directories that the app may write to: one that opens its log when it is imported needs it."""
         for path in self.request["directories"]:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             if not os.path.lexists(path):
                 os.mkdir(path, 0o750)
-                os.chown(path, account.pw_uid, account.pw_gid)
+                os.chown(path, account.uid, account.gid)
 
     # Switching
 
@@ -863,14 +989,23 @@ class Release:
         history = self.pending_history or read_history(self.base)
         if previous != target:
             switch(self.base, target, history)
+            history["after"] = target if self.request["after"] else ""
         save_history(self.base, history)
 
     def _prune(self, current: str) -> None:
         """Remove what an aborted run left, and the oldest releases."""
+        leftovers, spare = self._superfluous(current)
+        for name in [*leftovers, *spare]:
+            self.actions.append(f"remove the {'incomplete' if name in leftovers else 'old'} release {name}")
+            if not self.module.check_mode:
+                _remove(f"{self.releases}/{name}")
+
+    def _superfluous(self, current: str) -> tuple[list[str], list[str]]:
+        """Return the incomplete releases, and the old ones that are not kept beside ``current``."""
         try:
             names = sorted(os.listdir(self.releases))
         except FileNotFoundError:
-            return
+            return [], []
         complete = [name for name in names if _is_complete(f"{self.releases}/{name}")]
         leftovers = [name for name in names if name not in complete and name != current]
         spare: list[str] = []
@@ -880,10 +1015,7 @@ class Release:
             times.update({name: when for when, name in history if name in times})
             in_use = self._in_use(history, complete)
             spare = decide.superfluous(times, current, in_use, self.request["keep"])
-        for name in [*leftovers, *spare]:
-            self.actions.append(f"remove the {'incomplete' if name in leftovers else 'old'} release {name}")
-            if not self.module.check_mode:
-                _remove(f"{self.releases}/{name}")
+        return leftovers, spare
 
     def _in_use(self, history: list[tuple[float, str]], releases: list[str]) -> list[str]:
         """Return the releases that some process runs from."""
@@ -897,13 +1029,18 @@ class Release:
 
     # Helpers
 
-    def _secrets(self) -> list[str]:
-        own = [
+    def _shown(self, output: str) -> str:
+        """Return the end of what a program printed, without secrets and with everything that tells the cause."""
+        variables = {**self.request["install_environment"], **self.request["environment"]}
+        variables["deploy_key"] = self.source.get("deploy_key") or ""
+        addresses = [
             self.source.get("index_url"),
             *(self.source.get("extra_index_urls") or []),
-            self.source.get("deploy_key"),
+            self.source.get("repo"),
         ]
-        return [str(value) for value in [*own, *self.request["environment"].values()] if value]
+        texts = [*addresses, self.source.get("requirements"), *(self.source.get("packages") or [])]
+        public = [self.request["name"], self.request["user"], *re.split(r"[.:]", self.request["import"])]
+        return decide.tail(output, masking.secrets_of(variables, [text for text in texts if text]), public=public)
 
     def _command(self, command: list[str], environment: dict[str, str], failed: str, *, ignore: bool = False) -> str:
         """Run a program with a clean environment and return its output; secrets go there, never in argv."""
@@ -920,9 +1057,7 @@ class Release:
         except OSError as error:
             raise ReleaseError(f"{failed}: {error}") from error
         if outcome.returncode != 0 and not ignore:
-            failure = ReleaseError(
-                f"{failed}; {os.path.basename(command[0])} said:\n{decide.tail(outcome.stdout, self._secrets())}"
-            )
+            failure = ReleaseError(f"{failed}; {os.path.basename(command[0])} said:\n{self._shown(outcome.stdout)}")
             failure.output = outcome.stdout
             raise failure
         return outcome.stdout

@@ -93,6 +93,10 @@ options:
       before:
         description: What it held before, as M(celeryops.stack.files) tells; without it, it is asked before its restart.
         type: dict
+  prerequisite:
+    description: >-
+      What must be there before a unit is started: C(path), and C(missing), the message where it is not.
+    type: dict
 attributes:
   check_mode:
     description: Says what would be done.
@@ -139,6 +143,8 @@ class Units:
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
+        #: units that would have been restarted next
+        self.untouched: list[str] = []
 
     def run(self) -> None:
         """Decide and act; ends the module."""
@@ -178,15 +184,28 @@ class Units:
         }
         starting = actions.restart + actions.start
         if starting:
+            self._must_be_there(options=self.module.params["prerequisite"])
             # Clears a start limit that was hit before the cause was mended; a unit that never ran is no error to us.
             self.module.run_command(["systemctl", "reset-failed", *starting])
-        for verb in ("restart", "reload", "start"):
+        # One after the other, each when the one before says that it is ready: what one cannot start with would take
+        # down the others as well.
+        for position, name in enumerate(actions.restart):
+            self.untouched = actions.restart[position + 1 :]
+            self._systemctl("restart", [name])
+            self._must_run([name])
+        self.untouched = []
+        for verb in ("reload", "start"):
             names = getattr(actions, verb)
             if names:
                 self._systemctl(verb, names)
-        self._must_run(starting)
+        self._must_run(actions.start)
         for server in servers:
             self._must_hold(server, before[server["unit"]])
+
+    def _must_be_there(self, options: dict[str, Any] | None) -> None:
+        """Fail when the units have nothing to run: systemd would say so less clearly."""
+        if options and not os.path.exists(options["path"]):
+            self.module.fail_json(msg=options["missing"])
 
     def _output(self, command: Sequence[str]) -> str:
         return str(self.module.run_command(list(command))[1])
@@ -219,6 +238,8 @@ class Units:
     def _fail(self, text: str, down: list[str]) -> None:
         """Fail with ``text`` and what the units in ``down`` said last."""
         parts = [text]
+        if self.untouched:
+            parts.append(f"not touched, and running as before: {', '.join(self.untouched)}")
         for name in down[:5]:
             journal = ["journalctl", "--no-pager", "--output=cat", "--lines=20", "--unit", name]
             parts.append(f"--- last lines of {name}:\n{self.module.run_command(journal)[1].strip()}")
@@ -231,6 +252,10 @@ def main() -> None:
         **OPTIONS,
         "units": {**OPTIONS["units"], "required": True},
         "servers": server_contents.OPTION,
+        "prerequisite": {
+            "type": "dict",
+            "options": {"path": {"type": "path", "required": True}, "missing": {"type": "str", "required": True}},
+        },
     }
     Units(AnsibleModule(argument_spec=spec, supports_check_mode=True)).run()
 

@@ -18,6 +18,9 @@ RESERVED_CLASS_NAMES = frozenset({"beat", "flower"})
 #: The installer's own directory in /opt/celeryops, the servers' in /etc/celeryops, and accounts that they have already.
 RESERVED_APP_NAMES = frozenset({"uv", "redis", "valkey", "rabbitmq", "guest", "admin", "default"})
 
+#: Runs a program of any app on the host as its workers run (roles/celery_app/files).
+RUN_COMMAND = "/usr/local/bin/celeryops-run"
+
 
 def is_app_name(name: object) -> bool:
     """Whether ``name`` can be the short name of an app."""

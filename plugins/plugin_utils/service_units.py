@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import SECRET_NAME
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
@@ -20,10 +21,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.render import quot
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:=,@+%-]+")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET_NAME = re.compile(
-    r"PASSW(OR)?D|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|(^|_)(API|PRIVATE|ACCESS)?KEY$|(^|_)(DSN|PW)$", re.IGNORECASE
-)
-
 #: An import path: package.module, or package.module:attribute.
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
 #: A Linux account, as useradd accepts it.
@@ -119,7 +116,7 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
             problems.append(
                 Problem(where, "(hidden)", "belongs to the shared configuration", "it with role celery_app")
             )
-        elif _SECRET_NAME.search(name) or holds_password(value):
+        elif SECRET_NAME.search(name) or holds_password(value):
             reason = "looks like a secret, and everyone on the host can read a unit file"
             problems.append(Problem(where, "(hidden)", reason, "it into celery_app_environment"))
         elif not isinstance(value, (str, int, float)) or "\n" in str(value):

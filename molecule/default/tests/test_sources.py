@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from testinfra.host import Host
@@ -67,6 +68,37 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
     do_HEAD = do_GET
 http.server.ThreadingHTTPServer(("127.0.0.1", {INDEX_PORT}), Handler).serve_forever()
+"""
+#: A stranger's index: it has a package of the same name, in a higher version.
+STRANGER_PORT = 8766
+#: The same repository over HTTP, for whoever has the password.
+HTTP_PORT, HTTP_PASSWORD = 8767, "unread/by@anyone:4712"
+SERVE_GIT = f"""
+import base64, http.server, os, subprocess
+LOGIN = "Basic " + base64.b64encode(b"ci:{HTTP_PASSWORD}").decode()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Authorization") != LOGIN:
+            return self.answer(401, [("WWW-Authenticate", 'Basic realm="git"')], b"")
+        path, _sign, query = self.path.partition("?")
+        said = subprocess.run(["git", "http-backend"], input=body, stdout=subprocess.PIPE, env={{
+            **os.environ, "GIT_PROJECT_ROOT": "{GIT}", "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "HOME": "/root",
+            "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+        }}).stdout
+        head, _sign, rest = said.partition(b"\\r\\n\\r\\n")
+        headers = [tuple(line.split(": ", 1)) for line in head.decode().splitlines()]
+        self.answer(int(dict(headers).pop("Status", "200").split()[0]), headers, rest)
+    do_POST = do_GET
+    def answer(self, status, headers, body):
+        self.send_response(status)
+        for name, value in [*headers, ("Content-Length", str(len(body)))]:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("127.0.0.1", {HTTP_PORT}), Handler).serve_forever()
 """
 COMMIT = f"""
 set -eu
@@ -329,3 +361,65 @@ def test_what_keeps_the_source_away_is_said_and_nothing_changes(
     assert len(run.messages) == 1
     assert told in run.messages[0]
     assert (current(host), releases(host)) == before
+
+
+def test_a_password_in_an_address_opens_a_repository_and_is_seen_by_nobody(
+    host: Host, deploy: Callable[..., Any], repository: dict[str, str], witness: Callable[..., Any]
+) -> None:
+    del repository
+    program, unit = "/srv/celeryops-git-http.py", "celeryops-test-git-http"
+    host.check_output(f"cat > {program} <<'END'\n{SERVE_GIT}\nEND")
+    host.check_output(f"chmod 600 {program}; systemd-run --quiet --unit={unit} python3 {program}")
+    written = quote(HTTP_PASSWORD, safe="")
+    source = {"type": "git", "repo": f"http://ci:{written}@127.0.0.1:{HTTP_PORT}/shop.git", "version": "main"}
+    forms = (HTTP_PASSWORD, written, base64.b64encode(f"ci:{HTTP_PASSWORD}".encode()).decode())
+    try:
+        with witness() as seen:
+            run = deploy({**source, "build": "over HTTP"}, "--diff", "-vvv")
+        assert run.messages == []
+        commands = seen()
+        assert "git-remote-http" in commands, "nobody watched git's helper"
+        assert [form for form in forms if form in commands or form in run.output] == []
+        found = host.check_output(
+            "grep --recursive --files-with-matches --binary-files=text --devices=skip --fixed-strings --file=-"
+            f" /etc /home /opt /root /run /srv /tmp /usr/local /var <<'END'\n{chr(10).join(forms)}\nEND"
+        )
+        assert found == program, "the password is still on the host"
+        refused = deploy({**source, "repo": source["repo"].replace(written, "another-one"), "build": "refused"})
+        assert "Authentication failed" in refused.messages[0]
+        assert "another-one" not in refused.output
+    finally:
+        host.check_output(f"systemctl stop {unit}; rm {program}")
+
+
+def test_the_index_that_is_named_first_is_not_replaced_by_a_strangers(
+    host: Host, deploy: Callable[..., Any], index: str, wheel: Path
+) -> None:
+    folder, unit = "/srv/celeryops-stranger", "celeryops-test-stranger"
+    # The same content under a higher version: only its name tells whose it is.
+    host.check_output(
+        f"mkdir -p {folder}/simple/shop; cd {folder}; python3 -m zipfile -e {INDEX}/simple/shop/{wheel.name} w;"
+        " mv w/shop-1.0.0.dist-info w/shop-9.0.0.dist-info;"
+        " sed -i 's/^Version: .*/Version: 9.0.0/' w/shop-9.0.0.dist-info/METADATA;"
+        " cd w; python3 -m zipfile -c ../simple/shop/shop-9.0.0-py3-none-any.whl *; cd ..; rm -r w"
+    )
+    host.check_output(
+        f"systemd-run --quiet --unit={unit} --property=WorkingDirectory={folder}"
+        f" python3 -m http.server --bind 127.0.0.1 {STRANGER_PORT}"
+    )
+    stranger = f"http://127.0.0.1:{STRANGER_PORT}/simple/"
+    packages = f"ls /opt/celeryops/{APP}/current/lib/python3*/site-packages"
+    public = "https://pypi.org/simple/"
+    try:
+        ours = deploy(
+            {"type": "pip", "packages": ["shop>=1"], "index_url": index, "extra_index_urls": [stranger, public]}
+        )
+        assert ours.messages == []
+        assert "shop-1.0.0.dist-info" in host.check_output(packages)
+        theirs = deploy(
+            {"type": "pip", "packages": ["shop>=1"], "index_url": stranger, "extra_index_urls": [index, public]}
+        )
+        assert theirs.messages == []
+        assert "shop-9.0.0.dist-info" in host.check_output(packages), "the stranger's index was not asked at all"
+    finally:
+        host.check_output(f"systemctl stop {unit}; rm -r {folder}")

@@ -31,6 +31,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
+from ansible_collections.celeryops.stack.plugins.plugin_utils.release_commands import release_commands
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import is_requirement, package_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
@@ -323,7 +324,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += _length_problems(values)
     once, once_problems = _once(values)
     results, results_problems = result_rules(values["results"])
-    problems += [*once_problems, *results_problems]
+    commands, command_problems = release_commands(values.get("release_commands") or ())
+    problems += [*once_problems, *results_problems, *command_problems]
     if problems:
         return {}, problems
     return {
@@ -350,6 +352,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "CELERYOPS_CONFIG": layout["settings"],
             "PYTHONPATH": ":".join([layout["runtime"], *map(str, values["python_path"])]),
         },
+        "commands": commands,
         "packages": system_packages(values["source"], [*map(str, values["system_packages"])]),
         "needs": needs(values, quorum=broker == "rabbitmq" and any(queue["type"] == "quorum" for queue in queues)),
     }, []
@@ -503,6 +506,9 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
             )
     if "repo" in given and _NO_REPOSITORY.match(str(source["repo"])):
         yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
+    if "repo" in given and re.match(r"(git\+)?ssh://[^/@]*:[^/@]*@", str(source["repo"]), re.IGNORECASE):
+        reason = "has a password, which SSH takes from no address and shows to everyone on the host"
+        yield Problem("celery_app_source.repo", "(not shown)", reason, "ssh://user@host/path, and deploy_key")
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
         yield Problem("celery_app_source.version", source["version"], "is not a branch, tag or commit", "one of these")
     packages = source.get("packages") or ()

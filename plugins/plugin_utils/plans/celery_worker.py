@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
+    RUN_COMMAND,
     app_layout,
     worker_names,
     worker_unit,
@@ -40,6 +42,12 @@ LAYERS = CLASS_LEVELS
 
 #: Seconds that a worker has, when its tasks' time is up, to return them to the queue before systemd ends it.
 STOP_GRACE = 30
+
+#: What "celery worker -A" does before it works.
+_IMPORT = (
+    "import sys; from celery.app.utils import find_app; app = find_app(sys.argv[1]); "
+    "app.loader.import_default_modules(); app.finalize()"
+)
 
 #: Settings of one process, which the runtime lays over the shared ones (celeryops_runtime.config). A task that is
 #: acknowledged late and whose process was killed goes back to the queue.
@@ -78,6 +86,11 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     log_files = [entry["log_file"] for entry in classes if entry["log_file"]]
     rotation, found = _rotation(log_files, layout, variables)
     problems += found
+    tried: set[str] = set()
+    for entry in classes:
+        # The workers of one class have one environment: it is tried once.
+        entry["validate"] = "" if entry["validate"] in tried else entry["validate"]
+        tried.add(entry["validate"])
     restart_on = read_at_start(layout)
     running = {"enabled": True, "state": "started"}
     return {
@@ -182,6 +195,7 @@ def _unit(
         "user": str(variables["celery_worker_user"]),
         "group": str(variables["celery_worker_group"]),
         "command": command_line(with_environment(environment, command)),
+        "validate": _trial(read["environment"], layout, variables),
         "environment_file": layout["environment"],
         "directory": layout["current"],
         "target": layout["target"],
@@ -198,6 +212,19 @@ def _unit(
         "sandbox": read["sandbox"],
         "log_file": log_file,
     }
+
+
+def _trial(environment: Mapping[str, str], layout: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
+    """Return the command that imports the app as a class with an environment of its own does; empty for one without.
+
+    It runs when the class's unit has changed, before the new one is placed. What all classes share was tried before.
+    """
+    if not environment:
+        return ""
+    words = [RUN_COMMAND, layout["app"], *with_environment(environment, [f"{layout['current']}/bin/python"])]
+    # Without the app, which another role brings, there is nothing to import: that is told when the unit is started.
+    shell = ["sh", "-c", '[ ! -x "$0" ] || exec "$0" "$@"']
+    return shlex.join([*shell, *map(str, words), "-c", _IMPORT, str(variables["celery_worker_import"])])
 
 
 def _promise(name: str, read: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,7 +123,29 @@ def _needed(deployment: Deployment, app: App) -> Iterator[tuple[str, str, str]]:
             yield worker.where("pool"), "gevent", "gevent"
 
 
+def _merged_indexes(deployment: Deployment) -> Iterator[Finding]:
+    for app in deployment.apps.values():
+        source = app.variables.get("celery_app_source") or {}
+        further = [str(url) for url in source.get("extra_index_urls") or ()]
+        hashed = bool(source.get("require_hashes"))
+        if str(app.variables.get("celery_app_installer")) != "pip" or not further or hashed:
+            continue
+        reason = (
+            "is asked beside the other index, and pip takes the highest version that any of them has: a stranger's "
+            "package of the same name replaces yours"
+        )
+        instead = "celery_app_installer: uv, which asks index_url first, or require_hashes: true with a hash for each"
+        number = f"{len(further)} address" + ("es" if len(further) > 1 else "")
+        yield Finding(Problem("celery_app_source.extra_index_urls", number, reason, instead), app.name, app.name)
+
+
 RULES = (
+    Rule(
+        "merged-indexes",
+        _merged_indexes,
+        "pip with more than one package index: whoever has the highest version of a name delivers it.",
+        acceptable=True,
+    ),
     Rule(
         "old-celery",
         _old_celery,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,23 @@ def test_the_unit_can_be_found_again_by_its_first_line() -> None:
 def test_the_environment_of_a_class_wins_over_the_apps_and_is_quoted_for_systemd() -> None:
     line = command(environment={"FLAVOUR": '50% "sweet" $x', "COUNT": 3})
     assert line.startswith(r'/usr/bin/env "FLAVOUR=50%% \"sweet\" $$x" COUNT=3 /opt/celeryops/shop/current/bin/celery')
+
+
+def test_the_environment_of_a_class_is_tried_before_its_unit_is_placed() -> None:
+    classes = {"high": {"environment": {"MODE": "a b'c", "DJANGO_SETTINGS_MODULE": "shop.settings"}}, "low": {}}
+    high, low = planned(classes=classes)["classes"]
+    words = shlex.split(high["validate"])
+    assert words[:3] == ["sh", "-c", '[ ! -x "$0" ] || exec "$0" "$@"']
+    assert words[3:7] == ["/usr/local/bin/celeryops-run", "shop", "/usr/bin/env", "MODE=a b'c"]
+    assert words[-1] == "shop.celery:app"
+    assert low["validate"] == ""
+
+
+def test_the_environment_of_several_workers_is_tried_once() -> None:
+    classes = planned(classes={"high": {"workers": 3, "environment": {"A": "1"}}, "low": {"environment": {"A": "2"}}})[
+        "classes"
+    ]
+    assert [bool(entry["validate"]) for entry in classes] == [True, False, False, True]
 
 
 def test_directives_of_the_sandbox_can_be_changed_removed_and_repeated() -> None:

@@ -17,6 +17,7 @@ from ansible_collections.celeryops.stack.plugins.modules.files import Placer
 class Module:
     def __init__(self, *, check_mode: bool) -> None:
         self.check_mode = check_mode
+        self.params: dict[str, Any] = {}
 
 
 @pytest.fixture

@@ -103,26 +103,29 @@ def test_requirements() -> None:
 
 
 def test_passwords_go_through_the_environment() -> None:
-    source = {"index_url": "https://u:p@h/s", "extra_index_urls": ["https://a/s", "https://b/s"]}
+    source = {"index_url": "https://u:p@h/s"}
     assert decide.index_environment(source) == {
-        "UV_DEFAULT_INDEX": "https://u:p@h/s",
-        "PIP_INDEX_URL": "https://u:p@h/s",
-        "UV_INDEX": "https://a/s https://b/s",
-        "PIP_EXTRA_INDEX_URL": "https://a/s https://b/s",
-    }
+        "UV_DEFAULT_INDEX": "https://u:p@h/s", "PIP_INDEX_URL": "https://u:p@h/s"
+    }  # fmt: skip
     assert decide.index_environment(PIP) == {}
-    plain, environment = decide.split_credentials("https://u:p@h/x.git")
-    assert plain == "https://h/x.git"
-    assert environment["GIT_CONFIG_KEY_0"] == "url.https://u:p@h/x.git.insteadOf"
-    assert environment["GIT_CONFIG_VALUE_0"] == plain
-    for address in ("git@h:x.git", "ssh://git@h/x.git", "/srv/x.git", "https://h/x.git"):
-        assert decide.split_credentials(address) == (address, {})
+
+
+def test_the_index_that_is_named_first_is_asked_first() -> None:
+    """uv asks those of UV_INDEX in their order, and the default one last."""
+    further = ["https://a/s", "https://b/s"]
+    environment = decide.index_environment({"index_url": "https://own/s", "extra_index_urls": further})
+    assert environment["UV_INDEX"].split() + [environment["UV_DEFAULT_INDEX"]] == ["https://own/s", *further]
+    assert environment["PIP_INDEX_URL"] == "https://own/s"
+    assert environment["PIP_EXTRA_INDEX_URL"].split() == further
+    # Without it PyPI is the one that comes last.
+    environment = decide.index_environment({"extra_index_urls": further})
+    assert environment == {"UV_INDEX": " ".join(further), "PIP_EXTRA_INDEX_URL": " ".join(further)}
 
 
 def test_output_is_cut_and_cleaned() -> None:
     output = "\n".join(f"line {number}" for number in range(50)) + "\nGET https://u:pw@h/x hunter2 a b\n"
     shown = decide.tail(output, ["hunter2", "a"], lines=3)
-    assert shown == "line 48\nline 49\nGET https://h/x *** a b"
+    assert shown == "line 48\nline 49\nGET https://***@h/x *** a b"
 
 
 def test_the_oldest_releases_go_and_never_one_that_is_needed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pwd
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.action import release as action
+from ansible_collections.celeryops.stack.plugins.module_utils.current import save_history
+from ansible_collections.celeryops.stack.plugins.module_utils.trial import account_of, digest
+from ansible_collections.celeryops.stack.plugins.modules import commands
 from ansible_collections.celeryops.stack.plugins.modules import release as module
 
 UNIT = "celery-shop-high.service"
@@ -146,12 +150,165 @@ def test_the_app_has_its_directories_before_it_is_imported(tmp_path: Path, monke
     log, state = tmp_path / "log" / "shop", tmp_path / "lib" / "shop"
     state.mkdir(parents=True, mode=0o700)
     request = action.completed({"name": "shop", "directories": [str(log), str(state)], "source": {"type": "pip"}})
-    nobody = pwd.getpwnam("nobody")
+    nobody = account_of("nobody")
     module.Release(Systemd(), request)._provide_directories(nobody)
     assert log.stat().st_mode & 0o777 == 0o750
     # What is there already is left to the task that looks after it.
     assert state.stat().st_mode & 0o777 == 0o700
+<<<<<<< HEAD
     assert owned == [(str(log), nobody.pw_uid, nobody.pw_gid)]
+
+
+def test_another_celery_is_told_before_anything_stops(base: Path) -> None:
+    packages = base / "releases" / "older" / "lib" / "python3.13" / "site-packages"
+    (packages / "celery-5.7.0.dist-info").rename(packages / "celery-5.5.3.dist-info")
+    (packages / "kombu-5.7.0.dist-info").rename(packages / "kombu-5.5.4.dist-info")
+    host = Systemd()
+    request = action.completed({
+        "name": "shop", "import": "shop:app", "user": "shop", "source": {"type": "pip", "packages": ["shop"]},
+        "switch": False, "select": "older",
+    })  # fmt: skip
+    module.Release(host, request).run()  # type: ignore[arg-type]
+    (told,) = host.warned
+    assert told.startswith("the release has celery 5.5.3 in place of 5.7.0; no longer: queues for remote control")
+=======
+    assert owned == [(str(log), nobody.uid, nobody.gid)]
+
+
+# What site.yml does: everything is tried on all hosts before anything is taken into use on one
+
+
+@pytest.fixture
+def hold(base: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Ask for the release ``new`` with a configuration, as the role does; ``verified`` notes what it was tried with."""
+    settings = tmp_path / "celery.json"
+    settings.write_text("{}")
+
+    def run(*, content: str = "{}", noted: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        files = [{"path": str(settings), "sha256": hashlib.sha256(content.encode()).hexdigest()}]
+        request = {
+            "name": "shop", "import": "shop:app", "user": "shop", "source": {"type": "virtualenv"}, "hold": True,
+            "select": "current", "configuration": files, "environment": {"A": "1"}, **changes,
+        }  # fmt: skip
+        history = json.loads((base / "activations.json").read_text())
+        history["verified"][str(base / "releases" / "old")]["tried"] = digest(noted or {"A": "1"}, files)
+        (base / "activations.json").write_text(json.dumps(history))
+        result: dict[str, Any] = module.Release(Systemd(), action.completed(request)).run()  # type: ignore[arg-type]
+        return result
+
+    return run
+
+
+def test_what_was_tried_is_not_tried_again(hold: Callable[..., Any]) -> None:
+    assert hold() == {"changed": False, "release": "old", "actions": [], "held": False}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"environment": {"A": "2"}}, {"environment": {"A": "1", "B": "1"}}, {"environment": {}}, {"user": "other"},
+        {"import": "shop.other:app"},
+    ],
+)  # fmt: skip
+def test_another_environment_is_tried_with_the_release_in_use(hold: Callable[..., Any], change: dict[str, Any]) -> None:
+    with pytest.raises(module.ReleaseError, match="there is no account"):
+        hold(**change)
+
+
+def test_settings_that_are_not_on_the_host_are_asked_for(hold: Callable[..., Any]) -> None:
+    # They were tried, so nothing is asked.
+    assert hold(content='{"new": 1}')["held"] is False
+    found = hold(content='{"new": 1}', noted={"A": "0"})
+    assert found == {"changed": False, "needs_files": True}
+    with pytest.raises(module.ReleaseError, match="there is no account"):
+        hold(content='{"new": 1}', noted={"A": "0"}, contents=[])
+
+
+def test_without_a_verification_nothing_is_tried(hold: Callable[..., Any]) -> None:
+    assert hold(environment={"A": "2"}, verify=False)["held"] is False
+
+
+def test_a_release_is_held_back_until_it_is_taken(base: Path) -> None:
+    def call(**changes: Any) -> dict[str, Any]:
+        path = str(base / "releases" / "new")
+        request = {
+            "name": "shop", "import": "shop:app", "user": "shop", "source": {"type": "virtualenv", "path": path},
+            **changes,
+        }  # fmt: skip
+        result: dict[str, Any] = module.Release(Systemd(), action.completed(request)).run()  # type: ignore[arg-type]
+        return result
+
+    held = call(hold=True)
+    assert (held["held"], held["switches"], held["changed"], held["previous"]) == (True, True, False, "old")
+    assert (base / "current").readlink() == Path("releases/old")
+    taken = call(take=held["release"])
+    assert taken["changed"] is True
+    assert (base / "current").readlink() == base / "releases" / "new"
+    assert call(hold=True)["held"] is False
+
+
+def test_old_releases_are_a_reason_for_the_second_call(base: Path) -> None:
+    def call(**changes: Any) -> dict[str, Any]:
+        request = {"name": "shop", "import": "shop:app", "user": "shop", "source": {"type": "pip"}, **changes}
+        result: dict[str, Any] = module.Release(Systemd(), action.completed(request)).run()  # type: ignore[arg-type]
+        return result
+
+    assert call(take="old", hold=True)["held"] is False
+    assert call(take="old", hold=True, keep=2)["held"] is True
+    call(take="old", keep=2)
+    assert not (base / "releases" / "new").exists()
+
+
+@pytest.mark.usefixtures("base")
+def test_a_release_that_is_gone_is_not_taken() -> None:
+    with pytest.raises(module.ReleaseError, match="is not on this host any more"):
+        module.Release(
+            Systemd(), action.completed({"name": "shop", "source": {"type": "pip"}, "take": "nowhere"})  # type: ignore[arg-type]
+        ).run()  # fmt: skip
+
+
+def test_only_what_the_app_reads_itself_is_laid_beside() -> None:
+    files = [
+        {"path": "/etc/celery.json", "content": "{}"},
+        {"path": "/etc/celery.env", "content": "SECRET=1", "secret": True},
+    ]
+    assert action.placed(files, []) == [{"path": "/etc/celery.json", "content": "{}"}]
+
+
+def test_the_note_is_roots_alone(base: Path) -> None:
+    """It has a digest of the environment, by which a short password could be found."""
+    save_history(str(base), {"activations": [], "verified": {}})
+    assert (base / "activations.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_left_to_be_done_after_the_switch_is_remembered(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(**changes: Any) -> dict[str, Any]:
+        path = str(base / "releases" / "new")
+        source = {"type": "virtualenv", "path": path}
+        request = {"name": "shop", "import": "shop:app", "user": "shop", "source": source, **changes}
+        result: dict[str, Any] = module.Release(Systemd(), action.completed(request)).run()  # type: ignore[arg-type]
+        return result
+
+    assert call(hold=True)["due"] is False
+    call(take=str(base / "releases" / "new"), after="True")
+    # The run ended here; the next one knows.
+    assert call(hold=True)["due"] is True
+    monkeypatch.setattr(commands, "ROOT", str(base.parent))
+    request = {"name": "shop", "user": pwd.getpwuid(os.getuid()).pw_name, "release": str(base / "releases" / "new")}
+    done = {**request, "previous": "", "environment": {}, "contents": [], "when": "after"}
+    one = {"argv": ["true"], "when": "after", "timeout": 9}
+    commands.Commands({**done, "commands": [one]}, check_mode=True).run()
+    assert call(hold=True)["due"] is True
+    with pytest.raises(commands.CommandsError):
+        commands.Commands({**done, "commands": [{**one, "argv": ["false"]}]}, check_mode=False).run()
+    assert call(hold=True)["due"] is True
+    commands.Commands({**done, "commands": [one]}, check_mode=False).run()
+    assert call(hold=True)["due"] is False
+    # A switch without such commands leaves nothing.
+    call(take="old", source={"type": "pip"})
+    call(take=str(base / "releases" / "new"))
+    assert call(hold=True)["due"] is False
+>>>>>>> release
 
 
 def test_another_celery_is_told_before_anything_stops(base: Path) -> None:

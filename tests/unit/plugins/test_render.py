@@ -103,3 +103,16 @@ def test_what_cannot_be_rendered_names_the_template(tmp_path: Path) -> None:
     (tmp_path / "x.j2").write_text("{% if %}")
     with pytest.raises(RenderError, match=r"x\.j2: Expected an expression"):
         render(tmp_path / "x.j2", {})
+
+
+def test_an_element_may_say_how_its_own_file_is_validated(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "unit.j2").write_text("{{ name }}\n")
+    item = {
+        "path": "/etc/${name}",
+        "template": "unit.j2",
+        "each": [{"name": "a", "validate": "try a"}, {"name": "b", "validate": ""}],
+    }
+    first, second = expand(item, [tmp_path])
+    assert first["validate"] == "try a"
+    assert "validate" not in second

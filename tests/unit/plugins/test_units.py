@@ -246,3 +246,67 @@ def test_what_has_to_be_said_of_units(values: dict[str, Any], missing: list[str]
 
 def test_an_empty_directory_is_older_than_everything(tmp_path: Path) -> None:
     assert last_change(str(tmp_path)) == 0.0
+
+
+class Systemctl:
+    """Answers as systemd does, and notes what is restarted; the units in ``broken`` do not come up."""
+
+    def __init__(self, broken: tuple[str, ...] = (), prerequisite: dict[str, str] | None = None) -> None:
+        self.broken = broken
+        self.done: list[str] = []
+        self.params = {"prerequisite": prerequisite, "servers": []}
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        names = [word for word in command if word.endswith(".service")]
+        if command[1] == "show":
+            return 0, "\n\n".join(f"Id={name}\nActiveState={self._state(name)}" for name in names), ""
+        if command[1] in ("restart", "start"):
+            self.done.append(f"{command[1]} {' '.join(names)}")
+            failed = [name for name in names if name in self.broken]
+            return len(failed), "", f"Job for {failed} failed" if failed else ""
+        return 0, "", ""
+
+    def _state(self, name: str) -> str:
+        return "activating" if name in self.broken else "active"
+
+    def fail_json(self, **told: Any) -> None:
+        raise FailedError(told["msg"])
+
+
+class FailedError(Exception):
+    """What the module ends with."""
+
+
+def act(actions: dict[str, list[str]], **options: Any) -> Systemctl:
+    from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Actions
+    from ansible_collections.celeryops.stack.plugins.modules.units import Units
+
+    module = Systemctl(**options)
+    try:
+        Units(module)._act(Outlook(Actions(**actions), [], reload_needed=False))  # type: ignore[arg-type]
+    except FailedError as error:
+        module.done.append(str(error))
+    return module
+
+
+def test_units_are_restarted_one_after_the_other() -> None:
+    assert act({"restart": ["a.service", "b.service"], "start": ["c.service", "d.service"]}).done == [
+        "restart a.service", "restart b.service", "start c.service d.service"
+    ]  # fmt: skip
+
+
+def test_one_that_does_not_come_up_leaves_the_next_alone() -> None:
+    names = ["a.service", "b.service", "c.service", "d.service"]
+    done = act({"restart": names, "start": ["e.service"]}, broken=("b.service",)).done
+    assert done[:-1] == ["restart a.service", "restart b.service"]
+    assert "systemctl restart b.service failed" in done[-1]
+    assert "not touched, and running as before: c.service, d.service" in done[-1]
+    # Nothing is left to say behind the last one.
+    assert "not touched" not in act({"restart": names[:2]}, broken=("b.service",)).done[-1]
+
+
+def test_nothing_is_started_without_what_it_runs(tmp_path: Path) -> None:
+    prerequisite = {"path": str(tmp_path / "celery.env"), "missing": "apply celery_app first"}
+    assert act({"start": ["a.service"]}, prerequisite=prerequisite).done == ["apply celery_app first"]
+    (tmp_path / "celery.env").write_text("")
+    assert act({"start": ["a.service"]}, prerequisite=prerequisite).done == ["start a.service"]

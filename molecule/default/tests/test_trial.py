@@ -1,0 +1,114 @@
+"""What is not in use yet is tried before it is: an environment, settings, a class, a release with its commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+pytestmark = pytest.mark.long
+
+UNITS = [f"celery-shop-{name}.service" for name in ("high", "default", "bulk", "beat")]
+FILES = "/etc/celeryops/shop/celery.env /etc/celeryops/shop/celery.json /etc/systemd/system/celery-shop-high.service"
+STATE = "/var/lib/celeryops/shop"
+
+
+def running(host: Host) -> list[str]:
+    """What runs, from which release, with which files: all of it has to be as it was."""
+    shown = host.check_output(f"systemctl show --property=MainPID,ActiveState,NRestarts {' '.join(UNITS)}")
+    assert shown.count("ActiveState=active") == len(UNITS), shown
+    return [
+        shown,
+        host.check_output(f"sha256sum {FILES}; readlink /opt/celeryops/shop/current; ls /run | grep trial || true"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "cause"),
+    [
+        (
+            {"celery_app_environment": {"SHOP_STATE": STATE, "PYTHONHOME": "/srv/misspelt"}}, (),
+            "No module named 'encodings'",
+        ),
+        ({"celery_app_settings": {"imports": ["shop.nothing"]}}, (), "No module named 'shop.nothing'"),
+        ({"celery_app_settings": {"worker_consumer": "shop.misspelt:Consumer"}}, (), "cannot use worker_consumer"),
+        ({"celery_app_import": "shop.celry:app"}, (), "No module named 'shop.celry'"),
+        ({"celery_app_settings": {"imports": ["shop.nothing"]}}, ("--tags", "celery_app_configure"), "shop.nothing"),
+        (
+            {"celery_worker_host_classes": {"high": {"environment": {"PYTHONHOME": "/srv/misspelt"}}}}, (),
+            "celery-shop-high.service: the new content is not valid",
+        ),
+    ],
+    ids=["environment", "a module", "a class of the settings", "import", "the configuration alone", "a class's own"],
+)  # fmt: skip
+def test_what_the_app_cannot_use_changes_nothing(
+    host: Host, site: Callable[..., Any], variables: dict[str, Any], arguments: tuple[str, ...], cause: str
+) -> None:
+    before = running(host)
+    run = site(*arguments, variables=variables)
+    assert len(run.messages) == 1, run.messages
+    assert cause in run.messages[0]
+    assert running(host) == before
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_class_that_does_not_come_up_ends_the_run_before_the_next(host: Host, site: Callable[..., Any]) -> None:
+    """The app can be imported with what is new; only its first worker cannot start."""
+    folder = "/etc/systemd/system/celery-shop-high.service.d"
+    others = f"systemctl show --property=MainPID {' '.join(UNITS[1:3])}"
+    before = host.check_output(others)
+    host.check_output(f"mkdir -p {folder}; printf '[Service]\\nExecStartPre=/bin/false\\n' > {folder}/no.conf")
+    try:
+        run = site(variables={"celery_app_environment": {"SHOP_STATE": STATE, "ANOTHER": "2"}})
+    finally:
+        host.check_output(f"rm -r {folder}; systemctl daemon-reload")
+    assert len(run.messages) == 1, run.messages
+    assert "celery-shop-high.service failed" in run.messages[0]
+    assert (
+        "not touched, and running as before: celery-shop-default.service, celery-shop-bulk.service" in run.messages[0]
+    )
+    assert host.check_output(others) == before
+
+
+def test_commands_run_around_a_release_and_one_that_fails_keeps_the_old_one(
+    host: Host, site: Callable[..., Any], inventory: dict[str, Any], restored: None
+) -> None:
+    del restored
+    before = running(host)
+    source = {**inventory["celery_app_source"], "build": "commands"}
+    failing = ["sh", "-c", "echo $SHOP_STATE has no such table; exit 3"]
+    run = site(variables={"celery_app_source": source, "celery_app_release_commands": [failing]})
+    assert len(run.messages) == 1, run.messages
+    assert "ended with 3, as shop. The release shop-" in run.messages[0]
+    assert f"{STATE} has no such table" in run.messages[0]
+    assert running(host) == before
+    # Each in its moment: the link still leads to the old release, then to the new one.
+    note = [
+        "sh",
+        "-c",
+        f"readlink /opt/celeryops/shop/current >> {STATE}/$0; id -un >> {STATE}/$0; python -c 'import celery'",
+    ]
+    commands = [[*note, "before"], {"command": [*note, "after"], "when": "after"}]
+    variables = {"celery_app_source": source, "celery_app_release_commands": commands}
+    run = site(variables=variables)
+    assert not run.failed, run.messages
+    old, new = before[1].splitlines()[-1], host.check_output("readlink /opt/celeryops/shop/current")
+    assert old != new
+    read = f"cat {STATE}/before {STATE}/after"
+    assert host.check_output(read).splitlines() == [old, "shop", new, "shop"]
+    again = site(variables=variables)
+    assert (again.messages, again.changed) == ([], [])
+    assert len(host.check_output(read).splitlines()) == 4
+    host.check_output(f"rm {STATE}/before {STATE}/after")
+
+
+def test_a_program_is_run_by_hand_as_the_workers_run(host: Host) -> None:
+    program = "import os; print(os.environ['SHOP_STATE'], os.environ['CELERY_LOADER'], os.getcwd())"
+    said = host.check_output(f'celeryops-run shop python -c "{program}"')
+    assert said == f"{STATE} celeryops_runtime.loader:Loader {STATE}"
+    assert host.check_output("celeryops-run shop id -un") == "shop"
+    assert host.run("celeryops-run shop sh -c 'exit 7'").rc == 7
+    assert "there is no app nope on this host" in host.run("celeryops-run nope id").stderr
+    assert "needs root" in host.run("setpriv --reuid=nobody --clear-groups celeryops-run shop id").stderr

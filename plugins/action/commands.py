@@ -1,0 +1,43 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Hands the commands around a release to the host, with the configuration that they run with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.celeryops.stack.plugins.action.release import placed
+from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError
+
+_DEFAULTS: dict[str, Any] = {"previous": "", "environment": {}, "configuration": []}
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/commands.py for what users read."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Render the configuration, then call the module once."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        request = {**_DEFAULTS, **self._task.args}
+        search_path = [Path(path) for path in (task_vars or {}).get("ansible_search_path", [])]
+        try:
+            request["contents"] = placed(request.pop("configuration"), search_path)
+        except (RenderError, ValueError) as error:
+            raise AnsibleError(str(error)) from error
+        result.update(
+            self._execute_module(
+                module_name="celeryops.stack.commands",
+                module_args={"request": json.dumps(request, sort_keys=True, default=str)},
+                task_vars=task_vars,
+            )
+        )
+        result.pop("invocation", None)
+        return result

@@ -1,0 +1,177 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Keeps secrets out of what is shown, and nothing else: a cause that is hidden helps nobody. No I/O here.
+
+Runs on managed hosts as well, so it keeps to Python 3.9.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import quote, unquote
+
+MASK = "***"
+#: Names of variables under which people keep secrets; it also decides what a class's unit may not hold.
+SECRET_NAME = re.compile(
+    r"PASSW(OR)?D|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|(^|_)(API|PRIVATE|ACCESS)?KEY$|(^|_)(DSN|PW|PASS)$", re.IGNORECASE
+)
+#: What such a name ends in when its value only speaks of a secret: where it is, how old it may get, who checks it.
+_ABOUT = re.compile(
+    r"_(MODULE|CLASS|BACKENDS?|HASHERS?|VALIDATORS?|FILE|FILENAME|PATH|DIR|FOLDER|URL|URI|HOST|PORT|NAME|PREFIX|HEADER"
+    r"|LIFETIME|TIMEOUT|EXPIRY|EXPIRES|EXPIRATION|TTL|AGE|LENGTH|SIZE|ALGORITHM|TYPE|ENABLED|REQUIRED|VERSION)$",
+    re.IGNORECASE,
+)
+#: A file that a name without such an ending leads to, as GOOGLE_APPLICATION_CREDENTIALS does.
+_FILE = re.compile(r"\.?\.?/[\w.@/ -]*\.(json|pem|key|crt|cer|txt|ya?ml|toml|ini|cfg|conf|p12|pfx|py)")
+_SAID = frozenset({"true", "false", "yes", "no", "on", "off", "none", "null"})
+#: The start of an address that may hold a user and a password. A password that is not encoded can hold any sign, so
+#: what a variable holds is read up to its last "@" where the address has one host only.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SSH = re.compile(r"(git\+|svn\+)?ssh://", re.IGNORECASE)
+#: The same in a text that anybody wrote: a name, then perhaps a password, without a blank or a quote, before the host.
+_SHOWN_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?:[^/?#\s'\"<>@]*:(?!\d+[/?#])[^\s'\"<>@]*(?:@[^/\s'\"<>@]+)*|[^/?#\s'\"<>@]+)@",
+    re.IGNORECASE,
+)
+#: Text that holds a secret under a name: a DSN (password=...), a dictionary, a query.
+_ASSIGNED = re.compile(
+    r"[\w-]*(?:passw(?:or)?d|passphrase|secret|token|credential|api_?key|access_?key|private_?key)[\w-]*"
+    r"['\"]?\s*[=:]\s*['\"]?(?P<value>[^\s'\",;&}\]]+)",
+    re.IGNORECASE,
+)
+#: Secrets that can be told by how they look: private keys, and the tokens of well-known services.
+_KEY_BLOCK = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL
+)
+_KNOWN_TOKEN = re.compile(
+    r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|sk_(?:live|test)_\w{10,}"
+    r"|pypi-[\w-]{30,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
+)
+#: From here on a value is no accident in another word.
+_LONG = 12
+#: A line of a text of several lines that is long enough to be told from another one.
+_LINE = 8
+
+
+def named_like_a_secret(name: str) -> bool:
+    """Whether a variable of this name holds a secret, rather than something about one."""
+    return bool(SECRET_NAME.search(name)) and not _ABOUT.search(name)
+
+
+def secrets_of(variables: Mapping[str, object], addresses: Iterable[object] = ()) -> list[str]:
+    """Return what must not be shown of an environment and of further addresses, such as those of package indexes.
+
+    A value under a name of a secret is one as a whole. Of any other value only what it holds is: the user part of an
+    address, what stands behind ``password=``, a private key, a token that can be told by its form.
+
+    Arguments:
+        variables: name -> value.
+        addresses: URLs, or any text with a secret in it.
+    """
+    found: dict[str, None] = {}
+    for name, raw in variables.items():
+        value = str(raw)
+        inside = list(_inside(value))
+        found.update(dict.fromkeys(inside))
+        is_address = bool(_SCHEME.match(value)) and re.search(r"(^|_)DSN$", name, re.IGNORECASE)
+        harmless = value.lower() in _SAID or _FILE.fullmatch(value) or is_address
+        if named_like_a_secret(name) and not harmless:
+            found[value] = None
+    for address in addresses:
+        found.update(dict.fromkeys(_inside(str(address))))
+    return [secret for secret in found if secret.strip()]
+
+
+def user_part(address: str) -> tuple[str, str | None]:
+    """Return the user and the password of a URL as they were written, ``("", None)`` where it has neither.
+
+    Arguments:
+        address: a URL; signs of the password that should have been encoded are taken for what they were meant as.
+    """
+    scheme = _SCHEME.match(address)
+    rest = address[scheme.end() :] if scheme else ""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        part = authority.rpartition("@")[0]
+    elif re.match(r"[^/?#@]*:[^@]*@", rest) and not re.match(r"[^:/?#]*:\d+[/?#]", rest):
+        # A sign that ends the host stands in the password itself.
+        part = rest[: rest.rindex("@")]
+    else:
+        return "", None
+    user, separator, password = part.partition(":")
+    return user, password if separator else None
+
+
+def _inside(value: str) -> Iterator[str]:
+    """Yield the secrets that a text holds, whatever it is called."""
+    for match in _SCHEME.finditer(value):
+        for end in (None, value.find(";", match.end())):
+            if end == -1:
+                continue
+            # Several addresses stand in one text, or a password has the sign that separates them: both readings.
+            user, password = user_part(value[match.start() : end].split()[0])
+            if password:
+                yield password
+                yield base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+            elif user and (password == "" or not _SSH.match(value, match.start())):
+                # A token in the user's place; to SSH it is the name of an account.
+                yield user
+                yield base64.b64encode(f"{unquote(user)}:".encode()).decode()
+    for match in _ASSIGNED.finditer(value):
+        yield match["value"]
+    for match in _KEY_BLOCK.finditer(value):
+        yield match[0]
+    for match in _KNOWN_TOKEN.finditer(value):
+        yield match[0]
+
+
+def masked(text: str, secrets: Iterable[str] = (), public: Iterable[str] = ()) -> str:
+    """Return a text without secrets, in whatever form they stand in it, and with everything else.
+
+    Arguments:
+        text: what a program printed, or an error.
+        secrets: what :func:`secrets_of` found. A short one is hidden only where it stands as a word of its own, or in
+            quotes, since it may be part of any other word.
+        public: words that stand in the text anyway, such as the app's name; one that is somebody's password as well is
+            hidden in addresses only.
+    """
+    known = {word for word in public if word}
+    forms = {form for secret in secrets if secret not in known for form in _forms(secret) if form not in known}
+    for form in sorted(forms, key=lambda one: (-len(one), one)):
+        text = _pattern(form).sub(MASK, text)
+    text = _KEY_BLOCK.sub(MASK, text)
+    text = _KNOWN_TOKEN.sub(MASK, text)
+    return _SHOWN_URL.sub(rf"\g<scheme>{MASK}@", text)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield how a secret may be written: encoded for an address or not, quoted by Python or JSON, line by line."""
+    written = {
+        secret,
+        secret.strip(),
+        unquote(secret),
+        quote(secret, safe=""),
+        quote(secret),
+        quote(unquote(secret), safe=""),
+    }
+    for one in list(written):
+        written |= {repr(one)[1:-1], json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1]}
+    yield from (one for one in written if one.strip())
+    lines = [line.strip() for line in secret.splitlines()]
+    if len(lines) > 1:
+        yield from (line for line in lines if len(line) >= _LINE and not line.startswith("-----"))
+
+
+def _pattern(secret: str) -> re.Pattern[str]:
+    """Return what finds a secret in a text."""
+    escaped = re.escape(secret)
+    if len(secret) >= _LONG or not re.fullmatch(r"\w+", secret):
+        # Long enough, or with signs that no word has; of the latter a very short one may be any punctuation.
+        if len(secret) > 3:
+            return re.compile(escaped)
+    elif len(secret) > 3:
+        return re.compile(rf"(?<!\w){escaped}(?!\w)")
+    return re.compile(rf"(?<=['\"]){escaped}(?=['\"])|(?<=[=:]){escaped}(?=[@\s'\"&;,]|$)")

@@ -1,0 +1,202 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Runs a program of an app as its account, with an environment and files that are not in use yet.
+
+Runs on managed hosts, so it keeps to Python 3.9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: Where what is tried lies, for as long as it is: in memory, in a directory that only root and the app may enter.
+PLACE = "/run"
+#: Variables that lead to files of the shared configuration; what stands there is a path, or several behind colons.
+LEADING = ("CELERYOPS_CONFIG", "PYTHONPATH")
+#: Imports the app the way "celery -A" does, with all of its task modules, and looks up what a worker, beat and a sender
+#: take from the settings before they connect to anything.
+CHECK = """
+import json, logging, sys
+from celery.app.utils import find_app
+app = find_app(sys.argv[1])
+app.loader.import_default_modules()
+app.finalize()
+if not getattr(app.loader, "in_force", True):
+    raise SystemExit("the shared configuration could not be put into force in this app")
+tasks = sorted(name for name in app.tasks if not name.startswith(("celery.", "celeryops.")))
+loader = app.loader_cls if isinstance(app.loader_cls, str) else app.loader_cls.__name__
+from celery.utils.imports import load_extension_class_names, symbol_by_name
+conf = app.conf
+try:
+    step = "timezone"
+    app.timezone
+    step = "task_annotations"
+    app.annotations
+    step = "the queues and routes"
+    app.amqp.queues, app.amqp.router
+    step = "the broker's transport"
+    app.connection_for_write(), app.connection_for_read()
+    step = "the result backend"
+    app.backend
+    for step in ("worker_consumer", "worker_autoscaler", "worker_timer", "beat_scheduler", "task_cls"):
+        value = conf.get(step)
+        if isinstance(value, str) and value:
+            names = dict(load_extension_class_names("celery.beat_schedulers")) if step == "beat_scheduler" else {}
+            symbol_by_name(value, aliases=names)
+    for step in ("worker_log_format", "worker_task_log_format"):
+        logging.Formatter(conf.get(step))
+except Exception as error:
+    raise RuntimeError("a worker cannot use %s: %s: %s" % (step, type(error).__name__, error)) from error
+print("\\n" + json.dumps({"celeryops": {"tasks": tasks, "loader": loader}}))
+"""
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account with the groups that a unit's process gets as well."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+def account_of(user: str) -> Account:
+    """Return an account by its name.
+
+    Raises:
+        KeyError: when there is none.
+    """
+    entry = pwd.getpwnam(user)
+    groups = tuple(group.gr_gid for group in grp.getgrall() if user in group.gr_mem)
+    return Account(user, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)
+
+
+def environment_of(account: Account, release: str, variables: Mapping[str, Any]) -> dict[str, str]:
+    """Return the whole environment of a program of a release.
+
+    Arguments:
+        account: who it runs as.
+        release: path of the virtual environment, whose programs come first.
+        variables: the app's own.
+    """
+    return {
+        "PATH": f"{release}/bin:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.home,
+        "USER": account.name, **{key: str(value) for key, value in variables.items()},
+    }  # fmt: skip
+
+
+def digest(variables: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> str:
+    """Return one digest of an environment and of the files that go with it.
+
+    Arguments:
+        variables: name -> value.
+        files: ``path`` and ``sha256`` of each.
+    """
+    described = [
+        sorted((name, str(value)) for name, value in variables.items()),
+        sorted((entry["path"], entry["sha256"]) for entry in files),
+    ]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def staged(files: Sequence[Mapping[str, Any]], gid: int) -> Iterator[str]:
+    """Lay files below a directory of their own, each under its full path, and remove them afterwards.
+
+    Arguments:
+        files: ``path`` and ``content`` of each. Without any there is no directory, and its path is empty.
+        gid: the group that may read them.
+    """
+    if not files:
+        yield ""
+        return
+    root = tempfile.mkdtemp(prefix="celeryops-trial-", dir=PLACE)
+    try:
+        _share(root, 0o750, gid)
+        for entry in files:
+            path = root + entry["path"]
+            _make_folders(root, os.path.dirname(entry["path"]), gid)
+            with open(path, "wb") as stream:
+                _share(path, 0o640, gid)
+                stream.write(str(entry["content"]).encode())
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _make_folders(root: str, folder: str, gid: int) -> None:
+    path = root
+    for name in folder.strip("/").split("/"):
+        path = f"{path}/{name}"
+        if not os.path.isdir(path):
+            os.mkdir(path)
+            _share(path, 0o750, gid)
+
+
+def _share(path: str, mode: int, gid: int) -> None:
+    os.chmod(path, mode)
+    os.chown(path, -1, gid)
+
+
+def redirected(variables: Mapping[str, Any], root: str) -> dict[str, Any]:
+    """Return an environment that leads to the staged files, where there are such, instead of those in use.
+
+    Arguments:
+        variables: name -> value.
+        root: what :func:`staged` gave.
+    """
+    result = dict(variables)
+    for name in LEADING:
+        if root and result.get(name):
+            paths = str(result[name]).split(":")
+            result[name] = ":".join(root + path if path and os.path.exists(root + path) else path for path in paths)
+    if root:
+        result["PYTHONDONTWRITEBYTECODE"] = "1"
+    return result
+
+
+def run_as(
+    account: Account, command: Sequence[str], environment: Mapping[str, str], folder: str, timeout: float
+) -> tuple[int, str]:
+    """Run a program as the app's account and return its status and what it printed.
+
+    Arguments:
+        account: who it runs as.
+        command: the program and its arguments.
+        environment: all of its environment.
+        folder: the directory that it begins in.
+        timeout: seconds.
+
+    Raises:
+        subprocess.TimeoutExpired: when it took longer; it and its children are gone then. Holds what it printed.
+        OSError: when it cannot be run.
+    """
+    process = subprocess.Popen(
+        list(command), env=dict(environment), cwd=folder, user=account.uid, group=account.gid,
+        extra_groups=list(account.groups), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace", start_new_session=True, umask=0o022,
+    )  # fmt: skip
+    try:
+        output, _nothing = process.communicate(timeout=timeout)
+    except BaseException as error:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        said, _nothing = process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise subprocess.TimeoutExpired(list(command), timeout, output=said) from error
+        raise
+    return process.returncode, output

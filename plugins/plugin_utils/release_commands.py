@@ -1,0 +1,102 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""The commands that are run before and after a release is taken into use: what is written, read and checked."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import named_like_a_secret, secrets_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
+
+VARIABLE = "celery_app_release_commands"
+WHEN = ("before", "after")
+KEYS = ("command", "when", "timeout")
+#: Seconds: a migration of a large table takes its time, and one that waits for a lock has to end.
+TIMEOUT = 3600
+EXAMPLE = "a line such as manage.py migrate --noinput, a list of words, or {command: ..., when: after, timeout: 10m}"
+#: What only a shell understands, where it stands as a word of its own.
+_SHELL = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "&", "2>&1"})
+
+
+def release_commands(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Return ``argv``, ``when`` and ``timeout`` (seconds) of each command, and the mistakes in them.
+
+    Arguments:
+        entries: a line, a list of words, or a dictionary with :data:`KEYS`.
+    """
+    commands: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    for position, entry in enumerate(entries):
+        where = f"{VARIABLE}[{position}]"
+        written: Mapping[Any, Any] = entry if isinstance(entry, Mapping) else {"command": entry}
+        unknown = [key for key in written if key not in KEYS]
+        problems += [
+            Problem(f"{where}.{key}", "(not shown)", "is no key of a command", did_you_mean(str(key), KEYS))
+            for key in unknown
+        ]
+        inside = f"{where}.command" if isinstance(entry, Mapping) else where
+        argv, found = _words(inside, written.get("command"))
+        problems += found
+        when = str(written.get("when", WHEN[0]))
+        if when not in WHEN:
+            problems.append(Problem(f"{where}.when", when, "is no moment", did_you_mean(when, WHEN)))
+        timeout = TIMEOUT
+        if "timeout" in written:
+            try:
+                timeout = parse_duration(written["timeout"])
+            except ValueError as error:
+                reason, _separator, instead = str(error).partition("; write ")
+                problems.append(Problem(f"{where}.timeout", written["timeout"], reason, instead))
+            else:
+                if timeout < 1:
+                    problems.append(
+                        Problem(f"{where}.timeout", written["timeout"], "must be longer than 0s", DURATION_HELP)
+                    )
+        commands.append({"argv": argv, "when": when, "timeout": timeout})
+    return commands, problems
+
+
+def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
+    """Return the words of a command, which no shell reads, and what is wrong with them."""
+    if isinstance(command, str):
+        try:
+            words = shlex.split(command)
+        except ValueError:
+            # A quote that is not closed; the text may hold anything.
+            return [], [Problem(where, "(not shown)", "has a quote that is not closed", EXAMPLE)]
+        shell = [word for word in words if word in _SHELL] if words[:1] not in (["sh"], ["bash"]) else []
+        if shell:
+            reason = f"holds {shell[0]}, which only a shell understands"
+            return words, [Problem(where, "(not shown)", reason, 'two commands, or [sh, -c, "..."]')]
+    elif isinstance(command, (list, tuple)) and all(
+        isinstance(word, (str, int, float)) and not isinstance(word, bool) for word in command
+    ):
+        words = [str(word) for word in command]
+    else:
+        return [], [Problem(where, command, "is no command", EXAMPLE)]
+    if not words or not words[0].strip():
+        return [], [Problem(where, command, "is empty", EXAMPLE)]
+    if any("\0" in word for word in words):
+        return [], [Problem(where, "(not shown)", "holds a null character", EXAMPLE)]
+    if _shows_a_secret(words):
+        reason = "holds a secret, and every account on the host can read a command line"
+        return words, [
+            Problem(where, "(not shown)", reason, "it in celery_app_environment, where the program reads it")
+        ]
+    return words, []
+
+
+def _shows_a_secret(words: Sequence[str]) -> bool:
+    """Whether a word is, or is the value of, something secret: --password=x, an address with a password."""
+    if secrets_of({}, words):
+        return True
+    for option, value in zip(words, [*words[1:], ""], strict=True):
+        match = re.fullmatch(r"--?([\w-]+)", option)
+        if match and named_like_a_secret(match[1].replace("-", "_")) and value and not value.startswith("-"):
+            return True
+    return False

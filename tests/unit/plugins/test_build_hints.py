@@ -1,0 +1,46 @@
+"""Which packages a failed build asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.module_utils.build_hints import build_hint
+
+
+@pytest.mark.parametrize(
+    ("output", "packages"),
+    [
+        ("error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory", ["gcc", "python3-dev"]),
+        ("error: [Errno 2] No such file or directory: 'gcc'", ["gcc", "python3-dev"]),
+        ("ERROR: Unknown compiler(s): [['cc'], ['gcc'], ['clang']]", ["gcc", "python3-dev"]),
+        ("  foo.c:1:10: fatal error: Python.h: No such file or directory", ["python3-dev"]),
+        ("lz4/_version.c:33:10: fatal error: lz4.h: No such file or directory", ["liblz4-dev"]),
+        ("Error: pg_config executable not found.", ["libpq-dev"]),
+        ("/usr/bin/ld: cannot find -lpq: No such file or directory", ["libpq-dev"]),
+        ("/bin/sh: 1: mysql_config: not found", ["default-libmysqlclient-dev"]),
+        ("The headers or library files could not be found for jpeg,", ["libjpeg-dev"]),
+        ("error: can't find Rust compiler", ["cargo"]),
+        ("Package 'xmlsec1' was not found in the pkg-config search path", ["libxmlsec1-dev", "pkg-config"]),
+        ("x.c:2:10: fatal error: strange.h: No such file or directory", ["the Debian package of the file"]),
+    ],
+)
+def test_a_build_that_lacks_something_names_the_variable(output: str, packages: list[str]) -> None:
+    hint = build_hint(f"Building wheel for x\n{output}\nerror: Failed building wheel for x")
+    assert "write celery_app_system_packages: [" in hint
+    for package in packages:
+        assert package in hint
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "No solution found when resolving dependencies: celery[redis]==5.6.3 and celery>=5.7",
+        "error: Failed to fetch: `https://index.example.org/simple/celery/`: dns error",
+        "error: Distribution not found at: file:///tmp/gcc",
+        "ModuleNotFoundError: No module named 'rust_helpers'",
+        'No space left on device (os error 28) at path "/opt/celeryops/shop/lib/python3.13/zlib.h"',
+        "",
+    ],
+)
+def test_another_failure_gets_no_hint(output: str) -> None:
+    assert build_hint(output) == ""

@@ -1,0 +1,172 @@
+"""What is shown of an error: every cause, and no secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.module_utils import masking
+
+PEM = (
+    "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nq83vEjRWeJASNFZ4kBI0VniQ\nAQ==\n"
+    "-----END PRIVATE KEY-----\n"
+)
+
+
+def shown(text: str, variables: dict[str, object], *addresses: str, public: tuple[str, ...] = ()) -> str:
+    return masking.masked(text, masking.secrets_of(variables, addresses), public)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("DJANGO_SETTINGS_MODULE", "acmedj.setings", "ModuleNotFoundError: No module named 'acmedj.setings'"),
+        (
+            "SUPERSET_CONFIG_PATH",
+            "/etc/superset/superset_config.py",
+            "No such file: '/etc/superset/superset_config.py'",
+        ),
+        ("SECRET_KEY_FILE", "/etc/shop/key", "No such file or directory: '/etc/shop/key'"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/etc/shop/gcp.json", "File /etc/shop/gcp.json was not found."),
+        ("PASSWORD_HASHER", "shop.hashers.Argon", "No module named 'shop.hashers.Argon'"),
+        ("TOKEN_LIFETIME", "3600", "line 3600, in refresh"),
+        ("DEBUG_TOKEN", "true", "expected true"),
+        ("DATABASE_HOST", "db1.example.org", "could not translate host name db1.example.org"),
+        ("CELERY_BROKER_URL", "amqp://mq1.example.org/shop", "amqp://mq1.example.org/shop: connection refused"),
+        ("API_URL", "http://host:8080/pool@2", "GET http://host:8080/pool@2: 404"),
+        ("MONKEY", "banana", "no banana"),
+        ("KEYBOARD", "qwertz", "unknown layout qwertz"),
+    ],
+)
+def test_a_harmless_value_is_shown(variable: str, value: str, text: str) -> None:
+    assert shown(text, {variable: value}) == text
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://172.18.0.1:9/simple", "https://pypi.example.org/simple/", "git+https://git.example.org/shop.git@v1.0"],
+)
+def test_an_address_without_a_password_is_shown(url: str) -> None:
+    assert shown(f"Failed to fetch: `{url}celery/`", {}, url) == f"Failed to fetch: `{url}celery/`"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SECRET_KEY", "d9f0a71c"), ("DB_PASSWORD", "hunter2"), ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG"),
+        ("SENTRY_TOKEN", "abcd"), ("DB_PASS", "korrekt"), ("smtp_passphrase", "mit zwei worten"),
+        ("FERNET_KEY", "x+/=="),         ("STRIPE_API_KEY", "sk-123456"), ("PG_PW", "blau-weiss"),
+    ],
+)  # fmt: skip
+def test_what_is_named_like_a_secret_is_none_of_anybodys_business(variable: str, value: str) -> None:
+    assert value not in shown(f"refused: {value} (as {value!r})", {variable: value})
+    assert shown(f"refused: {value}", {variable: value}) == "refused: ***"
+
+
+@pytest.mark.parametrize(
+    "password", ["pw", "hunter2", "p@ss:w/rd?&#%", "päss wörd", "Tr0ub4dor;Staple99", "a'b\"c\\d", "100%", "x" * 80]
+)
+def test_the_password_of_an_address_is_hidden_in_every_form(password: str) -> None:
+    encoded = quote(password, safe="")
+    basic = base64.b64encode(f"shop:{password}".encode()).decode()
+    url = f"amqp://shop:{encoded}@mq.example.org:5672/shop"
+    text = f"{url}: access refused; PASSWORD={password!r} {json.dumps(password)}; Basic {basic}; :{password}@"
+    found = shown(text, {"BROKER": url})
+    assert password not in found
+    assert encoded not in found
+    assert basic not in found
+    assert "mq.example.org:5672/shop" in found
+    assert found.endswith("@")
+
+
+def test_a_password_that_was_not_encoded_is_hidden_whole() -> None:
+    for url in (
+        "amqp://shop:Tr0ub4dor;Staple99@mq.example.org:5672/shop", "redis://:sl/ash@cache:6379/0",
+        "postgres://u:at@sign@db/x", "https://u:ques?tion@index/simple", "redis://x:ha#sh@cache/0",
+    ):  # fmt: skip
+        found = shown(f"cannot connect to {url}: refused", {"ANYTHING": url})
+        for part in ("Tr0ub4dor", "Staple99", "sl/ash", "at@sign", "sign@db", "ques", "tion@", "ha#sh"):
+            assert part not in found, (url, found)
+        assert found.endswith(": refused")
+
+
+def test_several_addresses_in_one_value_are_read_one_by_one() -> None:
+    url = "amqp://shop:one-1234@a:5672/x;amqp://shop:two-5678@b:5672/x"
+    found = shown(f"tried {url}; then one-1234 and two-5678", {"CELERY_BROKER_URL": url})
+    assert "1234" not in found
+    assert "5678" not in found
+
+
+def test_a_token_in_the_users_place_is_hidden_and_an_account_of_ssh_is_not() -> None:
+    assert shown("x ghtoken99 y", {}, "https://ghtoken99@github.com/shop.git") == "x *** y"
+    assert shown("x ghtoken99 y", {}, "https://ghtoken99:@github.com/shop.git") == "x *** y"
+    assert shown("deploy@host: denied", {}, "ssh://deploy@host/shop.git") == "deploy@host: denied"
+
+
+def test_an_unknown_password_in_a_text_is_hidden_too() -> None:
+    assert masking.masked("see redis://:unseen@cache:6379/0") == "see redis://***@cache:6379/0"
+    assert masking.masked("https://me:a@b@index/x, or http://h:80/x@y") == "https://***@index/x, or http://h:80/x@y"
+
+
+def test_the_name_of_the_app_stays_although_it_is_a_password() -> None:
+    variables: dict[str, object] = {"CELERY_BROKER_URL": "amqp://shop:shop@mq/shop"}
+    text = "No module named 'shop.setings' (amqp://shop:shop@mq/shop)"
+    assert shown(text, variables, public=("shop",)) == "No module named 'shop.setings' (amqp://***@mq/shop)"
+
+
+def test_a_short_secret_does_not_garble_other_words() -> None:
+    variables: dict[str, object] = {"DB_PASSWORD": "app", "OTHER_TOKEN": "sets"}
+    text = "mapped settings of the application 'app': password=app; the app sets assets"
+    assert shown(text, variables) == "mapped settings of the application '***': password=***; the app *** assets"
+
+
+def test_a_private_key_is_hidden_line_by_line() -> None:
+    text = f"cannot load {PEM!r}\n{PEM}\nline: q83vEjRWeJASNFZ4kBI0VniQ"
+    found = shown(text, {"TLS": PEM})
+    assert "MIIEvQ" not in found
+    assert "q83vEj" not in found
+    assert found.startswith("cannot load ")
+
+
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [
+        ("host=db user=shop password=unseen123 port=5432", "unseen123"),
+        ('{"password": "unseen456", "host": "db"}', "unseen456"),
+        ("Server=db;Pwd=x;api_key=unseen789;", "unseen789"),
+        ("https://hooks.example.org/?token=unseen012&x=1", "unseen012"),
+    ],
+)
+def test_a_secret_inside_of_a_value_is_hidden_and_the_rest_is_not(value: str, secret: str) -> None:
+    found = shown(f"cannot parse {value}, {secret}", {"SHOP_OPTIONS": value})
+    assert secret not in found
+    assert "cannot parse" in found
+    assert "db" in found or "hooks.example.org" in found
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["ghp_" + "a1B2" * 9, "glpat-" + "x" * 20, "AKIA" + "Q7" * 8, "xoxb-123456789-abcdef", "sk_live_" + "9" * 16],
+)
+def test_a_token_that_can_be_told_by_its_form_is_hidden_wherever_it_stands(token: str) -> None:
+    assert shown(f"401 for {token}", {"SHOP_X": token}) == "401 for ***"
+    assert masking.masked(f"401 for {token}") == "401 for ***"
+
+
+def test_nothing_is_hidden_for_an_empty_value() -> None:
+    assert shown("a  b", {"DB_PASSWORD": "", "X_TOKEN": "  "}) == "a  b"
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://u:p@h/x", ("u", "p")), ("https://u@h/x", ("u", None)), ("https://u:@h/x", ("u", "")),
+        ("https://h/x@y", ("", None)), ("https://h:80/x@y:z@w", ("", None)), ("redis://:p@h", ("", "p")),
+        ("h/x", ("", None)), ("https://u:a@b@h:1/", ("u", "a@b")),
+    ],
+)  # fmt: skip
+def test_the_user_part_of_an_address(address: str, expected: tuple[str, str | None]) -> None:
+    assert masking.user_part(address) == expected

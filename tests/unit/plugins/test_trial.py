@@ -1,0 +1,127 @@
+"""Running a program of an app with what is not in use yet."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.celeryops.stack.plugins.module_utils import trial
+
+ME = trial.account_of(pwd.getpwuid(os.getuid()).pw_name)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(trial, "PLACE", str(tmp_path))
+    return tmp_path
+
+
+def test_files_are_laid_beside_those_in_use_and_go_again(place: Path) -> None:
+    files = [
+        {"path": "/etc/shop/celery.json", "content": "{}"},
+        {"path": "/opt/shop/runtime/pkg/a.py", "content": "ä = 1\n"},
+    ]
+    with trial.staged(files, os.getgid()) as root:
+        assert Path(root + "/etc/shop/celery.json").read_text(encoding="utf-8") == "{}"
+        assert Path(root + "/opt/shop/runtime/pkg/a.py").read_text(encoding="utf-8") == "ä = 1\n"
+        modes = {path.stat().st_mode & 0o777 for path in [Path(root), *Path(root).rglob("*")]}
+        assert modes == {0o750, 0o640}
+    assert list(place.iterdir()) == []
+
+
+def test_they_go_when_the_trial_fails(place: Path) -> None:
+    with pytest.raises(RuntimeError), trial.staged([{"path": "/a", "content": ""}], os.getgid()):
+        raise RuntimeError
+    assert list(place.iterdir()) == []
+
+
+def test_nothing_is_made_for_nothing(place: Path) -> None:
+    with trial.staged([], 0) as root:
+        assert (root, list(place.iterdir())) == ("", [])
+
+
+def test_the_environment_leads_to_what_was_laid_beside() -> None:
+    variables = {
+        "CELERYOPS_CONFIG": "/etc/shop/celery.json",
+        "PYTHONPATH": "/opt/shop/runtime:/srv/own:",
+        "OTHER": "/etc/shop",
+    }
+    files = [{"path": "/etc/shop/celery.json", "content": ""}, {"path": "/opt/shop/runtime/pkg/a.py", "content": ""}]
+    with trial.staged(files, os.getgid()) as root:
+        found = trial.redirected(variables, root)
+        assert found["CELERYOPS_CONFIG"] == f"{root}/etc/shop/celery.json"
+        assert found["PYTHONPATH"] == f"{root}/opt/shop/runtime:/srv/own:"
+        assert found["OTHER"] == "/etc/shop"
+    assert trial.redirected(variables, "") == variables
+
+
+def test_a_program_runs_with_its_environment_and_nothing_else() -> None:
+    code = "import os, sys; print(sorted(os.environ)); print('wrong', file=sys.stderr); sys.exit(3)"
+    status, output = trial.run_as(ME, [sys.executable, "-I", "-c", code], {"ONE": "1", "LC_CTYPE": "C"}, "/", 30)
+    assert status == 3
+    assert sorted(output.splitlines()) == ["['LC_CTYPE', 'ONE']", "wrong"]
+
+
+def test_what_takes_too_long_is_ended_with_its_children() -> None:
+    began = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired) as error:
+        trial.run_as(ME, ["sh", "-c", "echo begun; sleep 60 & sleep 60"], {"PATH": "/usr/bin:/bin"}, "/", 1)
+    assert time.monotonic() - began < 20
+    assert error.value.output == "begun\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "files"),
+    [
+        ({"A": "1", "B": "2"}, [{"path": "/x", "sha256": "1"}]),
+        ({"A": "2"}, [{"path": "/x", "sha256": "1"}]),
+        ({"A": "1"}, [{"path": "/x", "sha256": "2"}]),
+        ({"A": "1"}, [{"path": "/y", "sha256": "1"}]),
+        ({"A": "1"}, []),
+    ],
+)
+def test_whatever_changes_makes_another_digest(variables: dict[str, str], files: list[dict[str, str]]) -> None:
+    assert trial.digest(variables, files) != trial.digest({"A": "1"}, [{"path": "/x", "sha256": "1"}])
+
+
+def test_the_order_makes_none() -> None:
+    one, two = {"path": "/x", "sha256": "1"}, {"path": "/y", "sha256": "2"}
+    assert trial.digest({"A": "1", "B": 2}, [one, two]) == trial.digest({"B": "2", "A": "1"}, [two, one])
+
+
+APP = "from celery import Celery\napp = Celery('x', broker='memory://')\n@app.task\ndef one(): pass\n"
+
+
+def tried(tmp_path: Path, source: str = APP, **settings: str) -> tuple[int, str]:
+    (tmp_path / "proj.py").write_text(
+        source + "".join(f"app.conf.{key} = {value!r}\n" for key, value in settings.items())
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "LANG": "C.UTF-8"}
+    return trial.run_as(ME, [sys.executable, "-c", trial.CHECK, "proj:app"], environment, "/", 60)
+
+
+def test_a_sound_app_tells_its_tasks(tmp_path: Path) -> None:
+    status, output = tried(tmp_path)
+    assert status == 0, output
+    assert output.splitlines()[-1] == '{"celeryops": {"tasks": ["proj.one"], "loader": "celery.loaders.app:AppLoader"}}'
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("imports", "no_such_module"), ("worker_consumer", "no.such:Consumer"),
+        ("worker_autoscaler", "celery.worker:Nothing"),
+        ("beat_scheduler", "no.such:Scheduler"), ("result_backend", "nosuchbackend://"), ("broker_url", "nosuch://x"),
+        ("worker_log_format", "%(message"), ("timezone", "Mars/Phobos"), ("task_annotations", "no.such:annotations"),
+    ],
+)  # fmt: skip
+def test_settings_with_which_no_worker_starts_are_found(tmp_path: Path, setting: str, value: str) -> None:
+    status, output = tried(tmp_path, **{setting: value})
+    assert status != 0, output
+    assert f"'{value.partition('.')[0]}'" in output or value.partition(":")[0] in output or setting in output
