@@ -32,7 +32,7 @@ from pathlib import Path
 import lab
 import suites_order
 import suites_record
-from suites_runs import CELERIES, ROOT, SCENARIOS, SHARDS, WORK, Chaos, Checks, Images, Run, Suite, say
+from suites_runs import CELERIES, ROOT, SCENARIOS, SHARDS, WHOLE, WORK, Chaos, Checks, Images, Run, Suite, say
 
 import chaos
 
@@ -47,6 +47,7 @@ GATE = (
     "trixie-releases",
     "trixie-redis",
     "trixie-fleet",
+    "trixie-before",
     "trixie-chaos",
 )
 #: And `make test-all`: every stack whole, and what the support table speaks for.
@@ -57,6 +58,7 @@ ALL = (
         for part in [
             *([*scenario, *shard] for scenario in ([], ["redis"]) for shard in ([], ["apart"], ["releases"])),
             ["fleet"],
+            ["before"],
         ]
     ),
     *(f"trixie-celery{version}" for version in CELERIES),
@@ -75,7 +77,7 @@ def every_run() -> dict[str, Run]:
         Suite(name, scenario, shard)
         for name in lab.SUITES
         for scenario in SCENARIOS
-        for shard in (SHARDS if scenario != "fleet" else SHARDS[:1])
+        for shard in (SHARDS if scenario not in WHOLE else SHARDS[:1])
     ]
     runs += [Suite("trixie", SCENARIOS[0], celery=version) for version in CELERIES]
     runs += [Chaos(broker) for broker in chaos.BROKERS]

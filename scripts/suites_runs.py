@@ -38,7 +38,9 @@ import chaos
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "molecule"
 #: The first is what most people run: one host, with RabbitMQ.
-SCENARIOS = ("default", "redis", "fleet")
+SCENARIOS = ("default", "redis", "fleet", "before")
+#: Those whose tests are not parted, and for which the support table has no row.
+WHOLE = ("fleet", "before")
 #: The parts of a scenario's tests, each on a host of its own: what has no marker `apart`, then what the marker names.
 SHARDS = ("first", "apart", "releases")
 #: The versions of Celery that a user's app may pin, and the modules of tests in which they differ.
@@ -246,7 +248,7 @@ class Suite(Run):
             [suite, *([scenario] if scenario != SCENARIOS[0] else []), *([f"celery{celery}"] if celery else [])]
         )
         name = row if shard == SHARDS[0] else f"{row}-{shard}"
-        super().__init__(name, suite=suite, row="" if scenario == "fleet" else row)
+        super().__init__(name, suite=suite, row="" if scenario in WHOLE else row)
         self.scenario, self.shard, self.celery = scenario, shard, celery
         # Where there are several hosts, this begins their names.
         self.host = lab.own(f"celeryops-test-{name.replace('.', '-')}")

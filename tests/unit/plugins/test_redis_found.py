@@ -148,6 +148,7 @@ def test_a_running_server_is_asked_itself(host: Host) -> None:
                 connection.sendall(b"*0\r\n")
             else:
                 connection.sendall(b"+OK\r\n")
+        connection.close()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
