@@ -37,6 +37,7 @@ JOINTS: Mapping[str, tuple[str, ...]] = {
     "celeryops_longest_task": _LIMITS,
     "celeryops_visibility_timeout": _HELD,
     "celeryops_prefetch_multiplier": (),
+    "celeryops_worker_options": (),
     "celeryops_consumer_timeout": _HELD,
     "celeryops_broker_url": (*_SERVERS, "celery_app_name"),
     "celeryops_flower_broker_url": (*_SERVERS, "celery_app_name"),

@@ -31,7 +31,8 @@ def role(tmp_path: Path) -> Path:
 
 def place(role: Path, target: Path, *, check_mode: bool = False) -> Placer:
     own = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
-    usual: dict[str, Any] = dict.fromkeys(("content", "secret_content", "validate", "mode", "keep", "target"))
+    unsaid = ("content", "secret_content", "validate", "mode", "keep", "target", "pristine")
+    usual: dict[str, Any] = dict.fromkeys(unsaid)
     usual |= {"state": "file", "create_only": False, "backup": False, **own}
     placer = Placer(Module(check_mode=check_mode))  # type: ignore[arg-type]  # all that a Placer asks of it
     placer.run([{**usual, **entry} for entry in expand({"path": str(target), "tree": "package", **own}, [role])])
