@@ -298,10 +298,13 @@ class Release:
             self.actions.append(f"build the release {name}")
             if not self.module.check_mode:
                 self._build(name, path, facts)
-        elif not self._is_verified(path):
-            self.actions.append(f"import {self.request['import']} from the release {name}")
-            if not self.module.check_mode:
-                self._verify(path)
+        else:
+            # Settings may have come since it was built.
+            self._fits(path, f"the release {name}")
+            if not self._is_verified(path):
+                self.actions.append(f"import {self.request['import']} from the release {name}")
+                if not self.module.check_mode:
+                    self._verify(path)
         if not self.request["switch"]:
             return self._prepared(name)
         previous = self._previous()

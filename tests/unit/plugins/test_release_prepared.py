@@ -152,3 +152,17 @@ def test_the_app_has_its_directories_before_it_is_imported(tmp_path: Path, monke
     # What is there already is left to the task that looks after it.
     assert state.stat().st_mode & 0o777 == 0o700
     assert owned == [(str(log), nobody.pw_uid, nobody.pw_gid)]
+
+
+def test_another_celery_is_told_before_anything_stops(base: Path) -> None:
+    packages = base / "releases" / "older" / "lib" / "python3.13" / "site-packages"
+    (packages / "celery-5.7.0.dist-info").rename(packages / "celery-5.5.3.dist-info")
+    (packages / "kombu-5.7.0.dist-info").rename(packages / "kombu-5.5.4.dist-info")
+    host = Systemd()
+    request = action.completed({
+        "name": "shop", "import": "shop:app", "user": "shop", "source": {"type": "pip", "packages": ["shop"]},
+        "switch": False, "select": "older",
+    })  # fmt: skip
+    module.Release(host, request).run()  # type: ignore[arg-type]
+    (told,) = host.warned
+    assert told.startswith("the release has celery 5.5.3 in place of 5.7.0; no longer: queues for remote control")
