@@ -24,6 +24,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 ROLE_MARKS = ("<!-- BEGIN_ANSIBLE_DOCS -->", "<!-- END_ANSIBLE_DOCS -->")
 SUPPORT_MARKS = ("<!-- BEGIN_SUPPORT -->", "<!-- END_SUPPORT -->")
+SETTINGS_MARKS = ("<!-- BEGIN_SETTINGS -->", "<!-- END_SETTINGS -->")
 VERSIONS_MARKS = ("<!-- BEGIN_VERSIONS -->", "<!-- END_VERSIONS -->")
 RULES_MARKS = ("<!-- BEGIN_RULES -->", "<!-- END_RULES -->")
 SUPPORT = Path("tests/support.json")
@@ -185,6 +186,31 @@ def versions_block() -> str:
     return "\n".join(lines)
 
 
+def settings_block() -> str:
+    """What the role celery_app sets of Celery's settings with its defaults, for each broker."""
+    sys.path.insert(0, str(ROOT / "collections"))
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import (
+        OWNED_SETTINGS,
+        base_settings,
+        durations,
+    )
+
+    defaults = yaml.safe_load((ROOT / "roles" / "celery_app" / "defaults" / "main.yml").read_text())
+    values = {name.removeprefix("celery_app_"): value for name, value in defaults.items()} | {
+        "key_prefix": "shop:", "prefetch_multiplier": 1, "longest_task": "30m", "visibility_timeout": "",
+        "result_backend": "redis://cache/0",
+    }  # fmt: skip
+    times, _problems = durations(values)
+    found = [base_settings(values, broker, times) for broker in ("rabbitmq", "redis")]
+    lines = ["| Setting | With RabbitMQ | With Redis as the broker | Another value |", "|---|---|---|---|"]
+    for name in sorted({name for settings in found for name in settings}):
+        shown = [f"`{json.dumps(settings[name])}`" if name in settings else "" for settings in found]
+        other = OWNED_SETTINGS.get(name, f"celery_app_settings.{name}")
+        other = f"`{other}`" if re.fullmatch(r"[\w.]+", other) else other
+        lines.append(f"| `{name}` | {cell(shown[0])} | {cell(shown[1])} | {cell(other)} |")
+    return "\n".join(lines)
+
+
 def between(path: Path, marks: tuple[str, str], block: str) -> str:
     """The text of a file with `block` between its marks."""
     text = path.read_text()
@@ -202,6 +228,8 @@ def wanted() -> Iterator[tuple[Path, str]]:
         if role.is_dir():
             yield role / "README.md", between(role / "README.md", ROLE_MARKS, role_block(role))
     yield ROOT / "docs" / "check.md", between(ROOT / "docs" / "check.md", RULES_MARKS, rules_block())
+    settings = ROOT / "docs" / "settings.md"
+    yield settings, between(settings, SETTINGS_MARKS, settings_block())
     releases = ROOT / "docs" / "releases.md"
     yield releases, between(releases, VERSIONS_MARKS, versions_block())
     seen = json.loads((ROOT / SUPPORT).read_text()) if (ROOT / SUPPORT).exists() else {}
