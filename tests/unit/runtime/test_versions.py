@@ -130,6 +130,19 @@ class TestResults:
             kept = True
         assert result.state == ((states.FAILURE if fails else states.SUCCESS) if kept else states.PENDING)
 
+    @pytest.mark.parametrize("first", ["versions.mend_results", "follow._mend_backend"])
+    def test_what_follows_a_task_is_mended_beside_it(self, python: Python, first: str) -> None:
+        # Both wrap the same functions; neither may take the other's for its own.
+        other = {"versions.mend_results", "follow._mend_backend"} - {first}
+        code = (
+            "from celeryops_runtime import follow, versions; from celery.backends.base import Backend\n"
+            f"own = Backend.mark_as_done; {first}(); one = Backend.mark_as_done; {other.pop()}()\n"
+            "print(Backend.mark_as_done is not own, hasattr(Backend.mark_as_done, '__celeryops__'),"
+            "hasattr(Backend.mark_as_done, '__celeryops_versions__'))"
+        )
+        done = python("-c", code)
+        assert done.stdout.split() == ["True", "True", str(CELERY < (5, 6))], done.stderr
+
     @pytest.mark.parametrize("ignored", [False, True])
     @pytest.mark.parametrize("said", [None, False, True, "nothing"])
     def test_whether_a_run_is_ignored(self, ignored: bool, said: Any) -> None:

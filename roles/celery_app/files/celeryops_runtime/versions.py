@@ -42,7 +42,8 @@ logger = logging.getLogger("celeryops.runtime")
 DEATHS = ("x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason")
 """What RabbitMQ writes into a message that it moves to another queue (https://www.rabbitmq.com/docs/dlx)."""
 
-_MENDED = "__celeryops__"
+_MENDED = "__celeryops_versions__"
+"""Own to this module: others wrap the same functions, and what wraps one has its marks (functools.wraps)."""
 
 
 # -- settings --------------------------------------------------------------------------------------------------------
