@@ -126,6 +126,7 @@ class Remover:
             for app in apps:
                 with locked(app):
                     pass
+            self._end_workers(apps, users)
             for removal in self.found:
                 self._remove(removal)
             self._tidy()
@@ -171,6 +172,25 @@ class Remover:
         return str(report.get("message")) if report["failed"] else report.get("waiting", {})
 
     # Removing
+
+    def _end_workers(self, apps: list[str], users: dict[str, str]) -> None:
+        """Stop all units, and look again: what a worker had taken and not begun it has given back."""
+        units = [unit for removal in self.found if not removal.packages for unit in removal.units]
+        if not units:
+            return
+        running = [unit for unit in units if self._call("systemctl", "is-active", "--quiet", unit)[0] == 0]
+        for unit in units:
+            code, _output, errors = self._call("systemctl", "stop", unit)
+            if code != 0:
+                self.module.fail_json(msg=f"{unit} could not be stopped: {errors.strip()}; nothing was removed")
+        if self.options["messages"]:
+            return
+        self.waiting = {app: self._waiting(app, users) for app in apps if app in self.waiting}
+        why = refusal(self.waiting, messages=False)
+        if why:
+            if running:
+                self._call("systemctl", "start", *running)
+            self.module.fail_json(msg=why, removed=[], kept=[], waiting=self.waiting)
 
     def _remove(self, removal: Removal) -> None:
         # One after the other: the scheduler is first, and sends nothing any more when the workers end.
