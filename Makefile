@@ -23,7 +23,8 @@ export ANSIBLE_HOME ?= $(CURDIR)/build/ansible
 export MYPY_CACHE_DIR := $(CURDIR)/build/cache/mypy
 export RUFF_CACHE_DIR := $(CURDIR)/build/cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/cache/hypothesis
-export PYTHONDONTWRITEBYTECODE := 1
+# Compiled once and kept outside of the tree: an ansible-playbook that compiles itself takes a third more processor time.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/cache/python
 
 HOST := celeryops-demo
 CODE := plugins roles/celery_app/files scripts tests molecule

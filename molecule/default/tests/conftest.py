@@ -30,6 +30,8 @@ SHARD = os.environ.get("CELERYOPS_SHARD") or EVERYTHING
 MODULES = os.environ.get("CELERYOPS_TESTS", "").split()
 INVENTORY = ROOT / "molecule" / SCENARIO / "inventory"
 LAB = ROOT / "scripts" / "lab.py"
+#: Whether a test has failed since the host was as the inventory says.
+FAILED = pytest.StashKey[bool]()
 #: Writes down every command line of the host that is new, one per line; a process is looked at again for a moment,
 #: because it begins with the command line of the one that started it.
 WATCHER = """
@@ -79,9 +81,18 @@ def converged() -> Run:
     return run_on_stack()
 
 
+@pytest.fixture(autouse=True)
+def put_right(request: pytest.FixtureRequest, site: Callable[..., Run]) -> None:
+    """What a failed test left does not fail the next one: a test may damage the host if its own run is the repair."""
+    if request.session.stash.get(FAILED, False):
+        request.session.stash[FAILED] = False
+        run = site()
+        assert not run.failed, run.messages
+
+
 @pytest.fixture
 def restored(site: Callable[..., Run]) -> Iterator[None]:
-    """For a test that damages or reconfigures the host: site.yml runs once more afterwards."""
+    """For a test that leaves the host otherwise than the inventory says: site.yml runs once more afterwards."""
     yield
     run = site()
     assert not run.failed, run.messages
@@ -250,8 +261,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
-    """A failure brings the last lines of the journal with it."""
+    """A failure brings the last lines of the journal with it, and the next test begins with a repair."""
     report = yield
+    if report.failed:
+        item.session.stash[FAILED] = True
     host = getattr(item, "funcargs", {}).get("host")
     if report.when == "call" and report.failed and host is not None:
         journal = host.run(

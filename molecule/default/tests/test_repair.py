@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,36 +29,40 @@ def main_pids(host: Host, inventory: dict[str, Any]) -> dict[str, str]:
     }
 
 
-@pytest.mark.broker("rabbitmq")
-@pytest.mark.usefixtures("restored")
-def test_a_deleted_user_of_the_broker_comes_back(
-    host: Host, site: Callable[..., Any], inventory: dict[str, Any]
-) -> None:
-    app = inventory["celery_app_name"]
-    host.check_output(f"rabbitmqctl delete_user {app}")
-    assert app not in host.check_output("rabbitmqctl --silent list_users | cut -f1").splitlines()
-    run = site()
-    assert run.messages == []
-    assert run.changed != []
-    assert app in host.check_output("rabbitmqctl --silent list_users | cut -f1").splitlines()
-    assert f"{app}\t.*" in host.check_output(f"rabbitmqctl --silent list_permissions --vhost {app}")
-
-
-@pytest.mark.usefixtures("restored")
-def test_a_deleted_user_of_redis_comes_back(
-    site: Callable[..., Any], inventory: dict[str, Any], ask_redis: Callable[[str], str]
-) -> None:
+@pytest.fixture(scope="module")
+def missed_users(
+    host: Host, site: Callable[..., Any], inventory: dict[str, Any], broker: str, ask_redis: Callable[[str], str]
+) -> dict[str, Any]:
+    """The app's users were deleted in every server: the one run that followed, and what was there after it."""
     app = inventory["celery_app_name"]
     wanted = ask_redis(f"ACL GETUSER {app}")
+    if broker == "rabbitmq":
+        host.check_output(f"rabbitmqctl delete_user {app}")
+        assert app not in host.check_output("rabbitmqctl --silent list_users | cut -f1").splitlines()
     ask_redis(f"ACL DELUSER {app}")
     assert app not in ask_redis("ACL USERS").splitlines()
-    run = site()
-    assert run.messages == []
-    assert run.changed != []
-    assert ask_redis(f"ACL GETUSER {app}") == wanted
+    found = {"run": site(), "redis before": wanted, "redis": ask_redis(f"ACL GETUSER {app}")}
+    if broker == "rabbitmq":
+        found["users"] = host.check_output("rabbitmqctl --silent list_users | cut -f1").splitlines()
+        found["permissions"] = host.check_output(f"rabbitmqctl --silent list_permissions --vhost {app}")
+    return found
 
 
-@pytest.mark.usefixtures("restored")
+@pytest.mark.broker("rabbitmq")
+def test_a_deleted_user_of_the_broker_comes_back(missed_users: dict[str, Any], inventory: dict[str, Any]) -> None:
+    app = inventory["celery_app_name"]
+    assert missed_users["run"].messages == []
+    assert missed_users["run"].changed != []
+    assert app in missed_users["users"]
+    assert f"{app}\t.*" in missed_users["permissions"]
+
+
+def test_a_deleted_user_of_redis_comes_back(missed_users: dict[str, Any]) -> None:
+    assert missed_users["run"].messages == []
+    assert missed_users["run"].changed != []
+    assert missed_users["redis"] == missed_users["redis before"]
+
+
 def test_an_edited_unit_is_put_right_and_its_class_alone_restarted(
     host: Host, site: Callable[..., Any], inventory: dict[str, Any]
 ) -> None:
@@ -73,26 +77,17 @@ def test_an_edited_unit_is_put_right_and_its_class_alone_restarted(
     assert {name for name in before if before[name] != after[name]} == {"high"}
 
 
-@pytest.mark.usefixtures("restored")
-def test_a_class_that_leaves_the_inventory_leaves_the_host(
-    host: Host, site: Callable[..., Any], inventory: dict[str, Any]
-) -> None:
+@pytest.fixture(scope="class")
+def smaller(
+    host: Host, site: Callable[..., Any], inventory: dict[str, Any], run_name: str
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A class left the inventory, and a duty the host, in one run: that run, and what was there after it.
+
+    Both come back afterwards.
+    """
     app = inventory["celery_app_name"]
     others = {name: value for name, value in inventory["celery_worker_classes"].items() if name != "bulk"}
     others["default"] = {**(others["default"] or {}), "queues": ["default", "feeds", "reports"]}
-    run = site(variables={"celery_worker_classes": others})
-    assert run.messages == []
-    assert not host.file(f"/etc/systemd/system/celery-{app}-bulk.service").exists
-    assert host.check_output(f"systemctl show --property=LoadState --value celery-{app}-bulk.service") == "not-found"
-    assert not [line for line in host.check_output("ps -eo args=").splitlines() if "bulk@" in line]
-    assert host.service(f"celery-{app}-high.service").is_running
-
-
-@pytest.mark.usefixtures("restored")
-def test_a_duty_that_moves_to_another_host_leaves_this_one(
-    host: Host, site: Callable[..., Any], inventory: dict[str, Any], run_name: str
-) -> None:
-    app = inventory["celery_app_name"]
     # As deep below the checkout as the inventory itself, whose paths are relative.
     moved = ROOT / "build" / "molecule" / f"moved-{run_name}"
     shutil.rmtree(moved, ignore_errors=True)
@@ -101,10 +96,35 @@ def test_a_duty_that_moves_to_another_host_leaves_this_one(
     hosts.write_text(
         "".join(line for line in hosts.read_text().splitlines(True) if not line.startswith("celery_beat:"))
     )
-    run = site(inventory=moved)
-    assert run.messages == []
-    assert host.check_output(f"systemctl show --property=LoadState --value celery-{app}-beat.service") == "not-found"
-    assert host.service(f"celery-{app}-high.service").is_running
+    run = site(inventory=moved, variables={"celery_worker_classes": others})
+    found: dict[str, Any] = {
+        name: host.check_output(f"systemctl show --property=LoadState --value celery-{app}-{name}.service")
+        for name in ("bulk", "beat")
+    }
+    found["file"] = host.file(f"/etc/systemd/system/celery-{app}-bulk.service").exists
+    found["processes"] = host.check_output("ps -eo args=").splitlines()
+    found["high"] = host.service(f"celery-{app}-high.service").is_running
+    yield run, found
+    run = site()
+    assert not run.failed, run.messages
+
+
+class TestWhatLeaves:
+    """Both in one run, for which the host is as large again when these tests are done."""
+
+    def test_a_class_that_leaves_the_inventory_leaves_the_host(self, smaller: tuple[Any, dict[str, Any]]) -> None:
+        run, found = smaller
+        assert run.messages == []
+        assert not found["file"]
+        assert found["bulk"] == "not-found"
+        assert not [line for line in found["processes"] if "bulk@" in line]
+        assert found["high"]
+
+    def test_a_duty_that_moves_to_another_host_leaves_this_one(self, smaller: tuple[Any, dict[str, Any]]) -> None:
+        run, found = smaller
+        assert run.messages == []
+        assert found["beat"] == "not-found"
+        assert found["high"]
 
 
 @pytest.mark.usefixtures("restored")
@@ -187,7 +207,6 @@ def test_rabbitmq_ends_when_its_store_does_and_starts_when_its_disk_has_room(
 
 
 @pytest.mark.broker("rabbitmq")
-@pytest.mark.usefixtures("restored")
 def test_a_repair_of_every_secret_shows_none(
     host: Host, site: Callable[..., Any], secrets: dict[str, str], witness: Callable[..., Any], engine: str
 ) -> None:

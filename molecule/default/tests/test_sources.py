@@ -200,19 +200,24 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_a_wheel_becomes_a_release(host: Host, deploy: Callable[..., Any], wheel: Path) -> None:
+@pytest.fixture(scope="module")
+def from_wheel(deploy: Callable[..., Any], wheel: Path) -> Any:
+    """The run that made the wheel a release, which the tests up to the next source have."""
+    return deploy({"type": "wheel", "path": str(wheel)})
+
+
+def test_a_wheel_becomes_a_release(host: Host, deploy: Callable[..., Any], wheel: Path, from_wheel: Any) -> None:
     source = {"type": "wheel", "path": str(wheel)}
-    run = deploy(source)
-    assert run.messages == []
+    assert from_wheel.messages == []
     assert "shop-1.0.0.dist-info" in host.check_output(f"ls /opt/celeryops/{APP}/current/lib/python3*/site-packages")
     again = deploy(source)
     assert (again.messages, again.changed) == ([], [])
 
 
 def test_an_environment_of_somebody_else_is_used_and_left_as_it_is(
-    host: Host, deploy: Callable[..., Any], wheel: Path
+    host: Host, deploy: Callable[..., Any], wheel: Path, from_wheel: Any
 ) -> None:
-    assert deploy({"type": "wheel", "path": str(wheel)}).messages == []
+    assert from_wheel.messages == []
     release = f"/opt/celeryops/{APP}/{current(host)}"
     theirs = "/srv/celeryops-environment"
     host.check_output(f"cp --archive {release} {theirs}; rm {theirs}/release.json")
