@@ -14,6 +14,8 @@ UNITS = "/etc/systemd/system"
 #: Directories with one for each app: what goes, and what is kept unless it is asked for.
 PROGRAMS = ("/opt/celeryops", "/etc/celeryops", "/run/celeryops")
 DATA = ("/var/lib/celeryops", "/var/log/celeryops")
+#: Where systemd keeps what an account owns that exists only while its unit runs (systemd.exec(5), DynamicUser=).
+DYNAMIC = "/var/lib/private/celeryops"
 #: How useradd was called for an account of ours (module_utils/account.py).
 COMMENT = "Celery app "
 #: Server -> its units, the files of ours, its packages, and its data.
@@ -29,6 +31,8 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "/etc/rabbitmq/erl_inetrc",
             "/etc/rabbitmq/enabled_plugins",
             "/etc/rabbitmq/definitions.json",
+            "/etc/rabbitmq/celeryops-disk.erl",
+            "/etc/rabbitmq/celeryops-disk.sh",
             "/etc/rabbitmq/conf.d/50-celeryops.conf",
             "/etc/apt/sources.list.d/celeryops-rabbitmq.sources",
             "/etc/apt/preferences.d/celeryops-rabbitmq.pref",
@@ -101,7 +105,7 @@ def of_app(app: str, marked: Iterable[str], users: Mapping[str, str], passwd: st
     found.paths = [f"{UNITS}/{name}" for name in found.units]
     places = [f"{folder}/{app}" for folder in PROGRAMS]
     places += [f"/opt/celeryops/{app}-flower", f"/etc/logrotate.d/celery-{app}-workers"]
-    kept = [f"{folder}/{app}" for folder in DATA]
+    kept = [f"{folder}/{app}" for folder in DATA] + [f"{DATA[0]}/{app}-flower", f"{DYNAMIC}/{app}-flower"]
     found.paths += [path for path in (*places, *(kept if data else ())) if os.path.lexists(path)]
     found.kept = [] if data else [path for path in kept if os.path.lexists(path)]
     others = {user for unit, user in users.items() if unit not in own}

@@ -76,6 +76,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils import ours
 from ansible_collections.celeryops.stack.plugins.module_utils.lock import FOLDER, LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.removal import (
     DATA,
+    DYNAMIC,
     PROGRAMS,
     SERVERS,
     UNITS,
@@ -222,10 +223,13 @@ class Remover:
             self._call("systemctl", "reset-failed", *present)
 
     def _tidy(self) -> None:
-        if not self._apps():
+        programs = set()
+        with contextlib.suppress(OSError):
+            programs = set(os.listdir(os.path.dirname(INSTALLER)))
+        if programs <= {os.path.basename(INSTALLER)}:
             _delete(INSTALLER)
             _delete(FOLDER)
-        for folder in PARENTS:
+        for folder in (*PARENTS, DYNAMIC):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
 

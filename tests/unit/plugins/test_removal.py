@@ -50,8 +50,10 @@ def test_an_app_goes_and_its_data_stay(host: Path) -> None:
 
 
 def test_with_its_data(host: Path) -> None:
+    (host / "var/lib/celeryops/shop-flower").mkdir()
     found = of_app("shop", UNITS, USERS, PASSWD, data=True)
-    assert places(host, found.paths)[-2:] == ["/var/lib/celeryops/shop", "/var/log/celeryops/shop"]
+    data = ["/var/lib/celeryops/shop", "/var/log/celeryops/shop", "/var/lib/celeryops/shop-flower"]
+    assert places(host, found.paths)[-3:] == data
     assert found.kept == []
 
 
