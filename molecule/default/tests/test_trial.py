@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from testinfra.host import Host
 
 pytestmark = pytest.mark.long
 
+SHOP = Path(__file__).resolve().parents[3] / "examples" / "shop"
 UNITS = [f"celery-shop-{name}.service" for name in ("high", "default", "bulk", "beat")]
 FILES = "/etc/celeryops/shop/celery.env /etc/celeryops/shop/celery.json /etc/systemd/system/celery-shop-high.service"
 STATE = "/var/lib/celeryops/shop"
@@ -72,12 +74,12 @@ def test_a_class_that_does_not_come_up_ends_the_run_before_the_next(host: Host, 
     assert host.check_output(others) == before
 
 
+@pytest.mark.usefixtures("restored")
 def test_commands_run_around_a_release_and_one_that_fails_keeps_the_old_one(
-    host: Host, site: Callable[..., Any], inventory: dict[str, Any], restored: None
+    host: Host, site: Callable[..., Any]
 ) -> None:
-    del restored
     before = running(host)
-    source = {**inventory["celery_app_source"], "build": "commands"}
+    source = {"type": "path", "path": str(SHOP), "build": "commands"}
     failing = ["sh", "-c", "echo $SHOP_STATE has no such table; exit 3"]
     run = site(variables={"celery_app_source": source, "celery_app_release_commands": [failing]})
     assert len(run.messages) == 1, run.messages
