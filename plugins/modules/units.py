@@ -184,7 +184,7 @@ class Units:
         }
         starting = actions.restart + actions.start
         if starting:
-            self._must_be_there(options=self.module.params["prerequisite"])
+            self._must_be_there(self.module.params.get("prerequisite"))
             # Clears a start limit that was hit before the cause was mended; a unit that never ran is no error to us.
             self.module.run_command(["systemctl", "reset-failed", *starting])
         # One after the other, each when the one before says that it is ready: what one cannot start with would take

@@ -86,10 +86,10 @@ def test_a_token_alone_is_sent_with_an_empty_password(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_in_the_configuration_or_the_helper() -> None:
-    text, environment = credentials.for_git(["https://user1:canary@h/a.git"], "/w/helper", ["/home/x/.gitconfig"])
+    text, environment = credentials.for_git(["https://user1:canary@h/a.git"], "/w/helper", ["/srv/x/.gitconfig"])
     assert "canary" not in text
     assert "user1" not in text
-    assert 'path = "/home/x/.gitconfig"' in text
+    assert 'path = "/srv/x/.gitconfig"' in text
     assert sorted(environment.values()) == ["canary", "user1"]
     assert credentials.for_git(["https://h/a.git", "git@h:x"], "/w/helper") == ("", {})
 

@@ -124,6 +124,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "weak-password",
         "unknown-argument",
         "newer-setting",
+        "merged-indexes",
         "queue-of-two-apps",
         "another-server",
         "unlimited-prefetch",
