@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.apart("releases")]
 
 SHOP = Path(__file__).resolve().parents[3] / "examples" / "shop"
 UNITS = [f"celery-shop-{name}.service" for name in ("high", "default", "bulk", "beat")]
