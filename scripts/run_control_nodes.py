@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import lab
+from suites_runs import VERSIONS as OF_A_HOST
 
 ROOT = lab.ROOT
 WORK = ROOT / "build" / "control"
@@ -199,6 +200,8 @@ class Run:
                 ("Flower", self.pages),
             ):
                 self.step(name, action)
+            said = [line.split(" ", 1) for line in self.host.run(OF_A_HOST).splitlines() if " " in line]
+            self.outcome.versions.update(dict(said))
         except (StepError, lab.LabError) as problem:
             sys.stdout.write(f"\n== {self.name}: the whole log is {self.log.relative_to(ROOT)}\n{problem}\n")
         finally:
@@ -257,12 +260,7 @@ class Run:
         found = re.search(r"core ([0-9.]+)", core)
         if not found or not found[1].startswith(f"{self.version}.") or "config file = None" not in core:
             raise StepError(f"this is not ansible-core {self.version} without a configuration:\n{core}")
-        self.outcome.versions = {
-            "ansible-core": found[1],
-            "python": python,
-            "control": self.suites[0],
-            "debian": self.suites[1],
-        }
+        self.outcome.versions = {"ansible-core": found[1], "control": f"{self.suites[0]}, Python {python}"}
 
     def start(self, machine: Machine, command: str) -> subprocess.Popen[bytes]:
         """Begin a command in a container; what it prints goes to the log."""

@@ -32,7 +32,22 @@ from pathlib import Path
 import lab
 import suites_order
 import suites_record
-from suites_runs import CELERIES, ROOT, SCENARIOS, SHARDS, WHOLE, WORK, Chaos, Checks, Images, Run, Suite, say
+from run_control_nodes import VERSIONS as CORES
+from suites_runs import (
+    CELERIES,
+    ROOT,
+    SCENARIOS,
+    SHARDS,
+    WHOLE,
+    WORK,
+    Chaos,
+    Checks,
+    ControlNode,
+    Images,
+    Run,
+    Suite,
+    say,
+)
 
 import chaos
 
@@ -48,7 +63,10 @@ GATE = (
     "trixie-redis",
     "trixie-fleet",
     "trixie-before",
+    "trixie-celery5.6",
     "trixie-chaos",
+    "ansible2.18",
+    "ansible2.21",
 )
 #: And `make test-all`: every stack whole, and what the support table speaks for.
 ALL = (
@@ -62,6 +80,7 @@ ALL = (
         ]
     ),
     *(f"trixie-celery{version}" for version in CELERIES),
+    *(f"ansible{version}" for version in CORES),
     "trixie-chaos",
     "redis-chaos",
 )
@@ -81,6 +100,7 @@ def every_run() -> dict[str, Run]:
     ]
     runs += [Suite("trixie", SCENARIOS[0], celery=version) for version in CELERIES]
     runs += [Chaos(broker) for broker in chaos.BROKERS]
+    runs += [ControlNode(version, suites) for version, suites in CORES.items()]
     return {run.name: run for run in runs}
 
 

@@ -376,6 +376,44 @@ class Chaos(Run):
                 sys.stdout.flush()
 
 
+class ControlNode(Run):
+    """What a user does with the built tarball, on one version of ansible-core (run_control_nodes.py)."""
+
+    def __init__(self, version: str, suites: tuple[str, str]) -> None:
+        """Name it.
+
+        Args:
+            version: of ansible-core, without the patch.
+            suites: Debian of the control node, and of the host.
+        """
+        name = f"ansible{version}"
+        super().__init__(name, suite=suites[1], row=name)
+        self.version = version
+        self.results = WORK / f"{name}.json"
+
+    def run(self) -> None:
+        started = time.monotonic()
+        self.results.unlink(missing_ok=True)  # an old one says nothing
+        program = str(ROOT / "scripts" / "run_control_nodes.py")
+        passed = self.command(
+            [sys.executable, program, f"--only={self.version}", f"--json={self.results}"], each_line=self.show
+        )
+        if self.results.exists():
+            found = json.loads(self.results.read_text())[self.name]
+            self.counts += Counter(passed=found["passed"], failed=found["failed"])
+            self.versions, self.times.tests = found["versions"], found["seconds"]
+        if not passed and not self.counts["failed"]:
+            self.counts["failed"] += 1
+        self.finished("control", "ok" if passed else "failed", time.monotonic() - started)
+        if not passed and not Run.stopped.is_set():
+            sys.stdout.write(self.log.read_text()[-8000:])
+            sys.stdout.flush()
+
+    def show(self, line: str) -> None:
+        if line.startswith(f"  {self.name} "):
+            self.say(line[len(f"  {self.name} ") :].strip())
+
+
 def count(report: Path) -> Counter[str]:
     """Tests of a JUnit report by outcome."""
     counts: Counter[str] = Counter()
