@@ -86,7 +86,6 @@ MODULES = {
         "module_utils/foreign": "foreign",
         "module_utils/celery_versions": "celery_versions resolve celery_needs",
         "module_utils/resolve": "resolve",
-        "module_utils/trial": "trial release_prepared",
         "plugin_utils/celery_needs": "celery_needs",
         "plugin_utils/flower_api": "flower_api",
         "plugin_utils/kernel_limits": "kernel_limits",
