@@ -93,10 +93,6 @@ MODULES = {
         "plugin_utils/source_requirements": "source_requirements",
         "plugin_utils/urls": "urls",
         "module_utils/release": "release release_prepared",
-        "module_utils/masking": "masking",
-        "module_utils/credentials": "credentials",
-        "module_utils/build_hints": "build_hints",
-        "plugin_utils/release_commands": "commands",
         "module_utils/systemd": "systemd units",
         "module_utils/look": "units systemd",
         "module_utils/current": "current roll",
@@ -141,11 +137,7 @@ MODULES = {
     }.items()
 }
 #: Modules that only mean something on a host: what they ask and run is tested there (molecule).
-HOSTS_ONLY = {
-    "plugins/module_utils/account.py",
-    "plugins/module_utils/runtime.py",
-    "plugins/module_utils/trial.py",
-}
+HOSTS_ONLY = {"plugins/module_utils/account.py", "plugins/module_utils/runtime.py"}
 #: What a mutant may take: one that counts for ever, or in powers, ends as a failure too.
 MEMORY = 4 * 2**30
 
