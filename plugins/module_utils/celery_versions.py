@@ -33,8 +33,6 @@ class Abilities:
         soft_shutdown: whether a worker knows ``worker_soft_shutdown_timeout``.
         exclusive_control_queues: whether queues for remote control and events can be exclusive (kombu 5.6, pidbox.py).
         created_as_quorum: whether a queue that is made on the fly can be a quorum queue.
-        kept_by_message: whether ``apply_async(ignore_result=False)`` brings back the result of a task that ignores it
-            (celery/app/trace.py).
     """
 
     kombu: tuple[Numbers, Numbers]
@@ -44,7 +42,6 @@ class Abilities:
     soft_shutdown: bool = True
     exclusive_control_queues: bool = True
     created_as_quorum: bool = True
-    kept_by_message: bool = True
 
     def has(self, name: str) -> bool:
         """Return whether it has an ability, by its name here."""
@@ -61,14 +58,12 @@ TABLE: dict[Numbers, Abilities] = {
         soft_shutdown=False,
         exclusive_control_queues=False,
         created_as_quorum=False,
-        kept_by_message=False,
     ),
     (5, 5): Abilities(
         kombu=((5, 5, 2), (5, 6)),
         python=(8, 14),
         exclusive_control_queues=False,
         created_as_quorum=False,
-        kept_by_message=False,
     ),
     (5, 6): Abilities(kombu=((5, 6, 0), ()), python=(9, 14)),
     (5, 7): Abilities(kombu=((5, 7, 0), ()), python=(10, 14)),
@@ -122,7 +117,6 @@ MEANING = {
     "soft_shutdown": "a worker has a soft shutdown",
     "exclusive_control_queues": "queues for remote control and events are exclusive",
     "created_as_quorum": "a queue that is made on the fly is a quorum queue",
-    "kept_by_message": "apply_async(ignore_result=False) keeps the result of a task that ignores it",
 }
 
 
