@@ -43,8 +43,6 @@ WATERMARK_RANGE = (0.1, 0.8)
 MIN_PASSWORD = 8
 #: A header of the API has room for 4,096 bytes (Cowboy), and so has a connection's first frame before RabbitMQ 4.1.
 MAX_PASSWORD = 1024
-#: Names are short strings of AMQP 0-9-1.
-LONGEST_NAME = 255
 #: Distribution listens there whatever the AMQP port is (RABBITMQ_DIST_PORT's default).
 DISTRIBUTION_PORT = 25672
 EPMD_PORT = 4369
@@ -510,9 +508,6 @@ class _Planner:
         declared = {kind: self._merged(kind) for kind in _DECLARED}
         self._check_names(declared)
         admin = self.variables["admin_user"]
-        for kind, entries in declared.items():
-            for entry in entries:
-                self._check_name(kind, entry)
         self._check_admin(admin, declared["users"])
         vhosts = {entry["name"] for entry in declared["vhosts"]}
         permissions = [
@@ -580,19 +575,6 @@ class _Planner:
         self._check_password("admin_password", self.variables["admin_password"], admin)
         if not re.fullmatch(r"[A-Za-z0-9]{16,255}", str(self.variables["erlang_cookie"])):
             self._problem("erlang_cookie", "********", "is not an Erlang cookie", "16 to 255 letters and digits")
-
-    def _check_name(self, kind: str, entry: Mapping[str, Any]) -> None:
-        """Refuse what no client can be told, or RabbitMQ does not take, as the name of an object."""
-        # A user's has rules of its own.
-        if kind == "users" or "name" not in entry:
-            return
-        name = str(entry["name"])
-        if not name:
-            self._problem(f"{kind}[].name", name, "is empty", "a name")
-        elif re.search(r"[\x00-\x1f\x7f]", name):
-            self._problem(f"{kind}[].name", name, "contains a line break or another control character", "one line")
-        elif len(name.encode()) > LONGEST_NAME:
-            self._problem(f"{kind}[].name", name, f"is longer than {LONGEST_NAME} bytes", "a shorter name")
 
     def _check_password(self, name: str, password: Any, user: str) -> None:
         if len(str(password)) < MIN_PASSWORD:
