@@ -221,7 +221,8 @@ def _unreadable(exc: BaseException) -> str:
         if isinstance(cause, json.JSONDecodeError):
             return f"its body is not JSON ({cause.msg})"
         if type(cause).__name__ == "ContentDisallowed":
-            return "its content type is not accepted"
+            # kombu's own words name the type, and nothing of the body.
+            return f"its content type is not accepted ({_shown(str(cause))})"
         cause = cause.__cause__ or cause.__context__
     return f"its body cannot be read ({type(exc).__name__})"
 
