@@ -89,22 +89,24 @@ def test_what_was_changed_while_workers_run_is_found_in_one_message(host: Host, 
 def test_a_worker_that_hangs_and_a_report_of_another_process_are_no_answers(
     host: Host, site: Callable[..., Any]
 ) -> None:
-    reports, drop_in = "/run/celeryops/shop", "/run/systemd/system/celery-shop-default.service.d"
-    # Without a watchdog, or systemd restarts it while it is waited for.
-    host.check_output(f"mkdir {drop_in}; printf '[Service]\\nWatchdogSec=0\\n' > {drop_in}/test.conf")
-    host.check_output("systemctl daemon-reload; systemctl restart celery-shop-default.service")
+    reports = "/run/celeryops/shop"
+    # Without a watchdog, or systemd restarts them while they are waited for.
+    drop_ins = [f"/run/systemd/system/celery-shop-{name}.service.d" for name in ("default", "high")]
+    for drop_in in drop_ins:
+        host.check_output(f"mkdir {drop_in}; printf '[Service]\\nWatchdogSec=0\\n' > {drop_in}/test.conf")
+    host.check_output("systemctl daemon-reload; systemctl restart celery-shop-default.service celery-shop-high.service")
     pids = [
         host.check_output(f"systemctl show --property=MainPID --value celery-shop-{name}.service")
-        for name in ("default", "bulk")
+        for name in ("default", "bulk", "high")
     ]
     host.check_output(f"kill -STOP {pids[0]}; touch --date='1 minute ago' {reports}/default/worker.json")
     other = json.dumps({**report(host, "high"), "pid": int(pids[1])})
-    # The worker writes only what is news, so what is put in its place stays.
-    host.check_output(f"cat > {reports}/high/worker.json <<'END'\n{other}\nEND")
+    # A worker that works writes its own again.
+    host.check_output(f"kill -STOP {pids[2]}; cat > {reports}/high/worker.json <<'END'\n{other}\nEND")
     try:
         run = site("--tags=celery_worker")
     finally:
-        host.check_output(f"kill -CONT {pids[0]}; rm -r {drop_in}; systemctl daemon-reload")
+        host.check_output(f"kill -CONT {pids[0]} {pids[2]}; rm -r {' '.join(drop_ins)}; systemctl daemon-reload")
         host.check_output("systemctl restart celery-shop-high.service celery-shop-default.service")
     [message] = run.messages
     assert "celery-shop-default.service does not answer: its last sign of life is" in message
