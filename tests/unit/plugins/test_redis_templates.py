@@ -60,6 +60,43 @@ class TestDataScript:
         script = rendered("celeryops-data.sh.j2", plan=plan)
         return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
 
+    def before(self, folder: Path, persistence: str, *, leave: bool) -> set[str]:
+        """Run it as the first start of the role's server; return the names that are there then."""
+        state = folder / "state"
+        line = (TEMPLATES.parent / "tasks/configure.yml").read_text().partition("# celeryops: ")[2].splitlines()[0]
+        state.write_text(f"# celeryops: {line}\n")
+        plan = {**engine_names("redis"), "data_dir": str(folder), "persistence": persistence, "leave_data": leave}
+        script = rendered("celeryops-data.sh.j2", plan={**plan, "state": str(state)})
+        subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        return {path.name for path in folder.iterdir()} - {"state", ".celeryops-begun"}
+
+    @pytest.mark.parametrize("leave", [True, False])
+    def test_the_log_of_another_hand_is_never_deleted(self, tmp_path: Path, leave: bool) -> None:
+        self.log(tmp_path, age=60)
+        (tmp_path / "appendonlydir.old").mkdir()
+        kept = {"appendonlydir.before-celeryops", "appendonlydir.old.before-celeryops"}
+        assert self.before(tmp_path, "rdb", leave=leave) >= {*kept, "dump.rdb"}
+        # To the log, and back: what this server wrote may go, nothing else.
+        for persistence in ("aof", "rdb", "aof", "rdb"):
+            # A clean stop writes the snapshot last.
+            (tmp_path / "dump.rdb").touch()
+            assert self.before(tmp_path, persistence, leave=leave) >= kept
+        assert (tmp_path / "appendonlydir.before-celeryops/appendonly.aof.1.incr.aof").read_text() == "x"
+
+    @pytest.mark.parametrize("age", [60, -60])
+    def test_of_an_old_log_and_a_snapshot_the_newer_is_loaded_and_both_are_kept(self, tmp_path: Path, age: int) -> None:
+        self.log(tmp_path, age=age)
+        names = self.before(tmp_path, "aof", leave=True)
+        assert ("appendonlydir.before-celeryops" in names) == (age > 0)
+        base = tmp_path / "appendonlydir/appendonly.aof.1.base.rdb"
+        assert base.exists() == (age > 0)
+        # As a save point does it.
+        (tmp_path / "temp.rdb").write_text("REDIS0012 later")
+        (tmp_path / "temp.rdb").rename(tmp_path / "dump.rdb")
+        assert (tmp_path / "dump.rdb.before-celeryops").read_text() == "REDIS0012 new"
+        # Later starts find their own.
+        assert self.before(tmp_path, "aof", leave=True) == names | {"dump.rdb"}
+
     def log(self, folder: Path, age: int) -> None:
         """Make a log of writes that is ``age`` seconds older than the snapshot, with a newer table of contents."""
         directory = folder / "appendonlydir"
