@@ -62,7 +62,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     survey,
     view,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run
+from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import seen_now, without_stale
 from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def _blamed(
 
 def seen_of(variables: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what this run has seen of a host (celeryops.stack.facts); nothing of what an earlier one saw."""
-    machine = (variables.get("ansible_facts") or {}).get("celeryops_machine") or {}
-    return machine if machine.get("run") == this_run() else {}
+    return seen_now(variables.get("ansible_facts"))
 
 
 def _accounts(planned: Mapping[tuple[str, str], Planned]) -> dict[str, dict[str, list[str]]]:
@@ -160,7 +159,7 @@ class ActionModule(ActionBase):
         role = self._task.args.get("role")
         if role is None:
             return self._check(variables)
-        facts = variables.get("ansible_facts", {})
+        facts = without_stale(variables.get("ansible_facts"))
         planned, problems = self._plan(str(role), variables, facts)
         if (machine := seen_of(variables)) and not problems:
             host = str(variables.get("inventory_hostname") or "this host")

@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import without_stale
+
 #: The facts that plans look at. Hosts that differ in others are alike.
 FACTS = (
     "celeryops_disks",
@@ -63,8 +65,11 @@ class HostVariables:
         return self._hosts[host]
 
     def facts(self, host: str) -> dict[str, Any]:
-        """Return what is known of the machine, as far as a plan may ask; empty before facts were gathered."""
-        known = self.raw(host).get("ansible_facts") or {}
+        """Return what is known of the machine, as far as a plan may ask; empty before facts were gathered.
+
+        What a host holds is told only when this run has looked: a cache may say what was mended since.
+        """
+        known = without_stale(self.raw(host).get("ansible_facts"))
         return {name: known[name] for name in FACTS if name in known}
 
     def kind(self, host: str) -> str:

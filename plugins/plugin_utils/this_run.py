@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+#: What is true of one moment only: what a host holds, and in which form.
+_OF_THE_MOMENT = ("celeryops_machine", "celeryops_packages", "celeryops_rabbitmq", "celeryops_redis")
 
 
 def this_run(pid: int | None = None) -> str:
@@ -24,3 +29,19 @@ def this_run(pid: int | None = None) -> str:
     with contextlib.suppress(OSError, IndexError):
         began = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     return f"{pid}-{began}"
+
+
+def seen_now(facts: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return what this run has seen of a host (``celeryops_machine``); nothing of what an earlier one saw.
+
+    Arguments:
+        facts: the host's facts.
+    """
+    machine = (facts or {}).get("celeryops_machine") or {}
+    return machine if machine.get("run") == this_run() else {}
+
+
+def without_stale(facts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a host's facts without what was true at the moment of an earlier run, which a cache kept."""
+    known = dict(facts or {})
+    return known if seen_now(known) else {name: fact for name, fact in known.items() if name not in _OF_THE_MOMENT}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
+from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run
 
 
 class Worked:
@@ -49,6 +50,16 @@ def test_only_the_facts_that_plans_ask_for_are_told() -> None:
     worked = Worked(a={"ansible_facts": {"memtotal_mb": 512, "date_time": "now"}}, b={})
     assert worked.variables.facts("a") == {"memtotal_mb": 512}
     assert worked.variables.facts("b") == {}
+
+
+def test_what_an_earlier_run_saw_of_a_host_is_left_to_the_cache() -> None:
+    held = {"memtotal_mb": 512, "celeryops_rabbitmq": {"nodes": ["rabbit@old"]}, "celeryops_redis": {"redis": {}}}
+    runs = {"a": {"run": "1-1"}, "b": {}, "c": {"run": this_run()}}
+    worked = Worked(
+        **{host: {"ansible_facts": {**held, "celeryops_machine": machine}} for host, machine in runs.items()}
+    )
+    assert worked.variables.facts("a") == worked.variables.facts("b") == {"memtotal_mb": 512}
+    assert worked.variables.facts("c") == held
 
 
 def test_what_json_does_not_know_is_alike_when_it_is_the_same() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from ansible_collections.celeryops.stack.plugins.action.plan import seen_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run
+from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run, without_stale
 
 
 def test_one_name_for_all_that_one_process_forks() -> None:
@@ -32,3 +33,14 @@ def test_what_an_earlier_run_saw_is_not_looked_at() -> None:
     assert seen_of({"ansible_facts": {"celeryops_machine": {"run": "1-1", "listeners": []}}}) == {}
     now = {"run": this_run(), "listeners": []}
     assert seen_of({"ansible_facts": {"celeryops_machine": now}}) == now
+
+
+def test_what_a_cache_kept_has_every_role_look_again() -> None:
+    facts = {"memtotal_mb": 1, "celeryops_packages": [], "celeryops_rabbitmq": {}, "celeryops_redis": {}}
+    for machine in ({}, {"run": "1-1"}):
+        assert without_stale({**facts, "celeryops_machine": machine}) == {"memtotal_mb": 1}
+    assert without_stale(None) == {}
+    now = {**facts, "celeryops_machine": {"run": this_run()}}
+    assert without_stale(now) == now
+    for path in (Path(__file__).parents[3] / "roles").glob("*/tasks/validate.yml"):
+        assert "when: not ansible_facts | celeryops.stack.seen_now" in path.read_text()
