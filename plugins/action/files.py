@@ -68,6 +68,8 @@ def expand(item: Mapping[str, Any], search_path: list[Path]) -> list[dict[str, A
         entry = {key: item[key] for key in _PASSED_ON if key in item}
         if element.get("validate"):
             entry["validate"] = element["validate"]
+            if element.get("environment_file"):
+                entry["environment_file"] = element["environment_file"]
         entry["path"] = Template(str(item["path"])).substitute(element) if "each" in item else str(item["path"])
         content = render(template, variables) if template else item.get("content")
         if content is not None:

@@ -12,8 +12,8 @@ name: seen_now
 short_description: Whether this run of Ansible has looked at a host
 version_added: 0.2.0
 description:
-  - Tells facts that M(celeryops.stack.facts) set in this run from those that a cache kept from an earlier one, which may not
-    be true any more.
+  - Tells facts that M(celeryops.stack.facts) set in this run from those that a cache kept from an earlier one, which
+    may not be true any more.
 positional: _input
 options:
   _input:

@@ -72,6 +72,9 @@ options:
       validate:
         description: A command that must succeed for the new content; C(%s) stands for its temporary path.
         type: str
+      environment_file:
+        description: A file of variables that the command is given; its secrets are not shown when it fails.
+        type: path
       create_only:
         description: Leave the content of a file that exists as it is.
         type: bool
@@ -184,6 +187,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import foreign, server_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, look
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of
+from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import is_file_of
 
 _VERSION = re.compile(rb"^__version__ = [\"']([\w.+-]+)[\"']", re.MULTILINE)
@@ -308,7 +313,9 @@ class Placer:
             command = [word.replace("%s", temporary) for word in shlex.split(entry["validate"])]
             code, output, errors = self.module.run_command(command)
             if code != 0:
-                said = (errors.strip() or output.strip()).replace(temporary, path)
+                # The command may import an app, whose error names what it was given.
+                secrets = secrets_of(_environment(entry.get("environment_file")))
+                said = tail((errors.strip() or output.strip()).replace(temporary, path), secrets)
                 self.module.fail_json(
                     msg=f"{path}: the new content is not valid, the old one stays in place: {said}", rc=code
                 )
@@ -417,6 +424,14 @@ def _read(path: str) -> bytes:
         return stream.read()
 
 
+def _environment(path: str | None) -> dict[str, str]:
+    """Return the variables of an environment file; none of one that is not there yet."""
+    try:
+        return parse_environment(_read(path).decode("utf-8", errors="replace")) if path else {}
+    except OSError:
+        return {}
+
+
 def _text(content: bytes | None) -> str:
     return "" if content is None else content.decode("utf-8", errors="replace")
 
@@ -468,6 +483,7 @@ def main() -> None:
                     "mode": {"type": "str"},
                     "target": {"type": "str"},
                     "validate": {"type": "str"},
+                    "environment_file": {"type": "path"},
                     "create_only": {"type": "bool", "default": False},
                     "backup": {"type": "bool", "default": False},
                     "pristine": {"type": "str"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,13 @@ class Module:
     def __init__(self, *, check_mode: bool) -> None:
         self.check_mode = check_mode
         self.params: dict[str, Any] = {}
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def fail_json(self, msg: str, **_more: Any) -> None:
+        raise SystemExit(msg)
 
 
 @pytest.fixture
@@ -64,3 +72,23 @@ def test_a_change_in_a_tree_shows_which_file_and_a_second_run_none(role: Path, t
     assert shown["before"].splitlines()[0] != shown["after"].splitlines()[0]
     assert not (tmp_path / "package" / "left.py").exists()
     assert place(role, tmp_path).changed_paths == []
+
+
+def test_what_a_trial_says_is_its_end_without_the_apps_secrets(tmp_path: Path) -> None:
+    said = "\n".join(
+        [*(f"noise {number}" for number in range(500)), "no host for postgres://shop:unseen123@db/x, unseen456"]
+    )
+    (tmp_path / "said").write_text(said)
+    (tmp_path / "celery.env").write_text('DATABASE_URL="postgres://shop:unseen123@db/x"\nSHOP_API_KEY="unseen456"\n')
+    own = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
+    each = {"validate": f"sh -c 'cat {tmp_path}/said; exit 1'", "environment_file": str(tmp_path / "celery.env")}
+    entries = expand({"path": str(tmp_path / "unit"), "content": "new", "each": [each], **own}, [])
+    unsaid = dict.fromkeys(("secret_content", "mode", "keep", "target", "pristine"))
+    usual = {**unsaid, "state": "file", "create_only": False, "backup": False}
+    with pytest.raises(SystemExit) as failed:
+        Placer(Module(check_mode=False)).run([{**usual, **entry} for entry in entries])  # type: ignore[arg-type]
+    text = str(failed.value)
+    assert "unseen" not in text
+    assert "no host for postgres://***@db/x, ***" in text.replace("shop:***@", "***@")
+    assert len(text.splitlines()) <= 25
+    assert list(tmp_path.glob("unit")) == []
