@@ -29,16 +29,14 @@ _FILE = re.compile(r"\.?\.?/[\w.@/ -]*\.(json|pem|key|crt|cer|txt|ya?ml|toml|ini
 _SAID = frozenset({"true", "false", "yes", "no", "on", "off", "none", "null"})
 #: The start of an address that may hold a user and a password. A password that is not encoded can hold any sign, so
 #: what a variable holds is read up to its last "@" where the address has one host only.
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+#: Everything here is bounded, or begins with what is rare: a value may be a file of 100 kB that somebody encoded.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,20}://", re.IGNORECASE)
 _SSH = re.compile(r"(git\+|svn\+)?ssh://", re.IGNORECASE)
 #: The same in a text that anybody wrote: a name, then perhaps a password, without a blank or a quote, before the host.
-_SHOWN_URL = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?:[^/?#\s'\"<>@]*:(?!\d+[/?#])[^\s'\"<>@]*(?:@[^/\s'\"<>@]+)*|[^/?#\s'\"<>@]+)@",
-    re.IGNORECASE,
-)
+_SHOWN_URL = re.compile(r"://(?:[^/?#:\s'\"<>@]*:(?!\d+[/?#])[^\s'\"<>@]{0,4096}(?:@[^/\s'\"<>@]+)*|[^/?#\s'\"<>@]+)@")
 #: Text that holds a secret under a name: a DSN (password=...), a dictionary, a query.
 _ASSIGNED = re.compile(
-    r"[\w-]*(?:passw(?:or)?d|passphrase|secret|token|credential|api_?key|access_?key|private_?key)[\w-]*"
+    r"(?:passw(?:or)?d|passphrase|secret|token|credential|api_?key|access_?key|private_?key)[\w-]{0,64}"
     r"['\"]?\s*[=:]\s*['\"]?(?P<value>[^\s'\",;&}\]]+)",
     re.IGNORECASE,
 )
@@ -96,7 +94,7 @@ def user_part(address: str) -> tuple[str, str | None]:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         part = authority.rpartition("@")[0]
-    elif re.match(r"[^/?#@]*:[^@]*@", rest) and not re.match(r"[^:/?#]*:\d+[/?#]", rest):
+    elif re.match(r"[^/?#@:]*:[^@]*@", rest) and not re.match(r"[^:/?#]*:\d+[/?#]", rest):
         # A sign that ends the host stands in the password itself.
         part = rest[: rest.rindex("@")]
     else:
@@ -112,7 +110,7 @@ def _inside(value: str) -> Iterator[str]:
             if end == -1:
                 continue
             # Several addresses stand in one text, or a password has the sign that separates them: both readings.
-            user, password = user_part(value[match.start() : end].split()[0])
+            user, password = user_part(value[match.start() : end].split(None, 1)[0])
             if password:
                 yield password
                 yield base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
@@ -144,7 +142,7 @@ def masked(text: str, secrets: Iterable[str] = (), public: Iterable[str] = ()) -
         text = _pattern(form).sub(MASK, text)
     text = _KEY_BLOCK.sub(MASK, text)
     text = _KNOWN_TOKEN.sub(MASK, text)
-    return _SHOWN_URL.sub(rf"\g<scheme>{MASK}@", text)
+    return _SHOWN_URL.sub(f"://{MASK}@", text)
 
 
 def _forms(secret: str) -> Iterator[str]:

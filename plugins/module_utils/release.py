@@ -21,7 +21,7 @@ _IDENTITY = (
     "type", "packages", "requirements", "constraints", "require_hashes", "extras", "subdirectory", "requirements_file",
     "install_as", "build",
 )  # fmt: skip
-_URL_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s@]+(?::[^\s@]*)?@", re.IGNORECASE)
+_URL_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,20}://)[^/\s@]+(?::[^\s@]*)?@", re.IGNORECASE)
 _ENVIRONMENT_LINE = re.compile(r'^([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"$', re.DOTALL | re.MULTILINE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -13,9 +13,9 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import hidden, without_accounts
 
 #: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
-_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^:/?#\s]*):[^\s]*@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(?P<head>://[^:/?#\s]*):[^\s]{0,4096}@")
 #: The same of an address whose password is not empty and has no "@", wherever it stands.
-_ADDRESS_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^\s@]+@")
+_ADDRESS_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^\s@]{1,4096}@")
 #: How names of secrets look, in keys, in options and in the variables of an environment.
 _SECRET_NAME = re.compile(
     r"passw|passphrase|secret|token|credential|cookie|(^|[_-])(api|access|private|auth)[_-]?key|(^|[_-])(dsn|pw|pass)$",
@@ -23,7 +23,7 @@ _SECRET_NAME = re.compile(
 )
 #: What stands behind such a name in a text: PASSWORD=..., --password=...
 _ASSIGNED = re.compile(
-    r"(?P<head>[\w-]*(?:passw|passphrase|secret|token|credential|api_?key)[\w-]*\s*[=:]\s*)[^\s'\"]+", re.IGNORECASE
+    r"(?P<head>(?:passw|passphrase|secret|token|credential|api_?key)[\w-]{0,64}\s*[=:]\s*)[^\s'\"]+", re.IGNORECASE
 )
 #: Variables and keys that are addresses, with an account in it perhaps.
 _URL_VARIABLE = re.compile(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import time
 from urllib.parse import quote
 
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking
+from ansible_collections.celeryops.stack.plugins.plugin_utils import problem
 
 PEM = (
     "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nq83vEjRWeJASNFZ4kBI0VniQ\nAQ==\n"
@@ -170,3 +173,26 @@ def test_nothing_is_hidden_for_an_empty_value() -> None:
 )  # fmt: skip
 def test_the_user_part_of_an_address(address: str, expected: tuple[str, str | None]) -> None:
     assert masking.user_part(address) == expected
+
+
+_DIGESTS = b"".join(hashlib.sha256(str(number).encode()).digest() for number in range(3200))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a" * 100_000, "token" * 20_000, _DIGESTS.hex()[:100_000], base64.urlsafe_b64encode(_DIGESTS).decode()[:100_000]],
+    ids=["letter", "word", "hex", "base64url"],
+)
+def test_a_big_value_takes_no_time(value: str) -> None:
+    began = time.process_time()
+    masking.secrets_of({"SHOP_DATA": value})
+    masking.masked(value)
+    problem.without_secrets(value)
+    assert time.process_time() - began < 1
+
+
+def test_an_address_is_hidden_behind_any_sign() -> None:
+    for text in ("0https://u:unseen@h/x", "--https://u:unseen@h", "x" * 30 + "://u:unseen@h"):
+        assert "unseen" not in masking.masked(text)
+        assert "unseen" not in problem.without_secrets(text)
+        assert "unseen" in masking.secrets_of({"X": text})
