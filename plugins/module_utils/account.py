@@ -32,6 +32,8 @@ PRIVILEGED_GROUPS = {
     "adm",
     "systemd-journal",
 }
+#: Accounts below it are the system's (login.defs(5), SYS_UID_MAX); a directory service has others.
+FIRST_PERSON = 1000
 NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false")
 
 
@@ -111,7 +113,7 @@ class Account:
 
 
 def take_over(paths: Iterable[str], name: str) -> None:
-    """Give a new account what an earlier one of its name left, which belongs to root or to nobody since then.
+    """Give a new account what an earlier one of its name left, which belongs to root or to no name since then.
 
     Arguments:
         paths: directories; what is not there is passed over.
@@ -122,19 +124,26 @@ def take_over(paths: Iterable[str], name: str) -> None:
         entries = [
             os.path.join(folder, entry) for folder, folders, names in os.walk(top) for entry in (*folders, *names)
         ]
+        # What it left belongs to whom its own directory belongs to.
+        before = _earlier(os.lstat(top).st_uid) if os.path.isdir(top) else 0
         for path in [top, *entries] if os.path.isdir(top) else ():
-            if not os.path.islink(top) and _is_nobodys(os.lstat(path).st_uid):
+            if not os.path.islink(top) and os.lstat(path).st_uid in (0, before):
                 os.lchown(path, account.pw_uid, account.pw_gid)
 
 
-def _is_nobodys(uid: int) -> bool:
-    if uid == 0:
-        return True
+def _earlier(uid: int) -> int:
+    """Return the owner of a directory, when it can be that of an earlier account; root for any other.
+
+    A number without a name may be a person's whose directory service does not answer: only one from the range of the
+    system's own accounts, which nobody else gives, is an account that is gone.
+    """
+    if not 0 < uid < FIRST_PERSON:
+        return 0
     try:
         pwd.getpwuid(uid)
     except KeyError:
-        return True
-    return False
+        return uid
+    return 0
 
 
 def examine(name: str, group: str, home: str, *, manage: bool) -> Account:

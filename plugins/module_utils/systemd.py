@@ -86,7 +86,9 @@ def parse_show(names: Sequence[str], output: str) -> dict[str, Status]:
         ValueError: when the number of blocks is not the number of units.
     """
     blocks = [block for block in output.strip().split("\n\n") if block.strip()]
-    return {name: _status(name, block) for name, block in zip(names, blocks, strict=True)}
+    if len(blocks) != len(names):
+        raise ValueError(f"systemd told of {len(blocks)} units when asked about {len(names)}")
+    return {name: _status(name, blocks[position]) for position, name in enumerate(names)}
 
 
 def _status(name: str, block: str) -> Status:

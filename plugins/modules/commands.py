@@ -78,6 +78,7 @@ ran:
   returned: success
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -89,6 +90,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking, trial
 from ansible_collections.celeryops.stack.plugins.module_utils.current import read_history, save_history
+from ansible_collections.celeryops.stack.plugins.module_utils.lock import LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.release import tail
 
 ROOT = "/opt/celeryops"
@@ -120,8 +122,8 @@ class Commands:
             with trial.staged(self.request["contents"], account.gid) as root:
                 variables = trial.redirected(self.request["environment"], root)
                 environment = trial.environment_of(account, self.path, variables)
-                for entry, line in zip(commands, lines, strict=True):
-                    self._run(account, entry, line, environment)
+                for entry in commands:
+                    self._run(account, entry, shlex.join(entry["argv"]), environment)
             self._note_done()
         return {
             "changed": bool(commands),
@@ -191,9 +193,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     os.umask(0o022)
+    request = json.loads(module.params["request"])
     try:
-        result = Commands(json.loads(module.params["request"]), check_mode=module.check_mode).run()
-    except CommandsError as error:
+        # Two migrations at once are none.
+        with contextlib.nullcontext() if module.check_mode else locked(request["name"]):
+            result = Commands(request, check_mode=module.check_mode).run()
+    except (CommandsError, LockError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 

@@ -226,7 +226,10 @@ class Workers:
         if code != 0:
             self.module.fail_json(msg=f"systemd does not answer: {errors.strip()}", rc=code)
         # One line for each unit, with an empty one between them; 0 when it does not run.
-        return dict(zip(units, [int(line) for line in output.split()], strict=True))
+        pids = [int(line) for line in output.split()]
+        if len(pids) != len(units):
+            self.module.fail_json(msg=f"systemd told of {len(pids)} units when asked about {len(units)}")
+        return {unit: pids[position] for position, unit in enumerate(units)}
 
 
 def main() -> None:

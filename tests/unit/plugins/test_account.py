@@ -49,13 +49,27 @@ def test_a_new_account_gets_what_an_earlier_one_left(tmp_path: Path) -> None:
     uid = pwd.getpwnam("nobody").pw_uid
     owners = {path.name: path.lstat().st_uid for path in (state, *state.rglob("*"))}
     assert owners == {
-        "state": uid, "beat": uid, "roots": uid, "nobodys": uid, "link": uid, "anothers": pwd.getpwnam("daemon").pw_uid,
+        "state": uid, "beat": uid, "roots": uid, "nobodys": 64321, "link": uid,
+        "anothers": pwd.getpwnam("daemon").pw_uid,
     }  # fmt: skip
     assert (tmp_path / "secret").stat().st_uid == 0
     linked = tmp_path / "linked"
     linked.symlink_to(tmp_path)
     take_over([str(linked)], "nobody")
     assert (tmp_path / "secret").stat().st_uid == 0
+
+
+def test_a_number_without_a_name_is_nobodys_only_when_it_is_that_of_the_systems_account(tmp_path: Path) -> None:
+    earlier = next(uid for uid in range(998, 100, -1) if not any(entry.pw_uid == uid for entry in pwd.getpwall()))
+    for top, owner in (("system", earlier), ("person", 64321), ("root", 0)):
+        (tmp_path / top).mkdir()
+        for name, uid in (("own", owner), ("away", 64321), ("other", earlier)):
+            (tmp_path / top / name).touch()
+            os.chown(tmp_path / top / name, uid, uid)
+        os.chown(tmp_path / top, owner, owner)
+    take_over([str(tmp_path / top) for top in ("system", "person", "root")], "nobody")
+    taken = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.stat().st_uid == 65534}
+    assert taken == {"system", "system/own", "system/other", "root", "root/own"}
 
 
 def test_only_an_account_that_is_made_takes_over() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,34 @@ def test_it_finds_the_configuration_that_will_be_placed(run: Callable[..., Any],
         contents=[{"path": "/etc/no/such.json", "content": "new"}],
     )  # fmt: skip
     assert out.read_text() == "new"
+
+
+def test_another_run_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[str] = []
+
+    @contextlib.contextmanager
+    def locked(name: str) -> Iterator[None]:
+        held.append(name)
+        try:
+            yield
+        finally:
+            held.remove(name)
+
+    def run(_self: module.Commands) -> dict[str, Any]:
+        raise module.CommandsError(f"held: {held}")
+
+    class Module:
+        check_mode = False
+
+        def __init__(self, **_more: Any) -> None:
+            self.params = {"request": '{"name": "shop", "release": "1"}'}
+
+        def fail_json(self, msg: str) -> None:
+            raise SystemExit(msg)
+
+    monkeypatch.setattr(module, "locked", locked)
+    monkeypatch.setattr(module, "AnsibleModule", Module)
+    monkeypatch.setattr(module.Commands, "run", run)
+    with pytest.raises(SystemExit, match=r"held: \['shop'\]"):
+        module.main()
+    assert held == []

@@ -117,7 +117,7 @@ def test_drop_ins_belong_to_their_unit_only() -> None:
 
 
 def test_an_answer_of_the_wrong_length_is_an_error() -> None:
-    with pytest.raises(ValueError, match="argument"):
+    with pytest.raises(ValueError, match="told of 1 units when asked about 2"):
         parse_show(["a.service", "b.service"], RUNNING)
 
 
