@@ -64,6 +64,10 @@ options:
     description: The release to switch to before anything is restarted; what is current stays when this is empty.
     type: str
     default: ""
+  after:
+    description: Whether something has to be done on this host after the switch, which is noted until it is.
+    type: bool
+    default: false
   only_moved:
     description: Whether units that run from the current release already are left alone.
     type: bool
@@ -233,6 +237,8 @@ class Roll:
         if not self.module.check_mode:
             history = read_history(self.base)
             switch(self.base, target, history)
+            # Who ends before that was done leaves the note, and the next run of site.yml does it.
+            history["after"] = target if self.asked["after"] else ""
             save_history(self.base, history)
 
     def _wanted(self) -> str:
@@ -486,6 +492,7 @@ def main() -> None:
             "units": {**texts, "default": []},
             "reload_units": {**texts, "default": []},
             "release": {"type": "str", "default": ""},
+            "after": {"type": "bool", "default": False},
             "only_moved": {"type": "bool", "default": False},
             "mode": {"type": "str", "choices": ["wait", "drain"], "default": "wait"},
             "drain_seconds": {"type": "int", "default": 86400},

@@ -277,6 +277,7 @@ def replace(host: Host) -> Callable[..., dict[str, Any]]:
             "drain_seconds": 900,
             "timeout": 0,
             "discard": "",
+            "after": False,
         }
         host.params = {**defaults, **options}
         one = roll.Roll(host)
@@ -356,8 +357,11 @@ def test_a_release_is_switched_to_and_only_who_runs_another_is_replaced(
 
 
 def test_going_back_restarts_only_what_ran_the_bad_release(host: Host, replace: Callable[..., Any]) -> None:
-    replace(release="new", only_moved=True, classes=[])
+    replace(release="new", only_moved=True, classes=[], after=True)
+    # What comes after the switch is due until it was done; nothing is after the way back.
+    assert current.read_history(str(host.base / "opt" / "shop"))["after"] == "releases/new"
     back = replace(release="old", only_moved=True, discard="new")
+    assert current.read_history(str(host.base / "opt" / "shop"))["after"] == ""
     assert host.told == []
     assert back["rolled"] == []
     assert not (host.base / "opt" / "shop" / "releases" / "new").exists()
