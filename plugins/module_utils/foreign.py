@@ -20,6 +20,11 @@ SUFFIX = ".before-celeryops~"
 RECORD = "/var/lib/celeryops/.placed"
 #: How far the marker is looked for.
 _HEAD = 1024
+#: What can hold no mark, and the file beside it that has been written with it since the first version.
+_WITNESSES = dict.fromkeys(
+    ("/etc/rabbitmq/definitions.json", "/etc/rabbitmq/enabled_plugins", "/var/lib/rabbitmq/.erlang.cookie"),
+    "/etc/rabbitmq/rabbitmq.conf",
+)
 _COMMENT = (b"#", b"%", b";", b"//")
 
 
@@ -32,12 +37,22 @@ def is_foreign(path: str, content: bytes, recorded: Iterable[str], pristine: str
         recorded: the paths that this collection placed.
         pristine: a regular expression for contents that a package makes by itself.
     """
-    if "celeryops" in path or path in recorded or MARKER in content[:_HEAD]:
+    if "celeryops" in path or path in recorded or MARKER in content[:_HEAD] or _beside_our_own(path):
         return False
     lines = [line.strip() for line in content.splitlines()]
     if all(not line or line.startswith(_COMMENT) for line in lines):
         return False
     return not (pristine and re.fullmatch(pristine, content.decode("utf-8", errors="replace").strip()))
+
+
+def _beside_our_own(path: str) -> bool:
+    """Return whether what can hold no mark is of a server that this collection set up before it kept records."""
+    witness = _WITNESSES.get(path)
+    try:
+        with open(witness or "", "rb") as stream:
+            return MARKER in stream.read(_HEAD)
+    except OSError:
+        return False
 
 
 def needs_record(path: str, content: bytes) -> bool:

@@ -168,3 +168,16 @@ def test_a_content_that_is_refused_leaves_no_copy(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="the old one stays in place"):
         place(path, "x", validate="check %s")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.conf"]
+
+
+@pytest.mark.parametrize(("conf", "is_foreign"), [(OWN, False), (HAND_MADE, True), (None, True)])
+def test_what_holds_no_mark_is_whose_its_neighbour_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conf: bytes | None, *, is_foreign: bool
+) -> None:
+    witness = tmp_path / "rabbitmq.conf"
+    if conf is not None:
+        witness.write_bytes(conf)
+    monkeypatch.setattr(foreign, "_WITNESSES", dict.fromkeys(foreign._WITNESSES, str(witness)))
+    for path in ("/etc/rabbitmq/definitions.json", "/etc/rabbitmq/enabled_plugins", "/var/lib/rabbitmq/.erlang.cookie"):
+        assert foreign.is_foreign(path, b'{"users": []}', ()) is is_foreign
+    assert foreign.is_foreign("/etc/rabbitmq/other.json", b"{}", ())
