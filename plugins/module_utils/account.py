@@ -47,7 +47,7 @@ def refusal(name: str, uid: int, shell: str, groups: list[str], manage: bool) ->
             f"the account {name} is in the group {', '.join(privileged)}, which can become root or read what only root "
             "should; choose another celery_app_user"
         )
-    if manage and shell not in NO_LOGIN and uid >= 1000:
+    if manage and shell not in NO_LOGIN and uid >= FIRST_PERSON:
         return (
             f"the account {name} (uid {uid}, shell {shell}) looks like a person's; choose another celery_app_user, "
             "or set celery_app_user_manage to false to use it as it is"

@@ -59,6 +59,11 @@ def named_like_a_secret(name: str) -> bool:
     return bool(SECRET_NAME.search(name)) and not _ABOUT.search(name)
 
 
+def speaks_of_a_secret(name: str) -> bool:
+    """Whether the end of a name says that its value is no secret, but where one is, or how old it may get."""
+    return bool(_ABOUT.search(name))
+
+
 def secrets_of(variables: Mapping[str, object], addresses: Iterable[object] = ()) -> list[str]:
     """Return what must not be shown of an environment and of further addresses, such as those of package indexes.
 

@@ -30,6 +30,9 @@ MARKER = "Managed by celeryops.stack"
 
 _NAME = re.compile(r"(?:RABBITMQ_)?([A-Z][A-Z_]*)")
 _DIRECTORY = re.compile(r"[^@/]+@[^@/]+")
+#: What the server itself puts beside a node's directory (rabbit_upgrade.erl, rabbit_plugins.erl). Any other copy of one
+#: may be a node's whose host is called so.
+_NOT_A_NODE = ("-plugins-expand", "-upgrade-backup")
 _QUOTED = re.compile(r"'?([A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+)'?")
 
 
@@ -123,7 +126,7 @@ def nodes(base: str) -> list[str]:
     return [
         name
         for name in entries
-        if _DIRECTORY.fullmatch(name) and not name.endswith("-plugins-expand") and _filled(os.path.join(base, name))
+        if _DIRECTORY.fullmatch(name) and not name.endswith(_NOT_A_NODE) and _filled(os.path.join(base, name))
     ]
 
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.masking import SECRET_NAME
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import named_like_a_secret as holds_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import speaks_of_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
@@ -116,7 +117,7 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
             problems.append(
                 Problem(where, "(hidden)", "belongs to the shared configuration", "it with role celery_app")
             )
-        elif SECRET_NAME.search(name) or holds_password(value):
+        elif holds_a_secret(name) or holds_password(value):
             reason = "looks like a secret, and everyone on the host can read a unit file"
             problems.append(Problem(where, "(hidden)", reason, "it into celery_app_environment"))
         elif not isinstance(value, (str, int, float)) or "\n" in str(value):
@@ -144,7 +145,10 @@ def check_prefix(words: Sequence[str], variable: str) -> list[Problem]:
         reason = "would run the worker as another account, or with other rights"
         problems.append(Problem(variable, command, reason, "celery_worker_user, or nothing: the unit has the account"))
     for word in words[1:]:
-        if named_like_a_secret(word.partition("=")[0]) or holds_password(word):
+        option = word.partition("=")[0]
+        # --token-file leads to a secret, and is none.
+        about = speaks_of_a_secret(option.lstrip("-").replace("-", "_"))
+        if (named_like_a_secret(option) and not about) or holds_password(word):
             reason = "would be readable by everyone on the host"
             problems.append(Problem(variable, "(hidden)", reason, "it into celery_app_environment"))
     return problems

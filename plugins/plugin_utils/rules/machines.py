@@ -36,6 +36,8 @@ PLUGIN_PORTS = {
 }
 #: An account below this belongs to the system, above it to a person (Debian's adduser and login.defs).
 _FIRST_PERSON = 1000
+#: What has no owner that the system knows (user_namespaces(7), NFS).
+_NOBODY = 65534
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,13 @@ def _is_anothers(entry: Mapping[str, Any], owners: set[str], accounts: Mapping[s
     """Whether a directory is a person's: what the system's accounts or one that is gone left, the role takes over."""
     uid = int(entry["uid"])
     allowed = {(accounts.get(name) or {}).get("uid") for name in owners}
-    return uid >= _FIRST_PERSON and bool(entry["owner"]) and entry["owner"] not in owners and uid not in allowed
+    return (
+        uid >= _FIRST_PERSON
+        and uid != _NOBODY
+        and bool(entry["owner"])
+        and entry["owner"] not in owners
+        and uid not in allowed
+    )
 
 
 def _room(role: str, values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], host: str) -> Iterator[Found]:

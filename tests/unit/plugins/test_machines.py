@@ -201,6 +201,7 @@ def test_places(role: str, values: dict[str, Any], path: str, entry: dict[str, A
         # The system's, the app's own, and what an account that is gone left.
         ("/var/lib/celeryops/shop", place(owner="www-data", uid=33)),
         ("/var/lib/celeryops/shop", place(owner="shop", uid=1500)),
+        ("/var/lib/celeryops/shop", place(owner="nobody", uid=65534)),
         ("/var/lib/celeryops/shop", place(owner="", uid=1501)),
         ("/opt/celeryops", place(free=ROOM)),
         # Sizes that are not told.

@@ -50,7 +50,8 @@ def test_the_environment_of_a_unit_and_of_its_files() -> None:
 
 
 def test_only_a_directory_with_a_nodes_name_and_something_in_it_holds_data(tmp_path: Path) -> None:
-    for name in ("rabbit@a", "rabbit@a-plugins-expand", "rabbit@mq.example.org", "other"):
+    beside = ("rabbit@a-plugins-expand", "rabbit@a-upgrade-backup", "other")
+    for name in ("rabbit@a", "rabbit@mq.example.org", *beside):
         (tmp_path / name).mkdir()
         (tmp_path / name / "schema.DAT").touch()
     (tmp_path / "rabbit@empty").mkdir()

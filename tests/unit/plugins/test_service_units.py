@@ -12,6 +12,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     check_environment,
     check_host,
     check_identity,
+    check_prefix,
     check_writable_paths,
     command_line,
     directive_value,
@@ -111,9 +112,19 @@ def test_what_looks_like_a_secret_stays_out_of_a_unit(name: str, value: str) -> 
     assert check_environment({name: value}, "v") == ({}, [expected])
 
 
-@pytest.mark.parametrize("name", ["MONKEY", "KEYS", "PWD_X", "DSNS", "KEY_FILE"])
+@pytest.mark.parametrize(
+    "name", [
+        "MONKEY", "KEYS", "PWD_X", "DSNS", "KEY_FILE", "AUTH_TOKEN_TTL", "PASSWORD_HASHERS_MODULE", "TOKEN_FILE",
+    ],
+)  # fmt: skip
 def test_what_only_sounds_like_a_secret_is_allowed(name: str) -> None:
     assert check_environment({name: "x"}, "v") == ({name: "x"}, [])
+
+
+@pytest.mark.parametrize("words", [["--token-file", "/x"], ["--token-file=/x"], ["--secret_path=/x"]])
+def test_the_place_of_a_secret_is_none(words: list[str]) -> None:
+    assert check_prefix(["/usr/bin/env", *words], "v") == []
+    assert len(check_prefix(["/usr/bin/env", "--token", "x", "--api-key=x", "--file=redis://u:p@h"], "v")) == 3
 
 
 def test_who_an_app_is_and_runs_as() -> None:
