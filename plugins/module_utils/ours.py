@@ -34,7 +34,7 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
     apps: dict[str, dict[str, Any]] = {}
     for name in _listed(units):
         match = _UNIT.fullmatch(name)
-        role = _role(f"{units}/{name}") if match else ""
+        role = role_of(f"{units}/{name}") if match else ""
         if match and role:
             apps.setdefault(match[1], _app())["units"][name] = role
     for name in _listed(config):
@@ -49,7 +49,7 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
         if os.path.exists(f"{config}/{name}/flower.env"):
             apps.setdefault(name, _app())["secrets"] += ["flower", "flower_cookie", "flower_rabbitmq"]
     secrets = []
-    if _role(f"{rabbitmq}/rabbitmq.conf"):
+    if role_of(f"{rabbitmq}/rabbitmq.conf"):
         secrets.append("rabbitmq")
     if os.path.exists(f"{config}/redis/users.acl") or os.path.exists(f"{config}/valkey/users.acl"):
         secrets.append("redis")
@@ -118,7 +118,7 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
-def _role(path: str) -> str:
+def role_of(path: str) -> str:
     """Return which role wrote a file; empty for one that is not ours."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
