@@ -50,11 +50,14 @@ class Inventory:
         return [host for host in hosts if self.app_of.get(host) == app]
 
     def same(self, one: str, other: str, seen: Seen) -> bool:
-        """Whether two hosts are, or may be, one machine: copies of one image have one number, so that is no proof."""
+        """Whether two hosts are, or may be, one machine: copies of one image have one number, so that is no proof.
+
+        What two looks at one machine found is the same as well; what differs are copies.
+        """
         if one == other or self.machines.get(one, one) == self.machines.get(other, other):
             return True
-        number = seen.get(one, {}).get("id")
-        return bool(number) and number == seen.get(other, {}).get("id")
+        first, second = seen.get(one, {}), seen.get(other, {})
+        return bool(first.get("id")) and first.get("id") == second.get("id") and first.get("ours") == second.get("ours")
 
 
 def leaving(wanted: Inventory, seen: Seen) -> dict[str, list[dict[str, Any]]]:

@@ -121,6 +121,13 @@ def test_one_machine_by_two_names_keeps_what_either_has() -> None:
     assert list(leaving(SHOP, seen)) == ["old1"]
 
 
+def test_copies_of_one_image_are_two_machines_once_they_carry_different_things() -> None:
+    seen = {"app1": has(number="17"), "app2": has(units=WORKER, number="17"), "old1": bare("17"), "mq1": bare()}
+    assert told(leaving(SHOP, seen)) == {"app1": [("shop", "celery_beat", False)]}
+    [text] = said(seen, {"app2"})
+    assert "app1, which --limit leaves out, has it too" in text
+
+
 def test_a_host_that_was_not_looked_at_may_be_the_same_machine() -> None:
     found = leaving(SHOP, {"old1": has(), "app2": has()})
     assert told(found) == {"old1": [("shop", "celery_beat", False)]}
