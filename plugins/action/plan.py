@@ -254,6 +254,7 @@ class ActionModule(ActionBase):
                 rotate=boolean(self._task.args.get("rotate", False)),
                 apps=deployment.apps if deployment else {},
                 drain=self._task.args.get("drain") or "",
+                only=boolean(self._task.args.get("only", False)),
             )
             more, behind = second_look(look)
             problems += more

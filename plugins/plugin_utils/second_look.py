@@ -38,6 +38,7 @@ class Look:
         rotate: whether passwords may become others.
         apps: those of the inventory.
         drain: how long to wait until queues are empty that lose their consumers, as it was written.
+        only: whether no host that was not looked at has a scheduler, as somebody has said.
     """
 
     found: Mapping[str, Any]
@@ -50,6 +51,7 @@ class Look:
     rotate: bool
     apps: Mapping[str, App] = field(default_factory=dict)
     drain: object = ""
+    only: bool = False
 
 
 def inventory_of(
@@ -85,7 +87,7 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     """
     wanted = inventory_of(look.found, look.groups, look.given, look.planned)
     problems: list[Problem] = [
-        *gone.beats(wanted, look.seen, look.playing, _several(look)),
+        *gone.beats(wanted, look.seen, look.playing, _several(look), only=look.only),
         *gone.without_app(wanted, look.seen, look.playing, look.tags),
     ]
     expected = list(dict.fromkeys(host for group in ROLES_OF_GROUP for host in look.groups.get(group, ())))

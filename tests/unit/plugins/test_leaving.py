@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import (
+    ONLY,
     Inventory,
     beats,
     further,
@@ -157,14 +158,37 @@ def test_a_scheduler_that_the_run_leaves_out_is_told() -> None:
         "add app1 to --limit: this run moves it then"
     )
     assert said(seen, {"app2"}, several={"shop"}) == []
-    assert said({**seen, "app1": has(units=WORKER)}, {"app2"}) == []
+    rest = {"mq1": bare(), "old1": bare()}
+    assert said({**seen, **rest, "app1": has(units=WORKER)}, {"app2"}) == []
 
 
 def test_a_host_that_cannot_be_asked_is_told() -> None:
     [text] = said({"app2": bare()}, {"app2"})
     assert "whether app1 still has it is not known" in text
     same = replace(SHOP, machines={"app1": "10.0.0.7", "app2": "10.0.0.7"})
-    assert said({"app2": bare()}, {"app2"}, same) == []
+    assert said({"app2": bare(), "mq1": bare(), "old1": bare()}, {"app2"}, same) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "told_of_it"),
+    [
+        # Its old host left every group, and cannot be reached.
+        ({"mq1": bare(), "app1": has(units=WORKER), "app2": has(units=WORKER)}, True),
+        ({"mq1": has(units={}), "app1": bare(), "app2": bare()}, True),
+        # A broker has its account.
+        ({"mq1": {"ours": {"apps": {}, "accounts": HAD}}, "app1": bare(), "app2": bare()}, True),
+        # This run moves it, and an app that is new has none.
+        ({"mq1": bare(), "app1": has(), "app2": has(units=WORKER)}, False),
+        (dict.fromkeys(["mq1", "app1", "app2"], {"ours": {"accounts": {"rabbitmq": ["admin"]}}}), False),
+        ({"mq1": bare(), "app1": bare(), "app2": bare(), "old1": bare()}, False),
+    ],
+)
+def test_a_host_without_a_duty_may_have_it_still(seen: dict[str, Any], told_of_it: bool) -> None:
+    playing = {"mq1", "app1", "app2", "old1"}
+    texts = said(seen, playing)
+    assert [("old1 has it from before" in text, ONLY in text) for text in texts] == [(True, True)] * told_of_it
+    assert list(beats(SHOP, seen, playing, set(), only=True)) == []
+    assert said(seen, playing, several={"shop"}) == []
 
 
 def test_where_it_is_already_nobody_else_matters() -> None:
