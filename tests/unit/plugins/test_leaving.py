@@ -179,7 +179,7 @@ def test_a_host_that_cannot_be_asked_is_told() -> None:
         ({"mq1": {"ours": {"apps": {}, "accounts": HAD}}, "app1": bare(), "app2": bare()}, True),
         # This run moves it, and an app that is new has none.
         ({"mq1": bare(), "app1": has(), "app2": has(units=WORKER)}, False),
-        (dict.fromkeys(["mq1", "app1", "app2"], {"ours": {"accounts": {"rabbitmq": ["admin"]}}}), False),
+        ({name: {"ours": {"accounts": {"rabbitmq": ["admin"]}}} for name in ("mq1", "app1", "app2")}, False),
         ({"mq1": bare(), "app1": bare(), "app2": bare(), "old1": bare()}, False),
     ],
 )
