@@ -96,6 +96,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import ours
+from ansible_collections.celeryops.stack.plugins.module_utils.foreign import RECORD
 from ansible_collections.celeryops.stack.plugins.module_utils.lock import FOLDER, LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.removal import (
     DATA,
@@ -116,6 +117,9 @@ from ansible_collections.celeryops.stack.plugins.module_utils.server_contents im
 PARENTS = (*PROGRAMS, *DATA)
 #: The installer's own directory beside the apps.
 INSTALLER = "/opt/celeryops/uv"
+#: Of all apps together, as the roles and celeryops.stack.release place them.
+CACHE = "/var/cache/celeryops"
+COMMAND = "/usr/local/bin/celeryops-run"
 _APP = re.compile(r"[a-z][a-z0-9_]{0,24}")
 
 
@@ -232,7 +236,8 @@ class Remover:
 
     def _only_stop(self, apps: list[str]) -> None:
         """End all units, or none; ends the module."""
-        running, why = [], ""
+        running: list[str] = []
+        why = ""
         if not self.module.check_mode:
             with contextlib.ExitStack() as locks:
                 for app in apps:
@@ -307,8 +312,13 @@ class Remover:
         with contextlib.suppress(OSError):
             programs = set(os.listdir(os.path.dirname(INSTALLER)))
         if programs <= {os.path.basename(INSTALLER)}:
-            _delete(INSTALLER)
-            _delete(FOLDER)
+            for path in (INSTALLER, CACHE, FOLDER):
+                _delete(path)
+            if ours.MARK.search(_first_lines(COMMAND)):
+                _delete(COMMAND)
+        if self.options["servers"] and self.options["data"]:
+            # What stays is still in it: of a file without a comment nothing else says that it is ours.
+            _delete(RECORD)
         for folder in (*PARENTS, DYNAMIC):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
@@ -326,6 +336,13 @@ def _user(path: str) -> str:
     with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
         match = re.search(r"^User=(.+)$", stream.read(), re.MULTILINE)
         return match[1].strip() if match else ""
+    return ""
+
+
+def _first_lines(path: str) -> str:
+    """Return the first two lines of a file; the first of a program says what runs it."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.readline() + stream.readline()
     return ""
 
 

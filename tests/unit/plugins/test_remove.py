@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,6 +82,9 @@ def around(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return own
 
 
+TIDY = remove.Remover._tidy
+
+
 def run(host: Host) -> dict[str, Any]:
     with pytest.raises(EndError) as end:
         remove.Remover(host).run()  # type: ignore[arg-type]
@@ -156,3 +160,31 @@ def test_data_of_a_server_go_when_it_holds_no_messages(
     # Without the data they stay where they are.
     assert not run(Host(**{**everything, "data": False}))["failed"]
     assert not run(Host(**everything, messages=True))["failed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "other", "mark", "stays"),
+    [
+        ({}, True, True, {"INSTALLER", "CACHE", "COMMAND", "RECORD"}),
+        ({}, False, True, {"RECORD"}),
+        ({}, False, False, {"COMMAND", "RECORD"}),
+        ({"servers": True}, False, True, {"RECORD"}),
+        ({"servers": True, "data": True}, False, True, set()),
+    ],
+)
+def test_what_all_apps_share_goes_with_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], other: bool, mark: bool, stays: set[str]
+) -> None:
+    places = {"INSTALLER": "opt/uv", "CACHE": "cache", "COMMAND": "run", "RECORD": "record", "FOLDER": "lock"}
+    for name, place in places.items():
+        monkeypatch.setattr(remove, name, str(tmp_path / place))
+        path = tmp_path / place
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\n# Managed by celeryops.stack (role celery_app). x\n" if mark else "#!/bin/sh\n")
+    monkeypatch.setattr(remove, "PARENTS", ())
+    monkeypatch.setattr(remove, "DYNAMIC", str(tmp_path / "nowhere"))
+    if other:
+        (tmp_path / "opt/blog").mkdir()
+    TIDY(remove.Remover(Host(**options)))  # type: ignore[arg-type]
+    left = {name for name, place in places.items() if (tmp_path / place).exists()}
+    assert left - {"FOLDER"} == stays
