@@ -104,6 +104,12 @@ def judge(
     return refused, told, remembered
 
 
+def accepted_queues(said: object) -> list[str]:
+    """Return the names in a list, or in a text with commas, as ``-e celeryops_leave_messages=a,b`` gives one."""
+    names = said.split(",") if isinstance(said, str) else said if isinstance(said, (list, tuple, set)) else []
+    return [name for one in names if (name := str(one).strip())]
+
+
 def _tasks(number: int) -> str:
     return "1 task waits" if number == 1 else f"{number} tasks wait"
 

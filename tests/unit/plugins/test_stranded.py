@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, WorkerClass
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import judge, questions
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import accepted_queues, judge, questions
 
 HIGH = WorkerClass("shop", "app1", "high", ("payments",))
 DEFAULT = WorkerClass("shop", "app1", "default", ("default",))
@@ -115,3 +115,11 @@ def test_not_knowing_is_no_emptiness() -> None:
     assert remembered == {"shop": ["feeds", "old"]}
     assert outcome("x", ("feeds",))[0] == []
     assert judge([{**QUESTION, "leaving": [], "waiting": "x"}], ())[0] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [(["bulk"], ["bulk"]), ("bulk", ["bulk"]), ("bulk, feeds,", ["bulk", "feeds"]), ([], []), ("", []), (None, [])],
+)
+def test_queues_are_accepted_as_a_list_or_a_text(said: object, names: list[str]) -> None:
+    assert accepted_queues(said) == names
