@@ -16,7 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Pro
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, machine
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import DRAIN, questions
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import DRAIN, not_readable, questions
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned
@@ -99,6 +99,7 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
             forget(Path(folder))
     leaving = gone.leaving(wanted, look.seen)
     whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
+    problems += not_readable(look.apps, look.seen, look.playing, whole)
     wait = 0
     if look.drain:
         try:

@@ -18,7 +18,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.runtime import Com
     [
         (
             "celeryops_runtime: error: argument command: invalid choice: 'backlog' (choose from 'check', 'drain')\n",
-            "the runtime on this host is of an earlier version and has no backlog; run site.yml once without that",
+            "the runtime on this host is of an earlier version and has no backlog; run site.yml once without ",
         ),
         ("Traceback\n  x\nKeyError: 'backlog'\n", "ended with 2:\nTraceback"),
     ],

@@ -106,3 +106,11 @@ def test_passwords_are_a_question_still_while_something_else_is_wrong(tmp_path: 
     problems, _facts = second_look(look(seen, found=found, playing=frozenset({"one"})))
     assert [problem.variable for problem in problems] == ["celery_beat"]
     assert list(made_up(tmp_path)) == ["shop_redis_password"]
+
+
+def test_a_configuration_that_cannot_be_read_is_told() -> None:
+    broken = host(beat=True)
+    broken["ours"]["apps"]["shop"]["queues"] = None
+    [problem], facts = second_look(look({"one": broken, "two": {}}))
+    assert "which queues shop had is not known" in str(problem)
+    assert facts["celeryops_backlogs"] == []
