@@ -97,6 +97,11 @@ def leaving(wanted: Inventory, seen: Seen) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def units_of(leaving: Mapping[str, Iterable[Mapping[str, Any]]], host: str) -> list[str]:
+    """Return the units that go from a host (``leaving``)."""
+    return [str(unit) for entry in leaving.get(host, ()) for unit in entry["units"]]
+
+
 def _lost(wanted: Inventory, seen: Seen, host: str, app: str, role: str) -> bool:
     """Whether a host is certainly not to have units of an app's role any more."""
     if app not in wanted.names:

@@ -14,6 +14,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import (
     further,
     leaving,
     new_beats,
+    units_of,
     without_app,
 )
 
@@ -69,6 +70,8 @@ def test_a_host_without_a_duty_of_the_app_gives_up_all(host: str) -> None:
     assert found[host][0]["glob"] == "celery-shop[-.]*"
     # With the last of them goes the target.
     assert [len(entry["markers"]) for entry in found[host]] == [1, 2]
+    assert units_of(found, host) == sorted(EVERY)
+    assert units_of(found, "app1") == []
 
 
 def test_an_app_that_no_host_carries_leaves_before_the_servers_lose_its_account() -> None:
