@@ -101,6 +101,7 @@ MODULES = {
         "module_utils/ours": "ours",
         "module_utils/places": "places",
         "module_utils/removal": "removal",
+        "module_utils/removal_guards": "removal_guards remove",
         "plugin_utils/leaving": "leaving",
         "plugin_utils/made_up": "made_up rehearsal",
         "plugin_utils/second_look": "second_look",

@@ -38,6 +38,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences impor
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
+from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import leaving, units_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import made_up
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
 from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import not_worked_out
@@ -53,7 +54,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import pla
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
-from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, second_look
+from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, inventory_of, second_look
 from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import Found, read_source
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
@@ -163,7 +164,8 @@ class ActionModule(ActionBase):
         planned, problems = self._plan(str(role), variables, facts)
         if (machine := seen_of(variables)) and not problems:
             host = str(variables.get("inventory_hostname") or "this host")
-            problems += unusable(str(role), planned.values, planned.plan, machine, host)
+            ends = units_of(facts.get("celeryops_leaving") or {}, host)
+            problems += unusable(str(role), planned.values, planned.plan, machine, host, ends)
         with contextlib.suppress(OSError):  # Whoever cannot write there wrote no password there either.
             keep_out_of_repositories(self._sources)
         return self._outcome([*self._unread(variables), *problems] if problems else [], {"plan": planned.plan})
@@ -198,6 +200,7 @@ class ActionModule(ActionBase):
         joined = {name: value for name, value in task_vars.items() if name.startswith(("celeryops_", "__celeryops_"))}
         common = {**joined, "__celeryops_survey": found, "groups": groups, "hostvars": hostvars}
         planned: dict[tuple[str, str], Planned] = {}
+        sound: list[tuple[str, str]] = []
         alike: dict[tuple[str, str, str, str], tuple[Planned, list[Any]]] = {}
         with tempfile.TemporaryDirectory(prefix="celeryops-") as folder:
             rehearsal = Rehearsal(Path(folder))
@@ -215,9 +218,15 @@ class ActionModule(ActionBase):
                 problems += own_problems
                 # A RabbitMQ that no app uses is left alone.
                 idle = role == "rabbitmq" and not view(found, host)["rabbitmq_wanted"]
-                if (machine := seen_of(variables.raw(host))) and not own_problems and not idle:
+                if not own_problems and not idle:
+                    sound.append((role, host))
+            seen = {host: machine for host in groups["all"] if (machine := seen_of(variables.raw(host)))}
+            # An app that has another name now ends first: its Flower frees its port.
+            going = leaving(inventory_of(found, groups, given, planned), seen) if seen else {}
+            for role, host in sound:
+                if host in seen:
                     own_plan = planned[role, host]
-                    problems += unusable(role, own_plan.values, own_plan.plan, machine, host)
+                    problems += unusable(role, own_plan.values, own_plan.plan, seen[host], host, units_of(going, host))
             for host in dict.fromkeys(host for _role, host in planned):
                 for name in _WAY:
                     given(host, name, None)
@@ -245,7 +254,7 @@ class ActionModule(ActionBase):
             look = Look(
                 found=found,
                 groups=groups,
-                seen={host: machine for host in groups["all"] if (machine := seen_of(variables.raw(host)))},
+                seen=seen,
                 planned=planned,
                 given=given,
                 playing=frozenset(task_vars.get("ansible_play_hosts_all") or ()),
@@ -253,6 +262,7 @@ class ActionModule(ActionBase):
                 rotate=boolean(self._task.args.get("rotate", False)),
                 apps=deployment.apps if deployment else {},
                 drain=self._task.args.get("drain") or "",
+                only=boolean(self._task.args.get("only", False)),
             )
             more, behind = second_look(look)
             problems += more

@@ -27,14 +27,15 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
 
     Returns:
         ``apps``: name -> ``units`` (name of the unit -> role), ``brokers`` (what its processes connect to, as
-        ``addresses`` does), ``queues``, ``retired`` (queues that left earlier) and ``secrets``; ``secrets``: the kinds
-        of passwords of the servers that are in use; ``accounts``: server -> the accounts that the last run gave it.
+        ``addresses`` does), ``queues``, ``retired`` (queues that left earlier; both are None where their file cannot
+        be read) and ``secrets``; ``secrets``: the kinds of passwords of the servers that are in use; ``accounts``:
+        server -> the accounts that the last run gave it.
         No password is in it.
     """
     apps: dict[str, dict[str, Any]] = {}
     for name in _listed(units):
         match = _UNIT.fullmatch(name)
-        role = _role(f"{units}/{name}") if match else ""
+        role = role_of(f"{units}/{name}") if match else ""
         if match and role:
             apps.setdefault(match[1], _app())["units"][name] = role
     for name in _listed(config):
@@ -49,7 +50,7 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
         if os.path.exists(f"{config}/{name}/flower.env"):
             apps.setdefault(name, _app())["secrets"] += ["flower", "flower_cookie", "flower_rabbitmq"]
     secrets = []
-    if _role(f"{rabbitmq}/rabbitmq.conf"):
+    if role_of(f"{rabbitmq}/rabbitmq.conf"):
         secrets.append("rabbitmq")
     if os.path.exists(f"{config}/redis/users.acl") or os.path.exists(f"{config}/valkey/users.acl"):
         secrets.append("redis")
@@ -99,16 +100,26 @@ def _acl(path: str) -> list[str]:
     return sorted(words[1] for words in lines if len(words) > 1 and words[0] == "user")
 
 
-def _queues(path: str) -> list[str]:
-    """Return the queues of a shared configuration (celeryops_runtime.config)."""
+def _queues(path: str) -> list[str] | None:
+    """Return the queues of a shared configuration (celeryops_runtime.config); None when it cannot be read.
+
+    A file that is not there says that there are none: the first run ended before it.
+    """
+    if not os.path.lexists(path):
+        return []
     document = _json(path)
-    entries = document.get("queues") if isinstance(document, dict) else None
-    return [str(entry["name"]) for entry in entries or () if isinstance(entry, dict) and "name" in entry]
+    entries = document.get("queues", []) if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "name" in entry for entry in entries):
+        return None
+    return [str(entry["name"]) for entry in entries]
 
 
-def _names(path: str) -> list[str]:
+def _names(path: str) -> list[str] | None:
+    """Return the names in a list; None when it cannot be read, and none where there is no such file."""
+    if not os.path.lexists(path):
+        return []
     names = _json(path)
-    return [str(name) for name in names] if isinstance(names, list) else []
+    return [str(name) for name in names] if isinstance(names, list) else None
 
 
 def _listed(folder: str) -> list[str]:
@@ -118,7 +129,7 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
-def _role(path: str) -> str:
+def role_of(path: str) -> str:
     """Return which role wrote a file; empty for one that is not ours."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import role_of
+
 UNITS = "/etc/systemd/system"
 #: Directories with one for each app: what goes, and what is kept unless it is asked for.
 PROGRAMS = ("/opt/celeryops", "/etc/celeryops", "/run/celeryops")
@@ -118,7 +120,8 @@ def of_app(app: str, marked: Iterable[str], users: Mapping[str, str], passwd: st
 def of_server(kind: str, *, data: bool) -> Removal:
     """Return what goes of a server, if it is one that a role of ours set up."""
     server = SERVERS[kind]
-    if not all(os.path.exists(path) for path in server["mark"]):
+    # Debian's packages and their users have files of these names as well; the first line says whose one is.
+    if not all(role_of(path) for path in server["mark"]):
         return Removal()
     found = Removal(units=list(server["units"]), packages=list(server["packages"]))
     found.paths = [path for path in server["files"] if os.path.lexists(path)]

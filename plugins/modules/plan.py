@@ -46,6 +46,10 @@ options:
     description: Whether passwords that hosts have in use may become others, with O(machines).
     type: bool
     default: false
+  only:
+    description: Whether it is known that no host which was not looked at has a scheduler, with O(machines).
+    type: bool
+    default: false
   drain:
     description:
       - How long to wait until queues are empty that lose their consumers, with O(machines); it becomes part of the fact

@@ -203,6 +203,8 @@ class Reconciler:
         self.owner: str = self.params["owner"]
         self.changes: list[str] = []
         self.refused: list[tuple[str, Key]] = []
+        #: Asked for once, when a user is to go.
+        self.connections: list[dict[str, Any]] | None = None
 
     def run(self) -> None:
         """Compare, and unless in check mode, act; ends the module."""
@@ -346,7 +348,17 @@ class Reconciler:
             queues = self.api.call("GET", f"queues/{_path(*key)}")[1]
             connections = self.api.call("GET", f"vhosts/{_path(*key)}/connections")[1]
             return bool(connections) or any(queue.get("messages") for queue in queues or [])
+        if kind == "users":
+            # Its permissions are no leftovers of their own: they stay with it.
+            return self._connected(key[0])
         return False
+
+    def _connected(self, user: str) -> bool:
+        """Whether somebody is connected as a user, or may be: a connection that has just begun has no user yet."""
+        if self.connections is None:
+            status, connections = self.api.call("GET", "connections?columns=user")
+            self.connections = connections if status == 200 and isinstance(connections, list) else [{}]
+        return any(connection.get("user", user) == user for connection in self.connections)
 
     def _proven(self, going: list[tuple[str, Key]]) -> list[tuple[str, Key]]:
         """Return what may go after all that holds messages was asked itself; the rest is remembered as refused."""

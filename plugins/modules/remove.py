@@ -27,6 +27,20 @@ options:
     description: Whether data go as well. They cannot be brought back.
     type: bool
     default: false
+  phase:
+    description:
+      - V(all) does everything on this host. V(stop) only ends the units; when one does not end, it starts those again
+        that ran, and says so in RV(refused). V(start) starts O(units).
+      - With several hosts, let all of them stop, then count with check mode, then remove, as the playbook does. A
+        worker gives back what it holds when it ends, so only then is it known what waits.
+    type: str
+    choices: [all, stop, start]
+    default: all
+  units:
+    description: What V(start) starts, RV(running) of V(stop).
+    type: list
+    elements: str
+    default: []
   messages:
     description: Whether to remove an app although tasks wait in its queues, or although that is not known.
     type: bool
@@ -58,6 +72,15 @@ kept:
   type: list
   elements: str
   returned: always
+running:
+  description: Units that ran before V(stop) ended them.
+  type: list
+  elements: str
+  returned: with O(phase=stop)
+refused:
+  description: Why units still run, or run again; empty when all have ended.
+  type: str
+  returned: with O(phase=stop)
 waiting:
   description: Messages in the queues of each app that the host could ask for; a text where it could not.
   type: dict
@@ -73,6 +96,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import ours
+from ansible_collections.celeryops.stack.plugins.module_utils.foreign import RECORD
 from ansible_collections.celeryops.stack.plugins.module_utils.lock import FOLDER, LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.removal import (
     DATA,
@@ -85,12 +109,17 @@ from ansible_collections.celeryops.stack.plugins.module_utils.removal import (
     of_server,
     refusal,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.removal_guards import brokers_of, in_rabbitmq, users_of
 from ansible_collections.celeryops.stack.plugins.module_utils.runtime import CommandError, run_runtime
+from ansible_collections.celeryops.stack.plugins.module_utils.server_contents import contents
 
 #: Made by the roles around the apps; they go when nothing is in them any more.
 PARENTS = (*PROGRAMS, *DATA)
 #: The installer's own directory beside the apps.
 INSTALLER = "/opt/celeryops/uv"
+#: Of all apps together, as the roles and celeryops.stack.release place them.
+CACHE = "/var/cache/celeryops"
+COMMAND = "/usr/local/bin/celeryops-run"
 _APP = re.compile(r"[a-z][a-z0-9_]{0,24}")
 
 
@@ -105,6 +134,10 @@ class Remover:
 
     def run(self) -> None:
         """Decide and act; ends the module."""
+        if self.options["phase"] == "start":
+            if not self.module.check_mode:
+                self._start(self.options["units"])
+            self.module.exit_json(changed=bool(self.options["units"]), removed=[], kept=[], waiting={})
         name, data = self.options["app"], self.options["data"]
         if bool(name) == self.options["servers"] or (name and not _APP.fullmatch(name)):
             self.module.fail_json(msg="write the name of one app, or servers: true for all apps and servers")
@@ -118,19 +151,30 @@ class Remover:
             self.found.append(removal)
             if removal.units:
                 self.waiting[app] = self._waiting(app, users)
+        used: list[str] = []
+        for app, its in zip(apps, self.found):  # noqa: B905 - Python 3.9 has no strict
+            used += [f"{process} uses {app}" for process in users_of(app, its.accounts, its.units)]
+        if used:
+            why = f"{'; '.join(used[:4])}. Nothing was removed. Stop what is not a unit of this collection first"
+            self.module.fail_json(msg=why, removed=[], kept=[], waiting={})
         if self.options["servers"]:
-            self.found += [of_server(kind, data=data) for kind in SERVERS]
+            servers = {kind: of_server(kind, data=data) for kind in SERVERS}
+            self.found += servers.values()
+            if data:
+                self._ask_servers([kind for kind, removal in servers.items() if removal.any()])
         why = refusal(self.waiting, messages=self.options["messages"])
         if why:
             self.module.fail_json(msg=why, removed=[], kept=[], waiting=self.waiting)
+        if self.options["phase"] == "stop":
+            self._only_stop(apps)
         if not self.module.check_mode:
-            for app in apps:
-                with locked(app):
-                    pass
-            self._end_workers(apps, users)
-            for removal in self.found:
-                self._remove(removal)
-            self._tidy()
+            with contextlib.ExitStack() as locks:
+                for app in apps:
+                    locks.enter_context(locked(app))
+                self._end_workers(apps, users)
+                for removal in self.found:
+                    self._remove(removal)
+                self._tidy()
         removed = [name for one in self.found for name in (*one.units, *one.paths, *one.accounts, *one.packages)]
         self.module.exit_json(
             changed=any(one.any() for one in self.found),
@@ -172,25 +216,66 @@ class Remover:
             return str(error)
         return str(report.get("message")) if report["failed"] else report.get("waiting", {})
 
+    def _ask_servers(self, kinds: list[str]) -> None:
+        """Note what servers hold whose data are to go, also for apps that this host does not carry."""
+        if "rabbitmq" in kinds:
+            unit = {"unit": SERVERS["rabbitmq"]["units"][0], "kind": "rabbitmq"}
+            self.waiting["rabbitmq"] = in_rabbitmq(contents(unit, lambda words: self._call(*words)[1]).get("text", ""))
+        for kind in kinds:
+            if kind == "rabbitmq":
+                continue
+            acl = ""
+            with contextlib.suppress(OSError), open(f"/etc/celeryops/{kind}/users.acl", encoding="utf-8") as stream:
+                acl = stream.read()
+            # An app on this host has counted with its own account; nobody else's password is here.
+            silent = [user for user in brokers_of(acl) if not isinstance(self.waiting.get(user), dict)]
+            if silent:
+                self.waiting[kind] = f"nobody on this host can ask it for the queues of {', '.join(silent)}"
+
     # Removing
 
-    def _end_workers(self, apps: list[str], users: dict[str, str]) -> None:
-        """Stop all units, and look again: what a worker had taken and not begun it has given back."""
+    def _only_stop(self, apps: list[str]) -> None:
+        """End all units, or none; ends the module."""
+        running: list[str] = []
+        why = ""
+        if not self.module.check_mode:
+            with contextlib.ExitStack() as locks:
+                for app in apps:
+                    locks.enter_context(locked(app))
+                running, why = self._stop()
+        self.module.exit_json(
+            changed=bool(running), removed=[], kept=[], waiting=self.waiting, running=running, refused=why
+        )
+
+    def _stop(self) -> tuple[list[str], str]:
+        """Stop all units; return those that ran, and why they were started again if one did not end."""
         units = [unit for removal in self.found if not removal.packages for unit in removal.units]
-        if not units:
-            return
-        running = [unit for unit in units if self._call("systemctl", "is-active", "--quiet", unit)[0] == 0]
+        # One that starts, or waits to be started again, says "activating" and a code that is not 0.
+        states = {unit: self._call("systemctl", "is-active", unit)[1].strip() for unit in units}
+        running = [unit for unit in units if states[unit] in ("active", "activating", "reloading", "refreshing")]
         for unit in units:
             code, _output, errors = self._call("systemctl", "stop", unit)
             if code != 0:
-                self.module.fail_json(msg=f"{unit} could not be stopped: {errors.strip()}; nothing was removed")
-        if self.options["messages"]:
+                self._start(running)
+                return running, f"{unit} could not be stopped: {errors.strip()}; nothing was removed"
+        return running, ""
+
+    def _start(self, units: list[str]) -> None:
+        if units:
+            # A worker may take minutes until it is ready; nothing here depends on it.
+            self._call("systemctl", "start", "--no-block", *units)
+
+    def _end_workers(self, apps: list[str], users: dict[str, str]) -> None:
+        """Stop all units, and look again: what a worker had taken and not begun it has given back."""
+        running, why = self._stop()
+        if why:
+            self.module.fail_json(msg=why, removed=[], kept=[], waiting=self.waiting)
+        if self.options["messages"] or not running:
             return
-        self.waiting = {app: self._waiting(app, users) for app in apps if app in self.waiting}
+        self.waiting |= {app: self._waiting(app, users) for app in apps if app in self.waiting}
         why = refusal(self.waiting, messages=False)
         if why:
-            if running:
-                self._call("systemctl", "start", *running)
+            self._start(running)
             self.module.fail_json(msg=why, removed=[], kept=[], waiting=self.waiting)
 
     def _remove(self, removal: Removal) -> None:
@@ -227,8 +312,13 @@ class Remover:
         with contextlib.suppress(OSError):
             programs = set(os.listdir(os.path.dirname(INSTALLER)))
         if programs <= {os.path.basename(INSTALLER)}:
-            _delete(INSTALLER)
-            _delete(FOLDER)
+            for path in (INSTALLER, CACHE, FOLDER):
+                _delete(path)
+            if ours.MARK.search(_first_lines(COMMAND)):
+                _delete(COMMAND)
+        if self.options["servers"] and self.options["data"]:
+            # What stays is still in it: of a file without a comment nothing else says that it is ours.
+            _delete(RECORD)
         for folder in (*PARENTS, DYNAMIC):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
@@ -246,6 +336,13 @@ def _user(path: str) -> str:
     with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
         match = re.search(r"^User=(.+)$", stream.read(), re.MULTILINE)
         return match[1].strip() if match else ""
+    return ""
+
+
+def _first_lines(path: str) -> str:
+    """Return the first two lines of a file; the first of a program says what runs it."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.readline() + stream.readline()
     return ""
 
 
@@ -273,6 +370,8 @@ def main() -> None:
             "servers": flag,
             "data": flag,
             "messages": flag,
+            "phase": {"type": "str", "choices": ["all", "stop", "start"], "default": "all"},
+            "units": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

@@ -16,7 +16,7 @@ options:
     elements: dict
     required: true
   accepted:
-    description: Queues that may keep their messages.
+    description: Queues that may keep their messages; a list, or their names with commas between.
     type: list
     elements: str
     default: []

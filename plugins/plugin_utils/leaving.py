@@ -19,6 +19,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import loopb
 #: Group -> the role that has units on its hosts.
 UNITS_OF_GROUP = {"celery_workers": "celery_worker", "celery_beat": "celery_beat", "flower": "flower"}
 #: How the first line of the target begins, which all of an app's units share.
+#: Says that no host has a scheduler that was not looked at.
+ONLY = "celeryops_no_other_scheduler"
 _TARGET = "roles celery_worker, celery_beat, flower"
 
 Seen = Mapping[str, Mapping[str, Any]]
@@ -50,11 +52,14 @@ class Inventory:
         return [host for host in hosts if self.app_of.get(host) == app]
 
     def same(self, one: str, other: str, seen: Seen) -> bool:
-        """Whether two hosts are, or may be, one machine: copies of one image have one number, so that is no proof."""
+        """Whether two hosts are, or may be, one machine: copies of one image have one number, so that is no proof.
+
+        What two looks at one machine found is the same as well; what differs are copies.
+        """
         if one == other or self.machines.get(one, one) == self.machines.get(other, other):
             return True
-        number = seen.get(one, {}).get("id")
-        return bool(number) and number == seen.get(other, {}).get("id")
+        first, second = seen.get(one, {}), seen.get(other, {})
+        return bool(first.get("id")) and first.get("id") == second.get("id") and first.get("ours") == second.get("ours")
 
 
 def leaving(wanted: Inventory, seen: Seen) -> dict[str, list[dict[str, Any]]]:
@@ -90,6 +95,11 @@ def leaving(wanted: Inventory, seen: Seen) -> dict[str, list[dict[str, Any]]]:
                     }
                 )
     return found
+
+
+def units_of(leaving: Mapping[str, Iterable[Mapping[str, Any]]], host: str) -> list[str]:
+    """Return the units that go from a host (``leaving``)."""
+    return [str(unit) for entry in leaving.get(host, ()) for unit in entry["units"]]
 
 
 def _lost(wanted: Inventory, seen: Seen, host: str, app: str, role: str) -> bool:
@@ -132,7 +142,9 @@ def _is(broker: Mapping[str, Any], server: Mapping[str, Any], host: str, wanted:
 # Schedulers
 
 
-def beats(wanted: Inventory, seen: Seen, playing: Collection[str], several: Collection[str]) -> Iterator[Found]:
+def beats(
+    wanted: Inventory, seen: Seen, playing: Collection[str], several: Collection[str], *, only: bool = False
+) -> Iterator[Found]:
     """Yield that this run would start a scheduler while another one may go on.
 
     Arguments:
@@ -140,6 +152,7 @@ def beats(wanted: Inventory, seen: Seen, playing: Collection[str], several: Coll
         seen: the hosts that were looked at.
         playing: the hosts of this run, which ``--limit`` may narrow.
         several: the apps of which several schedulers may run (RedBeat).
+        only: whether somebody has said that no host beyond those that were looked at has a scheduler.
     """
     for host, app in new_beats(wanted, seen, playing):
         if app in several:
@@ -159,6 +172,31 @@ def beats(wanted: Inventory, seen: Seen, playing: Collection[str], several: Coll
             names = f"{', '.join(unknown[:3])}{', ...' if unknown[3:] else ''}"
             reason = f"the scheduler of {app} would start, and whether {names} still has it is not known"
             yield Found("celery_beat", host, reason, "run this when those hosts can be reached")
+            continue
+        elsewhere = _perhaps_elsewhere(wanted, seen, host, app)
+        if elsewhere and not only:
+            names = f"{', '.join(elsewhere[:3])}{', ...' if elsewhere[3:] else ''}"
+            reason = f"the scheduler of {app} would start, and whether {names} has it from before is not known"
+            instead = (
+                "let this run look there (celeryops_look_at_all_hosts: true), take hosts that are gone for good out of "
+                f"the inventory, or write {ONLY}: true if none of them has one"
+            )
+            yield Found("celery_beat", host, reason, instead)
+
+
+def _perhaps_elsewhere(wanted: Inventory, seen: Seen, host: str, app: str) -> list[str]:
+    """Return the hosts without a duty that may have the scheduler of an app still, as nobody has looked at them.
+
+    An app that no host and no broker knows is new, and has none anywhere. Of one whose scheduler was seen it is known.
+    """
+    unit = f"celery-{app}-beat.service"
+    everything = [machine.get("ours", {}) for machine in seen.values()]
+    if any(unit in own.get("apps", {}).get(app, {}).get("units", {}) for own in everything):
+        return []
+    accounts = [name for own in everything for names in own.get("accounts", {}).values() for name in names]
+    if app not in accounts and not any(app in own.get("apps", {}) for own in everything):
+        return []
+    return [name for name in wanted.groups.get("all", ()) if name not in seen and not wanted.same(host, name, seen)]
 
 
 def new_beats(wanted: Inventory, seen: Seen, playing: Collection[str]) -> Iterator[tuple[str, str]]:

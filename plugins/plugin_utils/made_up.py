@@ -57,14 +57,6 @@ def forget(secrets: Path) -> None:
         (secrets / LIST).unlink()
 
 
-def discard(secrets: Path) -> None:
-    """Remove what was made up, as if nobody had asked for it."""
-    for name in made_up(secrets):
-        with contextlib.suppress(OSError):
-            (secrets / name).unlink()
-    forget(secrets)
-
-
 def in_use(names: Iterable[str], machine: Mapping[str, Any]) -> list[str]:
     """Return which of the passwords a host has in use already, whatever they are there.
 

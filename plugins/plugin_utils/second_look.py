@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import leaving as gone
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
-from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import discard, forget, in_use, question
+from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import forget, question
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, machine
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import DRAIN, questions
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import DRAIN, not_readable, questions
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned
@@ -38,6 +38,7 @@ class Look:
         rotate: whether passwords may become others.
         apps: those of the inventory.
         drain: how long to wait until queues are empty that lose their consumers, as it was written.
+        only: whether no host that was not looked at has a scheduler, as somebody has said.
     """
 
     found: Mapping[str, Any]
@@ -50,6 +51,7 @@ class Look:
     rotate: bool
     apps: Mapping[str, App] = field(default_factory=dict)
     drain: object = ""
+    only: bool = False
 
 
 def inventory_of(
@@ -81,23 +83,23 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     ``celeryops_leaving`` is what has to go from which host (``leaving.leaving``), ``celeryops_backlogs`` what has to be
     asked of queues that lose their consumers (``stranded.questions``, each with ``wait`` in seconds).
 
-    Passwords that were made up are noted as those of the hosts when no host has others, and removed when one has.
+    Passwords that were made up are noted as those of the hosts when no host has others, and stay a question when one
+    may have. No file is removed: an earlier run that ended between may have placed these very passwords.
     """
     wanted = inventory_of(look.found, look.groups, look.given, look.planned)
     problems: list[Problem] = [
-        *gone.beats(wanted, look.seen, look.playing, _several(look)),
+        *gone.beats(wanted, look.seen, look.playing, _several(look), only=look.only),
         *gone.without_app(wanted, look.seen, look.playing, look.tags),
     ]
     expected = list(dict.fromkeys(host for group in ROLES_OF_GROUP for host in look.groups.get(group, ())))
     for folder, names in look.found.get("made_up", {}).items():
         doubts = [] if look.rotate else list(question(Path(folder), names, look.seen, expected))
         problems += doubts
-        if doubts and any(in_use(names, seen) for seen in look.seen.values()):
-            discard(Path(folder))
-        elif not doubts and not problems:
+        if not doubts and not problems:
             forget(Path(folder))
     leaving = gone.leaving(wanted, look.seen)
     whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
+    problems += not_readable(look.apps, look.seen, look.playing, whole)
     wait = 0
     if look.drain:
         try:

@@ -9,9 +9,10 @@ inventory consume; mostly they are the same and nobody is asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import RETIRED
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 LEAVE = "celeryops_leave_messages"
 DRAIN = "celeryops_drain"
+_PUT_RIGHT = "put it right, or see that no task waits in a queue without a class and remove"
 
 
 def questions(
@@ -45,7 +47,7 @@ def questions(
             hosts, queues, retired, works = known.get(name, ([], set(), set(), False))
             works = works or "celery_worker" in own["units"].values()
             hosts = [*hosts, host] if own["brokers"] and host in playing else hosts
-            known[name] = (hosts, queues | set(own["queues"]), retired | set(own["retired"]), works)
+            known[name] = (hosts, queues | set(own["queues"] or ()), retired | set(own["retired"] or ()), works)
     found = []
     for name, (hosts, queues, retired, works) in known.items():
         app = apps.get(name)
@@ -59,6 +61,30 @@ def questions(
         if leaving or left:
             found.append({"app": name, "host": hosts[0], "queues": [*leaving, *left], "leaving": leaving})
     return found
+
+
+def not_readable(
+    apps: Collection[str], seen: Mapping[str, Mapping[str, Any]], playing: Collection[str], gone: Collection[str]
+) -> Iterator[Found]:
+    """Yield that the queues which an app had are not known, so that nobody could ask what waits in them.
+
+    Arguments:
+        apps: those of the inventory.
+        seen: host -> the fact ``celeryops_machine``, of the hosts that this run has looked at.
+        playing: the hosts of this run.
+        gone: the apps that leave the inventory whole.
+    """
+    for host, machine in seen.items():
+        for name, own in machine.get("ours", {}).get("apps", {}).items():
+            if host not in playing or (name not in apps and name not in gone):
+                continue
+            for key, file in (("queues", "celery.json"), ("retired", RETIRED)):
+                if own.get(key, ()) is None:
+                    path = f"/etc/celeryops/{name}/{file}"
+                    reason = (
+                        f"which queues {name} had is not known: {path} cannot be read as what this collection writes"
+                    )
+                    yield Found("celery_worker_classes", host, reason, f"{_PUT_RIGHT} {path}")
 
 
 def _consumed(app: App) -> set[str]:
@@ -102,6 +128,12 @@ def judge(
                     f"queues: [{name}], or purge it. When it fills again, a producer has old routes: look for it"
                 )
     return refused, told, remembered
+
+
+def accepted_queues(said: object) -> list[str]:
+    """Return the names in a list, or in a text with commas, as ``-e celeryops_leave_messages=a,b`` gives one."""
+    names = said.split(",") if isinstance(said, str) else said if isinstance(said, (list, tuple, set)) else []
+    return [name for one in names if (name := str(one).strip())]
 
 
 def _tasks(number: int) -> str:

@@ -9,8 +9,8 @@ at is no finding: whoever needs it says so later.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import complaint
@@ -58,7 +58,12 @@ class Listener:
 
 
 def unusable(
-    role: str, values: Mapping[str, Any], plan: Mapping[str, Any], machine: Mapping[str, Any], host: str
+    role: str,
+    values: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    machine: Mapping[str, Any],
+    host: str,
+    leaving: Iterable[str] = (),
 ) -> Iterator[Found]:
     """Yield what keeps a host from carrying a role.
 
@@ -68,11 +73,14 @@ def unusable(
         plan: its plan; empty when there is none.
         machine: the fact ``celeryops_machine``.
         host: its name, for the reader.
+        leaving: the units that this run ends on the host (``leaving.units_of``).
     """
     if role == "celery_app":
         yield from _account(values, machine, host)
     for listener in wanted(role, values, plan):
-        yield from _port(listener, machine.get("listeners") or (), host)
+        # The servers come before some of what leaves; Flower comes behind all of it.
+        units = listener.units.union(leaving) if role == "flower" else listener.units
+        yield from _port(replace(listener, units=units), machine.get("listeners") or (), host)
     yield from _directories(role, values, machine, host)
 
 

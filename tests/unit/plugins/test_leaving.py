@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import (
+    ONLY,
     Inventory,
     beats,
     further,
     leaving,
     new_beats,
+    units_of,
     without_app,
 )
 
@@ -68,6 +70,8 @@ def test_a_host_without_a_duty_of_the_app_gives_up_all(host: str) -> None:
     assert found[host][0]["glob"] == "celery-shop[-.]*"
     # With the last of them goes the target.
     assert [len(entry["markers"]) for entry in found[host]] == [1, 2]
+    assert units_of(found, host) == sorted(EVERY)
+    assert units_of(found, "app1") == []
 
 
 def test_an_app_that_no_host_carries_leaves_before_the_servers_lose_its_account() -> None:
@@ -121,6 +125,13 @@ def test_one_machine_by_two_names_keeps_what_either_has() -> None:
     assert list(leaving(SHOP, seen)) == ["old1"]
 
 
+def test_copies_of_one_image_are_two_machines_once_they_carry_different_things() -> None:
+    seen = {"app1": has(number="17"), "app2": has(units=WORKER, number="17"), "old1": bare("17"), "mq1": bare()}
+    assert told(leaving(SHOP, seen)) == {"app1": [("shop", "celery_beat", False)]}
+    [text] = said(seen, {"app2"})
+    assert "app1, which --limit leaves out, has it too" in text
+
+
 def test_a_host_that_was_not_looked_at_may_be_the_same_machine() -> None:
     found = leaving(SHOP, {"old1": has(), "app2": has()})
     assert told(found) == {"old1": [("shop", "celery_beat", False)]}
@@ -150,14 +161,37 @@ def test_a_scheduler_that_the_run_leaves_out_is_told() -> None:
         "add app1 to --limit: this run moves it then"
     )
     assert said(seen, {"app2"}, several={"shop"}) == []
-    assert said({**seen, "app1": has(units=WORKER)}, {"app2"}) == []
+    rest = {"mq1": bare(), "old1": bare()}
+    assert said({**seen, **rest, "app1": has(units=WORKER)}, {"app2"}) == []
 
 
 def test_a_host_that_cannot_be_asked_is_told() -> None:
     [text] = said({"app2": bare()}, {"app2"})
     assert "whether app1 still has it is not known" in text
     same = replace(SHOP, machines={"app1": "10.0.0.7", "app2": "10.0.0.7"})
-    assert said({"app2": bare()}, {"app2"}, same) == []
+    assert said({"app2": bare(), "mq1": bare(), "old1": bare()}, {"app2"}, same) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "told_of_it"),
+    [
+        # Its old host left every group, and cannot be reached.
+        ({"mq1": bare(), "app1": has(units=WORKER), "app2": has(units=WORKER)}, True),
+        ({"mq1": has(units={}), "app1": bare(), "app2": bare()}, True),
+        # A broker has its account.
+        ({"mq1": {"ours": {"apps": {}, "accounts": HAD}}, "app1": bare(), "app2": bare()}, True),
+        # This run moves it, and an app that is new has none.
+        ({"mq1": bare(), "app1": has(), "app2": has(units=WORKER)}, False),
+        ({name: {"ours": {"accounts": {"rabbitmq": ["admin"]}}} for name in ("mq1", "app1", "app2")}, False),
+        ({"mq1": bare(), "app1": bare(), "app2": bare(), "old1": bare()}, False),
+    ],
+)
+def test_a_host_without_a_duty_may_have_it_still(seen: dict[str, Any], told_of_it: bool) -> None:
+    playing = {"mq1", "app1", "app2", "old1"}
+    texts = said(seen, playing)
+    assert [("old1 has it from before" in text, ONLY in text) for text in texts] == [(True, True)] * told_of_it
+    assert list(beats(SHOP, seen, playing, set(), only=True)) == []
+    assert said(seen, playing, several={"shop"}) == []
 
 
 def test_where_it_is_already_nobody_else_matters() -> None:

@@ -133,6 +133,16 @@ def test_each_port_of_each_role(
             assert told(role, values, plan, listeners=own) == []
 
 
+def test_the_port_of_ones_own_flower_by_another_name_becomes_free() -> None:
+    machine = {"listeners": [socket(5555, unit="celery-old-flower.service")]}
+    assert len(list(unusable("flower", FLOWER, FLOWER_PLAN, machine, "app1"))) == 1
+    leaving = ["celery-old-flower.service"]
+    assert list(unusable("flower", FLOWER, FLOWER_PLAN, machine, "app1", leaving)) == []
+    # A server starts before a duty that a host has lost ends.
+    machine = {"listeners": [socket(6379, unit="celery-old-flower.service")]}
+    assert len(list(unusable("redis", REDIS, {}, machine, "app1", leaving))) == 1
+
+
 def test_the_plugin_that_is_not_wanted_needs_no_port() -> None:
     plan = {**RABBITMQ, "plugins": ["rabbitmq_management"]}
     assert told("rabbitmq", {"rabbitmq_cluster_listen_address": "127.0.0.1"}, plan, listeners=[socket(15692)]) == []

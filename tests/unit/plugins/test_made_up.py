@@ -9,7 +9,6 @@ import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import (
     LIST,
-    discard,
     forget,
     in_use,
     made_up,
@@ -58,8 +57,6 @@ def test_what_was_made_up_is_known_until_it_is_placed_or_replaced(tmp_path: Path
     assert (tmp_path / LIST).stat().st_mode & 0o777 == 0o600
     (tmp_path / "a").write_text("by hand")
     assert sorted(made_up(tmp_path)) == ["b"]
-    discard(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_what_was_placed_is_no_question_any_more(tmp_path: Path) -> None:

@@ -78,3 +78,14 @@ def test_addresses_that_cannot_be_read() -> None:
     assert list(addresses("amqp://[bad;redis://u%40x:p@h:7000/0;memory://")) == [
         {"scheme": "redis", "user": "u@x", "host": "h", "port": 7000}
     ]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2", '"queues"', '{"queues": 5}', '{"queues": ["default"]}'])
+def test_what_cannot_be_read_is_not_empty(host: Path, text: str) -> None:
+    (host / "etc/shop/celery.env").touch()
+    app = seen(host)["apps"]["shop"]  # type: ignore[index]
+    assert (app["queues"], app["retired"]) == ([], [])
+    (host / "etc/shop/celery.json").write_text(text)
+    (host / "etc/shop/retired.json").write_text(text)
+    app = seen(host)["apps"]["shop"]  # type: ignore[index]
+    assert (app["queues"], app["retired"]) == (None, None)

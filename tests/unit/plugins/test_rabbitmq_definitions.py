@@ -181,6 +181,32 @@ def test_what_the_statistics_show_in_use_costs_no_second_question(monkeypatch: p
     assert server.looks == 0
 
 
+@pytest.mark.parametrize(
+    ("connections", "goes"),
+    [([], True), ([{"user": "other"}], True), ([{"user": "other"}, {"user": "old"}], False), ([{}], False)],
+)
+def test_a_user_goes_when_nobody_is_connected_as_it(
+    monkeypatch: pytest.MonkeyPatch, connections: list[dict[str, str]], goes: bool
+) -> None:
+    server = Server({}, [""])
+    permission = {"user": "old", "vhost": "shop", "configure": "", "write": "", "read": ".*"}
+    server.definitions |= {"vhosts": [{"name": "shop"}], "exchanges": []}
+    server.definitions |= {"users": [{"name": "old", "tags": [], "password_hash": "x"}], "permissions": [permission]}
+    mine = {"vhosts": [["shop"]], "users": [["old"]], "permissions": [["shop", "old"]]}
+    server.definitions["global_parameters"] = [{"name": record_name("celeryops"), "value": mine}]
+    answer = server.call
+    monkeypatch.setattr(
+        server,
+        "call",
+        lambda method, path, body=None: (200, connections) if "connections" in path else answer(method, path, body),
+    )
+    _result, warnings = run(server, monkeypatch)
+    assert bool(server.removed) is goes
+    assert any("user old" in text for text in warnings) is not goes
+    if not goes:
+        assert server.record["users"] == [["old"]]
+
+
 def test_what_was_there_before_is_remembered_with_the_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server({"old": {}}, [""])
     server.definitions["global_parameters"] = []

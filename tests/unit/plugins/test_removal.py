@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils import removal
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import MARK
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import engine_names
 from ansible_collections.celeryops.stack.plugins.module_utils.removal import SERVERS, of_app, of_server, refusal
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 
@@ -79,8 +81,8 @@ def test_the_places_are_those_of_the_layout() -> None:
 
 
 def test_a_server_of_somebody_else_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("conf", "data", "other"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "conf").write_text("# Managed by celeryops.stack (role rabbitmq). Local changes are overwritten.\n")
     server = {
         "units": ("x.service",), "mark": (f"{tmp_path}/conf",), "files": (f"{tmp_path}/conf", f"{tmp_path}/absent"),
         "packages": ("x",), "data": (f"{tmp_path}/data",),
@@ -89,8 +91,20 @@ def test_a_server_of_somebody_else_stays(tmp_path: Path, monkeypatch: pytest.Mon
     found = of_server("x", data=False)
     assert (found.paths, found.kept, found.packages) == ([f"{tmp_path}/conf"], [f"{tmp_path}/data"], ["x"])
     assert of_server("x", data=True).paths == [f"{tmp_path}/conf", f"{tmp_path}/data"]
-    (tmp_path / "conf").rmdir()
+    # A file of the same name, of another hand.
+    (tmp_path / "conf").write_text("listeners.tcp.default = 5672\n# Managed by celeryops.stack (role rabbitmq)\n")
     assert not of_server("x", data=True).any()
+    (tmp_path / "conf").unlink()
+    assert not of_server("x", data=True).any()
+
+
+def test_the_mark_of_a_server_begins_as_the_role_writes_it() -> None:
+    roles = Path(__file__).resolve().parents[3] / "roles"
+    assert SERVERS["rabbitmq"]["mark"] == ("/etc/rabbitmq/rabbitmq.conf",)
+    for kind in ("redis", "valkey"):
+        assert SERVERS[kind]["mark"] == (engine_names(kind)["config"],)
+    for template in ("rabbitmq/templates/rabbitmq.conf.j2", "redis/templates/celeryops.conf.j2"):
+        assert MARK.match((roles / template).read_text().splitlines()[0])
 
 
 def test_every_file_that_the_roles_place_is_removed() -> None:

@@ -93,9 +93,9 @@ def test_passwords_that_were_made_up(tmp_path: Path, secrets: tuple[str, ...], r
     problems, _facts = second_look(look({"one": host(beat=True, secrets=secrets), "two": {}}, **own))
     refused = bool(secrets) and not rotate
     assert [problem.variable for problem in problems] == ["celeryops_secrets_dir"] * refused
-    assert made_up(tmp_path) == {}
-    # Where the hosts have others, this one is as if it had never been.
-    assert (tmp_path / "shop_redis_password").exists() is not refused
+    # Where the hosts may have others it stays a question, and stays: it may be the only copy of one that was placed.
+    assert list(made_up(tmp_path)) == ["shop_redis_password"] * refused
+    assert (tmp_path / "shop_redis_password").read_text() == "made up"
 
 
 def test_passwords_are_a_question_still_while_something_else_is_wrong(tmp_path: Path) -> None:
@@ -106,3 +106,11 @@ def test_passwords_are_a_question_still_while_something_else_is_wrong(tmp_path: 
     problems, _facts = second_look(look(seen, found=found, playing=frozenset({"one"})))
     assert [problem.variable for problem in problems] == ["celery_beat"]
     assert list(made_up(tmp_path)) == ["shop_redis_password"]
+
+
+def test_a_configuration_that_cannot_be_read_is_told() -> None:
+    broken = host(beat=True)
+    broken["ours"]["apps"]["shop"]["queues"] = None
+    [problem], facts = second_look(look({"one": broken, "two": {}}))
+    assert "which queues shop had is not known" in str(problem)
+    assert facts["celeryops_backlogs"] == []

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, WorkerClass
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import judge, questions
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import (
+    accepted_queues,
+    judge,
+    not_readable,
+    questions,
+)
 
 HIGH = WorkerClass("shop", "app1", "high", ("payments",))
 DEFAULT = WorkerClass("shop", "app1", "default", ("default",))
@@ -115,3 +120,24 @@ def test_not_knowing_is_no_emptiness() -> None:
     assert remembered == {"shop": ["feeds", "old"]}
     assert outcome("x", ("feeds",))[0] == []
     assert judge([{**QUESTION, "leaving": [], "waiting": "x"}], ())[0] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [(["bulk"], ["bulk"]), ("bulk", ["bulk"]), ("bulk, feeds,", ["bulk", "feeds"]), ([], []), ("", []), (None, [])],
+)
+def test_queues_are_accepted_as_a_list_or_a_text(said: object, names: list[str]) -> None:
+    assert accepted_queues(said) == names
+
+
+@pytest.mark.parametrize(("key", "file"), [("queues", "celery.json"), ("retired", "retired.json")])
+def test_a_file_that_cannot_be_read_is_not_an_empty_one(key: str, file: str) -> None:
+    seen = {"app1": host(QUEUES)}
+    assert list(not_readable(["shop"], seen, seen, [])) == []
+    seen["app1"]["ours"]["apps"]["shop"][key] = None
+    assert [question["app"] for question in asked(replace(SHOP, classes=(DEFAULT,)), seen)] in ([], ["shop"])
+    for apps, gone in ((["shop"], []), ([], ["shop"])):
+        [found] = not_readable(apps, seen, seen, gone)
+        assert f"on app1, which queues shop had is not known: /etc/celeryops/shop/{file} cannot be read" in str(found)
+    # Another inventory's, and a host that this run leaves out.
+    assert list(not_readable([], seen, seen, [])) == list(not_readable(["shop"], seen, [], [])) == []
