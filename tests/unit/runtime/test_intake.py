@@ -10,7 +10,8 @@ import pytest
 from celery.worker import state
 from kombu.asynchronous.timer import Timer
 
-from celeryops_runtime.intake import Intake
+from celeryops_runtime import publish
+from celeryops_runtime.intake import ANSWER_SECONDS, Intake
 
 from .conftest import Request, forget_requests, schedule
 
@@ -174,3 +175,22 @@ def test_what_was_taken_and_never_begun_is_a_hang(clock: Clock, caplog: pytest.L
         assert looks(intake, broker, clock, 1) == [False]
     finally:
         state.active_requests.clear()
+
+
+@pytest.mark.parametrize("driver", ["amqp", "redis"])
+def test_a_broker_that_does_not_answer_is_asked_once(driver: str) -> None:
+    clock, broker = Clock(), Broker(driver, default=1, mails=1, payments=1)
+    patience: list[float] = []
+
+    def size(_queue: str) -> int:
+        patience.append(publish._calling.seconds)
+        broker.asked += 1
+        raise TimeoutError
+
+    broker.size = broker._size = size  # type: ignore[method-assign]
+    intake = Intake(10.0, clock)
+    for _ in range(2):
+        clock.now += 60
+        assert not intake.look(broker.consumer)
+    assert (broker.asked, patience) == (1, [ANSWER_SECONDS]), "not once per queue, and not for long"
+    assert publish._calling.seconds is None

@@ -68,7 +68,9 @@ def test_events_are_left_out_while_the_gate_is_shut(app: celery.Celery, monkeypa
     gate = Gate(clock)
     events = dispatcher(app, gate)
     sent: list[Any] = []
-    events.producer = types.SimpleNamespace(publish=lambda event, **_more: sent.append(event["type"]))
+    events.producer = types.SimpleNamespace(
+        publish=lambda event, **_more: sent.append(event["type"]), revive=lambda _channel: None
+    )
     events.send("worker-heartbeat")
     gate.on_blocked()
     events.send("worker-heartbeat")

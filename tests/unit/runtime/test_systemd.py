@@ -161,6 +161,7 @@ def consumer(*, hub: bool, pool: str = "celery.concurrency.prefork") -> Any:
         restart_count=0,
         broker_connection_retry_attempt=0,
         connection=object(),
+        on_connection_error_after_connected=lambda _exc: None,
     )
 
 
@@ -224,6 +225,27 @@ def test_hub_pings_and_reconnect(systemd: Systemd, step: Callable[..., tuple[Rea
     turn(c)
     assert systemd.heard()[-1].startswith("STATUS=consuming"), "READY=1 is said once"
     assert not threads()
+
+
+def test_clearing_up_after_a_lost_connection_is_no_silence(
+    systemd: Systemd, step: Callable[..., tuple[Readiness, Any]]
+) -> None:
+    one, c = step(hub=True)
+    told: list[Any] = []
+
+    def clear_up(exc: Exception) -> None:
+        # No loop runs any more, and Celery cancels tasks, closes connections, and writes results.
+        told.append((exc, one.liveness.phase, len(threads())))
+
+    assert c.on_connection_error_after_connected.__wrapped__, "put around the consumer's own"
+    c2 = types.SimpleNamespace(**{**vars(c), "on_connection_error_after_connected": clear_up})
+    one._go_offline_first(c2)
+    one.start(c)
+    turn(c)
+    exc = OSError("gone")
+    c2.on_connection_error_after_connected(exc)
+    assert told == [(exc, "offline", 1)]
+    assert "STATUS=waiting for the broker" in "\n".join(systemd.heard())
 
 
 def test_without_hub_the_loop_has_to_answer(systemd: Systemd, step: Callable[..., tuple[Readiness, Any]]) -> None:

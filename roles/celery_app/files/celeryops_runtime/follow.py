@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["HOLD_SECONDS", "PAUSE_SECONDS", "began", "is_transient", "loop_runs_here", "mend", "seconds"]
+__all__ = ["HOLD_SECONDS", "PAUSE_SECONDS", "began", "in_loop", "is_transient", "loop_runs_here", "mend", "seconds"]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -56,6 +56,13 @@ def loop_runs_here() -> None:
     """Note that the worker's event loop runs in this thread: nothing waits long in here."""
     global _loop  # noqa: PLW0603
     _loop = (os.getpid(), threading.get_ident())
+
+
+def in_loop() -> bool:
+    """Tell whether this is the thread of the worker's event loop, and no task runs in it (the pool solo)."""
+    from celery._state import get_current_worker_task
+
+    return _loop == (os.getpid(), threading.get_ident()) and get_current_worker_task() is None
 
 
 def began() -> None:

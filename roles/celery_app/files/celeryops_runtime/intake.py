@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.worker import state
 
+from celeryops_runtime import publish
 from celeryops_runtime.probe import ready
 from celeryops_runtime.versions import scheduled
 
@@ -31,6 +32,9 @@ logger = logging.getLogger("celeryops.runtime")
 
 SHORTEST_SECONDS = 5.0
 """Between two questions, at least."""
+
+ANSWER_SECONDS = 5.0
+"""How long RabbitMQ may take to tell a queue's size."""
 
 STUCK_SECONDS = 120.0
 """For how long what was taken may wait for a process while none is busy, at least: a process of the pool that starts
@@ -93,7 +97,7 @@ class Intake:
         if arrived or _holds_any(consumer):
             self.starved = self._suspect = False
             return False
-        waiting = {name: size for name in _queues(consumer) if (size := self._size(consumer, name)) > 0}
+        waiting = self._waiting(consumer)
         if waiting and self._suspect and not self.starved:
             shown = ", ".join(f"{size} in {name}" for name, size in sorted(waiting.items()))
             logger.error("consuming nothing although messages wait (%s): this worker has to be restarted", shown)
@@ -120,8 +124,21 @@ class Intake:
             )
         return self._stuck
 
-    def _size(self, consumer: Any, queue: str) -> int:
-        """Return how many messages of a queue are ready; 0 if that cannot be told."""
+    def _waiting(self, consumer: Any) -> dict[str, int]:
+        """Return the sizes of the queues that hold messages; those after one that cannot be told are left out."""
+        waiting = {}
+        for name in _queues(consumer):
+            # A broker that does not answer holds the loop once, not once per queue.
+            with publish.within(ANSWER_SECONDS):
+                size = self._size(consumer, name)
+            if size is None:
+                break
+            if size > 0:
+                waiting[name] = size
+        return waiting
+
+    def _size(self, consumer: Any, queue: str) -> int | None:
+        """Return how many messages of a queue are ready; None if that cannot be told."""
         try:
             if consumer.connection.transport.driver_type == "redis":
                 # No error closes a channel there.
@@ -133,7 +150,7 @@ class Intake:
         except Exception:
             logger.debug("the size of the queue %s cannot be told", queue, exc_info=True)
             self._channel = None
-            return 0
+            return None
 
 
 def _holds_any(consumer: Any) -> bool:

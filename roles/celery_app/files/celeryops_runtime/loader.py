@@ -22,7 +22,20 @@ from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 from celery.signals import celeryd_after_setup
 
-from celeryops_runtime import delay, follow, malformed, once, probe, publish, quiet, results, systemd, tls, versions
+from celeryops_runtime import (
+    delay,
+    follow,
+    malformed,
+    once,
+    outage,
+    probe,
+    publish,
+    quiet,
+    results,
+    systemd,
+    tls,
+    versions,
+)
 from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings
 
 if TYPE_CHECKING:
@@ -298,6 +311,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         super().on_worker_init()
         malformed.install(self.app)
         quiet.install(self.app)
+        outage.install(self.app)
         versions.mend_cancelling()
         systemd.announce_worker(self.app)
         celeryd_after_setup.connect(_after_setup, weak=False, dispatch_uid="celeryops_runtime.after_setup")

@@ -28,6 +28,7 @@ import functools
 import logging
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
@@ -35,9 +36,9 @@ from kombu.exceptions import OperationalError
 from celeryops_runtime import follow
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
 
-__all__ = ["ANSWER_SECONDS", "PUBLISH_SECONDS", "MaybeSentError", "NotSentError", "bound_writes", "mend"]
+__all__ = ["ANSWER_SECONDS", "PUBLISH_SECONDS", "MaybeSentError", "NotSentError", "bound_writes", "mend", "within"]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -55,6 +56,20 @@ REDIS_SECONDS = 10.0
 
 _clock = time.monotonic
 _calling = threading.local()
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let RabbitMQ take less than :data:`ANSWER_SECONDS` for each answer to this thread.
+
+    :param seconds: so long.
+    """
+    before = getattr(_calling, "seconds", None)
+    _calling.seconds = seconds
+    try:
+        yield
+    finally:
+        _calling.seconds = before
 
 
 class NotSentError(OperationalError):  # type: ignore[misc]  # kombu has no type information
@@ -207,9 +222,10 @@ def _mend_amqp() -> None:
         if timeout is not None or connection is None:
             return wait(self, method, callback, timeout, **options)
         methods = method if isinstance(method, list) else [method]
+        answer = getattr(_calling, "seconds", None) or ANSWER_SECONDS
         ending = _is_blocked(connection) and any(one in ends for one in methods)
         before = connection.__dict__.get("_celeryops_deadline")
-        connection.__dict__["_celeryops_deadline"] = _clock() + (CLOSE_SECONDS if ending else ANSWER_SECONDS)
+        connection.__dict__["_celeryops_deadline"] = _clock() + (CLOSE_SECONDS if ending else answer)
         try:
             return wait(self, method, callback, timeout, **options)
         finally:

@@ -216,14 +216,24 @@ class Voice:
 
 
 class _Noting:
-    """A producer that shuts the gate when it fails."""
+    """A producer that shuts the gate when it fails.
 
-    def __init__(self, producer: Any, gate: Gate) -> None:
+    The worker's heartbeat asks for a retry, which kombu takes for one without end: instead, a connection that was lost
+    is made anew by the next one that finds the gate open.
+    """
+
+    def __init__(self, producer: Any, gate: Gate, connection: Any) -> None:
         self._producer = producer
         self._gate = gate
+        self._connection = connection
 
     def publish(self, *arguments: Any, **options: Any) -> Any:
+        options["retry"] = False
         try:
+            if not self._connection.connected:
+                self._connection.collect()
+                self._connection._default_channel = None
+                self._producer.revive(self._connection.default_channel)
             return self._producer.publish(*arguments, **options)
         except Exception:
             self._gate.failed()
@@ -249,7 +259,7 @@ class Quiet(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no typ
     def connection_for_write(c: Any, url: Any = None, heartbeat: Any = None) -> Any:
         """Connect, as Celery's consumer does; arguments as for its own method."""
         del url
-        return c.ensure_connected(quiet_connection(c.app, Gate(), heartbeat=heartbeat))
+        return c.ensure_connected(quiet_connection(c.app, Gate(), heartbeat=heartbeat, connect_timeout=ANSWER_SECONDS))
 
     def start(self, c: Any) -> None:
         """Note where the loop will run: nothing that is published in this thread waits for long.
@@ -286,7 +296,7 @@ def _mend_events() -> None:
             return None
         while len(self._outbound_buffer) > KEPT_EVENTS:
             self._outbound_buffer.popleft()
-        return own(self, event, _Noting(producer, gate), *arguments, **options)
+        return own(self, event, _Noting(producer, gate, self.connection), *arguments, **options)
 
     _publish.__celeryops__ = True  # type: ignore[attr-defined]
     EventDispatcher._publish = _publish

@@ -85,8 +85,20 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         self._stop_thread = threading.Event()
         self.drain = Drain(c, stop_seconds(), self._on_draining)
         self._solo = type(getattr(c, "pool", None)).__module__ == "celery.concurrency.solo"
+        self._go_offline_first(c)
         worker_shutting_down.connect(self._on_shutting_down, weak=False, dispatch_uid="celeryops_runtime.worker")
         self._say("STATUS=connecting to the broker")
+
+    def _go_offline_first(self, c: Any) -> None:
+        """Have a thread ping before the consumer clears up after a lost connection, which no loop does any more."""
+        own = c.on_connection_error_after_connected
+
+        @functools.wraps(own)
+        def on_connection_error_after_connected(*arguments: Any, **options: Any) -> Any:
+            self.stop(c)
+            return own(*arguments, **options)
+
+        c.on_connection_error_after_connected = on_connection_error_after_connected
 
     @_harmless
     def start(self, c: Any) -> None:

@@ -1,0 +1,324 @@
+"""What runs in the event loop while a server is away: a broker that refuses, a backend that fails, no waiting."""
+
+from __future__ import annotations
+
+import threading
+import types
+from typing import Any
+
+import celery
+import kombu
+import pytest
+import redis
+from celery.app.task import Context
+from celery.events import EventDispatcher
+from kombu.transport import redis as transport
+
+from celeryops_runtime import follow, outage, quiet
+from celeryops_runtime.outage import LATER_SECONDS, MUTE_SECONDS, Outage, Results, patience
+from celeryops_runtime.quiet import Gate, quiet_connection
+
+from .conftest import CELERY, KOMBU
+
+AWAY = ("amqp://127.0.0.1:1//", "redis://127.0.0.1:1/0")
+BROKERS = AWAY[:1] if CELERY < (5, 5) and KOMBU >= (5, 7) else AWAY
+"""No worker of Celery 5.4 starts on Redis with kombu 5.7: redis-py is too old for it (docs/versions.md)."""
+
+
+class WaitedError(Exception):
+    """Somebody slept: in a worker, for as long as the server is away."""
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def _no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(_seconds: float) -> None:
+        raise WaitedError
+
+    monkeypatch.setattr("kombu.utils.functional.sleep", sleep)
+    monkeypatch.setattr("celery.backends.base.time.sleep", sleep)
+    outage.mend()
+    outage.mend()
+    quiet.mend()
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the event loop run in this thread."""
+    monkeypatch.setattr(follow, "_loop", None)
+    follow.loop_runs_here()
+
+
+def app(broker: str, **settings: Any) -> celery.Celery:
+    made = celery.Celery("away", broker=broker, backend="redis://127.0.0.1:1/0", set_as_current=False)
+    made.conf.update(result_backend_always_retry=True, **settings)
+    return made
+
+
+@pytest.mark.parametrize("url", BROKERS)
+@pytest.mark.usefixtures("loop")
+def test_the_loop_tries_a_lost_connection_once(url: str) -> None:
+    connection = kombu.Connection(url)
+    with pytest.raises(connection.connection_errors):
+        _ = connection.default_channel
+    producer = kombu.Producer(kombu.Connection(url))
+    with pytest.raises(kombu.exceptions.OperationalError):
+        producer.publish({}, retry=True)
+
+
+@pytest.mark.parametrize("url", BROKERS)
+@pytest.mark.usefixtures("loop")
+def test_another_thread_waits_as_ever(url: str) -> None:
+    seen: list[BaseException] = []
+
+    def task() -> None:
+        try:
+            _ = kombu.Connection(url).default_channel
+        except WaitedError as exc:
+            seen.append(exc)
+
+    thread = threading.Thread(target=task)
+    thread.start()
+    thread.join(30)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("url", BROKERS)
+@pytest.mark.usefixtures("loop")
+def test_the_heartbeat_does_not_wait_for_the_broker(url: str) -> None:
+    here = app(url)
+    gate = Gate(Clock())
+    events = EventDispatcher(quiet_connection(here, gate), app=here, hostname="a@b", enabled=False)
+    events.producer, events.enabled = kombu.Producer(events.connection), True
+    # As celery/worker/heartbeat.py sends it.
+    events.send("worker-heartbeat", retry=True)
+    assert not gate.open
+    assert len(events._outbound_buffer) == 1
+
+
+@pytest.mark.usefixtures("loop")
+def test_events_are_sent_again_over_a_new_connection() -> None:
+    here = celery.Celery("near", broker="memory://", set_as_current=False)
+    clock = Clock()
+    gate = Gate(clock)
+    events = EventDispatcher(quiet_connection(here, gate), app=here, hostname="a@b", enabled=True)
+    events.send("worker-heartbeat", retry=True)
+    before = events.producer.channel
+    events.connection._connection = None
+    assert not events.connection.connected
+    events.send("worker-heartbeat", retry=True)
+    assert gate.open
+    assert not events._outbound_buffer
+    assert events.producer.channel is not before
+
+
+@pytest.mark.usefixtures("loop")
+def test_a_connection_is_given_up_without_a_word() -> None:
+    connection = kombu.Connection("amqp://127.0.0.1:1//")
+    said: list[str] = []
+
+    class Lower:
+        def collect(self) -> None:
+            said.append("collect")
+
+        def close(self) -> None:
+            said.append("close")
+
+    class Channel:
+        def close(self) -> None:
+            said.append("channel")
+            raise connection.connection_errors[0]("gone")
+
+    connection._connection, connection._default_channel = Lower(), Channel()
+    connection.collect()
+    assert said[0] == "collect", "the socket is closed before anything is said"
+    assert connection._default_channel is None
+    said.clear()
+    connection.close()
+    assert not said, "kombu closes what is left of a channel a second time"
+
+
+@pytest.mark.usefixtures("loop")
+def test_celerys_own_reconnect_waits() -> None:
+    c = consumer()
+    step = Outage(c)
+    with pytest.raises(WaitedError):
+        c.ensure_connected(kombu.Connection(AWAY[0]))
+    with pytest.raises(kombu.Connection(AWAY[0]).connection_errors):
+        _ = kombu.Connection(AWAY[0]).default_channel
+    step.start(c)
+    [(seconds, call)] = c.timer.repeated
+    assert (seconds, call) == (LATER_SECONDS, step.results.flush)
+    step.stop(c)
+    assert not c.timer.repeated
+
+
+class Timer:
+    def __init__(self) -> None:
+        self.repeated: list[Any] = []
+
+    def call_repeatedly(self, seconds: float, call: Any) -> Any:
+        self.repeated.append((seconds, call))
+        return self.repeated[-1]
+
+    def cancel(self, entry: Any) -> None:
+        self.repeated.remove(entry)
+
+
+def consumer() -> Any:
+    return types.SimpleNamespace(
+        app=celery.Celery("c", set_as_current=False),
+        timer=Timer(),
+        ensure_connected=lambda connection: connection.ensure_connection(),
+    )
+
+
+@pytest.mark.parametrize(("watchdog", "given", "seconds"), [(60, 30, 15), (60, 5, 5), (8, None, 10), (0, 30, 30)])
+def test_redis_has_a_part_of_the_watchdogs_time(
+    watchdog: float, given: int | None, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celeryops_runtime.outage.watchdog_seconds", lambda: watchdog)
+    c = consumer()
+    c.ensure_connected = lambda connection: connection
+    Outage(c)
+    options = {"global_keyprefix": "a:"} | ({"socket_timeout": given} if given else {})
+    connection = c.ensure_connected(kombu.Connection(AWAY[1], transport_options=options))
+    assert connection.transport_options == {"global_keyprefix": "a:", "socket_timeout": seconds}
+    assert patience(0) == 10
+    assert c.ensure_connected(kombu.Connection(AWAY[0])).transport_options == {}
+
+
+@pytest.mark.usefixtures("loop")
+def test_a_result_that_cannot_be_stored_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = app(AWAY[1])
+    outage.install(here)
+    results: Results = here.__dict__["_celeryops_results"]
+    clock = results._clock = Clock()
+    stored: list[str] = []
+    backend = here.backend
+    for task in ("a", "b"):
+        backend.mark_as_failure(task, ValueError("no"), request=Context(id=task))
+    assert len(results.kept) == 2
+    monkeypatch.setattr(type(backend), "_store_result", lambda _self, task, *_a, **_k: stored.append(task))
+    results.flush()
+    assert not stored, "nothing is tried for a while"
+    clock.now += MUTE_SECONDS
+    results.flush()
+    assert stored == ["a", "b"]
+    assert not results.kept
+    backend.mark_as_failure("c", ValueError("no"), request=Context(id="c"))
+    assert stored == ["a", "b", "c"]
+
+
+def test_what_is_kept_stays_in_order() -> None:
+    clock = Clock()
+    results, stored = Results(clock), []
+    errors: list[Exception] = [OSError("away")]
+
+    def store(name: str, result: Any = None) -> Any:
+        if errors:
+            raise errors.pop()
+        stored.append(name)
+        return result
+
+    assert results.store(store, "first") is None
+    assert results.store(store, "second") is None, "the first is before it"
+    clock.now += MUTE_SECONDS
+    errors.append(OSError("still away"))
+    results.flush()
+    assert (stored, len(results.kept)) == ([], 2)
+    clock.now += MUTE_SECONDS
+    errors.append(TypeError("never"))
+    results.flush()
+    assert stored == ["second"], "what can never be stored does not hold the others up"
+    errors.append(TypeError("never"))
+    with pytest.raises(TypeError):
+        results.store(store, "third")
+
+
+def test_what_is_kept_is_tried_once_more_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    results = Results(Clock())
+    errors: list[Exception] = [OSError("away"), OSError("away")]
+    stored: list[str] = []
+
+    def store(name: str) -> None:
+        if errors:
+            raise errors.pop()
+        stored.append(name)
+
+    results.store(store, "first")
+    results.flush()
+    assert len(errors) == 1, "not yet"
+    results.flush(last=True)
+    assert "1 results could not be stored, and are lost" in caplog.text
+    c = consumer()
+    c.app.__dict__["_celeryops_results"] = results
+    Outage(c).shutdown(c)
+    assert stored == ["first"]
+
+
+@pytest.mark.usefixtures("loop")
+def test_redis_is_silent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    soon: list[Any] = []
+    monkeypatch.setattr("kombu.asynchronous.get_event_loop", lambda: types.SimpleNamespace(call_soon=soon.append))
+
+    def silent(_qos: Any, tag: str) -> None:
+        asked.append(tag)
+        raise redis.exceptions.TimeoutError("no answer")
+
+    acknowledge = outage._once_per_connection(silent, redis.exceptions.TimeoutError)
+    assert hasattr(transport.QoS.ack, "__celeryops__")
+    assert hasattr(transport.QoS.reject, "__celeryops__")
+    qos = types.SimpleNamespace()
+    for tag in ("a", "b", "c"):
+        with pytest.raises(redis.exceptions.TimeoutError):
+            acknowledge(qos, tag)
+    assert asked == ["a"]
+    [lost] = soon
+    with pytest.raises(redis.exceptions.TimeoutError):
+        lost()
+
+
+@pytest.mark.usefixtures("loop")
+def test_a_server_that_answers_nothing_is_asked_once_or_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As the transports of RabbitMQ and Redis say; kombu gives others up by itself.
+    monkeypatch.setattr("kombu.transport.memory.Transport.recoverable_connection_errors", (OSError,), raising=False)
+    monkeypatch.setattr("kombu.transport.memory.Transport.recoverable_channel_errors", (), raising=False)
+    here = app("memory://")
+    asked: list[str] = []
+
+    def broker() -> None:
+        asked.append("broker")
+        if len(asked) > 9:
+            raise WaitedError
+        raise OSError("timed out")
+
+    def store() -> None:
+        asked.append("store")
+        raise here.backend.connection_errors[0]("timed out")
+
+    connection = kombu.Connection("memory://")
+    producer = types.SimpleNamespace(revive=lambda _channel: None)
+    with pytest.raises(Exception, match="timed out"):
+        connection.ensure(producer, broker)()
+    with pytest.raises(Exception, match="timed out"):
+        here.backend.ensure(store, ())
+    assert asked == ["broker", "broker", "store"], "kombu connects anew once, and both would go on for ever"
+
+
+def test_no_event_is_published_with_a_retry() -> None:
+    here = celery.Celery("near", broker="memory://", set_as_current=False)
+    events = EventDispatcher(quiet_connection(here, Gate(Clock())), app=here, hostname="a@b", enabled=True)
+    retries: list[bool] = []
+    events.producer = types.SimpleNamespace(
+        publish=lambda _event, **options: retries.append(options["retry"]), revive=lambda _channel: None
+    )
+    events.send("worker-heartbeat", retry=True)
+    assert retries == [False]
