@@ -102,6 +102,10 @@ MODULES = {
         "module_utils/places": "places",
         "module_utils/removal": "removal",
         "module_utils/removal_guards": "removal_guards remove",
+        "module_utils/build_hints": "build_hints",
+        "module_utils/credentials": "credentials",
+        "module_utils/masking": "masking",
+        "plugin_utils/release_commands": "commands",
         "plugin_utils/leaving": "leaving",
         "plugin_utils/made_up": "made_up rehearsal",
         "plugin_utils/second_look": "second_look",
@@ -138,7 +142,11 @@ MODULES = {
     }.items()
 }
 #: Modules that only mean something on a host: what they ask and run is tested there (molecule).
-HOSTS_ONLY = {"plugins/module_utils/account.py", "plugins/module_utils/runtime.py"}
+HOSTS_ONLY = {
+    "plugins/module_utils/account.py",
+    "plugins/module_utils/runtime.py",
+    "plugins/module_utils/trial.py",
+}
 #: What a mutant may take: one that counts for ever, or in powers, ends as a failure too.
 MEMORY = 4 * 2**30
 
