@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 import types
 from collections import defaultdict
 from collections.abc import Callable
@@ -11,7 +13,9 @@ import amqp
 import celery
 import pytest
 import redis
-from amqp.exceptions import ConnectionForced, MessageNacked, RecoverableConnectionError
+from amqp.exceptions import ConnectionForced, MessageNacked, RecoverableChannelError, RecoverableConnectionError
+from amqp.method_framing import frame_writer
+from amqp.transport import TCPTransport
 from celery.backends.redis import RedisBackend
 from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel as RedisChannel
@@ -189,14 +193,46 @@ def test_a_time_of_ones_own(channel: Channel) -> None:
     assert took(channel) == pytest.approx(3)
 
 
-def test_a_write_that_takes_too_long(channel: Channel) -> None:
+@pytest.mark.parametrize("kind", [RecoverableConnectionError, RecoverableChannelError])
+def test_a_write_that_takes_too_long(channel: Channel, kind: type[Exception]) -> None:
     def slow(*_args: Any, **_options: Any) -> None:
         channel.connection.now += PUBLISH_SECONDS
-        raise RecoverableConnectionError("basic_publish: timed out")
+        try:
+            raise TimeoutError("timed out")
+        except TimeoutError:
+            raise kind("basic_publish: timed out")  # noqa: B904
 
     channel._basic_publish = slow  # type: ignore[method-assign]
     with pytest.raises(NotSentError):
         channel.publish()
+    assert channel.connection.collected, "a part of the message is written"
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_a_socket_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, follows: bool) -> None:
+    publish.mend("rabbitmq")
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    connection = amqp.Connection(confirm_publish=True)
+    transport = TCPTransport("localhost")
+    transport.sock, transport._write = ours, ours.sendall
+    transport.connected = True
+    transport._read_buffer = b""
+    transport._setup_transport()
+    connection.transport = transport
+    connection._frame_writer = frame_writer(connection, transport)
+    channel = amqp.Channel(connection, 1)
+    channel.is_open = channel._confirm_selected = True
+    if follows:
+        monkeypatch.setattr(follow, "seconds", lambda: 0.3)
+    begun = time.monotonic()
+    with pytest.raises(NotSentError, match="did not take the message"):
+        channel.basic_publish_confirm(
+            amqp.Message("x" * 10_000_000), exchange="", routing_key="a", confirm_timeout=60 if follows else 0.3
+        )
+    assert time.monotonic() - begun < 5
+    assert not connection.connected, "a part of the message is written"
+    theirs.close()
 
 
 def test_py_amqp_is_mended_and_other_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +264,7 @@ def test_py_amqp_is_mended_and_other_questions_are_bounded(monkeypatch: pytest.M
         (redis.exceptions.TimeoutError("Timeout reading from socket"), MaybeSentError),
         (redis.exceptions.ConnectionError("Connection closed by server."), MaybeSentError),
         (redis.exceptions.ConnectionError("Error 111 connecting to localhost:6379. Connection refused."), None),
+        (redis.exceptions.TimeoutError("Timeout connecting to server"), None),
         (redis.exceptions.BusyLoadingError("Redis is loading"), None),
         (redis.exceptions.ResponseError("OOM"), None),
     ],

@@ -12,7 +12,7 @@ from celery.events.dispatcher import EventDispatcher
 from celery.worker.consumer.mingle import Mingle
 from kombu.pidbox import Node
 
-from celeryops_runtime import quiet
+from celeryops_runtime import follow, quiet
 from celeryops_runtime.quiet import KEPT_EVENTS, MUTE_SECONDS, Gate, Quiet, Voice, options, quiet_connection
 
 
@@ -191,8 +191,11 @@ def test_remote_control_and_mingle_use_the_voice(app: celery.Celery) -> None:
 
 
 def test_the_step_gives_the_consumer_a_quiet_connection(app: celery.Celery) -> None:
-    c = types.SimpleNamespace(app=app, ensure_connected=lambda connection: connection)
+    controller = types.SimpleNamespace(time_limit=77)
+    c = types.SimpleNamespace(app=app, ensure_connected=lambda connection: connection, controller=controller)
     step = Quiet(c)
+    assert follow._class_limit == 77
+    follow.limit_class(None)
     connection = c.connection_for_write(heartbeat=30)
     assert getattr(connection, quiet._GATE).open
     assert isinstance(step.voice, Voice)

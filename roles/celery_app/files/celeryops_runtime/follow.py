@@ -5,15 +5,19 @@ queue (celery/app/task.py, ``Task.retry``, 5.7.0), and takes a task whose succes
 task, or the rest of the chain, is lost (measured in the seconds between a new password of the broker and the worker's
 restart: 51 of 694). Here:
 
-* While RabbitMQ has announced an alarm, such a message waits in the process for up to :data:`HOLD_SECONDS`, one copy of
-  it; the task's own time limit is kept.
+* While RabbitMQ has announced an alarm, such a message waits in the process for up to :data:`HOLD_SECONDS`. That is the
+  time of the task, not of one try: Celery 5.7 tries again itself. It ends before the time limit that is in force.
 * A retry, a replacement or a successor that cannot be sent nevertheless returns the task's message to its queue, after
   :data:`PAUSE_SECONDS`, lest it comes and goes in a circle: the task begins again. RabbitMQ moves it to the dead
   letters at its twentieth return. A task that was acknowledged early has no message to return.
 * The body of a chord and the callbacks of an error are sent by the result backend, which goes on without them. They are
   tried again for :data:`HOLD_SECONDS`.
 
-What can never be sent (arguments that no serializer takes) is the task's failure, as ever.
+So what follows a task arrives at least once: what may have arrived (:class:`celeryops_runtime.publish.MaybeSentError`) is
+sent again, by a further try or by the task's second run.
+
+What can never be sent (arguments that no serializer takes, a message that the broker finds too large) is the task's
+failure, as ever; so is a result that cannot be stored. A task that runs eagerly, within its caller, is left alone.
 """
 
 from __future__ import annotations
@@ -30,7 +34,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["HOLD_SECONDS", "PAUSE_SECONDS", "began", "in_loop", "is_transient", "loop_runs_here", "mend", "seconds"]
+__all__ = [
+    "HOLD_SECONDS",
+    "PAUSE_SECONDS",
+    "began",
+    "in_loop",
+    "is_transient",
+    "limit_class",
+    "loop_runs_here",
+    "mend",
+    "persist",
+    "seconds",
+]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -40,14 +55,19 @@ HOLD_SECONDS = 600.0
 PAUSE_SECONDS = 15.0
 """How long a process waits before it returns a task whose successor could not be sent."""
 
+SHORT_SECONDS = 20.0
+"""The same in the event loop's own thread, and for what the worker itself sends; a task always gets as much as that,
+within its time limit."""
+
 MARGIN_SECONDS = 10.0
-"""So much of a task's time limit is left when waiting ends."""
+"""So much of a task's time limit is left when waiting ends, or half of what there is, if that is less."""
 
 RETRY_SECONDS = 5.0
 """Between two tries of what the result backend sends."""
 
 _here = threading.local()
 _loop: tuple[int, int] | None = None
+_class_limit: float | None = None
 _clock = time.monotonic
 _sleep = time.sleep
 
@@ -65,49 +85,106 @@ def in_loop() -> bool:
     return _loop == (os.getpid(), threading.get_ident()) and get_current_worker_task() is None
 
 
+def limit_class(limit: float | None) -> None:
+    """Note the time limit of a worker, which its pool keeps and no task knows; before the pool forks.
+
+    :param limit: in seconds (``--time-limit``), or None.
+    """
+    global _class_limit  # noqa: PLW0603
+    _class_limit = limit
+
+
 def began() -> None:
     """Note that a task begins in this thread."""
     _here.began = _clock()
+    _here.held = 0.0
+
+
+def _in_loop() -> bool:
+    return _loop == (os.getpid(), threading.get_ident())
+
+
+def _is_eager() -> bool:
+    """Tell whether the task of this thread runs within its caller (``apply()``, ``task_always_eager``)."""
+    from celery._state import get_current_task
+
+    task = get_current_task()
+    return task is not None and bool(task.request.is_eager)
 
 
 def _left() -> float:
-    """Return how long the task of this thread may go on, in seconds."""
+    """Return how long what follows the task of this thread may still take, in seconds."""
     from celery._state import get_current_worker_task
 
-    if _loop == (os.getpid(), threading.get_ident()):
-        return 0.0
     task = get_current_worker_task()
-    if task is None:
-        return 0.0
-    limits = getattr(task.request, "timelimit", None) or (None, None)
-    limit = limits[0] or task.time_limit
+    if task is None or _in_loop():
+        # The pool solo, in the loop's own thread, keeps no time limits.
+        return SHORT_SECONDS
+    most = max(SHORT_SECONDS, HOLD_SECONDS - getattr(_here, "held", 0.0))
+    # The first of them that is given is the one that Celery keeps (celery/worker/request.py, 5.7.0).
+    limit = (getattr(task.request, "timelimit", None) or (None, None))[0] or task.time_limit or _class_limit
     if not limit:
-        return HOLD_SECONDS
-    return min(HOLD_SECONDS, float(limit) - (_clock() - getattr(_here, "began", _clock())) - MARGIN_SECONDS)
+        return most
+    left = float(limit) - (_clock() - getattr(_here, "began", _clock()))
+    return max(0.0, min(most, left - min(MARGIN_SECONDS, left / 2)))
 
 
-def seconds() -> float:
-    """Tell how long the message that is being published may wait for the end of an alarm.
+def seconds() -> float | None:
+    """Tell how long the message that is being published may still take, its confirmation included.
 
-    :returns: 0.0 if nobody said that it follows a task.
+    :returns: None if nobody said that it follows a task. 0.0 once the time is over.
     """
-    return max(0.0, _left()) if getattr(_here, "follows", False) else 0.0
+    deadline = getattr(_here, "deadline", None)
+    return None if deadline is None else max(0.0, float(deadline) - _clock())
 
 
 @contextmanager
 def _following() -> Iterator[None]:
-    before = getattr(_here, "follows", False)
-    _here.follows = True
+    """Give what is sent herein, and every further try of it, one time."""
+    if getattr(_here, "deadline", None) is not None:
+        yield
+        return
+    begun = _clock()
+    _here.deadline = begun + _left()
     try:
         yield
     finally:
-        _here.follows = before
+        _here.deadline = None
+        _here.held = getattr(_here, "held", 0.0) + _clock() - begun
+
+
+def _pause(seconds: float) -> None:
+    """Sleep; a soft time limit ends that, and nothing else: what comes next is what it asks for."""
+    from celery.exceptions import SoftTimeLimitExceeded
+
+    try:
+        _sleep(seconds)
+    except SoftTimeLimitExceeded:
+        logger.warning("the task's soft time limit is over while it waits for the broker")
+
+
+_STATES = ("OOM", "NOPERM", "NOAUTH", "MISCONF", "READONLY", "NOREPLICAS", "BUSY", "MASTERDOWN")
+_STATE_CLASSES = frozenset({"OutOfMemoryError", "NoPermissionError", "ReadOnlyError", "AuthenticationError"})
+"""Answers of Redis that speak of its state, not of the command; redis-py takes the word off those with a class."""
+
+
+def _is_final(exc: BaseException) -> bool:
+    """Tell whether the same message would be refused again."""
+    from amqp.exceptions import AccessRefused, ContentTooLarge, IrrecoverableChannelError
+
+    if isinstance(exc, (IrrecoverableChannelError, ContentTooLarge)):
+        return not isinstance(exc, AccessRefused)
+    redis = sys.modules.get("redis.exceptions")
+    if redis is None or not isinstance(exc, redis.ResponseError):
+        return False
+    kinds = {kind.__name__ for kind in type(exc).__mro__}
+    return not (kinds & _STATE_CLASSES or str(exc).partition(" ")[0] in _STATES)
 
 
 def is_transient(exc: BaseException | None) -> bool:
     """Tell whether the broker was the reason, not the message.
 
-    :param exc: what publishing raised.
+    :param exc: what publishing raised. kombu makes an ``OperationalError`` of some, with its cause.
     """
     from amqp.exceptions import AMQPError, MessageNacked
     from celery.exceptions import SoftTimeLimitExceeded
@@ -124,24 +201,29 @@ def is_transient(exc: BaseException | None) -> bool:
     redis = sys.modules.get("redis.exceptions")
     if redis is not None:
         kinds += (redis.ConnectionError, redis.TimeoutError, redis.ResponseError)
-    return isinstance(exc, kinds)
+    if not isinstance(exc, kinds):
+        return False
+    return not (_is_final(exc) or (exc.__cause__ is not None and _is_final(exc.__cause__)))
 
 
-def _refusal(exc: BaseException, what: str) -> Any:
-    """Wait a moment, and make what returns the task's message to its queue."""
+def _refusal(exc: BaseException, what: str, left: float) -> Any:
+    """Wait a moment, within what is left of the task's time, and make what returns its message to its queue."""
     from celery.exceptions import Reject
 
-    left = _left()
     # In the event loop's own thread (the pool solo) everything waits meanwhile.
-    pause = min(PAUSE_SECONDS, max(left, 0.0)) if left else RETRY_SECONDS
+    pause = RETRY_SECONDS if _in_loop() else max(0.0, min(PAUSE_SECONDS, left))
     logger.error("%s could not be sent, the task goes back to its queue: %s: %s", what, type(exc).__name__, exc)
-    _sleep(pause)
+    _pause(pause)
     # Text: the exception has to pass from the pool's process to the worker.
     return Reject(f"{what} could not be sent: {type(exc).__name__}", requeue=True)
 
 
 def _acknowledges_late(task: Any) -> bool:
     return bool(getattr(task, "acks_late", False))
+
+
+def _within_caller(task: Any) -> bool:
+    return bool(task.request.called_directly or task.request.is_eager)
 
 
 def _mend_task() -> None:
@@ -154,36 +236,40 @@ def _mend_task() -> None:
 
     @functools.wraps(own_retry)
     def retry(self: Any, *arguments: Any, **options: Any) -> Any:
+        if _within_caller(self):
+            return own_retry(self, *arguments, **options)
+        given = options.get("exc", arguments[2] if len(arguments) > 2 else None)
         try:
             with _following():
                 return own_retry(self, *arguments, **options)
         except Reject as exc:
-            cause = exc.reason if isinstance(exc.reason, BaseException) else exc.__context__
-            if exc.requeue or cause is None or not is_transient(cause) or not _acknowledges_late(self):
+            cause = exc.reason
+            # The task's own word, when it has been tried often enough, is not Celery's for a publish that failed.
+            if exc is given or exc.requeue or not isinstance(cause, BaseException):
                 raise
-            raise _refusal(cause, "its retry") from cause
+            if not is_transient(cause) or not _acknowledges_late(self):
+                raise
+            raise _refusal(cause, "its retry", _left()) from cause
 
     @functools.wraps(own_replace)
     def replace(self: Any, *arguments: Any, **options: Any) -> Any:
+        if _within_caller(self):
+            return own_replace(self, *arguments, **options)
         try:
             with _following():
                 return own_replace(self, *arguments, **options)
         except Exception as exc:
-            if not is_transient(exc) or self.request.called_directly or not _acknowledges_late(self):
+            if not is_transient(exc) or not _acknowledges_late(self):
                 raise
-            raise _refusal(exc, "its replacement") from exc
+            raise _refusal(exc, "its replacement", _left()) from exc
 
     retry.__celeryops__ = True  # type: ignore[attr-defined]
     Task.retry, Task.replace = retry, replace
 
 
-def _sent_by_celery(exc: BaseException) -> bool:
-    """Tell whether an exception came up while a successor was sent, not in the task's own code."""
-    frame = exc.__traceback__
-    while frame is not None and frame.tb_frame.f_globals.get("__name__") == "celery.app.trace":
-        frame = frame.tb_next
-    names = {"celery.canvas", "celery.app.amqp", __name__}
-    return frame is not None and frame.tb_frame.f_globals.get("__name__") in names
+_MARK = "_celeryops_follows"
+"""On an error that came up while what follows a task was sent, which is no task's own error, and no result backend's:
+until when the task may go on. Before Celery 5.6 the tracer lets go of the task before it looks at the error."""
 
 
 def _mend_trace() -> None:
@@ -198,11 +284,12 @@ def _mend_trace() -> None:
 
     def refusal(task: Any, exc: BaseException) -> Any:
         """Return what takes the exception's place, once made, or None if it is not of this kind."""
-        if not (is_transient(exc) and _sent_by_celery(exc) and _acknowledges_late(task)):
+        if not (is_transient(exc) and _MARK in exc.__dict__ and _acknowledges_late(task)):
             return None
         made = exc.__dict__.get("_celeryops_refusal")
         if made is None:
-            made = exc.__dict__["_celeryops_refusal"] = _refusal(exc, "what follows it")
+            left = exc.__dict__[_MARK] - _clock()
+            made = exc.__dict__["_celeryops_refusal"] = _refusal(exc, "what follows it", left)
         return made
 
     def info(rejected: Any) -> Any:
@@ -240,16 +327,21 @@ def _from_trace(method: Any) -> Any:
 
     @functools.wraps(method)
     def apply_async(self: Any, *arguments: Any, **options: Any) -> Any:
-        if sys._getframe(1).f_globals.get("__name__") not in {"celery.app.trace", "celery.app.amqp"}:
+        caller = sys._getframe(1).f_globals.get("__name__")
+        if caller not in {"celery.app.trace", "celery.app.amqp"} or _is_eager() or self.app.conf.task_always_eager:
             return method(self, *arguments, **options)
         try:
             with _following():
                 return method(self, *arguments, **options)
         except Exception as exc:
-            # The one error of this kind that Celery's tracer expects here; another one becomes the task's own result.
-            if isinstance(exc, OperationalError) or not is_transient(exc):
+            if not is_transient(exc):
                 raise
-            raise OperationalError(f"{type(exc).__name__}: {exc}") from exc
+            # The one error of this kind that Celery's tracer expects here; another one becomes the task's own result.
+            error = exc if isinstance(exc, OperationalError) else OperationalError(f"{type(exc).__name__}: {exc}")
+            error.__dict__[_MARK] = _clock() + _left()
+            if error is exc:
+                raise
+            raise error from exc
 
     apply_async.__celeryops__ = True  # type: ignore[attr-defined]
     return apply_async
@@ -267,6 +359,8 @@ def _mend_backend() -> None:
 def _persistent(method: Any) -> Any:
     @functools.wraps(method)
     def mark(self: Any, *arguments: Any, **options: Any) -> Any:
+        if _is_eager():
+            return method(self, *arguments, **options)
         before = getattr(_here, "persists", False)
         _here.persists = True
         try:
@@ -284,20 +378,23 @@ def persist(app: Any) -> None:
 
     :param app: the app; its ``send_task`` is put behind one that does.
     """
+    from celery._state import get_current_worker_task
+
     own = app.send_task
 
     def send_task(*arguments: Any, **options: Any) -> Any:
         if not getattr(_here, "persists", False):
             return own(*arguments, **options)
-        until = _clock() + max(0.0, _left())
+        # A task alone: the worker's main process, which sends this for one that it lost, does not stand still.
+        patient = not _in_loop() and get_current_worker_task() is not None
         while True:
             try:
                 return own(*arguments, **options)
             except Exception as exc:
-                if not is_transient(exc) or _clock() + RETRY_SECONDS >= until:
+                if not patient or not is_transient(exc) or (seconds() or 0.0) <= RETRY_SECONDS:
                     raise
                 logger.warning("what follows a task could not be sent, and is tried again: %s", type(exc).__name__)
-                _sleep(RETRY_SECONDS)
+                _pause(RETRY_SECONDS)
 
     app.__dict__["send_task"] = send_task
 

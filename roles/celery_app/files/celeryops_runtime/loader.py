@@ -324,7 +324,9 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         :param task_id: of the task.
         :param task: the task.
         """
-        follow.began()
+        if not task.request.is_eager:
+            # One that runs within another has the other's time.
+            follow.began()
         super().on_task_init(task_id, task)
 
     def init_worker_process(self) -> None:

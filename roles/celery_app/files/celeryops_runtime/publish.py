@@ -12,7 +12,7 @@ the alarm ends: one ``delay()`` took 120 s and ran four times (measured with Cel
 * A connection that is refused, or found dead before anything was written, is what kombu makes good, as ever.
 * What Celery sends on behalf of a task that is done, or is to be tried again, may wait longer (:mod:`.follow`).
 * The same message, tried again on the same connection (as Celery 5.7 does for the next step of a chain), is not
-  written twice: its first copy is waited for.
+  written twice: its first copy is waited for. On another connection it is: what follows a task is sent at least once.
 
 On Redis an ``LPUSH`` without an answer is such a message, and the connections that publish wait for
 :data:`REDIS_SECONDS`. Before a task whose result may be asked for is sent, the result backend subscribes to it: in two
@@ -53,6 +53,8 @@ CLOSE_SECONDS = 0.5
 
 REDIS_SECONDS = 10.0
 """How long Redis may take for an answer to what publishes."""
+
+_OVER = "not sent: the time of the task that it follows is over"
 
 _clock = time.monotonic
 _calling = threading.local()
@@ -136,9 +138,13 @@ def _read(connection: Any, seconds: float) -> bool:
 def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
     """Take the place of py-amqp's ``Channel.basic_publish_confirm``; arguments as there."""
     from amqp.exceptions import ConnectionError as AmqpConnectionError
-    from amqp.exceptions import MessageNacked, RecoverableConnectionError
+    from amqp.exceptions import MessageNacked, RecoverableChannelError, RecoverableConnectionError
 
     limit = options.pop("confirm_timeout", None) or options.get("timeout") or PUBLISH_SECONDS
+    left = follow.seconds()
+    # What follows a task has one time for everything; it may pass in an alarm, and does not begin anew.
+    longer = limit if left is None else left
+    over = float("inf") if left is None else _clock() + left
     connection = self.connection
     if not connection:
         raise RecoverableConnectionError("basic_publish: connection closed")
@@ -149,28 +155,28 @@ def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
     if confirms is None:
         confirms = self.__dict__["_celeryops_confirms"] = _Confirms(self)
     key = _key(message, options)
-    deadline = _clock() + limit
     # What was announced, or the end of the connection, before anything is written.
     while _read(connection, 0):
         pass
     tag = confirms.find(key)
-    longer = max(limit, follow.seconds())
+    if tag is None and left == 0:
+        raise NotSentError(_OVER)
     begun = _clock()
     while tag is None and _is_blocked(connection):
         if _clock() >= begun + longer:
-            raise NotSentError(f"not sent: RabbitMQ takes no messages now (an alarm), and did not for {longer:g} s")
+            raise NotSentError(f"not sent: RabbitMQ takes no messages now (an alarm), and did not for {longer:.0f} s")
         _read(connection, begun + longer - _clock())
     if tag is None:
-        options["timeout"] = limit
+        options["timeout"] = patience = max(0.01, min(limit, over - _clock()))
         try:
             self._basic_publish(message, *arguments, **options)
-        except RecoverableConnectionError:
-            # A message of which a part was written is none. But a broker that takes nothing for so long is no lost
-            # connection, of which a new one makes good.
-            if _clock() < deadline:
+        except (RecoverableConnectionError, RecoverableChannelError) as exc:
+            # A message of which a part was written is none, and the connection no use. But a broker that takes nothing
+            # for so long is no lost connection, of which a new one makes good. (py-amqp 5.3: a channel's error.)
+            if not isinstance(exc.__context__, TimeoutError):
                 raise
             connection.collect()
-            raise NotSentError(f"not sent: RabbitMQ did not take the message within {limit:g} s") from None
+            raise NotSentError(f"not sent: RabbitMQ did not take the message within {patience:.0f} s") from None
         tag = confirms.add(key)
     begun = free = _clock()
     try:
@@ -178,7 +184,7 @@ def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
             if self.connection is None:
                 raise RecoverableConnectionError("connection closed")
             blocked = _is_blocked(connection)
-            deadline = begun + longer if blocked else free + limit
+            deadline = min(over, begun + longer if blocked else free + limit)
             if _clock() >= deadline:
                 break
             _read(connection, deadline - _clock())
@@ -208,7 +214,7 @@ def _mend_amqp() -> None:
 
     if getattr(Channel.basic_publish_confirm, "__celeryops__", False):
         return
-    wait, drain_events = AbstractChannel.wait, Connection.drain_events
+    wait, drain_events, own_connect = AbstractChannel.wait, Connection.drain_events, Connection.connect
     on_blocked, on_unblocked = Connection._on_blocked, Connection._on_unblocked
     ends = {spec.Connection.CloseOk, spec.Channel.CloseOk}
 
@@ -225,7 +231,10 @@ def _mend_amqp() -> None:
         answer = getattr(_calling, "seconds", None) or ANSWER_SECONDS
         ending = _is_blocked(connection) and any(one in ends for one in methods)
         before = connection.__dict__.get("_celeryops_deadline")
-        connection.__dict__["_celeryops_deadline"] = _clock() + (CLOSE_SECONDS if ending else answer)
+        patience, left = CLOSE_SECONDS if ending else answer, follow.seconds()
+        if left is not None:
+            patience = min(patience, max(left, CLOSE_SECONDS))
+        connection.__dict__["_celeryops_deadline"] = _clock() + patience
         try:
             return wait(self, method, callback, timeout, **options)
         finally:
@@ -243,6 +252,20 @@ def _mend_amqp() -> None:
             if self.blocking_read(left):
                 return None
 
+    @functools.wraps(own_connect)
+    def connect(self: Any, *arguments: Any, **options: Any) -> Any:
+        left = follow.seconds()
+        if left is None:
+            return own_connect(self, *arguments, **options)
+        if left <= 0:
+            raise NotSentError(_OVER)
+        before = self.connect_timeout
+        self.connect_timeout = min(before or ANSWER_SECONDS, left)
+        try:
+            return own_connect(self, *arguments, **options)
+        finally:
+            self.connect_timeout = before
+
     @functools.wraps(on_blocked)
     def note_blocked(self: Any, *arguments: Any) -> Any:
         self.__dict__["_celeryops_blocked"] = True
@@ -256,6 +279,7 @@ def _mend_amqp() -> None:
     basic_publish_confirm.__celeryops__ = True  # type: ignore[attr-defined]
     Channel.basic_publish_confirm = basic_publish_confirm
     AbstractChannel.wait = bounded_wait
+    Connection.connect = connect
     Connection.drain_events = bounded_drain
     Connection._on_blocked, Connection._on_unblocked = note_blocked, note_unblocked
 
@@ -271,9 +295,13 @@ def _mend_redis() -> None:
 
     @functools.wraps(own)
     def _put(self: Any, queue: Any, message: Any, **options: Any) -> Any:
+        if follow.seconds() == 0:
+            raise NotSentError(_OVER)
         try:
             return own(self, queue, message, **options)
         except redis.exceptions.TimeoutError as exc:
+            if " connecting to " in str(exc):
+                raise
             raise MaybeSentError(f"Redis did not answer in time; the message may run, later: {exc}") from exc
         except redis.exceptions.ConnectionError as exc:
             # Not connected: nothing was sent. Its subclasses are answers, such as that Redis still loads its data.

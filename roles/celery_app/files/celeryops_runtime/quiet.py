@@ -252,6 +252,8 @@ class Quiet(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no typ
         :param kwargs: the worker's options.
         """
         super().__init__(c, **kwargs)
+        # The pool is not there yet: its processes are to know it.
+        follow.limit_class(c.controller.time_limit)
         c.connection_for_write = functools.partial(self.connection_for_write, c)
         c.app.__dict__["_celeryops_voice"] = self.voice = Voice(c.app)
 
