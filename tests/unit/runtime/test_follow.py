@@ -293,6 +293,22 @@ def test_what_runs_eagerly_is_left_alone(stand: Stand) -> None:
     assert all(left is None for left in stand.waits)
 
 
+def test_an_error_of_an_eager_replacement_is_its_callers(stand: Stand) -> None:
+    marked: list[float | None] = []
+    mark = follow._persistent(lambda _backend: marked.append(follow.seconds()))
+
+    @stand.app.task(name="stand.swap_within", bind=True, shared=False)
+    def swap_within(task: Any) -> Any:
+        mark(None)
+        return task.replace(stand.app.signature("stand.calls"))
+
+    stand.errors = [OperationalError("no broker")]
+    with pytest.raises(OperationalError):
+        swap_within.apply(throw=True)
+    assert not stand.slept
+    assert marked == [None]
+
+
 def test_what_runs_eagerly_within_a_task_begins_no_new_time(stand: Stand) -> None:
     loader = Loader(stand.app)
     seen: list[float] = []

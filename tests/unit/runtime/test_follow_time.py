@@ -113,6 +113,18 @@ def test_no_try_goes_beyond_the_time_limit(
     assert took < limit, "the hard limit would acknowledge it"
 
 
+@pytest.mark.parametrize("what", FOLLOWS)
+@pytest.mark.parametrize("elapsed", [0, 3.5])
+def test_a_task_with_little_time_sends_what_follows_it(held: Held, what: str, elapsed: float) -> None:
+    held.channel.at(elapsed + 0.1, "ack", 1)
+    follow.began()
+    held.connection.now += elapsed
+    request = {what: [held.step]} if not what.startswith("stand.") else {}
+    found = exception_of(held.run(what if not request else "stand.done", timelimit=[4, None], **request))
+    assert not isinstance(found, Reject)
+    assert len(held.channel.written) == 1
+
+
 def test_what_the_backend_sends_is_within_the_same_time(held: Held) -> None:
     held.connection.block(blocked=True)
 

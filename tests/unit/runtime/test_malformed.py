@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import celery
 import pytest
@@ -147,16 +148,9 @@ def test_what_a_real_producer_sends_is_sound(stand: Stand) -> None:
 WRONG_FIELDS: list[tuple[str, Any]] = [
     *(("timelimit", value) for value in ("abc", [1], 5, ["a", 1], [1, 2, 3], [-1, None], [True, None], [1e300, 1], {})),
     *((name, value) for name in ("eta", "expires") for value in (5, "tomorrow", {"a": 1}, ["x"], b"\xff")),
-    *(
-        (name, value)
-        for name in ("retries", "group_index", "replaced_task_nesting")
-        for value in ("x", -1, 1.5, True, [])
-    ),
-    *(
-        (name, value)
-        for name in ("argsrepr", "kwargsrepr", "root_id", "parent_id", "group", "shadow", "origin", "lang")
-        for value in (5, {"a": 1}, ["x"], b"\xff", False)
-    ),
+    *((name, "0001-01-01T00:00:00+14:00") for name in ("eta", "expires")),
+    *(("retries", value) for value in ("x", [], {"a": 1})),
+    *(("shadow", value) for value in ({"a": 1}, ["x"])),
     *(
         (name, value)
         for name in ("callbacks", "errbacks", "chain")
@@ -170,8 +164,6 @@ WRONG_FIELDS: list[tuple[str, Any]] = [
     ("stamps", [1]),
     ("stamped_headers", "x"),
     ("stamped_headers", [5]),
-    ("ignore_result", "x"),
-    ("ignore_result", 1),
     *((name, value) for name in ("id", "task") for value in (5, {"a": 1}, ["x"], "", b"x")),
 ]
 
@@ -185,6 +177,46 @@ def test_a_field_of_another_type_is_named(name: str, value: Any) -> None:
     assert flaw({}, {**full, "args": [], "kwargs": {}, name: value})
     if name not in {"id", "task"}:
         assert flaw(full, [[], {}, {name: value}])
+
+
+WHOLE = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+LOOSE: list[tuple[str, Any]] = [
+    *((name, value) for name in ("ignore_result", "utc") for value in (1, 0, "true", "")),
+    *(
+        (name, value)
+        for name in ("group", "origin", "lang", "argsrepr", "kwargsrepr", "root_id", "parent_id", "taskset")
+        for value in (5, {"a": 1}, ["x"], b"\xff", False)
+    ),
+    *((name, value) for name in ("callbacks", "errbacks", "chain", "chord") for value in (5, "x", {"a": 1}, [5])),
+    *((name, value) for name in ("group_index", "replaced_task_nesting") for value in ("x", -1, 1.5, True, [])),
+    *(("retries", value) for value in (-1, 1.5, True)),
+    *(("shadow", value) for value in (5, b"x", False)),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), LOOSE)
+def test_what_celery_only_passes_on_or_does_not_look_at_runs(stand: Stand, name: str, value: Any) -> None:
+    stand.receive(stand.message(headers={name: value}))
+    assert stand.ran == [SECRET]
+    assert stand.channel.told == [("ack", 7)]
+
+
+def test_an_id_may_be_an_object() -> None:
+    one = uuid4()
+    assert flaw({"task": "a", "id": one}, [[], {}, None]) is None
+    assert malformed._shown(one) == repr(str(one))
+
+
+@pytest.mark.parametrize(("name", "value"), [("group", 5), ("group", {"a": 1}), ("group_index", "x")])
+def test_a_part_of_a_chord_needs_its_group(name: str, value: Any) -> None:
+    for headers, body in (
+        ({name: value}, [[], {}, {**WHOLE, "chord": SIGNATURE}]),
+        ({}, [[], {}, {**WHOLE, "chord": SIGNATURE, name: value}]),
+        ({name: value}, {"args": [], "kwargs": {}, "chord": SIGNATURE}),
+    ):
+        found = flaw({"task": "a", "id": "b", **headers}, body)
+        assert found
+        assert name in found
 
 
 WRONG_BODIES = [
@@ -302,6 +334,49 @@ def test_a_bomb_stops_at_the_limit(monkeypatch: pytest.MonkeyPatch, name: str, s
     monkeypatch.setattr(malformed, "LARGEST", 4999)
     with pytest.raises(malformed.TooLargeError, match="larger than 4999"):
         compression.decompress(packed, name)
+
+
+class OtherPackage:
+    """A module such as zstd (Python 3.14, backports) or brotli, whose streams are those of zlib."""
+
+    class ZstdDecompressor:
+        def __new__(cls) -> Any:
+            return zlib.decompressobj()
+
+    class Decompressor:
+        def __init__(self) -> None:
+            self._own = zlib.decompressobj()
+            self._rest = b""
+
+        def process(self, body: bytes, output_buffer_limit: int) -> bytes:
+            # No more than half of what was asked for at once, as brotli may.
+            text: bytes = self._own.decompress(self._rest + body, max(1, output_buffer_limit // 2))
+            self._rest = self._own.unconsumed_tail
+            return text
+
+        def is_finished(self) -> bool:
+            return bool(self._own.eof)
+
+        def can_accept_more_data(self) -> bool:
+            return True
+
+
+@pytest.mark.parametrize(("module", "kind"), [("zstd", "application/zstd"), ("brotli", "application/x-brotli")])
+def test_the_decoders_of_other_packages_stop_too(monkeypatch: pytest.MonkeyPatch, module: str, kind: str) -> None:
+    monkeypatch.setattr(compression, module, OtherPackage, raising=False)
+    monkeypatch.setitem(compression._decoders, kind, zlib.decompress)
+    malformed.mend()
+    packed = zlib.compress(b"0" * 5000)
+    assert compression.decompress(packed, kind) == b"0" * 5000
+    with pytest.raises(malformed.TooLargeError, match="not complete"):
+        compression.decompress(packed[:-4], kind)
+    monkeypatch.setattr(malformed, "LARGEST", 4999)
+    with pytest.raises(malformed.TooLargeError, match="larger than 4999"):
+        compression.decompress(packed, kind)
+    monkeypatch.setattr(compression, module, types.SimpleNamespace())
+    malformed.mend()
+    with pytest.raises(malformed.TooLargeError, match="cannot be bounded"):
+        compression.decompress(packed, kind)
 
 
 @pytest.mark.parametrize("buffer", [b"\x80\x00\x02\xff\xfe", b"\x20\x00\x00\x00\x00\x0b\x01tT\x10" + bytes(7)])

@@ -13,8 +13,8 @@ restart: 51 of 694). Here:
 * The body of a chord and the callbacks of an error are sent by the result backend, which goes on without them. They are
   tried again for :data:`HOLD_SECONDS`.
 
-So what follows a task arrives at least once: what may have arrived (:class:`celeryops_runtime.publish.MaybeSentError`) is
-sent again, by a further try or by the task's second run.
+So what follows a task arrives at least once: what may have arrived (``MaybeSentError`` of :mod:`.publish`) is sent
+again, by a further try or by the task's second run.
 
 What can never be sent (arguments that no serializer takes, a message that the broker finds too large) is the task's
 failure, as ever; so is a result that cannot be stored. A task that runs eagerly, within its caller, is left alone.

@@ -32,9 +32,10 @@ import lzma
 import pickle
 import struct
 import zlib
-from datetime import datetime
+from collections.abc import Hashable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from celery import bootsteps, signals
 from celery.utils.time import maybe_iso8601
@@ -77,12 +78,18 @@ def _text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _flag(value: object) -> bool:
-    return isinstance(value, bool)
+def _id(value: object) -> bool:
+    # kombu's JSON makes an object of a UUID.
+    return isinstance(value, UUID) or (isinstance(value, str) and bool(value))
 
 
-def _count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _name(value: object) -> bool:
+    # A worker counts its tasks by it; Celery prints whatever it is.
+    return isinstance(value, Hashable)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float))
 
 
 def _seconds(value: object) -> bool:
@@ -98,7 +105,13 @@ def _limits(value: object) -> bool:
 
 def _moment(value: object) -> bool:
     try:
-        return isinstance(value, (str, datetime)) and (value == "" or maybe_iso8601(value) is not None)
+        if not isinstance(value, (str, datetime)):
+            return False
+        moment = maybe_iso8601(value) if value else None
+        if moment is not None:
+            # The worker computes with it in its own time zone.
+            (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).astimezone()
+        return value == "" or moment is not None
     except (ValueError, OverflowError):
         return False
 
@@ -133,20 +146,8 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "timelimit": (_limits, "two numbers of seconds"),
     "eta": (_moment, "a time in ISO 8601"),
     "expires": (_moment, "a time in ISO 8601"),
-    "retries": (_count, "a whole number from 0"),
-    "group_index": (_count, "a whole number from 0"),
-    "replaced_task_nesting": (_count, "a whole number from 0"),
-    "root_id": (_text, "text"),
-    "parent_id": (_text, "text"),
-    "group": (_text, "text"),
-    "taskset": (_text, "text"),
-    "shadow": (_text, "text"),
-    "argsrepr": (_text, "text"),
-    "kwargsrepr": (_text, "text"),
-    "origin": (_text, "text"),
-    "lang": (_text, "text"),
-    "ignore_result": (_flag, "true or false"),
-    "utc": (_flag, "true or false"),
+    "retries": (_number, "a number"),
+    "shadow": (_name, "text"),
     "callbacks": (_signatures, "a list of signatures"),
     "errbacks": (_signatures, "a list of signatures"),
     "chain": (_signatures, "a list of signatures"),
@@ -154,21 +155,37 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "stamped_headers": (_names, "a list of names"),
     "stamps": (_mapping, "an object"),
 }
-"""What Celery reads of a message (docs/internals/protocol.rst, 5.7), beside id and task. None is as good as absent."""
+"""What a worker trips over if it is of another type, beside id and task (celery/worker/request.py, strategy.py, 5.7.0).
+None is as good as absent. Anything else is only passed on, or taken for true or false, and may be a header that the app
+gave the name itself."""
+
+_EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})
+"""What stands in the body of protocol 2. A header of the name counts only where the body does not have it."""
+
+_OF_A_PART: dict[str, tuple[Callable[[object], bool], str]] = {
+    "group": (_text, "text"),
+    "taskset": (_text, "text"),
+    "group_index": (_number, "a number"),
+}
+"""What is only used of a part of a chord."""
 
 
-def _fields(values: Mapping[Any, Any], where: str) -> str | None:
-    for name, (right, wanted) in _FIELDS.items():
+def _fields(values: Mapping[Any, Any], where: str, fields: Mapping[str, Any] = _FIELDS) -> str | None:
+    for name, (right, wanted) in fields.items():
         value = values.get(name)
         if value is not None and not right(value):
             return f"{where} {name} is not {wanted}"
     return None
 
 
+def _part(values: Mapping[Any, Any]) -> str | None:
+    return None if values.get("chord") is None else _fields(values, "of a chord's part,", _OF_A_PART)
+
+
 def _identity(values: Mapping[Any, Any], where: str) -> str | None:
     for name in ("id", "task"):
         value = values.get(name)
-        if not isinstance(value, str) or not value:
+        if not (_id if name == "id" else _text)(value) or not value:
             return f"{where} {name} is missing" if value is None else f"{where} {name} is not text, or empty"
     return None
 
@@ -192,22 +209,36 @@ def flaw(headers: Mapping[Any, Any], payload: object) -> str | None:
         return (
             _identity(payload, "in the body,")
             or _fields(payload, "in the body,")
+            or _part(payload)
             or _arguments(payload.get("args", ()), payload.get("kwargs", {}))
         )
-    found = _identity(headers, "header") or _fields(headers, "header")
+    found = _identity(headers, "header")
     if found:
         return found
+    others = {name: value for name, value in headers.items() if name not in _EMBEDDED}
     if isinstance(payload, dict):
         # The form between the two protocols (celery/worker/strategy.py, 5.7.0: ``hybrid_to_proto2``).
         if "args" not in payload:
             return "its body is an object without args"
-        return _fields(payload, "in the body,") or _arguments(payload["args"], payload.get("kwargs", {}))
+        return (
+            _fields(others, "header")
+            or _fields(payload, "in the body,")
+            or _part({**payload, **others})
+            or _arguments(payload["args"], payload.get("kwargs", {}))
+        )
     if not isinstance(payload, (list, tuple)) or len(payload) != 3:
         return "its body is not a list of arguments, keyword arguments and options"
     args, kwargs, embed = payload
     if embed is not None and not _mapping(embed):
         return "the options in its body are not an object"
-    return _arguments(args, kwargs) or _fields(embed or {}, "in the body,")
+    embedded = embed or {}
+    seen = {**others, **{name: headers.get(name) for name in _EMBEDDED - embedded.keys()}}
+    return (
+        _arguments(args, kwargs)
+        or _fields(seen, "header")
+        or _fields(embedded, "in the body,")
+        or _part({**seen, **embedded})
+    )
 
 
 def _unreadable(exc: BaseException) -> str:
@@ -230,6 +261,8 @@ def _unreadable(exc: BaseException) -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "(none)"
+    if isinstance(value, UUID):
+        value = str(value)
     # repr: what comes from outside must not begin a new line.
     return repr(value[:_SHOWN]) if isinstance(value, str) else f"({type(value).__name__})"
 
@@ -420,16 +453,49 @@ def _bounded(make: Callable[[], Any]) -> Callable[[bytes], bytes]:
     return decode
 
 
+class _Brotli:
+    """Brotli's decompressor with the standard library's words."""
+
+    def __init__(self, brotli: Any) -> None:
+        self._own = brotli.Decompressor()
+
+    def decompress(self, body: bytes, limit: int) -> bytes:
+        parts = [self._own.process(body, output_buffer_limit=limit)]
+        size = len(parts[0])
+        while size < limit and parts[-1] and not self._own.is_finished():
+            parts.append(self._own.process(b"", output_buffer_limit=limit - size))
+            size += len(parts[-1])
+        return b"".join(parts)
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._own.is_finished())
+
+
+def _refused(_body: bytes) -> bytes:
+    raise TooLargeError("its compression cannot be bounded here")
+
+
 def _mend_compression() -> None:
     from kombu import compression
 
+    decoders = compression._decoders
     for content_type, make in (
         ("application/x-gzip", zlib.decompressobj),
         ("application/x-bz2", bz2.BZ2Decompressor),
         ("application/x-lzma", lzma.LZMADecompressor),
     ):
-        if content_type in compression._decoders:
-            compression._decoders[content_type] = _bounded(make)
+        if content_type in decoders:
+            decoders[content_type] = _bounded(make)
+    # These come with kombu 5.7 and a package, or Python 3.14; the module is the one that kombu has chosen.
+    zstd, brotli = getattr(compression, "zstd", None), getattr(compression, "brotli", None)
+    if "application/zstd" in decoders:
+        make = getattr(zstd, "ZstdDecompressor", None)
+        decoders["application/zstd"] = _bounded(make) if make else _refused
+    if "application/x-brotli" in decoders:
+        # Brotli's own decompressor stops nowhere before its version 1.2.
+        bounds = hasattr(getattr(brotli, "Decompressor", None), "can_accept_more_data")
+        decoders["application/x-brotli"] = _bounded(lambda: _Brotli(brotli)) if bounds else _refused
 
 
 def _mend_amqp() -> None:
