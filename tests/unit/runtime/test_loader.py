@@ -278,3 +278,16 @@ def test_pinned_settings() -> None:
     with pytest.raises(KeyError):
         pinned.popitem()
     assert type(pickle.loads(pickle.dumps(pinned))) is dict  # noqa: S301 (made one line above)
+
+
+def test_a_producer_needs_no_more_of_the_worker_than_celery_does(python: Python) -> None:
+    # Celery's fix-up for Django imports some of it, whatever the app is.
+    code = """
+import sys, celery
+app = celery.Celery("shop")
+app.conf.broker_url
+print(*sorted(name for name in sys.modules if name.startswith("celery.worker")))
+"""
+    ours, bare = python("-c", code), python("-c", code, env={"CELERY_LOADER": ""})
+    assert ours.returncode == bare.returncode == 0, ours.stderr
+    assert ours.stdout == bare.stdout

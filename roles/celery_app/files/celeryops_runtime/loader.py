@@ -22,20 +22,7 @@ from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 from celery.signals import celeryd_after_setup
 
-from celeryops_runtime import (
-    delay,
-    follow,
-    malformed,
-    once,
-    outage,
-    probe,
-    publish,
-    quiet,
-    results,
-    systemd,
-    tls,
-    versions,
-)
+from celeryops_runtime import delay, follow, once, probe, publish, results, systemd, tls, versions
 from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings
 
 if TYPE_CHECKING:
@@ -309,6 +296,9 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
     def on_worker_init(self) -> None:
         """Add readiness to the worker that starts in this process, if systemd waits for it, and the once-rules."""
         super().on_worker_init()
+        # Not in a producer: they need Celery's worker.
+        from celeryops_runtime import malformed, outage, quiet
+
         malformed.install(self.app)
         quiet.install(self.app)
         outage.install(self.app)
