@@ -741,7 +741,7 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
     for variable, name in named:
         if str(name) not in places:
             places[str(name)] = variable
-            problems += _queue_name_problems(variable, name, dead_letters)
+            problems += _queue_name_problems(variable, name, dead_letters, broker)
     if broker == "rabbitmq":
         problems += _suffix_problems({dead_letters: "celery_app_dead_letter_queue", **places})
     if broker == "redis":
@@ -751,11 +751,17 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
     return [{"name": name, "type": kind} for name, kind in types.items()], problems
 
 
-def _queue_name_problems(variable: str, name: Any, dead_letter_queue: str) -> Iterable[Problem]:
+_REDIS_DEAD_LETTERS = "dead-letters"
+"""The list on which the runtime keeps what no worker can take (malformed.py there); a queue is a list too."""
+
+
+def _queue_name_problems(variable: str, name: Any, dead_letter_queue: str, broker: str) -> Iterable[Problem]:
     if not is_queue(name):
         yield Problem(variable, name, "is not a queue name", QUEUE_HELP)
     elif name.startswith(_CELERYS_QUEUES):
         yield Problem(variable, name, "is a name that RabbitMQ or Celery itself uses", "a name of your own")
+    elif broker == "redis" and name == _REDIS_DEAD_LETTERS:
+        yield Problem(variable, name, "is the list of the messages that no worker can take", "another name")
     elif name == dead_letter_queue:
         yield Problem(
             variable, name, "is the dead-letter queue", "another name, or another celery_app_dead_letter_queue"

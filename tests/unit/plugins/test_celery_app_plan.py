@@ -396,6 +396,12 @@ def test_queue_names_that_are_refused(name: Any) -> None:
     refused(queues=[name])
 
 
+def test_on_redis_the_list_of_the_dead_letters_is_no_queue() -> None:
+    other = {"dead_letter_queue": "morgue", "queues": ["dead-letters"]}
+    assert only(refused(**other, broker="redis", broker_url=BACKEND)).value == "dead-letters"
+    planned(**other)
+
+
 def test_a_key_of_a_queue_that_does_not_exist_is_refused() -> None:
     assert only(refused(queues=[{"name": "a", "typ": "classic"}])).variable == "celery_app_queues.typ"
     assert only(refused(queues=[{"name": "a", "type": "stream"}])).value == "stream"
