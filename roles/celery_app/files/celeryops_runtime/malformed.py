@@ -490,8 +490,8 @@ def _mend_compression() -> None:
     # These come with kombu 5.7 and a package, or Python 3.14; the module is the one that kombu has chosen.
     zstd, brotli = getattr(compression, "zstd", None), getattr(compression, "brotli", None)
     if "application/zstd" in decoders:
-        make = getattr(zstd, "ZstdDecompressor", None)
-        decoders["application/zstd"] = _bounded(make) if make else _refused
+        own = getattr(zstd, "ZstdDecompressor", None)
+        decoders["application/zstd"] = _bounded(own) if own else _refused
     if "application/x-brotli" in decoders:
         # Brotli's own decompressor stops nowhere before its version 1.2.
         bounds = hasattr(getattr(brotli, "Decompressor", None), "can_accept_more_data")
