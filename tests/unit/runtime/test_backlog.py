@@ -56,3 +56,14 @@ def test_what_kombu_keeps_itself() -> None:
         assert waiting(connection, ["backlog-test", "backlog-none"]) == {"backlog-test": 1, "backlog-none": None}
         queue.clear()
         queue.close()
+
+
+def test_a_list_of_redis_is_measured_and_not_looked_for() -> None:
+    """kombu looks for a list without the app's prefix (EXISTS), which the app's account may not do."""
+
+    class Channel:
+        def _size(self, queue: str) -> int:
+            return {"a": 3}.get(queue, 0)
+
+    connection = SimpleNamespace(channel=Channel, channel_errors=())
+    assert waiting(connection, ["a", "gone"]) == {"a": 3, "gone": None}

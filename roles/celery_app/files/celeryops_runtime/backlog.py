@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime.probe import ready
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -13,8 +15,8 @@ __all__ = ["waiting"]
 def waiting(connection: Any, names: Iterable[str]) -> dict[str, int | None]:
     """Count.
 
-    A declaration that is passive asks for a queue and creates none; RabbitMQ answers with the messages that no worker
-    has taken, kombu with the length of Redis' lists, those of all priorities together.
+    A declaration that is passive asks for a queue and creates none, and RabbitMQ answers with the messages that no
+    worker has taken. On Redis it is the length of the lists, those of all priorities together.
 
     :param connection: a connected :class:`kombu.Connection`.
     :param names: of queues.
@@ -24,6 +26,10 @@ def waiting(connection: Any, names: Iterable[str]) -> dict[str, int | None]:
     found: dict[str, int | None] = {}
     channel = connection.channel()
     for name in dict.fromkeys(names):
+        if hasattr(channel, "_size"):
+            # Redis: an empty list is none (`ready` says why it is not declared passively there).
+            found[name] = ready(channel, name) or None
+            continue
         try:
             found[name] = int(channel.queue_declare(queue=name, passive=True).message_count)
         except connection.channel_errors as exc:
