@@ -337,3 +337,26 @@ def test_gevents_pool_says_how_many_tasks_it_takes() -> None:
     versions.mend_pool(other)
     versions.mend_pool(None)
     assert other.num_processes == 4
+
+
+class TestHardLimits:
+    @pytest.mark.parametrize(
+        ("soft", "leaving", "heard"), [(False, None, True), (True, None, False), (False, True, False)]
+    )
+    def test_somebody_hears_of_a_task_that_its_limit_has_ended(
+        self, monkeypatch: pytest.MonkeyPatch, soft: bool, leaving: bool | None, heard: bool
+    ) -> None:
+        told: list[Any] = []
+        own = CeleryRequest.on_timeout
+        monkeypatch.setattr(CeleryRequest, "on_timeout", own)
+        monkeypatch.setattr(state, "should_terminate", leaving)
+        versions.hear_hard_limits(lambda task, task_id, args, kwargs: told.append((task.name, task_id, args, kwargs)))
+        if CELERY >= (5, 7):
+            assert CeleryRequest.on_timeout is own, "Celery sends task_failure itself"
+            return
+        request = Request("a.task", task=MagicMock())
+        for name, value in {"_args": [1], "_kwargs": {"b": 2}, "_context": {}, "_ignore_result": True}.items():
+            setattr(request, name, value)
+        request.task.name, request.task.acks_late = "a.task", False
+        CeleryRequest.on_timeout(request, soft, 3)
+        assert told == ([("a.task", "a.task", [1], {"b": 2})] if heard else [])

@@ -324,9 +324,12 @@ class Guard:
         """Follow the worker: guard its tasks once all of them are known, and hear of runs that end outside of them."""
         from celery.signals import celeryd_after_setup, task_failure, task_revoked
 
+        from celeryops_runtime.versions import hear_hard_limits
+
         celeryd_after_setup.connect(self._ready, weak=False)
         task_failure.connect(self._lost, weak=False)
         task_revoked.connect(self._revoked, weak=False)
+        hear_hard_limits(self._end)
 
     def install(self) -> list[str]:
         """Put the guard in front of every task that a rule names. Calling it again changes nothing.

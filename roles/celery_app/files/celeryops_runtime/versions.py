@@ -16,13 +16,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "count_reconnects",
     "delays_are_celerys",
     "delays_are_kombus",
     "has_setting",
+    "hear_hard_limits",
     "ignores_result",
     "keeps_prefetch",
     "looked_up_first",
@@ -359,6 +360,31 @@ def mend_cancelling() -> None:
 
     setattr(_announce_cancelled, _MENDED, True)
     Request._announce_cancelled = _announce_cancelled
+
+
+def hear_hard_limits(heard: Callable[[Any, str, Any, Any], None]) -> None:
+    """Have somebody told of each task that its hard time limit has ended, where Celery itself tells nobody.
+
+    Before 5.7 the main process stores the failure, and calls neither ``on_failure`` nor a receiver of ``task_failure``
+    (celery/worker/request.py, ``on_timeout``).
+
+    :param heard: called in the main process with the task, its id, its arguments and its keyword arguments.
+    """
+    from celery.worker import state
+    from celery.worker.request import Request
+
+    if _celery() >= (5, 7):
+        return
+    original = Request.on_timeout
+
+    @functools.wraps(original)
+    def on_timeout(self: Any, soft: bool, timeout: Any) -> None:
+        original(self, soft, timeout)
+        # During a cold shutdown the task goes back to its queue.
+        if not soft and not state.should_terminate:
+            heard(self.task, self.id, self.args, self.kwargs)
+
+    Request.on_timeout = on_timeout
 
 
 def mend_pool(pool: Any) -> None:
