@@ -62,11 +62,7 @@ GATE = (
     "trixie-releases",
     "trixie-redis",
     "trixie-fleet",
-    "trixie-before",
-    "trixie-celery5.6",
     "trixie-chaos",
-    "ansible2.18",
-    "ansible2.21",
 )
 #: And `make test-all`: every stack whole, and what the support table speaks for.
 ALL = (
