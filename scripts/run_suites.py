@@ -62,7 +62,10 @@ GATE = (
     "trixie-releases",
     "trixie-redis",
     "trixie-fleet",
+    "trixie-before",
     "trixie-chaos",
+    "ansible2.18",
+    "ansible2.21",
 )
 #: And `make test-all`: every stack whole, and what the support table speaks for.
 ALL = (

@@ -102,6 +102,8 @@ def test_every_host_that_a_marker_names_has_tests_and_is_in_both_gates() -> None
     # Whatever can be asked for is part of one of them, but for the long chaos runs of two releases.
     assert every.keys() - {*run_suites.ALL} == {"bookworm-chaos", "forky-chaos"}
     assert {f"trixie-celery{version}" for version in ("5.4", "5.5", "5.6")} <= {*run_suites.ALL}
+    # The oldest and the newest ansible-core of a user are tried at every change, all of them before a release.
+    assert {"ansible2.18", "ansible2.21"} <= {*run_suites.GATE}
     assert {f"ansible2.{minor}" for minor in range(18, 22)} <= {*run_suites.ALL}
 
 
