@@ -23,8 +23,10 @@ export ANSIBLE_HOME ?= $(CURDIR)/build/ansible
 export MYPY_CACHE_DIR := $(CURDIR)/build/cache/mypy
 export RUFF_CACHE_DIR := $(CURDIR)/build/cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/cache/hypothesis
-# Compiled once and kept outside of the tree: an ansible-playbook that compiles itself takes a third more processor time.
+# Compiled once and kept outside of the tree, also where the environment says that nothing is to be kept (an empty value
+# is as good as none): an ansible-playbook that compiles itself takes a fifth more processor time.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/cache/python
+export PYTHONDONTWRITEBYTECODE :=
 
 HOST := celeryops-demo
 CODE := plugins roles/celery_app/files scripts tests molecule
