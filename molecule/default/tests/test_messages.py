@@ -26,8 +26,8 @@ headers = {{"task": "no.such.task", "lang": "py", "timelimit": [None, None]}}
 wrong = [
     *((sound, {{name: value}}, "utf-8") for name, value in (
         ("timelimit", "abc"), ("timelimit", [1]), ("eta", 5), ("expires", "soon"), ("retries", "x"), ("callbacks", "x"),
-        ("chain", [5]), ("chord", 5), ("stamps", "x"), ("stamped_headers", [5]), ("id", 5), ("id", None), ("task", ["x"]),
-        ("compression", "gzip"),
+        ("chain", [5]), ("chord", 5), ("stamps", "x"), ("stamped_headers", [5]), ("id", 5), ("id", None),
+        ("task", ["x"]), ("compression", "gzip"),
     )),
     *((body, {{}}, "utf-8") for body in (
         b'{{"a": 1}}', b"5", b"{{", b"", b"null", b'[["\\xff"], {{}}, null]', b'[[1], 5, null]', b"[" * 100_000,
