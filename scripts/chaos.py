@@ -3,6 +3,7 @@
 
     scripts/chaos.py                              all four brokers, one after another: about an hour and a half
     scripts/chaos.py trixie redis                 some of them
+    scripts/chaos.py trixie-celery5.4             the same on an older Celery
     scripts/chaos.py --short trixie               the faults that take seconds: what `make test` has
     scripts/chaos.py --without late trixie        with one protection switched off: the table shows what it is for
     scripts/chaos.py --only kill-main trixie      some of the faults
@@ -50,12 +51,45 @@ LEDGER = "/srv/ledger"
 APP = "chaos"
 ENVIRONMENT, PYTHON = f"/etc/celeryops/{APP}/celery.env", f"/opt/celeryops/{APP}/current/bin/python"
 PRODUCER = "chaos-producer.service"
-#: Name of a run -> suite of Debian, the broker, and how the report calls it.
-BROKERS = {
-    "bookworm": ("bookworm", "rabbitmq", "RabbitMQ 3.10"),
-    "trixie": ("trixie", "rabbitmq", "RabbitMQ 4.0"),
-    "forky": ("forky", "rabbitmq", "RabbitMQ 4.3"),
-    "redis": ("trixie", "redis", "Redis 8.0"),
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What is faulted.
+
+    Arguments:
+        suite: of Debian.
+        broker: ``rabbitmq`` or ``redis``.
+        title: how the report calls it.
+        constraints: what holds the app's packages to older versions; empty for the newest.
+    """
+
+    suite: str
+    broker: str
+    title: str
+    constraints: tuple[str, ...] = ()
+
+
+#: Name of a run -> its stack, on the newest Celery.
+NEWEST = {
+    "bookworm": Stack("bookworm", "rabbitmq", "RabbitMQ 3.10"),
+    "trixie": Stack("trixie", "rabbitmq", "RabbitMQ 4.0"),
+    "forky": Stack("forky", "rabbitmq", "RabbitMQ 4.3"),
+    "redis": Stack("trixie", "redis", "Redis 8.0"),
+}
+#: With Celery 5.4 on Redis, kombu 5.7 starts no worker (docs/versions.md).
+OLDER: dict[str, dict[str, tuple[str, ...]]] = {
+    "5.4": {"rabbitmq": (), "redis": ("kombu<5.7",)},
+    "5.6": {"rabbitmq": (), "redis": ()},
+}
+STACKS = NEWEST | {
+    f"{name}-celery{version}": dataclasses.replace(
+        NEWEST[name],
+        title=f"{NEWEST[name].title}, Celery {version}",
+        constraints=(f"celery=={version}.*", *more[NEWEST[name].broker]),
+    )
+    for version, more in OLDER.items()
+    for name in ("trixie", "redis")
 }
 #: How long nobody does anything after a fault, in seconds: a long task that it ended would have ended by then.
 CALM = 11.0
@@ -139,9 +173,11 @@ class Scenario:
     ) -> None:
         """Name the containers and the folders; nothing is started yet."""
         self.name, self.console, self.without, self.short, self.append = name, console, without, short, append
-        self.suite, self.broker, self.title = BROKERS[name]
-        self.stack, self.web = lab.own(f"chaos-{name}"), lab.own(f"chaos-{name}-web")
-        self.disks = {lab.own(f"chaos-{name}-{volume}"): disk for volume, disk in DISKS.items()}
+        what = STACKS[name]
+        self.suite, self.broker, self.constraints = what.suite, what.broker, what.constraints
+        host = f"chaos-{name.replace('.', '-')}"
+        self.stack, self.web = lab.own(host), lab.own(f"{host}-web")
+        self.disks = {lab.own(f"{host}-{volume}"): disk for volume, disk in DISKS.items()}
         self.work = WORK / name
         self.ledger_folder = self.work / "ledger"
         self.log = self.work / "commands.log"
@@ -292,7 +328,8 @@ class Scenario:
             stream.write(f"\nRELEASE = {self.release}\n")
             if broken:
                 stream.write('import sys\nif "worker" in sys.argv:\n    raise SystemExit("this release is broken")\n')
-        return {"type": "path", "path": str(folder)}
+        held = {"constraints": "\n".join(self.constraints)} if self.constraints else {}
+        return {"type": "path", "path": str(folder), **held}
 
     # -- the load ------------------------------------------------------------------------------------------------
 
@@ -658,7 +695,7 @@ def report(kept: Path, name: str) -> list[Row]:
     for part in PARTS:
         for line in (kept / part).read_text().splitlines():
             ledger.add(line)
-    title = BROKERS[name][2] + (f", without {data['without']}" if data["without"] else "")
+    title = STACKS[name].title + (f", without {data['without']}" if data["without"] else "")
     windows = [Window.load(window) for window in data["windows"]]
     return chaos_report.rows(ledger, windows, title, data["classes"], data["stop_timeout"])
 
@@ -677,7 +714,7 @@ def show(console: Console, names: Iterable[str], without: str, file: Path) -> li
                 console.print(f"  {window['fault']}: {note}")
                 if note.startswith("systemd had to end") and window["planned"]:
                     problems.append(f"{found[0].broker}, {window['fault']}: {note}")
-        problems += chaos_report.broken(found, redis_broker=BROKERS[name][1] == "redis")
+        problems += chaos_report.broken(found, redis_broker=STACKS[name].broker == "redis")
         everything += found
     console.print(chaos_report.LEGEND)
     file.write_text(json.dumps([row.as_json() for row in everything], indent=1) + "\n")
@@ -692,7 +729,9 @@ def show(console: Console, names: Iterable[str], without: str, file: Path) -> li
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("brokers", nargs="*", metavar="BROKER", help=f"{', '.join(BROKERS)} (default: all)")
+    parser.add_argument(
+        "brokers", nargs="*", metavar="BROKER", help=f"{', '.join(STACKS)} (default: {', '.join(NEWEST)})"
+    )
     parser.add_argument("--short", action="store_true", help="only faults that take seconds, each once")
     parser.add_argument("--without", choices=WITHOUT, default="", help="switch a protection off, and see")
     parser.add_argument("--only", action="append", choices=[fault.key for fault in FAULTS], metavar="FAULT")
@@ -701,10 +740,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the rows go (default: build/chaos.json)")
     parser.add_argument("--report", action="store_true", help="print what was found last, and do nothing else")
     options = parser.parse_args()
-    unknown = set(options.brokers) - set(BROKERS)
+    unknown = set(options.brokers) - set(STACKS)
     if unknown:
         parser.error(f"no such broker: {', '.join(sorted(unknown))}")
-    names = list(dict.fromkeys(options.brokers)) or list(BROKERS)
+    names = list(dict.fromkeys(options.brokers)) or list(NEWEST)
     console = Console(width=None if sys.stdout.isatty() else 140)
     # The containers go, whoever ends this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -80,8 +80,7 @@ ALL = (
     ),
     *(f"trixie-celery{version}" for version in CELERIES),
     *(f"ansible{version}" for version in CORES),
-    "trixie-chaos",
-    "redis-chaos",
+    *(f"{name}-chaos" for name in chaos.STACKS if name.startswith(("trixie", "redis"))),
 )
 #: How much may run at the same time, for each processor: a stack under test waits about as long as it works.
 PER_PROCESSOR = 1.5
@@ -98,7 +97,7 @@ def every_run() -> dict[str, Run]:
         for shard in (SHARDS if scenario not in WHOLE else SHARDS[:1])
     ]
     runs += [Suite("trixie", SCENARIOS[0], celery=version) for version in CELERIES]
-    runs += [Chaos(broker) for broker in chaos.BROKERS]
+    runs += [Chaos(name) for name in chaos.STACKS]
     runs += [ControlNode(version, suites) for version, suites in CORES.items()]
     return {run.name: run for run in runs}
 

@@ -356,7 +356,7 @@ class Chaos(Run):
     weight = 0.5
 
     def __init__(self, broker: str) -> None:
-        super().__init__(f"{broker}-chaos", suite=chaos.BROKERS[broker][0])
+        super().__init__(f"{broker}-chaos", suite=chaos.STACKS[broker].suite)
         self.broker = broker
         self.rows = WORK / f"{self.name}.json"
 

@@ -283,3 +283,17 @@ def test_the_scenario_knows_its_classes_from_the_inventory(tmp_path: Path, monke
     monkeypatch.setattr(chaos, "WORK", tmp_path)
     assert chaos.Scenario("redis", Console()).classes == {"swift": "late", "steady": "late", "fleeting": "early"}
     assert set(chaos.Scenario("redis", Console(), "late").classes.values()) == {"early"}
+
+
+def test_a_stack_on_an_older_celery_holds_its_release_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos, "WORK", tmp_path)
+    found = {
+        name: chaos.Scenario(name, Console(quiet=True)).source().get("constraints", "")
+        for name in ("trixie", "trixie-celery5.4", "redis-celery5.4", "redis-celery5.6")
+    }
+    assert found == {
+        "trixie": "",
+        "trixie-celery5.4": "celery==5.4.*",
+        "redis-celery5.4": "celery==5.4.*\nkombu<5.7",
+        "redis-celery5.6": "celery==5.6.*",
+    }
