@@ -64,6 +64,11 @@ def speaks_of_a_secret(name: str) -> bool:
     return bool(_ABOUT.search(name))
 
 
+def looks_like_a_secret(text: str) -> bool:
+    """Whether a text holds a private key or a token that can be told by its form, whatever it is called."""
+    return bool(_KEY_BLOCK.search(text) or _KNOWN_TOKEN.search(text))
+
+
 def secrets_of(variables: Mapping[str, object], addresses: Iterable[object] = ()) -> list[str]:
     """Return what must not be shown of an environment and of further addresses, such as those of package indexes.
 

@@ -113,15 +113,15 @@ def index_environment(source: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables that tell uv and pip where packages are: an address may hold a password, argv may not.
 
     uv takes a package from the first index that has one of its name. It asks those of ``UV_INDEX`` in their order and
-    the default one last of all (docs.astral.sh/uv, "Package indexes"), so ``index_url`` comes first by being no
-    default; without it PyPI is what is asked last. pip asks all and takes the highest version, whatever their order.
+    the default one last of all (docs.astral.sh/uv, "Package indexes"). ``index_url`` is the default one, in place of
+    PyPI, and stands in ``UV_INDEX`` too, also alone: so it comes before an ``--extra-index-url`` of the requirements.
+    pip asks all and takes the highest version, whatever their order.
     """
     environment = {}
     further = [str(url) for url in source.get("extra_index_urls") or []]
     ordered = [str(source["index_url"]), *further] if source.get("index_url") else further
     if source.get("index_url"):
-        environment["UV_DEFAULT_INDEX"] = ordered.pop()
-        environment["PIP_INDEX_URL"] = str(source["index_url"])
+        environment["UV_DEFAULT_INDEX"] = environment["PIP_INDEX_URL"] = str(source["index_url"])
     if ordered:
         environment["UV_INDEX"] = " ".join(ordered)
     if further:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
+from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import NOT_SHOWN, SEPARATORS, parts_of
 
 #: A line of requirements, and the variable (or the file) that it stands in first.
 Line = tuple[str, str]
@@ -39,6 +41,24 @@ def package_problems(variable: str, packages: Iterable[object], options: str, in
             yield Problem(variable, package, "is an option, not a requirement", options)
         elif holds_password(package):
             yield Problem(variable, package, "contains a password", f"the address as {index}")
+
+
+def index_problems(variable: str, indexes: Iterable[object]) -> Iterator[Problem]:
+    """Yield what is wrong with the addresses of package indexes, without showing them.
+
+    Arguments:
+        variable: where they stand.
+        indexes: as they were written; empty ones are none.
+    """
+    for index in filter(None, map(str, indexes)):
+        # uv takes a name in front, and either installer a folder.
+        address = re.sub(r"^[\w.-]+=", "", index)
+        if re.search(r"\s", address) or ("://" in address and parts_of(address) is None):
+            # Several stand in one variable of the installers, with blanks between them.
+            reason = f"cannot be read: blanks and characters such as {SEPARATORS} in a password must be percent-encoded"
+            yield Problem(variable, NOT_SHOWN, reason, "the password through urlencode | replace('/', '%2F')")
+        elif "://" not in address and not address.startswith(("/", ".")):
+            yield Problem(variable, NOT_SHOWN, "is no address", "one such as https://packages.example.org/simple/")
 
 
 def too_old(line: str) -> str:

@@ -60,7 +60,7 @@ def number_slips(name: str, root: Any, variable_of: Any) -> Iterator[Problem]:
         within = variable_of(path)
         if not within or node.tag not in _NUMBERS or node.style or ":" in node.value:
             continue
-        secret, environment = _is_secret(within), any(key.endswith("environment") for key in within[:-1])
+        secret, environment = is_secret(within), any(key.endswith("environment") for key in within[:-1])
         # Of a secret, a fraction is told whatever its zeros are.
         if not environment and not (secret and node.tag.endswith(":int")):
             continue
@@ -70,8 +70,12 @@ def number_slips(name: str, root: Any, variable_of: Any) -> Iterator[Problem]:
             yield Problem(".".join(within), _NOT_SHOWN, reason, IN_QUOTES)
 
 
-def _is_secret(path: tuple[str, ...]) -> bool:
-    """Whether secrets are kept under a path, or in the address that it leads to."""
+def is_secret(path: tuple[str, ...]) -> bool:
+    """Whether secrets are kept under a path, or in the address that it leads to.
+
+    Arguments:
+        path: the variable and the keys inside it, with ``[0]`` behind the name of a list.
+    """
     keys = [re.sub(r"\[[0-9]+\]", "", key) for key in path]
     return any(named_like_a_secret(key) or key.endswith("_basic_auth") for key in keys) or bool(
         _ADDRESS.search(keys[-1])

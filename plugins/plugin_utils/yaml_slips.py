@@ -15,7 +15,7 @@ import yaml
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import clock_meaning
-from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import number_slips
+from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import is_secret, number_slips
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: What the variables of the roles begin with.
@@ -45,7 +45,7 @@ def yaml_slips(name: str, text: str, *, all_keys: bool) -> list[Problem]:
     for path, node in _to_base_60(root, ()):
         within = _below_groups(path) if all_keys else path
         if within and within[0].startswith(_OURS):
-            problems.append(_clock(".".join(within), node, name))
+            problems.append(_clock(within, node, name))
 
     def ours(path: tuple[str, ...]) -> tuple[str, ...]:
         within = _below_groups(path) if all_keys else path
@@ -62,14 +62,18 @@ def _below_groups(path: tuple[str, ...]) -> tuple[str, ...]:
     return ()
 
 
-def _clock(variable: str, node: Any, name: str) -> Problem:
+def _clock(path: tuple[str, ...], node: Any, name: str) -> Problem:
     """Return that what looks like a time is another number, without either where it may be a secret."""
-    written = str(node.value)
-    meant = "" if may_be_secret(variable, written) else clock_meaning(written)
+    variable, written = ".".join(path), str(node.value)
+    secret = is_secret(path) or may_be_secret(variable, written)
+    meant = "" if secret else clock_meaning(written)
     number = f"the number {yaml.safe_load(written)}" if meant else "another number"
     reason = f"in line {node.start_mark.line + 1} of {name} is {number} to YAML, which counts to base 60 there"
     return Problem(
-        variable, written, reason, f"{meant}, or it in quotes where it is no duration" if meant else "it in quotes"
+        variable,
+        "(not shown)" if secret else written,
+        reason,
+        f"{meant}, or it in quotes where it is no duration" if meant else "it in quotes",
     )
 
 

@@ -32,7 +32,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.release_commands import release_commands
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import is_requirement, package_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import (
+    index_problems,
+    is_requirement,
+    package_problems,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
 from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
@@ -511,6 +515,9 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield Problem("celery_app_source.repo", "(not shown)", reason, "ssh://user@host/path, and deploy_key")
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
         yield Problem("celery_app_source.version", source["version"], "is not a branch, tag or commit", "one of these")
+    for key in ("index_url", "extra_index_urls"):
+        value = source.get(key) or ()
+        yield from index_problems(f"celery_app_source.{key}", [value] if isinstance(value, str) else value)
     packages = source.get("packages") or ()
     yield from package_problems("celery_app_source.packages", packages, "options in requirements", "index_url")
     if (

@@ -16,7 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_size
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import package_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import index_problems, package_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
     ACCOUNT,
     START_AFTER,
@@ -95,6 +95,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += package_problems(
         "flower_packages", variables["flower_packages"], "requirements there only", "flower_index_url"
     )
+    problems += index_problems("flower_index_url", [variables["flower_index_url"]])
     options, found = _options(variables["flower_options"])
     problems += [*found, *_interpreter(variables)]
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How the path of a scheduler begins -> the package that it is in.
 _SCHEDULERS = {"redbeat": "celery-redbeat", "django_celery_beat": "django-celery-beat"}
+_PIP_INDEXES = "PIP_EXTRA_INDEX_URL"
+_FURTHER_INDEX = re.compile(r"\s*--extra-index-url\b")
 _BACKENDS = {"django-db": "django-celery-results", "django-cache": "django-celery-results"}
 
 
@@ -126,17 +129,31 @@ def _needed(deployment: Deployment, app: App) -> Iterator[tuple[str, str, str]]:
 def _merged_indexes(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         source = app.variables.get("celery_app_source") or {}
-        further = [str(url) for url in source.get("extra_index_urls") or ()]
-        hashed = bool(source.get("require_hashes"))
-        if str(app.variables.get("celery_app_installer")) != "pip" or not further or hashed:
+        if str(app.variables.get("celery_app_installer")) != "pip" or source.get("require_hashes"):
             continue
         reason = (
             "is asked beside the other index, and pip takes the highest version that any of them has: a stranger's "
             "package of the same name replaces yours"
         )
         instead = "celery_app_installer: uv, which asks index_url first, or require_hashes: true with a hash for each"
-        number = f"{len(further)} address" + ("es" if len(further) > 1 else "")
-        yield Finding(Problem("celery_app_source.extra_index_urls", number, reason, instead), app.name, app.name)
+        for variable, number in _further_indexes(app).items():
+            shown = f"{number} address" + ("es" if number > 1 else "")
+            yield Finding(Problem(variable, shown, reason, instead), app.name, app.name)
+
+
+def _further_indexes(app: App) -> dict[str, int]:
+    """Return how many indexes pip is told of beside the first one, and where; nothing where there are none."""
+    source = app.variables.get("celery_app_source") or {}
+    environment = app.variables.get("celery_app_install_environment") or {}
+    options = [line for line in str(source.get("requirements") or "").splitlines() if _FURTHER_INDEX.match(line)]
+    # The variable of the installer gives way to the one of the source, which is set over it.
+    of_the_environment = str(environment.get(_PIP_INDEXES) or "").split()
+    found = {
+        "celery_app_source.extra_index_urls": len(source.get("extra_index_urls") or ()),
+        "celery_app_source.requirements": len(options),
+        f"celery_app_install_environment.{_PIP_INDEXES}": len(of_the_environment),
+    }
+    return {variable: number for variable, number in found.items() if number}
 
 
 RULES = (

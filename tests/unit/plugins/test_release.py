@@ -105,7 +105,7 @@ def test_requirements() -> None:
 def test_passwords_go_through_the_environment() -> None:
     source = {"index_url": "https://u:p@h/s"}
     assert decide.index_environment(source) == {
-        "UV_DEFAULT_INDEX": "https://u:p@h/s", "PIP_INDEX_URL": "https://u:p@h/s"
+        "UV_DEFAULT_INDEX": "https://u:p@h/s", "UV_INDEX": "https://u:p@h/s", "PIP_INDEX_URL": "https://u:p@h/s"
     }  # fmt: skip
     assert decide.index_environment(PIP) == {}
 
@@ -114,7 +114,10 @@ def test_the_index_that_is_named_first_is_asked_first() -> None:
     """uv asks those of UV_INDEX in their order, and the default one last."""
     further = ["https://a/s", "https://b/s"]
     environment = decide.index_environment({"index_url": "https://own/s", "extra_index_urls": further})
-    assert environment["UV_INDEX"].split() + [environment["UV_DEFAULT_INDEX"]] == ["https://own/s", *further]
+    assert environment["UV_INDEX"].split() == ["https://own/s", *further]
+    # In place of PyPI; and alone it comes before what the requirements name, all the same.
+    assert environment["UV_DEFAULT_INDEX"] == "https://own/s"
+    assert decide.index_environment({"index_url": "https://own/s"})["UV_INDEX"] == "https://own/s"
     assert environment["PIP_INDEX_URL"] == "https://own/s"
     assert environment["PIP_EXTRA_INDEX_URL"].split() == further
     # Without it PyPI is the one that comes last.

@@ -104,6 +104,11 @@ def test_what_the_roles_set_is_not_set_beside_them(name: str) -> None:
         ("DB_PW", "x"),
         ("BROKER", "amqp://user:secret@host/"),
         ("BROKER", "redis://:secret@host/"),
+        ("CLOUD", "AKIAIOSFODNN7EXAMPLE"),
+        ("HOST", "ghp_0123456789abcdefghij0123456789abcdef"),
+        ("CHAT", "xoxb-123456789012-abcdefghijkl"),
+        ("BANK", "sk_live_abcdefghijklmnop1234"),
+        ("SIGNER", "-----BEGIN PRIVATE KEY-----"),
     ],
 )
 def test_what_looks_like_a_secret_stays_out_of_a_unit(name: str, value: str) -> None:
@@ -125,6 +130,7 @@ def test_what_only_sounds_like_a_secret_is_allowed(name: str) -> None:
 def test_the_place_of_a_secret_is_none(words: list[str]) -> None:
     assert check_prefix(["/usr/bin/env", *words], "v") == []
     assert len(check_prefix(["/usr/bin/env", "--token", "x", "--api-key=x", "--file=redis://u:p@h"], "v")) == 3
+    assert len(check_prefix(["/usr/bin/env", "--cloud=AKIAIOSFODNN7EXAMPLE"], "v")) == 1
 
 
 def test_who_an_app_is_and_runs_as() -> None:

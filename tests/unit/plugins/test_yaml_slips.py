@@ -91,6 +91,15 @@ def test_what_may_be_a_secret_is_told_without_either_number() -> None:
         "celery_app_environment.OPENS: '(not shown)' in line 1 of group_vars/all.yml is another number to YAML, which "
         "counts to base 60 there; write it in quotes"
     )
+    for text, variable in (
+        ("redis_admin_password: 12:30:45:11\n", "redis_admin_password"),
+        ("flower_basic_auth: {kim: 12:30:45:11}\n", "flower_basic_auth.kim"),
+        ("rabbitmq_users: [{name: kim, password: 12:30:45:11}]\n", "rabbitmq_users[0].password"),
+        ("celery_app_broker_url: 12:30:45:11\n", "celery_app_broker_url"),
+    ):
+        (line,) = told(text)
+        assert line.startswith(f"{variable}: '(not shown)' in line 1 of group_vars/all.yml is another number to YAML")
+        assert "12:30" not in line
 
 
 @pytest.mark.parametrize(
