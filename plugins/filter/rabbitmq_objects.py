@@ -17,7 +17,7 @@ description:
 positional: _input, passwords, flower_passwords
 options:
   _input:
-    description: The apps, each with C(name), C(broker) and C(dead_letter_queue).
+    description: The apps, each with C(name), C(broker), C(dead_letter_queue) and C(queue_type).
     type: list
     elements: dict
     required: true
@@ -37,7 +37,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ apps | celeryops.stack.rabbitmq_objects({'shop': 'secret'}, {'shop': 'other'}) }}"
   vars:
-    apps: [{name: shop, broker: rabbitmq, dead_letter_queue: dead-letters}]
+    apps: [{name: shop, broker: rabbitmq, dead_letter_queue: dead-letters, queue_type: quorum}]
 """
 
 RETURN = r"""

@@ -73,9 +73,9 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
     Returns:
         A dict with ``apps`` (name -> ``broker``: ``rabbitmq`` or ``redis``; ``queues``: every queue that a class of it
         names, sorted; ``longest_task`` in seconds; ``visibility_timeout`` in seconds, or empty;
-        ``prefetch_multiplier``; ``key_prefix`` in Redis; ``dead_letter_queue``; ``worker_options`` that not every
-        Celery has), ``app_of`` (host -> name of its app), ``machines`` (of these hosts), ``servers`` (group -> the
-        nodes and how they listen) and ``consumer_timeout`` in seconds.
+        ``prefetch_multiplier``; ``key_prefix`` in Redis; ``dead_letter_queue``; ``queue_type`` in RabbitMQ;
+        ``worker_options`` that not every Celery has), ``app_of`` (host -> name of its app), ``machines`` (of these
+        hosts), ``servers`` (group -> the nodes and how they listen) and ``consumer_timeout`` in seconds.
     """
     hosts: dict[str, list[str]] = {}
     app_of: dict[str, str] = {}
@@ -93,6 +93,7 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
             "prefetch_multiplier": prefetch_multiplier(groups, given, members),
             "key_prefix": str(given(members[0], "celery_app_key_prefix", None) or f"{name}:"),
             "dead_letter_queue": str(given(members[0], "celery_app_dead_letter_queue", None) or "dead-letters"),
+            "queue_type": "classic" if given(members[0], "celery_app_queue_type", None) == "classic" else "quorum",
             "worker_options": worker_options(class_places(groups, given, members)),
         }
         for name, members in hosts.items()
@@ -171,7 +172,7 @@ def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:
         that server.
     """
     apps = [
-        {"name": name, **{key: app[key] for key in ("broker", "key_prefix", "dead_letter_queue")}}
+        {"name": name, **{key: app[key] for key in ("broker", "key_prefix", "dead_letter_queue", "queue_type")}}
         for name, app in found["apps"].items()
         if name
     ]
@@ -432,7 +433,8 @@ def rabbitmq_objects(
     """Return what RabbitMQ has to hold for the apps that use it, in the words of the role rabbitmq's variables.
 
     Arguments:
-        apps: ``name``, ``broker`` and ``dead_letter_queue`` of each app.
+        apps: ``name``, ``broker``, ``dead_letter_queue`` and ``queue_type`` of each app. A client that does not read
+            the shared configuration names no type, and RabbitMQ refuses it where it takes another one for meant.
         passwords: app -> password of its account.
         flower_passwords: app -> password of the account of its Flower.
     """
@@ -446,7 +448,9 @@ def rabbitmq_objects(
         flower = {"name": f"{name}-flower", "password": flower_passwords[name], "tags": ["monitoring"]}
         users.append({**flower, "permissions": [watching]})
     return {
-        "vhosts": [{"name": name, "default_queue_type": "quorum"} for name in names],
+        "vhosts": [
+            {"name": str(app["name"]), "default_queue_type": str(app.get("queue_type") or "quorum")} for app in served
+        ],
         "users": users,
         "policies": [_dead_letters(str(app["name"]), str(app["dead_letter_queue"])) for app in served],
     }

@@ -130,7 +130,9 @@ def _out_of_reach(deployment: Deployment) -> Iterator[Finding]:
         if remote and all(loopback(address) for address in server.listen):
             reason = f"on {server.host} cannot be reached from {', '.join(remote[:3])}{', ...' if remote[3:] else ''}"
             instead = f'an address of {server.host}, or ["0.0.0.0"]'
-            yield Finding(Problem(SERVERS[server.kind][0], list(server.listen), reason, instead))
+            variable = SERVERS[server.kind][0]
+            # As it was written: Redis's "-::1" is not "::1".
+            yield Finding(Problem(variable, server.variables.get(variable) or list(server.listen), reason, instead))
 
 
 def _reached_on_loopback(deployment: Deployment) -> Iterator[Finding]:

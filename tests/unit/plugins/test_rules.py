@@ -552,6 +552,9 @@ def test_a_server_on_loopback_that_others_need() -> None:
     assert "on mq1 cannot be reached from app1" in finding.problem.reason
     assert found(with_server(RABBITMQ, listen=("127.0.0.1", "10.0.0.1"))) == {}
     assert only(with_server(REDIS, listen=("127.0.0.1",)), "server-out-of-reach").problem.variable == "redis_bind"
+    written = {"redis_bind": ["127.0.0.1", "-::1"]}
+    finding = only(with_server(REDIS, listen=("127.0.0.1", "::1"), variables=written), "server-out-of-reach")
+    assert finding.problem.value == written["redis_bind"]
     here = {"app1": Machine("app1", "mq1"), "mq1": Machine("mq1", "mq1")}
     assert found(replace(with_server(REDIS, listen=("127.0.0.1",)), machines=here)) == {}
     many = with_app(hosts=("mq1", "app1", "app2", "a", "b"))

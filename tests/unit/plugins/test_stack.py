@@ -226,11 +226,19 @@ def test_the_servers_hold_what_each_app_needs() -> None:
     objects = rabbitmq_objects(apps, {"shop": "one"}, {"shop": "two"})
     assert [vhost["name"] for vhost in objects["vhosts"]] == ["shop"]
     assert [(user["name"], user["password"]) for user in objects["users"]] == [("shop", "one"), ("shop-flower", "two")]
+    assert objects["vhosts"] == [{"name": "shop", "default_queue_type": "quorum"}]
     (policy,) = objects["policies"]
     assert r"|shop\.dead$|" in policy["pattern"]
     assert policy["definition"]["dead-letter-routing-key"] == "shop.dead"
     users = redis_users(apps, {"shop": "three", "blog": "four"})
     assert [(user["purpose"], user["key_prefix"]) for user in users] == [("results", "shop:"), ("both", "b:")]
+
+
+@pytest.mark.parametrize(("said", "meant"), [("classic", "classic"), ("quorum", "quorum"), (None, "quorum")])
+def test_a_client_that_names_no_type_gets_that_of_the_apps_queues(said: str | None, meant: str) -> None:
+    (app,) = seen_by("app1", variables(app1={"celery_app_queue_type": said} if said else {}))["apps"]
+    (vhost,) = rabbitmq_objects([app], {app["name"]: "one"}, {app["name"]: "two"})["vhosts"]
+    assert vhost["default_queue_type"] == meant
 
 
 def test_urls_are_encoded_and_name_every_node() -> None:
