@@ -357,7 +357,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "PYTHONPATH": ":".join([layout["runtime"], *map(str, values["python_path"])]),
         },
         "commands": commands,
-        "packages": system_packages(values["source"], [*map(str, values["system_packages"])]),
+        "packages": system_packages(values["source"], [*map(str, values["system_packages"])], values["extra_packages"]),
         "needs": needs(values, quorum=broker == "rabbitmq" and any(queue["type"] == "quorum" for queue in queues)),
     }, []
 
@@ -460,13 +460,26 @@ def merged_settings(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def system_packages(source: Mapping[str, Any], extra: list[str]) -> list[str]:
-    """Return the Debian packages that a release needs, each once."""
-    packages = [] if source["type"] == "virtualenv" else ["python3-venv"]
-    if source["type"] == "git":
+def system_packages(source: Mapping[str, Any], extra: list[str], extra_packages: Iterable[object] = ()) -> list[str]:
+    """Return the Debian packages that a release needs, each once.
+
+    Arguments:
+        source: the role's ``celery_app_source``.
+        extra: what the user names.
+        extra_packages: Python packages that every release gets; like the source's own they may be in repositories.
+    """
+    if source["type"] == "virtualenv":
+        return list(dict.fromkeys(extra))
+    lines = [source.get("requirements"), *extra_packages]
+    lines += [line for key in ("packages", "overrides") for line in source.get(key) or ()]
+    requirements = "\n".join(str(line or "") for line in lines)
+    is_git = source["type"] == "git"
+    by_ssh = is_git and not re.match(r"(https?|file|git)://|/", str(source.get("repo") or ""))
+    packages = ["python3-venv"]
+    if is_git or "git+" in requirements:
         packages += ["git", "ca-certificates"]
-        if not re.match(r"(https?|file|git)://|/", str(source.get("repo") or "")):
-            packages.append("openssh-client")
+    if by_ssh or "git+ssh:" in requirements:
+        packages.append("openssh-client")
     return list(dict.fromkeys([*packages, *extra]))
 
 

@@ -207,11 +207,26 @@ def test_the_environment_names_loader_configuration_and_path() -> None:
             ["python3-venv", "git", "ca-certificates", "openssh-client"],
         ),
         ({"type": "virtualenv"}, []),
+        (
+            {"type": "pip", "packages": ["shop @ git+https://git.example.org/shop@v1"]},
+            ["python3-venv", "git", "ca-certificates"],
+        ),
+        (
+            {"type": "wheel", "requirements": "blog @ git+ssh://git@git.example.org/blog"},
+            ["python3-venv", "git", "ca-certificates", "openssh-client"],
+        ),
+        ({"type": "path", "overrides": ["kombu @ git+https://h/kombu"]}, ["python3-venv", "git", "ca-certificates"]),
     ],
 )
 def test_packages_follow_from_the_source(source: dict[str, Any], packages: list[str]) -> None:
     assert celery_app.system_packages(source, []) == packages
     assert celery_app.system_packages(source, ["libpq5"]) == [*packages, "libpq5"]
+
+
+def test_a_package_in_a_repository_needs_git() -> None:
+    celery = ["celery[redis] @ git+https://git.example.org/celery"]
+    assert planned(extra_packages=celery)["packages"] == ["python3-venv", "git", "ca-certificates"]
+    assert planned()["packages"] == ["python3-venv"]
 
 
 # What is refused
