@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -190,6 +191,23 @@ def test_a_unit_that_does_not_end_keeps_what_comes_behind_it_from_starting() -> 
     ]
     assert len(plays) == 2
     assert [play["name"] for play in plays if play.get("any_errors_fatal") is not True] == []
+
+
+def test_what_a_role_needs_beside_itself_is_done_with_its_tag() -> None:
+    """`--tags celery_beat` after a move would start a second scheduler, without what the first one knew."""
+    roles = {"celeryops_lost_beats": "celery_beat", "celeryops_moved": "celery_beat"}
+    found: dict[str, list[str]] = {}
+    for play in load(ROOT / "playbooks" / "site.yml"):
+        for task in play.get("tasks", []):
+            text = json.dumps(task)
+            tags = task.get("tags", [])
+            if "ansible.builtin.import_role" not in task:
+                assert tags, f"{task['name']}: runs with no tag at all"
+            about = set(re.findall(r"'role', 'eq', '(\w+)'", text)) | {roles[name] for name in roles if name in text}
+            for role in about:
+                assert {role, f"{role}_service"} <= set(tags), task["name"]
+                found.setdefault(role, []).append(task["name"])
+    assert {role: len(names) for role, names in found.items()} == {"celery_worker": 1, "celery_beat": 3, "flower": 2}
 
 
 def test_the_tools_are_pinned() -> None:

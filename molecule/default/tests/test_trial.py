@@ -114,3 +114,19 @@ def test_a_program_is_run_by_hand_as_the_workers_run(host: Host) -> None:
     assert host.run("celeryops-run shop sh -c 'exit 7'").rc == 7
     assert "there is no app nope on this host" in host.run("celeryops-run nope id").stderr
     assert "needs root" in host.run("setpriv --reuid=nobody --clear-groups celeryops-run shop id").stderr
+
+
+def test_manage_py_is_run_from_the_source_by_the_releases_python(host: Host) -> None:
+    """As for a source that is no package; here it is laid into the release for that moment."""
+    source = "/opt/celeryops/shop/current/app"
+    program = "import os, sys; import celery; print(os.getcwd(), sys.argv, os.environ['CELERY_LOADER'], os.getuid())"
+    host.check_output(f'mkdir {source} && echo "{program}" >{source}/manage.py && chmod a-x {source}/manage.py')
+    try:
+        # From where a person happens to be.
+        said = host.check_output("cd /root && celeryops-run shop manage.py migrate --noinput")
+    finally:
+        host.check_output(f"rm -r {source}")
+    uid = host.user("shop").uid
+    folder = said.split()[0]
+    assert folder.startswith("/opt/celeryops/shop/releases/")
+    assert said == f"{folder} ['manage.py', 'migrate', '--noinput'] celeryops_runtime.loader:Loader {uid}"
