@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import looks_like_a_secret, speaks_of_a_secret
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import named_like_a_secret as holds_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import RUN_COMMAND
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
     holds_password,
@@ -20,6 +22,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import quote_systemd_word
 
+#: Imports an app as its workers and its scheduler do, in one line of Python.
+IMPORT_APP = (
+    "import sys; from celery.app.utils import find_app; app = find_app(sys.argv[1]); "
+    "app.loader.import_default_modules(); app.finalize()"
+)
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:=,@+%-]+")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: An import path: package.module, or package.module:attribute.
@@ -91,6 +98,23 @@ def with_environment(environment: Mapping[str, Any], words: Sequence[object]) ->
         if environment
         else [*words]
     )
+
+
+def trial(app: str, current: str, environment: Mapping[str, Any], program: str, arguments: Sequence[str]) -> str:
+    """Return the command that runs Python as the app does, before a unit that has changed replaces the one in use.
+
+    Without the app, which another role brings, there is nothing to try: that is told when the unit is started.
+
+    Arguments:
+        app: the app's name.
+        current: the link to its release in use.
+        environment: what the unit sets on top of the app's.
+        program: in Python; what it raises is told.
+        arguments: of the program.
+    """
+    words = [RUN_COMMAND, app, *with_environment(environment, [f"{current}/bin/python"])]
+    shell = ["sh", "-c", '[ ! -x "$0" ] || exec "$0" "$@"']
+    return shlex.join([*shell, *map(str, words), "-c", program, *arguments])
 
 
 def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[dict[str, str], list[Problem]]:

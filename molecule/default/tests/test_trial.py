@@ -42,8 +42,13 @@ def running(host: Host) -> list[str]:
             {"celery_worker_host_classes": {"high": {"environment": {"PYTHONHOME": "/srv/misspelt"}}}}, (),
             "celery-shop-high.service: the new content is not valid",
         ),
+        ({"celery_beat_environment": {"PYTHONHOME": "/srv/misspelt"}}, (), "No module named 'encodings'"),
+        ({"celery_beat_scheduler": "shop.misspelt:Scheduler"}, (), "No module named 'shop.misspelt'"),
     ],
-    ids=["environment", "a module", "a class of the settings", "import", "the configuration alone", "a class's own"],
+    ids=[
+        "environment", "a module", "a class of the settings", "import", "the configuration alone", "a class's own",
+        "the scheduler's own", "the scheduler",
+    ],
 )  # fmt: skip
 def test_what_the_app_cannot_use_changes_nothing(
     host: Host, site: Callable[..., Any], variables: dict[str, Any], arguments: tuple[str, ...], cause: str

@@ -11,6 +11,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import s
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+    IMPORT_APP,
     IMPORT_PATH,
     START_AFTER,
     check_environment,
@@ -20,6 +21,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     read_at_start,
     read_duration,
     target_unit,
+    trial,
     with_environment,
 )
 
@@ -27,6 +29,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
 _DEFAULT_SCHEDULER = "celeryops_runtime.beat:Scheduler"
 #: What may keep a file of what ran when.
 _FILE_SCHEDULERS = ("", _DEFAULT_SCHEDULER, "celery.beat:PersistentScheduler", "celery.beat.PersistentScheduler")
+
+#: Finds a scheduler as beat does (celery/beat.py, ``Service.get_scheduler``).
+_FIND_SCHEDULER = (
+    "from celery.utils.imports import load_extension_class_names, symbol_by_name; "
+    'symbol_by_name(sys.argv[2], aliases=dict(load_extension_class_names("celery.beat_schedulers")))'
+)
 
 
 def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -84,6 +92,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "user": str(variables["celery_beat_user"]),
             "group": str(variables["celery_beat_group"]),
             "command": command_line(with_environment(environment, [f"{layout['current']}/bin/celery", *arguments])),
+            "validate": _trial(environment, scheduler, layout, str(variables["celery_beat_import"])),
             "environment_file": layout["environment"],
             "default_scheduler": _DEFAULT_SCHEDULER,
             "directory": layout["current"],
@@ -106,3 +115,15 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         "prune": {"glob": layout["beat_unit"], "markers": ["role celery_beat"]},
         "prerequisite": layout["environment"],
     }, problems
+
+
+def _trial(environment: Mapping[str, str], scheduler: str, layout: Mapping[str, Any], imported: str) -> str:
+    """Return the command that imports the app and finds the scheduler as the unit would; empty without either.
+
+    It runs when the unit has changed, before the new one is placed. What beat shares with the workers was tried before.
+    """
+    if not (environment or scheduler):
+        return ""
+    program = f"{IMPORT_APP}; {_FIND_SCHEDULER}" if scheduler else IMPORT_APP
+    arguments = [imported, *([scheduler] if scheduler else [])]
+    return trial(layout["app"], layout["current"], environment, program, arguments)

@@ -5,12 +5,10 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
-    RUN_COMMAND,
     app_layout,
     worker_names,
     worker_unit,
@@ -19,6 +17,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Pro
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import SIZE_HELP, parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+    IMPORT_APP,
     START_AFTER,
     check_host,
     check_identity,
@@ -26,6 +25,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     read_at_start,
     started_through,
     target_unit,
+    trial,
     with_environment,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
@@ -42,12 +42,6 @@ LAYERS = CLASS_LEVELS
 
 #: Seconds that a worker has, when its tasks' time is up, to return them to the queue before systemd ends it.
 STOP_GRACE = 30
-
-#: What "celery worker -A" does before it works.
-_IMPORT = (
-    "import sys; from celery.app.utils import find_app; app = find_app(sys.argv[1]); "
-    "app.loader.import_default_modules(); app.finalize()"
-)
 
 #: Settings of one process, which the runtime lays over the shared ones (celeryops_runtime.config). A task that is
 #: acknowledged late and whose process was killed goes back to the queue.
@@ -221,10 +215,8 @@ def _trial(environment: Mapping[str, str], layout: Mapping[str, Any], variables:
     """
     if not environment:
         return ""
-    words = [RUN_COMMAND, layout["app"], *with_environment(environment, [f"{layout['current']}/bin/python"])]
-    # Without the app, which another role brings, there is nothing to import: that is told when the unit is started.
-    shell = ["sh", "-c", '[ ! -x "$0" ] || exec "$0" "$@"']
-    return shlex.join([*shell, *map(str, words), "-c", _IMPORT, str(variables["celery_worker_import"])])
+    imported = [str(variables["celery_worker_import"])]
+    return trial(layout["app"], layout["current"], environment, IMPORT_APP, imported)
 
 
 def _promise(name: str, read: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:

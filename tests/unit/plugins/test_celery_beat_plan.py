@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,39 @@ def test_the_app_can_write_where_it_can_in_a_worker() -> None:
 def test_celerys_scheduler_keeps_its_schedule_in_the_state_directory() -> None:
     assert start() == "--app=shop.celery:app beat --loglevel=INFO --schedule=/var/lib/celeryops/shop/beat/schedule"
     assert "StateDirectory=celeryops/shop/beat" in unit()
+
+
+def test_what_beat_alone_reads_is_tried_before_its_unit_is_placed() -> None:
+    assert planned()["service"]["validate"] == ""
+    words = shlex.split(planned(environment={"DJANGO_SETTINGS_MODULE": "shop.settings"})["service"]["validate"])
+    assert words[3:7] == [
+        "/usr/local/bin/celeryops-run",
+        "shop",
+        "/usr/bin/env",
+        "DJANGO_SETTINGS_MODULE=shop.settings",
+    ]
+    assert words[-1] == "shop.celery:app"
+    assert "symbol_by_name" not in words[-2]
+    words = shlex.split(planned(scheduler="shop.beats:Scheduler")["service"]["validate"])
+    assert words[3:6] == ["/usr/local/bin/celeryops-run", "shop", "/opt/celeryops/shop/current/bin/python"]
+    assert words[-2:] == ["shop.celery:app", "shop.beats:Scheduler"]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "error"),
+    [
+        ("celery.beat:PersistentScheduler", ""),
+        ("celery.beat.Scheduler", ""),
+        ("celery.beats:Scheduler", "No module named 'celery.beats'"),
+        ("celery.beat:Schedular", "Schedular"),
+    ],
+)
+def test_a_scheduler_is_found_as_beat_finds_it(tmp_path: Path, scheduler: str, error: str) -> None:
+    (tmp_path / "tried.py").write_text("import celery\napp = celery.Celery()\n")
+    program = shlex.split(planned(scheduler=scheduler)["service"]["validate"])[-3]
+    command = [sys.executable, "-c", program, "tried:app", scheduler]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (run.returncode == 0, error in run.stderr) == (not error, True)
 
 
 def test_a_scheduler_of_the_users_has_no_schedule_file() -> None:
