@@ -11,7 +11,11 @@ messages and its consumers. A classic queue tells its unacknowledged messages th
 quorum queue that reads a table which is empty after a start, so the replicated state is asked
 (``rabbit_fifo:query_messages_total/1``: ready, unacknowledged, and on their way to a dead letter exchange). A classic
 queue must never get that question: it would crash. A stream counts 0 for some seconds after a start; that nothing was
-ever written to it, its committed offset tells, which is -1 then.
+ever written to it, its committed offset tells, which is -1 then. Of a classic queue only the persistent messages
+survive a restart (https://www.rabbitmq.com/docs/persistence-conf); a quorum queue and a stream write all of them.
+
+What a time limits is limited by an argument of the queue or by a policy, and the shorter one counts
+(https://www.rabbitmq.com/docs/ttl); ``rabbit_policy:get/2`` knows a queue's policy and operator policy.
 """
 
 from __future__ import annotations
@@ -21,10 +25,29 @@ from dataclasses import dataclass, field
 
 QueueKey = tuple[str, str]
 
+#: What goes after a longer time is not excused by a restart, which takes seconds: one day, in milliseconds. Messages
+#: that go on to an exchange, as delayed tasks do, are, whenever their time is up.
+_SOON = 86_400_000
 #: Defines Tell/1 (a queue's line) and Within/1 (a virtual host's lines). Names are in hexadecimal: any sign may be in
 #: them.
 _LIBRARY = """
 Hex = fun(Name) -> [io_lib:format("~2.16.0b", [Byte]) || <<Byte>> <= Name] end,
+Limits = fun(Argument, Policy, Queue) ->
+  Set = case rabbit_misc:table_lookup(amqqueue:get_arguments(Queue), Argument) of
+    {_, Value} -> [Value];
+    undefined -> []
+  end,
+  [Limit || Limit <- [rabbit_policy:get(Policy, Queue) | Set], Limit =/= undefined]
+end,
+Soon = fun(Limits) -> lists:any(fun(Limit) -> is_integer(Limit) andalso Limit =< DAY end, Limits) end,
+Persistent = fun(Queue, Messages) ->
+  case amqqueue:get_type(Queue) of
+    rabbit_classic_queue ->
+      [{messages_persistent, Kept}] = rabbit_amqqueue:info(Queue, [messages_persistent]),
+      Kept;
+    _ -> Messages
+  end
+end,
 Held = fun(Queue) ->
   {ok, Ready, Consumers} = rabbit_amqqueue:stat(Queue),
   All = case amqqueue:get_type(Queue) of
@@ -45,12 +68,15 @@ end,
 Tell = fun(Queue) ->
   {resource, Vhost, queue, Name} = amqqueue:get_name(Queue),
   {Messages, Consumers} = try Held(Queue) catch _:_ -> {unknown, unknown} end,
-  Has = fun(Key) -> lists:keymember(Key, 1, amqqueue:get_arguments(Queue)) end,
+  Saved = try Persistent(Queue, Messages) catch _:_ -> unknown end,
   Fleeting = not amqqueue:is_durable(Queue) orelse amqqueue:is_auto_delete(Queue)
-    orelse amqqueue:get_exclusive_owner(Queue) =/= none orelse Has(<<"x-expires">>),
-  Passing = Has(<<"x-message-ttl">>),
+    orelse amqqueue:get_exclusive_owner(Queue) =/= none
+    orelse Soon(Limits(<<"x-expires">>, <<"expires">>, Queue)),
+  Times = Limits(<<"x-message-ttl">>, <<"message-ttl">>, Queue),
+  Onward = Limits(<<"x-dead-letter-exchange">>, <<"dead-letter-exchange">>, Queue) =/= [],
+  Passing = Soon(Times) orelse (Times =/= [] andalso Onward),
   Kept = if Fleeting -> fleeting; Passing -> passing; true -> lasting end,
-  io:format("queue ~s ~s ~p ~p ~p~n", [Hex(Vhost), Hex(Name), Kept, Messages, Consumers])
+  io:format("queue ~s ~s ~p ~p ~p ~p~n", [Hex(Vhost), Hex(Name), Kept, Messages, Saved, Consumers])
 end,
 Within = fun(Vhost) ->
   Connections = try length(rabbit_connection_tracking:list(Vhost)) catch _:_ -> unknown end,
@@ -63,7 +89,7 @@ Seek = fun(Vhost, Name) ->
     {error, not_found} -> io:format("gone ~s ~s~n", [Hex(Vhost), Hex(Name)])
   end
 end,
-"""
+""".replace("DAY", str(_SOON))
 
 
 @dataclass(frozen=True)
@@ -71,15 +97,22 @@ class Queue:
     """What one queue says of itself.
 
     Arguments:
-        kind: ``lasting``; ``passing`` when its messages go on by themselves after a time; ``fleeting`` when the queue
-            itself goes, with a restart or with those who use it.
+        kind: ``lasting``; ``passing`` when its messages go by themselves, after a short time or to another queue;
+            ``fleeting`` when the queue itself goes, with a restart, soon, or with those who use it.
         messages: how many it holds, those included that a consumer has; None when it does not answer.
+        persistent: how many of them a restart keeps; None when it does not answer.
         consumers: how many consumers it has; None when it does not answer.
     """
 
     kind: str
     messages: int | None
+    persistent: int | None
     consumers: int | None
+
+    @property
+    def to_keep(self) -> int | None:
+        """How many messages a restart must not lose: all of them, when it is not known which are persistent."""
+        return self.messages if self.persistent is None else self.persistent
 
     @property
     def idle(self) -> bool:
@@ -134,9 +167,9 @@ def parse(output: str) -> Contents:
     for line in output.splitlines():
         words = line.split(" ")
         try:
-            if words[0] == "queue" and len(words) == 6:
+            if words[0] == "queue" and len(words) == 7:
                 key = _text(words[1]), _text(words[2])
-                contents.queues[key] = Queue(words[3], _number(words[4]), _number(words[5]))
+                contents.queues[key] = Queue(words[3], *(_number(word) for word in words[4:]))
             elif words[0] == "gone" and len(words) == 3:
                 contents.gone.add((_text(words[1]), _text(words[2])))
             elif words[0] == "vhost" and len(words) == 3:
@@ -147,10 +180,11 @@ def parse(output: str) -> Contents:
 
 
 def missing(before: Contents, after: Contents) -> list[str]:
-    """Return what a server that was restarted lacks, in words: virtual hosts, durable queues, their messages.
+    """Return what a server that was restarted lacks, in words: virtual hosts, durable queues, persistent messages.
 
     Consumers may have taken messages meanwhile, and the time of others was up: fewer messages in a queue that has, or
-    had, a consumer are no loss. Of a queue that does not answer (yet) nothing is known.
+    had, a consumer are no loss. Of a queue that does not answer (yet) nothing is known. Messages that the restart need
+    not keep are missed with their queue alone, which it must keep.
 
     Arguments:
         before: everything, before the restart.
@@ -167,12 +201,12 @@ def missing(before: Contents, after: Contents) -> list[str]:
             lost.append(f"{where} with {queue.messages} messages" if queue.messages else where)
         elif (
             queue.kind == "lasting"
-            and queue.messages
+            and queue.to_keep
             and now.messages == 0
             and not queue.consumers
             and not now.consumers
         ):
-            lost.append(f"{queue.messages} messages of {where}")
+            lost.append(f"{queue.to_keep} messages of {where}")
     return lost
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from testinfra.host import Host
+
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_contents import command, look_at, parse
 
 TAGS = "--tags=rabbitmq_reconcile"
 #: Passwords that occur in objects of the broker, and must not occur in what Ansible prints.
@@ -153,3 +156,29 @@ def test_what_leaves_the_inventory_leaves_the_broker_without_being_asked(
     run = site(TAGS)
     assert run.messages == []
     assert names() == declared["before"]
+
+
+@pytest.mark.usefixtures("swept")
+def test_what_a_restart_must_keep_is_told_by_the_queues_themselves(host: Host, api: Api) -> None:
+    api("PUT", "vhosts/strange")
+    api("PUT", "permissions/strange/admin", {"configure": ".*", "write": ".*", "read": ".*"})
+    week, minutes = 7 * 86_400_000, 600_000
+    policies = {"brief": {"message-ttl": minutes}, "week": {"message-ttl": week}, "expires": {"expires": minutes}}
+    for name, definition in policies.items():
+        api("PUT", f"policies/strange/{name}", {"pattern": f"^{name}", "definition": definition, "apply-to": "queues"})
+    onward = {"x-message-ttl": week, "x-dead-letter-exchange": "amq.topic"}
+    queues: dict[str, dict[str, Any]] = {
+        "plain": {}, "mixed": {}, "quorum": {"x-queue-type": "quorum"}, "brief": {}, "week": {}, "expires": {},
+        "argument": {"x-message-ttl": minutes}, "onward": onward,
+    }  # fmt: skip
+    for name, arguments in queues.items():
+        api("PUT", f"queues/strange/{name}", {"durable": True, "arguments": arguments})
+        for mode in (2, 1 if name == "mixed" else 2):
+            message = {"properties": {"delivery_mode": mode}, "payload": "x", "payload_encoding": "string"}
+            api("POST", "exchanges/strange/amq.default/publish", {**message, "routing_key": name})
+    output = host.check_output(shlex.join(command(look_at([], ["strange"]))))
+    assert {name: (queue.kind, queue.messages, queue.to_keep) for (_, name), queue in parse(output).queues.items()} == {
+        "plain": ("lasting", 2, 2), "mixed": ("lasting", 2, 1), "quorum": ("lasting", 2, 2), "week": ("lasting", 2, 2),
+        "brief": ("passing", 2, 2), "argument": ("passing", 2, 2), "onward": ("passing", 2, 2),
+        "expires": ("fleeting", 2, 2),
+    }  # fmt: skip

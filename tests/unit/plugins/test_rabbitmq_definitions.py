@@ -72,7 +72,7 @@ class Server:
 
 def line(name: str, messages: object = 0, consumers: object = 0) -> str:
     """Return what a queue says of itself."""
-    return f"queue {b'shop'.hex()} {name.encode().hex()} lasting {messages} {consumers}\n"
+    return f"queue {b'shop'.hex()} {name.encode().hex()} lasting {messages} {messages} {consumers}\n"
 
 
 IDLE_VHOST = f"vhost {b'v'.hex()} 0\n"
@@ -139,7 +139,7 @@ def test_a_queue_stays_unless_it_proves_to_be_empty(
 
 
 @pytest.mark.parametrize(
-    "said", ["", f"vhost {b'v'.hex()} 1\n", f"{IDLE_VHOST}queue {b'v'.hex()} {b'q'.hex()} lasting 5 0\n"]
+    "said", ["", f"vhost {b'v'.hex()} 1\n", f"{IDLE_VHOST}queue {b'v'.hex()} {b'q'.hex()} lasting 5 5 0\n"]
 )
 def test_a_virtual_host_stays_unless_it_proves_to_be_empty(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     server = Server({}, [said])

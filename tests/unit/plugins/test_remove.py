@@ -141,9 +141,9 @@ def test_hosts_stop_before_any_removes(around: SimpleNamespace) -> None:
     ("text", "says"),
     [
         ("", "whether tasks of rabbitmq wait is not known"),
-        ("queue 73 66 lasting 3 0\nok", "tasks of rabbitmq wait: 3 in s/f"),
-        ("queue 73 66 lasting unknown 0\nok", "the queue s/f does not say what it holds"),
-        ("queue 73 66 lasting 0 0\nqueue 73 67 fleeting 9 1\nok", ""),
+        ("queue 73 66 lasting 3 3 0\nok", "tasks of rabbitmq wait: 3 in s/f"),
+        ("queue 73 66 lasting unknown unknown 0\nok", "the queue s/f does not say what it holds"),
+        ("queue 73 66 lasting 0 0 0\nqueue 73 67 fleeting 9 9 1\nok", ""),
     ],
 )
 def test_data_of_a_server_go_when_it_holds_no_messages(

@@ -26,7 +26,7 @@ DAY = 86_400_000
 
 def text(messages: int) -> str:
     """Return what a RabbitMQ with one queue says."""
-    return f"vhost {b'v'.hex()} 0\nqueue {b'v'.hex()} {b'q'.hex()} lasting {messages} 0\nok\n"
+    return f"vhost {b'v'.hex()} 0\nqueue {b'v'.hex()} {b'q'.hex()} lasting {messages} {messages} 0\nok\n"
 
 
 class Host:
