@@ -48,7 +48,11 @@ options:
         elements: path
         default: []
   prune:
-    description: Unit files in C(/etc/systemd/system) to stop, disable and delete unless they are in O(units).
+    description:
+      - Unit files in C(/etc/systemd/system) to stop, disable and delete unless they are in O(units).
+      - They go on working until everything in O(units) was seen to start, and stay when something does not. Where the
+        memory limits of both add up to more than the host has, they are stopped before, and started again when
+        something does not start.
     type: dict
     suboptions:
       glob:
@@ -145,6 +149,9 @@ class Units:
         self.module = module
         #: units that would have been restarted next
         self.untouched: list[str] = []
+        #: units that leave, as long as they are there, and whether they were stopped to make room for others
+        self.leaving: list[str] = []
+        self.made_room = False
 
     def run(self) -> None:
         """Decide and act; ends the module."""
@@ -163,30 +170,27 @@ class Units:
 
     def _act(self, outlook: Outlook) -> None:
         actions, leftovers = outlook.actions, outlook.leftovers
-        if leftovers:
-            self._systemctl("disable", leftovers, "--no-reload", "--now")
-            for name in leftovers:
-                os.unlink(f"{UNIT_DIR}/{name}")
+        starting = actions.restart + actions.start
+        self.leaving = leftovers
         # Each of these would have systemd read all of its units again, which takes longest: once, below, is enough.
         links = [(verb, names) for verb in LINKS if (names := getattr(actions, verb))]
         for verb, names in links:
             self._systemctl(verb, names, "--no-reload")
-        if outlook.reload_needed or links:
+        if links or (outlook.reload_needed and (starting or not leftovers)):
             self._systemctl("daemon-reload")
-        if leftovers:
-            # A unit that failed would stay in the list of units after its file is gone; no other unit is concerned.
-            self.module.run_command(["systemctl", "reset-failed", *leftovers])
         if actions.stop:
             self._systemctl("stop", actions.stop)
         servers = [server for server in self.module.params["servers"] if server["unit"] in actions.restart]
         before = {
             server["unit"]: server["before"] or server_contents.contents(server, self._output) for server in servers
         }
-        starting = actions.restart + actions.start
         if starting:
             self._must_be_there(self.module.params.get("prerequisite"))
             # Clears a start limit that was hit before the cause was mended; a unit that never ran is no error to us.
             self.module.run_command(["systemctl", "reset-failed", *starting])
+            if leftovers and self._too_much():
+                self.made_room = True
+                self._systemctl("stop", leftovers)
         # One after the other, each when the one before says that it is ready: what one cannot start with would take
         # down the others as well.
         for position, name in enumerate(actions.restart):
@@ -199,8 +203,32 @@ class Units:
             if names:
                 self._systemctl(verb, names)
         self._must_run(actions.start)
+        # Last: the same queues may be theirs, under another name of the class or with other numbers, and what does not
+        # start leaves nobody else to consume them.
+        self._remove(leftovers)
         for server in servers:
             self._must_hold(server, before[server["unit"]])
+
+    def _remove(self, leftovers: list[str]) -> None:
+        """Stop, disable and delete units."""
+        if not leftovers:
+            return
+        self._systemctl("disable", leftovers, "--no-reload", "--now")
+        for name in leftovers:
+            os.unlink(f"{UNIT_DIR}/{name}")
+        self.leaving = []
+        self._systemctl("daemon-reload")
+        # A unit that failed would stay in the list of units after its file is gone; no other unit is concerned.
+        self.module.run_command(["systemctl", "reset-failed", *leftovers])
+
+    def _too_much(self) -> bool:
+        """Whether the memory limits of all units and of those that leave add up to more than the host has.
+
+        A unit without a limit does not say how much it takes; those of other roles are not looked at.
+        """
+        names = [*self.leaving, *(unit["name"] for unit in self.module.params["units"])]
+        output = self._output(["systemctl", "show", "--property=MemoryMax", "--value", "--", *names])
+        return sum(int(word) for word in output.split() if word.isdigit()) > _memory()
 
     def _must_be_there(self, options: dict[str, Any] | None) -> None:
         """Fail when the units have nothing to run: systemd would say so less clearly."""
@@ -240,10 +268,20 @@ class Units:
         parts = [text]
         if self.untouched:
             parts.append(f"not touched, and running as before: {', '.join(self.untouched)}")
+        if self.leaving:
+            if self.made_room:
+                self.module.run_command(["systemctl", "start", "--", *self.leaving])
+            again = "started again" if self.made_room else "running as before"
+            parts.append(f"not removed, and {again}: {', '.join(self.leaving)}")
         for name in down[:5]:
             journal = ["journalctl", "--no-pager", "--output=cat", "--lines=20", "--unit", name]
             parts.append(f"--- last lines of {name}:\n{self.module.run_command(journal)[1].strip()}")
         self.module.fail_json(msg="\n".join(parts))
+
+
+def _memory() -> int:
+    """Return how much memory the host has, in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:

@@ -251,15 +251,24 @@ def test_an_empty_directory_is_older_than_everything(tmp_path: Path) -> None:
 class Systemctl:
     """Answers as systemd does, and notes what is restarted; the units in ``broken`` do not come up."""
 
-    def __init__(self, broken: tuple[str, ...] = (), prerequisite: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, broken: tuple[str, ...] = (), prerequisite: dict[str, str] | None = None, limits: str = "infinity"
+    ) -> None:
         self.broken = broken
+        self.limits = limits
         self.done: list[str] = []
-        self.params = {"prerequisite": prerequisite, "servers": []}
+        self.params = {"prerequisite": prerequisite, "servers": [], "units": [{"name": "a.service"}]}
 
     def run_command(self, command: list[str]) -> tuple[int, str, str]:
         names = [word for word in command if word.endswith(".service")]
+        if command[1:3] == ["show", "--property=MemoryMax"]:
+            return 0, "\n\n".join(self.limits for _ in names), ""
         if command[1] == "show":
             return 0, "\n\n".join(f"Id={name}\nActiveState={self._state(name)}" for name in names), ""
+        if command[1] == "--no-reload":
+            self.done.append(" ".join(command[2:]))
+        if command[1] in ("stop", "daemon-reload"):
+            self.done.append(" ".join([command[1], *names]))
         if command[1] in ("restart", "start"):
             self.done.append(f"{command[1]} {' '.join(names)}")
             failed = [name for name in names if name in self.broken]
@@ -277,13 +286,13 @@ class FailedError(Exception):
     """What the module ends with."""
 
 
-def act(actions: dict[str, list[str]], **options: Any) -> Systemctl:
+def act(actions: dict[str, list[str]], leftovers: list[str] | None = None, **options: Any) -> Systemctl:
     from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Actions
     from ansible_collections.celeryops.stack.plugins.modules.units import Units
 
     module = Systemctl(**options)
     try:
-        Units(module)._act(Outlook(Actions(**actions), [], reload_needed=False))  # type: ignore[arg-type]
+        Units(module)._act(Outlook(Actions(**actions), leftovers or [], bool(leftovers)))  # type: ignore[arg-type]
     except FailedError as error:
         module.done.append(str(error))
     return module
@@ -310,3 +319,50 @@ def test_nothing_is_started_without_what_it_runs(tmp_path: Path) -> None:
     assert act({"start": ["a.service"]}, prerequisite=prerequisite).done == ["apply celery_app first"]
     (tmp_path / "celery.env").write_text("")
     assert act({"start": ["a.service"]}, prerequisite=prerequisite).done == ["start a.service"]
+
+
+@pytest.fixture
+def leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a unit that leaves."""
+    from ansible_collections.celeryops.stack.plugins.modules import units
+
+    monkeypatch.setattr(units, "UNIT_DIR", str(tmp_path))
+    monkeypatch.setattr(units, "_memory", lambda: 1000)
+    file = tmp_path / "old.service"
+    file.write_text("")
+    return file
+
+
+REMOVED = ["--now disable -- old.service", "daemon-reload"]
+
+
+def test_what_leaves_goes_when_the_others_were_seen_to_start(leaving: Path) -> None:
+    done = act({"restart": ["b.service"], "start": ["a.service"]}, ["old.service"]).done
+    assert done == ["daemon-reload", "restart b.service", "start a.service", *REMOVED]
+    assert not leaving.exists()
+
+
+def test_what_leaves_alone_takes_one_reload(leaving: Path) -> None:
+    assert act({}, ["old.service"]).done == REMOVED
+    assert not leaving.exists()
+
+
+def test_what_leaves_stays_when_another_does_not_start(leaving: Path) -> None:
+    for verb in ("restart", "start"):
+        done = act({verb: ["a.service"]}, ["old.service"], broken=("a.service",)).done
+        assert done[:-1] == ["daemon-reload", f"{verb} a.service"]
+        assert "not removed, and running as before: old.service" in done[-1]
+    assert leaving.exists()
+
+
+def test_what_leaves_makes_room_where_the_memory_is_too_small_for_both(leaving: Path) -> None:
+    start: dict[str, list[str]] = {"start": ["a.service"]}
+    assert act(start, ["old.service"], limits="500").done[:2] == ["daemon-reload", "start a.service"]
+    leaving.write_text("")
+    done = act(start, ["old.service"], limits="501").done
+    assert done == ["daemon-reload", "stop old.service", "start a.service", *REMOVED]
+    leaving.write_text("")
+    done = act(start, ["old.service"], limits="501", broken=("a.service",)).done
+    assert done[:-1] == ["daemon-reload", "stop old.service", "start a.service", "start old.service"]
+    assert "not removed, and started again: old.service" in done[-1]
+    assert leaving.exists()
