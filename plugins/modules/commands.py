@@ -165,7 +165,10 @@ class Commands:
     def _what_runs(self) -> str:
         release, previous = self.request["release"], self.request["previous"]
         if self.request["when"] == "after":
-            return f"The release {release} is in use; what comes after it was not finished: site.yml does it again."
+            return (
+                f"The release {release} is in use; what comes after it was not finished: the next run of site.yml or "
+                "deploy does it again."
+            )
         goes_on = f"{previous} goes on" if previous else "nothing was started"
         return f"The release {release} was not taken into use, {goes_on}."
 

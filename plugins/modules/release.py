@@ -186,7 +186,7 @@ switches:
 due:
   description: Whether an earlier run switched to this release, and ended before what O(after) speaks of was done.
   type: bool
-  returned: when O(hold=true)
+  returned: when O(hold=true) or O(switch=false)
 actions:
   description: What was done, or would be in check mode.
   type: list
@@ -362,12 +362,15 @@ class Release:
                 os.makedirs(self.base, exist_ok=True)
                 save_history(self.base, self.pending_history)
             held = previous != target or any(self._superfluous(name))
-            due = previous == target and read_history(self.base).get("after") == target
-            return {**self._result(name, previous, versions), "held": held, "due": due}
+            return {**self._result(name, previous, versions), "held": held, "due": self._due(target)}
         self._switch(target, previous)
         self._prune(name)
         # In check mode nothing was held back: what would follow is told already.
         return {**self._result(name, previous, versions), **({"held": False} if self.request["hold"] else {})}
+
+    def _due(self, target: str) -> bool:
+        """Whether a release is in use, and something was to be done after the switch to it that nobody has done."""
+        return self._previous() == target and read_history(self.base).get("after") == target
 
     def _take(self, name: str) -> dict[str, Any]:
         """Take a release into use that was verified on all hosts a moment ago."""
@@ -525,7 +528,8 @@ class Release:
             self.actions.append(f"the release {name} is ready to be taken into use")
         result = self._result(name, self._previous(), _versions(path))
         result["changed"] = any(action.startswith(("build", "install")) for action in self.actions)
-        return {**result, "moved": moved, "kept": self._kept(current), "missing_tasks": missing}
+        due = self._due(self.target)
+        return {**result, "moved": moved, "due": due, "kept": self._kept(current), "missing_tasks": missing}
 
     def _missing_tasks(self, name: str, tasks: list[str], statuses: dict[str, Status]) -> list[str]:
         """Return the tasks that somebody may send and nobody would run any more; those that are not accepted fail."""

@@ -237,7 +237,7 @@ class Roll:
         if not self.module.check_mode:
             history = read_history(self.base)
             switch(self.base, target, history)
-            # Who ends before that was done leaves the note, and the next run of site.yml does it.
+            # Who ends before that was done leaves the note, and the next run of site.yml or deploy does it.
             history["after"] = target if self.asked["after"] else ""
             save_history(self.base, history)
 

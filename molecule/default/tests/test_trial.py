@@ -108,6 +108,17 @@ def test_commands_run_around_a_release_and_one_that_fails_keeps_the_old_one(
     again = site(variables=variables)
     assert (again.messages, again.changed) == ([], [])
     assert len(host.check_output(read).splitlines()) == 4
+    # What a deploy has left undone is made good by the next one of the same release, which switches nothing.
+    variables["celery_app_source"] = {**source, "build": "undone"}
+    fails = {"command": ["sh", "-c", "exit 3"], "when": "after"}
+    run = site(playbook="playbooks/deploy.yml", variables={**variables, "celery_app_release_commands": [fails]})
+    assert "was not finished: the next run of site.yml or deploy does it again" in run.messages[0]
+    for lines in (6, 6):
+        run = site(
+            playbook="playbooks/deploy.yml", variables={**variables, "celery_app_release_commands": commands[1:]}
+        )
+        assert not run.failed, run.messages
+        assert len(host.check_output(read).splitlines()) == lines
     host.check_output(f"rm {STATE}/before {STATE}/after")
 
 

@@ -273,9 +273,12 @@ def test_what_is_left_to_be_done_after_the_switch_is_remembered(base: Path, monk
         return result
 
     assert call(hold=True)["due"] is False
+    assert call(switch=False)["due"] is False
     call(take=str(base / "releases" / "new"), after="True")
-    # The run ended here; the next one knows.
+    # The run ended here; the next one knows, be it site.yml or deploy.yml.
     assert call(hold=True)["due"] is True
+    prepared = call(switch=False)
+    assert (prepared["moved"], prepared["due"]) == (False, True)
     monkeypatch.setattr(commands, "ROOT", str(base.parent))
     request = {"name": "shop", "user": pwd.getpwuid(os.getuid()).pw_name, "release": str(base / "releases" / "new")}
     done = {**request, "previous": "", "environment": {}, "contents": [], "when": "after"}
@@ -287,6 +290,7 @@ def test_what_is_left_to_be_done_after_the_switch_is_remembered(base: Path, monk
     assert call(hold=True)["due"] is True
     commands.Commands({**done, "commands": [one]}, check_mode=False).run()
     assert call(hold=True)["due"] is False
+    assert call(switch=False)["due"] is False
     # A switch without such commands leaves nothing.
     call(take="old", source={"type": "pip"})
     call(take=str(base / "releases" / "new"))
