@@ -41,9 +41,6 @@ ANSWER_SECONDS = 5
 MUTE_SECONDS = 30.0
 """Nothing is said for so long after an error: at most one in :data:`MUTE_SECONDS` holds the loop for some seconds."""
 
-KEPT_EVENTS = 1000
-"""So many events that could not be sent are sent later; older ones are left out."""
-
 _GATE = "_celeryops_gate"
 
 
@@ -296,8 +293,6 @@ def _mend_events() -> None:
             return own(self, event, producer, *arguments, **options)
         if not gate.open:
             return None
-        while len(self._outbound_buffer) > KEPT_EVENTS:
-            self._outbound_buffer.popleft()
         return own(self, event, _Noting(producer, gate, self.connection), *arguments, **options)
 
     _publish.__celeryops__ = True  # type: ignore[attr-defined]
