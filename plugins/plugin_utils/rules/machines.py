@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.account import complaint
+from ansible_collections.celeryops.stack.plugins.module_utils.account import FIRST_PERSON, complaint
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import DISTRIBUTION_PORT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
@@ -34,8 +34,6 @@ PLUGIN_PORTS = {
     "rabbitmq_web_stomp": ("web_stomp.tcp.port", 15674),
     "rabbitmq_web_mqtt": ("web_mqtt.tcp.port", 15675),
 }
-#: An account below this belongs to the system, above it to a person (Debian's adduser and login.defs).
-_FIRST_PERSON = 1000
 #: What has no owner that the system knows (user_namespaces(7), NFS).
 _NOBODY = 65534
 
@@ -205,6 +203,14 @@ def _directories(role: str, values: Mapping[str, Any], machine: Mapping[str, Any
         elif entry["kind"] == "directory" and _is_anothers(entry, owners, accounts):
             reason = f"this belongs to the account {entry['owner']} (uid {entry['uid']}), which looks like a person's"
             yield Found(path, host, reason, "move it away, or give it to root if the role may have it")
+        elif role == "celery_app" and owners and _is_nobodys(entry, accounts.get(str(values.get("celery_app_user")))):
+            reason = (
+                f"this belongs to uid {entry['uid']}, which has no name here: an account that was deleted, or one of a "
+                "directory service that does not answer. The app could not write to what is in there"
+            )
+            there = accounts.get(str(values.get("celery_app_user")))
+            to = f"{values.get('celery_app_user')}:{values.get('celery_app_group')}" if there else "root:root"
+            yield Found(path, host, reason, f"move it away, or give it to the app with: chown -R {to} {path}")
         elif path.startswith("/opt/") and entry["noexec"]:
             reason = "this is on a file system without execution (noexec), and programs are to run from there"
             yield Found(path, host, reason, "mount it without noexec, or another file system there")
@@ -238,12 +244,28 @@ def _is_anothers(entry: Mapping[str, Any], owners: set[str], accounts: Mapping[s
     uid = int(entry["uid"])
     allowed = {(accounts.get(name) or {}).get("uid") for name in owners}
     return (
-        uid >= _FIRST_PERSON
+        uid >= FIRST_PERSON
         and uid != _NOBODY
         and bool(entry["owner"])
         and entry["owner"] not in owners
         and uid not in allowed
     )
+
+
+def _is_nobodys(entry: Mapping[str, Any], account: Mapping[str, Any] | None) -> bool:
+    """Whether what is in an app's directory is somebody's without a name, and would stay so.
+
+    A new account takes over what one of the system's left (``account.take_over``); one that is there takes over
+    nothing.
+
+    Arguments:
+        entry: the directory.
+        account: the app's; None when it is still to be made.
+    """
+    uid = int(entry["uid"])
+    if entry["kind"] != "directory" or entry["owner"] or uid in (0, _NOBODY):
+        return False
+    return uid >= FIRST_PERSON or account is not None
 
 
 def _room(role: str, values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], host: str) -> Iterator[Found]:

@@ -212,7 +212,10 @@ def test_places(role: str, values: dict[str, Any], path: str, entry: dict[str, A
         ("/var/lib/celeryops/shop", place(owner="www-data", uid=33)),
         ("/var/lib/celeryops/shop", place(owner="shop", uid=1500)),
         ("/var/lib/celeryops/shop", place(owner="nobody", uid=65534)),
-        ("/var/lib/celeryops/shop", place(owner="", uid=1501)),
+        ("/var/lib/celeryops/shop", place(owner="", uid=998)),
+        # The role gives these to root and to the group that is to read them.
+        ("/etc/celeryops/shop", place(owner="", uid=1501)),
+        ("/var/lib/celeryops", place(owner="", uid=1501)),
         ("/opt/celeryops", place(free=ROOM)),
         # Sizes that are not told.
         ("/opt/celeryops", place(free=0, size=0)),
@@ -225,3 +228,21 @@ def test_sound_places(path: str, entry: dict[str, Any]) -> None:
 def test_a_host_that_has_a_release_goes_on_without_room() -> None:
     full = {"/opt/celeryops": place(free=1), "/opt/celeryops/shop": place(free=1)}
     assert told("celery_app", APP, directories=full) == []
+
+
+@pytest.mark.parametrize("path", ["/var/lib/celeryops/shop", "/var/log/celeryops/shop"])
+@pytest.mark.parametrize(
+    ("account", "uid", "to"),
+    [(False, 1501, "root:root"), (True, 1501, "shop:shop"), (True, 998, "shop:shop"), (False, 998, "")],
+)
+def test_what_is_nobodys_is_not_taken_for_the_apps(path: str, account: bool, uid: int, to: str) -> None:
+    known = {"shop": {"uid": 997, "shell": "/usr/sbin/nologin", "groups": ["shop"]} if account else None}
+    found = told("celery_app", APP, directories={path: place(owner="", uid=uid)}, accounts=known)
+    if not to:
+        # What the app's account left when it was deleted is its again, once it is made.
+        assert found == []
+        return
+    [(variable, text)] = found
+    assert variable == path
+    assert f"uid {uid}, which has no name here" in text
+    assert f"chown -R {to} {path}" in text
