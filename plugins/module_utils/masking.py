@@ -29,11 +29,17 @@ _FILE = re.compile(r"\.?\.?/[\w.@/ -]*\.(json|pem|key|crt|cer|txt|ya?ml|toml|ini
 _SAID = frozenset({"true", "false", "yes", "no", "on", "off", "none", "null"})
 #: The start of an address that may hold a user and a password. A password that is not encoded can hold any sign, so
 #: what a variable holds is read up to its last "@" where the address has one host only.
-#: Everything here is bounded, or begins with what is rare: a value may be a file of 100 kB that somebody encoded.
+#: Everything here is bounded, or begins with what is rare: a value may be a file of 100 kB that somebody encoded, or
+#: that is full of addresses.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,20}://", re.IGNORECASE)
 _SSH = re.compile(r"(git\+|svn\+)?ssh://", re.IGNORECASE)
-#: The same in a text that anybody wrote: a name, then perhaps a password, without a blank or a quote, before the host.
-_SHOWN_URL = re.compile(r"://(?:[^/?#:\s'\"<>@]*:(?!\d+[/?#])[^\s'\"<>@]{0,4096}(?:@[^/\s'\"<>@]+)*|[^/?#\s'\"<>@]+)@")
+#: So much of an address is read, which is more than a user and a password can have.
+_ADDRESS = 4096
+#: What may be an address in a text that anybody wrote: without a blank or a quote, up to its last "@", so that behind
+#: each "://" there is one, and what was read before it is a part of what is found.
+_SHOWN_WORD = re.compile(r"[^\s'\"<>]+")
+#: In there, a name, then perhaps a password, before the host.
+_SHOWN_URL = re.compile(r"://(?:[^/?#:@]*:(?!\d+[/?#])[^@]*(?:@[^/@]+)*|[^/?#@]+)@")
 #: Text that holds a secret under a name: a DSN (password=...), a dictionary, a query.
 _ASSIGNED = re.compile(
     r"(?:passw(?:or)?d|passphrase|secret|token|credential|api_?key|access_?key|private_?key)[\w-]{0,64}"
@@ -46,8 +52,12 @@ _KEY_BLOCK = re.compile(
 )
 _KNOWN_TOKEN = re.compile(
     r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|sk_(?:live|test)_\w{10,}"
-    r"|pypi-[\w-]{30,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
+    r"|pypi-[\w-]{30,}|AKIA[0-9A-Z]{16})"
 )
+#: A JSON web token, with what stands before it without a blank: where its first part begins is looked for in what is
+#: found, not at each place where one might begin.
+_WEB_TOKEN = re.compile(r"(?<![\w-])(?P<first>[\w-]{13,})(?P<rest>\.eyJ[\w-]{10,}\.[\w-]{10,})")
+_WEB_TOKEN_BEGINS = re.compile(r"\beyJ(?=[\w-]{10})")
 #: From here on a value is no accident in another word.
 _LONG = 12
 #: A line of a text of several lines that is long enough to be told from another one.
@@ -115,16 +125,14 @@ def user_part(address: str) -> tuple[str, str | None]:
 
 def _inside(value: str) -> Iterator[str]:
     """Yield the secrets that a text holds, whatever it is called."""
-    for match in _SCHEME.finditer(value):
-        for end in (None, value.find(";", match.end())):
-            if end == -1:
-                continue
-            # Several addresses stand in one text, or a password has the sign that separates them: both readings.
-            user, password = user_part(value[match.start() : end].split(None, 1)[0])
+    for address in _addresses(value):
+        # Several addresses stand in one text, or a password has the sign that separates them: both readings.
+        for reading in dict.fromkeys((address, address.partition(";")[0])):
+            user, password = user_part(reading)
             if password:
                 yield password
                 yield base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
-            elif user and (password == "" or not _SSH.match(value, match.start())):
+            elif user and (password == "" or not _SSH.match(address)):
                 # A token in the user's place; to SSH it is the name of an account.
                 yield user
                 yield base64.b64encode(f"{unquote(user)}:".encode()).decode()
@@ -134,6 +142,18 @@ def _inside(value: str) -> Iterator[str]:
         yield match[0]
     for match in _KNOWN_TOKEN.finditer(value):
         yield match[0]
+    for match in _WEB_TOKEN.finditer(value):
+        if begin := _WEB_TOKEN_BEGINS.search(match["first"]):
+            yield match[0][begin.start() :]
+
+
+def _addresses(text: str) -> Iterator[str]:
+    """Yield what may be an address with a user, and what stands behind it up to the next blank."""
+    for word in text.split():
+        for match in _SCHEME.finditer(word):
+            address = word[match.start() : match.start() + _ADDRESS]
+            if "@" in address:
+                yield address
 
 
 def masked(text: str, secrets: Iterable[str] = (), public: Iterable[str] = ()) -> str:
@@ -152,7 +172,19 @@ def masked(text: str, secrets: Iterable[str] = (), public: Iterable[str] = ()) -
         text = _pattern(form).sub(MASK, text)
     text = _KEY_BLOCK.sub(MASK, text)
     text = _KNOWN_TOKEN.sub(MASK, text)
-    return _SHOWN_URL.sub(f"://{MASK}@", text)
+    text = _WEB_TOKEN.sub(_without_token, text)
+    return _SHOWN_WORD.sub(_without_login, text)
+
+
+def _without_token(match: re.Match[str]) -> str:
+    begin = _WEB_TOKEN_BEGINS.search(match["first"])
+    return match["first"][: begin.start()] + MASK if begin else match[0]
+
+
+def _without_login(match: re.Match[str]) -> str:
+    word = match[0]
+    end = word.rfind("@") + 1
+    return _SHOWN_URL.sub(f"://{MASK}@", word[:end]) + word[end:] if end and "://" in word else word
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import hidden, without_accounts
 
 #: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
-_URL_PASSWORD = re.compile(r"(?P<head>://[^:/?#\s]*):[^\s]{0,4096}@")
+_URL_PASSWORD = re.compile(r"(?P<head>://[^:/?#\s]*):[^\s]*@")
 #: The same of an address whose password is not empty and has no "@", wherever it stands.
 _ADDRESS_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^\s@]{1,4096}@")
 #: How names of secrets look, in keys, in options and in the variables of an environment.
@@ -136,7 +136,14 @@ def _holds_a_secret(value: Any) -> bool:
 
 def without_secrets(text: str) -> str:
     """Return a text without the passwords of URLs, and without what is assigned to a name of a secret."""
-    return _ASSIGNED.sub(r"\g<head>***", _URL_PASSWORD.sub(r"\g<head>:***@", text))
+    return _ASSIGNED.sub(r"\g<head>***", re.sub(r"\S+", _without_password, text))
+
+
+def _without_password(match: re.Match[str]) -> str:
+    # Up to the last "@" alone: where none follows, each address would be read to the end of the word in vain.
+    word = match[0]
+    end = word.rfind("@") + 1
+    return _URL_PASSWORD.sub(r"\g<head>:***@", word[:end]) + word[end:] if end and "://" in word else word
 
 
 def shown(value: Any) -> str:

@@ -178,11 +178,24 @@ def test_the_user_part_of_an_address(address: str, expected: tuple[str, str | No
 _DIGESTS = b"".join(hashlib.sha256(str(number).encode()).digest() for number in range(3200))
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["a" * 100_000, "token" * 20_000, _DIGESTS.hex()[:100_000], base64.urlsafe_b64encode(_DIGESTS).decode()[:100_000]],
-    ids=["letter", "word", "hex", "base64url"],
-)
+_BIG = {
+    "letter": "a" * 100_000,
+    "word": "token" * 20_000,
+    "hex": _DIGESTS.hex()[:100_000],
+    "base64url": base64.urlsafe_b64encode(_DIGESTS).decode()[:100_000],
+    "addresses line by line": "cannot connect to amqp://shop:unseen@mq.example.org:5672/shop\n" * 1600,
+    "addresses on one line": "amqp://shop:unseen@mq.example.org/shop;" * 2500,
+    "addresses without anybody": "http://host/x," * 7000,
+    "perhaps a password": "u://a:b," * 12_500,
+    "perhaps a password, up to the end": "u://a:b," * 12_500 + "@",
+    "perhaps a user": "u://a" * 20_000,
+    "many hosts": "u://a:" + "@h" * 50_000,
+    "perhaps a web token": "eyJaaaaaaaaaa-" * 7000,
+    "private keys that begin": "-----BEGIN PRIVATE KEY" * 4500,
+}
+
+
+@pytest.mark.parametrize("value", _BIG.values(), ids=_BIG)
 def test_a_big_value_takes_no_time(value: str) -> None:
     began = time.process_time()
     masking.secrets_of({"SHOP_DATA": value})
@@ -196,3 +209,13 @@ def test_an_address_is_hidden_behind_any_sign() -> None:
         assert "unseen" not in masking.masked(text)
         assert "unseen" not in problem.without_secrets(text)
         assert "unseen" in masking.secrets_of({"X": text})
+
+
+def test_a_web_token_is_hidden_behind_whatever_stands_before_it() -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r"
+    for before in ("", "Bearer ", "x-", "token=", "eyJ-"):
+        assert masking.masked(f"{before}{token} refused") == ("" if before == "eyJ-" else before) + "*** refused"
+        assert token in "".join(masking.secrets_of({"X": before + token}))
+    assert masking.masked("aeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3.dBjftJeZ4CVP") == (
+        "aeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3.dBjftJeZ4CVP"
+    )
