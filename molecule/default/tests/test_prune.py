@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from testinfra.host import Host
 
-from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_contents import command, look_at, parse
+sys.path.append(str(Path(__file__).resolve().parents[3] / "plugins" / "module_utils"))
+from rabbitmq_contents import command, look_at, parse
 
 TAGS = "--tags=rabbitmq_reconcile"
 #: Passwords that occur in objects of the broker, and must not occur in what Ansible prints.
