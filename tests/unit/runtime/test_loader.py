@@ -71,6 +71,7 @@ def test_shared_configuration_wins(python: Python, reports: dict[str, Any], row:
     assert found["queues"] == ["default", "payments"]
     assert found["routed"] == {"shop.pay": "payments", "shop.other": "default"}
     assert found["exchange"] == "tasks:topic"
+    assert not {"broker_read_url", "broker_write_url"} & set(found["shown"]), "each would be warned of"
 
 
 @pytest.mark.parametrize("row", ["constructor", "from_object", "conf_update", "attributes", "namespace", "old_names"])

@@ -360,3 +360,22 @@ class TestHardLimits:
         request.task.name, request.task.acks_late = "a.task", False
         CeleryRequest.on_timeout(request, soft, 3)
         assert told == ([("a.task", "a.task", [1], {"b": 2})] if heard else [])
+
+
+@pytest.mark.parametrize("censored", [True, False])
+def test_the_table_of_settings_names_no_address_that_is_not_set(
+    caplog: pytest.LogCaptureFixture, censored: bool
+) -> None:
+    app = Celery("table", broker="redis://:unseen@cache/0", set_as_current=False)
+    app.conf.update(broker_read_url=None, broker_write_url=None, task_default_queue=None, timezone="UTC")
+    versions.leave_out_unset_brokers(app.conf)
+    for with_defaults in (False, True):
+        found = app.conf.table(with_defaults=with_defaults, censored=censored)
+        assert not {"broker_read_url", "broker_write_url"} & set(found)
+        assert (found["timezone"], found["task_default_queue"]) == ("UTC", None)
+        assert ("unseen" in str(found)) is not censored
+    assert "timezone" in app.conf.humanize()
+    assert "No hostname was supplied" not in caplog.text
+    app.conf.broker_read_url = "redis://:unseen@replica/0"
+    assert "replica" in app.conf.table(censored=censored)["broker_read_url"]
+    assert app.conf.broker_write_url == app.conf.broker_url

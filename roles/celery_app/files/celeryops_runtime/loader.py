@@ -344,6 +344,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         # Settings forwards attribute writes to its keys, so these two go in below it, as its own swap_with does.
         conf.__dict__["changes"] = changes
         conf.maps[0] = changes
+        versions.leave_out_unset_brokers(conf)
         if os.environ.get(BEAT_SCHEDULER):
             from celeryops_runtime import beat
 

@@ -26,6 +26,7 @@ __all__ = [
     "hear_hard_limits",
     "ignores_result",
     "keeps_prefetch",
+    "leave_out_unset_brokers",
     "looked_up_first",
     "mend_cancelling",
     "mend_deaths",
@@ -385,6 +386,31 @@ def hear_hard_limits(heard: Callable[[Any, str, Any, Any], None]) -> None:
             heard(self.task, self.id, self.args, self.kwargs)
 
     Request.on_timeout = on_timeout
+
+
+UNSET_BROKERS = ("broker_read_url", "broker_write_url")
+"""What the runtime takes out of an app's settings (:func:`celeryops_runtime.config.connection_settings`)."""
+
+
+def leave_out_unset_brokers(conf: Any) -> None:
+    """Let the table of an app's settings, which remote control shows, name no address of the broker that is not set.
+
+    From 5.7 on a connection is made of each, to hide its password (celery/app/utils.py, ``filter_hidden_settings``),
+    and one that is None makes kombu warn of a broker on localhost: ``No hostname was supplied``, twice in each worker
+    whenever Flower starts, which asks for the settings. Celery itself has none of them in that table.
+
+    :param conf: the app's settings.
+    """
+
+    def table(with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
+        from celery.app.utils import filter_hidden_settings
+
+        found = type(conf).table(conf, with_defaults, False).items()
+        shown = {key: value for key, value in found if value is not None or key not in UNSET_BROKERS}
+        return dict(filter_hidden_settings(shown)) if censored else shown
+
+    # Settings forwards attribute writes to its keys.
+    conf.__dict__["table"] = table
 
 
 def mend_pool(pool: Any) -> None:

@@ -220,6 +220,7 @@ def report(app: Celery) -> dict[str, Any]:
         "routed": {name: found["queue"].name for name, found in route.items()},
         "exchange": {q.exchange.name + ":" + q.exchange.type for q in app.amqp.queues.values()}.pop(),
         "prefetch": conf.worker_prefetch_multiplier,
+        "shown": sorted(conf.table()),
     }
 
 
