@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import celery
 import kombu
@@ -19,6 +21,9 @@ from celeryops_runtime.outage import LATER_SECONDS, MUTE_SECONDS, Outage, Result
 from celeryops_runtime.quiet import Gate, quiet_connection
 
 from .conftest import CELERY, KOMBU
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 AWAY = ("amqp://127.0.0.1:1//", "redis://127.0.0.1:1/0")
 BROKERS = AWAY[:1] if CELERY < (5, 5) and KOMBU >= (5, 7) else AWAY
@@ -59,6 +64,42 @@ def app(broker: str, **settings: Any) -> celery.Celery:
     made = celery.Celery("away", broker=broker, backend="redis://127.0.0.1:1/0", set_as_current=False)
     made.conf.update(result_backend_always_retry=True, **settings)
     return made
+
+
+@pytest.fixture
+def frozen() -> Iterator[tuple[str, list[socket.socket]]]:
+    """The address of a Redis that takes connections and answers nothing, and its connections."""
+    connections: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connections.append(server.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0", connections
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in connections:
+        connection.close()
+
+
+@pytest.mark.usefixtures("loop")
+def test_each_question_waits_once_for_a_redis_that_is_frozen(frozen: tuple[str, list[socket.socket]]) -> None:
+    """What docs/versions.md says of the longest silence is the sum of these."""
+    url, connections = frozen
+    here = celery.Celery("frozen", broker=url, backend=url, set_as_current=False)
+    here.conf.update(result_backend_always_retry=True, redis_socket_timeout=0.3)
+    outage.install(here)
+    for task in ("a", "b"):
+        here.backend.mark_as_failure(task, ValueError("no"), request=Context(id=task))
+    assert (len(connections), len(here.__dict__["_celeryops_results"].kept)) == (1, 2), "and then none for a while"
+    if url.startswith(BROKERS[-1].split(":")[0]):
+        connection = kombu.Connection(url, transport_options={"socket_timeout": 0.3})
+        with pytest.raises(connection.connection_errors):
+            connection.ensure_connection(max_retries=3)
+        assert len(connections) == 2
+    assert (patience(60), patience(40), quiet.ANSWER_SECONDS) == (15, 10, 5)
 
 
 @pytest.mark.parametrize("url", BROKERS)

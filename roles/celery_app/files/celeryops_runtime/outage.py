@@ -11,7 +11,8 @@ So, in the loop's thread and outside of tasks:
   which systemd is told of (:mod:`.readiness`).
 * A connection that is lost is given up without a word: no server is asked to confirm its end.
 * Redis, which has no heartbeat, answers within :func:`patience`, or its connection is lost: the first acknowledgement
-  that gets no answer tells, and not each of them.
+  that gets no answer tells, and not each of them. A result and an event may wait before it, each once and for a time of
+  its own (docs/versions.md has the sum).
 * A result that cannot be stored is kept, and stored later (:class:`Results`).
 """
 
