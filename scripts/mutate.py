@@ -101,6 +101,7 @@ MODULES = {
         "module_utils/ours": "ours",
         "module_utils/places": "places",
         "module_utils/removal": "removal",
+        "module_utils/schedulers": "schedulers",
         "module_utils/removal_guards": "removal_guards remove",
         "module_utils/build_hints": "build_hints",
         "module_utils/credentials": "credentials",

@@ -129,6 +129,12 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
+def app_of_unit(name: str) -> str:
+    """Return the app of a unit that is named as this collection names them; empty for another one."""
+    match = _UNIT.fullmatch(name)
+    return match[1] if match else ""
+
+
 def role_of(path: str) -> str:
     """Return which role wrote a file; empty for one that is not ours."""
     try:

@@ -93,7 +93,7 @@ ansible_facts:
       description: >-
         What may be in the way, and what earlier runs left. C(accounts), C(groups), C(listeners) (sockets with their
         process and unit), C(directories), C(ours) (apps with their units, and which passwords are in use; none itself),
-        and C(id), the machine's own.
+        C(schedulers) (those of Celery that somebody else runs), and C(id), the machine's own.
       type: dict
 """
 
@@ -117,6 +117,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils import (
     places,
     rabbitmq_found,
     redis_found,
+    schedulers,
 )
 
 #: Directories whose servers set a limit that follows from the size of their disk.
@@ -195,6 +196,7 @@ def machine(accounts: list[str], groups: list[str]) -> dict[str, Any]:
         "listeners": listeners.look(),
         "directories": places.directories(),
         "ours": ours.look(),
+        "schedulers": schedulers.look(),
         "id": machine_id(),
     }
 

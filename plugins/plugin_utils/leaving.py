@@ -9,6 +9,7 @@ is given up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -182,6 +183,43 @@ def beats(
                 f"the inventory, or write {ONLY}: true if none of them has one"
             )
             yield Found("celery_beat", host, reason, instead)
+
+
+def others_beats(
+    wanted: Inventory, seen: Seen, playing: Collection[str], imports: Mapping[str, str], *, only: bool = False
+) -> Iterator[Found]:
+    """Yield that this run would start the first scheduler of an app that somebody else runs already.
+
+    One that does not say which app it is for may be this one's.
+
+    Arguments:
+        wanted: what the inventory says.
+        seen: the hosts that were looked at.
+        playing: the hosts of this run.
+        imports: app -> what it is imported from (``celery_app_import``).
+        only: whether somebody has said that nobody else schedules.
+    """
+    if only:
+        return
+    for host, app in new_beats(wanted, seen, playing):
+        for other, machine in seen.items():
+            for one in machine.get("schedulers") or ():
+                if not _may_be(str(one["app"]), imports.get(app, "")):
+                    continue
+                place = ", ".join(filter(None, [f"pid {one['pid']}", str(one["unit"])]))
+                what = f"celery -A {one['app']}" if one["app"] else "celery, of an app that it does not name,"
+                reason = (
+                    f"the scheduler of {app} would start, while {what} schedules on {other} already ({place}), and "
+                    "every due task would be sent twice"
+                )
+                instead = f"stop and disable that first, or write {ONLY}: true if it is another app's"
+                yield Found("celery_beat", host, reason, instead)
+
+
+def _may_be(named: str, imported: str) -> bool:
+    """Whether what stands behind ``celery -A`` may be an app: ``shop`` is found in ``shop.celery`` and ``shop.app``."""
+    one, other = (re.split(r"[.:/]", text.removesuffix(".py")) for text in (named, imported))
+    return not named or not imported or all(left == right for left, right in zip(one, other, strict=False))
 
 
 def _perhaps_elsewhere(wanted: Inventory, seen: Seen, host: str, app: str) -> list[str]:

@@ -89,6 +89,7 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     wanted = inventory_of(look.found, look.groups, look.given, look.planned)
     problems: list[Problem] = [
         *gone.beats(wanted, look.seen, look.playing, _several(look), only=look.only),
+        *gone.others_beats(wanted, look.seen, look.playing, _imports(look), only=look.only),
         *gone.without_app(wanted, look.seen, look.playing, look.tags),
     ]
     expected = list(dict.fromkeys(host for group in ROLES_OF_GROUP for host in look.groups.get(group, ())))
@@ -109,6 +110,14 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
             problems.append(Problem(DRAIN, look.drain, reason, instead))
     asked = [{**one, "wait": wait} for one in questions(look.apps, look.seen, look.playing, whole)]
     return problems, {"celeryops_leaving": leaving, "celeryops_backlogs": asked}
+
+
+def _imports(look: Look) -> dict[str, str]:
+    """Return what each app that has a scheduler is imported from."""
+    return {
+        str(look.found["app_of"].get(host)): str(look.given(host, "celery_app_import", None) or "")
+        for host in look.groups.get("celery_beat", ())
+    }
 
 
 def _several(look: Look) -> set[str]:

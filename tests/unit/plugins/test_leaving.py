@@ -14,6 +14,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import (
     further,
     leaving,
     new_beats,
+    others_beats,
     units_of,
     without_app,
 )
@@ -223,3 +224,32 @@ def test_who_has_to_be_looked_at_beyond_the_run() -> None:
     assert further(SHOP, {"app2": has()}, {"app2"}, secrets=False) == []
     assert further(SHOP, {"app2": has()}, {"app2"}, secrets=True) == ["mq1", "app1", "old1"]
     assert further(SHOP, {**new, "app1": has()}, {"app2", "app1"}, secrets=True) == ["mq1", "old1"]
+
+
+@pytest.mark.parametrize(
+    ("app", "imported", "told_of_it"),
+    [
+        ("shop", "shop.celery:app", True),
+        ("shop.celery", "shop.celery:app", True),
+        ("shop.celery:app", "shop.celery", True),
+        # It does not say which app it is for, or the inventory does not.
+        ("", "shop.celery:app", True),
+        ("crm", "", True),
+        ("crm", "shop.celery:app", False),
+        ("acme.crm", "acme.shop:app", False),
+        ("shops", "shop.celery:app", False),
+    ],
+)
+def test_a_scheduler_of_another_hand_is_told(app: str, imported: str, told_of_it: bool) -> None:
+    other = {**bare(), "schedulers": [{"pid": 8, "unit": "celerybeat.service", "app": app}]}
+    seen = {"app1": bare(), "app2": bare(), "old1": other}
+    found = [str(one) for one in others_beats(SHOP, seen, {"app2"}, {"shop": imported})]
+    assert len(found) == told_of_it
+    for text in found:
+        assert text.startswith("celery_beat: on app2, the scheduler of shop would start, while celery")
+        assert "schedules on old1 already (pid 8, celerybeat.service), and every due task would be sent twice" in text
+        assert f"{ONLY}: true" in text
+    assert list(others_beats(SHOP, seen, {"app2"}, {"shop": imported}, only=True)) == []
+    # It starts on no host of this run, or has done so before.
+    assert list(others_beats(SHOP, seen, {"app1"}, {"shop": imported})) == []
+    assert list(others_beats(SHOP, {**seen, "app2": has()}, {"app2"}, {"shop": imported})) == []

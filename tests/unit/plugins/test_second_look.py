@@ -114,3 +114,14 @@ def test_a_configuration_that_cannot_be_read_is_told() -> None:
     [problem], facts = second_look(look({"one": broken, "two": {}}))
     assert "which queues shop had is not known" in str(problem)
     assert facts["celeryops_backlogs"] == []
+
+
+def test_a_scheduler_of_another_hand_keeps_the_first_one_from_starting() -> None:
+    def imported(host: str, name: str, default: Any) -> Any:
+        return "shop.celery:app" if name == "celery_app_import" else given(host, name, default)
+
+    for app, number in (("shop", 1), ("crm", 0)):
+        mine = {**host(), "schedulers": [{"pid": 8, "unit": "", "app": app}]}
+        for only in (False, True):
+            problems, _facts = second_look(replace(look({"one": mine, "two": {}}, only=only), given=imported))
+            assert len(problems) == (0 if only else number), problems
