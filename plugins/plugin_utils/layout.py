@@ -60,6 +60,8 @@ def app_layout(app: str) -> dict[str, Any]:
         "target": f"celery-{app}.target",
         "beat_unit": f"celery-{app}-beat.service",
         "flower_unit": f"celery-{app}-flower.service",
+        "flower_base": f"{base}-flower",
+        "flower_environment": f"{config}/flower.env",
     }
 
 

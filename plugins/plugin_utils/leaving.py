@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import loopback
 
@@ -72,13 +73,13 @@ def leaving(wanted: Inventory, seen: Seen) -> dict[str, list[dict[str, Any]]]:
 
     Returns:
         For each host that has any: dicts with ``app``, ``role``, ``units``, ``glob`` and ``markers`` (for
-        celeryops.stack.units), and ``early``: whether the servers lose the app's accounts in this run, so that its
-        units have to end before.
+        celeryops.stack.units), ``files`` (paths to remove behind the units), and ``early``: whether the servers lose
+        the app's accounts in this run, so that its units have to end before.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for host, machine in seen.items():
         for app, own in machine.get("ours", {}).get("apps", {}).items():
-            roles = sorted(set(own["units"].values()))
+            roles = sorted({*own["units"].values(), *_left_behind(own)})
             lost = [role for role in roles if _lost(wanted, seen, host, app, role)]
             early = not any(wanted.app_of.get(other) == app for other in wanted.app_of)
             for role in lost:
@@ -92,10 +93,27 @@ def leaving(wanted: Inventory, seen: Seen) -> dict[str, list[dict[str, Any]]]:
                         "units": units,
                         "glob": f"celery-{app}[-.]*",
                         "markers": [f"role {role}", *([_TARGET] if last else [])],
+                        "files": _files(app, role),
                         "early": early,
                     }
                 )
     return found
+
+
+def _left_behind(own: Mapping[str, Any]) -> list[str]:
+    """Return the role whose passwords are on a host without its unit: a run ended between the two."""
+    return ["flower"] if "flower" in own.get("secrets", ()) else []
+
+
+def _files(app: str, role: str) -> list[str]:
+    """Return what a role leaves that nothing else has use for: the passwords and the programs of a Flower that moved.
+
+    What its pages keep is data, and stays, as does everything of the other roles.
+    """
+    if role != "flower" or not is_app_name(app):
+        return []
+    layout = app_layout(app)
+    return [layout["flower_environment"], layout["flower_base"]]
 
 
 def units_of(leaving: Mapping[str, Iterable[Mapping[str, Any]]], host: str) -> list[str]:

@@ -99,11 +99,11 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     options, found = _options(variables["flower_options"])
     problems += [*found, *_interpreter(variables)]
 
-    base = f"/opt/celeryops/{app}-flower"
+    base = layout["flower_base"]
     state = f"celeryops/{app}-flower"
     shared = variables["flower_shared_configuration"]
     tls = bool(variables["flower_tls_certificate"])
-    restart_on = [f"{base}/current", f"{base}/flowerconfig.py", f"{layout['config_dir']}/flower.env"]
+    restart_on = [f"{base}/current", f"{base}/flowerconfig.py", layout["flower_environment"]]
     restart_on += [str(variables["flower_tls_certificate"]), str(variables["flower_tls_key"])] if tls else []
     restart_on += [layout["settings"], f"{layout['runtime']}/celeryops_runtime"] if shared else []
     environment = {
@@ -137,7 +137,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         "unit": layout["flower_unit"],
         "base": base,
         "config_dir": layout["config_dir"],
-        "environment_file": f"{layout['config_dir']}/flower.env",
+        "environment_file": layout["flower_environment"],
         "target": {"name": layout["target"], "content": target_unit(app)},
         "address": f"{'https' if tls else 'http'}://{variables['flower_address']}:{variables['flower_port']}",
         "release": {
@@ -152,7 +152,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "user": f"{app}-flower",
             "command": command_line([f"{base}/current/bin/celery", "flower"]),
             "environment": environment,
-            "environment_file": f"{layout['config_dir']}/flower.env",
+            "environment_file": layout["flower_environment"],
             # Of all accounts, the key is open to those of this group.
             "groups": [str(variables["flower_tls_group"])] if tls else [],
             "target": layout["target"],

@@ -232,7 +232,7 @@ def _needed(role: str, values: Mapping[str, Any]) -> Iterator[tuple[str, set[str
             (path, set()) for path in ("/opt/celeryops", layout["base"], "/etc/celeryops", layout["config_dir"])
         )
         if role == "flower":
-            yield f"{layout['base']}-flower", set()
+            yield layout["flower_base"], set()
             return
         user = str(values.get("celery_app_user"))
         for parent, path in (("/var/lib/celeryops", layout["state"]), ("/var/log/celeryops", layout["log"])):

@@ -75,6 +75,35 @@ def test_a_host_without_a_duty_of_the_app_gives_up_all(host: str) -> None:
     assert units_of(found, "app1") == []
 
 
+FLOWER = {"celery-shop-flower.service": "flower"}
+
+
+@pytest.mark.parametrize(
+    ("units", "secrets"),
+    [(FLOWER, ["flower"]), (FLOWER, []), ({}, ["flower", "flower_cookie"])],
+    ids=["all of it", "its file is gone already", "its unit is gone already"],
+)
+def test_a_flower_that_moved_takes_its_passwords_and_programs_along(units: dict[str, str], secrets: list[str]) -> None:
+    def old(more: dict[str, str] | None = None) -> dict[str, Any]:
+        machine = has(units={**units, **(more or {})})
+        machine["ours"]["apps"]["shop"]["secrets"] = ["rabbitmq", *secrets]
+        return machine
+
+    moved = replace(SHOP, groups={**GROUPS, "flower": ["app2"]})
+    new = has(units=EVERY | FLOWER)
+    found = leaving(moved, {"app1": old(WORKER), "app2": new})
+    assert told(found) == {"app1": [("shop", "flower", False)]}
+    [entry] = found["app1"]
+    assert entry["files"] == ["/etc/celeryops/shop/flower.env", "/opt/celeryops/shop-flower"]
+    assert entry["units"] == list(units)
+    # Where it has the duty it keeps them, and where its new host was not looked at, too.
+    assert leaving(replace(moved, groups={**GROUPS, "flower": ["app1"]}), {"app1": old(WORKER), "app2": has()}) == {}
+    assert leaving(moved, {"app1": old(WORKER)}) == {}
+    # The other roles leave files that are data, or that a worker elsewhere on the host has use for.
+    [beat, worker, flower] = leaving(moved, {"old1": old(EVERY), "app1": bare(), "app2": new})["old1"]
+    assert (beat["files"], worker["files"], len(flower["files"])) == ([], [], 2)
+
+
 def test_an_app_that_no_host_carries_leaves_before_the_servers_lose_its_account() -> None:
     nobody = replace(SHOP, app_of={}, groups={"all": ["mq1"], "rabbitmq": ["mq1"]})
     assert told(leaving(nobody, {"mq1": has(host="127.0.0.1")})) == {
