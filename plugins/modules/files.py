@@ -16,6 +16,7 @@ description:
     its name or by a record on the host (C(/var/lib/celeryops/.placed)).
   - With O(units) it looks at the units that read the files as well, in the same call, and tells whether they are as
     they should be. It changes no unit; a task with M(celeryops.stack.units) does that, unless all is settled.
+extends_documentation_fragment: [celeryops.stack.servers]
 options:
   files:
     description: What to place, in this order.
@@ -101,30 +102,6 @@ options:
     description:
       - The servers among O(units). What one of them holds is asked before a file that makes it restart is replaced,
         while it still answers to what it was started with.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      unit:
-        description: The server's unit.
-        type: str
-        required: true
-      kind:
-        description: What it is.
-        type: str
-        required: true
-        choices: [rabbitmq, redis, valkey]
-      username:
-        description: A user that may run C(INFO), of Redis and Valkey.
-        type: str
-        default: ""
-      password:
-        description: Its password.
-        type: str
-        default: ""
-      before:
-        description: What it held before, as RV(held) tells.
-        type: dict
   prune:
     description: Unit files that should not be there. The same as in M(celeryops.stack.units).
     type: dict

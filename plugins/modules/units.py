@@ -11,6 +11,7 @@ description:
   - A running unit is restarted when its unit file, one of its drop-ins or a file of O(units[].restart_on) is newer than
     its main process. This needs no handler and is right after an aborted run as well.
   - When a unit does not come up, the message carries the last lines of its journal.
+extends_documentation_fragment: [celeryops.stack.servers]
 options:
   units:
     description: The units.
@@ -73,30 +74,6 @@ options:
     description:
       - The servers among O(units). When one of them was restarted, what it holds is compared with what it held before,
         and the module fails when something is missing.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      unit:
-        description: The server's unit.
-        type: str
-        required: true
-      kind:
-        description: What it is.
-        type: str
-        required: true
-        choices: [rabbitmq, redis, valkey]
-      username:
-        description: A user that may run C(INFO), of Redis and Valkey.
-        type: str
-        default: ""
-      password:
-        description: Its password.
-        type: str
-        default: ""
-      before:
-        description: What it held before, as M(celeryops.stack.files) tells; without it, it is asked before its restart.
-        type: dict
   prerequisite:
     description: >-
       What must be there before a unit is started: C(path), and C(missing), the message where it is not.

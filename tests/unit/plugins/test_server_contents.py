@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import yaml
 
+from ansible_collections.celeryops.stack.plugins.doc_fragments.servers import ModuleDocFragment
 from ansible_collections.celeryops.stack.plugins.module_utils import server_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import keyspace
 from ansible_collections.celeryops.stack.plugins.module_utils.server_contents import (
@@ -147,3 +149,13 @@ def test_a_server_is_asked_when_a_file_that_restarts_it_is_about_to_be_replaced(
     placer.staged = [("/tmp/x", {"path": path})]
     placer._ask_servers()
     assert placer.held == ({RABBITMQ["unit"]: {"text": text(5)}} if asked else {})
+
+
+def test_what_is_documented_is_what_the_modules_take() -> None:
+    def plain(option: dict[str, Any]) -> dict[str, Any]:
+        kept = {key: value for key, value in option.items() if key not in ("description", "no_log")}
+        inner = kept.pop("suboptions", None) or kept.pop("options", None)
+        return {**kept, "options": {name: plain(one) for name, one in inner.items()}} if inner else kept
+
+    documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]["servers"]
+    assert plain(documented) == plain(server_contents.OPTION)

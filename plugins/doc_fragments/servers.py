@@ -1,0 +1,40 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""How a module is told of the servers among its units (``module_utils/server_contents.py``, ``OPTION``)."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """See ``extends_documentation_fragment`` of the modules; what O(servers) does there, each says itself."""
+
+    DOCUMENTATION = r"""
+options:
+  servers:
+    description: The servers among the units.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      unit:
+        description: The server's unit.
+        type: str
+        required: true
+      kind:
+        description: What it is.
+        type: str
+        required: true
+        choices: [rabbitmq, redis, valkey]
+      username:
+        description: A user that may run C(INFO), of Redis and Valkey.
+        type: str
+        default: ""
+      password:
+        description: Its password.
+        type: str
+        default: ""
+      before:
+        description:
+          - What it held before, as C(held) of M(celeryops.stack.files) tells. Without it, it is asked itself.
+        type: dict
+"""
