@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import base64
 import bz2
-import functools
 import json
 import logging
 import lzma
@@ -40,6 +39,8 @@ from uuid import UUID, uuid4
 from celery import bootsteps, signals
 from celery.utils.time import maybe_iso8601
 from celery.worker import loops, state
+
+from celeryops_runtime.around import put_around, run_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -502,20 +503,17 @@ def _mend_amqp() -> None:
     """Let a message arrive whose properties py-amqp cannot read; it ends the connection otherwise, twenty times."""
     from amqp.basic_message import Message
 
-    own = Message._load_properties
-    if getattr(own, "__celeryops__", False):
-        return
+    def make(own: Any) -> Callable[..., Any]:
+        def _load_properties(self: Any, class_id: int, buf: bytes, offset: int) -> None:
+            try:
+                own(self, class_id, buf, offset)
+            except Exception:
+                logger.debug("a message's properties cannot be read", exc_info=True)
+                self.properties = {}
 
-    @functools.wraps(own)
-    def _load_properties(self: Any, class_id: int, buf: bytes, offset: int) -> None:
-        try:
-            own(self, class_id, buf, offset)
-        except Exception:
-            logger.debug("a message's properties cannot be read", exc_info=True)
-            self.properties = {}
+        return _load_properties
 
-    _load_properties.__celeryops__ = True  # type: ignore[attr-defined]
-    Message._load_properties = _load_properties
+    put_around(Message, "_load_properties", make)
 
 
 def _wrapped(raw: str) -> dict[str, Any]:
@@ -591,52 +589,41 @@ def _mend_redis() -> None:
 
 def _mend_loop() -> None:
     """Let Celery's first look at a new connection raise what it meets, as each later one does."""
-    own = getattr(loops, "_quick_drain", None)
-    if own is None or getattr(own, "__celeryops__", False):
-        return
 
-    @functools.wraps(own)
     def _quick_drain(connection: Any, timeout: float = 0.1) -> None:
         try:
             connection.drain_events(timeout=timeout)
         except (TimeoutError, BlockingIOError):
             return
 
-    _quick_drain.__celeryops__ = True  # type: ignore[attr-defined]
-    loops._quick_drain = _quick_drain
+    if hasattr(loops, "_quick_drain"):
+        put_around(loops, "_quick_drain", lambda _own: _quick_drain)
 
 
 def _mend_broadcasts() -> None:
     """Keep what other processes broadcast from ending this one."""
     from celery.worker.consumer.gossip import Gossip
 
-    own = Gossip.on_message
-    if getattr(own, "__celeryops__", False):
-        return
-
-    @functools.wraps(own)
-    def on_message(self: Any, prepare: Any, message: Any) -> Any:
-        try:
-            return own(self, prepare, message)
-        except MemoryError:
-            raise
-        except Exception as exc:
-            if isinstance(exc, OSError):
+    def make(own: Any) -> Callable[..., Any]:
+        def on_message(self: Any, prepare: Any, message: Any) -> Any:
+            try:
+                return own(self, prepare, message)
+            except MemoryError:
                 raise
-            logger.warning("an event that cannot be read was left out: %s", type(exc).__name__)
-            return None
+            except Exception as exc:
+                if isinstance(exc, OSError):
+                    raise
+                logger.warning("an event that cannot be read was left out: %s", type(exc).__name__)
+                return None
 
-    on_message.__celeryops__ = True  # type: ignore[attr-defined]
-    Gossip.on_message = on_message
+        return on_message
+
+    put_around(Gossip, "on_message", make)
 
 
 def mend() -> None:
     """Change kombu, py-amqp and Celery in this process. Calling it again changes nothing more."""
-    for one in (_mend_compression, _mend_amqp, _mend_redis, _mend_loop, _mend_broadcasts):
-        try:
-            one()
-        except Exception:
-            logger.warning("%s is not possible with this version", one.__name__, exc_info=True)
+    run_each((_mend_compression, _mend_amqp, _mend_redis, _mend_loop, _mend_broadcasts))
 
 
 def install(app: Any) -> None:

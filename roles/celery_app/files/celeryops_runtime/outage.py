@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps
 
 from celeryops_runtime import follow
+from celeryops_runtime.around import put_around, run_each
 from celeryops_runtime.systemd import watchdog_seconds
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ LATER_SECONDS = 5.0
 """How often it is looked whether kept results can be stored."""
 
 _RESULTS = "_celeryops_results"
+_MARK = "__celeryops_outage__"
+"""Where other modules are around the same function."""
 
 _here = threading.local()
 
@@ -63,43 +66,49 @@ def bounded() -> bool:
 def _mend_connection() -> None:
     from kombu import Connection
 
-    own_connect, own_ensure, own_collect = Connection._ensure_connection, Connection.ensure, Connection.collect
-    if getattr(own_connect, "__celeryops__", False):
-        return
+    put_around(Connection, "_ensure_connection", _connect_once)
+    put_around(Connection, "ensure", _try_once)
+    put_around(Connection, "collect", _abandon)
 
-    @functools.wraps(own_connect)
+
+def _connect_once(own: Any) -> Callable[..., Any]:
     def _ensure_connection(self: Any, errback: Any = None, max_retries: Any = None, *rest: Any, **options: Any) -> Any:
         if bounded():
             max_retries = 0
             # Celery takes the transport's own errors for a lost connection, and kombu's for a reason to end.
             options["reraise_as_library_errors"] = False
-        return own_connect(self, errback, max_retries, *rest, **options)
+        return own(self, errback, max_retries, *rest, **options)
 
-    @functools.wraps(own_ensure)
+    return _ensure_connection
+
+
+def _try_once(own: Any) -> Callable[..., Any]:
     def ensure(
         self: Any, obj: Any, fun: Any, errback: Any = None, max_retries: Any = None, *rest: Any, **options: Any
     ) -> Any:
         if bounded():
             max_retries = 1 if max_retries is None else min(max_retries, 1)
-        return own_ensure(self, obj, fun, errback, max_retries, *rest, **options)
+        return own(self, obj, fun, errback, max_retries, *rest, **options)
 
-    @functools.wraps(own_collect)
+    return ensure
+
+
+def _abandon(own: Any) -> Callable[..., Any]:
     def collect(self: Any, *arguments: Any, **options: Any) -> Any:
         if not bounded():
-            return own_collect(self, *arguments, **options)
+            return own(self, *arguments, **options)
         abandon = getattr(self._connection, "collect", None)
         if abandon is not None:
             with contextlib.suppress(Exception):
                 abandon()
         try:
-            return own_collect(self, *arguments, **options)
+            return own(self, *arguments, **options)
         finally:
             # What is left of it is not closed once more: kombu's channel of Redis then has no address any more, and
             # that error ended the main process (Celery 5.7.0 with kombu 5.7.0, when Redis went while tasks ran).
             self._default_channel = None
 
-    _ensure_connection.__celeryops__ = True  # type: ignore[attr-defined]
-    Connection._ensure_connection, Connection.ensure, Connection.collect = _ensure_connection, ensure, collect
+    return collect
 
 
 def _mend_redis_backend() -> None:
@@ -107,18 +116,16 @@ def _mend_redis_backend() -> None:
         from celery.backends.redis import RedisBackend
     except ImportError:
         return
-    own = RedisBackend.ensure
-    if getattr(own, "__celeryops_outage__", False):
-        return
 
-    @functools.wraps(own)
-    def ensure(self: Any, fun: Any, args: Any, **policy: Any) -> Any:
-        if bounded():
-            policy["max_retries"] = 0
-        return own(self, fun, args, **policy)
+    def make(own: Any) -> Callable[..., Any]:
+        def ensure(self: Any, fun: Any, args: Any, **policy: Any) -> Any:
+            if bounded():
+                policy["max_retries"] = 0
+            return own(self, fun, args, **policy)
 
-    ensure.__celeryops_outage__ = True  # type: ignore[attr-defined]
-    RedisBackend.ensure = ensure
+        return ensure
+
+    put_around(RedisBackend, "ensure", make, _MARK)
 
 
 def _mend_redis_acknowledgements() -> None:
@@ -126,16 +133,14 @@ def _mend_redis_acknowledgements() -> None:
 
     if transport.redis is None:
         return
+    error = transport.redis.exceptions.TimeoutError
     for name in ("ack", "reject"):
-        own = getattr(transport.QoS, name)
-        if not hasattr(own, "__celeryops__"):
-            setattr(transport.QoS, name, _once_per_connection(own, transport.redis.exceptions.TimeoutError))
+        put_around(transport.QoS, name, lambda own: _once_per_connection(own, error))
 
 
 def _once_per_connection(own: Any, error: type[Exception]) -> Any:
     """Let Redis be silent once: kombu logs the error of an acknowledgement, and goes on with the next."""
 
-    @functools.wraps(own)
     def acknowledge(self: Any, *arguments: Any, **options: Any) -> Any:
         if not bounded():
             return own(self, *arguments, **options)
@@ -149,7 +154,6 @@ def _once_per_connection(own: Any, error: type[Exception]) -> Any:
             _lose_connection(exc)
             raise
 
-    acknowledge.__celeryops__ = True  # type: ignore[attr-defined]
     return acknowledge
 
 
@@ -241,31 +245,25 @@ def _mend_backend(app: Any) -> None:
     :param app: the app.
     """
     for kind in type(app.backend).__mro__:
-        safe, store = vars(kind).get("exception_safe_to_retry"), vars(kind).get("store_result")
-        if safe is not None and not hasattr(safe, "__celeryops_outage__"):
-            setattr(kind, "exception_safe_to_retry", _never_here(safe))  # noqa: B010
-        if store is not None and not hasattr(store, "__celeryops_outage__"):
-            setattr(kind, "store_result", _kept(store))  # noqa: B010
+        for name, make in (("exception_safe_to_retry", _never_here), ("store_result", _kept)):
+            if vars(kind).get(name) is not None:
+                put_around(kind, name, make, _MARK)
 
 
 def _never_here(own: Any) -> Any:
-    @functools.wraps(own)
     def exception_safe_to_retry(self: Any, exc: Any) -> bool:
         return not bounded() and bool(own(self, exc))
 
-    exception_safe_to_retry.__celeryops_outage__ = True  # type: ignore[attr-defined]
     return exception_safe_to_retry
 
 
 def _kept(own: Any) -> Any:
-    @functools.wraps(own)
     def store_result(self: Any, *arguments: Any, **options: Any) -> Any:
         results: Results | None = self.app.__dict__.get(_RESULTS)
         if results is None or not bounded() or getattr(_here, "stores", False):
             return own(self, *arguments, **options)
         return results.store(own, self, *arguments, **options)
 
-    store_result.__celeryops_outage__ = True  # type: ignore[attr-defined]
     return store_result
 
 
@@ -328,11 +326,7 @@ class Outage(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no ty
 
 def mend() -> None:
     """Change Celery and kombu in this process. Calling it again changes nothing more."""
-    for one in (_mend_connection, _mend_redis_backend, _mend_redis_acknowledgements):
-        try:
-            one()
-        except Exception:
-            logger.warning("%s is not possible with this version", one.__name__, exc_info=True)
+    run_each((_mend_connection, _mend_redis_backend, _mend_redis_acknowledgements))
 
 
 def install(app: Any) -> None:

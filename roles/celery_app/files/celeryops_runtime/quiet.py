@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps
 
 from celeryops_runtime import follow
+from celeryops_runtime.around import put_around, run_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -282,80 +283,67 @@ def _voice(app: Any) -> Voice | None:
 def _mend_events() -> None:
     from celery.events.dispatcher import EventDispatcher
 
-    own = EventDispatcher._publish
-    if getattr(own, "__celeryops__", False):
-        return
+    def make(own: Any) -> Callable[..., Any]:
+        def _publish(self: Any, event: Any, producer: Any, *arguments: Any, **options: Any) -> Any:
+            gate = getattr(self.connection, _GATE, None)
+            if gate is None or producer is None:
+                return own(self, event, producer, *arguments, **options)
+            if not gate.open:
+                return None
+            return own(self, event, _Noting(producer, gate, self.connection), *arguments, **options)
 
-    @functools.wraps(own)
-    def _publish(self: Any, event: Any, producer: Any, *arguments: Any, **options: Any) -> Any:
-        gate = getattr(self.connection, _GATE, None)
-        if gate is None or producer is None:
-            return own(self, event, producer, *arguments, **options)
-        if not gate.open:
-            return None
-        return own(self, event, _Noting(producer, gate, self.connection), *arguments, **options)
+        return _publish
 
-    _publish.__celeryops__ = True  # type: ignore[attr-defined]
-    EventDispatcher._publish = _publish
+    put_around(EventDispatcher, "_publish", make)
 
 
 def _mend_mingle() -> None:
     from celery.worker.consumer.mingle import Mingle
 
-    own = Mingle.sync
-    if getattr(own, "__celeryops__", False):
-        return
+    def make(own: Any) -> Callable[..., Any]:
+        def sync(self: Any, c: Any) -> None:
+            voice = _voice(c.app)
+            mailbox = c.app.control.mailbox
+            # A cached property of kombu's; the mailbox copies itself, with what is cached, for each connection.
+            before = mailbox.__dict__.get("producer_pool")
+            if voice is not None:
+                mailbox.__dict__["producer_pool"] = voice
+            try:
+                own(self, c)
+            except (TypeError, ValueError, LookupError) as exc:
+                logger.warning("mingle: an answer that cannot be read was left out: %s", type(exc).__name__)
+            finally:
+                mailbox.__dict__.pop("producer_pool", None)
+                if before is not None:
+                    mailbox.__dict__["producer_pool"] = before
 
-    @functools.wraps(own)
-    def sync(self: Any, c: Any) -> None:
-        voice = _voice(c.app)
-        mailbox = c.app.control.mailbox
-        # A cached property of kombu's; the mailbox copies itself, with what is cached, for each connection.
-        before = mailbox.__dict__.get("producer_pool")
-        if voice is not None:
-            mailbox.__dict__["producer_pool"] = voice
-        try:
-            own(self, c)
-        except (TypeError, ValueError, LookupError) as exc:
-            logger.warning("mingle: an answer that cannot be read was left out: %s", type(exc).__name__)
-        finally:
-            mailbox.__dict__.pop("producer_pool", None)
-            if before is not None:
-                mailbox.__dict__["producer_pool"] = before
+        return sync
 
-    sync.__celeryops__ = True  # type: ignore[attr-defined]
-    Mingle.sync = sync
+    put_around(Mingle, "sync", make)
 
 
 def _mend_remote_control() -> None:
     from kombu.pidbox import Node
 
-    own = Node.reply
-    if getattr(own, "__celeryops__", False):
-        return
+    def make(own: Any) -> Callable[..., Any]:
+        def reply(self: Any, data: Any, exchange: Any, routing_key: Any, ticket: Any, **options: Any) -> Any:
+            app = getattr(self.state, "app", None)
+            voice = _voice(app) if app is not None else None
+            if voice is None:
+                return own(self, data, exchange, routing_key, ticket, **options)
+            serializer = self.mailbox.serializer
+            return self.mailbox._publish_reply(
+                data, exchange, routing_key, ticket, channel=self.channel, producer=voice, serializer=serializer
+            )
 
-    @functools.wraps(own)
-    def reply(self: Any, data: Any, exchange: Any, routing_key: Any, ticket: Any, **options: Any) -> Any:
-        app = getattr(self.state, "app", None)
-        voice = _voice(app) if app is not None else None
-        if voice is None:
-            return own(self, data, exchange, routing_key, ticket, **options)
-        serializer = self.mailbox.serializer
-        return self.mailbox._publish_reply(
-            data, exchange, routing_key, ticket, channel=self.channel, producer=voice, serializer=serializer
-        )
+        return reply
 
-    reply.__celeryops__ = True  # type: ignore[attr-defined]
-    Node.reply = reply
+    put_around(Node, "reply", make)
 
 
 def mend() -> None:
     """Change Celery and kombu in this process. Calling it again changes nothing more."""
-    for one in (_mend_events, _mend_mingle, _mend_remote_control):
-        try:
-            one()
-        except Exception:
-            logger.warning("%s is not possible with this version", one.__name__, exc_info=True)
+    run_each((_mend_events, _mend_mingle, _mend_remote_control))
 
 
 def install(app: Any) -> None:
