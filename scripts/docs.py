@@ -190,9 +190,9 @@ def settings_block() -> str:
     """What the role celery_app sets of Celery's settings with its defaults, for each broker."""
     sys.path.insert(0, str(ROOT / "collections"))
     from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import (
-        OWNED_SETTINGS,
         base_settings,
         durations,
+        place_of,
     )
 
     defaults = yaml.safe_load((ROOT / "roles" / "celery_app" / "defaults" / "main.yml").read_text())
@@ -205,7 +205,7 @@ def settings_block() -> str:
     lines = ["| Setting | With RabbitMQ | With Redis as the broker | Another value |", "|---|---|---|---|"]
     for name in sorted({name for settings in found for name in settings}):
         shown = [f"`{json.dumps(settings[name])}`" if name in settings else "" for settings in found]
-        other = OWNED_SETTINGS.get(name, f"celery_app_settings.{name}")
+        other = place_of(name)
         other = f"`{other}`" if re.fullmatch(r"[\w.]+", other) else other
         lines.append(f"| `{name}` | {cell(shown[0])} | {cell(shown[1])} | {cell(other)} |")
     return "\n".join(lines)

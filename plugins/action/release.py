@@ -22,6 +22,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.celeryops.stack.plugins.action.files import expand
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import local_source
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError
+from ansible_collections.celeryops.stack.plugins.plugin_utils.replaced import told
 
 #: Never part of a release: version control, environments, caches and what a build leaves behind.
 EXCLUDED = (
@@ -55,6 +56,7 @@ _DEFAULTS: dict[str, Any] = {
     "expected": [],
     "configuration": [],
     "running": [],
+    "decided": [],
     "accept_missing_tasks": [],
 }
 
@@ -101,6 +103,9 @@ class ActionModule(ActionBase):
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         answer.pop("invocation", None)
+        warning = told(request["import"], answer.get("replaced") or [], request["decided"])
+        if warning:
+            answer["warnings"] = [*answer.get("warnings", []), warning]
         return {**result, **answer}
 
     def _ask(self, request: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:

@@ -59,7 +59,8 @@ try:
         logging.Formatter(conf.get(step))
 except Exception as error:
     raise RuntimeError("a worker cannot use %s: %s: %s" % (step, type(error).__name__, error)) from error
-print("\\n" + json.dumps({"celeryops": {"tasks": tasks, "loader": loader}}))
+own = getattr(app.loader, "own_report", dict)()
+print("\\n" + json.dumps({"celeryops": {"tasks": tasks, "loader": loader, **own}}))
 """
 
 

@@ -143,6 +143,12 @@ options:
     type: list
     elements: dict
     default: []
+  decided:
+    description:
+      - Names of Celery's settings that the inventory has outright. What the app itself says of them is not told.
+    type: list
+    elements: str
+    default: []
   accept_missing_tasks:
     description: Names of tasks, or patterns, that the running workers have and the new release need not have.
     type: list
@@ -210,6 +216,13 @@ held:
   description: Whether something is left for O(take).
   type: bool
   returned: when O(hold=true)
+replaced:
+  description:
+    - What the app itself says of settings that the configuration decides, where the two differ. Each has C(setting),
+      C(app) (what the app says) and C(here) (what holds).
+  type: list
+  elements: dict
+  returned: when the app was imported
 versions:
   description: The versions of Celery and kombu in the release.
   type: dict
@@ -294,6 +307,8 @@ class Release:
         self.actions: list[str] = []
         self.warnings: list[str] = []
         self.work = ""
+        #: of settings that the configuration decides, those for which the app itself has another value
+        self.replaced: list[dict[str, str]] = []
         self.account = Account()
         #: of requirements, with the users and passwords that git is asked for
         self.repositories: list[str] = []
@@ -456,6 +471,8 @@ class Release:
             result["diff"] = {"before": "", "after": ""}
         if any(versions.values()):
             result["versions"] = versions
+        if self.replaced:
+            result["replaced"] = self.replaced
         return result
 
     def _tell_of_version(self, previous: str, versions: dict[str, str | None]) -> None:
@@ -965,6 +982,7 @@ class Release:
             self.warnings.append(
                 f"{self.request['import']} has no tasks after import; autodiscover_tasks() or include= may be missing"
             )
+        self.replaced = report.get("replaced") or []
         history = read_history(self.base)
         history["verified"][path] = {**self._verification(), "tasks": report.get("tasks")}
         self.pending_history = history

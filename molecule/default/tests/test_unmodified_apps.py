@@ -83,6 +83,20 @@ def deployed(host: Host, site: Callable[..., Any], secrets: dict[str, str], engi
     return run
 
 
+def test_what_the_apps_say_and_what_holds_is_told(deployed: Any) -> None:
+    """When they are tried the first time. Nothing of it is a secret, or what the classes say."""
+    said = [line for line in deployed.output.replace("\\n", "\n").splitlines() if "the app says" in line]
+    for line in (
+        "- task_acks_late: the app says False, here True holds; write celery_app_settings.task_acks_late to have",
+        "- task_serializer: the app says 'pickle', here 'json' holds; write celery_app_settings.task_serializer",
+        "- task_default_queue: the app says 'developer', here 'default' holds; write celery_app_default_queue to have",
+        "- task_routes: the app says object_shop.tasks.charge to later, object_shop.tasks.tick to later, here",
+        "- worker_prefetch_multiplier: the app says 64, here 1 holds",
+    ):
+        assert any(line in one for one in said), said
+    assert not any(".invalid" in line or "broker_url" in line for line in said)
+
+
 @pytest.fixture(scope="module", params=APPS)
 def web(request: pytest.FixtureRequest, host: Host, deployed: Any) -> Iterator[tuple[str, Callable[[str], str]]]:
     """The app's web process: the documented unit, copied; and a browser. The probe comes in by gunicorn's own means."""

@@ -226,6 +226,13 @@ OWNED_SETTINGS = {
     "beat_schedule_filename": "nothing: the role celery_beat places it in the state directory",
     "result_expires": "celery_app_result_expires",
 }
+
+
+def place_of(setting: str) -> str:
+    """Return the variable in which another value of a setting is written, or why there is none."""
+    return OWNED_SETTINGS.get(setting, f"celery_app_settings.{setting}")
+
+
 #: The same for keys inside a setting.
 OWNED_KEYS = {
     ("broker_transport_options", "visibility_timeout"): "celery_app_visibility_timeout",

@@ -63,7 +63,10 @@ class PinnedSettings(dict[str, Any]):
             (:func:`celeryops_runtime.versions.looked_up_first`).
         """
         self.aliases = dict(aliases or {})
+        self._said: dict[str, Any] = dict(current._said if isinstance(current, PinnedSettings) else ())
         self._names = frozenset(names) | frozenset(pinned) | frozenset(self.aliases)
+        if not isinstance(current, PinnedSettings):
+            self._said.update((key, value) for key, value in current.items() if key in self._names)
         super().__init__({key: value for key, value in current.items() if key not in self._names})
         super().update({alias: pinned[key] for alias, key in self.aliases.items()})
         super().update(pinned)
@@ -78,6 +81,8 @@ class PinnedSettings(dict[str, Any]):
         """Set a key that is not pinned."""
         if self._writable(key):
             super().__setitem__(key, value)
+        else:
+            self._said[key] = value
 
     def __delitem__(self, key: str) -> None:
         """Delete a key that is not pinned."""
@@ -115,12 +120,20 @@ class PinnedSettings(dict[str, Any]):
 
     def clear(self) -> None:
         """Forget the keys that are not pinned."""
+        self._said.clear()
         for key in list(self._free()):
             super().__delitem__(key)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a plain dictionary: the app that is rebuilt elsewhere has a loader that pins there."""
         return dict, ({key: value for key, value in self.items() if key not in self.aliases},)
+
+    def said(self) -> dict[str, Any]:
+        """What the app itself has set, for pinned settings as well.
+
+        :returns: by the names that it uses, which may be old ones (:func:`celeryops_runtime.own.said`).
+        """
+        return {**{key: self[key] for key in self._free()}, **self._said}
 
     def _free(self) -> Iterator[str]:
         return (key for key in reversed(self) if key not in self._names)
@@ -333,6 +346,15 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         """
         self.app.conf.finalize()
         return isinstance(self.app.conf.changes, PinnedSettings)
+
+    def own_report(self) -> dict[str, Any]:
+        """Say what the app itself has where the shared configuration decides; asked when a release is tried.
+
+        :returns: ``replaced``, see :func:`celeryops_runtime.own.replaced`.
+        """
+        from celeryops_runtime import own
+
+        return {"replaced": own.replaced(self.app)} if self.in_force else {}
 
     def _pin(self, **_signal: Any) -> None:
         conf = self.app.conf

@@ -1,0 +1,183 @@
+"""What an app itself says of settings that the shared configuration decides: asked when a release is tried.
+
+Nobody who runs ``celery worker`` sees that a value of the app's is not the one in force, so whoever takes over an app
+is told once, setting by setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from celeryops_runtime.effective import plain, route
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["COMPARED", "UNSAID", "OwnRoutes", "queue_in", "replaced", "said", "tasks_of"]
+
+UNSAID = object()
+"""Stands for a setting that the app says nothing of."""
+
+OPTIONS = ("queue", "exchange", "routing_key")
+"""Options of a task that say where it goes, whatever the routes say."""
+
+SHOWN = 3
+"""How many tasks a line names."""
+
+
+def said(conf: Any, key: str) -> Any:
+    """Look up what the app itself has for a setting, in whichever way it was set.
+
+    :param conf: the app's settings, with the shared ones pinned (:class:`celeryops_runtime.loader.PinnedSettings`).
+    :param key: a setting's lower-case name.
+    :returns: the app's value, or :data:`UNSAID`.
+    """
+    from celery.utils.collections import ConfigurationView
+
+    # The last mapping holds Celery's defaults (celery/app/utils.py, detect_settings, 5.4 to 5.7). The look-up is this
+    # version's own: it knows the app's namespace and the old names.
+    view = ConfigurationView(conf.changes.said(), conf.maps[1:-1], keys=conf._keys, prefix=conf.prefix)
+    return view.get(key, UNSAID)
+
+
+def tasks_of(app: Any) -> list[str]:
+    """Name the tasks of an app.
+
+    :param app: the Celery app, finalized.
+    :returns: sorted; without those of Celery and of this package.
+    """
+    return sorted(name for name in app.tasks if not name.startswith(("celery.", "celeryops.")))
+
+
+class OwnRoutes:
+    """The app's own ``task_routes``, as Celery reads them."""
+
+    def __init__(self, app: Any) -> None:
+        """Look at nothing yet: an app may set them later.
+
+        :param app: the Celery app.
+        """
+        self._app = app
+        self._read: Any = UNSAID
+        self._routers: list[Any] = []
+
+    def routers(self) -> list[Any]:
+        """Give what decides, in its order.
+
+        :returns: Celery's own objects: one for each mapping, function, class or name of one.
+        """
+        found = said(self._app.conf, "task_routes")
+        if found is not self._read:
+            from celery.app.routes import prepare
+
+            self._routers = list(prepare(None if found is UNSAID else found))
+            self._read = found
+        return self._routers
+
+    def destination(self, task: str, *call: Any, task_type: Any = None) -> Any:
+        """Ask the routes for a task.
+
+        :param task: its name.
+        :param call: arguments, keyword arguments and options, where there are such.
+        :param task_type: the task, if it is registered.
+        :returns: what a router says: a queue, its name, a dictionary of options, or None.
+        """
+        from celery.app.routes import Router
+
+        args, kwargs, options = call or ((), {}, {})
+        return Router(routes=self.routers(), app=self._app).lookup_route(task, args, kwargs, options, task_type)
+
+
+def queue_in(destination: Any) -> str | None:
+    """Read the queue's name in what a router says.
+
+    :param destination: see :meth:`OwnRoutes.destination`.
+    :returns: None where it names none.
+    """
+    queue = destination.get("queue") if isinstance(destination, Mapping) else destination
+    return None if queue is None else str(getattr(queue, "name", queue))
+
+
+def replaced(app: Any) -> list[dict[str, str]]:
+    """Compare what the app says with what holds.
+
+    :param app: the Celery app, finalized, with the shared configuration in force.
+    :returns: ``setting``, ``app`` and ``here`` of each of :data:`COMPARED` that differs, sorted.
+    """
+    found = []
+    for key, compare in sorted(COMPARED.items()):
+        own, here = said(app.conf, key), getattr(app.conf, key, None)
+        if own is UNSAID or own is None:
+            continue
+        try:
+            texts = compare(app, own, here)
+        except Exception:  # noqa: S112 - an app can have anything there, and it is about to be used as it is
+            continue
+        if texts:
+            found.append({"setting": key, "app": texts[0], "here": texts[1]})
+    return found
+
+
+def _value(_app: Any, own: Any, here: Any) -> tuple[str, str] | None:
+    return None if own == here else (repr(plain("", own)), repr(plain("", here)))
+
+
+def _members(_app: Any, own: Any, here: Any) -> tuple[str, str] | None:
+    one, other = [own] if isinstance(own, str) else sorted(map(str, own)), sorted(map(str, here))
+    return None if one == other else (repr(one), repr(other))
+
+
+def _queues(_app: Any, own: Any, here: Any) -> tuple[str, str] | None:
+    """Tell of queues that are not there; what is there beside them changes nothing for the app."""
+    one, other = _names(own), _names(here)
+    return None if set(one) <= set(other) else (", ".join(one), ", ".join(other))
+
+
+def _names(queues: Iterable[Any]) -> list[str]:
+    return sorted({str(getattr(queue, "name", queue)) for queue in queues})
+
+
+def _routes(app: Any, own: Any, _here: Any) -> tuple[str, str] | None:
+    """Tell of the tasks that go elsewhere than by the app's own routes; how the two are written is no difference."""
+    routes, default = OwnRoutes(app), app.conf.task_default_queue
+    own_default = said(app.conf, "task_default_queue")
+    ways: dict[str, tuple[str, str]] = {}
+    for task in sorted({*tasks_of(app), *_named(own)}):
+        registered = app.tasks.get(task)
+        # Options of the task itself come before any route.
+        if registered is not None and any(getattr(registered, name, None) for name in OPTIONS):
+            continue
+        way = queue_in(routes.destination(task, task_type=registered))
+        here = str(route(app, task)["queue"]["name"])
+        if way == here or (here == default and way in (None, own_default)):
+            continue
+        ways[task] = (way or f"the default queue ({'celery' if own_default is UNSAID else own_default})", here)
+    if not ways:
+        return None
+    shown = list(ways)[:SHOWN]
+    more = f" and {len(ways) - len(shown)} more" if len(ways) > len(shown) else ""
+    texts = [", ".join(f"{task} to {ways[task][side]}" for task in shown) for side in (0, 1)]
+    return texts[0] + more, texts[1]
+
+
+def _named(routes: Any) -> list[str]:
+    """Name the tasks that routes speak of by their whole names, whether or not this process has them."""
+    parts = routes if isinstance(routes, (list, tuple)) else [routes]
+    mappings = [part for part in parts if isinstance(part, Mapping)]
+    names = [name for mapping in mappings for name in mapping if isinstance(name, str)]
+    return [name for name in names if not set("*?[") & set(name)]
+
+
+COMPARED: dict[str, Callable[[Any, Any, Any], tuple[str, str] | None]] = {
+    "accept_content": _members,
+    "result_serializer": _value,
+    "task_acks_late": _value,
+    "task_default_queue": _value,
+    "task_queues": _queues,
+    "task_reject_on_worker_lost": _value,
+    "task_routes": _routes,
+    "task_serializer": _value,
+    "worker_prefetch_multiplier": _value,
+}
+"""Setting -> what tells the two values apart, and how they are shown. None of them holds an address or a password."""

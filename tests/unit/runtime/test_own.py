@@ -1,0 +1,119 @@
+"""What an app says itself of settings that the shared configuration decides, in every way in which it can say it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .test_loader import ROWS
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    Python = Callable[..., subprocess.CompletedProcess[str]]
+
+TASKS = """
+import json, sys
+import precedence_apps as rows
+from celeryops_runtime import own
+def nothing():
+    pass
+def made(name):
+    app = getattr(rows, name)()
+    for task in ("shop.pay", "shop.other"):
+        app.task(name=task, shared=False)(nothing)
+    app.finalize()
+    return app.loader.own_report()
+print(json.dumps({name: made(name) for name in sys.argv[1:]}))
+"""
+HEAD = """
+import json
+from celery import Celery
+from celeryops_runtime import own
+def nothing():
+    pass
+"""
+DIFFERENT = [
+    ("accept_content", "['pickle']", "['json']"),
+    ("task_acks_late", "False", "True"),
+    ("task_default_queue", "'own'", "'default'"),
+    ("task_queues", "own", "default, payments"),
+    ("task_routes", "shop.pay to own", "shop.pay to payments"),
+]
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, Any]:
+    """Room for what all apps say, asked once."""
+    return {}
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row != "plain"])
+def test_what_an_app_says_is_told_from_what_holds(python: Python, reports: dict[str, Any], row: str) -> None:
+    if not reports:
+        done = python("-c", TASKS, *ROWS)
+        assert done.returncode == 0, done.stderr
+        reports.update(json.loads(done.stdout))
+    found = [(entry["setting"], entry["app"], entry["here"]) for entry in reports[row]["replaced"]]
+    assert found == DIFFERENT
+    assert reports["plain"] == {"replaced": []}
+    assert "invalid" not in json.dumps(reports)
+
+
+def told(python: Python, program: str) -> list[list[str]]:
+    """What is told of the app of a program."""
+    shown = "print(json.dumps([[e['setting'], e['app'], e['here']] for e in own.replaced(app)]))"
+    done = python("-c", f"{HEAD}{program}\napp.finalize()\n{shown}")
+    assert done.returncode == 0, done.stderr
+    found: list[list[str]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("late", ["conf.update(task_acks_late=False)", "conf.task_acks_late = False"])
+def test_what_is_said_when_the_settings_are_read_already_counts(python: Python, late: str) -> None:
+    program = f"app = Celery('shop')\nassert app.conf.task_serializer\napp.{late}"
+    assert told(python, program) == [["task_acks_late", "False", "True"]]
+
+
+def test_what_is_the_same_is_not_told(python: Python) -> None:
+    program = """
+app = Celery("shop", task_acks_late=True, accept_content={"json"}, task_queues={"payments": {}}, task_serializer="json",
+    task_default_queue="default", task_routes=[{"shop.pay": "payments", "shop.*": {"queue": "default"}}])
+app.task(name="shop.pay")(nothing)
+app.task(name="shop.mail")(nothing)
+"""
+    assert told(python, program) == []
+
+
+def test_routes_are_compared_by_where_tasks_go(python: Python) -> None:
+    program = """
+class Router:
+    def route_for_task(self, name, args=None, kwargs=None):
+        return "feeds" if name == "feed.read" else None
+def function(name, args, kwargs, options, task=None, **more):
+    return {"queue": "mails"} if name == "shop.mail" else None
+app = Celery("shop", task_routes=(Router(), function, ("shop.pay", "payments"), {"elsewhere.send": {"queue": "far"}}))
+for name in ("feed.read", "shop.mail", "shop.pay", "shop.payout", "shop.none"):
+    app.task(name=name)(nothing)
+app.task(name="shop.own", queue="far")(nothing)
+"""
+    # A pair as a route is no mapping of one entry to Celery either: it takes pairs in a list.
+    program = program.replace('("shop.pay", "payments")', '[("shop.pay", "payments")]')
+    assert told(python, program) == [[
+        "task_routes",
+        "elsewhere.send to far, feed.read to feeds, shop.mail to mails and 1 more",
+        "elsewhere.send to default, feed.read to default, shop.mail to default",
+    ]]  # fmt: skip
+
+
+def test_what_cannot_be_compared_stops_nothing(python: Python) -> None:
+    program = """
+def broken(name, args, kwargs, options, task=None, **more):
+    return {"queue": kwargs["tenant"]}
+app = Celery("shop", task_routes=broken, task_acks_late=False)
+app.task(name="shop.pay")(nothing)
+"""
+    assert told(python, program) == [["task_acks_late", "False", "True"]]
