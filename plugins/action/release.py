@@ -56,6 +56,7 @@ _DEFAULTS: dict[str, Any] = {
     "expected": [],
     "configuration": [],
     "running": [],
+    "consumed": [],
     "decided": [],
     "accept_missing_tasks": [],
 }

@@ -143,6 +143,13 @@ options:
     type: list
     elements: dict
     default: []
+  consumed:
+    description:
+      - With a configuration by which the app's own routes hold, the queues that they may lead to. A release with a
+        route or a task that leads elsewhere is not taken into use.
+    type: list
+    elements: str
+    default: []
   decided:
     description:
       - Names of Celery's settings that the inventory has outright. What the app itself says of them is not told.
@@ -252,6 +259,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils import (
     celery_versions,
     credentials,
     masking,
+    own_routes,
     resolve,
     trial,
 )
@@ -983,6 +991,11 @@ class Release:
                 f"{self.request['import']} has no tasks after import; autodiscover_tasks() or include= may be missing"
             )
         self.replaced = report.get("replaced") or []
+        if report.get("routes"):
+            lost = own_routes.refusal(report["routes"], self.request["consumed"])
+            if lost:
+                raise ReleaseError(f"{lost}. Neither this version nor this configuration was taken into use")
+            self.warnings += own_routes.doubts(report["routes"])
         history = read_history(self.base)
         history["verified"][path] = {**self._verification(), "tasks": report.get("tasks")}
         self.pending_history = history

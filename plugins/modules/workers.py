@@ -215,7 +215,9 @@ class Workers:
         except (OSError, ValueError) as error:
             self.module.fail_json(msg=f"{self.module.params['settings']} cannot be read: {error}")
         self.settings = document.get("settings", {})
-        self.routes = [str(route["task"]) for route in document.get("routes", [])]
+        # The app's own routes (a word in their place) are looked at when a release is tried.
+        routes = document.get("routes", [])
+        self.routes = [str(route["task"]) for route in routes] if isinstance(routes, list) else []
         self.digest = hashlib.sha256(content).hexdigest()
 
     def _main_pids(self, units: list[str]) -> dict[str, int]:

@@ -138,6 +138,7 @@ class App:
         queues: name -> ``quorum`` or ``classic``; of the latter kind all queues of Redis are.
         declared: queues that ``celery_app_queues`` itself names: somebody else may read them.
         routes: first match wins.
+        own_routes: whether the app's own routes hold in their place; where they lead, only the app says.
         classes: every class on every host.
         settings: Celery's settings in force, of all processes.
         own_settings: those that the inventory gives.
@@ -167,6 +168,7 @@ class App:
     queues: Mapping[str, str] = field(default_factory=dict)
     declared: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
+    own_routes: bool = False
     classes: tuple[WorkerClass, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     own_settings: Mapping[str, Any] = field(default_factory=dict)

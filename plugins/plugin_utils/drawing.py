@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _BROKERS = {"rabbitmq": "RabbitMQ", "redis": "Redis"}
 _ELSE = "everything else"
+_OWN = "by the app's own routes"
 _COLUMNS = ("routes", "queues", "classes", "hosts")
 
 
@@ -97,6 +98,10 @@ def _route_table(app: App) -> list[list[str]]:
 
 
 def _routes(app: App) -> list[tuple[str, str]]:
+    """Return what is sent to which queue. Where the app's own routes hold, that may be any queue of a class."""
+    if app.own_routes:
+        read = dict.fromkeys(queue for worker in app.classes for queue in worker.queues if queue != app.default_queue)
+        return [*((_OWN, queue) for queue in read), (_ELSE, app.default_queue)]
     return [*((route.task, route.queue) for route in app.routes), (_ELSE, app.default_queue)]
 
 
@@ -148,9 +153,10 @@ def graph(app: App) -> Graph:
     edges: dict[tuple[int, str, str], None] = {}
     of_host: dict[str, list[str]] = {}
     for number, (task, queue) in enumerate(_routes(app)):
-        columns[0][str(number)] = task
+        key = _OWN if task == _OWN else str(number)
+        columns[0][key] = task
         columns[1][queue] = queue
-        edges[0, str(number), queue] = None
+        edges[0, key, queue] = None
     for number, workers in enumerate(_by_meaning(app.classes)):
         worker = workers[0]
         columns[2][str(number)] = f"{worker.name}: {at_a_time(worker)}"

@@ -18,9 +18,11 @@ def told(app: str, replaced: Sequence[Mapping[str, str]], decided: Iterable[obje
         decided: settings that ``celery_app_settings`` has: whoever wrote them there knows that they win.
     """
     known = {str(name) for name in decided}
+    #: Of routes there is a second answer.
+    places = {"task_routes": f"{place_of('task_routes')} (from-app keeps the app's own)"}
     lines = [
         f"- {entry['setting']}: the app says {entry['app']}, here {entry['here']} holds; "
-        f"write {place_of(entry['setting'])} to have another value"
+        f"write {places.get(entry['setting'], place_of(entry['setting']))} to have another value"
         for entry in sorted(replaced, key=lambda entry: entry["setting"])
         if entry["setting"] not in known
     ]

@@ -21,6 +21,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
 
+#: Lists in whose place a word may stand. Ansible's own validation is told that their entries may be anything, since it
+#: makes a list of the word; what an entry has to be, the spec's ``options`` say all the same.
+WORDS: Mapping[str, tuple[str, ...]] = {"celery_app_routes": ("from-app",)}
 #: Not isdigit(), for which a raised 2 is a digit; and no longer than what Python turns into a number.
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _WORDS = {"list": "list", "dict": "dictionary"}
@@ -52,6 +55,11 @@ def _kind(option: Mapping[str, Any]) -> str:
     return str(option.get("type", "str"))
 
 
+def _entry(option: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the option of an entry of a list."""
+    return {**option, "type": "dict" if option.get("options") else option.get("elements", "str")}
+
+
 def _is_no_account(option: Mapping[str, Any], where: str, value: Any) -> bool:
     """Whether something else stands in the place of one or several accounts: name and password in one text, perhaps."""
     return holds_accounts(where) and _kind(option) in _WORDS and isinstance(value, str)
@@ -71,11 +79,15 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
     hidden = option.get("no_log") or may_be_secret(where, value) or _is_no_account(option, where, value)
     shown = "(not shown)" if hidden else value
     if kind == "list":
+        if isinstance(value, str) and value in WORDS.get(where, ()):
+            return
         if not isinstance(value, (list, tuple)):
             instead = f"[{value}]" if isinstance(value, (str, int)) and not hidden else "a list"
+            if where in WORDS:
+                instead = " or ".join(["a list", *WORDS[where]])
             yield Problem(where, shown, "is not a list", instead)
             return
-        entry = {**option, "type": option.get("elements", "str")}
+        entry = _entry(option)
         for number, element in enumerate(value):
             if element is None:
                 yield Problem(f"{where}[{number}]", None, "is empty", "a value, or leave it out")
@@ -136,8 +148,10 @@ def converted(option: Mapping[str, Any], value: Any) -> Any:
     kind = _kind(option)
     if value is None:
         return None
+    if kind == "list" and isinstance(value, str):
+        return value
     if kind == "list":
-        entry = {**option, "type": option.get("elements", "str")}
+        entry = _entry(option)
         return [converted(entry, element) for element in value]
     if kind == "dict":
         options = option.get("options") or {}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
@@ -123,6 +123,9 @@ _PYTHON = re.compile(r"/?[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HIDDEN = "(not shown)"
 _SECRET_KEY = re.compile(r"passw|secret|token|credential|access_key|private_key", re.IGNORECASE)
+
+#: In place of the list of routes: the app's own hold.
+FROM_APP = "from-app"
 
 #: What these schemes are called in the shared configuration. Both answer the same protocol to every client.
 BROKERS = {
@@ -326,7 +329,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         reason = f"is not where celery_app_broker_url leads to, which is {broker}"
         problems.append(Problem("celery_app_broker", values["broker"], reason, f"{broker}, or leave it out"))
     queues, queue_problems = queues_of(values, broker)
-    tasks = (str(route["task"]) for route in values["routes"])
+    tasks = (str(route["task"]) for route in listed_routes(values))
     problems += [*queue_problems, *pattern_problems("celery_app_routes", tasks, "route")]
     times, duration_problems = durations(values)
     problems += [*duration_problems, *_other_problems(values, broker)]
@@ -352,7 +355,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "default_queue": str(values["default_queue"]),
             "exchange": str(values["exchange"]),
             "queues": queues,
-            "routes": [{"task": str(route["task"]), "queue": str(route["queue"])} for route in values["routes"]],
+            "routes": FROM_APP
+            if values["routes"] == FROM_APP
+            else [{"task": str(route["task"]), "queue": str(route["queue"])} for route in values["routes"]],
             "settings": merged_settings(base_settings(values, broker, times), values["settings"]),
             **once,
             # Without a rule the file stays as it was.
@@ -364,6 +369,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "PYTHONPATH": ":".join([layout["runtime"], *map(str, values["python_path"])]),
         },
         "commands": commands,
+        # Where the app's own routes may lead: a class consumes these, or whoever wrote celery_app_queues says who does.
+        "consumed": [queue["name"] for queue in queues if queue["name"] != str(values["dead_letter_queue"])],
         "packages": system_packages(values["source"], [*map(str, values["system_packages"])], values["extra_packages"]),
         "needs": needs(values, quorum=broker == "rabbitmq" and any(queue["type"] == "quorum" for queue in queues)),
     }, []
@@ -729,6 +736,12 @@ def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     return configuration, [*problems, *rule_problems]
 
 
+def listed_routes(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the routes of the inventory; none where the app's own hold."""
+    routes = values.get("routes") or ()
+    return () if routes == FROM_APP else routes
+
+
 def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, str]], list[Problem]]:
     """Return every queue of the app, the default queue first, and what is wrong with them."""
     problems: list[Problem] = []
@@ -759,7 +772,7 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
             problems.append(Problem("celery_app_queues", name, reason, "one of the two"))
         types[str(name)] = kind
         named.append(("celery_app_queues", name))
-    for route in values["routes"]:
+    for route in listed_routes(values):
         types.setdefault(str(route["queue"]), default_type)
         named.append((f"celery_app_routes ({route['task']})", route["queue"]))
     dead_letters = str(values["dead_letter_queue"])

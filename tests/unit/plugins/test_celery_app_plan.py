@@ -943,3 +943,10 @@ def test_control_characters_stay_out_of_the_environment(value: str, fits: bool) 
     assert [problem.reason for problem in problems] == (
         [] if fits else ["contains a control character, which systemd refuses"]
     )
+
+
+def test_an_apps_own_routes_may_lead_to_what_somebody_consumes() -> None:
+    plan = planned(routes="from-app", queues=["payments"])
+    assert plan["configuration"]["routes"] == "from-app"
+    assert [queue["name"] for queue in plan["configuration"]["queues"]] == ["default", "payments", "dead-letters"]
+    assert plan["consumed"] == ["default", "payments"]

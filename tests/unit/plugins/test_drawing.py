@@ -54,6 +54,22 @@ def test_the_table_tells_what_will_run_where() -> None:
     assert ["everything", "else", "default", "bulk"] in cells
 
 
+def test_of_an_apps_own_routes_it_says_where_they_may_lead() -> None:
+    own = replace(STACK, apps={"shop": replace(SHOP, routes=(), own_routes=True)})
+    cells = [line.split() for line in text(own).splitlines()]
+    assert ["by", "the", "app's", "own", "routes", "payments", "high"] in cells
+    assert ["by", "the", "app's", "own", "routes", "feeds", "bulk"] in cells
+    assert ["everything", "else", "default", "bulk"] in cells
+    drawn = graph(own.apps["shop"])
+    assert list(drawn.columns[0].values()) == ["by the app's own routes", "everything else"]
+    assert [edge for edge in drawn.edges if edge[0] == 0] == [
+        (0, "by the app's own routes", "payments"),
+        (0, "by the app's own routes", "feeds"),
+        (0, "2", "default"),
+    ]
+    assert "by the app&#x27;s own routes" in svg(own)
+
+
 def test_where_workers_hold_delayed_tasks_it_says_so() -> None:
     redis = replace(STACK, apps={"shop": replace(SHOP, broker="redis")}, servers=())
     assert "broker Redis elsewhere" in text(redis)

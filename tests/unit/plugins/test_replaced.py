@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ REPLACED = [
 def test_one_warning_says_all_in_sorted_lines() -> None:
     head, *lines = told("shop.celery:app", REPLACED, []).splitlines()
     assert head.startswith("shop.celery:app has settings of its own that do not hold")
+    own = "(from-app keeps the app's own)"
     assert [line.removesuffix(" to have another value") for line in lines] == [
         "- task_acks_late: the app says False, here True holds; write celery_app_settings.task_acks_late",
         "- task_queues: the app says mails, here default holds; write celery_app_queues",
-        "- task_routes: the app says a.b to mails, here a.b to default holds; write celery_app_routes",
+        f"- task_routes: the app says a.b to mails, here a.b to default holds; write celery_app_routes {own}",
     ]
 
 
@@ -46,7 +48,9 @@ class Host:
         raise AssertionError(text)
 
 
-def test_a_release_tells_it_when_it_is_tried_and_not_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Try the release in use; what the app is found to be is given."""
     monkeypatch.setattr(module, "ROOT", str(tmp_path))
     release = tmp_path / "shop" / "releases" / "one"
     packages = release / "lib" / "python3.13" / "site-packages"
@@ -55,16 +59,28 @@ def test_a_release_tells_it_when_it_is_tried_and_not_again(tmp_path: Path, monke
     (release / "bin").mkdir()
     (release / "bin" / "python").write_text("")
     (tmp_path / "shop" / "current").symlink_to("releases/one")
-    report = json.dumps({"celeryops": {"tasks": ["a.b"], "replaced": REPLACED}})
-    monkeypatch.setattr(module.trial, "run_as", lambda *_arguments: (0, f"{report}\n"))
 
-    def run() -> dict[str, Any]:
-        request = completed({
+    def run(report: dict[str, Any], **request: Any) -> dict[str, Any]:
+        line = json.dumps({"celeryops": {"tasks": ["a.b"], **report}})
+        monkeypatch.setattr(module.trial, "run_as", lambda *_arguments: (0, f"{line}\n"))
+        complete = completed({
             "name": "shop", "import": "shop:app", "user": pwd.getpwuid(os.getuid()).pw_name, "select": "current",
-            "source": {"type": "pip", "packages": ["shop"]}, "hold": True,
+            "source": {"type": "pip", "packages": ["shop"]}, "hold": True, **request,
         })  # fmt: skip
-        result: dict[str, Any] = module.Release(Host(), request).run()  # type: ignore[arg-type]
+        result: dict[str, Any] = module.Release(Host(), complete).run()  # type: ignore[arg-type]
         return result
 
-    assert run()["replaced"] == REPLACED
-    assert "replaced" not in run()
+    return run
+
+
+def test_a_release_tells_it_when_it_is_tried_and_not_again(trial: Callable[..., dict[str, Any]]) -> None:
+    assert trial({"replaced": REPLACED})["replaced"] == REPLACED
+    assert "replaced" not in trial({"replaced": REPLACED})
+
+
+def test_a_release_with_a_route_that_leads_nowhere_is_not_taken(trial: Callable[..., dict[str, Any]]) -> None:
+    routes = {"named": {"a.*": "mails"}, "tasks": {"a.b": "mails"}, "asked": [], "failed": {}}
+    for _run in range(2):
+        with pytest.raises(module.ReleaseError, match=r"a\.\* to mails. Consumed are default. Write mails into"):
+            trial({"routes": routes}, consumed=["default"])
+    assert trial({"routes": routes}, consumed=["mails"])["release"] == "one"

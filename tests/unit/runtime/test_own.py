@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .conftest import KOMBU
 from .test_loader import ROWS
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+    from pathlib import Path
 
     Python = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -117,3 +119,100 @@ app = Celery("shop", task_routes=broken, task_acks_late=False)
 app.task(name="shop.pay")(nothing)
 """
     assert told(python, program) == [["task_acks_late", "False", "True"]]
+
+
+ROUTED = """
+import json
+from celery import Celery
+from kombu import Queue
+def nothing():
+    pass
+class Router:
+    def route_for_task(self, name, args=None, kwargs=None):
+        return "feeds" if name == "feed.read" else None
+def function(name, args, kwargs, options, task=None, **more):
+    return {"queue": "payments"} if name == "shop.mail" and kwargs["paid"] else None
+class django:
+    CELERY_TASK_ROUTES = {"shop.pay*": "payments"}
+def where(app, task, **options):
+    found = app.amqp.router.route(options, task, kwargs={"paid": True})
+    queue = found["queue"]
+    return [queue.name, found.get("exchange"), found.get("routing_key"), queue.exchange.name, queue.routing_key]
+"""
+
+
+@pytest.fixture
+def own_routes(document: dict[str, Any], config_file: Path) -> None:
+    """The app's own routes hold."""
+    document["routes"] = "from-app"
+    config_file.write_text(json.dumps(document), encoding="utf-8")
+
+
+def routed(python: Python, program: str, shown: str) -> Any:
+    done = python("-c", f"{ROUTED}{program}\napp.finalize()\nprint(json.dumps({shown}))")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.usefixtures("own_routes")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Celery('shop', task_routes={'shop.pay*': {'queue': 'payments', 'exchange': 'own', 'routing_key': 'own.key'}})",
+        "Celery('shop', task_routes=[{'shop.payout': 'default'}, {'shop.pay*': {'queue': Queue('payments')}}])",
+        "Celery('shop', task_routes=([('shop.pay*', {'routing_key': 'payments', 'exchange': 'own'})],))",
+        "Celery('shop'); app.conf.task_serializer; app.conf.task_routes = {'shop.pay*': 'payments'}",
+        "Celery('shop'); app.config_from_object(django, namespace='CELERY')",
+        "Celery('shop'); app.finalize(); where(app, 'shop.pay'); app.conf.update(task_routes={'shop.pay*': 'payments'})",
+    ],
+    ids=["dictionary", "list", "key", "attribute", "django", "late"],
+)
+def test_the_apps_own_routes_hold_if_the_inventory_says_so(python: Python, said: str) -> None:
+    ways = routed(python, f"app = {said}", "[where(app, name) for name in ('shop.pay', 'shop.other')]")
+    assert ways == [
+        ["payments", None, None, "tasks", "payments"],
+        ["default", None, None, "tasks", "default"],
+    ]
+
+
+@pytest.mark.usefixtures("own_routes")
+def test_functions_and_classes_route_as_the_app_has_them(python: Python) -> None:
+    program = """
+app = Celery("shop", task_routes=(function, "__main__.Router", {"*": "default"}))
+for name in ("feed.read", "shop.mail", "shop.none"):
+    app.task(name=name)(nothing)
+app.task(name="shop.own", queue="far")(nothing)
+"""
+    ways = routed(python, program, "[where(app, name)[0] for name in ('feed.read', 'shop.mail', 'shop.none')]")
+    assert ways == ["feeds", "payments", "default"]
+    report = routed(python, program, "app.loader.own_report()['routes']")
+    assert report == {
+        "named": {"*": "default"},
+        "tasks": {"feed.read": "feeds", "shop.none": "default", "shop.own": "far"},
+        "asked": ["__main__.function", "__main__.Router"],
+        "failed": {"shop.mail": "KeyError"},
+    }
+
+
+@pytest.mark.usefixtures("own_routes")
+def test_a_call_and_a_retry_come_before_the_apps_routes(python: Python) -> None:
+    program = "app = Celery('shop', task_routes={'shop.*': 'default'})"
+    shown = "[where(app, 'shop.pay', queue='payments')[0], where(app, 'shop.pay', routing_key='payments')[0]]"
+    # A retry names the key of its delivery alone (KeepQueue, on a kombu that delays in the broker).
+    assert routed(python, program, shown) == ["payments", "payments" if KOMBU >= (5, 5) else "default"]
+
+
+@pytest.mark.usefixtures("own_routes")
+def test_routes_that_cannot_be_read_are_told_as_such(python: Python) -> None:
+    program = "app = Celery('shop', task_routes='shop.misspelt.Router')"
+    done = python("-c", f"{ROUTED}{program}\napp.finalize()\napp.loader.own_report()")
+    assert (
+        "celery_app_routes is from-app, and task_routes of the app cannot be read: ModuleNotFoundError" in done.stderr
+    )
+
+
+@pytest.mark.usefixtures("own_routes")
+def test_an_app_with_its_own_routes_can_be_pickled(python: Python) -> None:
+    program = "import pickle\napp = Celery('shop', task_routes={'shop.*': 'payments'})\nassert app.conf.task_routes"
+    shown = "[where(pickle.loads(pickle.dumps(app)), 'shop.a')[0], repr(app.conf.task_routes[-1])]"
+    assert routed(python, program, shown) == ["payments", "<the app's own routes>"]

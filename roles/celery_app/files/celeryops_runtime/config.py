@@ -50,6 +50,9 @@ PROCESS_ENVIRONMENT = "CELERYOPS_SETTINGS"
 FORMAT = 1
 """The only value of ``format`` that this version of the package understands."""
 
+FROM_APP = "from-app"
+"""Stands in place of the routes where the app's own hold."""
+
 BROKERS = ("rabbitmq", "redis")
 QUEUE_TYPES = ("quorum", "classic")
 ON_FAILURE = ("free", "keep")
@@ -156,6 +159,7 @@ class SharedConfig:
     :param digest: SHA-256 of the file that it was read from, in hexadecimal; empty if it was not read from one.
     :param once: the tasks that run once per period; none if the document does not speak of them.
     :param results: whose results are kept, in order; the first that matches decides.
+    :param own_routes: whether the app's own routes hold in their place (:class:`celeryops_runtime.own.OwnRoutes`).
     """
 
     app: str
@@ -168,6 +172,7 @@ class SharedConfig:
     digest: str = ""
     once: Once = Once()
     results: tuple[ResultRule, ...] = ()
+    own_routes: bool = False
 
     @property
     def exchange_type(self) -> str:
@@ -248,7 +253,8 @@ def celery_settings(config: SharedConfig) -> dict[str, Any]:
         "task_default_exchange_type": config.exchange_type,
         "task_default_routing_key": config.default_queue,
         # One router per route: within one mapping Celery looks at exact names before patterns, whatever their
-        # order (celery/app/routes.py, MapRoute, 5.7.0). Here the first that matches decides.
+        # order (celery/app/routes.py, MapRoute, 5.7.0). Here the first that matches decides. An app's own routes are
+        # the loader's to add.
         "task_routes": [{route.task: {"queue": route.queue}} for route in config.routes],
     }
     if config.delays_in_broker:
@@ -360,7 +366,8 @@ def parse(document: object) -> SharedConfig:
     if broker not in BROKERS:
         raise ConfigError(f"broker is {broker!r}, not one of {', '.join(BROKERS)}")
     queues = tuple(_queue(entry, f"queues[{i}]") for i, entry in enumerate(_list(top, "queues")))
-    routes = tuple(_route(entry, f"routes[{i}]") for i, entry in enumerate(_list(top, "routes")))
+    own_routes = top.get("routes") == FROM_APP
+    routes = () if own_routes else tuple(_route(entry, f"routes[{i}]") for i, entry in enumerate(_list(top, "routes")))
     config = SharedConfig(
         app=_text(top, "app", "the document"),
         broker=broker,
@@ -373,6 +380,7 @@ def parse(document: object) -> SharedConfig:
         results=tuple(_result_rule(entry, f"results[{i}]") for i, entry in enumerate(_list(top, "results")))
         if "results" in top
         else (),
+        own_routes=own_routes,
     )
     _consistent(config)
     return config

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from celeryops_runtime.config import SharedConfig
+    from celeryops_runtime.own import OwnRoutes
 
 __all__ = ["Loader", "PinnedSettings", "hush_received", "refuse_pickle", "refuse_root"]
 
@@ -224,6 +225,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         self._guard: once.Guard | None = None
         self._results: results.Results | None = None
         self._sends_delayed = False
+        self._own_routes: OwnRoutes | None = None
         systemd.announce_beat()
 
     @property
@@ -241,6 +243,11 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
             self.digest = config.digest
             shared = celery_settings(config)
             self._accepted = shared["accept_content"]
+            if config.own_routes:
+                from celeryops_runtime.own import OwnRoutes
+
+                self._own_routes = OwnRoutes(self.app, [queue.name for queue in config.queues])
+                shared["task_routes"].append(self._own_routes)
             settings = {**shared, **process_settings()}
             self._shared = {**settings, **connection_settings(settings)}
             self._mend(config)
@@ -350,11 +357,18 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
     def own_report(self) -> dict[str, Any]:
         """Say what the app itself has where the shared configuration decides; asked when a release is tried.
 
-        :returns: ``replaced``, see :func:`celeryops_runtime.own.replaced`.
+        :returns: ``replaced``, see :func:`celeryops_runtime.own.replaced`; and ``routes`` where the app's own hold, see
+            :func:`celeryops_runtime.own.routes`.
+        :raises celery.exceptions.ImproperlyConfigured: if routes of the app that hold cannot be read.
         """
         from celeryops_runtime import own
 
-        return {"replaced": own.replaced(self.app)} if self.in_force else {}
+        if not self.in_force:
+            return {}
+        found: dict[str, Any] = {"replaced": own.replaced(self.app)}
+        if self._own_routes:
+            found["routes"] = own.routes(self.app, self._own_routes)
+        return found
 
     def _pin(self, **_signal: Any) -> None:
         conf = self.app.conf

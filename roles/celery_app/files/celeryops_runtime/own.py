@@ -1,7 +1,7 @@
-"""What an app itself says of settings that the shared configuration decides: asked when a release is tried.
+"""What an app itself says of settings that the shared configuration decides.
 
 Nobody who runs ``celery worker`` sees that a value of the app's is not the one in force, so whoever takes over an app
-is told once, setting by setting.
+is told once, setting by setting, when a release is tried. Its routes may hold all the same, if the inventory says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from celeryops_runtime.effective import plain, route
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["COMPARED", "UNSAID", "OwnRoutes", "queue_in", "replaced", "said", "tasks_of"]
+__all__ = ["COMPARED", "UNSAID", "OwnRoutes", "queue_in", "replaced", "routes", "said", "tasks_of"]
 
 UNSAID = object()
 """Stands for a setting that the app says nothing of."""
@@ -22,6 +22,7 @@ UNSAID = object()
 OPTIONS = ("queue", "exchange", "routing_key")
 """Options of a task that say where it goes, whatever the routes say."""
 
+PAIR = 2
 SHOWN = 3
 """How many tasks a line names."""
 
@@ -51,14 +52,18 @@ def tasks_of(app: Any) -> list[str]:
 
 
 class OwnRoutes:
-    """The app's own ``task_routes``, as Celery reads them."""
+    """The app's own ``task_routes``, as Celery reads them: a router that asks them, for where they hold."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, queues: Iterable[str] = (), routes: Any = None) -> None:
         """Look at nothing yet: an app may set them later.
 
         :param app: the Celery app.
+        :param queues: names of the queues that there are.
+        :param routes: what they are, for a copy without an app.
         """
         self._app = app
+        self._routes = routes
+        self._queues = frozenset(queues)
         self._read: Any = UNSAID
         self._routers: list[Any] = []
 
@@ -67,13 +72,17 @@ class OwnRoutes:
 
         :returns: Celery's own objects: one for each mapping, function, class or name of one.
         """
-        found = said(self._app.conf, "task_routes")
+        found = self._said()
         if found is not self._read:
             from celery.app.routes import prepare
 
-            self._routers = list(prepare(None if found is UNSAID else found))
+            self._routers = list(prepare(found))
             self._read = found
         return self._routers
+
+    def _said(self) -> Any:
+        found = said(self._app.conf, "task_routes") if self._app is not None else self._routes
+        return None if found is UNSAID else found
 
     def destination(self, task: str, *call: Any, task_type: Any = None) -> Any:
         """Ask the routes for a task.
@@ -87,6 +96,99 @@ class OwnRoutes:
 
         args, kwargs, options = call or ((), {}, {})
         return Router(routes=self.routers(), app=self._app).lookup_route(task, args, kwargs, options, task_type)
+
+    def __call__(
+        self, name: str, args: Any = None, kwargs: Any = None, options: Any = None, task: Any = None, **_more: Any
+    ) -> dict[str, Any] | None:
+        """Route one call, as Celery's docs/userguide/routing.rst describes a router.
+
+        :param name: the task's name.
+        :param args: its positional arguments.
+        :param kwargs: its keyword arguments.
+        :param options: the options of the call.
+        :param task: the task, if it is registered.
+        :returns: what the app's routes say, or None. Where they say a queue, or a routing key that is one's name, the
+            exchange and the key are left to that queue: here each is bound by its name to the one exchange, and what
+            the app calls its own does not exist.
+        """
+        found = self.destination(name, args, kwargs, options, task_type=task)
+        if found is None:
+            return None
+        way = dict(found) if isinstance(found, Mapping) else {"queue": found}
+        if way.get("queue") is None and way.get("routing_key") in self._queues:
+            way["queue"] = way["routing_key"]
+        if way.get("queue") is not None:
+            way["queue"] = queue_in(way)
+            for option in ("exchange", "exchange_type", "routing_key"):
+                way.pop(option, None)
+        return way
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the routes without the app, whose copy takes what is pickled of its settings for its own."""
+        return OwnRoutes, (None, sorted(self._queues), self._said())
+
+    def __repr__(self) -> str:
+        """Name it in ``celery inspect conf``."""
+        return "<the app's own routes>"
+
+
+def routes(app: Any, own: OwnRoutes) -> dict[str, Any]:
+    """Find out where an app's own routes lead.
+
+    :param app: the Celery app, finalized, with the shared configuration in force.
+    :param own: its routes.
+    :returns: ``named`` (what a mapping has for a task's name or pattern: the queue that it says, None where it says
+        none), ``tasks`` (every task of the app and its queue when it is sent without arguments), ``asked`` (what
+        decides by itself, for other arguments otherwise perhaps), ``failed`` (tasks for which one of those failed,
+        and how).
+    :raises celery.exceptions.ImproperlyConfigured: if one of them cannot be read, a misspelt class for example.
+    """
+    from celery.app.routes import MapRoute
+    from celery.exceptions import ImproperlyConfigured
+    from kombu.utils.functional import maybe_evaluate
+
+    asked = []
+    try:
+        for router in own.routers():
+            made = maybe_evaluate(router)
+            if not isinstance(made, MapRoute):
+                what = made if hasattr(made, "__qualname__") else type(made)
+                asked.append(f"{what.__module__}.{what.__qualname__}")
+    except Exception as error:
+        raise ImproperlyConfigured(
+            f"celery_app_routes is from-app, and task_routes of the app cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    named = {}
+    for name, way in _mapped(said(app.conf, "task_routes")):
+        named[str(getattr(name, "pattern", name))] = _led_to(app, way)
+    tasks, failed = {}, {}
+    for task in tasks_of(app):
+        try:
+            found = route(app, task)
+        except Exception as error:  # it is the app's, and can raise anything
+            failed[task] = type(error).__name__
+            continue
+        tasks[task] = found["queue"]["name"] if isinstance(found.get("queue"), Mapping) else None
+    return {"named": named, "tasks": tasks, "asked": asked, "failed": failed}
+
+
+def _led_to(app: Any, way: Any) -> str | None:
+    """Say to which queue an entry of a mapping leads; by a key that is a queue's name it leads there as well."""
+    key = way.get("routing_key") if isinstance(way, Mapping) else None
+    return queue_in(way) or (str(key) if key in app.amqp.queues else None)
+
+
+def _mapped(routes: Any) -> list[tuple[Any, Any]]:
+    """List what mappings among routes have; a list of pairs is one (celery/app/routes.py, MapRoute)."""
+    parts = routes if isinstance(routes, (list, tuple)) else [routes]
+    found: list[tuple[Any, Any]] = []
+    for part in parts:
+        if isinstance(part, Mapping):
+            found += part.items()
+        elif isinstance(part, (list, tuple)):
+            pairs = [pair for pair in part if isinstance(pair, (list, tuple)) and len(pair) == PAIR]
+            found += [(name, way) for name, way in pairs]
+    return found
 
 
 def queue_in(destination: Any) -> str | None:
@@ -138,9 +240,11 @@ def _names(queues: Iterable[Any]) -> list[str]:
     return sorted({str(getattr(queue, "name", queue)) for queue in queues})
 
 
-def _routes(app: Any, own: Any, _here: Any) -> tuple[str, str] | None:
+def _routes(app: Any, own: Any, here: Any) -> tuple[str, str] | None:
     """Tell of the tasks that go elsewhere than by the app's own routes; how the two are written is no difference."""
-    routes, default = OwnRoutes(app), app.conf.task_default_queue
+    if any(isinstance(router, OwnRoutes) for router in here):
+        return None
+    own_routes, default = OwnRoutes(app), app.conf.task_default_queue
     own_default = said(app.conf, "task_default_queue")
     ways: dict[str, tuple[str, str]] = {}
     for task in sorted({*tasks_of(app), *_named(own)}):
@@ -148,7 +252,7 @@ def _routes(app: Any, own: Any, _here: Any) -> tuple[str, str] | None:
         # Options of the task itself come before any route.
         if registered is not None and any(getattr(registered, name, None) for name in OPTIONS):
             continue
-        way = queue_in(routes.destination(task, task_type=registered))
+        way = queue_in(own_routes.destination(task, task_type=registered))
         here = str(route(app, task)["queue"]["name"])
         if way == here or (here == default and way in (None, own_default)):
             continue
@@ -163,10 +267,7 @@ def _routes(app: Any, own: Any, _here: Any) -> tuple[str, str] | None:
 
 def _named(routes: Any) -> list[str]:
     """Name the tasks that routes speak of by their whole names, whether or not this process has them."""
-    parts = routes if isinstance(routes, (list, tuple)) else [routes]
-    mappings = [part for part in parts if isinstance(part, Mapping)]
-    names = [name for mapping in mappings for name in mapping if isinstance(name, str)]
-    return [name for name in names if not set("*?[") & set(name)]
+    return [name for name, _way in _mapped(routes) if isinstance(name, str) and not set("*?[") & set(name)]
 
 
 COMPARED: dict[str, Callable[[Any, Any, Any], tuple[str, str] | None]] = {

@@ -1,0 +1,63 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Whether an app's own routes lead to queues that somebody consumes. Decides; looks at nothing.
+
+Runs on managed hosts as well, so it keeps to Python 3.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: How many routes and tasks a message names.
+SHOWN = 8
+
+
+def refusal(routes: Mapping[str, Any], consumed: Iterable[str]) -> str:
+    """Return why an app cannot be taken into use with its own routes, or an empty text.
+
+    Arguments:
+        routes: where they lead (``celeryops_runtime.own.routes``).
+        consumed: the queues that a worker class consumes, or that the inventory says somebody else does.
+    """
+    known = set(consumed)
+    lost = {f"{name} to {_shown(queue)}": queue for name, queue in routes["named"].items() if queue not in known}
+    told = set(lost.values())
+    # A task that goes where a route leads is told with that route.
+    for task, queue in routes["tasks"].items():
+        if queue not in known and (queue is None or queue not in told):
+            lost[f"{task} to {_shown(queue)}"] = queue
+    if not lost:
+        return ""
+    names = sorted({queue for queue in lost.values() if queue is not None})
+    more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+    text = "celery_app_routes: from-app keeps the app's own routes, and no worker class consumes where these lead: "
+    text += f"{', '.join(sorted(lost)[:SHOWN])}{more}. Consumed are {', '.join(sorted(known)) or 'none'}. Write "
+    if names:
+        text += f"{', '.join(names)} into the queues of a class in celery_worker_classes (or into celery_app_queues, "
+        text += "if workers outside of this inventory consume them; or as celery_app_default_queue, if it is the "
+        text += "app's), or "
+    return f"{text}celery_app_routes as a list"
+
+
+def _shown(queue: str | None) -> str:
+    return queue or "no queue that it names"
+
+
+def doubts(routes: Mapping[str, Any]) -> list[str]:
+    """Return what cannot be known of an app's own routes, as warnings."""
+    found = []
+    asked, failed = routes["asked"], routes["failed"]
+    if asked:
+        text = f"celery_app_routes: from-app: the app routes by {', '.join(asked)}, which was asked for each task "
+        text += "without its arguments; a queue that it names for other arguments and that no class consumes cannot be "
+        text += "known"
+        if failed:
+            shown = ", ".join(f"{task} ({how})" for task, how in sorted(failed.items())[:SHOWN])
+            text += f", and it failed for {shown}"
+        found.append(text)
+    if not asked and not routes["named"]:
+        instead = "a task goes to the default queue, unless it says another one itself"
+        found.append(f"celery_app_routes: from-app, and the app has no task_routes: {instead}")
+    return found
