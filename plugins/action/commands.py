@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.celeryops.stack.plugins.action.files import with_sources
 from ansible_collections.celeryops.stack.plugins.action.release import placed
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError
 
@@ -29,7 +30,8 @@ class ActionModule(ActionBase):
         request = {**_DEFAULTS, **self._task.args}
         search_path = [Path(path) for path in (task_vars or {}).get("ansible_search_path", [])]
         try:
-            request["contents"] = placed(request.pop("configuration"), search_path)
+            items = with_sources(request.pop("configuration"), self._loader, task_vars)
+            request["contents"] = placed(items, search_path)
         except (RenderError, ValueError) as error:
             raise AnsibleError(str(error)) from error
         result.update(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import local_source
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError, render
 
 #: What the module is given beside the content.
-_PASSED_ON = ("state", "owner", "group", "mode", "target", "validate", "create_only", "backup", "pristine")
+_PASSED_ON = ("state", "owner", "group", "mode", "target", "validate", "create_only", "backup", "pristine", "own")
 _SOURCES = ("template", "content", "tree")
 
 
@@ -30,7 +31,8 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         search_path = [Path(path) for path in (task_vars or {}).get("ansible_search_path", [])]
         try:
-            files = [entry for item in self._task.args.get("files", []) for entry in expand(item, search_path)]
+            items = with_sources(self._task.args.get("files", []), self._loader, task_vars)
+            files = [entry for item in items for entry in expand(item, search_path)]
         except (RenderError, ValueError) as error:
             raise AnsibleError(str(error)) from error
         result.update(
@@ -43,6 +45,36 @@ class ActionModule(ActionBase):
         # The module's arguments are the contents of the files.
         result.pop("invocation", None)
         return result
+
+
+def with_sources(
+    items: Iterable[Mapping[str, Any]], loader: Any, task_vars: Mapping[str, Any] | None
+) -> list[Mapping[str, Any]]:
+    """Return a task's entries with the contents of the files on the control machine that ``src`` names.
+
+    Arguments:
+        items: entries of the task's ``files``.
+        loader: Ansible's, which reads what a vault has encrypted.
+        task_vars: says where the inventory is, from which such a path begins.
+
+    Raises:
+        ValueError: when there is no such file, or it holds no text.
+    """
+    found: list[Mapping[str, Any]] = []
+    sources = (task_vars or {}).get("ansible_inventory_sources") or ()
+    for item in items:
+        if item.get("src") is None:
+            found.append(item)
+            continue
+        local = local_source(str(item["src"]), sources, loader.get_basedir())
+        if not local.is_file():
+            raise ValueError(f"celery_app_files: there is no file {local} on the control machine, for {item['path']}")
+        try:
+            text = Path(loader.get_real_file(str(local))).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"celery_app_files: {local} is no text (UTF-8)") from error
+        found.append({**{key: value for key, value in item.items() if key != "src"}, "content": text})
+    return found
 
 
 def expand(item: Mapping[str, Any], search_path: list[Path]) -> list[dict[str, Any]]:

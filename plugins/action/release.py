@@ -19,7 +19,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.celeryops.stack.plugins.action.files import expand
+from ansible_collections.celeryops.stack.plugins.action.files import expand, with_sources
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import local_source
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.replaced import told
@@ -75,6 +75,8 @@ class ActionModule(ActionBase):
         request = completed(self._task.args)
         search_path = [Path(path) for path in (task_vars or {}).get("ansible_search_path", [])]
         try:
+            for name in ("expected", "configuration"):
+                request[name] = with_sources(request[name], self._loader, task_vars)
             request["expected"] = digests(request["expected"], search_path)
             contents = placed(request["configuration"], search_path)
             request["configuration"] = digests(request["configuration"], search_path)
@@ -179,27 +181,34 @@ def completed(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return request
 
 
-def digests(files: Sequence[Mapping[str, Any]], search_path: list[Path]) -> list[dict[str, str]]:
+def digests(files: Sequence[Mapping[str, Any]], search_path: list[Path]) -> list[dict[str, Any]]:
     """Return the path of each file and the SHA-256 of what it has to hold; what says nothing of content is left out."""
     found = []
     for entry in (entry for item in files for entry in expand(item, search_path)):
         content = entry.get("secret_content", entry.get("content"))
         if content is not None:
-            found.append({"path": entry["path"], "sha256": hashlib.sha256(str(content).encode()).hexdigest()})
+            digest = hashlib.sha256(str(content).encode()).hexdigest()
+            found.append({"path": entry["path"], "sha256": digest, **_own(entry)})
     return found
 
 
-def placed(files: Sequence[Mapping[str, Any]], search_path: list[Path]) -> list[dict[str, str]]:
+def _own(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of a file of the app's own beside its content."""
+    return {key: entry[key] for key in ("own", "owner", "group", "mode")} if entry.get("own") else {}
+
+
+def placed(files: Sequence[Mapping[str, Any]], search_path: list[Path]) -> list[dict[str, Any]]:
     """Return path and content of each file that is tried before it is placed.
 
     The environment file is none of them: the app gets what it says, and the file itself is for systemd alone.
     """
-    return [
-        {"path": str(entry["path"]), "content": str(entry["content"])}
-        for item in files
-        for entry in expand(item, search_path)
-        if entry.get("content") is not None
-    ]
+    found = []
+    for entry in (entry for item in files for entry in expand(item, search_path)):
+        content = entry.get("content", entry.get("secret_content") if entry.get("own") else None)
+        if content is not None:
+            secret = {"secret": True} if "secret_content" in entry else {}
+            found.append({"path": str(entry["path"]), "content": str(content), **secret, **_own(entry)})
+    return found
 
 
 def content_digest(local: Path, kind: str, exclude: list[str]) -> str:

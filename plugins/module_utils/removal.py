@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils import placed
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import role_of
 
 UNITS = "/etc/systemd/system"
 #: Directories with one for each app: what goes, and what is kept unless it is asked for.
 PROGRAMS = ("/opt/celeryops", "/etc/celeryops", "/run/celeryops")
 DATA = ("/var/lib/celeryops", "/var/log/celeryops")
+CONFIG = "/etc/celeryops"
 #: Where systemd keeps what an account owns that exists only while its unit runs (systemd.exec(5), DynamicUser=).
 DYNAMIC = "/var/lib/private/celeryops"
 #: How useradd was called for an account of ours (module_utils/account.py).
@@ -79,6 +81,7 @@ class Removal:
         accounts: that were made for it.
         packages: of servers.
         kept: directories with data, which stay.
+        changed: files of the app's own that somebody has changed since they were placed, which stay as they are.
     """
 
     units: list[str] = field(default_factory=list)
@@ -86,6 +89,7 @@ class Removal:
     accounts: list[str] = field(default_factory=list)
     packages: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
     def any(self) -> bool:
         """Whether there is anything to remove."""
@@ -110,6 +114,10 @@ def of_app(app: str, marked: Iterable[str], users: Mapping[str, str], passwd: st
     kept = [f"{folder}/{app}" for folder in DATA] + [f"{DATA[0]}/{app}-flower", f"{DYNAMIC}/{app}-flower"]
     found.paths += [path for path in (*places, *(kept if data else ())) if os.path.lexists(path)]
     found.kept = [] if data else [path for path in kept if os.path.lexists(path)]
+    # What celery_app_files has placed elsewhere; the app's own directory goes as a whole.
+    for path, entry in sorted(placed.read(f"{CONFIG}/{app}/{placed.NAME}").items()):
+        if not path.startswith(f"{CONFIG}/{app}/") and os.path.lexists(path):
+            (found.paths if placed.unchanged(path, entry) else found.changed).append(path)
     others = {user for unit, user in users.items() if unit not in own}
     mine = {users[unit] for unit in own if unit in users} | {app}
     made = {line.split(":")[0] for line in passwd.splitlines() if line.count(":") > 4 and _is_ours(line)}

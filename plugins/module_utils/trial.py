@@ -8,21 +8,31 @@ Runs on managed hosts, so it keeps to Python 3.9.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import grp
 import hashlib
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils import masking
+
 #: Where what is tried lies, for as long as it is: in memory, in a directory that only root and the app may enter.
 PLACE = "/run"
+#: What is said of a file of the app's own beside its content.
+ACCESS = ("owner", "group", "mode")
+#: A text that no program would have by accident.
+_MIXED = re.compile(r"(?=.*\d)(?=.*\D)[^/\s]\S{7,}")
+#: CLONE_NEWNS of unshare(2); MS_REC with MS_PRIVATE, and MS_BIND, of mount(2).
+_NEW_MOUNTS, _PRIVATE, _BIND = 0x20000, 0x4000 | 0x40000, 0x1000
 #: Variables that lead to files of the shared configuration; what stands there is a path, or several behind colons.
 LEADING = ("CELERYOPS_CONFIG", "PYTHONPATH")
 #: Imports the app the way "celery -A" does, with all of its task modules, and looks up what a worker, beat and a sender
@@ -105,12 +115,10 @@ def digest(variables: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> 
 
     Arguments:
         variables: name -> value.
-        files: ``path`` and ``sha256`` of each.
+        files: ``path`` and ``sha256`` of each; of the app's own, what ``ACCESS`` names as well.
     """
-    described = [
-        sorted((name, str(value)) for name, value in variables.items()),
-        sorted((entry["path"], entry["sha256"]) for entry in files),
-    ]
+    kept = [[entry["path"], entry["sha256"], *(entry[key] for key in ACCESS if key in entry)] for entry in files]
+    described = [sorted((name, str(value)) for name, value in variables.items()), sorted(kept)]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
@@ -119,8 +127,9 @@ def staged(files: Sequence[Mapping[str, Any]], gid: int) -> Iterator[str]:
     """Lay files below a directory of their own, each under its full path, and remove them afterwards.
 
     Arguments:
-        files: ``path`` and ``content`` of each. Without any there is no directory, and its path is empty.
-        gid: the group that may read them.
+        files: ``path`` and ``content`` of each, and what ``ACCESS`` names where they are the app's own. Without any
+            there is no directory, and its path is empty.
+        gid: the group that may read the others.
     """
     if not files:
         yield ""
@@ -134,9 +143,88 @@ def staged(files: Sequence[Mapping[str, Any]], gid: int) -> Iterator[str]:
             with open(path, "wb") as stream:
                 _share(path, 0o640, gid)
                 stream.write(str(entry["content"]).encode())
+            if entry.get("own"):
+                _give(path, entry)
         yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def standing_in(files: Sequence[Mapping[str, Any]], root: str) -> Iterator[list[tuple[str, str]]]:
+    """Say what a program has to see in which place, for the files that an app opens by their own paths.
+
+    Nobody reads yet what is not there: such a file is put there for the time of the trial, and removed again. Of what
+    is there, only the program that is tried sees another content (:func:`run_as`).
+
+    Arguments:
+        files: as for :func:`staged`; only the app's ``own`` are looked at.
+        root: what :func:`staged` gave.
+
+    Returns:
+        pairs of a file to be seen and its place.
+
+    Raises:
+        OSError: when a file cannot be put into its place.
+    """
+    views, made = [], []
+    try:
+        for entry in files if root else ():
+            path = entry["path"]
+            if not entry.get("own"):
+                continue
+            if os.path.lexists(path):
+                views.append((root + path, path))
+                continue
+            for folder in reversed(_missing(os.path.dirname(path))):
+                os.mkdir(folder, 0o755)
+                made.append(folder)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            made.append(path)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(str(entry["content"]).encode())
+            _give(path, entry)
+        yield views
+    finally:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+
+
+def secrets_in(files: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what must not be shown of secret files.
+
+    An error shows the line that it comes from, so that is hidden as a whole; elsewhere what is named like a secret is.
+
+    Arguments:
+        files: as for :func:`staged`; only those that are ``secret`` are looked at.
+    """
+    found: dict[str, None] = {}
+    for content in (str(entry["content"]) for entry in files if entry.get("secret")):
+        for line in (line.strip() for line in content.splitlines()):
+            # "import os" and a bracket are no secrets, whatever stands around them.
+            if re.search(r"[=:]|^\S{8,}$", line):
+                found[line] = None
+            name, value = (part.strip(" \"',") for part in (*re.split("[=:]", line, maxsplit=1), "")[:2])
+            found.update(dict.fromkeys(masking.secrets_of({name: value})))
+            # Whatever it is called: a name or the path of a module has no digits, and a file's path is no secret.
+            texts = [value, *re.findall(r"[\"']([^\"']+)[\"']", line)]
+            found.update(dict.fromkeys(text for text in texts if _MIXED.fullmatch(text)))
+    return list(found)
+
+
+def _missing(folder: str) -> list[str]:
+    """Return the directories on the way to ``folder`` that are not there, itself first."""
+    found = []
+    while not os.path.isdir(folder):
+        found.append(folder)
+        folder = os.path.dirname(folder)
+    return found
+
+
+def _give(path: str, entry: Mapping[str, Any]) -> None:
+    os.chown(path, pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid)
+    os.chmod(path, int(entry["mode"], 8))
 
 
 def _make_folders(root: str, folder: str, gid: int) -> None:
@@ -171,7 +259,12 @@ def redirected(variables: Mapping[str, Any], root: str) -> dict[str, Any]:
 
 
 def run_as(
-    account: Account, command: Sequence[str], environment: Mapping[str, str], folder: str, timeout: float
+    account: Account,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+    timeout: float,
+    views: Sequence[tuple[str, str]] = (),
 ) -> tuple[int, str]:
     """Run a program as the app's account and return its status and what it printed.
 
@@ -181,15 +274,20 @@ def run_as(
         environment: all of its environment.
         folder: the directory that it begins in.
         timeout: seconds.
+        views: files that it sees in the place of others (:func:`standing_in`), and nobody else does.
 
     Raises:
         subprocess.TimeoutExpired: when it took longer; it and its children are gone then. Holds what it printed.
+        subprocess.SubprocessError: when the host does not let it see ``views``, as in some containers.
         OSError: when it cannot be run.
     """
+    identity: dict[str, Any] = {"user": account.uid, "group": account.gid, "extra_groups": list(account.groups)}
+    if views:
+        # Only root may mount, so the account is changed after that.
+        identity = {"preexec_fn": _in_a_view_of_its_own(account, views)}
     process = subprocess.Popen(
-        list(command), env=dict(environment), cwd=folder, user=account.uid, group=account.gid,
-        extra_groups=list(account.groups), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", start_new_session=True, umask=0o022,
+        list(command), env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True, umask=0o022, **identity,
     )  # fmt: skip
     try:
         output, _nothing = process.communicate(timeout=timeout)
@@ -201,3 +299,27 @@ def run_as(
             raise subprocess.TimeoutExpired(list(command), timeout, output=said) from error
         raise
     return process.returncode, output
+
+
+def _in_a_view_of_its_own(account: Account, views: Sequence[tuple[str, str]]) -> Callable[[], None]:
+    """Return what makes a new process see files in the place of others, and then gives up all rights.
+
+    It has mounts of its own (mount_namespaces(7)), which end with it. Python has no such call before 3.12.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    pairs = [(os.fsencode(source), os.fsencode(target)) for source, target in views]
+
+    def checked(outcome: int) -> None:
+        if outcome != 0:
+            raise OSError(ctypes.get_errno(), "mount")
+
+    def enter() -> None:
+        checked(libc.unshare(_NEW_MOUNTS))
+        checked(libc.mount(b"none", b"/", None, _PRIVATE, None))
+        for source, target in pairs:
+            checked(libc.mount(source, target, None, _BIND, None))
+        os.setgroups(account.groups)
+        os.setgid(account.gid)
+        os.setuid(account.uid)
+
+    return enter

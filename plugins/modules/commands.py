@@ -84,6 +84,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -119,11 +120,12 @@ class Commands:
                 account = trial.account_of(self.request["user"])
             except KeyError as error:
                 raise CommandsError(f"there is no account {self.request['user']}") from error
-            with trial.staged(self.request["contents"], account.gid) as root:
+            contents = self.request["contents"]
+            with trial.staged(contents, account.gid) as root, trial.standing_in(contents, root) as views:
                 variables = trial.redirected(self.request["environment"], root)
                 environment = trial.environment_of(account, self.path, variables)
                 for entry in commands:
-                    self._run(account, entry, shlex.join(entry["argv"]), environment)
+                    self._run(account, entry, shlex.join(entry["argv"]), environment, views)
             self._note_done()
         return {
             "changed": bool(commands),
@@ -138,16 +140,25 @@ class Commands:
         if self.request["when"] == "after" and history.get("after"):
             save_history(base, {**history, "after": ""})
 
-    def _run(self, account: trial.Account, entry: dict[str, Any], line: str, environment: dict[str, str]) -> None:
+    def _run(
+        self,
+        account: trial.Account,
+        entry: dict[str, Any],
+        line: str,
+        environment: dict[str, str],
+        views: Sequence[tuple[str, str]],
+    ) -> None:
         folder = next(
             path for path in (f"{self.path}/app", f"{STATE}/{self.request['name']}", "/") if os.path.isdir(path)
         )
         words = program(entry["argv"], folder, self.path, environment["PATH"])
         failed, timeout = "", int(entry["timeout"])
         try:
-            status, output = trial.run_as(account, words, environment, folder, timeout)
+            status, output = trial.run_as(account, words, environment, folder, timeout, views)
         except subprocess.TimeoutExpired as error:
             failed, output = f"took more than {timeout} s", str(error.output or "")
+        except subprocess.SubprocessError:
+            failed, output = "cannot be run with the new celery_app_files: this host permits no mount", ""
         except OSError as error:
             failed, output = f"cannot be run: {error.strerror}", ""
             if isinstance(error, FileNotFoundError):
@@ -156,7 +167,8 @@ class Commands:
             failed = f"ended with {status}" if status else ""
         if failed:
             # A program that fails may print what it was given.
-            said = tail(output, masking.secrets_of(self.request["environment"]), public=[self.request["name"]])
+            secrets = masking.secrets_of(self.request["environment"]) + trial.secrets_in(self.request["contents"])
+            said = tail(output, secrets, public=[self.request["name"]])
             raise CommandsError(
                 f"celery_app_release_commands: {line} {failed}, as {account.name}. {self._what_runs()}"
                 + (f"\n{said}" if said else "")

@@ -87,6 +87,13 @@ options:
       pristine:
         description: A regular expression for contents that a package makes by itself, of which no copy is kept.
         type: str
+      src:
+        description: The content as a file on the control machine, its path from the inventory unless absolute.
+        type: str
+      own:
+        description: Whether it is a file of the app's own, and so part of O(record).
+        type: bool
+        default: false
       keep:
         description: Internal; the relative names that belong into a tree.
         type: list
@@ -94,6 +101,11 @@ options:
       part_of:
         description: Internal; the tree that a file belongs to. A diff has its name and a digest, not its text.
         type: str
+  record:
+    description:
+      - Where the files with O(files[].own) are noted. One that was noted and is among them no more stays where it is,
+        and a warning says so once. M(celeryops.stack.remove) removes those that hold what was placed.
+    type: path
   units:
     description: The units that read the files, to be looked at only. The same as in M(celeryops.stack.units).
     type: list
@@ -138,6 +150,11 @@ kept:
   type: list
   elements: str
   returned: success
+left:
+  description: The files of O(record) that are among O(files) no more, since this run.
+  type: list
+  elements: str
+  returned: with O(record)
 held:
   description: What a server of O(servers) held before a file of its was replaced, by its unit.
   type: dict
@@ -162,7 +179,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils import foreign, server_contents
+from ansible_collections.celeryops.stack.plugins.module_utils import foreign, placed, server_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, look
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of
 from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
@@ -198,6 +215,10 @@ class Placer:
         self.kept: list[str] = []
         #: What servers hold, by unit.
         self.held: dict[str, Any] = {}
+        #: Contents of the app's own files, by path.
+        self.own: dict[str, bytes] = {}
+        #: What is noted of them.
+        self.noted = placed.read(module.params["record"]) if module.params.get("record") else {}
 
     def run(self, entries: list[dict[str, Any]]) -> None:
         """Place all ``entries``; the contents last, and only when every one of them is valid."""
@@ -233,6 +254,8 @@ class Placer:
         if content is None and not exists:
             self.module.fail_json(msg=f"{path} is not there and no content was given for it")
         wanted = None if content is None or (exists and entry["create_only"]) else content.encode()
+        if entry.get("own") and wanted is not None:
+            self.own[path] = wanted
         current = _read(path) if exists else None
         self._tell_apart(entry, current, wanted)
         if wanted is None or wanted == current:
@@ -250,14 +273,23 @@ class Placer:
         path = entry["path"]
         if wanted is None:
             return
+        if entry.get("own"):
+            # Of the app's own files it is known what was placed: anything else is somebody's, by whatever name.
+            known = self.noted.get(path, {}).get("sha256")
+            if current and current != wanted and placed.digest(current) != known:
+                self._note_foreign(path, current)
+            return
         if current not in (None, wanted) and foreign.is_foreign(
             path, current or b"", self.recorded, entry["pristine"] or ""
         ):
-            self.foreign[path] = current or b""
-            if self.module.check_mode and not os.path.lexists(path + foreign.SUFFIX):
-                self.kept.append(path + foreign.SUFFIX)
+            self._note_foreign(path, current or b"")
         if foreign.needs_record(path, wanted) and path not in self.recorded:
             self.unrecorded.append(path)
+
+    def _note_foreign(self, path: str, content: bytes) -> None:
+        self.foreign[path] = content
+        if self.module.check_mode and not os.path.lexists(path + foreign.SUFFIX):
+            self.kept.append(path + foreign.SUFFIX)
 
     def _ask_servers(self) -> None:
         """Note what the servers hold that have to be restarted for what is about to be replaced."""
@@ -296,6 +328,13 @@ class Placer:
                 self.module.fail_json(
                     msg=f"{path}: the new content is not valid, the old one stays in place: {said}", rc=code
                 )
+
+    def note_own(self, path: str) -> list[str]:
+        """Write the record of the app's own files, and return those that have left it."""
+        after, gone = placed.updated(self.noted, self.own)
+        if after != self.noted and not self.module.check_mode:
+            placed.write(path, after)
+        return [name for name in gone if os.path.lexists(name)]
 
     def _directory(self, entry: dict[str, Any]) -> None:
         path = entry["path"]
@@ -466,8 +505,10 @@ def main() -> None:
                     "pristine": {"type": "str"},
                     "keep": {"type": "list", "elements": "str", "no_log": False},
                     "part_of": {"type": "str"},
+                    "own": {"type": "bool", "default": False},
                 },
             },
+            "record": {"type": "path"},
             "units": OPTIONS["units"],
             "servers": server_contents.OPTION,
             "prune": OPTIONS["prune"],
@@ -482,6 +523,13 @@ def main() -> None:
     if placer.kept:
         names = ", ".join(path[: -len(foreign.SUFFIX)] for path in placer.kept)
         module.warn(f"not written by celeryops.stack and replaced, with a copy beside it ({foreign.SUFFIX}): {names}")
+    if module.params["record"]:
+        result["left"] = placer.note_own(module.params["record"])
+        if result["left"]:
+            module.warn(
+                f"celery_app_files does not have {', '.join(result['left'])} any more; what was placed there stays, "
+                "since the app may still read it: remove it by hand, or put it back into celery_app_files"
+            )
     if module.params["units"] is not None:
         outlook = look(module, module.params["units"], module.params["prune"], placer.changed_paths)
         result["settled"] = outlook.settled

@@ -239,6 +239,7 @@ versions:
 import contextlib
 import fnmatch
 import glob
+import grp
 import hashlib
 import json
 import os
@@ -250,7 +251,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -287,6 +288,7 @@ if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Status
 
 ROOT = "/opt/celeryops"
+CONFIG = "/etc/celeryops"
 CACHE = "/var/cache/celeryops"
 UV = f"{ROOT}/uv"
 MANIFEST = "release.json"
@@ -327,6 +329,7 @@ class Release:
         """Bring the host to the wanted release and return the module's result."""
         if self.request["take"]:
             return self._take(self.request["take"])
+        self._must_have_places()
         if not self.request["switch"]:
             self._must_be_configured()
         if self.request["select"] and self.request["hold"]:
@@ -423,8 +426,31 @@ class Release:
         return (
             bool(self.request["verify"])
             and "contents" not in self.request
-            and any(_digest(entry["path"]) != entry["sha256"] for entry in files)
+            and any(_digest(entry["path"]) != entry["sha256"] or _accessed_otherwise(entry) for entry in files)
         )
+
+    def _must_have_places(self) -> None:
+        """Refuse files of the app's own that cannot be put where they are to be, or that it could replace there."""
+        owned = f"{CONFIG}/{self.request['name']}"
+        for entry in self.request["configuration"]:
+            path, folder = entry["path"], os.path.dirname(entry["path"])
+            if not entry.get("own"):
+                continue
+            what = ""
+            if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
+                what = f"{path} is a link on this host" if os.path.islink(path) else f"{path} is no file on this host"
+                what += "; remove it, or write another path"
+            elif not path.startswith(f"{owned}/") and not os.path.isdir(folder):
+                what = f"{folder} is no directory on this host; make it before, or write a path below {owned}/files/"
+            else:
+                parts = folder.split("/")
+                above = ("/".join(parts[:number]) for number in range(2, len(parts) + 1))
+                loose = next((part for part in above if _writable_by(part, self.request["user"])), "")
+                if loose:
+                    what = f"{loose} can be written by {self.request['user']}, so the app could replace {path} in it; "
+                    what += f"write a path below {owned}/files/"
+            if what:
+                raise ReleaseError(f"celery_app_files: {what}")
 
     def _provide_account(self) -> None:
         """Create or correct the account; not before it is sure that this call is the last one."""
@@ -964,10 +990,18 @@ class Release:
             raise ReleaseError(f"there is no account {user}") from error
         self._provide_directories(account)
         python = [f"{path}/bin/python", "-c", trial.CHECK, self.request["import"]]
-        with trial.staged(self.request.get("contents") or [], account.gid) as root:
+        contents = self.request.get("contents") or []
+        with trial.staged(contents, account.gid) as root, trial.standing_in(contents, root) as views:
             environment = trial.environment_of(account, path, trial.redirected(self.request["environment"], root))
             try:
-                status, output = trial.run_as(account, python, environment, "/", IMPORT_TIMEOUT)
+                try:
+                    status, output = trial.run_as(account, python, environment, "/", IMPORT_TIMEOUT, views)
+                except subprocess.TimeoutExpired:
+                    raise
+                except subprocess.SubprocessError:
+                    reason = "this host permits no mount, so the app was tried with the files that are in use"
+                    self.warnings.append(f"celery_app_files: {reason}")
+                    status, output = trial.run_as(account, python, environment, "/", IMPORT_TIMEOUT)
             except subprocess.TimeoutExpired as error:
                 raise ReleaseError(
                     f"importing {self.request['import']} as {user} took more than {IMPORT_TIMEOUT} s"
@@ -1075,7 +1109,9 @@ class Release:
         ]
         texts = [*addresses, self.source.get("requirements"), *(self.source.get("packages") or [])]
         public = [self.request["name"], self.request["user"], *re.split(r"[.:]", self.request["import"])]
-        return decide.tail(output, masking.secrets_of(variables, [text for text in texts if text]), public=public)
+        secrets = masking.secrets_of(variables, [text for text in texts if text])
+        secrets += trial.secrets_in(self.request.get("contents") or [])
+        return decide.tail(output, secrets, public=public)
 
     def _command(self, command: list[str], environment: dict[str, str], failed: str, *, ignore: bool = False) -> str:
         """Run a program with a clean environment and return its output; secrets go there, never in argv."""
@@ -1109,6 +1145,18 @@ def _digest(path: str) -> str:
             return hashlib.sha256(stream.read()).hexdigest()
     except OSError:
         return ""
+
+
+def _accessed_otherwise(entry: Mapping[str, Any]) -> bool:
+    """Return whether a file of the app's own has another owner, group or mode than it is to have."""
+    if not entry.get("own"):
+        return False
+    try:
+        status = os.lstat(entry["path"])
+        owner, group = pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid
+    except (OSError, KeyError):
+        return True
+    return (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) != (owner, group, int(entry["mode"], 8))
 
 
 def _is_executable(path: str) -> bool:

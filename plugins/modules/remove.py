@@ -68,7 +68,7 @@ removed:
   elements: str
   returned: always
 kept:
-  description: Directories with data that stay.
+  description: Directories with data that stay, and files of the app's own that were changed since they were placed.
   type: list
   elements: str
   returned: always
@@ -179,7 +179,7 @@ class Remover:
         self.module.exit_json(
             changed=any(one.any() for one in self.found),
             removed=removed,
-            kept=[path for one in self.found for path in one.kept],
+            kept=[path for one in self.found for path in (*one.kept, *one.changed)],
             waiting=self.waiting,
             diff={"before": "".join(f"{name}\n" for name in removed), "after": ""},
         )

@@ -217,6 +217,10 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
         declared=tuple(_declared(values, found.given)),
         routes=tuple(Route(str(route["task"]), str(route["queue"])) for route in celery_app.listed_routes(values)),
         own_routes=values.get("routes") == celery_app.FROM_APP,
+        files=tuple(
+            {"number": number, "groups": entry.get("groups"), "restarts": entry.get("restarts")}
+            for number, entry in enumerate(values.get("files") or ())
+        ),
         settings=settings,
         own_settings=own,
         longest_eta=durations["longest_eta"],

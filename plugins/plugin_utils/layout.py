@@ -51,6 +51,8 @@ def app_layout(app: str) -> dict[str, Any]:
         "config_dir": config,
         "settings": f"{config}/celery.json",
         "environment": f"{config}/celery.env",
+        # The app's own, as celery_app_files names them.
+        "files": f"{config}/files",
         "state": f"/var/lib/celeryops/{app}",
         "log": f"/var/log/celeryops/{app}",
         "run": f"/run/celeryops/{app}",

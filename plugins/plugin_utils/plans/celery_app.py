@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
+from ansible_collections.celeryops.stack.plugins.module_utils.placed import NAME
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import app_files, folders
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import needs
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
     BOOL_OR_DICT,
@@ -338,8 +340,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems += _length_problems(values)
     once, once_problems = _once(values)
     results, results_problems = result_rules(values["results"])
+    files, file_problems = app_files(values.get("files") or (), layout, str(values["group"]))
     commands, command_problems = release_commands(values.get("release_commands") or ())
-    problems += [*once_problems, *results_problems, *command_problems]
+    problems += [*once_problems, *results_problems, *command_problems, *file_problems]
     if problems:
         return {}, problems
     return {
@@ -369,6 +372,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
             "PYTHONPATH": ":".join([layout["runtime"], *map(str, values["python_path"])]),
         },
         "commands": commands,
+        "files": files,
+        "folders": [{"path": path, "state": "directory"} for path in folders(files, layout)],
+        "record": f"{layout['config_dir']}/{NAME}",
         # Where the app's own routes may lead: a class consumes these, or whoever wrote celery_app_queues says who does.
         "consumed": [queue["name"] for queue in queues if queue["name"] != str(values["dead_letter_queue"])],
         "packages": system_packages(values["source"], [*map(str, values["system_packages"])], values["extra_packages"]),

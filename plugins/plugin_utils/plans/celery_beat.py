@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, read_by
 from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
@@ -80,7 +81,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         f"--loglevel={variables['celery_beat_log_level']}",
         *[f"{option}={value}" for option, value in optional.items() if value],
     ]
-    restart_on = read_at_start(layout)
+    restart_on = [*read_at_start(layout), *read_by(variables.get("celery_beat_files") or (), layout, BEAT)]
     running = {"enabled": True, "state": "started"}
     return {
         "app": layout["app"],

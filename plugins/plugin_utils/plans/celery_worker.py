@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import read_by
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
     app_layout,
     worker_names,
@@ -86,6 +87,13 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         entry["validate"] = "" if entry["validate"] in tried else entry["validate"]
         tried.add(entry["validate"])
     restart_on = read_at_start(layout)
+    files = variables.get("celery_worker_files") or ()
+    #: worker -> the files of the app's own that its class reads
+    read_too = {
+        worker_unit(layout["app"], worker): read_by(files, layout, each)
+        for each, keys in present.items()
+        for worker in worker_names(each, keys["workers"])
+    }
     running = {"enabled": True, "state": "started"}
     return {
         "app": layout["app"],
@@ -94,7 +102,12 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         "units": [
             {"name": layout["target"], **running},
             *[
-                {"name": entry["unit"], **running, "restart_on": restart_on, "runs_from": layout["current"]}
+                {
+                    "name": entry["unit"],
+                    **running,
+                    "restart_on": [*restart_on, *read_too[entry["unit"]]],
+                    "runs_from": layout["current"],
+                }
                 for entry in classes
             ],
         ],

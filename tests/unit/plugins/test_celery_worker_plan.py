@@ -814,3 +814,16 @@ def test_what_is_no_prefix(said: Any, reason: str) -> None:
         ("celery_worker_classes.high.command_prefix", reason)
     ]
     assert "abc" not in str(problems[0])
+
+
+def test_a_class_restarts_for_the_files_of_the_app_that_it_reads() -> None:
+    files = [{"path": "all.conf"}, {"path": "/etc/acme/one", "restarts": ["high"]}]
+    plan = planned(files=files, classes={"high": {"workers": 2}, "bulk": {}})
+    reads = {unit["name"]: unit.get("restart_on", []) for unit in plan["units"]}
+    everybodys = "/etc/celeryops/shop/files/all.conf"
+    assert [name for name, paths in reads.items() if everybodys in paths] == [
+        "celery-shop-high.service", "celery-shop-high-2.service", "celery-shop-bulk.service",
+    ]  # fmt: skip
+    assert [name for name, paths in reads.items() if "/etc/acme/one" in paths] == [
+        "celery-shop-high.service", "celery-shop-high-2.service",
+    ]  # fmt: skip

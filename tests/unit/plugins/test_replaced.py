@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+import hashlib
 import json
 import os
 import pwd
@@ -84,3 +86,38 @@ def test_a_release_with_a_route_that_leads_nowhere_is_not_taken(trial: Callable[
         with pytest.raises(module.ReleaseError, match=r"a\.\* to mails. Consumed are default. Write mails into"):
             trial({"routes": routes}, consumed=["default"])
     assert trial({"routes": routes}, consumed=["mails"])["release"] == "one"
+
+
+def test_a_file_of_the_apps_own_has_a_place_that_is_there_and_that_the_app_cannot_change(
+    trial: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    me = pwd.getpwuid(os.getuid()).pw_name
+    own = {"own": True, "owner": me, "group": grp.getgrgid(os.getgid()).gr_name, "mode": "0640", "content": "x"}
+
+    def refused(path: Path, user: str = "nobody") -> str:
+        with pytest.raises(module.ReleaseError) as error:
+            trial({}, configuration=[{"path": str(path), **own}], user=user)
+        return str(error.value)
+
+    tmp_path.chmod(0o755)
+    loose, link = tmp_path / "loose", tmp_path / "link"
+    loose.mkdir()
+    loose.chmod(0o777)
+    link.symlink_to("/etc/hostname")
+    assert refused(tmp_path / "none" / "a").startswith(
+        f"celery_app_files: {tmp_path}/none is no directory on this host"
+    )
+    assert refused(link).startswith(f"celery_app_files: {link} is a link on this host; remove it")
+    assert refused(loose).startswith(f"celery_app_files: {loose} is no file on this host")
+    # /tmp is everybody's.
+    assert "can be written by nobody, so the app could replace" in refused(loose / "a")
+
+
+def test_another_mode_alone_is_tried_as_well(trial: Callable[..., dict[str, Any]]) -> None:
+    """The file holds what it is to hold, and the account may not read it any more."""
+    own = {"own": True, "owner": "root", "group": "root"}
+    target = Path("/etc/debian_version")
+    entry = {"path": str(target), "sha256": hashlib.sha256(target.read_bytes()).hexdigest(), **own}
+    user = {"user": "nobody"}
+    assert trial({}, configuration=[{**entry, "mode": "0600"}], **user).get("needs_files") is True
+    assert "needs_files" not in trial({}, configuration=[{**entry, "mode": "0644"}], **user)

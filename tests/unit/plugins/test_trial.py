@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils import trial
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import masked
 
 ME = trial.account_of(pwd.getpwuid(os.getuid()).pw_name)
 
@@ -125,3 +127,68 @@ def test_settings_with_which_no_worker_starts_are_found(tmp_path: Path, setting:
     status, output = tried(tmp_path, **{setting: value})
     assert status != 0, output
     assert f"'{value.partition('.')[0]}'" in output or value.partition(":")[0] in output or setting in output
+
+
+OWN = {"owner": ME.name, "group": grp.getgrgid(ME.gid).gr_name, "mode": "0640", "own": True}
+
+
+def test_what_is_not_there_stands_in_its_place_for_the_trial_alone(place: Path, tmp_path: Path) -> None:
+    target = tmp_path / "etc" / "files" / "a.py"
+    files = [{"path": str(target), "content": "new\n", **OWN}, {"path": "/etc/shop/celery.json", "content": "{}"}]
+    with trial.staged(files, ME.gid) as root, trial.standing_in(files, root) as views:
+        assert views == []
+        assert target.read_text() == "new\n"
+        assert target.stat().st_mode & 0o777 == 0o640
+        assert Path(root + str(target)).stat().st_mode & 0o777 == 0o640
+    assert list(place.iterdir()) == []
+    with pytest.raises(RuntimeError), trial.staged(files, ME.gid) as root, trial.standing_in(files, root):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_what_is_there_only_the_program_that_is_tried_sees_another(place: Path, tmp_path: Path) -> None:
+    target = tmp_path / "a.conf"
+    target.write_text("old\n")
+    files = [{"path": str(target), "content": "new\n", **OWN}]
+    with trial.staged(files, ME.gid) as root, trial.standing_in(files, root) as views:
+        assert views == [(root + str(target), str(target))]
+        status, output = trial.run_as(ME, ["cat", str(target)], {"PATH": "/usr/bin:/bin"}, "/", 30, views)
+        assert (status, output) == (0, "new\n")
+        assert target.read_text() == "old\n"
+    assert [entry.name for entry in place.iterdir()] == ["a.conf"]
+    assert target.read_text() == "old\n"
+
+
+def test_what_the_account_may_not_read_the_trial_may_not_either(tmp_path: Path) -> None:
+    nobody = trial.account_of("nobody")
+    target = tmp_path / "a.conf"
+    target.write_text("old\n")
+    tmp_path.chmod(0o755)
+    shown = tmp_path / "new"
+    shown.write_text("new\n")
+    shown.chmod(0o600)
+    program = ["sh", "-c", f"id -un; cat {shown}; grep -c ^Cap.*[1-9a-f] /proc/self/status"]
+    _status, output = trial.run_as(nobody, program, {"PATH": "/usr/bin:/bin"}, "/", 30, [(str(shown), str(target))])
+    assert output.splitlines()[0] == "nobody"
+    assert "new" not in output.splitlines()
+    assert "Permission denied" in output
+
+
+def test_of_a_secret_file_no_line_is_shown_and_the_cause_is() -> None:
+    content = 'import os\nPASSWORD = "geheim-12345"\nLANG = "de"\nNUMBER = int("geheim-99999")\nURL = "postgres://shop:other-678@db/x"\n'
+    files = [{"path": "/a.py", "content": content, "secret": True}, {"path": "/b", "content": "PUBLIC = 12345678"}]
+    said = (
+        'File "/a.py", line 2\n    PASSWORD = "geheim-12345"\nImportError: import os: geheim-12345, other-678\n'
+        "no file de; PUBLIC = 12345678\nValueError: invalid literal for int() with base 10: 'geheim-99999'"
+    )
+    shown = masked(said, trial.secrets_in(files))
+    assert "geheim" not in shown
+    assert "other-678" not in shown
+    for kept in ('File "/a.py", line 2', "ImportError: import os", "no file de; PUBLIC = 12345678"):
+        assert kept in shown
+    assert trial.secrets_in([{"path": "/t", "content": "token-abc-123\n", "secret": True}]) == ["token-abc-123"]
+
+
+def test_who_may_read_a_file_is_tried_as_well() -> None:
+    file = {"path": "/x", "sha256": "1", **OWN}
+    assert trial.digest({}, [file]) != trial.digest({}, [{**file, "mode": "0600"}])

@@ -163,7 +163,7 @@ def routed(python: Python, program: str, shown: str) -> Any:
         "Celery('shop', task_routes=([('shop.pay*', {'routing_key': 'payments', 'exchange': 'own'})],))",
         "Celery('shop'); app.conf.task_serializer; app.conf.task_routes = {'shop.pay*': 'payments'}",
         "Celery('shop'); app.config_from_object(django, namespace='CELERY')",
-        "Celery('shop'); app.finalize(); where(app, 'shop.pay'); app.conf.update(task_routes={'shop.pay*': 'payments'})",
+        "Celery('shop'); app.finalize(); where(app, 'a'); app.conf.update(task_routes={'shop.pay*': 'payments'})",
     ],
     ids=["dictionary", "list", "key", "attribute", "django", "late"],
 )

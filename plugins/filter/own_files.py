@@ -1,0 +1,65 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+DOCUMENTATION = r"""
+name: own_files
+short_description: The files of an app that belong on a host
+version_added: 0.1.0
+description:
+  - Puts what the plan says of each file together with its content, which stands in no plan. The result is what
+    M(celeryops.stack.files) takes.
+positional: _input, files
+options:
+  _input:
+    description: What the plan of the role celery_app says of the files.
+    type: list
+    elements: dict
+    required: true
+  files:
+    description: The variable C(celery_app_files).
+    type: list
+    elements: dict
+    required: true
+  groups:
+    description: The groups of the host.
+    type: list
+    elements: str
+    required: true
+author: celeryops.stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Place the app's files
+  celeryops.stack.files:
+    files: "{{ __celery_app.plan.files | celeryops.stack.own_files(celery_app_files, group_names) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Entries for M(celeryops.stack.files).
+  type: list
+  elements: dict
+"""
+
+
+def _own_files(
+    planned: Iterable[Mapping[str, Any]], files: Sequence[Mapping[str, Any]], groups: Iterable[str]
+) -> list[dict[str, Any]]:
+    own = set(groups)
+    found = []
+    for entry in planned:
+        wanted = entry["groups"]
+        if wanted is None or own & set(wanted):
+            written = files[int(entry["number"])]
+            kept = {key: entry[key] for key in ("path", "owner", "group", "mode", "secret")}
+            found.append({**kept, "own": True, **{key: written[key] for key in ("content", "src") if key in written}})
+    return found
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"own_files": _own_files}

@@ -1,0 +1,142 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Configuration and secret files that an app wants (``celery_app_files``): where they are, whose, who reads them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+
+VARIABLE = "celery_app_files"
+#: Stands for the scheduler among worker classes in ``restarts``.
+BEAT = "beat"
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_MODE = re.compile(r"0[0-7]{3}")
+#: What other parts of the collection own. Of the first, the app's own directory is left out.
+_OURS = (
+    "/etc/celeryops", "/opt/celeryops", "/run/celeryops", "/var/cache/celeryops", "/usr/local/bin/celeryops-run",
+    "/etc/systemd/system/celery-", "/run/systemd/system/celery-", "/etc/logrotate.d/celery-",
+)  # fmt: skip
+#: What the app may write to, and so could put another file in the place of.
+_THE_APPS = ("/var/lib/celeryops", "/var/log/celeryops")
+#: What is gone after a restart of the host, or is no place for a file.
+_PASSING = ("/run", "/var/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - these are refused
+
+
+def place(path: object, layout: Mapping[str, Any]) -> str:
+    """Return where a file is on the host: one that is not absolute, in the app's own directory."""
+    return os.path.normpath(os.path.join(layout["files"], str(path)))
+
+
+def app_files(
+    files: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], group: str
+) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Return what is placed, without any content, and what is wrong with it.
+
+    Arguments:
+        files: as ``celery_app_files`` has them.
+        layout: the app's paths (``layout.app_layout``).
+        group: the app's own, which may read them unless another one is given.
+
+    Returns:
+        For each file its ``path``, ``owner``, ``group`` and ``mode``, whether it is ``secret``, the ``groups`` of hosts
+        that get it (None for all), and its ``number`` in the variable.
+    """
+    found, problems = [], []
+    seen: dict[str, str] = {}
+    for number, entry in enumerate(files):
+        where = f"{VARIABLE}[{number}]"
+        path = place(entry["path"], layout)
+        faults = [*_path_problems(f"{where}.path", str(entry["path"]), path, layout)]
+        if path in seen:
+            faults.append(Problem(f"{where}.path", entry["path"], f"is {seen[path]} as well", "each file once"))
+        seen.setdefault(path, where)
+        problems += [*faults, *_content_problems(where, entry), *_access_problems(where, entry)]
+        found.append(
+            {
+                "path": path,
+                "owner": str(entry.get("owner") or "root"),
+                "group": str(entry.get("group") or group),
+                "mode": str(entry.get("mode") or "0640"),
+                "secret": entry.get("secret", True) is not False,
+                "groups": None if entry.get("groups") is None else [str(name) for name in entry["groups"]],
+                "number": number,
+            }
+        )
+    return found, problems
+
+
+def folders(files: Iterable[Mapping[str, Any]], layout: Mapping[str, Any]) -> list[str]:
+    """Return the directories below the app's own that files need, the outer ones first; others have to be there."""
+    found: set[str] = set()
+    for entry in files:
+        folder = os.path.dirname(entry["path"])
+        while f"{folder}/".startswith(f"{layout['files']}/"):
+            found.add(folder)
+            folder = os.path.dirname(folder)
+    return sorted(found)
+
+
+def _path_problems(variable: str, written: str, path: str, layout: Mapping[str, Any]) -> Iterator[Problem]:
+    own = f"{layout['files']}/"
+    instead = f"a path that is absolute, or one below {own}"
+    if not written or written.endswith("/") or re.search(r"[\x00-\x1f\x7f]", written):
+        yield Problem(variable, written, "is not the path of a file", instead)
+    elif ".." in written.split("/"):
+        yield Problem(variable, written, "leads upwards", instead)
+    elif not path.startswith(own) and path.startswith(_OURS):
+        yield Problem(variable, written, "is a place that this collection keeps its own files in", instead)
+    elif path.startswith(tuple(f"{folder}/" for folder in _THE_APPS)):
+        reason = "is where the app itself may write, so that it could replace the file"
+        yield Problem(variable, written, reason, instead)
+    elif path.startswith(tuple(f"{folder}/" for folder in _PASSING)):
+        yield Problem(variable, written, "is a place that is not kept", instead)
+
+
+def _content_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
+    given = [key for key in ("content", "src") if entry.get(key) is not None]
+    if len(given) != 1:
+        reason = "has both content and src" if given else "has neither content nor src"
+        yield Problem(where, entry["path"], reason, "one of them: the text itself, or a file on the control machine")
+    elif given == ["content"] and not isinstance(entry["content"], str):
+        reason = "is no text any more: YAML or Jinja have made data of it"
+        yield Problem(f"{where}.content", "(not shown)", reason, "a block of text; end a template with | string")
+
+
+def _access_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
+    for key in ("owner", "group"):
+        if entry.get(key) and not _ACCOUNT.fullmatch(str(entry[key])):
+            yield Problem(f"{where}.{key}", entry[key], "is not the name of an account", "a name such as root")
+    mode = entry.get("mode")
+    if mode is None:
+        return
+    if not isinstance(mode, str) or not _MODE.fullmatch(mode):
+        octal = f"0{mode:o}" if isinstance(mode, int) and not isinstance(mode, bool) and 0 <= mode <= 0o777 else ""
+        reason = f"is what YAML makes of {octal}" if octal and not isinstance(mode, str) else "is not a mode"
+        yield Problem(f"{where}.mode", mode, reason, f'four digits in quotes, such as "{octal or "0640"}"')
+    elif int(mode, 8) & 0o022 and not (int(mode, 8) & 0o002 == 0 and str(entry.get("group")) == "root"):
+        yield Problem(f"{where}.mode", mode, "lets others than its owner write it", '"0640", or "0644"')
+    elif int(mode, 8) & 0o004 and entry.get("secret", True) is not False:
+        reason = "lets everybody on the host read a file that may hold secrets"
+        yield Problem(f"{where}.mode", mode, reason, '"0640", or secret: false if it holds none')
+
+
+def read_by(files: Iterable[Mapping[str, Any]], layout: Mapping[str, Any], reader: str) -> list[str]:
+    """Return the paths that make a process restart.
+
+    Arguments:
+        files: as ``celery_app_files`` has them; what cannot be read is told by the role celery_app.
+        layout: the app's paths.
+        reader: a worker class, or ``beat``.
+    """
+    found = []
+    for entry in files:
+        if isinstance(entry, Mapping) and entry.get("path"):
+            named = entry.get("restarts")
+            if named is None or (isinstance(named, (list, tuple)) and reader in map(str, named)):
+                found.append(place(entry["path"], layout))
+    return list(dict.fromkeys(found))
