@@ -15,6 +15,18 @@ SHOP = Path(__file__).resolve().parents[3] / "examples" / "shop"
 UNITS = [f"celery-shop-{name}.service" for name in ("high", "default", "bulk", "beat")]
 FILES = "/etc/celeryops/shop/celery.env /etc/celeryops/shop/celery.json /etc/systemd/system/celery-shop-high.service"
 STATE = "/var/lib/celeryops/shop"
+OWN = "/etc/celeryops/shop/files"
+LEFT = f"ls {OWN} /run 2> /dev/null | grep -e trial -e shop_local"
+
+
+def with_a_module(text: str, **variables: Any) -> dict[str, Any]:
+    """A file of the app's own that all of its processes import; it is not there yet."""
+    return {
+        "celery_app_files": [{"path": "shop_local.py", "content": text}],
+        "celery_app_python_path": [OWN],
+        "celery_app_settings": {"imports": ["shop_local"]},
+        **variables,
+    }
 
 
 def running(host: Host) -> list[str]:
@@ -23,7 +35,7 @@ def running(host: Host) -> list[str]:
     assert shown.count("ActiveState=active") == len(UNITS), shown
     return [
         shown,
-        host.check_output(f"sha256sum {FILES}; readlink /opt/celeryops/shop/current; ls /run | grep trial || true"),
+        host.check_output(f"sha256sum {FILES}; readlink /opt/celeryops/shop/current; {LEFT} || true"),
     ]
 
 
@@ -38,6 +50,13 @@ def running(host: Host) -> list[str]:
         ({"celery_app_settings": {"worker_consumer": "shop.misspelt:Consumer"}}, (), "cannot use worker_consumer"),
         ({"celery_app_import": "shop.celry:app"}, (), "No module named 'shop.celry'"),
         ({"celery_app_settings": {"imports": ["shop.nothing"]}}, ("--tags", "celery_app_configure"), "shop.nothing"),
+        (with_a_module("PASSWORD = int('s3cret-1')\n"), (), "invalid literal for int() with base 10: '***'"),
+        (
+            with_a_module(
+                "from celery import current_app\ncurrent_app.conf.task_routes = {'shop.feeds.*': 'nobodys'}\n",
+                celery_app_routes="from-app", celery_app_queues=["payments", "mails", "feeds", "reports"],
+            ), (), "shop.feeds.* to nobodys. Consumed are default, feeds, mails, payments, reports",
+        ),
         (
             {"celery_worker_host_classes": {"high": {"environment": {"PYTHONHOME": "/srv/misspelt"}}}}, (),
             "celery-shop-high.service: the new content is not valid",
@@ -46,8 +65,8 @@ def running(host: Host) -> list[str]:
         ({"celery_beat_scheduler": "shop.misspelt:Scheduler"}, (), "No module named 'shop.misspelt'"),
     ],
     ids=[
-        "environment", "a module", "a class of the settings", "import", "the configuration alone", "a class's own",
-        "the scheduler's own", "the scheduler",
+        "environment", "a module", "a class of the settings", "import", "the configuration alone", "a file", "routes",
+        "a class's own", "the scheduler's own", "the scheduler",
     ],
 )  # fmt: skip
 def test_what_the_app_cannot_use_changes_nothing(
@@ -120,6 +139,30 @@ def test_commands_run_around_a_release_and_one_that_fails_keeps_the_old_one(
         assert not run.failed, run.messages
         assert len(host.check_output(read).splitlines()) == lines
     host.check_output(f"rm {STATE}/before {STATE}/after")
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_file_of_the_apps_own_restarts_what_reads_it(host: Host, site: Callable[..., Any]) -> None:
+    pids = f"systemctl show --property=MainPID --value {' '.join(UNITS)}"
+    before = host.check_output(pids).split()
+    host.check_output("echo theirs > /etc/shop-token")
+    files = [{"path": "/etc/shop-token", "content": "s3cret-token-1\n", "mode": "0440", "restarts": ["high"]}]
+    try:
+        run = site("--diff", variables={"celery_app_files": files})
+        assert not run.failed, run.messages
+        assert "s3cret-token-1" not in run.output
+        after = host.check_output(pids).split()
+        assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, True, True]
+        token, kept = host.file("/etc/shop-token"), host.file("/etc/shop-token.before-celeryops~")
+        assert (token.user, token.group, token.mode) == ("root", "shop", 0o440)
+        assert token.content_string == "s3cret-token-1\n"
+        assert kept.content_string == "theirs\n"
+        # It leaves the list: it stays, and that is told.
+        run = site("--tags=celery_app_configure")
+        assert "celery_app_files does not have /etc/shop-token any more" in run.output
+        assert host.file("/etc/shop-token").exists
+    finally:
+        host.check_output("rm -f /etc/shop-token*")
 
 
 def test_a_program_is_run_by_hand_as_the_workers_run(host: Host) -> None:

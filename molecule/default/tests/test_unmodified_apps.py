@@ -298,6 +298,14 @@ def test_a_person_sees_what_is_in_force(host: Host) -> None:
     assert "no.such -> default" in said
 
 
+@pytest.mark.usefixtures("deployed")
+def test_manage_py_runs_by_the_documented_command(host: Host) -> None:
+    found = json.loads(host.check_output("cd / && celeryops-run object_shop manage.py migrate --noinput"))
+    assert found["words"] == ["manage.py", "migrate", "--noinput"]
+    assert found["folder"].startswith("/opt/celeryops/object_shop/releases/")
+    assert found["queue"] == "default"
+
+
 def test_a_host_that_only_sends_gets_the_same_file(site: Callable[..., Any], host: Host) -> None:
     inventory = f"--inventory={WEB}"
     path = "/etc/celeryops/shop/celery.json"

@@ -209,11 +209,9 @@ def replaced(app: Any) -> list[dict[str, str]]:
     """
     found = []
     for key, compare in sorted(COMPARED.items()):
-        own, here = said(app.conf, key), getattr(app.conf, key, None)
-        if own is UNSAID or own is None:
-            continue
         try:
-            texts = compare(app, own, here)
+            own, here = said(app.conf, key), getattr(app.conf, key, None)
+            texts = None if own is UNSAID or own is None else compare(app, own, here)
         except Exception:  # noqa: S112 - an app can have anything there, and it is about to be used as it is
             continue
         if texts:
