@@ -47,8 +47,10 @@ SHARDS = ("first", "apart", "releases")
 CELERIES = ("5.4", "5.5", "5.6")
 CELERY_TESTS = ("exchange", "stops", "pitfalls", "once")
 PHASE = re.compile(r"\[[a-z]+ > (?P<phase>\w+)\] (?P<event>Executing|Executed: .*)")
-#: Only the first shard of a stack shows what a dry run on the bare host and a second run say.
+#: Only the first shard of a stack shows what a dry run on the bare host and a second run say. The tests of one host
+#: have the second run themselves (test_again.py), and look at more of it.
 STEPS = ("create", "prepare", "check", "converge", "idempotence", "verify")
+FIRST_STEPS = ("create", "prepare", "check", "converge", "verify")
 SHORT_STEPS = ("create", "prepare", "converge", "verify")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 VERSIONS = """
@@ -255,7 +257,8 @@ class Suite(Run):
         self.folder = WORK / name
         self.report = self.folder / "verify.xml"
         self.phase = "start"
-        self.steps = STEPS if shard == SHARDS[0] and not celery else SHORT_STEPS
+        whole: Sequence[str] = STEPS if scenario in WHOLE else FIRST_STEPS
+        self.steps = whole if shard == SHARDS[0] and not celery else SHORT_STEPS
 
     def environment(self) -> dict[str, str]:
         return os.environ | {

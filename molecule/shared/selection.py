@@ -1,7 +1,9 @@
 """Which tests of a stack belong to which run of it.
 
-Some can be shown by one broker only, some take long, and some have a host of their own, so that the longest run is not
-as long as all of them together.
+Some can be shown by one broker only, and some have a host of their own, so that the longest run is not as long as all
+of them together. `make test` has some on one stack only, Debian 13 with RabbitMQ: what takes minutes (the marker
+`long`), and what shows the same on every release of Debian and with every broker (`alike`), such as what the control
+machine decides or what a class's unit says. `make test-all` has them on every stack.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: Markers of tests that only a thorough run has on every stack.
+ONE_STACK = frozenset({"alike", "long"})
 #: What a run may have of a scenario's tests: those without the marker `apart`, or all, which is for a person.
 FIRST, EVERYTHING = "first", "all"
 #: The hosts that the marker may name, `apart` where it names none.
@@ -44,7 +48,7 @@ def belongs(
         module: name of the test's module, such as ``test_stops``.
         marks: name of each of its markers -> that one's arguments.
         broker: ``rabbitmq`` or ``redis``.
-        thorough: whether the run has long tests.
+        thorough: whether the run has what one stack is enough for in `make test`.
         shard: which part of the tests the run has.
         modules: where the run has some modules only, their names without ``test_``.
 
@@ -56,7 +60,7 @@ def belongs(
     home = shard_of(marks)
     return (
         broker in (marks.get("broker") or [broker])
-        and (thorough or "long" not in marks)
+        and (thorough or ONE_STACK.isdisjoint(marks))
         and shard in {home, EVERYTHING}
         and (not modules or module.removeprefix("test_") in modules)
     )

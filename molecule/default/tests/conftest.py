@@ -23,30 +23,36 @@ ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "default")
 BROKER = "rabbitmq" if SCENARIO == "default" else "redis"
 SUITE = os.environ.get("CELERYOPS_SUITE", "trixie")
-#: `make test` has the long tests on one stack, `make test-all` on every one.
+#: `make test` has on this stack what one is enough for, `make test-all` on every one (selection.py).
 THOROUGH = bool(os.environ.get("CELERYOPS_THOROUGH")) or (SCENARIO, SUITE) == ("default", "trixie")
 #: Which part of the tests runs on this host, and where some modules only do, their names (scripts/suites_runs.py).
 SHARD = os.environ.get("CELERYOPS_SHARD") or EVERYTHING
 MODULES = os.environ.get("CELERYOPS_TESTS", "").split()
 INVENTORY = ROOT / "molecule" / SCENARIO / "inventory"
 LAB = ROOT / "scripts" / "lab.py"
-#: Whether a test has failed since the host was as the inventory says.
-FAILED = pytest.StashKey[bool]()
-#: Writes down every command line of the host that is new, one per line; a process is looked at again for a moment,
-#: because it begins with the command line of the one that started it.
+#: Whether the host is otherwise than the inventory says: a test failed, or leaves it to the next one to put it right.
+ASTRAY = pytest.StashKey[bool]()
+#: Writes down every command line of the host that is new, one per line. The kernel tells the number of its youngest
+#: process, so nothing is looked through while none begins; one is looked at again for a moment, because it begins with
+#: the command line of the one that started it.
 WATCHER = """
 import os, time
 os.umask(0o077)
-seen, since = set(), {}
-with open("/run/celeryops-test-commands", "wb", buffering=0) as out:
+seen, young, last = set(), {}, 0
+with open("/run/celeryops-test-commands", "wb", buffering=0) as out, open("/proc/loadavg", "rb", buffering=0) as newest:
     while True:
-        now, found = time.monotonic(), {name for name in os.listdir("/proc") if name.isdigit()}
-        since = {name: since.get(name, now) for name in found}
-        for name in found:
-            if now - since[name] > 1:
-                continue
+        now, before = time.monotonic(), last
+        last = int(os.pread(newest.fileno(), 100, 0).split()[-1])
+        if before and before <= last:
+            young |= dict.fromkeys(range(before + 1, last + 1), now)
+        else:
+            # The first look, and where the numbers begin anew.
+            young |= {int(name): now for name in os.listdir("/proc") if name.isdigit()}
+        for number, since in list(young.items()):
+            if now - since > 1:
+                del young[number]
             try:
-                with open(f"/proc/{name}/cmdline", "rb") as stream:
+                with open(f"/proc/{number}/cmdline", "rb", buffering=0) as stream:
                     line = stream.read()
             except OSError:
                 continue
@@ -76,26 +82,20 @@ def site() -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
-def converged() -> Run:
-    """A run that found everything as it should be: the state that the tests start from."""
-    return run_on_stack()
+def leave_astray(request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Tell that the host is otherwise than the inventory says: site.yml runs before the next test, if there is one."""
 
+    def tell() -> None:
+        request.session.stash[ASTRAY] = True
 
-@pytest.fixture(autouse=True)
-def put_right(request: pytest.FixtureRequest, site: Callable[..., Run]) -> None:
-    """What a failed test left does not fail the next one: a test may damage the host if its own run is the repair."""
-    if request.session.stash.get(FAILED, False):
-        request.session.stash[FAILED] = False
-        run = site()
-        assert not run.failed, run.messages
+    return tell
 
 
 @pytest.fixture
-def restored(site: Callable[..., Run]) -> Iterator[None]:
-    """For a test that leaves the host otherwise than the inventory says: site.yml runs once more afterwards."""
+def restored(leave_astray: Callable[[], None]) -> Iterator[None]:
+    """For a test that leaves the host otherwise than the inventory says: the next one finds it as it was."""
     yield
-    run = site()
-    assert not run.failed, run.messages
+    leave_astray()
 
 
 @pytest.fixture(scope="session")
@@ -221,7 +221,7 @@ def secrets(secret_files: list[Path]) -> dict[str, str]:
     return Secrets({path.name: path.read_text().strip() for path in secret_files})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def witness(host: Host) -> Callable[[], AbstractContextManager[Callable[[], str]]]:
     """Watch all command lines of the host while something runs: ``with witness() as seen: ...``, then ``seen()``."""
 
@@ -244,7 +244,9 @@ def witness(host: Host) -> Callable[[], AbstractContextManager[Callable[[], str]
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "broker(name): only this broker, rabbitmq or redis, can show it")
     config.addinivalue_line("markers", "long: takes minutes; on Debian 13 in make test, everywhere in make test-all")
+    config.addinivalue_line("markers", "alike: the same on every Debian and broker; in make test on Debian 13")
     config.addinivalue_line("markers", "apart(host): on a host of its own, beside the one with the other tests")
+    config.addinivalue_line("markers", "takes_over: it needs no repaired host before it, as its own run is the repair")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -259,12 +261,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = mine
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Put the host right before the fixtures of a test begin, unless that one takes it over as it is."""
+    if item.session.stash.get(ASTRAY, False) and item.get_closest_marker("takes_over") is None:
+        item.session.stash[ASTRAY] = False
+        run = run_on_stack()
+        assert not run.failed, run.messages
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
     """A failure brings the last lines of the journal with it, and the next test begins with a repair."""
     report = yield
-    if report.failed:
-        item.session.stash[FAILED] = True
+    if report.failed or (report.when == "call" and item.get_closest_marker("takes_over")):
+        item.session.stash[ASTRAY] = report.failed
     host = getattr(item, "funcargs", {}).get("host")
     if report.when == "call" and report.failed and host is not None:
         journal = host.run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +39,22 @@ def units(inventory: dict[str, Any], servers: list[str]) -> list[str]:
     return [*servers, f"celery-{app}.target", *celery_units(inventory)]
 
 
-def properties(host: Host, unit: str, *names: str) -> dict[str, str]:
-    shown = host.check_output(f"systemctl show {unit} {' '.join(f'--property={name}' for name in names)}")
-    return dict(line.split("=", 1) for line in shown.splitlines())
+def shown(host: Host, units: list[str]) -> dict[str, dict[str, str]]:
+    """Return what systemd tells of each unit, asked once for all."""
+    blocks = host.check_output(f"systemctl show {' '.join(units)}").split("\n\n")
+    found = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks]
+    assert len(found) == len(units), blocks
+    return dict(zip(units, found, strict=True))
 
 
 def test_every_unit_is_enabled_and_active(host: Host, units: list[str]) -> None:
-    state = {
-        unit: (
-            host.check_output(f"systemctl is-enabled {unit} || true"),
-            host.check_output(f"systemctl is-active {unit} || true"),
-        )
-        for unit in units
-    }
-    assert state == dict.fromkeys(units, ("enabled", "active"))
+    found = {unit: (entry["UnitFileState"], entry["ActiveState"]) for unit, entry in shown(host, units).items()}
+    assert found == dict.fromkeys(units, ("enabled", "active"))
 
 
 def test_no_unit_has_failed_or_been_restarted_by_systemd(host: Host, inventory: dict[str, Any]) -> None:
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
-    restarts = {unit: properties(host, unit, "NRestarts")["NRestarts"] for unit in celery_units(inventory)}
+    restarts = {unit: entry["NRestarts"] for unit, entry in shown(host, celery_units(inventory)).items()}
     assert restarts == dict.fromkeys(restarts, "0")
 
 
@@ -121,9 +117,10 @@ def test_workers_run_as_the_apps_user_without_shell_or_password(host: Host, inve
     assert user.shell in {"/usr/sbin/nologin", "/sbin/nologin", "/bin/false"}
     assert user.password.startswith(("!", "*"))
     owners = {}
-    for name in classes(inventory):
-        control_group = properties(host, f"celery-{app}-{name}.service", "MainPID")["MainPID"]
-        owners[name] = set(host.check_output(f"ps -o user:32= --pid {control_group} --ppid {control_group}").split())
+    workers = shown(host, [f"celery-{app}-{name}.service" for name in classes(inventory)])
+    for name, entry in zip(classes(inventory), workers.values(), strict=True):
+        main = entry["MainPID"]
+        owners[name] = set(host.check_output(f"ps -o user:32= --pid {main} --ppid {main}").split())
     assert owners == {name: {app} for name in classes(inventory)}
 
 
@@ -161,15 +158,17 @@ def test_no_file_that_all_may_read_holds_a_secret(host: Host, secrets: dict[str,
 
 
 def test_no_unit_holds_a_secret(host: Host, secrets: dict[str, str], units: list[str]) -> None:
-    shown = "\n".join(host.check_output(f"systemctl cat {unit}; systemctl show {unit}") for unit in units)
-    assert [name for name, value in secrets.items() if value in shown] == []
+    names = " ".join(units)
+    told = host.check_output(f"systemctl cat {names}; systemctl show {names}")
+    assert [unit for unit in units if f"/{unit}\n" not in told or f"Id={unit}\n" not in told] == []
+    assert [name for name, value in secrets.items() if value in told] == []
     assert found(host, secrets, "find /etc/systemd /run/systemd/system /run/systemd/transient -type f") == {}
 
 
 def test_no_command_line_holds_a_secret(host: Host, secrets: dict[str, str]) -> None:
-    shown = host.check_output("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
-    assert "celery" in shown
-    assert [name for name, value in secrets.items() if value in shown] == []
+    lines = host.check_output("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
+    assert "celery" in lines
+    assert [name for name, value in secrets.items() if value in lines] == []
 
 
 def test_the_journal_and_the_logs_hold_no_secret(host: Host, secrets: dict[str, str]) -> None:
@@ -207,10 +206,16 @@ def test_no_secret_file_of_the_control_machine_is_open_to_others(secret_files: l
     assert [path.name for path in secret_files if path.stat().st_mode & 0o077] == []
 
 
-@pytest.mark.parametrize("directive", ["NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp"])
-def test_workers_are_confined(host: Host, inventory: dict[str, Any], directive: str) -> None:
-    values = {unit: properties(host, unit, directive)[directive] for unit in celery_units(inventory)}
-    assert set(values.values()) <= {"yes", "strict", "full", "disconnected"}, values
+def test_workers_are_confined(host: Host, inventory: dict[str, Any]) -> None:
+    directives = ("NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp")
+    told = shown(host, celery_units(inventory))
+    open_ones = {
+        (unit, directive): entry[directive]
+        for unit, entry in told.items()
+        for directive in directives
+        if entry[directive] not in {"yes", "strict", "full", "disconnected"}
+    }
+    assert open_ones == {}
 
 
 def test_the_shared_configuration_is_what_the_inventory_says(host: Host, inventory: dict[str, Any]) -> None:
@@ -219,45 +224,3 @@ def test_the_shared_configuration_is_what_the_inventory_says(host: Host, invento
     queues = {queue["name"] for queue in shared["queues"]}
     assert queues >= {route["queue"] for route in inventory["celery_app_routes"]}
     assert not re.search(r"://[^/]*:[^/]*@", json.dumps(shared)), "a URL with a password"
-
-
-def test_a_second_run_changes_nothing(converged: Any) -> None:
-    assert converged.messages == []
-    assert converged.changed == []
-    assert converged.stats["stack"]["changed"] == 0
-
-
-@pytest.mark.broker("rabbitmq")
-def test_a_second_run_is_thirteen_remote_calls(converged: Any) -> None:
-    """What a run costs. Some actions stay on the control machine; units that are settled are not asked twice."""
-    local = {"celeryops.stack.plan", "celeryops.stack.unregistered", "celeryops.stack.further"}
-    calls = [name for name in converged.called if name not in local]
-    assert "celeryops.stack.units" not in calls
-    assert len(calls) == 13, calls
-
-
-@pytest.mark.broker("rabbitmq")
-def test_a_second_run_needs_no_rabbitmqctl(host: Host, site: Callable[..., Any]) -> None:
-    """One call of it starts an Erlang machine and takes a second; a wrapper notes who calls."""
-    wrapper, notes = "/usr/local/sbin/rabbitmqctl", "/run/rabbitmqctl-called"
-    script = f'#!/bin/sh\necho called >> {notes}\nexec /usr/sbin/rabbitmqctl "$@"\n'
-    host.check_output(f"cat > {wrapper} <<'END'\n{script}END\nchmod 0755 {wrapper}")
-    try:
-        host.check_output("rabbitmqctl version")
-        assert host.file(notes).exists, "the wrapper notes nothing"
-        host.check_output(f"rm {notes}")
-        assert site().changed == []
-        assert not host.file(notes).exists
-    finally:
-        host.check_output(f"rm -f {wrapper} {notes}")
-
-
-def test_check_mode_reports_nothing(site: Callable[..., Any]) -> None:
-    run = site("--check", "--diff")
-    assert run.messages == []
-    assert run.changed == []
-
-
-def test_no_secret_in_what_ansible_prints(site: Callable[..., Any], secrets: dict[str, str]) -> None:
-    output = site("--check", "--diff", "-vvv").output
-    assert [name for name, value in secrets.items() if value in output] == []
