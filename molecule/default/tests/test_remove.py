@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-pytestmark = pytest.mark.broker("rabbitmq")
+pytestmark = [pytest.mark.broker("rabbitmq"), pytest.mark.alike]
 
 APP, UNIT = {"celeryops_remove_app": "passing"}, "celery-passing-only.service"
 GOES = (f"/etc/systemd/system/{UNIT}", "/etc/systemd/system/celery-passing.target", "/opt/celeryops/passing")
