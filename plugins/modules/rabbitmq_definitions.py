@@ -160,7 +160,11 @@ AT_ONCE = 50
 
 
 class Api:
-    """The management API over one connection that stays open; never through a proxy."""
+    """The management API; never through a proxy.
+
+    Each call has a connection of its own: the server ends one on which nothing came for five seconds (cowboy,
+    request_timeout), and rabbitmqctl, which is asked in between, takes longer than that on a busy host.
+    """
 
     def __init__(self, params: dict[str, Any]) -> None:
         credentials = f"{params['login_user']}:{params['login_password']}".encode()
@@ -179,8 +183,10 @@ class Api:
             response = self.connection.getresponse()
             text = response.read().decode("utf-8", errors="replace")
         except (OSError, http.client.HTTPException) as error:
-            self.connection.close()
             raise UnreachableError(f"{self.address}: {error}") from error
+        finally:
+            # The next request opens it anew.
+            self.connection.close()
         if response.status == 401:
             raise RefusedError(text)
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -237,3 +240,31 @@ def test_many_are_asked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     run(server, monkeypatch)
     assert len(server.removed) == 122
     assert server.looks == 6
+
+
+class Impatient(http.server.BaseHTTPRequestHandler):
+    """A management API that keeps a connection open, and ends it as soon as nothing more comes."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 0.05
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_connection_that_the_server_has_ended_meanwhile_is_no_failure() -> None:
+    """RabbitMQ ends one that is idle for five seconds, and rabbitmqctl may take longer than that."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Impatient) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = {"api_host": "127.0.0.1", "api_port": server.server_address[1]}
+        api = rabbitmq_definitions.Api({**address, "login_user": "admin", "login_password": "x"})
+        assert api.call("GET", "definitions") == (200, {})
+        time.sleep(0.3)
+        assert api.call("GET", "definitions") == (200, {})
+        server.shutdown()
