@@ -45,14 +45,17 @@ def udp_services(host: Host) -> set[str]:
 
 def standing_in(host: Host, app: str) -> str:
     """Whatever stands in for a worker of the app, or is about to: units and their files."""
-    units = host.check_output(f"systemctl list-units --all --plain --no-legend 'celery-{app}-*_*'")
-    files = host.check_output(f"find /run/systemd/system -name 'celery-{app}-*_*'")
-    return f"{units}{files}"
+    units = f"systemctl list-units --all --plain --no-legend 'celery-{app}-*_*'"
+    return str(host.check_output(f"{units}; find /run/systemd/system -name 'celery-{app}-*_*'"))
 
 
 def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until something is the case; fail with what is not."""
-    deadline = time.monotonic() + seconds
+    """Wait until something is the case; fail with what is not.
+
+    A look at a host is a process of the engine, which costs: what takes longer is looked at less often.
+    """
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
+        waited = time.monotonic() - began
+        assert waited < seconds, what
+        time.sleep(min(1.0, max(0.2, waited / 10)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shlex
 import sys
@@ -73,98 +74,109 @@ def names(api: Api) -> Names:
     return ask
 
 
-@pytest.fixture
-def swept(api: Api) -> Iterator[None]:
-    """Take the strangers out of the broker afterwards, should the role have left them there."""
-    yield
-    for path in ("users/stranger", "vhosts/strange", "policies/shop/stray"):
-        with contextlib.suppress(AssertionError):
-            api("DELETE", path)
+@dataclasses.dataclass
+class Story:
+    """One run of the role after the other, and what was in the broker after each."""
 
+    ask: Names
+    runs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    after: dict[str, dict[str, set[str]]] = dataclasses.field(default_factory=dict)
+    #: Of every user's password, by hand and by the role.
+    hashes: set[str] = dataclasses.field(default_factory=set)
 
-@pytest.mark.usefixtures("swept")
-def test_undeclared_objects_vanish_when_asked_and_only_then(
-    site: Callable[..., Any], api: Api, names: Names, secrets: dict[str, str]
-) -> None:
-    declared = names()
-    assert {"shop", "django_shop", "admin"} <= declared["users"]
-    api("POST", "definitions", UNDECLARED)
-    everything = names()
-    assert {kind: everything[kind] - declared[kind] for kind in declared} == {
-        "users": {"stranger"},
-        "vhosts": {"strange"},
-        "policies": {"stray"},
-    }
-    run = site(TAGS)
-    assert (run.messages, run.changed) == ([], [])
-    assert names() == everything
+    def note(self, moment: str, run: Any = None) -> None:
+        """Keep a run and the names; a run that fails is the failure of all tests."""
+        if run is not None:
+            assert run.messages == [], (moment, run.messages)
+            self.runs[moment] = run
+        self.after[moment] = self.ask()
 
-    prune = {"rabbitmq_prune": ["users", "vhosts", "policies"]}
-    foretold = site("--check", "--diff", TAGS, variables=prune)
-    assert foretold.messages == []
-    assert foretold.changed != []
-    told = ("user stranger", "vhost strange", "policy shop/stray")
-    assert [text for text in told if text not in foretold.output] == []
-    assert [name for name, value in secrets.items() if value in foretold.output] == []
-    assert STRANGERS_PASSWORD not in foretold.output
-    assert names() == everything, "a dry run removed something"
-
-    run = site(TAGS, variables=prune)
-    assert run.messages == []
-    assert names() == declared
-    assert site(TAGS, variables=prune).changed == []
+    def only(self, moment: str, other: str) -> set[str]:
+        """Return what was in the broker at one moment and not at the other, each with its kind."""
+        return {
+            f"{kind} {name}" for kind, names in self.after[moment].items() for name in names - self.after[other][kind]
+        }
 
 
 @pytest.fixture(scope="module")
-def declared(site: Callable[..., Any], inventory: dict[str, Any], names: Names) -> Iterator[dict[str, Any]]:
-    """A policy and a virtual host more than the inventory has, in the broker; they leave it when the tests are done."""
-    variables = {"rabbitmq_policies": [LIMITS], "rabbitmq_vhosts": [*inventory["rabbitmq_vhosts"], {"name": "spare"}]}
-    before = names()
-    run = site(TAGS, variables=variables)
-    assert run.messages == []
-    after = names()
-    assert after["policies"] - before["policies"] == {"limits"}
-    assert after["vhosts"] - before["vhosts"] == {"spare"}
-    yield {"variables": variables, "before": before}
-    if names() != before:
-        assert site(TAGS).messages == []
+def story(site: Callable[..., Any], api: Api, names: Names, inventory: dict[str, Any]) -> Iterator[Story]:
+    """A policy and a virtual host come into the inventory, strangers and mistakes into the broker; all leave again.
 
-
-def test_a_diff_of_the_brokers_objects_shows_no_password(
-    site: Callable[..., Any], api: Api, secrets: dict[str, str], declared: dict[str, Any]
-) -> None:
-    """Someone changed a user's password, and a policy that now holds an address with another password."""
+    Should the role have left strangers there, they are taken out afterwards.
+    """
+    told = Story(names)
+    more = {"rabbitmq_policies": [LIMITS], "rabbitmq_vhosts": [*inventory["rabbitmq_vhosts"], {"name": "spare"}]}
+    told.note("before")
+    told.note("declared", site(TAGS, variables=more))
+    # Strangers; and somebody changed a user's password, and a policy that now holds an address with another password.
     url = f"amqp://someone:{PASSWORD_IN_URL}@elsewhere"
     policy = {**LIMITS, "definition": {"dead-letter-exchange": url}, "apply-to": "queues", "priority": 0}
     user = {"name": "django_shop", "password": STRANGERS_PASSWORD, "tags": []}
+    api("POST", "definitions", UNDECLARED)
     api("POST", "definitions", {"policies": [policy], "users": [user]})
-    hashes = [entry["password_hash"] for entry in api("GET", "definitions")["users"]]
-
-    for arguments in (("--check", "--diff", "-vvv"), ("--diff", "-vvv")):
-        run = site(*arguments, TAGS, variables=declared["variables"])
-        assert run.messages == []
-        assert [text for text in ("django_shop/limits", "user django_shop") if text not in run.output] == []
-        assert "amqp://someone:********@elsewhere" in run.output
-        shown = [PASSWORD_IN_URL, STRANGERS_PASSWORD, *hashes, *secrets.values()]
-        assert sum(value in run.output for value in shown) == 0
-    assert site(TAGS, variables=declared["variables"]).changed == []
-
-
-def test_what_leaves_the_inventory_leaves_the_broker_without_being_asked(
-    site: Callable[..., Any], names: Names, declared: dict[str, Any]
-) -> None:
-    if names() == declared["before"]:  # put right after a failure of the test before
-        assert site(TAGS, variables=declared["variables"]).messages == []
-    assert names() != declared["before"]
-    run = site(TAGS)
-    assert run.messages == []
-    assert names() == declared["before"]
+    told.note("changed by hand")
+    told.hashes = {entry["password_hash"] for entry in api("GET", "definitions")["users"]}
+    everything = {"rabbitmq_prune": ["users", "vhosts", "policies"]}
+    try:
+        told.note("foretold", site("--check", "--diff", "-vvv", TAGS, variables={**more, **everything}))
+        told.note("repaired", site("--diff", "-vvv", TAGS, variables=more))
+        told.note("left", site(TAGS, variables={"rabbitmq_prune": ["users"]}))
+        told.note("again", site(TAGS, variables={"rabbitmq_prune": ["users"]}))
+        told.note("pruned", site(TAGS, variables=everything))
+        yield told
+    finally:
+        for path in ("users/stranger", "vhosts/strange", "policies/shop/stray"):
+            with contextlib.suppress(AssertionError):
+                api("DELETE", path)
 
 
-@pytest.mark.usefixtures("swept")
-def test_what_a_restart_must_keep_is_told_by_the_queues_themselves(host: Host, api: Api) -> None:
+def test_undeclared_objects_vanish_when_asked_and_only_then(story: Story) -> None:
+    assert {"shop", "django_shop", "admin"} <= story.after["before"]["users"]
+    assert story.only("changed by hand", "declared") == {"users stranger", "vhosts strange", "policies stray"}
+    assert story.after["repaired"] == story.after["changed by hand"]
+    # Of one kind only, and those of the other kinds count for nothing.
+    assert "users stranger" in story.only("repaired", "left")
+    assert (story.runs["again"].changed, story.after["again"]) == ([], story.after["left"])
+    assert story.only("again", "pruned") == {"vhosts strange", "policies stray"}
+    assert story.after["pruned"] == story.after["before"]
+
+
+def test_a_dry_run_foretells_what_would_vanish_and_removes_nothing(story: Story) -> None:
+    run = story.runs["foretold"]
+    assert run.changed != []
+    assert [
+        text
+        for text in ("user stranger", "vhost strange", "policy shop/stray", "django_shop/limits", "user django_shop")
+        if text not in run.output
+    ] == []
+    assert story.after["foretold"] == story.after["changed by hand"], "a dry run removed something"
+
+
+@pytest.mark.parametrize("moment", ["foretold", "repaired"])
+def test_a_diff_of_the_brokers_objects_shows_no_password(story: Story, secrets: dict[str, str], moment: str) -> None:
+    output = story.runs[moment].output
+    assert [text for text in ("django_shop/limits", "user django_shop") if text not in output] == []
+    assert "amqp://someone:********@elsewhere" in output
+    shown = [PASSWORD_IN_URL, STRANGERS_PASSWORD, *story.hashes, *secrets.values()]
+    assert sum(value in output for value in shown) == 0
+
+
+def test_what_leaves_the_inventory_leaves_the_broker_without_being_asked(story: Story) -> None:
+    assert story.only("declared", "before") == {"vhosts spare", "policies limits"}
+    assert story.only("repaired", "left") == {"users stranger", "vhosts spare", "policies limits"}
+
+
+@pytest.fixture
+def strange(api: Api) -> Iterator[None]:
+    """A virtual host for a test's own queues."""
     api("PUT", "vhosts/strange")
     api("PUT", "permissions/strange/admin", {"configure": ".*", "write": ".*", "read": ".*"})
+    yield
+    api("DELETE", "vhosts/strange")
+
+
+@pytest.mark.usefixtures("strange")
+def test_what_a_restart_must_keep_is_told_by_the_queues_themselves(host: Host, api: Api) -> None:
     week, minutes = 7 * 86_400_000, 600_000
     policies = {"brief": {"message-ttl": minutes}, "week": {"message-ttl": week}, "expires": {"expires": minutes}}
     for name, definition in policies.items():
