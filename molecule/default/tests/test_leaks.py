@@ -15,6 +15,8 @@ from testinfra.host import Host
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
 import lab
 
+pytestmark = pytest.mark.alike
+
 MIB = 1024 * 1024
 #: Each class gets the same task, and another limit.
 CLASSES = {

@@ -63,6 +63,7 @@ def test_a_deleted_user_of_redis_comes_back(missed_users: dict[str, Any]) -> Non
     assert missed_users["redis"] == missed_users["redis before"]
 
 
+@pytest.mark.alike
 def test_an_edited_unit_is_put_right_and_its_class_alone_restarted(
     host: Host, site: Callable[..., Any], inventory: dict[str, Any]
 ) -> None:
@@ -109,6 +110,7 @@ def smaller(
     assert not run.failed, run.messages
 
 
+@pytest.mark.alike
 class TestWhatLeaves:
     """Both in one run, for which the host is as large again when these tests are done."""
 
@@ -127,6 +129,7 @@ class TestWhatLeaves:
         assert found["high"]
 
 
+@pytest.mark.alike
 @pytest.mark.usefixtures("restored")
 def test_a_changed_class_restarts_alone(host: Host, site: Callable[..., Any], inventory: dict[str, Any]) -> None:
     before = main_pids(host, inventory)
@@ -206,6 +209,7 @@ def test_rabbitmq_ends_when_its_store_does_and_starts_when_its_disk_has_room(
     produce("send('shop.stock.count', 'x').get(timeout=60); print(0)")
 
 
+@pytest.mark.alike
 @pytest.mark.broker("rabbitmq")
 def test_a_repair_of_every_secret_shows_none(
     host: Host, site: Callable[..., Any], secrets: dict[str, str], witness: Callable[..., Any], engine: str

@@ -44,11 +44,13 @@ def ask(host: Host, deployed: Callable[..., Any]) -> Callable[..., Any]:
     return send
 
 
+@pytest.mark.alike
 def test_a_second_run_changes_nothing(deployed: Callable[..., Any]) -> None:
     run = deployed()
     assert (run.messages, run.changed) == ([], [])
 
 
+@pytest.mark.alike
 def test_the_projects_tasks_run_where_the_routes_say(host: Host, ask: Callable[..., Any]) -> None:
     priced = ask("reprice", "teapot", 1999)
     assert (priced["article"], priced["cents"]) == ("teapot", 1999)
@@ -59,6 +61,7 @@ def test_the_projects_tasks_run_where_the_routes_say(host: Host, ask: Callable[.
     assert invoice["ran_by"]["uid"] == host.user("django_shop").uid != 0
 
 
+@pytest.mark.alike
 def test_the_shared_configuration_wins_over_settings_py(ask: Callable[..., Any]) -> None:
     found = ask("effective_settings")
     assert (found["broker_host"], found["result_host"], found["queue"]) == ("127.0.0.1", "127.0.0.1", "default")
@@ -66,6 +69,7 @@ def test_the_shared_configuration_wins_over_settings_py(ask: Callable[..., Any])
     assert (found["timezone"], found["task_track_started"]) == ("Europe/Berlin", True)
 
 
+@pytest.mark.alike
 @pytest.mark.usefixtures("deployed")
 def test_the_apps_do_not_read_each_others_files(host: Host) -> None:
     refused = host.run(f'{RUN}python -B -c \'open("/var/lib/celeryops/shop/x", "w")\'')
@@ -73,6 +77,7 @@ def test_the_apps_do_not_read_each_others_files(host: Host) -> None:
     assert host.run(f"{RUN}python -B -c 'open(\"/etc/celeryops/django_shop/celery.env\")'").rc != 0
 
 
+@pytest.mark.alike
 @pytest.mark.broker("rabbitmq")
 @pytest.mark.usefixtures("deployed")
 def test_an_app_may_not_use_the_others_virtual_host(host: Host) -> None:
@@ -93,6 +98,7 @@ def test_an_app_may_not_use_the_others_keys_and_channels(host: Host, command: st
     assert "NoPermissionError" in run("shop").stderr
 
 
+@pytest.mark.alike
 def test_the_first_app_is_left_alone(site: Callable[..., Any], deployed: Callable[..., Any]) -> None:
     run = site()
     assert (run.messages, run.changed) == ([], [])
