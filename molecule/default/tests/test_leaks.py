@@ -62,11 +62,12 @@ def main_pids(host: Host) -> dict[str, str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def leaking(site: Callable[..., Any], inventory: dict[str, Any]) -> Iterator[None]:
-    """The stack with these classes beside its own; afterwards without them."""
-    run = site(variables={"celery_worker_classes": {**inventory["celery_worker_classes"], **CLASSES}})
+    """The app with these classes beside its own; afterwards without them."""
+    parts = "--tags=celery_app,celery_worker"
+    run = site(parts, variables={"celery_worker_classes": {**inventory["celery_worker_classes"], **CLASSES}})
     assert run.messages == []
     yield
-    run = site()
+    run = site(parts)
     assert run.messages == []
 
 

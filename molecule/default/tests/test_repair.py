@@ -48,6 +48,7 @@ def missed_users(
     return found
 
 
+@pytest.mark.takes_over
 @pytest.mark.broker("rabbitmq")
 def test_a_deleted_user_of_the_broker_comes_back(missed_users: dict[str, Any], inventory: dict[str, Any]) -> None:
     app = inventory["celery_app_name"]
@@ -57,6 +58,7 @@ def test_a_deleted_user_of_the_broker_comes_back(missed_users: dict[str, Any], i
     assert f"{app}\t.*" in missed_users["permissions"]
 
 
+@pytest.mark.takes_over
 def test_a_deleted_user_of_redis_comes_back(missed_users: dict[str, Any]) -> None:
     assert missed_users["run"].messages == []
     assert missed_users["run"].changed != []
@@ -64,27 +66,33 @@ def test_a_deleted_user_of_redis_comes_back(missed_users: dict[str, Any]) -> Non
 
 
 @pytest.mark.alike
-def test_an_edited_unit_is_put_right_and_its_class_alone_restarted(
+@pytest.mark.usefixtures("restored")
+def test_an_edited_unit_is_put_right_and_a_changed_class_placed_and_these_alone_restarted(
     host: Host, site: Callable[..., Any], inventory: dict[str, Any]
 ) -> None:
     unit = f"/etc/systemd/system/celery-{inventory['celery_app_name']}-high.service"
     wanted = host.file(unit).content_string
     before = main_pids(host, inventory)
     host.check_output(f"echo 'Environment=BY_HAND=1' >> {unit}")
-    run = site()
+    changed = {**inventory["celery_worker_classes"], "default": {"concurrency": 2}}
+    run = site(variables={"celery_worker_classes": changed})
     assert run.messages == []
     assert host.file(unit).content_string == wanted
     after = main_pids(host, inventory)
-    assert {name for name in before if before[name] != after[name]} == {"high"}
+    assert {name for name in before if before[name] != after[name]} == {"high", "default"}
 
 
 @pytest.fixture(scope="class")
 def smaller(
-    host: Host, site: Callable[..., Any], inventory: dict[str, Any], run_name: str
+    host: Host,
+    site: Callable[..., Any],
+    inventory: dict[str, Any],
+    run_name: str,
+    leave_astray: Callable[[], None],
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
     """A class left the inventory, and a duty the host, in one run: that run, and what was there after it.
 
-    Both come back afterwards.
+    Both come back with the run of the next test.
     """
     app = inventory["celery_app_name"]
     others = {name: value for name, value in inventory["celery_worker_classes"].items() if name != "bulk"}
@@ -106,13 +114,13 @@ def smaller(
     found["processes"] = host.check_output("ps -eo args=").splitlines()
     found["high"] = host.service(f"celery-{app}-high.service").is_running
     yield run, found
-    run = site()
-    assert not run.failed, run.messages
+    leave_astray()
 
 
 @pytest.mark.alike
+@pytest.mark.takes_over
 class TestWhatLeaves:
-    """Both in one run, for which the host is as large again when these tests are done."""
+    """Both in one run, after which another one has to make the host as large again."""
 
     def test_a_class_that_leaves_the_inventory_leaves_the_host(self, smaller: tuple[Any, dict[str, Any]]) -> None:
         run, found = smaller
@@ -130,14 +138,40 @@ class TestWhatLeaves:
 
 
 @pytest.mark.alike
-@pytest.mark.usefixtures("restored")
-def test_a_changed_class_restarts_alone(host: Host, site: Callable[..., Any], inventory: dict[str, Any]) -> None:
-    before = main_pids(host, inventory)
-    changed = {**inventory["celery_worker_classes"], "default": {"concurrency": 2}}
-    run = site(variables={"celery_worker_classes": changed})
-    assert run.messages == []
-    after = main_pids(host, inventory)
-    assert {name for name in before if before[name] != after[name]} == {"default"}
+@pytest.mark.takes_over
+@pytest.mark.broker("rabbitmq")
+def test_a_repair_of_every_secret_shows_none(
+    host: Host, site: Callable[..., Any], secrets: dict[str, str], witness: Callable[..., Any], engine: str
+) -> None:
+    """Ansible has all secrets in hand: each file with one is damaged, and the broker refuses the administrator."""
+    files = [
+        "/etc/celeryops/shop/celery.env",
+        "/etc/celeryops/shop/flower.env",
+        "/etc/rabbitmq/definitions.json",
+        f"/etc/celeryops/{engine}/users.acl",
+        "/var/lib/rabbitmq/.erlang.cookie",
+    ]
+    cookie = files[-1]
+    host.check_output(f"cp --preserve {cookie} /root/cookie")
+    for path in files:
+        host.check_output(f"printf '\\n' >> {path}")
+    foretold = site("--check", "--diff", "-vvv")
+    # The command line tools need the cookie that the server was started with.
+    host.check_output(f"cp --preserve /root/cookie {cookie}; rm /root/cookie")
+    assert foretold.messages == []
+    assert [path for path in files if path not in foretold.output] == []
+    assert [name for name, value in secrets.items() if value in foretold.output] == []
+
+    with witness() as seen:
+        repaired = site("--diff", "-vvv")
+        # Not before: a server that is restarted reads its users from the definitions, and the login is right again.
+        host.check_output("rabbitmqctl --silent change_password admin another-password")
+        let_in = site("--diff", "-vvv", "--tags=rabbitmq_reconcile")
+    assert (repaired.messages, let_in.messages) == ([], [])
+    assert len(let_in.changed) == 1
+    for shown in (seen(), repaired.output, let_in.output):
+        assert [name for name, value in secrets.items() if value in shown] == []
+    assert "import_definitions" in seen(), "nobody watched the repair of the login"
 
 
 def test_a_killed_broker_comes_back_with_what_waited(
@@ -207,42 +241,6 @@ def test_rabbitmq_ends_when_its_store_does_and_starts_when_its_disk_has_room(
     wait(lambda: host.service(unit).is_running, 60, f"{unit} did not come back")
     assert host.check_output(journal).count("RabbitMQ ended because a part of its store died") == 1
     produce("send('shop.stock.count', 'x').get(timeout=60); print(0)")
-
-
-@pytest.mark.alike
-@pytest.mark.broker("rabbitmq")
-def test_a_repair_of_every_secret_shows_none(
-    host: Host, site: Callable[..., Any], secrets: dict[str, str], witness: Callable[..., Any], engine: str
-) -> None:
-    """Ansible has all secrets in hand: each file with one is damaged, and the broker refuses the administrator."""
-    files = [
-        "/etc/celeryops/shop/celery.env",
-        "/etc/celeryops/shop/flower.env",
-        "/etc/rabbitmq/definitions.json",
-        f"/etc/celeryops/{engine}/users.acl",
-        "/var/lib/rabbitmq/.erlang.cookie",
-    ]
-    cookie = files[-1]
-    host.check_output(f"cp --preserve {cookie} /root/cookie")
-    for path in files:
-        host.check_output(f"printf '\\n' >> {path}")
-    foretold = site("--check", "--diff", "-vvv")
-    # The command line tools need the cookie that the server was started with.
-    host.check_output(f"cp --preserve /root/cookie {cookie}; rm /root/cookie")
-    assert foretold.messages == []
-    assert [path for path in files if path not in foretold.output] == []
-    assert [name for name, value in secrets.items() if value in foretold.output] == []
-
-    with witness() as seen:
-        repaired = site("--diff", "-vvv")
-        # Not before: a server that is restarted reads its users from the definitions, and the login is right again.
-        host.check_output("rabbitmqctl --silent change_password admin another-password")
-        let_in = site("--diff", "-vvv", "--tags=rabbitmq_reconcile")
-    assert (repaired.messages, let_in.messages) == ([], [])
-    assert len(let_in.changed) == 1
-    for shown in (seen(), repaired.output, let_in.output):
-        assert [name for name, value in secrets.items() if value in shown] == []
-    assert "import_definitions" in seen(), "nobody watched the repair of the login"
 
 
 def test_killed_processes_come_back_by_themselves(

@@ -117,11 +117,11 @@ def test_flower_asks_for_its_password(alone: Host, hosts: Path) -> None:
 
 
 def test_a_flower_that_leaves(alone: Host, hosts: Path) -> None:
-    gone = play(hosts, flower_state="absent")
+    gone = play(hosts, "--tags=flower", flower_state="absent")
     assert gone.messages == []
     assert not alone.service("celery-shop-flower").is_running
     assert not alone.file("/etc/systemd/system/celery-shop-flower.service").exists
     assert not alone.file("/etc/celeryops/shop/flower.env").exists
     assert not alone.file("/opt/celeryops/shop-flower/current").exists
-    again = play(hosts, flower_state="absent")
+    again = play(hosts, "--tags=flower", flower_state="absent")
     assert (again.messages, again.changed) == ([], [])

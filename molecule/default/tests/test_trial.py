@@ -39,6 +39,10 @@ def running(host: Host) -> list[str]:
     ]
 
 
+#: The parts of a run that come near the app: what it costs to try the servers as well is spent once.
+PARTS = ("--tags=celery_app,celery_worker,celery_beat",)
+
+
 @pytest.mark.parametrize(
     ("variables", "arguments", "cause"),
     [
@@ -46,26 +50,28 @@ def running(host: Host) -> list[str]:
             {"celery_app_environment": {"SHOP_STATE": STATE, "PYTHONHOME": "/srv/misspelt"}}, (),
             "No module named 'encodings'",
         ),
-        ({"celery_app_settings": {"imports": ["shop.nothing"]}}, (), "No module named 'shop.nothing'"),
-        ({"celery_app_settings": {"worker_consumer": "shop.misspelt:Consumer"}}, (), "cannot use worker_consumer"),
-        ({"celery_app_import": "shop.celry:app"}, (), "No module named 'shop.celry'"),
-        ({"celery_app_settings": {"imports": ["shop.nothing"]}}, ("--tags", "celery_app_configure"), "shop.nothing"),
-        (with_a_module("PASSWORD = int('s3cret-1')\n"), (), "invalid literal for int() with base 10: '***'"),
+        ({"celery_app_settings": {"worker_consumer": "shop.misspelt:Consumer"}}, PARTS, "cannot use worker_consumer"),
+        ({"celery_app_import": "shop.celry:app"}, PARTS, "No module named 'shop.celry'"),
+        (
+            {"celery_app_settings": {"imports": ["shop.nothing"]}}, ("--tags=celery_app_configure",),
+            "No module named 'shop.nothing'",
+        ),
+        (with_a_module("PASSWORD = int('s3cret-1')\n"), PARTS, "invalid literal for int() with base 10: '***'"),
         (
             with_a_module(
                 "from celery import current_app\ncurrent_app.conf.task_routes = {'shop.feeds.*': 'nobodys'}\n",
                 celery_app_routes="from-app", celery_app_queues=["payments", "mails", "feeds", "reports"],
-            ), (), "shop.feeds.* to nobodys. Consumed are default, feeds, mails, payments, reports",
+            ), PARTS, "shop.feeds.* to nobodys. Consumed are default, feeds, mails, payments, reports",
         ),
         (
-            {"celery_worker_host_classes": {"high": {"environment": {"PYTHONHOME": "/srv/misspelt"}}}}, (),
+            {"celery_worker_host_classes": {"high": {"environment": {"PYTHONHOME": "/srv/misspelt"}}}}, PARTS,
             "celery-shop-high.service: the new content is not valid",
         ),
-        ({"celery_beat_environment": {"PYTHONHOME": "/srv/misspelt"}}, (), "No module named 'encodings'"),
-        ({"celery_beat_scheduler": "shop.misspelt:Scheduler"}, (), "No module named 'shop.misspelt'"),
+        ({"celery_beat_environment": {"PYTHONHOME": "/srv/misspelt"}}, PARTS, "No module named 'encodings'"),
+        ({"celery_beat_scheduler": "shop.misspelt:Scheduler"}, PARTS, "No module named 'shop.misspelt'"),
     ],
     ids=[
-        "environment", "a module", "a class of the settings", "import", "the configuration alone", "a file", "routes",
+        "environment", "a module, in the configuration alone", "a class of the settings", "import", "a file", "routes",
         "a class's own", "the scheduler's own", "the scheduler",
     ],
 )  # fmt: skip
@@ -87,7 +93,7 @@ def test_a_class_that_does_not_come_up_ends_the_run_before_the_next(host: Host, 
     before = host.check_output(others)
     host.check_output(f"mkdir -p {folder}; printf '[Service]\\nExecStartPre=/bin/false\\n' > {folder}/no.conf")
     try:
-        run = site(variables={"celery_app_environment": {"SHOP_STATE": STATE, "ANOTHER": "2"}})
+        run = site(*PARTS, variables={"celery_app_environment": {"SHOP_STATE": STATE, "ANOTHER": "2"}})
     finally:
         host.check_output(f"rm -r {folder}; systemctl daemon-reload")
     assert len(run.messages) == 1, run.messages
@@ -105,7 +111,7 @@ def test_commands_run_around_a_release_and_one_that_fails_keeps_the_old_one(
     before = running(host)
     source = {"type": "path", "path": str(SHOP), "build": "commands"}
     failing = ["sh", "-c", "echo $SHOP_STATE has no such table; exit 3"]
-    run = site(variables={"celery_app_source": source, "celery_app_release_commands": [failing]})
+    run = site(*PARTS, variables={"celery_app_source": source, "celery_app_release_commands": [failing]})
     assert len(run.messages) == 1, run.messages
     assert "ended with 3, as shop. The release shop-" in run.messages[0]
     assert f"{STATE} has no such table" in run.messages[0]
@@ -118,13 +124,13 @@ def test_commands_run_around_a_release_and_one_that_fails_keeps_the_old_one(
     ]
     commands = [[*note, "before"], {"command": [*note, "after"], "when": "after"}]
     variables = {"celery_app_source": source, "celery_app_release_commands": commands}
-    run = site(variables=variables)
+    run = site(*PARTS, variables=variables)
     assert not run.failed, run.messages
     old, new = before[1].splitlines()[-1], host.check_output("readlink /opt/celeryops/shop/current")
     assert old != new
     read = f"cat {STATE}/before {STATE}/after"
     assert host.check_output(read).splitlines() == [old, "shop", new, "shop"]
-    again = site(variables=variables)
+    again = site(*PARTS, variables=variables)
     assert (again.messages, again.changed) == ([], [])
     assert len(host.check_output(read).splitlines()) == 4
     # What a deploy has left undone is made good by the next one of the same release, which switches nothing.
