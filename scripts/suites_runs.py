@@ -237,14 +237,17 @@ class Checks(Run):
 class Suite(Run):
     """One part of a scenario's tests on one suite, on a host of its own, or several."""
 
-    def __init__(self, suite: str, scenario: str, shard: str = SHARDS[0], celery: str = "") -> None:
+    def __init__(
+        self, suite: str, scenario: str, shard: str = SHARDS[0], celery: str = "", *, rest: bool = False
+    ) -> None:
         """Name it.
 
         Args:
             suite: the suite of Debian.
             scenario: Molecule's.
             shard: which part of the tests.
-            celery: the minor version to which the app's Celery is held; then only some modules are of interest.
+            celery: the minor version to which the app's Celery is held; then some modules are of interest, all of them.
+            rest: whether a run with such a version has what the shard has as well.
         """
         row = "-".join(
             [suite, *([scenario] if scenario != SCENARIOS[0] else []), *([f"celery{celery}"] if celery else [])]
@@ -258,14 +261,15 @@ class Suite(Run):
         self.report = self.folder / "verify.xml"
         self.phase = "start"
         whole: Sequence[str] = STEPS if scenario in WHOLE else FIRST_STEPS
-        self.steps = whole if shard == SHARDS[0] and not celery else SHORT_STEPS
+        self.steps = whole if shard == SHARDS[0] and (rest or not celery) else SHORT_STEPS
+        self.tests_of = shard if rest or not celery else "none"
 
     def environment(self) -> dict[str, str]:
         return os.environ | {
             "CELERYOPS_SUITE": self.suite,
             "CELERYOPS_HOST": self.host,
             "CELERYOPS_RUN": self.name,
-            "CELERYOPS_SHARD": "all" if self.celery else self.shard,
+            "CELERYOPS_SHARD": self.tests_of,
             "CELERYOPS_TESTS": " ".join(CELERY_TESTS) if self.celery else "",
             "CELERYOPS_CELERY": self.celery,
             "CELERYOPS_SEQUENCE": f"[{', '.join(self.steps)}, destroy]",

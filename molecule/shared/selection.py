@@ -13,8 +13,9 @@ from typing import Any
 
 #: Markers of tests that only a thorough run has on every stack.
 ONE_STACK = frozenset({"alike", "long"})
-#: What a run may have of a scenario's tests: those without the marker `apart`, or all, which is for a person.
-FIRST, EVERYTHING = "first", "all"
+#: What a run may have of a scenario's tests: those without the marker `apart`; all, which is for a person; or only the
+#: modules that it has whole.
+FIRST, EVERYTHING, NOTHING = "first", "all", "none"
 #: The hosts that the marker may name, `apart` where it names none.
 APART = ("apart", "releases")
 
@@ -50,17 +51,16 @@ def belongs(
         broker: ``rabbitmq`` or ``redis``.
         thorough: whether the run has what one stack is enough for in `make test`.
         shard: which part of the tests the run has.
-        modules: where the run has some modules only, their names without ``test_``.
+        modules: those that the run has whole, whatever their markers say but for the broker, without ``test_``.
 
     Raises:
         UnknownShardError: the run or the test names a host that there is not.
     """
-    if shard not in {FIRST, EVERYTHING, *APART}:
-        raise UnknownShardError(f"CELERYOPS_SHARD={shard}: write one of {', '.join((FIRST, *APART, EVERYTHING))}")
+    known = (FIRST, *APART, EVERYTHING, NOTHING)
+    if shard not in known:
+        raise UnknownShardError(f"CELERYOPS_SHARD={shard}: write one of {', '.join(known)}")
     home = shard_of(marks)
-    return (
-        broker in (marks.get("broker") or [broker])
-        and (thorough or ONE_STACK.isdisjoint(marks))
-        and shard in {home, EVERYTHING}
-        and (not modules or module.removeprefix("test_") in modules)
+    return broker in (marks.get("broker") or [broker]) and (
+        module.removeprefix("test_") in modules
+        or (shard in {home, EVERYTHING} and (thorough or ONE_STACK.isdisjoint(marks)))
     )

@@ -75,8 +75,11 @@ def test_a_run_leaves_out_what_it_cannot_show() -> None:
         assert has("test_stops", {marker: ()}, thorough=True)
     assert has("test_stops", {"broker": ("rabbitmq",)})
     assert not has("test_stops", {"broker": ("redis",)})
-    assert has("test_stops", {}, "once stops")
-    assert not has("test_stops", {}, "once exchange")
+    for marks in ({}, {"long": ()}, {"apart": ()}):
+        assert has("test_stops", marks, "once stops")
+    assert not has("test_stops", {"broker": ("redis",)}, "once stops")
+    assert not selection.belongs("test_stops", {}, broker="redis", thorough=True, shard="none", modules=["once"])
+    assert selection.belongs("test_stops", {}, broker="redis", thorough=False, shard="first", modules=["once"])
 
 
 def markers(path: Path) -> set[str]:
@@ -158,8 +161,18 @@ def test_a_run_with_another_celery_has_the_tests_that_differ() -> None:
     assert isinstance(run, Suite)
     given = run.environment()
     assert (run.row, run.scenario, run.suite) == ("trixie-celery5.6", "default", "trixie")
-    assert (given["CELERYOPS_CELERY"], given["CELERYOPS_SHARD"]) == ("5.6", "all")
+    assert (given["CELERYOPS_CELERY"], given["CELERYOPS_SHARD"]) == ("5.6", "none")
     assert given["CELERYOPS_TESTS"].split() == ["exchange", "stops", "pitfalls", "once"]
+
+
+def test_the_gate_has_an_older_celery_with_the_tests_of_debian_12_beside_those_that_differ() -> None:
+    run = run_suites.every_run()["bookworm-celery5.6"]
+    assert isinstance(run, Suite)
+    given = run.environment()
+    assert (given["CELERYOPS_CELERY"], given["CELERYOPS_SHARD"], run.row) == ("5.6", "first", "bookworm-celery5.6")
+    assert given["CELERYOPS_TESTS"].split() == ["exchange", "stops", "pitfalls", "once"]
+    assert run.steps == suites_runs.FIRST_STEPS
+    assert run.name in run_suites.GATE
 
 
 def test_the_hosts_of_a_stack_share_its_row() -> None:
