@@ -90,7 +90,7 @@ def test_what_the_apps_say_and_what_holds_is_told(deployed: Any) -> None:
         "- task_acks_late: the app says False, here True holds; write celery_app_settings.task_acks_late to have",
         "- task_serializer: the app says 'pickle', here 'json' holds; write celery_app_settings.task_serializer",
         "- task_default_queue: the app says 'developer', here 'default' holds; write celery_app_default_queue to have",
-        "- task_routes: the app says object_shop.tasks.charge to later, object_shop.tasks.tick to later, here",
+        "- task_routes: the app says object_shop.tasks.charge to later, object_shop.tasks.tick to later, ",
         "- worker_prefetch_multiplier: the app says 64, here 1 holds",
     ):
         assert any(line in one for one in said), said
