@@ -20,6 +20,7 @@ _MODE = re.compile(r"0[0-7]{3}")
 _OURS = (
     "/etc/celeryops", "/opt/celeryops", "/run/celeryops", "/var/cache/celeryops", "/usr/local/bin/celeryops-run",
     "/etc/systemd/system/celery-", "/run/systemd/system/celery-", "/etc/logrotate.d/celery-",
+    "/etc/rabbitmq/", "/etc/redis/", "/etc/valkey/", "/var/lib/rabbitmq/", "/var/lib/redis/", "/var/lib/valkey/",
 )  # fmt: skip
 #: What the app may write to, and so could put another file in the place of.
 _THE_APPS = ("/var/lib/celeryops", "/var/log/celeryops")

@@ -218,7 +218,7 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
         routes=tuple(Route(str(route["task"]), str(route["queue"])) for route in celery_app.listed_routes(values)),
         own_routes=values.get("routes") == celery_app.FROM_APP,
         files=tuple(
-            {"number": number, "groups": entry.get("groups"), "restarts": entry.get("restarts")}
+            {"number": number, **{key: entry.get(key) for key in ("path", "groups", "restarts")}}
             for number, entry in enumerate(values.get("files") or ())
         ),
         settings=settings,

@@ -140,7 +140,7 @@ class App:
         routes: first match wins.
         own_routes: whether the app's own routes hold in their place; where they lead, only the app says.
         classes: every class on every host.
-        files: ``number``, ``groups`` and ``restarts`` of each of ``celery_app_files``, on any host.
+        files: ``number``, ``path``, ``groups`` and ``restarts`` of each of ``celery_app_files``, on any host.
         settings: Celery's settings in force, of all processes.
         own_settings: those that the inventory gives.
         longest_eta: how far ahead tasks are sent.

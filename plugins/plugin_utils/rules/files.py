@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, VARIABLE
@@ -12,9 +14,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Findi
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment
 
 _REASONS = {"groups": "is no group of the inventory", "restarts": "is no worker class of the app, and not beat"}
 
@@ -33,7 +35,39 @@ def _for_nobody(deployment: Deployment) -> Iterator[Finding]:
                         yield Finding(Problem(variable, name, _REASONS[key], instead), name, app.name)
 
 
+def _machines(deployment: Deployment, app: App, groups: Iterable[str] | None) -> set[str]:
+    """Return on which machines a file of an app is placed."""
+    hosts = set(app.hosts)
+    if groups is not None:
+        hosts &= {host for group in groups for host in deployment.groups.get(str(group), ())}
+    return {deployment.machines[host].identity for host in hosts if host in deployment.machines}
+
+
+def _of_two_apps(deployment: Deployment) -> Iterator[Finding]:
+    placed: dict[str, list[tuple[App, int, set[str]]]] = {}
+    for app in deployment.apps.values():
+        for entry in app.files:
+            # Any other is in the app's own directory.
+            if str(entry["path"]).startswith("/"):
+                machines = _machines(deployment, app, entry["groups"])
+                placed.setdefault(os.path.normpath(entry["path"]), []).append((app, entry["number"], machines))
+    for path, users in placed.items():
+        for (one, _number, machines), (other, number, others) in itertools.combinations(users, 2):
+            if one is not other and machines & others:
+                reason = (
+                    f"is a file of {one.name} as well, on {min(machines & others)}: the two would replace it in turn"
+                )
+                instead = f"another path for {other.name}"
+                variable = f"{VARIABLE}[{number}].path"
+                yield Finding(Problem(variable, path, reason, instead), path, other.name)
+
+
 RULES = (
+    Rule(
+        "file-of-two-apps",
+        _of_two_apps,
+        "A file of `celery_app_files` that two apps place on one machine: they would replace it in turn.",
+    ),
     Rule(
         "file-for-nobody",
         _for_nobody,
