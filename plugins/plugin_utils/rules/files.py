@@ -55,7 +55,8 @@ def _of_two_apps(deployment: Deployment) -> Iterator[Finding]:
         for (one, _number, machines), (other, number, others) in itertools.combinations(users, 2):
             if one is not other and machines & others:
                 reason = (
-                    f"is a file of {one.name} as well, on {min(machines & others)}: the two would replace it in turn"
+                    f"is a file of {one.name} as well, on {min(machines & others)}: if they differ, the two would "
+                    "replace it in turn"
                 )
                 instead = f"another path for {other.name}"
                 variable = f"{VARIABLE}[{number}].path"
@@ -66,7 +67,8 @@ RULES = (
     Rule(
         "file-of-two-apps",
         _of_two_apps,
-        "A file of `celery_app_files` that two apps place on one machine: they would replace it in turn.",
+        "A file of `celery_app_files` that two apps place on one machine: they would replace it in turn if it differs.",
+        acceptable=True,
     ),
     Rule(
         "file-for-nobody",
