@@ -17,6 +17,7 @@ import pwd
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ ACCESS = ("owner", "group", "mode")
 _MIXED = re.compile(r"(?=.*\d)(?=.*\D)[^/\s]\S{7,}")
 #: CLONE_NEWNS of unshare(2); MS_REC with MS_PRIVATE, and MS_BIND, of mount(2).
 _NEW_MOUNTS, _PRIVATE, _BIND = 0x20000, 0x4000 | 0x40000, 0x1000
+#: Below what is staged, the files of the app's own: no variable leads there, as they are seen in their places.
+OWN = "/own"
 #: Variables that lead to files of the shared configuration; what stands there is a path, or several behind colons.
 LEADING = ("CELERYOPS_CONFIG", "PYTHONPATH")
 #: Imports the app the way "celery -A" does, with all of its task modules, and looks up what a worker, beat and a sender
@@ -138,8 +141,8 @@ def staged(files: Sequence[Mapping[str, Any]], gid: int) -> Iterator[str]:
     try:
         _share(root, 0o750, gid)
         for entry in files:
-            path = root + entry["path"]
-            _make_folders(root, os.path.dirname(entry["path"]), gid)
+            path = root + _staged_as(entry)
+            _make_folders(root, os.path.dirname(_staged_as(entry)), gid)
             with open(path, "wb") as stream:
                 _share(path, 0o640, gid)
                 stream.write(str(entry["content"]).encode())
@@ -155,7 +158,8 @@ def standing_in(files: Sequence[Mapping[str, Any]], root: str) -> Iterator[list[
     """Say what a program has to see in which place, for the files that an app opens by their own paths.
 
     Nobody reads yet what is not there: such a file is put there for the time of the trial, and removed again. Of what
-    is there, only the program that is tried sees another content (:func:`run_as`).
+    is there, only the program that is tried sees another content (:func:`run_as`); what is there as it is to be needs
+    no view, which a host may not permit.
 
     Arguments:
         files: as for :func:`staged`; only the app's ``own`` are looked at.
@@ -174,7 +178,8 @@ def standing_in(files: Sequence[Mapping[str, Any]], root: str) -> Iterator[list[
             if not entry.get("own"):
                 continue
             if os.path.lexists(path):
-                views.append((root + path, path))
+                if not _is_so(path, entry):
+                    views.append((root + _staged_as(entry), path))
                 continue
             for folder in reversed(_missing(os.path.dirname(path))):
                 os.mkdir(folder, 0o755)
@@ -220,6 +225,21 @@ def _missing(folder: str) -> list[str]:
         found.append(folder)
         folder = os.path.dirname(folder)
     return found
+
+
+def _staged_as(entry: Mapping[str, Any]) -> str:
+    """Return where below its root a file is staged."""
+    return (OWN if entry.get("own") else "") + str(entry["path"])
+
+
+def _is_so(path: str, entry: Mapping[str, Any]) -> bool:
+    """Whether a file of the app's own is there with the content, owner, group and mode that it is to have."""
+    status = os.lstat(path)
+    owner, group = pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid
+    if (status.st_uid, status.st_gid, status.st_mode) != (owner, group, stat.S_IFREG | int(entry["mode"], 8)):
+        return False
+    with open(path, "rb") as stream:
+        return stream.read() == str(entry["content"]).encode()
 
 
 def _give(path: str, entry: Mapping[str, Any]) -> None:

@@ -139,7 +139,7 @@ def test_what_is_not_there_stands_in_its_place_for_the_trial_alone(place: Path, 
         assert views == []
         assert target.read_text() == "new\n"
         assert target.stat().st_mode & 0o777 == 0o640
-        assert Path(root + str(target)).stat().st_mode & 0o777 == 0o640
+        assert Path(root + trial.OWN + str(target)).stat().st_mode & 0o777 == 0o640
     assert list(place.iterdir()) == []
     with pytest.raises(RuntimeError), trial.staged(files, ME.gid) as root, trial.standing_in(files, root):
         raise RuntimeError
@@ -151,12 +151,39 @@ def test_of_what_is_there_only_the_program_that_is_tried_sees_another(place: Pat
     target.write_text("old\n")
     files = [{"path": str(target), "content": "new\n", **OWN}]
     with trial.staged(files, ME.gid) as root, trial.standing_in(files, root) as views:
-        assert views == [(root + str(target), str(target))]
+        assert views == [(root + trial.OWN + str(target), str(target))]
         status, output = trial.run_as(ME, ["cat", str(target)], {"PATH": "/usr/bin:/bin"}, "/", 30, views)
         assert (status, output) == (0, "new\n")
         assert target.read_text() == "old\n"
     assert [entry.name for entry in place.iterdir()] == ["a.conf"]
     assert target.read_text() == "old\n"
+
+
+def test_code_beside_a_file_of_the_apps_own_is_found_in_the_trial(tmp_path: Path) -> None:
+    folder = tmp_path / "srv"
+    folder.mkdir()
+    (folder / "shop.py").write_text("import local_settings\n")
+    files = [{"path": f"{folder}/local_settings.py", "content": "x = 1\n", **OWN}]
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder)}
+    with trial.staged(files, ME.gid) as root, trial.standing_in(files, root):
+        environment = trial.redirected(variables, root)
+        assert environment["PYTHONPATH"] == str(folder)
+        status, output = trial.run_as(ME, [sys.executable, "-c", "import shop"], environment, "/", 30)
+    assert (status, output) == (0, "")
+
+
+def test_what_is_there_as_it_is_to_be_needs_no_view(tmp_path: Path) -> None:
+    target = tmp_path / "a.conf"
+    target.write_text("same\n")
+    target.chmod(0o640)
+    files = [{"path": str(target), "content": "same\n", **OWN}]
+
+    def seen(**other: str) -> int:
+        wanted = [{**files[0], **other}]
+        with trial.staged(wanted, ME.gid) as root, trial.standing_in(wanted, root) as views:
+            return len(views)
+
+    assert (seen(), seen(content="new\n"), seen(mode="0600")) == (0, 1, 1)
 
 
 def test_what_the_account_may_not_read_the_trial_may_not_either(tmp_path: Path) -> None:
