@@ -2,8 +2,9 @@
 # Apache License 2.0 (see LICENSE)
 """The record of the files of an app's own that were placed on a host, by which they can be told from the user's.
 
-One file for each app, in its configuration directory: path -> ``sha256`` of what was placed, and ``left`` where it is
-in the inventory no more. Runs on managed hosts, so it keeps to Python 3.9.
+One file for each app, in its configuration directory: path -> ``sha256`` of what was placed, ``left`` where it is in
+the inventory no more, and ``found`` where somebody had put the very same there before, whose file it stays. Runs on
+managed hosts, so it keeps to Python 3.9.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 #: In the configuration directory of an app.
@@ -41,14 +42,20 @@ def write(path: str, record: Mapping[str, Mapping[str, Any]]) -> None:
     os.replace(temporary, path)
 
 
-def updated(before: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, bytes]) -> tuple[Record, list[str]]:
+def updated(
+    before: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, bytes], found: Collection[str] = ()
+) -> tuple[Record, list[str]]:
     """Return the record after a run, and the files that have left the inventory with it.
 
     Arguments:
         before: the record so far.
         wanted: path -> content of every file that the inventory has.
+        found: those of them that nobody had to place.
     """
-    after: Record = {path: {"sha256": digest(content)} for path, content in wanted.items()}
+    after: Record = {
+        path: {"sha256": digest(content), **({"found": True} if path in found else {})}
+        for path, content in wanted.items()
+    }
     gone = []
     for path, entry in before.items():
         if path not in after:
@@ -63,8 +70,10 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def unchanged(path: str, entry: Mapping[str, Any]) -> bool:
-    """Whether a file is there and holds what was placed."""
+def is_ours(path: str, entry: Mapping[str, Any]) -> bool:
+    """Whether a file is there and holds what was placed, and what was placed is nobody else's."""
+    if entry.get("found"):
+        return False
     try:
         with open(path, "rb") as stream:
             return not os.path.islink(path) and digest(stream.read()) == entry["sha256"]

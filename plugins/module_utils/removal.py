@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -81,7 +82,8 @@ class Removal:
         accounts: that were made for it.
         packages: of servers.
         kept: directories with data, which stay.
-        changed: files of the app's own that somebody has changed since they were placed, which stay as they are.
+        changed: files of the app's own that stay as they are: somebody has changed them since they were placed, had
+            put the same there before, or has them for another app.
     """
 
     units: list[str] = field(default_factory=list)
@@ -94,6 +96,12 @@ class Removal:
     def any(self) -> bool:
         """Whether there is anything to remove."""
         return bool(self.units or self.paths or self.accounts or self.packages)
+
+
+def _placed_for_others(app: str) -> set[str]:
+    """Return the files that were placed for other apps of the host: two of them may share a certificate."""
+    records = glob.glob(f"{glob.escape(CONFIG)}/*/{placed.NAME}")
+    return {path for name in records if name != f"{CONFIG}/{app}/{placed.NAME}" for path in placed.read(name)}
 
 
 def of_app(app: str, marked: Iterable[str], users: Mapping[str, str], passwd: str, *, data: bool) -> Removal:
@@ -115,9 +123,11 @@ def of_app(app: str, marked: Iterable[str], users: Mapping[str, str], passwd: st
     found.paths += [path for path in (*places, *(kept if data else ())) if os.path.lexists(path)]
     found.kept = [] if data else [path for path in kept if os.path.lexists(path)]
     # What celery_app_files has placed elsewhere; the app's own directory goes as a whole.
+    of_others = _placed_for_others(app)
     for path, entry in sorted(placed.read(f"{CONFIG}/{app}/{placed.NAME}").items()):
         if not path.startswith(f"{CONFIG}/{app}/") and os.path.lexists(path):
-            (found.paths if placed.unchanged(path, entry) else found.changed).append(path)
+            mine_alone = path not in of_others and placed.is_ours(path, entry)
+            (found.paths if mine_alone else found.changed).append(path)
     others = {user for unit, user in users.items() if unit not in own}
     mine = {users[unit] for unit in own if unit in users} | {app}
     made = {line.split(":")[0] for line in passwd.splitlines() if line.count(":") > 4 and _is_ours(line)}

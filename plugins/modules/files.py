@@ -217,6 +217,8 @@ class Placer:
         self.held: dict[str, Any] = {}
         #: Contents of the app's own files, by path.
         self.own: dict[str, bytes] = {}
+        #: Those of them that somebody else has put there, as they are to be.
+        self.found: set[str] = set()
         #: What is noted of them.
         self.noted = placed.read(module.params["record"]) if module.params.get("record") else {}
 
@@ -257,6 +259,8 @@ class Placer:
         if entry.get("own") and wanted is not None:
             self.own[path] = wanted
         current = _read(path) if exists else None
+        if entry.get("own") and current == wanted and self.noted.get(path, {"found": True}).get("found"):
+            self.found.add(path)
         self._tell_apart(entry, current, wanted)
         if wanted is None or wanted == current:
             self._attributes(entry, status)
@@ -275,8 +279,8 @@ class Placer:
             return
         if entry.get("own"):
             # Of the app's own files it is known what was placed: anything else is somebody's, by whatever name.
-            known = self.noted.get(path, {}).get("sha256")
-            if current and current != wanted and placed.digest(current) != known:
+            known = self.noted.get(path, {})
+            if current and current != wanted and (known.get("found") or placed.digest(current) != known.get("sha256")):
                 self._note_foreign(path, current)
             return
         if current not in (None, wanted) and foreign.is_foreign(
@@ -331,7 +335,7 @@ class Placer:
 
     def note_own(self, path: str) -> list[str]:
         """Write the record of the app's own files, and return those that have left it."""
-        after, gone = placed.updated(self.noted, self.own)
+        after, gone = placed.updated(self.noted, self.own, self.found)
         if after != self.noted and not self.module.check_mode:
             placed.write(path, after)
         return [name for name in gone if os.path.lexists(name)]

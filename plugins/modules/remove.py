@@ -68,7 +68,9 @@ removed:
   elements: str
   returned: always
 kept:
-  description: Directories with data that stay, and files of the app's own that were changed since they were placed.
+  description: >-
+    Directories with data that stay, and files of the app's own that were changed since they were placed, that were
+    there before, or that another app of the host has as well.
   type: list
   elements: str
   returned: always

@@ -39,7 +39,7 @@ def test_what_was_placed_is_noted_for_root_alone_and_nothing_of_it_is_shown(tmp_
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
     assert "s3cret" not in str(placer.diff) + record.read_text()
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
-    assert placed.unchanged(str(target), placed.read(str(record))[str(target)])
+    assert placed.is_ours(str(target), placed.read(str(record))[str(target)])
     again, left = run(record, (target, "s3cret\n"))
     assert (again.changed_paths, again.kept, left) == ([], [], [])
 
@@ -68,6 +68,20 @@ def test_a_file_that_leaves_stays_and_is_told_once(tmp_path: Path) -> None:
     assert "left" not in placed.read(str(record))[str(one)]
 
 
+def test_a_file_that_was_there_as_it_is_to_be_stays_its_owners(tmp_path: Path) -> None:
+    record, target = tmp_path / "files.json", tmp_path / "a"
+    target.write_text("theirs\n")
+    for _run in range(2):
+        placer, _left = run(record, (target, "theirs\n"))
+        assert placer.kept == []
+        assert not placed.is_ours(str(target), placed.read(str(record))[str(target)])
+    assert run(record)[1] == [str(target)]
+    assert not placed.is_ours(str(target), placed.read(str(record))[str(target)])
+    # What replaces it is ours, and theirs is kept.
+    assert run(record, (target, "ours\n"))[0].kept == [f"{target}{SUFFIX}"]
+    assert placed.is_ours(str(target), placed.read(str(record))[str(target)])
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', "{"])
 def test_a_record_that_cannot_be_read_says_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "files.json").write_text(text)
@@ -88,6 +102,11 @@ def test_a_removed_app_takes_along_what_was_placed_and_nobody_changed(
     gone.unlink()
     found = removal.of_app("shop", [], {}, "", data=False)
     assert (found.paths, found.changed) == ([str(same)], [str(edited)])
+    # Another app of the host has it as well.
+    (tmp_path / "etc" / "blog").mkdir()
+    placed.write(str(tmp_path / "etc" / "blog" / placed.NAME), {str(same): record[str(same)]})
+    found = removal.of_app("shop", [], {}, "", data=False)
+    assert (found.paths, found.changed) == ([], [str(edited), str(same)])
 
 
 class Loader:
