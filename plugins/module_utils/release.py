@@ -116,12 +116,16 @@ def index_environment(source: Mapping[str, Any]) -> dict[str, str]:
     the default one last of all (docs.astral.sh/uv, "Package indexes"). ``index_url`` is the default one, in place of
     PyPI, and stands in ``UV_INDEX`` too, also alone: so it comes before an ``--extra-index-url`` of the requirements.
     pip asks all and takes the highest version, whatever their order.
+
+    An index may have a name in front (``corp=https://...``). The default one gets none: of two of a name uv takes the
+    first, and that would be the one that it asks last.
     """
     environment = {}
     further = [str(url) for url in source.get("extra_index_urls") or []]
     ordered = [str(source["index_url"]), *further] if source.get("index_url") else further
     if source.get("index_url"):
-        environment["UV_DEFAULT_INDEX"] = environment["PIP_INDEX_URL"] = str(source["index_url"])
+        address = re.sub(r"^[\w.-]+=", "", str(source["index_url"]))
+        environment["UV_DEFAULT_INDEX"] = environment["PIP_INDEX_URL"] = address
     if ordered:
         environment["UV_INDEX"] = " ".join(ordered)
     if further:

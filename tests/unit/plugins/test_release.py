@@ -120,6 +120,10 @@ def test_the_index_that_is_named_first_is_asked_first() -> None:
     assert decide.index_environment({"index_url": "https://own/s"})["UV_INDEX"] == "https://own/s"
     assert environment["PIP_INDEX_URL"] == "https://own/s"
     assert environment["PIP_EXTRA_INDEX_URL"].split() == further
+    # Of two of a name uv takes the first, which would be the default.
+    named = decide.index_environment({"index_url": "corp=https://own/s?a=b", "extra_index_urls": further})
+    assert named["UV_INDEX"].split()[0] == "corp=https://own/s?a=b"
+    assert named["UV_DEFAULT_INDEX"] == named["PIP_INDEX_URL"] == "https://own/s?a=b"
     # Without it PyPI is the one that comes last.
     environment = decide.index_environment({"extra_index_urls": further})
     assert environment == {"UV_INDEX": " ".join(further), "PIP_EXTRA_INDEX_URL": " ".join(further)}
