@@ -76,7 +76,9 @@ def speaks_of_a_secret(name: str) -> bool:
 
 def looks_like_a_secret(text: str) -> bool:
     """Whether a text holds a private key or a token that can be told by its form, whatever it is called."""
-    return bool(_KEY_BLOCK.search(text) or _KNOWN_TOKEN.search(text))
+    if _KEY_BLOCK.search(text) or _KNOWN_TOKEN.search(text):
+        return True
+    return any(_WEB_TOKEN_BEGINS.search(match["first"]) for match in _WEB_TOKEN.finditer(text))
 
 
 def secrets_of(variables: Mapping[str, object], addresses: Iterable[object] = ()) -> list[str]:

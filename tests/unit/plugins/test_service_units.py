@@ -109,6 +109,7 @@ def test_what_the_roles_set_is_not_set_beside_them(name: str) -> None:
         ("CHAT", "xoxb-123456789012-abcdefghijkl"),
         ("BANK", "sk_live_abcdefghijklmnop1234"),
         ("SIGNER", "-----BEGIN PRIVATE KEY-----"),
+        ("HEADER", "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r"),
     ],
 )
 def test_what_looks_like_a_secret_stays_out_of_a_unit(name: str, value: str) -> None:
