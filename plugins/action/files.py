@@ -70,7 +70,8 @@ def with_sources(
         if not local.is_file():
             raise ValueError(f"celery_app_files: there is no file {local} on the control machine, for {item['path']}")
         try:
-            text = Path(loader.get_real_file(str(local))).read_text(encoding="utf-8")
+            # As it is: read as text, the ends of its lines would become others.
+            text = Path(loader.get_real_file(str(local))).read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"celery_app_files: {local} is no text (UTF-8)") from error
         found.append({**{key: value for key, value in item.items() if key != "src"}, "content": text})

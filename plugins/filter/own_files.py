@@ -49,7 +49,8 @@ _value:
 def _own_files(
     planned: Iterable[Mapping[str, Any]], files: Sequence[Mapping[str, Any]], groups: Iterable[str]
 ) -> list[dict[str, Any]]:
-    own = set(groups)
+    # Ansible has every host in this one, and does not name it among a host's groups.
+    own = {"all", *groups}
     found = []
     for entry in planned:
         wanted = entry["groups"]

@@ -30,7 +30,8 @@ _PASSING = ("/run", "/var/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")  # 
 
 def place(path: object, layout: Mapping[str, Any]) -> str:
     """Return where a file is on the host: one that is not absolute, in the app's own directory."""
-    return os.path.normpath(os.path.join(layout["files"], str(path)))
+    # Two slashes in front mean the same as one to Linux, and normpath leaves them.
+    return re.sub("^/+", "/", os.path.normpath(os.path.join(layout["files"], str(path))))
 
 
 def app_files(

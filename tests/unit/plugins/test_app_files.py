@@ -39,6 +39,8 @@ def test_what_nobody_says_is_safe() -> None:
         ("/etc/systemd/system/celery-shop-high.service.d/x.conf", "is a place that this collection keeps its own"),
         ("/var/lib/celeryops/shop/a", "is where the app itself may write"),
         ("/tmp/a", "is a place that is not kept"),
+        ("//etc/celeryops/shop/celery.env", "is a place that this collection keeps its own files in"),
+        ("//tmp/a", "is a place that is not kept"),
         ("/etc/acme/", "is not the path of a file"),
         ("", "is not the path of a file"),
         ("../celery.env", "leads upwards"),
@@ -104,6 +106,8 @@ def test_a_host_gets_those_of_its_groups_with_their_content() -> None:
         "/etc/celeryops/shop/files/a",
         "/etc/celeryops/shop/files/b",
     ]
+    everywhere = [{"path": "a", "content": "x", "groups": ["all"]}]
+    assert len(placed(app_files(everywhere, LAYOUT, "shop")[0], everywhere, ["celery_workers"])) == 1
     assert placed(found, files, ["celery_producers"]) == [{
         "path": "/etc/celeryops/shop/files/b", "owner": "root", "group": "shop", "mode": "0600", "secret": True,
         "own": True, "src": "y",

@@ -130,6 +130,8 @@ def test_a_source_is_read_from_the_control_machine_and_decrypted(tmp_path: Path)
     loader = Loader(tmp_path)
     found = with_sources([{"path": "/x", "src": "a"}, {"path": "/y", "content": "z"}], loader, variables)
     assert found == [{"path": "/x", "content": "s3cret"}, {"path": "/y", "content": "z"}]
+    (tmp_path / "d").write_bytes(b"a\r\nb\n")
+    assert with_sources([{"path": "/x", "src": "d"}], loader, variables) == [{"path": "/x", "content": "a\r\nb\n"}]
     with pytest.raises(ValueError, match=r"there is no file .*/b on the control machine, for /x"):
         with_sources([{"path": "/x", "src": "b"}], loader, variables)
     (tmp_path / "c").write_bytes(b"\xff\xfe\x00")

@@ -214,6 +214,8 @@ def test_of_a_secret_file_no_line_is_shown_and_the_cause_is() -> None:
     for kept in ('File "/a.py", line 2', "ImportError: import os", "no file de; PUBLIC = 12345678"):
         assert kept in shown
     assert trial.secrets_in([{"path": "/t", "content": "token-abc-123\n", "secret": True}]) == ["token-abc-123"]
+    for alone in ("correct horse battery staple", "hunter2"):
+        assert trial.secrets_in([{"path": "/t", "content": f"{alone}\n", "secret": True}]) == [alone]
 
 
 def test_who_may_read_a_file_is_tried_as_well() -> None:
