@@ -431,6 +431,7 @@ class ActionModule(ActionBase):
         read = Found()
         if role == "celery_app" and not problems:
             problems += self._missing_source(values["celery_app_source"], self._sources)
+            problems += self._missing_files(values.get("celery_app_files") or ())
             read = self._read_source(values["celery_app_source"])
         secret = {
             name for name, option in options.items() if option.get("no_log") or name.endswith(("_url", "_backend"))
@@ -464,6 +465,17 @@ class ActionModule(ActionBase):
             what = "the path of a wheel" if kind == "wheel" else "the path of a directory"
             reason = f"is not on this machine ({local})"
             yield Problem("celery_app_source.path", path, reason, f"{what}, absolute or from the inventory's directory")
+
+    def _missing_files(self, files: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
+        """Yield the sources of an app's own files that are not on the control machine."""
+        for number, path in enumerate(entry.get("src") for entry in files):
+            if path is None:
+                continue
+            local = local_source(str(path), self._sources, self._loader.get_basedir())
+            if not local.is_file():
+                reason = f"is not on this machine ({local})"
+                instead = "the path of a file, absolute or from the inventory's directory"
+                yield Problem(f"celery_app_files[{number}].src", str(path), reason, instead)
 
     def _read_source(self, source: Mapping[str, Any]) -> Found:
         """Return what a wheel or a directory on this machine says of Celery; once for all hosts that have it."""

@@ -449,8 +449,30 @@ class Release:
                 if loose:
                     what = f"{loose} can be written by {self.request['user']}, so the app could replace {path} in it; "
                     what += f"write a path below {owned}/files/"
+                unknown = self._unknown_accounts(entry)
+                if not loose and unknown:
+                    what = f"there is no {unknown} on this host, for {path}; make it before, or write another one"
             if what:
                 raise ReleaseError(f"celery_app_files: {what}")
+
+    def _unknown_accounts(self, entry: Mapping[str, Any]) -> str:
+        """Return who is to have a file of the app's own and is not there; the app's account may still be to come."""
+        if self.module.check_mode:
+            # An earlier task may be what would have made them.
+            return ""
+        ours = {self.request["user"], str((self.request["account"] or {}).get("group") or "")}
+        owner, group = str(entry.get("owner") or "root"), str(entry.get("group") or "root")
+        try:
+            if owner not in ours:
+                pwd.getpwnam(owner)
+        except KeyError:
+            return f"account {owner}"
+        try:
+            if group not in ours:
+                grp.getgrnam(group)
+        except KeyError:
+            return f"group {group}"
+        return ""
 
     def _provide_account(self) -> None:
         """Create or correct the account; not before it is sure that this call is the last one."""

@@ -94,9 +94,9 @@ def test_a_file_of_the_apps_own_has_a_place_that_is_there_and_that_the_app_canno
     me = pwd.getpwuid(os.getuid()).pw_name
     own = {"own": True, "owner": me, "group": grp.getgrgid(os.getgid()).gr_name, "mode": "0640", "content": "x"}
 
-    def refused(path: Path, user: str = "nobody") -> str:
+    def refused(path: Path, user: str = "nobody", **more: str) -> str:
         with pytest.raises(module.ReleaseError) as error:
-            trial({}, configuration=[{"path": str(path), **own}], user=user)
+            trial({}, configuration=[{"path": str(path), **own, **more}], user=user)
         return str(error.value)
 
     tmp_path.chmod(0o755)
@@ -109,6 +109,9 @@ def test_a_file_of_the_apps_own_has_a_place_that_is_there_and_that_the_app_canno
     )
     assert refused(link).startswith(f"celery_app_files: {link} is a link on this host; remove it")
     assert refused(loose).startswith(f"celery_app_files: {loose} is no file on this host")
+    for kind, name in (("owner", "account"), ("group", "group")):
+        said = f"celery_app_files: there is no {name} nobody-here on this host, for /etc/a; make it before"
+        assert refused(Path("/etc/a"), **{kind: "nobody-here"}).startswith(said)
     # /tmp is everybody's.
     assert "can be written by nobody, so the app could replace" in refused(loose / "a")
 
