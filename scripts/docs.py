@@ -137,16 +137,16 @@ def support_rows(seen: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def support_block(seen: Mapping[str, Mapping[str, Any]]) -> str:
     """What the last complete `make test-all` saw."""
-    lines = [
-        "| Debian | RabbitMQ | Redis | Valkey | systemd | Python | Celery | kombu | ansible-core | Tested |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    parts = ("RabbitMQ", "Redis", "Valkey", "systemd", "Python", "Celery", "kombu", "ansible-core")
+    heads = ("Debian", *parts, "Application", "Tested")
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for entry in support_rows(seen):
         versions = entry["versions"]
         cells = [f"{versions.get('debian', '')} ({entry['suite']})"]
-        for name in ("rabbitmq", "redis", "valkey", "systemd", "python", "celery", "kombu", "ansible-core"):
-            found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", versions.get(name, ""))
+        for name in parts:
+            found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", versions.get(name.lower(), ""))
             cells.append(found[1] if found else "-")
+        cells.append(versions.get("application", "-"))
         lines.append(f"| {' | '.join(cells)} | {entry['date']}, {entry['passed']} tests |")
     return "\n".join(lines) if len(lines) > 2 else "Nothing yet: `make test-all` writes this table."
 

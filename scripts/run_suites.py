@@ -34,12 +34,14 @@ import suites_order
 import suites_record
 from run_control_nodes import VERSIONS as CORES
 from suites_runs import (
+    APPLICATIONS,
     CELERIES,
     ROOT,
     SCENARIOS,
     SHARDS,
     WHOLE,
     WORK,
+    Application,
     Chaos,
     Checks,
     ControlNode,
@@ -82,6 +84,7 @@ ALL = (
     *(f"trixie-celery{version}" for version in CELERIES),
     "bookworm-celery5.6",
     *(f"ansible{version}" for version in CORES),
+    *(f"apps-{application}" for application in APPLICATIONS),
     *(f"{name}-chaos" for name in chaos.STACKS if name.startswith(("trixie", "redis"))),
 )
 #: How much may run at the same time, for each processor: a stack under test waits about as long as it works.
@@ -100,6 +103,7 @@ def every_run() -> dict[str, Run]:
     ]
     runs += [Suite("trixie", SCENARIOS[0], celery=version) for version in CELERIES]
     runs += [Suite("bookworm", SCENARIOS[0], celery="5.6", rest=True)]
+    runs += [Application(application) for application in APPLICATIONS]
     runs += [Chaos(name) for name in chaos.STACKS]
     runs += [ControlNode(version, suites) for version, suites in CORES.items()]
     return {run.name: run for run in runs}

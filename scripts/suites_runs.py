@@ -41,6 +41,8 @@ WORK = ROOT / "build" / "molecule"
 SCENARIOS = ("default", "redis", "fleet", "before")
 #: Those whose tests are not parted, and for which the support table has no row.
 WHOLE = ("fleet", "before")
+#: The applications of the scenario apps, each a folder of examples/, and the suite of Debian that it runs on.
+APPLICATIONS = {"django-ca": "trixie"}
 #: The parts of a scenario's tests, each on a host of its own: what has no marker `apart`, then what the marker names.
 SHARDS = ("first", "apart", "releases")
 #: The versions of Celery that a user's app may pin, and the modules of tests in which they differ.
@@ -69,6 +71,17 @@ print("python", platform.python_version())
 for name in ("celery", "kombu"):
     print(name, version(name))
 '
+"""
+
+
+#: Prints the application's name and version; some distributions have their foundation's name before their own.
+DISTRIBUTION = """
+import sys
+from importlib.metadata import distributions
+for one in distributions():
+    if one.metadata["Name"] in (sys.argv[1], "apache-" + sys.argv[1]):
+        print(sys.argv[1], one.version)
+        break
 """
 
 
@@ -260,8 +273,8 @@ class Suite(Run):
         self.folder = WORK / name
         self.report = self.folder / "verify.xml"
         self.phase = "start"
-        whole: Sequence[str] = STEPS if scenario in WHOLE else FIRST_STEPS
-        self.steps = whole if shard == SHARDS[0] and (rest or not celery) else SHORT_STEPS
+        whole = STEPS if scenario in WHOLE else FIRST_STEPS
+        self.steps: tuple[str, ...] = whole if shard == SHARDS[0] and (rest or not celery) else SHORT_STEPS
         self.tests_of = shard if rest or not celery else "none"
 
     def environment(self) -> dict[str, str]:
@@ -355,6 +368,39 @@ class Suite(Run):
             text += [f"\n== {self.name}: warnings of the journal of {host}", journal.stdout]
         sys.stdout.write("\n".join(text) + "\n")
         sys.stdout.flush()
+
+
+class Application(Suite):
+    """An application that nobody here wrote, deployed by its inventory in examples/, on a host of its own."""
+
+    def __init__(self, application: str) -> None:
+        """Name it.
+
+        Args:
+            application: its folder in examples/, and the module of its tests in molecule/apps/tests.
+        """
+        super().__init__(APPLICATIONS[application], "apps")
+        self.application = application
+        self.name = self.row = f"apps-{application}"
+        self.host = lab.own(f"celeryops-test-{self.name}")
+        self.log = WORK / f"{self.name}.log"
+        self.folder = WORK / self.name
+        self.report = self.folder / "verify.xml"
+        # Without a dry run: the packages of the application would have to be there already.
+        left_out = {"check"}
+        if not (ROOT / "examples" / application / "before.yml").exists():
+            left_out.add("prepare")
+        self.steps = tuple(step for step in STEPS if step not in left_out)
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"CELERYOPS_APP": self.application}
+
+    def ask_versions(self) -> dict[str, str]:
+        """And which version of the application was installed, as its environment tells."""
+        python = (
+            f"for one in /opt/celeryops/*/current/bin/python; do \"$one\" -c '{DISTRIBUTION}' {self.application}; done"
+        )
+        return {**super().ask_versions(), "application": lab.docker("exec", self.host, "sh", "-c", python).strip()}
 
 
 class Chaos(Run):

@@ -1,4 +1,4 @@
-"""The inventories of this repository pass the check: the demo's, Molecule's, and the README's."""
+"""The inventories of this repository pass the check: the demo's, Molecule's, the README's, the examples'."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def check(inventory: Path, **variables: object) -> str:
         "molecule/redis/inventory",
         "molecule/fleet/inventory",
         "tests/chaos/inventory",
+        "examples/django-ca/inventory",
     ],
 )
 def test_an_inventory_of_this_repository_passes(tmp_path: Path, path: str) -> None:
@@ -64,6 +65,33 @@ def test_the_inventory_in_the_readme_passes_and_is_short(tmp_path: Path) -> None
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     assert "[WARNING]" not in check(tmp_path / "inventory")
+
+
+@pytest.mark.parametrize("example", ["django-ca"])
+def test_an_example_is_short_and_holds_no_secret(tmp_path: Path, example: str) -> None:
+    """People copy it: whatever is a secret is made when it is first used, on their machine."""
+    inventory = ROOT / "examples" / example / "inventory"
+    text = (inventory / "group_vars" / "all.yml").read_text()
+    assert len(text.splitlines()) < 80
+    told = ansible(
+        "ansible-inventory",
+        "--inventory",
+        str(inventory),
+        "--list",
+        "--extra-vars",
+        f"celeryops_secrets_dir={tmp_path}",
+    )
+    ((_host, values),) = json.loads(told)["_meta"]["hostvars"].items()
+    secret = {name: value for name, value in values.items() if re.search("password|secret_key", name)}
+    assert len(secret) == 2
+    assert [
+        name
+        for name, value in secret.items()
+        if "lookup('ansible.builtin.password', celeryops_secrets_dir" not in value
+    ] == []
+    given = {**values["celery_app_environment"], **values["redis_users"][0]}
+    named = {name for name in given if re.search("(?i)password|secret_key|cache_url", name)}
+    assert [name for name in named if not re.search(r"\{\{ (\w+) \}\}", given[name])] == []
 
 
 def test_what_the_check_leaves_beside_an_inventory_is_no_part_of_it(tmp_path: Path) -> None:

@@ -123,10 +123,16 @@ def test_the_support_table_adds_up_the_hosts_of_a_stack() -> None:
         "bookworm": {**entry, "row": "bookworm", "suite": "bookworm"},
         "bookworm-apart": {**entry, "row": "bookworm", "suite": "bookworm", "failed": 1},
         "trixie-celery5.6": {**entry, "row": "trixie-celery5.6", "versions": {"celery": "5.6.3"}},
+        "apps-weblate": {
+            **entry,
+            "row": "apps-weblate",
+            "versions": {"debian": "13", "application": "weblate 2026.10.1"},
+        },
     }
-    assert [row["row"] for row in support_rows(seen)] == ["trixie", "trixie-celery5.6", "forky"]
-    assert support_block(seen).splitlines()[2:4] == [
-        "| 13 (trixie) | - | 8.0.2 | - | - | - | 5.7.0 | - | 2.19.14 | 2026-11-30, 7 tests |",
-        "|  (trixie) | - | - | - | - | - | 5.6.3 | - | - | 2026-11-30, 3 tests |",
+    assert [row["row"] for row in support_rows(seen)] == ["apps-weblate", "trixie", "trixie-celery5.6", "forky"]
+    assert support_block(seen).splitlines()[2:5] == [
+        "| 13 (trixie) | - | - | - | - | - | - | - | - | weblate 2026.10.1 | 2026-11-30, 3 tests |",
+        "| 13 (trixie) | - | 8.0.2 | - | - | - | 5.7.0 | - | 2.19.14 | - | 2026-11-30, 7 tests |",
+        "|  (trixie) | - | - | - | - | - | 5.6.3 | - | - | - | 2026-11-30, 3 tests |",
     ]
     assert support_block({}) == "Nothing yet: `make test-all` writes this table."

@@ -111,6 +111,8 @@ def test_every_host_that_a_marker_names_has_tests_and_is_in_both_gates() -> None
     # The oldest and the newest ansible-core of a user are tried at every change, all of them before a release.
     assert {"ansible2.18", "ansible2.21"} <= {*run_suites.GATE}
     assert {f"ansible2.{minor}" for minor in range(18, 22)} <= {*run_suites.ALL}
+    # Applications that nobody here wrote, too: each takes long, for its packages are not the stack's.
+    assert {"apps-django-ca"} <= {*run_suites.ALL} - {*run_suites.GATE}
 
 
 def test_the_modules_of_the_celery_runs_exist() -> None:
@@ -126,8 +128,8 @@ def test_no_two_runs_share_a_host_a_folder_or_secrets() -> None:
     assert [run.host for run in runs if lab.host_name(run.host) != run.host] == []
     # The inventories keep what they generate in a folder of that name, which the end of the run removes.
     assert [run.name for run in runs if run.environment()["CELERYOPS_RUN"] != run.folder.name] == []
-    for scenario in ("default", "redis"):
-        text = (ROOT / "molecule" / scenario / "inventory/group_vars/all/servers.yml").read_text()
+    for scenario, file in (("default", "servers"), ("redis", "servers"), ("apps", "lab")):
+        text = (ROOT / "molecule" / scenario / f"inventory/group_vars/all/{file}.yml").read_text()
         assert re.search(r"(?m)^test_run: .*CELERYOPS_RUN", text)
 
 
@@ -173,6 +175,22 @@ def test_the_gate_has_an_older_celery_with_the_tests_of_debian_12_beside_those_t
     assert given["CELERYOPS_TESTS"].split() == ["exchange", "stops", "pitfalls", "once"]
     assert run.steps == suites_runs.FIRST_STEPS
     assert run.name in run_suites.GATE
+
+
+def test_each_application_has_its_inventory_its_tests_and_a_row() -> None:
+    for application, suite in suites_runs.APPLICATIONS.items():
+        run = run_suites.every_run()[f"apps-{application}"]
+        assert isinstance(run, Suite)
+        given = run.environment()
+        assert (run.row, run.scenario, run.suite) == (f"apps-{application}", "apps", suite)
+        assert (given["CELERYOPS_APP"], given["CELERYOPS_SUITE"]) == (application, suite)
+        prepare = "prepare, " if (ROOT / "examples" / application / "before.yml").exists() else ""
+        assert given["CELERYOPS_SEQUENCE"] == f"[create, {prepare}converge, idempotence, verify, destroy]"
+        assert run.folder.name == run.log.stem == run.report.parent.name == run.name
+        assert (ROOT / "examples" / application / "inventory" / "hosts.yml").exists()
+        assert (ROOT / "molecule" / "apps" / "tests" / f"test_{application.replace('-', '_')}.py").exists()
+    # Whose folder is forgotten in the list would have no run.
+    assert {path.parent.name for path in (ROOT / "examples").glob("*/inventory")} == {*suites_runs.APPLICATIONS}
 
 
 def test_the_hosts_of_a_stack_share_its_row() -> None:
