@@ -46,6 +46,7 @@ def check(inventory: Path, **variables: object) -> str:
         "molecule/fleet/inventory",
         "tests/chaos/inventory",
         "examples/django-ca/inventory",
+        "examples/weblate/inventory",
     ],
 )
 def test_an_inventory_of_this_repository_passes(tmp_path: Path, path: str) -> None:
@@ -67,7 +68,7 @@ def test_the_inventory_in_the_readme_passes_and_is_short(tmp_path: Path) -> None
     assert "[WARNING]" not in check(tmp_path / "inventory")
 
 
-@pytest.mark.parametrize("example", ["django-ca"])
+@pytest.mark.parametrize("example", ["django-ca", "weblate"])
 def test_an_example_is_short_and_holds_no_secret(tmp_path: Path, example: str) -> None:
     """People copy it: whatever is a secret is made when it is first used, on their machine."""
     inventory = ROOT / "examples" / example / "inventory"

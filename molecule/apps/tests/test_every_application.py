@@ -15,6 +15,7 @@ ALWAYS = (r"WARNING/MainProcess\] No hostname was supplied. Reverting to default
 #: What an application says although all is well, each with its reason.
 KNOWN: dict[str, tuple[str, ...]] = {
     "django-ca": (),
+    "weblate": (),
 }
 
 
