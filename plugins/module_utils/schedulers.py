@@ -17,6 +17,9 @@ from ansible_collections.celeryops.stack.plugins.module_utils.ours import UNITS,
 _WITH_VALUE = frozenset(
     {"-A", "--app", "-b", "--broker", "--result-backend", "--loader", "--config", "--workdir", "-l", "--loglevel"}
 )
+#: A worker's option for a scheduler in it, alone or among others of one letter, such as -EB or -Bl; those before it
+#: have no value (celery/bin/worker.py, 5.4 to 5.7: -D, -E).
+_IN_A_WORKER = re.compile(r"-[DE]*B|--beat$")
 #: How many words from the beginning Celery's own name may stand in: ``python -m celery``, ``python manage.py celery``.
 _FIRST = 4
 
@@ -43,7 +46,7 @@ def scheduler_of(words: Sequence[str]) -> str | None:
         else:
             command = word
     # A worker may have a scheduler in it.
-    if command != "beat" and not (command == "worker" and {"-B", "--beat"} & set(rest)):
+    if command != "beat" and not (command == "worker" and any(map(_IN_A_WORKER.match, rest))):
         return None
     text = " ".join(rest)
     match = re.search(r"(?:^| )(?:-A[ =]?|--app[ =])(\S+)", text)
