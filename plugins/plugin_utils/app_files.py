@@ -26,6 +26,10 @@ _OURS = (
 _THE_APPS = ("/var/lib/celeryops", "/var/log/celeryops")
 #: What is gone after a restart of the host, or is no place for a file.
 _PASSING = ("/run", "/var/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - these are refused
+#: What the sandbox of the units hides (systemd.exec(5), ProtectHome=), and the trial, which has none, would find.
+_HIDDEN = ("/home", "/root")
+#: Groups of hosts with such units.
+_WITH_UNITS = frozenset({"all", "celery_workers", "celery_beat"})
 
 
 def place(path: object, layout: Mapping[str, Any]) -> str:
@@ -54,6 +58,11 @@ def app_files(
         where = f"{VARIABLE}[{number}]"
         path = place(entry["path"], layout)
         faults = [*_path_problems(f"{where}.path", str(entry["path"]), path, layout)]
+        in_units = entry.get("groups") is None or _WITH_UNITS & set(map(str, entry["groups"]))
+        if in_units and path.startswith(tuple(f"{folder}/" for folder in _HIDDEN)):
+            reason = "is where the sandbox of workers and scheduler lets them see nothing (ProtectHome=)"
+            instead = f"a path elsewhere, such as one below {layout['files']}/"
+            faults.append(Problem(f"{where}.path", entry["path"], reason, instead))
         if path in seen:
             faults.append(Problem(f"{where}.path", entry["path"], f"is {seen[path]} as well", "each file once"))
         seen.setdefault(path, where)

@@ -39,6 +39,8 @@ def test_what_nobody_says_is_safe() -> None:
         ("/etc/systemd/system/celery-shop-high.service.d/x.conf", "is a place that this collection keeps its own"),
         ("/var/lib/celeryops/shop/a", "is where the app itself may write"),
         ("/tmp/a", "is a place that is not kept"),
+        ("/home/deploy/shop/local_settings.py", "is where the sandbox of workers and scheduler lets them see nothing"),
+        ("/root/.netrc", "is where the sandbox of workers and scheduler lets them see nothing"),
         ("//etc/celeryops/shop/celery.env", "is a place that this collection keeps its own files in"),
         ("//tmp/a", "is a place that is not kept"),
         ("/etc/acme/", "is not the path of a file"),
@@ -77,6 +79,11 @@ def test_what_cannot_be_meant_is_told_and_never_what_is_in_it(entry: dict[str, A
 
 def test_what_is_no_secret_may_be_read() -> None:
     assert problems(mode="0644", secret=False) == []
+
+
+def test_who_runs_in_no_sandbox_may_have_a_file_at_home() -> None:
+    assert problems(path="/home/deploy/a", groups=["celery_producers"]) == []
+    assert len(problems(path="/home/deploy/a", groups=["celery_producers", "celery_beat"])) == 1
 
 
 def test_a_file_is_there_once() -> None:
