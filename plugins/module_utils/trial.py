@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils import masking
+from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed
 
 #: Where what is tried lies, for as long as it is: in memory, in a directory that only root and the app may enter.
 PLACE = "/run"
@@ -219,6 +219,20 @@ def secrets_in(files: Sequence[Mapping[str, Any]]) -> list[str]:
             texts = [value, *re.findall(r"[\"']([^\"']+)[\"']", line)]
             found.update(dict.fromkeys(text for text in texts if _MIXED.fullmatch(text)))
     return list(found)
+
+
+def secrets_placed(record: str) -> list[str]:
+    """Return what must not be shown of the secret files of an app's own that are on the host, changed by now or not.
+
+    Arguments:
+        record: path of the record of them (``placed``). What everybody may read is no secret: none may be so open.
+    """
+    files = []
+    for path in placed.read(record):
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+            if not os.fstat(stream.fileno()).st_mode & 0o004:
+                files.append({"content": stream.read(), "secret": True})
+    return secrets_in(files)
 
 
 def _missing(folder: str) -> list[str]:

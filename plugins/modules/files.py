@@ -184,6 +184,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTION
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of
 from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import is_file_of
+from ansible_collections.celeryops.stack.plugins.module_utils.trial import secrets_placed
 
 _VERSION = re.compile(rb"^__version__ = [\"']([\w.+-]+)[\"']", re.MULTILINE)
 _HIDDEN = "(secret content, not shown)\n"
@@ -328,6 +329,9 @@ class Placer:
             if code != 0:
                 # The command may import an app, whose error names what it was given.
                 secrets = secrets_of(_environment(entry.get("environment_file")))
+                if entry.get("environment_file"):
+                    # Beside it is the record of the files that the app reads as well.
+                    secrets += secrets_placed(f"{os.path.dirname(entry['environment_file'])}/{placed.NAME}")
                 said = tail((errors.strip() or output.strip()).replace(temporary, path), secrets)
                 self.module.fail_json(
                     msg=f"{path}: the new content is not valid, the old one stays in place: {said}", rc=code

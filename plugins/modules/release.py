@@ -261,6 +261,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils import (
     credentials,
     masking,
     own_routes,
+    placed,
     resolve,
     trial,
 )
@@ -1133,6 +1134,8 @@ class Release:
         public = [self.request["name"], self.request["user"], *re.split(r"[.:]", self.request["import"])]
         secrets = masking.secrets_of(variables, [text for text in texts if text])
         secrets += trial.secrets_in(self.request.get("contents") or [])
+        # What is in place already was not brought over, and the app reads it all the same.
+        secrets += trial.secrets_placed(f"{CONFIG}/{self.request['name']}/{placed.NAME}")
         return decide.tail(output, secrets, public=public)
 
     def _command(self, command: list[str], environment: dict[str, str], failed: str, *, ignore: bool = False) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.action.files import expand
+from ansible_collections.celeryops.stack.plugins.module_utils import placed
 from ansible_collections.celeryops.stack.plugins.modules.files import Placer
 
 
@@ -76,8 +77,15 @@ def test_a_change_in_a_tree_shows_which_file_and_a_second_run_none(role: Path, t
 
 def test_what_a_trial_says_is_its_end_without_the_apps_secrets(tmp_path: Path) -> None:
     said = "\n".join(
-        [*(f"noise {number}" for number in range(500)), "no host for postgres://shop:unseen123@db/x, unseen456"]
+        [
+            *(f"noise {number}" for number in range(500)),
+            "no host for postgres://shop:unseen123@db/x, unseen456, nor unseen-789",
+        ]
     )
+    # The app reads one of its own files as well.
+    (tmp_path / "secret").write_text("unseen-789\n")
+    (tmp_path / "secret").chmod(0o600)
+    placed.write(str(tmp_path / placed.NAME), {str(tmp_path / "secret"): {"sha256": ""}})
     (tmp_path / "said").write_text(said)
     (tmp_path / "celery.env").write_text('DATABASE_URL="postgres://shop:unseen123@db/x"\nSHOP_API_KEY="unseen456"\n')
     own = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}

@@ -62,9 +62,9 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict
     (release / "bin" / "python").write_text("")
     (tmp_path / "shop" / "current").symlink_to("releases/one")
 
-    def run(report: dict[str, Any], **request: Any) -> dict[str, Any]:
+    def run(report: dict[str, Any], failed: str = "", **request: Any) -> dict[str, Any]:
         line = json.dumps({"celeryops": {"tasks": ["a.b"], **report}})
-        monkeypatch.setattr(module.trial, "run_as", lambda *_arguments: (0, f"{line}\n"))
+        monkeypatch.setattr(module.trial, "run_as", lambda *_arguments: (1, failed) if failed else (0, f"{line}\n"))
         complete = completed({
             "name": "shop", "import": "shop:app", "user": pwd.getpwuid(os.getuid()).pw_name, "select": "current",
             "source": {"type": "pip", "packages": ["shop"]}, "hold": True, **request,
@@ -78,6 +78,26 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict
 def test_a_release_tells_it_when_it_is_tried_and_not_again(trial: Callable[..., dict[str, Any]]) -> None:
     assert trial({"replaced": REPLACED})["replaced"] == REPLACED
     assert "replaced" not in trial({"replaced": REPLACED})
+
+
+def test_no_line_of_a_secret_file_that_is_in_place_is_shown(
+    trial: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not brought over, as it is as it has to be; the app reads it all the same."""
+    secret, public = tmp_path / "secret", tmp_path / "public"
+    secret.write_text("CLIENT = connect('geheim-12345')\n")
+    secret.chmod(0o640)
+    public.write_text("DEBUG = 'offen-12345'\n")
+    public.chmod(0o644)
+    monkeypatch.setattr(module, "CONFIG", str(tmp_path / "etc"))
+    (tmp_path / "etc" / "shop").mkdir(parents=True)
+    record = {str(path): {"sha256": ""} for path in (secret, public, tmp_path / "gone")}
+    module.placed.write(str(tmp_path / "etc" / "shop" / module.placed.NAME), record)
+    said = secret.read_text() + public.read_text()
+    with pytest.raises(module.ReleaseError) as error:
+        trial({}, failed=said)
+    assert "geheim" not in str(error.value)
+    assert "offen-12345" in str(error.value)
 
 
 def test_a_release_with_a_route_that_leads_nowhere_is_not_taken(trial: Callable[..., dict[str, Any]]) -> None:
