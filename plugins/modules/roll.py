@@ -157,6 +157,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.current import (
     save_history,
     switch,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.journal import last_lines
 from ansible_collections.celeryops.stack.plugins.module_utils.lock import LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in, show
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import no_answer, read_report
@@ -463,11 +464,7 @@ class Roll:
 
     def _journal(self, units: Sequence[str]) -> str:
         """Return what units said last."""
-        parts = []
-        for unit in units:
-            journal = ["journalctl", "--no-pager", "--output=cat", "--lines=20", "--unit", unit]
-            parts.append(f"\n--- last lines of {unit}:\n{self.module.run_command(journal)[1].strip()}")
-        return "".join(parts)
+        return "".join(f"\n--- last lines of {unit}:\n{last_lines(self.module.run_command, unit)}" for unit in units)
 
 
 def main() -> None:

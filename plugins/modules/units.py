@@ -112,6 +112,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import server_contents
+from ansible_collections.celeryops.stack.plugins.module_utils.journal import last_lines
 from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, Outlook, look, show
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import UNIT_DIR
 
@@ -250,9 +251,8 @@ class Units:
                 self.module.run_command(["systemctl", "start", "--", *self.leaving])
             again = "started again" if self.made_room else "running as before"
             parts.append(f"not removed, and {again}: {', '.join(self.leaving)}")
-        for name in down[:5]:
-            journal = ["journalctl", "--no-pager", "--output=cat", "--lines=20", "--unit", name]
-            parts.append(f"--- last lines of {name}:\n{self.module.run_command(journal)[1].strip()}")
+        run = self.module.run_command
+        parts += [f"--- last lines of {name}:\n{last_lines(run, name)}" for name in down[:5]]
         self.module.fail_json(msg="\n".join(parts))
 
 

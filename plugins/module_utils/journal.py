@@ -1,0 +1,46 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""What a unit said last, for whoever has to find out why it does not run.
+
+An app that does not start says why in a traceback, which quotes lines of its files and may quote its environment.
+Runs on managed hosts, so it keeps to Python 3.9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+from collections.abc import Callable, Sequence
+
+from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed, trial
+from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
+
+CONFIG = "/etc/celeryops"
+LINES = 20
+
+
+def last_lines(run: Callable[[list[str]], Sequence[object]], unit: str) -> str:
+    """Return the end of a unit's journal, without the secrets of the app that it is a unit of.
+
+    Arguments:
+        run: runs a command and returns its status, its output and its errors.
+        unit: its name.
+    """
+    journal = ["journalctl", "--no-pager", "--output=cat", f"--lines={LINES}", "--unit", unit]
+    apps = [
+        folder
+        for folder in sorted(glob.glob(f"{glob.escape(CONFIG)}/*"))
+        if unit.startswith(f"celery-{os.path.basename(folder)}-")
+    ]
+    secrets = [secret for folder in apps for secret in _secrets(folder)]
+    return tail(str(run(journal)[1]), secrets, LINES, public=[os.path.basename(folder) for folder in apps])
+
+
+def _secrets(folder: str) -> list[str]:
+    """Return what must not be shown of an app whose configuration is in ``folder``."""
+    found = trial.secrets_placed(f"{folder}/{placed.NAME}")
+    for path in sorted(glob.glob(f"{glob.escape(folder)}/*.env")):
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+            found += masking.secrets_of(parse_environment(stream.read()))
+    return found
