@@ -39,7 +39,7 @@ def test_what_nobody_says_is_safe() -> None:
         ("/etc/systemd/system/celery-shop-high.service.d/x.conf", "is a place that this collection keeps its own"),
         ("/var/lib/celeryops/shop/a", "is where the app itself may write"),
         ("/tmp/a", "is a place that is not kept"),
-        ("/home/deploy/shop/local_settings.py", "is where the sandbox of workers and scheduler lets them see nothing"),
+        ("/root/deploy/shop/local_settings.py", "is where the sandbox of workers and scheduler lets them see nothing"),
         ("/root/.netrc", "is where the sandbox of workers and scheduler lets them see nothing"),
         ("//etc/celeryops/shop/celery.env", "is a place that this collection keeps its own files in"),
         ("//tmp/a", "is a place that is not kept"),
@@ -82,8 +82,8 @@ def test_what_is_no_secret_may_be_read() -> None:
 
 
 def test_who_runs_in_no_sandbox_may_have_a_file_at_home() -> None:
-    assert problems(path="/home/deploy/a", groups=["celery_producers"]) == []
-    assert len(problems(path="/home/deploy/a", groups=["celery_producers", "celery_beat"])) == 1
+    assert problems(path="/root/deploy/a", groups=["celery_producers"]) == []
+    assert len(problems(path="/root/deploy/a", groups=["celery_producers", "celery_beat"])) == 1
 
 
 def test_a_file_is_there_once() -> None:

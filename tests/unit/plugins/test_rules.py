@@ -126,6 +126,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "newer-setting",
         "merged-indexes",
         "queue-of-two-apps",
+        "file-of-two-apps",
         "another-server",
         "unlimited-prefetch",
         "schedule-without-beat",
