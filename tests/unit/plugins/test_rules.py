@@ -1850,3 +1850,34 @@ def test_every_beat_is_asked_for_its_redis() -> None:
     stack = beats("celery.beat:PersistentScheduler", "redbeat.RedBeatScheduler")
     bare = replace(stack, apps={"shop": replace(SHOP, has_results=False)})
     assert len(found(bare)["redbeat-without-redis"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("paths", "groups", "together"),
+    [
+        (("/srv/a", "/srv/./a"), (None, None), True),
+        (("/srv/a", "/srv/b"), (None, None), False),
+        # Below the app's own directory, of which each has one.
+        (("a", "a"), (None, None), False),
+        (("/srv/a", "/srv/a"), (["celery_workers"], None), True),
+        (("/srv/a", "/srv/a"), (["flower"], None), False),
+    ],
+)
+def test_a_file_of_two_apps_is_told_where_they_meet(
+    paths: tuple[str, str], groups: tuple[Any, Any], *, together: bool
+) -> None:
+    def app(name: str, side: int, host: str) -> App:
+        files = ({"number": 3, "path": paths[side], "groups": groups[side], "restarts": None},)
+        return App(name, hosts=(host,), files=files)
+
+    def told(address: str) -> list[str]:
+        deployment = Deployment(
+            machines={"app1": Machine("app1", "app1"), "app2": Machine("app2", address)},
+            apps={"shop": app("shop", 0, "app1"), "blog": app("blog", 1, "app2")},
+            groups={"celery_workers": ["app1"], "flower": []},
+        )
+        rule = next(rule for rule in RULES if rule.name == "file-of-two-apps")
+        return [finding.problem.variable for finding in rule.find(deployment)]
+
+    assert told("app1") == (["celery_app_files[3].path"] if together else [])
+    assert told("app2") == []
