@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+#: Whether the run holds the app to a version before 5.7 (the inventory's test_celery).
+OLDER_CELERY = bool(os.environ.get("CELERYOPS_CELERY"))
 #: What the rules of the inventory name: shop.stock.seen is kept, shop.reports.partial_sum ignored.
 PRELUDE = """
 import logging
@@ -94,7 +97,8 @@ def test_a_worker_decides_for_a_sender_that_knows_no_rules(
         "sent = [app.send_task('shop.reports.partial_sum', ([1],)), app.send_task('shop.stock.seen', ('a',))]\n"
         "after(); after('stock.count', 'x')\n[one.id for one in sent]"
     )
-    assert stored(ids[0]) == -2
+    # Before 5.7 such a sender says False where its caller says nothing, and the worker keeps what it was asked for.
+    assert (stored(ids[0]) == -2) is not OLDER_CELERY
     assert stored(ids[1]) > 0
 
 
