@@ -328,15 +328,13 @@ def test_a_release_comes_back(
     host: Host,
     site: Callable[..., Any],
     deploy: Callable[..., Any],
+    shop: Callable[..., Source],
     first: Source,
-    second: Source,
     inventory: dict[str, Any],
     load: Callable[..., Any],
 ) -> None:
-    """From the second to the first: the tests before leave the second in use, whatever they try."""
-    # The inventory's own release is the third.
-    if len(kept(host)) < 3:
-        assert deploy(second).messages == []
+    for source in (first, shop("fourth")):
+        assert deploy(source).messages == []
     was = current(host)
     with load():
         run = site(playbook="playbooks/rollback.yml")
