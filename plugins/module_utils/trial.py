@@ -206,8 +206,8 @@ def secrets_in(files: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     found: dict[str, None] = {}
     for content in (str(entry["content"]) for entry in files if entry.get("secret")):
-        if len(content.strip().splitlines()) == 1:
-            # Nothing but the secret, be it a sentence or a short word.
+        if len(content.strip().splitlines()) == 1 and not re.search("[=:]", content):
+            # Nothing but the secret, be it a sentence or a short word; what is assigned is looked at below.
             found.update(dict.fromkeys(masking.secrets_of({"SECRET": content.strip()})))
         for line in (line.strip() for line in content.splitlines()):
             # "import os" and a bracket are no secrets, whatever stands around them.

@@ -221,3 +221,9 @@ def test_of_a_secret_file_no_line_is_shown_and_the_cause_is() -> None:
 def test_who_may_read_a_file_is_tried_as_well() -> None:
     file = {"path": "/x", "sha256": "1", **OWN}
     assert trial.digest({}, [file]) != trial.digest({}, [{**file, "mode": "0600"}])
+
+
+def test_a_line_of_code_hides_its_literal_and_no_word_of_the_language() -> None:
+    found = trial.secrets_in([{"path": "/etc/shop.py", "content": "PASSWORD = int('s3cret-1')\n", "secret": True}])
+    assert {"s3cret-1", "PASSWORD = int('s3cret-1')"} <= {*found}
+    assert "int(" not in found
