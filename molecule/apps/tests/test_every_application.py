@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
-from application import EXAMPLE, NAME, Application
+from application import NAME, Application
 from hosts import wait
 
-#: What a worker says whoever wrote its app. Flower asks each for its settings, and to hide passwords Celery makes
-#: addresses of broker_read_url and broker_write_url, which are not set: celery/app/utils.py, filter_hidden_settings.
-ALWAYS = (r"WARNING/MainProcess\] No hostname was supplied. Reverting to default 'localhost'$",)
 #: What an application says although all is well, each with its reason.
 KNOWN: dict[str, tuple[str, ...]] = {
     "django-ca": (),
@@ -37,14 +33,6 @@ def test_nothing_runs_as_root(application: Application) -> None:
     flower = owners.pop("flower")
     assert owners == {name: {application.name} for name in (*application.classes, "beat")}
     assert "root" not in flower
-
-
-def test_what_the_example_sets_up_itself_is_set_up_once(application: Application) -> None:
-    playbook = EXAMPLE / "before.yml"
-    if not playbook.exists():
-        pytest.skip("the example sets up nothing itself")
-    run = application.play(playbook)
-    assert (run.failed, run.changed) == (False, []), run.output
 
 
 def test_a_restart_replaces_every_worker(application: Application) -> None:
@@ -79,7 +67,7 @@ def test_a_release_is_deployed_and_its_commands_run_once(application: Applicatio
 
 def test_the_journal_has_nothing_but_what_is_known(application: Application) -> None:
     bad = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^Traceback|Exception|[a-z]Error\b")
-    known = [re.compile(pattern) for pattern in (*ALWAYS, *KNOWN[NAME])]
+    known = [re.compile(pattern) for pattern in KNOWN[NAME]]
     assert [
         line for line in application.journal() if bad.search(line) and not any(one.search(line) for one in known)
     ] == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from application import Application
+from application import EXAMPLE, Application
 from hosts import wait
 
 QUEUES = ("celery", "notify", "memory", "translate", "backup")
@@ -24,6 +24,11 @@ NOTHING = {
 
 def test_the_tables_are_there(application: Application) -> None:
     application.by_hand("weblate migrate --check")
+
+
+def test_its_database_is_set_up_once(application: Application) -> None:
+    run = application.play(EXAMPLE / "before.yml")
+    assert (run.failed, run.changed) == (False, []), run.output
 
 
 def test_it_runs_with_the_celery_that_it_pins(application: Application) -> None:
