@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import os
 from collections.abc import Callable, Sequence
 
-from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed, trial
+from ansible_collections.celeryops.stack.plugins.module_utils import masking, ours, placed, trial
 from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
 
-CONFIG = "/etc/celeryops"
 LINES = 20
 
 
@@ -28,13 +26,9 @@ def last_lines(run: Callable[[list[str]], Sequence[object]], unit: str) -> str:
         unit: its name.
     """
     journal = ["journalctl", "--no-pager", "--output=cat", f"--lines={LINES}", "--unit", unit]
-    apps = [
-        folder
-        for folder in sorted(glob.glob(f"{glob.escape(CONFIG)}/*"))
-        if unit.startswith(f"celery-{os.path.basename(folder)}-")
-    ]
-    secrets = [secret for folder in apps for secret in _secrets(folder)]
-    return tail(str(run(journal)[1]), secrets, LINES, public=[os.path.basename(folder) for folder in apps])
+    app = ours.app_of_unit(unit)
+    secrets = _secrets(f"{ours.CONFIG}/{app}") if app else []
+    return tail(str(run(journal)[1]), secrets, LINES, public=[app] if app else [])
 
 
 def _secrets(folder: str) -> list[str]:

@@ -18,8 +18,9 @@ UNITS = "/etc/systemd/system"
 CONFIG = "/etc/celeryops"
 #: How the first line of every file of ours begins, with the role that wrote it.
 MARK = re.compile(r"# Managed by celeryops\.stack \(roles? ([a-z_]+)")
-#: No app has a dash in its name, so this can be read in one way only.
-_UNIT = re.compile(r"celery-([a-z][a-z0-9_]*)-[a-z0-9-]+\.service")
+#: No app has a dash in its name, so this can be read in one way only. The unit that stands in for another during its
+#: restart has an underscore in its own (module_utils/roll.py).
+_UNIT = re.compile(r"celery-([a-z][a-z0-9_]*)-[a-z0-9_-]+\.service")
 
 
 def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitmq") -> dict[str, Any]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import placed
-from ansible_collections.celeryops.stack.plugins.module_utils.ours import role_of
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import CONFIG, role_of
 
 UNITS = "/etc/systemd/system"
 #: Directories with one for each app: what goes, and what is kept unless it is asked for.
-PROGRAMS = ("/opt/celeryops", "/etc/celeryops", "/run/celeryops")
+PROGRAMS = ("/opt/celeryops", CONFIG, "/run/celeryops")
 DATA = ("/var/lib/celeryops", "/var/log/celeryops")
-CONFIG = "/etc/celeryops"
 #: Where systemd keeps what an account owns that exists only while its unit runs (systemd.exec(5), DynamicUser=).
 DYNAMIC = "/var/lib/private/celeryops"
 #: How useradd was called for an account of ours (module_utils/account.py).

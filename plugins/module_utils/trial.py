@@ -32,6 +32,8 @@ PLACE = "/run"
 ACCESS = ("owner", "group", "mode")
 #: A text that no program would have by accident.
 _MIXED = re.compile(r"(?=.*\d)(?=.*\D)[^/\s]\S{7,}")
+#: A line of code, which is looked at for what it assigns. A secret may end in "=", or have one in it.
+_ASSIGNED = re.compile(r"\w+ += +\S")
 #: CLONE_NEWNS of unshare(2); MS_REC with MS_PRIVATE, and MS_BIND, of mount(2).
 _NEW_MOUNTS, _PRIVATE, _BIND = 0x20000, 0x4000 | 0x40000, 0x1000
 #: Below what is staged, the files of the app's own: no variable leads there, as they are seen in their places.
@@ -206,8 +208,8 @@ def secrets_in(files: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     found: dict[str, None] = {}
     for content in (str(entry["content"]) for entry in files if entry.get("secret")):
-        if len(content.strip().splitlines()) == 1 and not re.search("[=:]", content):
-            # Nothing but the secret, be it a sentence or a short word; what is assigned is looked at below.
+        if len(content.strip().splitlines()) == 1 and not _ASSIGNED.match(content):
+            # Nothing but the secret, be it a sentence or a short word.
             found.update(dict.fromkeys(masking.secrets_of({"SECRET": content.strip()})))
         for line in (line.strip() for line in content.splitlines()):
             # "import os" and a bracket are no secrets, whatever stands around them.
@@ -249,11 +251,25 @@ def _staged_as(entry: Mapping[str, Any]) -> str:
     return (OWN if entry.get("own") else "") + str(entry["path"])
 
 
+def has_access(entry: Mapping[str, Any]) -> bool:
+    """Whether a file has the owner, group and mode that it is to have; one that is not the app's own may have any.
+
+    Arguments:
+        entry: its ``path``; where it is the app's ``own``, what ``ACCESS`` names.
+    """
+    if not entry.get("own"):
+        return True
+    try:
+        status = os.lstat(entry["path"])
+        owner, group = pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid
+    except (OSError, KeyError):
+        return False
+    return (status.st_uid, status.st_gid, status.st_mode) == (owner, group, stat.S_IFREG | int(entry["mode"], 8))
+
+
 def _is_so(path: str, entry: Mapping[str, Any]) -> bool:
-    """Whether a file of the app's own is there with the content, owner, group and mode that it is to have."""
-    status = os.lstat(path)
-    owner, group = pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid
-    if (status.st_uid, status.st_gid, status.st_mode) != (owner, group, stat.S_IFREG | int(entry["mode"], 8)):
+    """Whether a file of the app's own is there with the content and the access that it is to have."""
+    if not has_access(entry):
         return False
     with open(path, "rb") as stream:
         return stream.read() == str(entry["content"]).encode()

@@ -281,6 +281,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.current import (
 )
 from ansible_collections.celeryops.stack.plugins.module_utils.lock import LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in, show
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import CONFIG
 from ansible_collections.celeryops.stack.plugins.module_utils.roll import kept, release_of, target_of
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import read_report
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import tasks as known_tasks
@@ -289,7 +290,6 @@ if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Status
 
 ROOT = "/opt/celeryops"
-CONFIG = "/etc/celeryops"
 CACHE = "/var/cache/celeryops"
 UV = f"{ROOT}/uv"
 MANIFEST = "release.json"
@@ -427,7 +427,7 @@ class Release:
         return (
             bool(self.request["verify"])
             and "contents" not in self.request
-            and any(_digest(entry["path"]) != entry["sha256"] or _accessed_otherwise(entry) for entry in files)
+            and any(_digest(entry["path"]) != entry["sha256"] or not trial.has_access(entry) for entry in files)
         )
 
     def _must_have_places(self) -> None:
@@ -1170,18 +1170,6 @@ def _digest(path: str) -> str:
             return hashlib.sha256(stream.read()).hexdigest()
     except OSError:
         return ""
-
-
-def _accessed_otherwise(entry: Mapping[str, Any]) -> bool:
-    """Return whether a file of the app's own has another owner, group or mode than it is to have."""
-    if not entry.get("own"):
-        return False
-    try:
-        status = os.lstat(entry["path"])
-        owner, group = pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid
-    except (OSError, KeyError):
-        return True
-    return (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) != (owner, group, int(entry["mode"], 8))
 
 
 def _is_executable(path: str) -> bool:

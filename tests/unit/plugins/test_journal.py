@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils import journal, placed
+from ansible_collections.celeryops.stack.plugins.module_utils import journal, ours, placed
 from ansible_collections.celeryops.stack.plugins.modules.roll import Roll
 from ansible_collections.celeryops.stack.plugins.modules.units import Units
 
@@ -31,7 +31,7 @@ class Host:
 
 @pytest.fixture(autouse=True)
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "CONFIG", str(tmp_path))
+    monkeypatch.setattr(ours, "CONFIG", str(tmp_path))
     folder = tmp_path / "shop"
     folder.mkdir()
     (folder / "celery.env").write_text('SHOP_API_KEY="unseen456"\n')
@@ -41,9 +41,10 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     placed.write(str(folder / placed.NAME), {str(secret): {"sha256": ""}})
 
 
+@pytest.mark.parametrize("unit", [f"celery-shop-high{end}.service" for end in ("", "-2", "_standin")])
 @pytest.mark.parametrize("kind", ["units", "roll"])
-def test_the_journal_of_an_app_is_told_without_its_secrets(kind: str) -> None:
-    host, unit = Host(), "celery-shop-high.service"
+def test_the_journal_of_an_app_is_told_without_its_secrets(kind: str, unit: str) -> None:
+    host = Host()
     if kind == "units":
         Units(host)._fail("not running", [unit])  # type: ignore[arg-type]
     else:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils import trial
+from ansible_collections.celeryops.stack.plugins.module_utils import masking, trial
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import masked
 
 ME = trial.account_of(pwd.getpwuid(os.getuid()).pw_name)
@@ -227,3 +227,9 @@ def test_a_line_of_code_hides_its_literal_and_no_word_of_the_language() -> None:
     found = trial.secrets_in([{"path": "/etc/shop.py", "content": "PASSWORD = int('s3cret-1')\n", "secret": True}])
     assert {"s3cret-1", "PASSWORD = int('s3cret-1')"} <= {*found}
     assert "int(" not in found
+
+
+@pytest.mark.parametrize("secret", ["c2VjcmV0cw==", "a=b", "to: be", "correct horse battery"])
+def test_a_file_of_nothing_but_a_secret_hides_it_in_every_form(secret: str) -> None:
+    found = trial.secrets_in([{"path": "/etc/token", "content": f"{secret}\n", "secret": True}])
+    assert {*masking.secrets_of({"SECRET": secret})} <= {*found}
