@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import itertools
-import os
 from typing import TYPE_CHECKING
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, VARIABLE
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, VARIABLE, place
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
@@ -47,10 +47,8 @@ def _of_two_apps(deployment: Deployment) -> Iterator[Finding]:
     placed: dict[str, list[tuple[App, int, set[str]]]] = {}
     for app in deployment.apps.values():
         for entry in app.files:
-            # Any other is in the app's own directory.
-            if str(entry["path"]).startswith("/"):
-                machines = _machines(deployment, app, entry["groups"])
-                placed.setdefault(os.path.normpath(entry["path"]), []).append((app, entry["number"], machines))
+            machines = _machines(deployment, app, entry["groups"])
+            placed.setdefault(place(entry["path"], app_layout(app.name)), []).append((app, entry["number"], machines))
     for path, users in placed.items():
         for (one, _number, machines), (other, number, others) in itertools.combinations(users, 2):
             if one is not other and machines & others:

@@ -1856,6 +1856,7 @@ def test_every_beat_is_asked_for_its_redis() -> None:
     ("paths", "groups", "together"),
     [
         (("/srv/a", "/srv/./a"), (None, None), True),
+        (("//srv/a", "/srv/a"), (None, None), True),
         (("/srv/a", "/srv/b"), (None, None), False),
         # Below the app's own directory, of which each has one.
         (("a", "a"), (None, None), False),
