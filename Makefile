@@ -68,10 +68,9 @@ checks: tools
 	@+$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
 
 # It goes on where it was interrupted: what has passed on this very tree is left out. All anew: make test-all AGAIN=1
-test-all: export CELERYOPS_THOROUGH := 1
 test-all: tools
-	@scripts/run_suites.py --checks --keep-going $(if $(AGAIN),,--resume) --record tests/support.json all
-	@scripts/docs.py
+	@scripts/run_suites.py --checks --keep-going $(if $(AGAIN),,--resume) --record tests/support.json all; \
+	status=$$?; scripts/docs.py && exit $$status
 
 .PHONY: $(CHECKS)
 check-style:

@@ -15,10 +15,12 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import run_suites
+import suites_record
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,44 +112,46 @@ def role_block(role: Path) -> str:
     return "\n".join(lines).rstrip()
 
 
-def support_rows(seen: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def support_rows(seen: Mapping[str, Mapping[str, Any]], stacks: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
     """Return one entry for each stack that passed, the oldest Debian first.
 
     Args:
-        seen: name of a run -> what came of it (scripts/suites_record.py). Runs with the same row are one stack whose
-            tests ran on several hosts: they passed if all did, and their tests are added up.
+        seen: name of a run -> what came of it (scripts/suites_record.py).
+        stacks: row of the table -> the runs of which it is made: each on a host of its own, all on the same tree. Their
+            tests are added up; while one of them is missing or has failed, there is no row.
     """
-    rows: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in seen.values():
-        if entry["row"]:
-            rows.setdefault(entry["row"], []).append(entry)
-    found = [
-        {
-            "row": row,
-            "suite": entries[0]["suite"],
-            "date": max(entry["date"] for entry in entries),
-            "passed": sum(entry["passed"] for entry in entries),
-            "versions": {name: text for entry in reversed(entries) for name, text in entry["versions"].items()},
-        }
-        for row, entries in rows.items()
-        if not any(entry["failed"] or not entry["passed"] for entry in entries)
-    ]
+    found = []
+    for row, names in stacks.items():
+        tree = seen.get(names[0], {}).get("tree", "")
+        if suites_record.missing(seen, names, tree):
+            continue
+        entries = [seen[name] for name in names]
+        found.append(
+            {
+                "row": row,
+                "suite": entries[0]["suite"],
+                "tree": tree,
+                "date": max(entry["date"] for entry in entries),
+                "passed": sum(entry["passed"] for entry in entries),
+                "versions": {name: text for entry in reversed(entries) for name, text in entry["versions"].items()},
+            }
+        )
     return sorted(found, key=lambda entry: (SUITES.index(entry["suite"]), entry["row"]))
 
 
-def support_block(seen: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the last complete `make test-all` saw."""
+def support_block(seen: Mapping[str, Mapping[str, Any]], stacks: Mapping[str, Sequence[str]]) -> str:
+    """What `make test-all` saw of each stack when it ran last."""
     parts = ("RabbitMQ", "Redis", "Valkey", "systemd", "Python", "Celery", "kombu", "ansible-core")
     heads = ("Debian", *parts, "Application", "Tested")
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    for entry in support_rows(seen):
+    for entry in support_rows(seen, stacks):
         versions = entry["versions"]
         cells = [f"{versions.get('debian', '')} ({entry['suite']})"]
         for name in parts:
             found = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", versions.get(name.lower(), ""))
             cells.append(found[1] if found else "-")
         cells.append(versions.get("application", "-"))
-        lines.append(f"| {' | '.join(cells)} | {entry['date']}, {entry['passed']} tests |")
+        lines.append(f"| {' | '.join(cells)} | {entry['date']}, {entry['passed']} tests of {entry['tree']} |")
     return "\n".join(lines) if len(lines) > 2 else "Nothing yet: `make test-all` writes this table."
 
 
@@ -233,7 +237,7 @@ def wanted() -> Iterator[tuple[Path, str]]:
     releases = ROOT / "docs" / "releases.md"
     yield releases, between(releases, VERSIONS_MARKS, versions_block())
     seen = json.loads((ROOT / SUPPORT).read_text()) if (ROOT / SUPPORT).exists() else {}
-    yield ROOT / "README.md", between(ROOT / "README.md", SUPPORT_MARKS, support_block(seen))
+    yield ROOT / "README.md", between(ROOT / "README.md", SUPPORT_MARKS, support_block(seen, run_suites.stacks()))
 
 
 def main() -> int:

@@ -1,8 +1,7 @@
-"""What counts as seen on this very tree, and when the support table may be written."""
+"""What counts as seen on this very tree, and which rows the support table has."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import suites_record
 from docs import support_block, support_rows
 
-ROW = {"tree": "abc", "thorough": True, "row": "trixie", "suite": "trixie", "passed": 3, "failed": 0, "versions": {}}
+ROW = {"tree": "abc", "row": "trixie", "suite": "trixie", "passed": 3, "failed": 0, "versions": {}}
 
 
 @pytest.fixture
@@ -20,10 +19,10 @@ def tree(tmp_path: Path) -> Path:
     """A checkout with a commit."""
     folder = tmp_path / "checkout"
     for name, text in {
-        "a.py": "one",
+        "plugins/a.py": "one",
+        "roles/redis/README.md": "read",
         "tests/support.json": "{}",
-        "tests/durations.json": "{}",
-        "README.md": "read\n<!-- BEGIN_SUPPORT -->\nold\n<!-- END_SUPPORT -->\nme",
+        "README.md": "read",
         ".gitignore": "/build/\n",
         "build/log": "x",
     }.items():
@@ -38,14 +37,14 @@ def tree(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda tree: (tree / "a.py").write_text("two"),
-        lambda tree: (tree / "new.py").touch(),
-        lambda tree: (tree / "a.py").unlink(),
-        lambda tree: (tree / "a.py").rename(tree / "b.py"),
-        lambda tree: (tree / "a.py").chmod(0o755),
-        lambda tree: (tree / "README.md").write_text("read\n<!-- BEGIN_SUPPORT -->\nold\n<!-- END_SUPPORT -->\nthis"),
+        lambda tree: (tree / "plugins/a.py").write_text("two"),
+        lambda tree: (tree / "plugins/new.py").touch(),
+        lambda tree: (tree / "plugins/a.py").unlink(),
+        lambda tree: (tree / "plugins/a.py").rename(tree / "plugins/b.py"),
+        lambda tree: (tree / "plugins/a.py").chmod(0o755),
+        lambda tree: (tree / "meta").mkdir() or (tree / "meta/runtime.yml").touch(),
     ],
-    ids=["changed", "new", "deleted", "renamed", "executable", "the readme's own text"],
+    ids=["changed", "new", "deleted", "renamed", "executable", "another part"],
 )
 def test_another_tree_has_another_identity(tree: Path, change: Callable[[Path], Any]) -> None:
     before = suites_record.identity(tree)
@@ -54,17 +53,15 @@ def test_another_tree_has_another_identity(tree: Path, change: Callable[[Path], 
     assert suites_record.identity(tree) != before
 
 
-def test_what_recording_writes_leaves_the_tree_what_it_is(tree: Path) -> None:
+def test_what_is_no_part_of_the_collection_leaves_the_tree_what_it_is(tree: Path) -> None:
     before = suites_record.identity(tree)
-    (tree / "tests/support.json").write_text('{"trixie": 1}')
-    (tree / "tests/durations.json").write_text('{"trixie": 1}')
-    (tree / "README.md").write_text("read\n<!-- BEGIN_SUPPORT -->\nnew\nrows\n<!-- END_SUPPORT -->\nme")
-    (tree / "build/log").write_text("y")
+    for name in ("tests/support.json", "tests/test_a.py", "README.md", "roles/redis/README.md", "build/log"):
+        (tree / name).write_text("another")
     assert suites_record.identity(tree) == before
 
 
 def test_a_commit_of_what_was_tested_leaves_the_tree_what_it_is(tree: Path) -> None:
-    (tree / "a.py").write_text("two")
+    (tree / "plugins/a.py").write_text("two")
     before = suites_record.identity(tree)
     git = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@example.org"]
     subprocess.run([*git, "commit", "--quiet", "--all", "--message=two"], check=True, capture_output=True)
@@ -74,43 +71,33 @@ def test_a_commit_of_what_was_tested_leaves_the_tree_what_it_is(tree: Path) -> N
 def test_outside_of_git_nothing_has_been_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert suites_record.identity(tmp_path) == ""
-    assert not suites_record.passed({**ROW, "tree": ""}, "", thorough=False)
+    assert not suites_record.passed({**ROW, "tree": ""}, "")
 
 
 @pytest.mark.parametrize(
-    ("row", "thorough", "counts"),
+    ("row", "counts"),
     [
-        (ROW, True, True),
-        (ROW, False, True),
-        ({**ROW, "thorough": False}, False, True),
-        ({**ROW, "thorough": False}, True, False),
-        ({**ROW, "tree": "abd"}, False, False),
-        ({**ROW, "failed": 1}, False, False),
-        ({**ROW, "passed": 0}, False, False),
-        (None, False, False),
+        (ROW, True),
+        ({**ROW, "tree": "abd"}, False),
+        ({**ROW, "failed": 1}, False),
+        ({**ROW, "passed": 0}, False),
+        (None, False),
     ],
 )
-def test_a_run_is_left_out_only_if_all_of_it_passed_on_this_tree(
-    row: dict[str, Any] | None, thorough: bool, counts: bool
-) -> None:
-    assert suites_record.passed(row, "abc", thorough=thorough) is counts
+def test_a_run_is_left_out_only_if_all_of_it_passed_on_this_tree(row: dict[str, Any] | None, counts: bool) -> None:
+    assert suites_record.passed(row, "abc") is counts
 
 
-def test_rows_are_kept_one_by_one_and_published_together(tmp_path: Path) -> None:
-    rows, support = tmp_path / "rows.json", tmp_path / "support.json"
-    support.write_text("before")
-    suites_record.keep(rows, "trixie", ROW)
-    suites_record.keep(rows, "stray", {**ROW, "tree": "other"})
-    suites_record.keep(rows, "trixie-apart", {**ROW, "failed": 1})
-    wanted = ["trixie", "trixie-apart", "forky"]
-    assert suites_record.publish(suites_record.read(rows), wanted, "abc", support) == ["trixie-apart", "forky"]
-    assert support.read_text() == "before"
-    suites_record.keep(rows, "trixie-apart", ROW)
-    suites_record.keep(rows, "forky", {**ROW, "row": "forky", "suite": "forky"})
-    assert suites_record.publish(suites_record.read(rows), wanted, "abc", support) == []
-    written = json.loads(support.read_text())
-    assert list(written) == ["forky", "trixie", "trixie-apart"]
-    assert {"date", *ROW} - {"thorough"} == set(written["trixie"])
+def test_rows_are_kept_one_by_one(tmp_path: Path) -> None:
+    record = tmp_path / "support.json"
+    suites_record.keep(record, "trixie", ROW)
+    suites_record.keep(record, "trixie-apart", {**ROW, "failed": 1})
+    suites_record.keep(record, "forky", {**ROW, "tree": "other"})
+    wanted = ["trixie", "trixie-apart", "forky", "bookworm"]
+    assert suites_record.missing(suites_record.read(record), wanted, "abc") == wanted[1:]
+    suites_record.keep(record, "trixie-apart", ROW)
+    assert suites_record.missing(suites_record.read(record), wanted, "abc") == wanted[2:]
+    assert {"date", *ROW} == set(suites_record.read(record)["trixie"])
 
 
 def test_the_support_table_adds_up_the_hosts_of_a_stack() -> None:
@@ -118,21 +105,29 @@ def test_the_support_table_adds_up_the_hosts_of_a_stack() -> None:
     seen = {
         "trixie": entry,
         "trixie-apart": {**entry, "passed": 4, "versions": {"ansible-core": "2.19.14", "celery": "5.6.3"}},
-        "forky": {**entry, "row": "forky", "suite": "forky"},
-        "trixie-fleet": {**entry, "row": ""},
-        "bookworm": {**entry, "row": "bookworm", "suite": "bookworm"},
-        "bookworm-apart": {**entry, "row": "bookworm", "suite": "bookworm", "failed": 1},
-        "trixie-celery5.6": {**entry, "row": "trixie-celery5.6", "versions": {"celery": "5.6.3"}},
-        "apps-weblate": {
-            **entry,
-            "row": "apps-weblate",
-            "versions": {"debian": "13", "application": "weblate 2026.10.1"},
-        },
+        "forky": {**entry, "suite": "forky", "tree": "abd"},
+        "bookworm": {**entry, "suite": "bookworm"},
+        "bookworm-apart": {**entry, "suite": "bookworm", "failed": 1},
+        "bookworm-redis": {**entry, "suite": "bookworm"},
+        "bookworm-redis-apart": {**entry, "suite": "bookworm", "tree": "abd"},
+        "trixie-celery5.6": {**entry, "versions": {"celery": "5.6.3"}},
+        "apps-weblate": {**entry, "versions": {"debian": "13", "application": "weblate 2026.10.1"}},
     }
-    assert [row["row"] for row in support_rows(seen)] == ["apps-weblate", "trixie", "trixie-celery5.6", "forky"]
-    assert support_block(seen).splitlines()[2:5] == [
-        "| 13 (trixie) | - | - | - | - | - | - | - | - | weblate 2026.10.1 | 2026-11-30, 3 tests |",
-        "| 13 (trixie) | - | 8.0.2 | - | - | - | 5.7.0 | - | 2.19.14 | - | 2026-11-30, 7 tests |",
-        "|  (trixie) | - | - | - | - | - | 5.6.3 | - | - | - | 2026-11-30, 3 tests |",
+    stacks = {
+        "trixie": ["trixie", "trixie-apart"],
+        "forky": ["forky"],
+        "bookworm": ["bookworm", "bookworm-apart"],
+        "bookworm-redis": ["bookworm-redis", "bookworm-redis-apart"],
+        "trixie-redis": ["trixie-redis"],
+        "trixie-celery5.6": ["trixie-celery5.6"],
+        "apps-weblate": ["apps-weblate"],
+    }
+    # What failed, what was not run, and what passed on two trees, is no stack.
+    assert [row["row"] for row in support_rows(seen, stacks)] == ["apps-weblate", "trixie", "trixie-celery5.6", "forky"]
+    assert support_block(seen, stacks).splitlines()[2:6] == [
+        "| 13 (trixie) | - | - | - | - | - | - | - | - | weblate 2026.10.1 | 2026-11-30, 3 tests of abc |",
+        "| 13 (trixie) | - | 8.0.2 | - | - | - | 5.7.0 | - | 2.19.14 | - | 2026-11-30, 7 tests of abc |",
+        "|  (trixie) | - | - | - | - | - | 5.6.3 | - | - | - | 2026-11-30, 3 tests of abc |",
+        "| 13 (forky) | - | 8.0.2 | - | - | - | 5.7.0 | - | - | - | 2026-11-30, 3 tests of abd |",
     ]
-    assert support_block({}) == "Nothing yet: `make test-all` writes this table."
+    assert support_block({}, stacks) == "Nothing yet: `make test-all` writes this table."

@@ -28,9 +28,10 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Logs and rows of the tests are no one else's."""
     monkeypatch.setattr(suites_runs, "WORK", tmp_path)
     monkeypatch.setattr(run_suites, "WORK", tmp_path)
-    monkeypatch.setattr(run_suites, "ROWS", tmp_path / "rows.json")
     monkeypatch.setattr(run_suites, "MEASURED", tmp_path / "durations.json")
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    # That is what --record sets, for all that this process starts.
+    monkeypatch.setenv("CELERYOPS_THOROUGH", "")
     Run.stopped.clear()
     yield
     Run.stopped.clear()
@@ -267,7 +268,8 @@ def test_checks_that_fail_end_the_others_and_the_gate(
     monkeypatch.setattr(run_suites, "Checks", lambda: checks)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     began = time.monotonic()
-    assert gate(monkeypatch, [Script("long", "import time; time.sleep(60)")], "--checks") == 1
+    record = f"--record={tmp_path / 'rows.json'}"
+    assert gate(monkeypatch, [Script("long", "import time; time.sleep(60)")], "--checks", record) == 1
     assert time.monotonic() - began < 30
     out = capsys.readouterr().out
     assert "  FAIL  mypy" in out
@@ -279,9 +281,18 @@ def test_checks_that_fail_end_the_others_and_the_gate(
 def test_a_row_that_cannot_be_kept_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "rows.json").write_text("half a fi")
-    assert gate(monkeypatch, [Script("a", "print(1)")]) == 1
+    assert gate(monkeypatch, [Script("a", "print(1)")], f"--record={tmp_path / 'gone' / 'rows.json'}") == 1
     assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 1 failed"
+
+
+def test_a_record_that_cannot_be_read_ends_the_gate_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.json").write_text("half a fi")
+    with pytest.raises(SystemExit):
+        gate(monkeypatch, [Script("a", "print(1)")], f"--record={tmp_path / 'rows.json'}")
+    assert "rows.json" in capsys.readouterr().err
+    assert (tmp_path / "rows.json").read_text() == "half a fi"
 
 
 def test_the_unit_tests_are_part_of_the_last_line(
@@ -301,40 +312,49 @@ def test_an_interrupted_gate_goes_on_with_what_has_not_passed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     count = f"open('{tmp_path}/ran', 'a').write('x')"
-    assert gate(monkeypatch, [Script("a", f"{count}"), Script("b", "raise SystemExit(1)")], "--resume") == 1
+    monkeypatch.setattr(run_suites, "ALL", ("a", "b"))
+    resumed = ("--resume", f"--record={tmp_path / 'rows.json'}")
+    assert gate(monkeypatch, [Script("a", f"{count}"), Script("b", "raise SystemExit(1)")], *resumed) == 1
+    assert "not seen to pass on this very tree yet: b\n" in capsys.readouterr().out
     runs: list[Run] = [Script("a", f"{count}"), Script("b", "print(1)", 4)]
-    assert gate(monkeypatch, runs, "--resume") == 0
+    assert gate(monkeypatch, runs, *resumed) == 0
     assert (tmp_path / "ran").read_text() == "x"
     out = capsys.readouterr().out
     assert "passed on this very tree" in out
+    assert "not seen" not in out
     assert out.splitlines()[-1] == "5 passed, 0 failed"
-    # Another tree, a thorough run, and one that was not asked to resume begin anew.
-    gate(monkeypatch, [Script("a", count)], "--resume", tree="another")
-    gate(monkeypatch, [Script("a", count)], tree="another")
-    monkeypatch.setenv("CELERYOPS_THOROUGH", "1")
-    gate(monkeypatch, [Script("a", count)], "--resume", tree="another")
-    assert (tmp_path / "ran").read_text() == "xxxx"
+    # Another tree, and one that was not asked to resume, begin anew.
+    gate(monkeypatch, [Script("a", count)], *resumed, tree="another")
+    gate(monkeypatch, [Script("a", count)], resumed[1], tree="another")
+    assert (tmp_path / "ran").read_text() == "xxx"
+
+
+def test_what_is_recorded_was_run_with_every_long_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_suites, "ALL", ("a",))
+    asks = Script("a", "import os, sys; sys.exit(os.environ.get('CELERYOPS_THOROUGH') != '1')")
+    assert gate(monkeypatch, [asks]) == 1
+    assert not (tmp_path / "rows.json").exists()
+    assert gate(monkeypatch, [Script("a", asks.program)], f"--record={tmp_path / 'rows.json'}") == 0
+    assert json.loads((tmp_path / "rows.json").read_text())["a"]["passed"] == 1
+
+
+def test_to_resume_needs_a_record(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_suites.main(["--resume", "trixie"])
+    assert "--resume needs --record" in capsys.readouterr().err
 
 
 def test_a_tree_that_changed_meanwhile_keeps_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trees = iter(["before", "after"])
+    trees = iter(["before", "before", "after", "after"])
     monkeypatch.setattr(run_suites, "every_run", lambda: {"a": Script("a", "print(1)")})
     monkeypatch.setattr("suites_record.identity", lambda _root: next(trees))
-    assert run_suites.main(["a"]) == 0
+    assert run_suites.main(["a", f"--record={tmp_path / 'rows.json'}"]) == 0
     assert not (tmp_path / "rows.json").exists()
 
 
-def test_the_table_is_written_only_when_all_of_it_was_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    support = tmp_path / "support.json"
-    monkeypatch.setenv("CELERYOPS_THOROUGH", "1")
-    monkeypatch.setattr(run_suites, "ALL", ("a", "b"))
-    assert gate(monkeypatch, [Script("a", "print(1)")], f"--record={support}") == 1
-    assert "on this very tree b did not pass yet" in capsys.readouterr().out
-    assert not support.exists()
-    assert gate(monkeypatch, [Script("b", "print(1)")], f"--record={support}") == 0
-    assert sorted(json.loads(support.read_text())) == ["a", "b"]
+def test_every_stack_of_the_table_has_its_runs_in_make_test_all() -> None:
+    assert run_suites.stacks()["trixie-redis"] == ["trixie-redis", "trixie-redis-apart", "trixie-redis-releases"]
+    assert {name for names in run_suites.stacks().values() for name in names} < set(run_suites.ALL)
 
 
 @pytest.mark.parametrize(("processors", "room"), [(1, 2.0), (2, 3.0), (4, 6.0), (64, 6.0)])
