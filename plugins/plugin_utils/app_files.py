@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
@@ -28,6 +29,10 @@ _THE_APPS = ("/var/lib/celeryops", "/var/log/celeryops")
 _PASSING = ("/run", "/var/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - these are refused
 #: What the sandbox of the units hides (systemd.exec(5), ProtectHome=), and the trial, which has none, would find.
 _HIDDEN = ("/home", "/root")
+#: What has to be a directory, for what is below it or will be.
+_DIRECTORIES = frozenset(
+    str(folder) for path in (*_OURS, *_THE_APPS, *_PASSING, *_HIDDEN) for folder in PurePosixPath(path, "x").parents
+)
 #: Groups of hosts with such units.
 _WITH_UNITS = frozenset({"all", "celery_workers", "celery_beat"})
 
@@ -54,6 +59,7 @@ def app_files(
     """
     found, problems = [], []
     seen: dict[str, str] = {}
+    usable: dict[str, str] = {}
     for number, entry in enumerate(files):
         where = f"{VARIABLE}[{number}]"
         path = place(entry["path"], layout)
@@ -66,6 +72,8 @@ def app_files(
         if path in seen:
             faults.append(Problem(f"{where}.path", entry["path"], f"is {seen[path]} as well", "each file once"))
         seen.setdefault(path, where)
+        if not faults:
+            usable[path] = where
         problems += [*faults, *_content_problems(where, entry), *_access_problems(where, entry)]
         found.append(
             {
@@ -78,18 +86,23 @@ def app_files(
                 "number": number,
             }
         )
+    for path, where in usable.items():
+        outer = next((folder for folder in above(path) if folder in usable), "")
+        if outer:
+            reason = f"is below {usable[outer]}, which is a file ({outer})"
+            problems.append(Problem(f"{where}.path", path, reason, f"another path here, or in {usable[outer]}"))
     return found, problems
+
+
+def above(path: str) -> list[str]:
+    """Return the directories that a path lies in, the innermost first."""
+    return [str(folder) for folder in PurePosixPath(path).parents]
 
 
 def folders(files: Iterable[Mapping[str, Any]], layout: Mapping[str, Any]) -> list[str]:
     """Return the directories below the app's own that files need, the outer ones first; others have to be there."""
-    found: set[str] = set()
-    for entry in files:
-        folder = os.path.dirname(entry["path"])
-        while f"{folder}/".startswith(f"{layout['files']}/"):
-            found.add(folder)
-            folder = os.path.dirname(folder)
-    return sorted(found)
+    own = f"{layout['files']}/"
+    return sorted({folder for entry in files for folder in above(entry["path"]) if f"{folder}/".startswith(own)})
 
 
 def _path_problems(variable: str, written: str, path: str, layout: Mapping[str, Any]) -> Iterator[Problem]:
@@ -101,6 +114,8 @@ def _path_problems(variable: str, written: str, path: str, layout: Mapping[str, 
         yield Problem(variable, written, "leads upwards", instead)
     elif not path.startswith(own) and path.startswith(_OURS):
         yield Problem(variable, written, "is a place that this collection keeps its own files in", instead)
+    elif path in _DIRECTORIES:
+        yield Problem(variable, written, "is a directory", f"the path of a file, or one below {own}")
     elif path.startswith(tuple(f"{folder}/" for folder in _THE_APPS)):
         reason = "is where the app itself may write, so that it could replace the file"
         yield Problem(variable, written, reason, instead)

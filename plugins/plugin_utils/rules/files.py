@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, VARIABLE, place
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, VARIABLE, above, place
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
@@ -43,13 +43,30 @@ def _machines(deployment: Deployment, app: App, groups: Iterable[str] | None) ->
     return {deployment.machines[host].identity for host in hosts if host in deployment.machines}
 
 
-def _of_two_apps(deployment: Deployment) -> Iterator[Finding]:
+def _placed(deployment: Deployment) -> dict[str, list[tuple[App, int, set[str]]]]:
+    """Return path -> whose file it is, its number in the variable, and the machines that get it."""
     placed: dict[str, list[tuple[App, int, set[str]]]] = {}
     for app in deployment.apps.values():
         for entry in app.files:
             machines = _machines(deployment, app, entry["groups"])
             placed.setdefault(place(entry["path"], app_layout(app.name)), []).append((app, entry["number"], machines))
+    return placed
+
+
+def _below_a_file(deployment: Deployment) -> Iterator[Finding]:
+    placed = _placed(deployment)
     for path, users in placed.items():
+        outer = ((folder, user) for folder in above(path) for user in placed.get(folder, ()))
+        for (folder, (one, _number, machines)), (other, number, others) in itertools.product(outer, users):
+            # Within an app its own plan has told it.
+            if one is not other and machines & others:
+                reason = f"is below a file of {one.name} on {min(machines & others)} ({folder})"
+                problem = Problem(f"{VARIABLE}[{number}].path", path, reason, f"another path for {other.name}")
+                yield Finding(problem, path, other.name)
+
+
+def _of_two_apps(deployment: Deployment) -> Iterator[Finding]:
+    for path, users in _placed(deployment).items():
         for (one, _number, machines), (other, number, others) in itertools.combinations(users, 2):
             if one is not other and machines & others:
                 reason = (
@@ -67,6 +84,11 @@ RULES = (
         _of_two_apps,
         "A file of `celery_app_files` that two apps place on one machine: they would replace it in turn if it differs.",
         acceptable=True,
+    ),
+    Rule(
+        "file-below-a-file",
+        _below_a_file,
+        "A file of `celery_app_files` below a path that another app on the same machine makes a file.",
     ),
     Rule(
         "file-for-nobody",

@@ -44,6 +44,11 @@ def test_what_nobody_says_is_safe() -> None:
         ("//etc/celeryops/shop/celery.env", "is a place that this collection keeps its own files in"),
         ("//tmp/a", "is a place that is not kept"),
         ("/etc/acme/", "is not the path of a file"),
+        ("/etc/rabbitmq", "is a directory"),
+        ("/var/lib/celeryops", "is a directory"),
+        ("/etc/systemd/system", "is a directory"),
+        ("/opt", "is a directory"),
+        ("/tmp", "is a directory"),
         ("", "is not the path of a file"),
         ("../celery.env", "leads upwards"),
         ("/etc/acme/../shadow", "leads upwards"),
@@ -92,6 +97,26 @@ def test_a_file_is_there_once() -> None:
     assert [str(problem) for problem in told] == [
         "celery_app_files[1].path: '/etc/celeryops/shop/files/a' is celery_app_files[0] as well; write each file once"
     ]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_nothing_is_below_a_file(turned: bool) -> None:
+    """Which one stands first says nothing; nor does a name that only begins alike."""
+    files = [{"path": path, "content": ""} for path in ("/etc/x/a", "/etc/x/ab", "/etc//x/a/b/c", "a", "a/b")]
+    if turned:
+        files.reverse()
+    _found, told = app_files(files, LAYOUT, "shop")
+    own, number = "/etc/celeryops/shop/files", (lambda at: 4 - at) if turned else int
+    assert sorted(map(str, told)) == sorted(
+        f"celery_app_files[{number(inner)}].path: '{path}' is below celery_app_files[{number(outer)}], which is a file "
+        f"({above}); write another path here, or in celery_app_files[{number(outer)}]"
+        for inner, path, outer, above in ((2, "/etc/x/a/b/c", 0, "/etc/x/a"), (4, f"{own}/a/b", 3, f"{own}/a"))
+    )
+
+
+def test_what_is_no_path_has_nothing_below_it() -> None:
+    _found, told = app_files([{"path": path, "content": ""} for path in ("", "/", "a")], LAYOUT, "shop")
+    assert [problem.variable for problem in told] == ["celery_app_files[0].path", "celery_app_files[1].path"]
 
 
 def test_a_change_restarts_what_reads_the_file() -> None:
