@@ -437,12 +437,14 @@ class Release:
             path, folder = entry["path"], os.path.dirname(entry["path"])
             if not entry.get("own"):
                 continue
-            what = ""
+            what, instead = "", f"make it before, or write a path below {owned}/files/"
+            lacks = not path.startswith(f"{owned}/") and not os.path.isdir(folder)
             if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
                 what = f"{path} is a link on this host" if os.path.islink(path) else f"{path} is no file on this host"
                 what += "; remove it, or write another path"
-            elif not path.startswith(f"{owned}/") and not os.path.isdir(folder):
-                what = f"{folder} is no directory on this host; make it before, or write a path below {owned}/files/"
+            # A package or a play before this one may be what makes a directory, and a dry run makes none.
+            elif lacks and not (self.module.check_mode and _may_be_made(folder)):
+                what = f"{folder} is no directory on this host; {instead}"
             else:
                 parts = folder.split("/")
                 above = ("/".join(parts[:number]) for number in range(2, len(parts) + 1))
@@ -455,6 +457,9 @@ class Release:
                     what = f"there is no {unknown} on this host, for {path}; make it before, or write another one"
             if what:
                 raise ReleaseError(f"celery_app_files: {what}")
+            if lacks:
+                text = f"{folder} is not on this host yet, for {path}; unless the run itself makes it, {instead}"
+                self.module.warn(f"celery_app_files: {text}")
 
     def _unknown_accounts(self, entry: Mapping[str, Any]) -> str:
         """Return who is to have a file of the app's own and is not there; the app's account may still be to come."""
@@ -1205,6 +1210,13 @@ def _installed(path: str) -> dict[str, str]:
         if name and not os.path.exists(f"{folder}/direct_url.json"):
             found[resolve.canonical(name)] = version
     return found
+
+
+def _may_be_made(folder: str) -> bool:
+    """Whether nothing is there that is in the way of a directory."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder)
 
 
 def _writable_by(path: str, user: str) -> bool:

@@ -50,6 +50,18 @@ class Host:
         raise AssertionError(text)
 
 
+class DryRun(Host):
+    """As with ``--check``; notes what is told."""
+
+    check_mode = True
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.told.append(text)
+
+
 @pytest.fixture
 def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Try the release in use; what the app is found to be is given."""
@@ -62,14 +74,14 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict
     (release / "bin" / "python").write_text("")
     (tmp_path / "shop" / "current").symlink_to("releases/one")
 
-    def run(report: dict[str, Any], failed: str = "", **request: Any) -> dict[str, Any]:
+    def run(report: dict[str, Any], failed: str = "", host: Host | None = None, **request: Any) -> dict[str, Any]:
         line = json.dumps({"celeryops": {"tasks": ["a.b"], **report}})
         monkeypatch.setattr(module.trial, "run_as", lambda *_arguments: (1, failed) if failed else (0, f"{line}\n"))
         complete = completed({
             "name": "shop", "import": "shop:app", "user": pwd.getpwuid(os.getuid()).pw_name, "select": "current",
             "source": {"type": "pip", "packages": ["shop"]}, "hold": True, **request,
         })  # fmt: skip
-        result: dict[str, Any] = module.Release(Host(), complete).run()  # type: ignore[arg-type]
+        result: dict[str, Any] = module.Release(host or Host(), complete).run()  # type: ignore[arg-type]
         return result
 
     return run
@@ -134,6 +146,31 @@ def test_a_file_of_the_apps_own_has_a_place_that_is_there_and_that_the_app_canno
         assert refused(Path("/etc/a"), **{kind: "nobody-here"}).startswith(said)
     # /tmp is everybody's.
     assert "can be written by nobody, so the app could replace" in refused(loose / "a")
+
+
+def test_a_dry_run_tells_of_a_directory_that_is_not_there_yet(
+    trial: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """A package or a play before may be what makes it. What is in the way of one is refused all the same."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    own = {"own": True, "owner": "root", "group": "root", "mode": "0640", "sha256": ""}
+
+    def told(path: Path, host: Host) -> None:
+        assert trial({}, configuration=[{"path": str(path), **own}], user="nobody", host=host)["release"] == "one"
+
+    tmp_path.chmod(0o755)
+    dry = DryRun()
+    missing = Path("/etc/nobody-here/yet")
+    told(missing / "a", dry)
+    said = f"celery_app_files: {missing} is not on this host yet, for {missing}/a; unless the run itself makes it, "
+    assert dry.told == [f"{said}make it before, or write a path below /etc/celeryops/shop/files/"]
+    with pytest.raises(module.ReleaseError, match="/tmp can be written by nobody, so the app could replace"):
+        told(Path("/tmp/none/yet/a"), dry)
+    for folder, host in (("file", dry), ("file/below", dry), ("dangling", dry), ("none", Host())):
+        with pytest.raises(module.ReleaseError, match=f"{tmp_path}/{folder} is no directory on this host; make it"):
+            told(tmp_path / folder / "a", host)
+    assert len(dry.told) == 1
 
 
 def test_another_mode_alone_is_tried_as_well(trial: Callable[..., dict[str, Any]]) -> None:
