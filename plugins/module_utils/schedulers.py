@@ -20,8 +20,21 @@ _WITH_VALUE = frozenset(
 #: A worker's option for a scheduler in it, alone or among others of one letter, such as -EB or -Bl; those before it
 #: have no value (celery/bin/worker.py, 5.4 to 5.7: -D, -E).
 _IN_A_WORKER = re.compile(r"-[DE]*B|--beat$")
-#: How many words from the beginning Celery's own name may stand in: ``python -m celery``, ``python manage.py celery``.
-_FIRST = 4
+#: Celery's program, by the names that it is started with.
+_CELERY = {"celery": "celery", "celery.__main__": "celery", "celery.bin.celery": "celery", "celerybeat": "celerybeat"}
+#: Programs that run the one behind them, and words of theirs. One that is not here does no harm: whether it becomes
+#: the program behind it or starts it, that one has a command line without it.
+_LAUNCHERS = frozenset({
+    "bash", "catatonit", "chpst", "chrt", "coverage", "cProfile", "dash", "ddtrace-run", "debugpy", "docker-init",
+    "dumb-init", "env", "exec", "ionice", "newrelic-admin", "nice", "nohup", "numactl", "opentelemetry-instrument",
+    "pipenv", "poetry", "run", "run-program", "runuser", "setpriv", "setsid", "sh", "stdbuf", "sudo", "systemd-run",
+    "taskset", "timeout", "tini", "uv",
+})  # fmt: skip
+#: Options of theirs, and of Python's, whose value is the next word; of long ones nobody can tell. Not -c and -m: what
+#: follows them is a program or a number.
+_BEFORE_VALUE = frozenset({"-C", "-D", "-W", "-X", "-g", "-k", "-n", "-o", "-s", "-u"})
+_OPTION_OR_VARIABLE = re.compile(r"-|\w+=")
+_NUMBER = re.compile(r"[0-9][0-9a-fx.,:-]*[smhd]?")
 
 
 def scheduler_of(words: Sequence[str]) -> str | None:
@@ -32,12 +45,54 @@ def scheduler_of(words: Sequence[str]) -> str | None:
             (celery/apps/beat.py, ``set_process_title``).
     """
     plain = [word.strip("[]:") for one in words for word in one.split()]
-    names = [os.path.basename(word) for word in plain[:_FIRST]]
-    at = next((place for place, name in enumerate(names) if name in ("celery", "celerybeat")), None)
-    if at is None or (at and not names[0].startswith("python")):
-        return None
-    rest = plain[at + 1 :]
-    command, skip = ("beat" if names[at] == "celerybeat" else ""), False
+    for at, word in enumerate(plain):
+        name = _CELERY.get(_program(word))
+        app = _scheduled(name, plain[at + 1 :]) if name else None
+        # What is called celery may be an account, of sudo -u.
+        if app is not None or not _leads_on(word, plain[at - 1] if at else ""):
+            return app
+    return None
+
+
+def _program(word: str) -> str:
+    """Return the name of the program that a word may be, or of the package that a file is the main one of."""
+    if _OPTION_OR_VARIABLE.match(word):
+        return ""
+    folder, name = os.path.split(word)
+    return os.path.basename(folder) if name == "__main__.py" else name
+
+
+def _leads_on(word: str, before: str) -> bool:
+    """Whether the program that a command line is about may stand behind a word, when it may behind those before it.
+
+    Arguments:
+        word: of the command line.
+        before: the word before it; empty for the first one.
+    """
+    name, interpreter = _program(word), ("python", "pypy")
+    if name in _LAUNCHERS or name.startswith(interpreter):
+        return True
+    if not before:
+        return False
+    return bool(
+        _OPTION_OR_VARIABLE.match(word)
+        or _NUMBER.fullmatch(word)
+        or before in _BEFORE_VALUE
+        or (before.startswith("--") and before != "--" and "=" not in before)
+        # A script such as manage.py, whatever it is called.
+        or word.endswith(".py")
+        or _program(before).startswith(interpreter)
+    )
+
+
+def _scheduled(name: str, rest: Sequence[str]) -> str | None:
+    """Return which app Celery schedules for when it is started with these words, as ``scheduler_of`` does.
+
+    Arguments:
+        name: ``celery``, or ``celerybeat``, which had no subcommand.
+        rest: what stands behind it.
+    """
+    command, skip = ("beat" if name == "celerybeat" else ""), False
     for word in rest:
         if command or skip:
             skip = False
