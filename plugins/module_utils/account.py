@@ -162,9 +162,9 @@ def examine(name: str, group: str, home: str, *, manage: bool) -> Account:
     account = _user(name)
     known = None
     if account is not None:
-        groups = [entry.gr_name for entry in grp.getgrall() if name in entry.gr_mem]
-        primary = _group_name(account.pw_gid)
-        known = {"uid": account.pw_uid, "shell": account.pw_shell, "groups": [*groups, primary]}
+        groups = group_names(name, account.pw_gid)
+        primary = groups[-1]
+        known = {"uid": account.pw_uid, "shell": account.pw_shell, "groups": groups}
     reason = complaint(name, group, known, _has_group(group), manage=manage)
     if reason:
         raise AccountError(reason)
@@ -185,6 +185,23 @@ def examine(name: str, group: str, home: str, *, manage: bool) -> Account:
         found.after.append(f"group {group}")
         found.commands.insert(0, ["groupadd", "--system", "--", group])
     return found
+
+
+def group_ids(name: str, gid: int) -> list[int]:
+    """Return the groups of a process of an account, its primary one among them.
+
+    The service that knows the account is asked: one such as LDAP's lists no members when all groups are read.
+
+    Arguments:
+        name: the account.
+        gid: its primary group.
+    """
+    return os.getgrouplist(name, gid)
+
+
+def group_names(name: str, gid: int) -> list[str]:
+    """Return the names of an account's groups, or their numbers where they have none; the primary one is the last."""
+    return [*(_group_name(other) for other in group_ids(name, gid) if other != gid), _group_name(gid)]
 
 
 def _user(name: str) -> Any | None:

@@ -11,6 +11,8 @@ import stat
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.account import group_names
+
 #: What the roles write below; an app has a directory of its own in each of the first.
 OF_APPS = ("/opt/celeryops", "/etc/celeryops", "/var/lib/celeryops", "/var/log/celeryops")
 OF_SERVERS = ("/etc/rabbitmq", "/var/lib/rabbitmq", "/var/lib/redis", "/var/lib/valkey", "/etc/systemd/system")
@@ -23,7 +25,6 @@ def accounts(asked: Iterable[str] = (), database: str = "/etc/passwd") -> dict[s
         name -> ``uid``, ``shell``, ``primary`` (its group) and ``groups``, all of its groups; None where there is none.
     """
     names = dict.fromkeys([*_first_fields(database), *asked])
-    members = [(group.gr_name, group.gr_mem) for group in grp.getgrall()]
     found: dict[str, dict[str, Any] | None] = {}
     for name in names:
         try:
@@ -31,14 +32,8 @@ def accounts(asked: Iterable[str] = (), database: str = "/etc/passwd") -> dict[s
         except KeyError:
             found[name] = None
             continue
-        try:
-            primary = grp.getgrgid(entry.pw_gid).gr_name
-        except KeyError:
-            primary = str(entry.pw_gid)
-        own = [group for group, users in members if name in users]
-        found[name] = {
-            "uid": entry.pw_uid, "shell": entry.pw_shell, "primary": primary, "groups": [*own, primary],
-        }  # fmt: skip
+        groups = group_names(name, entry.pw_gid)
+        found[name] = {"uid": entry.pw_uid, "shell": entry.pw_shell, "primary": groups[-1], "groups": groups}
     return found
 
 

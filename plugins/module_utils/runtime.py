@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import grp
 import json
 import pwd
 import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.account import group_ids
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of
 from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
 
@@ -41,7 +41,7 @@ def run_runtime(
             variables = parse_environment(stream.read())
     except (KeyError, OSError) as error:
         raise CommandError(str(error)) from error
-    groups = [entry.gr_gid for entry in grp.getgrall() if account.pw_name in entry.gr_mem]
+    groups = group_ids(account.pw_name, account.pw_gid)
     try:
         outcome = subprocess.run(
             [python, "-m", "celeryops_runtime", *words, "--json"],

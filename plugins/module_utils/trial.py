@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed
+from ansible_collections.celeryops.stack.plugins.module_utils.account import group_ids
 
 #: Where what is tried lies, for as long as it is: in memory, in a directory that only root and the app may enter.
 PLACE = "/run"
@@ -97,8 +98,7 @@ def account_of(user: str) -> Account:
         KeyError: when there is none.
     """
     entry = pwd.getpwnam(user)
-    groups = tuple(group.gr_gid for group in grp.getgrall() if user in group.gr_mem)
-    return Account(user, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)
+    return Account(user, entry.pw_uid, entry.pw_gid, tuple(group_ids(user, entry.pw_gid)), entry.pw_dir)
 
 
 def environment_of(account: Account, release: str, variables: Mapping[str, Any]) -> dict[str, str]:

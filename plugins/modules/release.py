@@ -270,6 +270,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.account import (
     Account,
     AccountError,
     examine,
+    group_ids,
     take_over,
 )
 from ansible_collections.celeryops.stack.plugins.module_utils.current import (
@@ -448,7 +449,7 @@ class Release:
             else:
                 parts = folder.split("/")
                 above = ("/".join(parts[:number]) for number in range(2, len(parts) + 1))
-                loose = next((part for part in above if _writable_by(part, self.request["user"])), "")
+                loose = next((part for part in above if self._may_write(part)), "")
                 if loose:
                     what = f"{loose} can be written by {self.request['user']}, so the app could replace {path} in it; "
                     what += f"write a path below {owned}/files/"
@@ -460,6 +461,10 @@ class Release:
             if lacks:
                 text = f"{folder} is not on this host yet, for {path}; unless the run itself makes it, {instead}"
                 self.module.warn(f"celery_app_files: {text}")
+
+    def _may_write(self, path: str) -> bool:
+        """Whether the app's account could write to a path."""
+        return _writable_by(path, self.request["user"], str((self.request["account"] or {}).get("group") or ""))
 
     def _unknown_accounts(self, entry: Mapping[str, Any]) -> str:
         """Return who is to have a file of the app's own and is not there; the app's account may still be to come."""
@@ -496,7 +501,7 @@ class Release:
         versions = _versions(path)
         if os.path.exists(f"{path}/bin/python"):
             self._fits(path, f"the virtual environment {path}")
-            if _writable_by(path, self.request["user"]):
+            if self._may_write(path):
                 self.warnings.append(
                     f"{path} can be written by {self.request['user']}, so the app can change its own code"
                 )
@@ -1219,15 +1224,27 @@ def _may_be_made(folder: str) -> bool:
     return os.path.isdir(folder)
 
 
-def _writable_by(path: str, user: str) -> bool:
-    """Return whether the account could change the environment."""
+def _writable_by(path: str, user: str, group: str) -> bool:
+    """Return whether an account could write to a file or directory.
+
+    Arguments:
+        path: the file or directory; what is not there cannot be written to.
+        user: the account. One that is still to come can do what everybody can, and its groups.
+        group: its primary group, which it may still have to get; empty when it stays as it is.
+    """
+    groups = []
+    with contextlib.suppress(KeyError):
+        groups.append(grp.getgrnam(group).gr_gid)
     try:
-        account, status = pwd.getpwnam(user), os.stat(path)
-    except (KeyError, OSError):
+        status = os.stat(path)
+    except OSError:
         return False
-    if status.st_uid == account.pw_uid:
-        return True
-    return bool(status.st_mode & 0o002 or (status.st_mode & 0o020 and status.st_gid == account.pw_gid))
+    with contextlib.suppress(KeyError):
+        account = pwd.getpwnam(user)
+        if status.st_uid == account.pw_uid:
+            return True
+        groups += group_ids(user, account.pw_gid)
+    return bool(status.st_mode & 0o002 or (status.st_mode & 0o020 and status.st_gid in groups))
 
 
 def _last_report(output: str) -> dict[str, Any]:

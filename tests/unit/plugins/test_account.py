@@ -4,13 +4,22 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.account import Account, refusal, take_over
+from ansible_collections.celeryops.stack.plugins.module_utils import trial
+from ansible_collections.celeryops.stack.plugins.module_utils.account import (
+    Account,
+    AccountError,
+    examine,
+    refusal,
+    take_over,
+)
+from ansible_collections.celeryops.stack.plugins.module_utils.places import accounts
 
 
 @pytest.mark.parametrize("manage", [True, False])
@@ -34,6 +43,20 @@ def test_a_persons_account_only_when_the_user_says_so() -> None:
 
 def test_a_service_account() -> None:
     assert refusal("shop", 999, "/usr/sbin/nologin", ["shop", "www-data"], True) is None
+
+
+def test_groups_that_a_directory_service_does_not_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One such as LDAP's says who is in which group when it is asked for the account, and only then."""
+    adm, own, unnamed = grp.getgrnam("adm").gr_gid, pwd.getpwnam("nobody").pw_gid, 64321
+    primary = grp.getgrgid(own).gr_name
+    monkeypatch.setattr(grp, "getgrall", list)
+    monkeypatch.setattr(os, "getgrouplist", lambda _name, gid: [gid, adm, unnamed])
+    with pytest.raises(AccountError, match="the account nobody is in the group adm, which can become root"):
+        examine("nobody", primary, "/nonexistent", manage=False)
+    found = accounts(["nobody"])["nobody"] or {}
+    assert found["groups"] == ["adm", str(unnamed), primary]
+    assert found["primary"] == primary
+    assert trial.account_of("nobody").groups == (own, adm, unnamed)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

@@ -146,6 +146,27 @@ def test_a_file_of_the_apps_own_has_a_place_that_is_there_and_that_the_app_canno
         assert refused(Path("/etc/a"), **{kind: "nobody-here"}).startswith(said)
     # /tmp is everybody's.
     assert "can be written by nobody, so the app could replace" in refused(loose / "a")
+    assert "can be written by nobody-here, so the app could replace" in refused(loose / "a", user="nobody-here")
+
+
+def test_all_groups_of_an_account_count_for_what_it_may_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a directory service as well, which nobody lists; and of an account that is still to come, its own."""
+    writable, mine = module._writable_by, grp.getgrgid(tmp_path.stat().st_gid)
+    folder, nobody = str(tmp_path), pwd.getpwnam("nobody").pw_gid
+    tmp_path.chmod(0o775)
+    assert [writable(folder, user, "") for user in ("nobody", "nobody-here")] == [False, False]
+    assert [writable(folder, user, mine.gr_name) for user in ("nobody", "nobody-here")] == [True, True]
+    known = {("nobody", nobody): [nobody, mine.gr_gid]}
+    monkeypatch.setattr(os, "getgrouplist", lambda name, gid: known[name, gid])
+    assert writable(folder, "nobody", "")
+    tmp_path.chmod(0o755)
+    assert not writable(folder, "nobody", mine.gr_name)
+    assert not writable(f"{folder}/none", "nobody", mine.gr_name)
+    # What everybody may write to, an account that is still to come may as well.
+    tmp_path.chmod(0o757)
+    assert writable(folder, "nobody-here", "group-here")
 
 
 def test_a_dry_run_tells_of_a_directory_that_is_not_there_yet(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -34,3 +35,18 @@ def test_a_runtime_that_does_not_know_the_command(
     with pytest.raises(CommandError) as error:
         run_runtime("/opt/x", str(tmp_path / "env"), getpass.getuser(), ["backlog"], timeout=1)
     assert says in str(error.value)
+
+
+def test_it_has_all_groups_of_the_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a unit's process has them; a directory service lists no members."""
+    options: dict[str, Any] = {}
+
+    def answers(words: list[str], **given: Any) -> subprocess.CompletedProcess[str]:
+        options.update(given)
+        return subprocess.CompletedProcess(words, 0, "{}\n", "")
+
+    monkeypatch.setattr(runtime.subprocess, "run", answers)
+    monkeypatch.setattr(os, "getgrouplist", lambda _name, gid: [gid, 64321])
+    (tmp_path / "env").write_text("A=1\n")
+    run_runtime("/opt/x", str(tmp_path / "env"), "nobody", ["backlog"], timeout=1)
+    assert options["extra_groups"] == [options["group"], 64321]
