@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import user_part
+from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
 
 #: The repository of a requirement that pip or uv reads with git.
 _GIT_REQUIREMENT = re.compile(r"(?<=git\+)https?://[^\s#;\"']+", re.IGNORECASE)
@@ -120,7 +121,7 @@ def for_pip(environment: Mapping[str, str], netrc: str) -> tuple[dict[str, str],
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
         addresses = []
         for url in result.get(name, "").split():
-            address, credentials = plain(url)
+            address, credentials = plain(without_name(url))
             host = urlsplit(address).hostname or ""
             if credentials and hosts.setdefault(host, credentials) != credentials:
                 raise CredentialError(

@@ -117,20 +117,25 @@ def index_environment(source: Mapping[str, Any]) -> dict[str, str]:
     PyPI, and stands in ``UV_INDEX`` too, also alone: so it comes before an ``--extra-index-url`` of the requirements.
     pip asks all and takes the highest version, whatever their order.
 
-    An index may have a name in front (``corp=https://...``). The default one gets none: of two of a name uv takes the
-    first, and that would be the one that it asks last.
+    An index may have a name in front (``corp=https://...``), which pip does not know: it would take it for a part of
+    the address, and find no user and password in that. uv's default one gets none either: of two of a name uv takes
+    the first, and that would be the one that it asks last.
     """
     environment = {}
     further = [str(url) for url in source.get("extra_index_urls") or []]
     ordered = [str(source["index_url"]), *further] if source.get("index_url") else further
     if source.get("index_url"):
-        address = re.sub(r"^[\w.-]+=", "", str(source["index_url"]))
-        environment["UV_DEFAULT_INDEX"] = environment["PIP_INDEX_URL"] = address
+        environment["UV_DEFAULT_INDEX"] = environment["PIP_INDEX_URL"] = without_name(str(source["index_url"]))
     if ordered:
         environment["UV_INDEX"] = " ".join(ordered)
     if further:
-        environment["PIP_EXTRA_INDEX_URL"] = " ".join(further)
+        environment["PIP_EXTRA_INDEX_URL"] = " ".join(map(without_name, further))
     return environment
+
+
+def without_name(index: str) -> str:
+    """Return the address of a package index, without the name that uv takes in front of it."""
+    return re.sub(r"^[\w.-]+=", "", index)
 
 
 def strip_credentials(text: str) -> str:

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
+from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import NOT_SHOWN, SEPARATORS, parts_of
 
@@ -52,7 +53,7 @@ def index_problems(variable: str, indexes: Iterable[object]) -> Iterator[Problem
     """
     for index in filter(None, map(str, indexes)):
         # uv takes a name in front, and either installer a folder.
-        address = re.sub(r"^[\w.-]+=", "", index)
+        address = without_name(index)
         if re.search(r"\s", address) or ("://" in address and parts_of(address) is None):
             # Several stand in one variable of the installers, with blanks between them.
             reason = f"cannot be read: blanks and characters such as {SEPARATORS} in a password must be percent-encoded"

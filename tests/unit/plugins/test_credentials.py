@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils import credentials
+from ansible_collections.celeryops.stack.plugins.module_utils.release import index_environment
 
 PASSWORDS = ["pw", "p@ss:w/rd", "a b'c\"d\\e$f`g", "päss", "#hash", "100%"]
 
@@ -135,6 +136,17 @@ def test_pip_with_two_users_of_one_host_is_refused() -> None:
             {"PIP_INDEX_URL": "https://a:canary1@h/x", "PIP_EXTRA_INDEX_URL": "https://b:canary2@h/y"}, "n"
         )
     assert "canary" not in str(error.value)
+
+
+def test_a_named_index_hides_no_password_from_pip() -> None:
+    """A name is uv's; with it pip would see no address, and show all of it to everyone on the host."""
+    named = index_environment({"index_url": "corp=https://u:p@h/a", "extra_index_urls": ["b=https://v:canary@i/b"]})
+    result, text = credentials.for_pip(named, "n")
+    assert (result["PIP_INDEX_URL"], result["PIP_EXTRA_INDEX_URL"]) == ("https://h/a", "https://i/b")
+    assert "machine i" in text
+    # As somebody has written it for uv into celery_app_install_environment.
+    own, _text = credentials.for_pip({"PIP_EXTRA_INDEX_URL": "b=https://v:canary@i/b https://i/c"}, "n")
+    assert own["PIP_EXTRA_INDEX_URL"] == "https://i/b https://i/c"
 
 
 def test_pip_without_passwords_needs_no_file() -> None:

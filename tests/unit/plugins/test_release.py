@@ -124,6 +124,11 @@ def test_the_index_that_is_named_first_is_asked_first() -> None:
     named = decide.index_environment({"index_url": "corp=https://own/s?a=b", "extra_index_urls": further})
     assert named["UV_INDEX"].split()[0] == "corp=https://own/s?a=b"
     assert named["UV_DEFAULT_INDEX"] == named["PIP_INDEX_URL"] == "https://own/s?a=b"
+    # Each gets what it understands: a name is uv's alone.
+    named_further = ["corp=https://u:p@a/s?a=b", "other.one=/srv/simple", *further]
+    environment = decide.index_environment({"extra_index_urls": named_further})
+    assert environment["UV_INDEX"].split() == named_further
+    assert environment["PIP_EXTRA_INDEX_URL"].split() == ["https://u:p@a/s?a=b", "/srv/simple", *further]
     # Without it PyPI is the one that comes last.
     environment = decide.index_environment({"extra_index_urls": further})
     assert environment == {"UV_INDEX": " ".join(further), "PIP_EXTRA_INDEX_URL": " ".join(further)}
