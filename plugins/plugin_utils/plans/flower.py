@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -130,6 +131,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         environment["CELERY_LOADER"] = "celeryops_runtime.loader:Loader"
         environment["CELERYOPS_CONFIG"] = layout["settings"]
         environment["PYTHONPATH"] = layout["runtime"]
+        # Flower imports what these settings name before it starts (flower/app.py, 2.2.0). They are modules of the app,
+        # of which its environment has nothing, and it needs none: it knows tasks by what workers say.
+        environment["CELERYOPS_SETTINGS"] = json.dumps({"imports": [], "include": []})
     running = {"enabled": True, "state": "started"}
     return {
         "app": app,

@@ -148,7 +148,14 @@ def test_the_shared_configuration_is_a_matter_of_choice() -> None:
     given = environment(shared_configuration=True)
     assert given["CELERY_LOADER"] == "celeryops_runtime.loader:Loader"
     assert "/etc/celeryops/shop/celery.json" in planned(shared_configuration=True)["units"][1]["restart_on"]
-    assert "CELERY_LOADER" not in environment()
+    assert not {"CELERY_LOADER", "CELERYOPS_SETTINGS"} & set(environment())
+
+
+def test_nothing_of_the_app_is_imported() -> None:
+    """Modules that ``celery_app_settings`` names are the app's, which is not in Flower's environment."""
+    assert json.loads(environment(shared_configuration=True)["CELERYOPS_SETTINGS"]) == {"imports": [], "include": []}
+    line = r'Environment="CELERYOPS_SETTINGS={\"imports\": [], \"include\": []}"'
+    assert line in unit(shared_configuration=True)
 
 
 def test_options_reach_flower_in_its_spelling() -> None:
