@@ -1853,32 +1853,45 @@ def test_every_beat_is_asked_for_its_redis() -> None:
 
 
 @pytest.mark.parametrize(
-    ("paths", "groups", "together"),
+    ("paths", "groups", "said"),
     [
-        (("/srv/a", "/srv/./a"), (None, None), True),
-        (("//srv/a", "/srv/a"), (None, None), True),
-        (("/srv/a", "/srv/b"), (None, None), False),
+        (("/srv/a", "/srv/./a"), (None, None), "/srv/a is a file of shop as well, on app1: "),
+        (("//srv/a", "/srv/a"), (None, None), "/srv/a is a file of shop as well, on app1: "),
+        (("/srv/a", "/srv/b"), (None, None), ""),
         # Below the app's own directory, of which each has one.
-        (("a", "a"), (None, None), False),
-        (("/srv/a", "/srv/a"), (["celery_workers"], None), True),
-        (("/srv/a", "/srv/a"), (["flower"], None), False),
+        (("a", "a"), (None, None), ""),
+        (("/srv/a", "/srv/a"), (["celery_workers"], None), "/srv/a is a file of shop as well, on app1: "),
+        (("/srv/a", "/srv/a"), (["flower"], None), ""),
+        (("/srv/a", "/srv//a/b"), (None, None), "/srv/a/b is below a file of shop on app1 (/srv/a)"),
+        (("/srv/a/b/c", "/srv/a"), (None, None), "/srv/a/b/c is below a file of blog on app1 (/srv/a)"),
+        (("/srv/a", "/srv/a/b"), (["celery_workers"], None), "/srv/a/b is below a file of shop on app1 (/srv/a)"),
+        (("/srv/a", "/srv/a/b"), (["flower"], None), ""),
+        (("/srv/a", "/srv/ab"), (None, None), ""),
     ],
 )
-def test_a_file_of_two_apps_is_told_where_they_meet(
-    paths: tuple[str, str], groups: tuple[Any, Any], *, together: bool
-) -> None:
+def test_a_file_of_two_apps_is_told_where_they_meet(paths: tuple[str, str], groups: tuple[Any, Any], said: str) -> None:
     def app(name: str, side: int, host: str) -> App:
         files = ({"number": 3, "path": paths[side], "groups": groups[side], "restarts": None},)
-        return App(name, hosts=(host,), files=files)
+        # Each is on a machine of its own as well.
+        return App(name, hosts=(host, f"a-{name}", f"z-{name}"), files=files)
 
     def told(address: str) -> list[str]:
         deployment = Deployment(
-            machines={"app1": Machine("app1", "app1"), "app2": Machine("app2", address)},
+            machines={
+                "app1": Machine("app1", "app1"), "app2": Machine("app2", address),
+                **{host: Machine(host, host) for host in ("a-shop", "z-shop", "a-blog", "z-blog")},
+            },
             apps={"shop": app("shop", 0, "app1"), "blog": app("blog", 1, "app2")},
             groups={"celery_workers": ["app1"], "flower": []},
-        )
-        rule = next(rule for rule in RULES if rule.name == "file-of-two-apps")
-        return [finding.problem.variable for finding in rule.find(deployment)]
+        )  # fmt: skip
+        problems = [
+            finding.problem for rule in RULES if rule.name.startswith("file-of") or rule.name == "file-below-a-file"
+            for finding in rule.find(deployment)
+        ]  # fmt: skip
+        assert {problem.variable for problem in problems} <= {"celery_app_files[3].path"}
+        return [f"{problem.value} {problem.reason}" for problem in problems]
 
-    assert told("app1") == (["celery_app_files[3].path"] if together else [])
+    found_there = told("app1")
+    assert len(found_there) == bool(said)
+    assert all(text.startswith(said) for text in found_there)
     assert told("app2") == []
