@@ -36,6 +36,7 @@ from run_control_nodes import VERSIONS as CORES
 from suites_runs import (
     APPLICATIONS,
     CELERIES,
+    DEBIAN_TESTS,
     ROOT,
     SCENARIOS,
     SHARDS,
@@ -101,7 +102,7 @@ def every_run() -> dict[str, Run]:
         for shard in (SHARDS if scenario not in WHOLE else SHARDS[:1])
     ]
     runs += [Suite("trixie", SCENARIOS[0], celery=version) for version in CELERIES]
-    runs += [Suite("bookworm", SCENARIOS[0], celery="5.6", rest=True)]
+    runs += [Suite("bookworm", SCENARIOS[0], celery="5.6", also=DEBIAN_TESTS)]
     runs += [Application(application) for application in APPLICATIONS]
     runs += [Chaos(name) for name in chaos.STACKS]
     runs += [ControlNode(version, suites) for version, suites in CORES.items()]

@@ -48,6 +48,8 @@ SHARDS = ("first", "apart", "releases")
 #: The versions of Celery that a user's app may pin, and the modules of tests in which they differ.
 CELERIES = ("5.4", "5.5", "5.6")
 CELERY_TESTS = ("exchange", "stops", "pitfalls", "once")
+#: And those in which releases of Debian differ: what the gate has of Debian 12, where it has an older Celery.
+DEBIAN_TESTS = ("again", "host", "messages", "prune")
 PHASE = re.compile(r"\[[a-z]+ > (?P<phase>\w+)\] (?P<event>Executing|Executed: .*)")
 #: Only the first shard of a stack shows what a dry run on the bare host and a second run say. The tests of one host
 #: have the second run themselves (test_again.py), and look at more of it.
@@ -251,7 +253,7 @@ class Suite(Run):
     """One part of a scenario's tests on one suite, on a host of its own, or several."""
 
     def __init__(
-        self, suite: str, scenario: str, shard: str = SHARDS[0], celery: str = "", *, rest: bool = False
+        self, suite: str, scenario: str, shard: str = SHARDS[0], celery: str = "", also: Sequence[str] = ()
     ) -> None:
         """Name it.
 
@@ -260,7 +262,7 @@ class Suite(Run):
             scenario: Molecule's.
             shard: which part of the tests.
             celery: the minor version to which the app's Celery is held; then some modules are of interest, all of them.
-            rest: whether a run with such a version has what the shard has as well.
+            also: further modules that a run with such a version has.
         """
         row = "-".join(
             [suite, *([scenario] if scenario != SCENARIOS[0] else []), *([f"celery{celery}"] if celery else [])]
@@ -274,8 +276,9 @@ class Suite(Run):
         self.report = self.folder / "verify.xml"
         self.phase = "start"
         whole = STEPS if scenario in WHOLE else FIRST_STEPS
-        self.steps: tuple[str, ...] = whole if shard == SHARDS[0] and (rest or not celery) else SHORT_STEPS
-        self.tests_of = shard if rest or not celery else "none"
+        self.steps: tuple[str, ...] = whole if shard == SHARDS[0] and (also or not celery) else SHORT_STEPS
+        self.tests_of = "none" if celery else shard
+        self.modules = (*also, *CELERY_TESTS) if celery else ()
 
     def environment(self) -> dict[str, str]:
         return os.environ | {
@@ -283,7 +286,7 @@ class Suite(Run):
             "CELERYOPS_HOST": self.host,
             "CELERYOPS_RUN": self.name,
             "CELERYOPS_SHARD": self.tests_of,
-            "CELERYOPS_TESTS": " ".join(CELERY_TESTS) if self.celery else "",
+            "CELERYOPS_TESTS": " ".join(self.modules),
             "CELERYOPS_CELERY": self.celery,
             "CELERYOPS_SEQUENCE": f"[{', '.join(self.steps)}, destroy]",
             "MOLECULE_EPHEMERAL_DIRECTORY": str(self.folder),
