@@ -3,7 +3,8 @@
 Some can be shown by one broker only, and some have a host of their own, so that the longest run is not as long as all
 of them together. `make test` has some on one stack only, Debian 13 with RabbitMQ: what takes minutes (the marker
 `long`), and what shows the same on every release of Debian and with every broker (`alike`), such as what the control
-machine decides or what a class's unit says. `make test-all` has them on every stack.
+machine decides or what a class's unit says. It does without what takes minutes and is seldom touched by a change
+(`seldom`). `make test-all` has all of them on every stack.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: Markers of tests that only a thorough run has on every stack.
-ONE_STACK = frozenset({"alike", "long"})
+#: How much of a stack's tests a run has: what `make test` wants of every stack, what it wants of one, and all.
+BRIEF, FULL, THOROUGH = 0, 1, 2
+#: Marker -> how much a run has to have, so that it has such a test.
+NEEDS = {"alike": FULL, "long": FULL, "seldom": THOROUGH}
 #: What a run may have of a scenario's tests: those without the marker `apart`; all, which is for a person; or only the
 #: modules that it has whole.
 FIRST, EVERYTHING, NOTHING = "first", "all", "none"
@@ -39,7 +42,7 @@ def belongs(
     marks: Mapping[str, Sequence[Any]],
     *,
     broker: str,
-    thorough: bool,
+    depth: int,
     shard: str = EVERYTHING,
     modules: Sequence[str] = (),
 ) -> bool:
@@ -49,7 +52,7 @@ def belongs(
         module: name of the test's module, such as ``test_stops``.
         marks: name of each of its markers -> that one's arguments.
         broker: ``rabbitmq`` or ``redis``.
-        thorough: whether the run has what one stack is enough for in `make test`.
+        depth: how much of the stack's tests the run has: BRIEF, FULL or THOROUGH.
         shard: which part of the tests the run has.
         modules: those that the run has whole, whatever their markers say but for the broker, without ``test_``.
 
@@ -62,5 +65,5 @@ def belongs(
     home = shard_of(marks)
     return broker in (marks.get("broker") or [broker]) and (
         module.removeprefix("test_") in modules
-        or (shard in {home, EVERYTHING} and (thorough or ONE_STACK.isdisjoint(marks)))
+        or (shard in {home, EVERYTHING} and all(depth >= NEEDS.get(mark, BRIEF) for mark in marks))
     )

@@ -53,34 +53,44 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_every_test_is_on_one_host_of_its_stack(marks: dict[str, tuple[str, ...]], wanted: set[str]) -> None:
     shards = ("all", *suites_runs.SHARDS)
     assert {
-        shard for shard in shards if selection.belongs("test_x", marks, broker="redis", thorough=True, shard=shard)
+        shard
+        for shard in shards
+        if selection.belongs("test_x", marks, broker="redis", depth=selection.THOROUGH, shard=shard)
     } == wanted
 
 
 def test_the_shards_of_a_run_are_those_that_a_marker_may_name() -> None:
     assert (selection.FIRST, *selection.APART) == suites_runs.SHARDS
     with pytest.raises(selection.UnknownShardError, match="nowhere"):
-        selection.belongs("test_x", {"apart": ("nowhere",)}, broker="redis", thorough=True)
+        selection.belongs("test_x", {"apart": ("nowhere",)}, broker="redis", depth=selection.THOROUGH)
     with pytest.raises(selection.UnknownShardError, match="CELERYOPS_SHARD=nowhere"):
-        selection.belongs("test_x", {}, broker="redis", thorough=True, shard="nowhere")
+        selection.belongs("test_x", {}, broker="redis", depth=selection.THOROUGH, shard="nowhere")
 
 
 def test_a_run_leaves_out_what_it_cannot_show() -> None:
-    def has(module: str, marks: dict[str, tuple[str, ...]], modules: str = "", *, thorough: bool = False) -> bool:
-        return selection.belongs(module, marks, broker="rabbitmq", thorough=thorough, modules=modules.split())
+    brief, full, thorough = selection.BRIEF, selection.FULL, selection.THOROUGH
+
+    def has(module: str, marks: dict[str, tuple[str, ...]], modules: str = "", *, depth: int = brief) -> bool:
+        return selection.belongs(module, marks, broker="rabbitmq", depth=depth, modules=modules.split())
 
     assert has("test_stops", {})
     for marker in ("long", "alike"):
         assert not has("test_stops", {marker: ()})
         assert not has("test_stops", {marker: (), "broker": ("rabbitmq",)})
-        assert has("test_stops", {marker: ()}, thorough=True)
+        assert has("test_stops", {marker: ()}, depth=full)
+        assert not has("test_stops", {marker: (), "seldom": ()}, depth=full)
+        assert has("test_stops", {marker: (), "seldom": ()}, depth=thorough)
+    assert not has("test_stops", {"seldom": ()})
+    assert not has("test_stops", {"seldom": ()}, depth=full)
     assert has("test_stops", {"broker": ("rabbitmq",)})
     assert not has("test_stops", {"broker": ("redis",)})
-    for marks in ({}, {"long": ()}, {"apart": ()}):
+    for marks in ({}, {"long": ()}, {"apart": ()}, {"seldom": ()}):
         assert has("test_stops", marks, "once stops")
     assert not has("test_stops", {"broker": ("redis",)}, "once stops")
-    assert not selection.belongs("test_stops", {}, broker="redis", thorough=True, shard="none", modules=["once"])
-    assert selection.belongs("test_stops", {}, broker="redis", thorough=False, shard="first", modules=["once"])
+    assert not selection.belongs(
+        "test_stops", {}, broker="redis", depth=selection.THOROUGH, shard="none", modules=["once"]
+    )
+    assert selection.belongs("test_stops", {}, broker="redis", depth=selection.BRIEF, shard="first", modules=["once"])
 
 
 def markers(path: Path) -> set[str]:

@@ -15,7 +15,7 @@ import testinfra
 import yaml
 from hosts import run_in_app
 from playbooks import Run, run_playbook
-from selection import EVERYTHING, belongs
+from selection import BRIEF, EVERYTHING, FULL, THOROUGH, belongs
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,8 +23,10 @@ ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME", "default")
 BROKER = "rabbitmq" if SCENARIO == "default" else "redis"
 SUITE = os.environ.get("CELERYOPS_SUITE", "trixie")
-#: `make test` has on this stack what one is enough for, `make test-all` on every one (selection.py).
-THOROUGH = bool(os.environ.get("CELERYOPS_THOROUGH")) or (SCENARIO, SUITE) == ("default", "trixie")
+#: `make test` has on this stack what one is enough for, `make test-all` has everything on every one (selection.py).
+DEPTH = (
+    THOROUGH if os.environ.get("CELERYOPS_THOROUGH") else FULL if (SCENARIO, SUITE) == ("default", "trixie") else BRIEF
+)
 #: Which part of the tests runs on this host, and where some modules only do, their names (scripts/suites_runs.py).
 SHARD = os.environ.get("CELERYOPS_SHARD") or EVERYTHING
 MODULES = os.environ.get("CELERYOPS_TESTS", "").split()
@@ -245,6 +247,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "broker(name): only this broker, rabbitmq or redis, can show it")
     config.addinivalue_line("markers", "long: takes minutes; on Debian 13 in make test, everywhere in make test-all")
     config.addinivalue_line("markers", "alike: the same on every Debian and broker; in make test on Debian 13")
+    config.addinivalue_line("markers", "seldom: takes minutes, and few changes touch it; in make test-all only")
     config.addinivalue_line("markers", "apart(host): on a host of its own, beside the one with the other tests")
     config.addinivalue_line("markers", "takes_over: it needs no repaired host before it, as its own run is the repair")
 
@@ -255,7 +258,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         marks = {marker.name: marker.args for marker in reversed([*item.iter_markers()])}
         assert {*marks.get("broker", ())} <= {"rabbitmq", "redis"}, item.nodeid
-        here = belongs(item.path.stem, marks, broker=BROKER, thorough=THOROUGH, shard=SHARD, modules=MODULES)
+        here = belongs(item.path.stem, marks, broker=BROKER, depth=DEPTH, shard=SHARD, modules=MODULES)
         (mine if here else other).append(item)
     config.hook.pytest_deselected(items=other)
     items[:] = mine

@@ -15,7 +15,7 @@ from testinfra.host import Host
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
 import lab
 
-pytestmark = pytest.mark.alike
+pytestmark = pytest.mark.seldom
 
 MIB = 1024 * 1024
 #: Each class gets the same task, and another limit.

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-pytestmark = [pytest.mark.long, pytest.mark.apart]
+#: `make test` has it with an older Celery (CELERY_TESTS in scripts/suites_runs.py).
+pytestmark = [pytest.mark.seldom, pytest.mark.apart]
 Produce = Callable[..., Any]
 
 #: An app as a tutorial has it; each run of its task leaves a line.

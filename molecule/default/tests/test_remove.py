@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-pytestmark = [pytest.mark.broker("rabbitmq"), pytest.mark.alike]
+pytestmark = [pytest.mark.broker("rabbitmq"), pytest.mark.alike, pytest.mark.apart]
 
 APP, UNIT = {"celeryops_remove_app": "passing"}, "celery-passing-only.service"
 GOES = (f"/etc/systemd/system/{UNIT}", "/etc/systemd/system/celery-passing.target", "/opt/celeryops/passing")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-pytestmark = [pytest.mark.broker("rabbitmq"), pytest.mark.long, pytest.mark.apart]
+pytestmark = [pytest.mark.broker("rabbitmq"), pytest.mark.seldom, pytest.mark.apart]
 
 FOLDER = "/srv/celeryops-packages"
 #: The repository's key is fetched from here, over TLS, with an authority of the test's own.

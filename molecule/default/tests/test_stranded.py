@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.apart]
 
 LEAVES = "bulk"
 TOLD = "wait in the queue feeds of shop, which no class"

@@ -110,6 +110,7 @@ def told(host: Host, site: Callable[..., Any]) -> str:
     return str(message).replace(f"process {pids['bulk']}", "process BULK")
 
 
+@pytest.mark.alike
 def test_what_was_changed_while_workers_run_is_found_in_one_message(host: Host, told: str) -> None:
     advice = "systemctl restart celery-shop-bulk.service"
     assert f"bulk: consumes reports, planned is feeds, reports; run {advice}" in told
@@ -119,12 +120,14 @@ def test_what_was_changed_while_workers_run_is_found_in_one_message(host: Host, 
     assert (report(host, "bulk")["queues"], report(host, "bulk")["concurrency"]) == (["feeds", "reports"], 1)
 
 
+@pytest.mark.alike
 def test_a_worker_that_hangs_and_a_report_of_another_process_are_no_answers(told: str) -> None:
     assert "celery-shop-default.service does not answer: its last sign of life is" in told
     assert "celery-shop-high.service does not answer: its report is of process BULK, and process" in told
     assert "celery-shop-bulk.service does not answer" not in told
 
 
+@pytest.mark.alike
 @pytest.mark.usefixtures("restored")
 def test_a_route_to_a_task_that_no_worker_has_is_reported(site: Callable[..., Any], inventory: dict[str, Any]) -> None:
     routes = [
