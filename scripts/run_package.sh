@@ -26,10 +26,10 @@ cd "$folder"
 export ANSIBLE_CONFIG="$folder/ansible.cfg" ANSIBLE_COLLECTIONS_PATH="$folder/collections"
 ansible-galaxy collection install --offline --collections-path "$folder/collections" "$tarball" >"$folder/install.log"
 
-for playbook in "$folder"/collections/ansible_collections/celeryops/stack/playbooks/*.yml; do
-    name=$(basename "$playbook" .yml)
-    ansible-playbook -i localhost, --syntax-check "celeryops.stack.$name"
-done
+# One start of Ansible for all of them.
+(cd "$folder/collections/ansible_collections/celeryops/stack/playbooks" && ls ./*.yml) |
+    xargs -n 1 basename -s .yml | sed 's/^/celeryops.stack./' |
+    xargs ansible-playbook -i localhost, --syntax-check
 # As somebody writes it who has read the README, with nothing of the checkout in sight.
 mkdir "$folder/inventory"
 cat >"$folder/inventory/hosts.yml" <<'END'
@@ -45,9 +45,7 @@ celery_workers: {hosts: {app1.invalid: }}
 flower: {hosts: {app1.invalid: }}
 END
 ansible-playbook -i "$folder/inventory" celeryops.stack.check
-for role in rabbitmq redis celery_app celery_worker celery_beat flower; do
-    ansible-doc --type role "celeryops.stack.$role" >/dev/null
-done
+(cd "$root/roles" && ls) | sed 's/^/celeryops.stack./' | xargs ansible-doc --type role >/dev/null
 for kind in module filter; do
     plugins=plugins/$kind
     [ "$kind" = filter ] || plugins=plugins/modules
