@@ -46,6 +46,8 @@ PACKAGES = (
     "systemd",
     "systemd-sysv",
 )
+#: What an image is built with, on this machine.
+BUILDERS = ("mmdebstrap", "debian-archive-keyring")
 # Debian hardens these units with PrivateUsers=, which needs a user namespace that a container may not create.
 PRIVATE_USERS_UNITS = (
     "redis-server.service",
@@ -194,7 +196,8 @@ def engine(seconds: float = 60) -> None:
         if os.environ.get("DOCKER_HOST"):
             raise LabError(f"no engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}")
         if shutil.which("dockerd") is None:
-            apt_install("docker.io", "iptables")
+            # With what the images are built with: the package lists are read once.
+            apt_install("docker.io", "iptables", *BUILDERS)
         if engine_answers():  # the package's own unit has started it
             return
         log = STATE / "dockerd.log"
@@ -298,9 +301,9 @@ def image(suite: str) -> None:
         )
         if have.returncode == 0 and f"CELERYOPS_LAB_RECIPE={wanted}" in have.stdout:
             return
-        if shutil.which("mmdebstrap") is None:
-            with exclusive("engine"):
-                apt_install("mmdebstrap", "debian-archive-keyring")
+        with exclusive("engine"):
+            if shutil.which("mmdebstrap") is None:
+                apt_install(*BUILDERS)
         with step(f"Building the image {image_name(suite)} from Debian's packages"):
             archive = STATE / f"{suite}.tar"
             try:
