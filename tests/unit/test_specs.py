@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ SECRET = ("password", "secret", "cookie", "token")
 Option = Mapping[str, Any]
 
 
+@functools.cache
 def load(path: Path) -> Any:
     return yaml.safe_load(path.read_text()) if path.exists() else None
 
