@@ -106,8 +106,13 @@ class Checker:
         inventory: Mapping[str, Any] | str,
         files: Mapping[str, str] | None = None,
         facts: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        kind: str = "playbook",
     ) -> Answer:
-        """Run the check on an inventory in ``folder``, with ``files`` beside it, and ``facts`` of hosts as known."""
+        """Run the check on an inventory in ``folder``, with ``files`` beside it, and ``facts`` of hosts as known.
+
+        Its ``kind`` is the whole playbook, or its task alone (check_server.py).
+        """
         # YAML, whose keys may be other than text. An inventory that is text is written as it is.
         text = inventory if isinstance(inventory, str) else yaml.dump(inventory, Dumper=_Dumper, sort_keys=False)
         (folder / "hosts.yml").write_text(text)
@@ -121,7 +126,7 @@ class Checker:
             (folder / name).write_text(text)
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        self._server.stdin.write(f"{folder}\n")
+        self._server.stdin.write(f"{kind} {folder}\n")
         self._server.stdin.flush()
         code = int(self._server.stdout.readline())
         return Answer(code, (folder / "said.txt").read_text())
