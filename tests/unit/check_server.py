@@ -134,7 +134,8 @@ def run(kind: str, folder: str, task: Task) -> int:
         result = task.run(folder)
         code = 2 if result.get("failed") else 0
         for warning in result.get("warnings", ()):
-            print(f"[WARNING]: {getattr(warning, 'msg', warning)}")
+            # Text until ansible-core 2.18.
+            print(f"[WARNING]: {warning.event.msg if hasattr(warning, 'event') else warning}")
         # As the playbook's callback writes it.
         shown = json.dumps({name: value for name, value in result.items() if name in ("msg", "exception")}, default=str)
         print(f"fatal: [task]: FAILED! => {shown}" if code else "ok: [task]")

@@ -58,6 +58,25 @@ def test_a_wrong_inventory_is_told_what_to_write_instead(tmp_path: Path, checker
     assert "celery_app_accept" not in answer.warnings
 
 
+@pytest.mark.parametrize(
+    "own", [{"redis_port": "x", "celery_app_user": "root"}, {"redis_maxmemory_policy": "allkeys-lru"}, {}]
+)
+def test_the_task_alone_says_what_the_playbook_says(tmp_path: Path, checker: Checker, own: dict[str, Any]) -> None:
+    inventory = laid_over_the_shop({"vars": own})
+    whole = checker.ask(tmp_path, inventory)
+    alone = checker.ask(tmp_path, inventory, kind="task")
+    assert "PLAY RECAP" in whole.said
+    assert "PLAY RECAP" not in alone.said
+    assert (alone.code, alone.head, alone.mistakes) == (whole.code, whole.head, whole.mistakes)
+    assert alone.warnings == whole.warnings
+
+
+def test_the_gate_has_the_whole_playbook_for_a_fifth_of_each_table() -> None:
+    for path in (HERE / "wrong_inventories").glob("*.yml"):
+        names = {name for name in WRONG if name.startswith(f"{path.stem}: ")}
+        assert len(names & WHOLE) >= len(names) // 5, path.stem
+
+
 @pytest.mark.parametrize("name", ["../../oops/evil", 42, "Shop", None, ["shop"], "{{ nothing }}"])
 def test_a_name_that_is_none_leads_to_no_password(tmp_path: Path, checker: Checker, name: Any) -> None:
     folder = tmp_path / "one" / "inventory"
