@@ -3,7 +3,7 @@
 Reads a word and a folder per line from standard input, forks, checks the ``hosts.yml`` in the folder inside the
 fork, and answers with the exit code; what the run said is in ``said.txt`` there. After ``playbook`` it is
 ``ansible-playbook`` that checks. After ``task`` only the playbook's one task is run, on the same inventory and with the
-same variables, which costs half as much: no command line, no strategy, no callbacks, no process of a worker.
+same variables, which costs less: no command line, no strategy, no callbacks, no process of a worker.
 """
 
 from __future__ import annotations
@@ -86,12 +86,11 @@ class Task:
     """The playbook's task, read once, to be run in forks."""
 
     def __init__(self) -> None:
-        """Read the playbook, and what its task reads of the collection."""
+        """Read the playbook."""
         line = PlaybookCLI(["ansible-playbook", PLAYBOOK])
         line.init_parser()
         # Not by parse(), whose arguments are once and for all: a fork for a playbook has some of its own.
         context.CLIARGS = CLIArgs.from_options(line.post_process_args(line.parser.parse_args(line.args[1:])))
-        # A loader keeps what it has read: the roles' defaults.
         self._loader = DataLoader()
         book = Playbook.load(PLAYBOOK, variable_manager=None, loader=self._loader)
         self._loader.set_basedir(book._basedir)
