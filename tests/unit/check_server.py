@@ -40,8 +40,10 @@ from ansible.plugins.loader import (
     vars_loader,
 )
 from ansible.utils.context_objects import CLIArgs
+from ansible.utils.vars import load_options_vars
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
+from checker import laid_over_the_shop
 from jinja2 import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,6 +156,14 @@ def serve() -> None:
     warm()
     compile_once()
     task = Task()
+    # What Ansible prints here is no answer.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    with tempfile.TemporaryDirectory() as folder:
+        # The files of the playbook and of the roles are read here, and not in each fork.
+        Path(folder, "hosts.yml").write_text(json.dumps(laid_over_the_shop({"vars": {"redis_port": "x"}})))
+        task.run(folder)
+    # Ansible works out once what the command line says, such as the inventory: each fork has its own.
+    load_options_vars.options_vars = None
     # What is shared with the forks stays shared: a collection would write to it.
     gc.collect()
     gc.freeze()
