@@ -4,9 +4,10 @@
 
 Every account of a host can read the command lines of all processes (proc(5), ``cmdline``). git gives the address of
 a remote to its helper (``git-remote-https URL``), also the one that ``url.<base>.insteadOf`` stands for; pip gives its
-indexes to the second pip that installs what builds a package (``-i URL``; pip/_internal/build_env.py, 25.0). So both
-get addresses without a user. git asks a credential helper, which reads its own environment (gitcredentials(7)); pip
-looks into the file that ``NETRC`` names (requests, ``get_netrc_auth``). uv keeps its indexes in its own process.
+indexes, the pages of ``--find-links`` and its proxy to the second pip that installs what builds a package (``-i URL``;
+pip/_internal/build_env.py, 25.1). So both get addresses without a user. git asks a credential helper, which reads its
+own environment (gitcredentials(7)); pip looks into the file that ``NETRC`` names (requests, ``get_netrc_auth``), and
+takes a proxy from ``http_proxy`` as well. uv keeps its indexes in its own process.
 
 Runs on managed hosts as well, so it keeps to Python 3.9.
 """
@@ -20,6 +21,9 @@ from urllib.parse import unquote, urlsplit
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import user_part
 from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
 
+#: pip's variables whose addresses its second pip gets as arguments, and those of every program for a proxy.
+_ADDRESSES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")
+_PROXIES = ("http_proxy", "https_proxy")
 #: The repository of a requirement that pip or uv reads with git.
 _GIT_REQUIREMENT = re.compile(r"(?<=git\+)https?://[^\s#;\"']+", re.IGNORECASE)
 #: What the helper is: it knows the number of its credentials, and the environment holds them.
@@ -107,10 +111,10 @@ def for_git(urls: Sequence[str], helper: str, others: Sequence[str] = ()) -> tup
 
 
 def for_pip(environment: Mapping[str, str], netrc: str) -> tuple[dict[str, str], str]:
-    """Return the environment for pip with indexes that have no user, and the text of the netrc file that has them.
+    """Return the environment for pip with addresses that have no user, and the text of the netrc file that has them.
 
     Arguments:
-        environment: with ``PIP_INDEX_URL`` and ``PIP_EXTRA_INDEX_URL``.
+        environment: with pip's variables that hold addresses, as far as they are set.
         netrc: the path that the file will have; not named where there is nothing to write.
 
     Raises:
@@ -118,7 +122,10 @@ def for_pip(environment: Mapping[str, str], netrc: str) -> tuple[dict[str, str],
     """
     result = dict(environment)
     hosts: dict[str, tuple[str, str]] = {}
-    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+    if any(user_part(result.get("PIP_PROXY", ""))):
+        # What the second pip inherits, and nobody else sees. Written small it wins, and pip ignores an empty variable.
+        result |= {**dict.fromkeys(_PROXIES, result["PIP_PROXY"]), "PIP_PROXY": ""}
+    for name in _ADDRESSES:
         addresses = []
         for url in result.get(name, "").split():
             address, credentials = plain(without_name(url))

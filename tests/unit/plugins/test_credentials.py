@@ -149,5 +149,24 @@ def test_a_named_index_hides_no_password_from_pip() -> None:
     assert own["PIP_EXTRA_INDEX_URL"] == "https://i/b https://i/c"
 
 
+def test_what_else_pip_hands_on_shows_no_password() -> None:
+    """Its second pip gets the pages of links and the proxy as arguments, too (pip/_internal/build_env.py)."""
+    links = "/srv/wheels https://v:canary@wheels.example.org/all"
+    proxy = {"PIP_PROXY": "http://me:canary@proxy:3128", "HTTPS_PROXY": "http://other:1", "NO_PROXY": "h"}
+    result, text = credentials.for_pip({"PIP_FIND_LINKS": links, **proxy}, "n")
+    assert result == {
+        "PIP_FIND_LINKS": "/srv/wheels https://wheels.example.org/all",
+        "http_proxy": "http://me:canary@proxy:3128",
+        "https_proxy": "http://me:canary@proxy:3128",
+        "PIP_PROXY": "",
+        "HTTPS_PROXY": "http://other:1",
+        "NO_PROXY": "h",
+        "NETRC": "n",
+    }
+    assert "machine wheels.example.org" in text
+    # Nothing to hide: as it was written.
+    assert credentials.for_pip({"PIP_PROXY": "http://proxy:3128"}, "n") == ({"PIP_PROXY": "http://proxy:3128"}, "")
+
+
 def test_pip_without_passwords_needs_no_file() -> None:
     assert credentials.for_pip({"PIP_INDEX_URL": "https://h/x"}, "n") == ({"PIP_INDEX_URL": "https://h/x"}, "")
