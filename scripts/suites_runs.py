@@ -51,11 +51,10 @@ CELERY_TESTS = ("exchange", "stops", "pitfalls", "once")
 #: And those in which releases of Debian differ: what the gate has of Debian 12, where it has an older Celery.
 DEBIAN_TESTS = ("again", "host", "messages", "prune")
 PHASE = re.compile(r"\[[a-z]+ > (?P<phase>\w+)\] (?P<event>Executing|Executed: .*)")
-#: Only the first shard of a stack shows what a dry run on the bare host and a second run say. The tests of one host
-#: have the second run themselves (test_again.py), and look at more of it.
+#: Only the first shard of a stack shows what a dry run on the bare host and a second run say; in the gate, the dry run
+#: is on one stack. The tests of one host have the second run themselves (test_again.py), and look at more of it.
 STEPS = ("create", "prepare", "check", "converge", "idempotence", "verify")
-FIRST_STEPS = ("create", "prepare", "check", "converge", "verify")
-SHORT_STEPS = ("create", "prepare", "converge", "verify")
+DRY_IN_THE_GATE = "trixie"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 VERSIONS = """
 cd /
@@ -85,6 +84,11 @@ for one in distributions():
         print(sys.argv[1], one.version)
         break
 """
+
+
+def thorough() -> bool:
+    """Tell whether every long test is wanted, as `make test-all` wants them."""
+    return bool(os.environ.get("CELERYOPS_THOROUGH"))
 
 
 def say(name: str, text: str) -> None:
@@ -275,10 +279,18 @@ class Suite(Run):
         self.folder = WORK / name
         self.report = self.folder / "verify.xml"
         self.phase = "start"
-        whole = STEPS if scenario in WHOLE else FIRST_STEPS
-        self.steps: tuple[str, ...] = whole if shard == SHARDS[0] and (also or not celery) else SHORT_STEPS
         self.tests_of = "none" if celery else shard
         self.modules = (*also, *CELERY_TESTS) if celery else ()
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Molecule's steps, but for the last, which removes the hosts."""
+        first = self.shard == SHARDS[0] and not self.celery
+        left_out = {
+            *(() if first and (thorough() or self.name == DRY_IN_THE_GATE) else ("check",)),
+            *(() if first and self.scenario in WHOLE else ("idempotence",)),
+        }
+        return tuple(step for step in STEPS if step not in left_out)
 
     def environment(self) -> dict[str, str]:
         return os.environ | {
@@ -389,11 +401,14 @@ class Application(Suite):
         self.log = WORK / f"{self.name}.log"
         self.folder = WORK / self.name
         self.report = self.folder / "verify.xml"
-        # Without a dry run: the packages of the application would have to be there already.
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Without a dry run: the packages of the application would have to be there already."""
         left_out = {"check"}
-        if not (ROOT / "examples" / application / "before.yml").exists():
+        if not (ROOT / "examples" / self.application / "before.yml").exists():
             left_out.add("prepare")
-        self.steps = tuple(step for step in STEPS if step not in left_out)
+        return tuple(step for step in STEPS if step not in left_out)
 
     def environment(self) -> dict[str, str]:
         return super().environment() | {"CELERYOPS_APP": self.application}

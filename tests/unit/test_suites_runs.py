@@ -144,7 +144,7 @@ def test_no_two_runs_share_a_host_a_folder_or_secrets() -> None:
         assert re.search(r"(?m)^test_run: .*CELERYOPS_RUN", text)
 
 
-def test_only_the_first_host_of_a_stack_is_run_dry_and_twice() -> None:
+def test_only_the_first_host_of_a_stack_is_run_dry_and_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     def sequence(name: str) -> list[str]:
         run = run_suites.every_run()[name]
         assert isinstance(run, Suite)
@@ -153,6 +153,11 @@ def test_only_the_first_host_of_a_stack_is_run_dry_and_twice() -> None:
     whole = ["create", "prepare", "check", "converge", "idempotence", "verify", "destroy"]
     first = ["create", "prepare", "check", "converge", "verify", "destroy"]
     short = ["create", "prepare", "converge", "verify", "destroy"]
+    # The gate has a dry run on a bare host once.
+    assert sequence("trixie") == first
+    assert [sequence(name) for name in ("bookworm-celery5.6", "trixie-redis", "trixie-apart")] == [short] * 3
+    assert sequence("trixie-fleet") == [step for step in whole if step != "check"]
+    monkeypatch.setenv("CELERYOPS_THOROUGH", "1")
     assert sequence("trixie-fleet") == whole
     assert [sequence(name) for name in ("trixie", "bookworm", "forky-redis")] == [first] * 3
     assert [sequence(name) for name in ("trixie-apart", "bookworm-redis-releases", "trixie-celery5.6")] == [short] * 3
@@ -187,7 +192,6 @@ def test_the_gate_has_an_older_celery_with_the_tests_of_debian_12_beside_those_t
         *("again", "host", "messages", "prune"),
         *("exchange", "stops", "pitfalls", "once"),
     ]
-    assert run.steps == suites_runs.FIRST_STEPS
     assert run.name in run_suites.GATE
 
 
