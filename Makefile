@@ -2,8 +2,8 @@
 #
 #   make demo         a Celery platform on a container of this machine, with real tasks sent through it
 #   make demo-down    remove it
-#   make test         everything that has to hold: the checks, and the whole stack on Debian 12 and 13, on RabbitMQ, on Redis,
-#                     and on several hosts
+#   make test         what every change has to pass: the checks, and the whole stack on Debian 12 and 13, on RabbitMQ, on Redis,
+#                     on several hosts, and from the tarball on two versions of ansible-core (35 minutes)
 #   make test-fast    the checks alone, without the slow tests: style, types, unit tests, build (two minutes)
 #   make test-all     every test on every stack and version, and the support table written anew; goes on where it was
 #                     interrupted (AGAIN=1: from the start)

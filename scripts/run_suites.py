@@ -66,7 +66,6 @@ GATE = (
     "trixie-redis",
     "trixie-fleet",
     "trixie-before",
-    "trixie-chaos",
     "ansible2.18",
     "ansible2.21",
 )

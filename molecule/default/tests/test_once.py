@@ -138,7 +138,7 @@ def test_a_double_click_runs_once_and_the_second_caller_is_told(
         assert f"shop.reports.nightly[{one}] dropped: duplicate of {ids[0]}, once in 72000 s" in log
 
 
-@pytest.mark.alike
+@pytest.mark.seldom
 def test_other_arguments_are_another_call(produce: Produce, runs: Callable[..., int], day: str) -> None:
     other = day[:-2] + "29" if day[5:7] != "02" else day[:-2] + "01" if day[-2:] != "01" else day[:-2] + "02"
     assert produce(f"print(json.dumps([outcome(nightly(d))[0] for d in ('{day}', '{other}')]))") == ["SUCCESS"] * 2
@@ -155,7 +155,7 @@ def test_a_retry_is_no_duplicate_and_keeps_the_key(produce: Produce, runs: Calla
     assert runs(day, "done") == 1
 
 
-@pytest.mark.alike
+@pytest.mark.seldom
 def test_a_failed_run_frees_its_key_if_the_rule_says_so(produce: Produce, runs: Callable[..., int], day: str) -> None:
     wrong = f"{day}-wrong"
     assert produce(f"print(json.dumps([outcome(nightly('{wrong}'))[1] for _ in range(2)]))") == ["ValueError"] * 2
@@ -212,7 +212,7 @@ def test_two_schedulers_send_and_one_run_comes_of_it(
     assert runs(day) == 1
 
 
-@pytest.mark.alike
+@pytest.mark.seldom
 def test_a_chord_and_a_chain_with_a_duplicate_end(produce: Produce, runs: Callable[..., int], day: str) -> None:
     other = f"{int(day[:4]) % 9000 + 999:04}{day[4:]}"
     # By their ids alone: a result that knows its parts raises as soon as one of them did.
@@ -228,7 +228,7 @@ def test_a_chord_and_a_chain_with_a_duplicate_end(produce: Produce, runs: Callab
     assert runs(other) == 0
 
 
-@pytest.mark.alike
+@pytest.mark.seldom
 @pytest.mark.parametrize(
     ("limit", "end", "error"),
     [
@@ -248,7 +248,7 @@ def test_a_run_that_is_ended_from_outside_frees_its_key(
     assert runs(day) == 2
 
 
-@pytest.mark.alike
+@pytest.mark.seldom
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_many_at_the_same_time_are_one_in_every_pool(
     host: Host, produce: Produce, runs: Callable[..., int], day: str, pool: str
@@ -294,7 +294,7 @@ def test_without_redis_the_rule_decides(
     assert runs(day) == 1
 
 
-@pytest.mark.alike
+@pytest.mark.seldom
 def test_the_command_shows_a_key_and_frees_it(host: Host, produce: Produce, runs: Callable[..., int], day: str) -> None:
     produce(f"print(json.dumps([outcome(nightly('{day}')) for _ in range(2)]))")
     line = [line for line in host.file(BULK_LOG).content_string.splitlines() if "dropped: duplicate" in line][-1]

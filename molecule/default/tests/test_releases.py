@@ -181,6 +181,7 @@ def test_a_rolling_restart_loses_nothing_and_runs_nothing_twice(
     wait(lambda: standing_in(host, APP) == "", 30, "something still stands in")
 
 
+@pytest.mark.seldom
 def test_one_class_is_restarted_alone_and_an_old_task_ends_in_its_own_time(
     host: Host, site: Callable[..., Any], inventory: dict[str, Any], produce: Callable[..., Any]
 ) -> None:
@@ -274,6 +275,7 @@ def test_a_broken_release_stops_nobody(
     wait(lambda: standing_in(host, APP) == "", 30, "something still stands in")
 
 
+@pytest.mark.seldom
 def test_a_release_whose_workers_do_not_answer_is_taken_back(
     host: Host,
     deploy: Callable[..., Any],
@@ -329,12 +331,9 @@ def test_a_release_comes_back(
     site: Callable[..., Any],
     deploy: Callable[..., Any],
     shop: Callable[..., Source],
-    first: Source,
-    inventory: dict[str, Any],
     load: Callable[..., Any],
 ) -> None:
-    for source in (first, shop("fourth")):
-        assert deploy(source).messages == []
+    assert deploy(shop("fourth")).messages == []
     was = current(host)
     with load():
         run = site(playbook="playbooks/rollback.yml")
@@ -342,6 +341,21 @@ def test_a_release_comes_back(
     assert current(host) != was
     wait(lambda: standing_in(host, APP) == "", 30, "something still stands in")
     assert "follows celery_app_source again" in run.output
+
+
+@pytest.mark.seldom
+def test_the_release_that_came_back_is_that_of_the_inventory_and_another_can_be_named(
+    host: Host,
+    site: Callable[..., Any],
+    deploy: Callable[..., Any],
+    shop: Callable[..., Source],
+    first: Source,
+    inventory: dict[str, Any],
+) -> None:
+    for source in (first, shop("fifth")):
+        assert deploy(source).messages == []
+    was = current(host)
+    assert site(playbook="playbooks/rollback.yml").messages == []
     after = pids(host, inventory)
     settled = site(variables={"celery_app_source": first})
     assert (settled.messages, settled.changed, pids(host, inventory)) == ([], [], after)

@@ -10,7 +10,7 @@ import pytest
 from hosts import wait
 from testinfra.host import Host
 
-pytestmark = [pytest.mark.long, pytest.mark.apart("releases")]
+pytestmark = [pytest.mark.seldom, pytest.mark.apart("releases")]
 
 WORKERS = ("bulk", "bulk-2", "bulk-3")
 WRAPPER = "opentelemetry-instrument"

@@ -176,7 +176,7 @@ def sent_at(host: Host, since: str) -> list[float]:
     return [float(line.split()[0]) for line in lines.splitlines() if "Sending due task" in line]
 
 
-@pytest.mark.long
+@pytest.mark.seldom
 def test_the_schedule_goes_on_over_restarts_and_crashes(host: Host) -> None:
     """It is due every 10 s. A restart takes a few; none of them makes it come early, or leaves one out."""
     since = now(host)
@@ -191,7 +191,7 @@ def test_the_schedule_goes_on_over_restarts_and_crashes(host: Host) -> None:
     assert max(gaps) < 18, gaps
 
 
-@pytest.mark.long
+@pytest.mark.seldom
 def test_what_is_due_while_the_broker_is_away_is_sent_once_it_is_back(host: Host, servers: list[str]) -> None:
     wait(lambda: len(sent_at(host, "-1s")) > 0, 25, "nothing was sent")
     since = now(host)
