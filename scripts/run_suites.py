@@ -86,8 +86,9 @@ ALL = (
     *(f"apps-{application}" for application in APPLICATIONS),
     *(f"{name}-chaos" for name in chaos.STACKS if name.startswith(("trixie", "redis"))),
 )
-#: How much may run at the same time, for each processor: a stack under test waits about as long as it works.
-PER_PROCESSOR = 1.5
+#: How much may run at the same time, for each processor: a stack under test waits about as long as it works, and with
+#: three of them two processors idled a sixth of the time.
+PER_PROCESSOR = 2.0
 #: And at most, on whatever machine: each of its containers takes inotify instances, of which there are few (lab.py).
 MOST = 6.0
 
