@@ -20,27 +20,24 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Pla
 FOLDER = ".celeryops"
 
 
-def inventory_folder(sources: Iterable[str]) -> Path | None:
-    """Return the directory of the first inventory source that is on disk, or that source when it is one."""
-    for source in map(Path, sources):
-        if source.exists():
-            return (source if source.is_dir() else source.parent).absolute()
-    return None
+def inventory_folders(sources: Iterable[str]) -> list[Path]:
+    """Return the directory of each inventory source that is on disk, or that source when it is one."""
+    return [(one if one.is_dir() else one.parent).absolute() for one in map(Path, sources) if one.exists()]
 
 
 def local_source(path: str, sources: Iterable[str], playbook: str) -> Path:
-    """Return where on the control machine a wheel or a tree is that an inventory names.
+    """Return where on the control machine a wheel, a tree or a file is that an inventory names.
 
-    A path that is not absolute begins at the inventory, beside which it was written; what is not there is looked for
-    beside the playbook, where Ansible's own tasks look.
+    A path that is not absolute begins at the inventory, beside which it was written. Which of several sources that was
+    cannot be known, so the first beside which it is counts; what is beside none is looked for beside the playbook,
+    where Ansible's own tasks look.
 
     Arguments:
         path: as the user wrote it.
         sources: the inventory's sources, as Ansible's ``ansible_inventory_sources`` lists them.
         playbook: the playbook's directory.
     """
-    folder = inventory_folder(sources)
-    beside = [base / Path(path).expanduser() for base in (folder, Path(playbook)) if base is not None]
+    beside = [base / Path(path).expanduser() for base in (*inventory_folders(sources), Path(playbook))]
     return next((candidate for candidate in beside if candidate.exists()), beside[0])
 
 
@@ -63,13 +60,13 @@ def beside_inventory(sources: Iterable[str], name: str, given: str = "") -> str:
         if problem:
             raise ValueError(str(problem))
         return str(Path(given).expanduser())
-    folder = inventory_folder(sources)
-    if folder is None:
+    folders = inventory_folders(sources)
+    if not folders:
         raise ValueError(
             "the inventory is no file, so generated passwords have no place to stay; "
             "set celeryops_secrets_dir and celeryops_plan_dir"
         )
-    return str(folder / FOLDER / name)
+    return str(folders[0] / FOLDER / name)
 
 
 def begins_nowhere(variable: str, given: str) -> Problem | None:

@@ -78,6 +78,19 @@ def test_what_an_inventory_names_lies_beside_it_or_beside_the_playbook(tmp_path:
     assert found("~/none.whl", inventory) == Path.home() / "none.whl"
 
 
+def test_what_the_second_of_several_inventories_names_lies_beside_that_one(tmp_path: Path) -> None:
+    """`-i shared -i production`: the variables of each lie beside it, and what they name too."""
+    first, second, playbook = (tmp_path / name / "inventory" for name in ("first", "second", "playbook"))
+    for folder in (first, second, playbook):
+        folder.mkdir(parents=True)
+        (folder.parent / "third.whl").touch()
+    (second.parent / "project").mkdir()
+    sources = ["host1,", str(first), str(second / "hosts.yml"), str(second)]
+    assert local_source("../project", sources, str(playbook)) == second / "../project"
+    assert local_source("../third.whl", sources, str(playbook)) == first / "../third.whl"
+    assert local_source("../none", sources, str(playbook)) == first / "../none"
+
+
 ODD = [
     "one blank", "two  blanks", " in front", "behind ", "a b\\1c", "a\\1c", "a b=c", "a=b c", "it's mine",
     "a 'quoted' b", 'a "b"', "a b {{ c }}", "{{c}}", "a\tb", "a \tb", "ü €", "100% sure", "a #b", "a;b c",
