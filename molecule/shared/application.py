@@ -28,6 +28,8 @@ class Application:
         self.variables: dict[str, Any] = yaml.safe_load((EXAMPLE / "inventory/group_vars/all.yml").read_text())
         self.name = str(self.variables["celery_app_name"])
         self.classes: dict[str, dict[str, Any]] = self.variables["celery_worker_classes"]
+        # Who has all answers waits for no more.
+        self.inspect = f"inspect(timeout=15, limit={len(self.classes)})"
         self.state = f"/var/lib/celeryops/{self.name}"
         container = os.environ.get("CELERYOPS_HOST", f"celeryops-test-apps-{NAME}")
         self.host = testinfra.get_host(f"docker://{container}")
@@ -61,7 +63,7 @@ class Application:
 
     def runs(self) -> dict[str, Counter[str]]:
         """Return worker class -> how often its worker took each task since it started."""
-        told = self.python("print(json.dumps(app.control.inspect(timeout=15).stats()))")
+        told = self.python(f"print(json.dumps(app.control.{self.inspect}.stats()))")
         assert {node.split("@")[0] for node in told} == {*self.classes}, "not all workers answered"
         return {node.split("@")[0]: Counter(stats["total"]) for node, stats in told.items()}
 
@@ -69,7 +71,7 @@ class Application:
         """Send a task, wait until it has run, and return the classes that took it: all in one process."""
         state, found, before, after = self.python(
             "def totals():\n"
-            "    told = app.control.inspect(timeout=15).stats()\n"
+            f"    told = app.control.{self.inspect}.stats()\n"
             f"    return {{node.split('@')[0]: stats['total'].get({task!r}, 0) for node, stats in told.items()}}\n"
             "before = totals()\n"
             f"sent = app.send_task({task!r}, args={list(args)!r}, kwargs={kwargs!r})\n"
