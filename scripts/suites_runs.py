@@ -42,7 +42,7 @@ SCENARIOS = ("default", "redis", "fleet", "before")
 #: Those whose tests are not parted, and for which the support table has no row.
 WHOLE = ("fleet", "before")
 #: The applications of the scenario apps, each a folder of examples/, and the suite of Debian that it runs on.
-APPLICATIONS = {"django-ca": "trixie", "weblate": "trixie"}
+APPLICATIONS = {"django-ca": "trixie", "weblate": "trixie", "superset": "bookworm"}
 #: The parts of a scenario's tests, each on a host of its own: what has no marker `apart`, then what the marker names.
 SHARDS = ("first", "apart", "releases")
 #: The versions of Celery that a user's app may pin, and the modules of tests in which they differ.

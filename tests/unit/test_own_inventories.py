@@ -46,6 +46,7 @@ def check(inventory: Path, **variables: object) -> str:
         "molecule/fleet/inventory",
         "tests/chaos/inventory",
         "examples/django-ca/inventory",
+        "examples/superset/inventory",
         "examples/weblate/inventory",
     ],
 )
@@ -68,8 +69,8 @@ def test_the_inventory_in_the_readme_passes_and_is_short(tmp_path: Path) -> None
     assert "[WARNING]" not in check(tmp_path / "inventory")
 
 
-@pytest.mark.parametrize("example", ["django-ca", "weblate"])
-def test_an_example_is_short_and_holds_no_secret(tmp_path: Path, example: str) -> None:
+@pytest.mark.parametrize(("example", "secrets"), [("django-ca", 2), ("superset", 3), ("weblate", 2)])
+def test_an_example_is_short_and_holds_no_secret(tmp_path: Path, example: str, secrets: int) -> None:
     """People copy it: whatever is a secret is made when it is first used, on their machine."""
     inventory = ROOT / "examples" / example / "inventory"
     text = (inventory / "group_vars" / "all.yml").read_text()
@@ -84,14 +85,14 @@ def test_an_example_is_short_and_holds_no_secret(tmp_path: Path, example: str) -
     )
     ((_host, values),) = json.loads(told)["_meta"]["hostvars"].items()
     secret = {name: value for name, value in values.items() if re.search("password|secret_key", name)}
-    assert len(secret) == 2
+    assert len(secret) == secrets
     assert [
         name
         for name, value in secret.items()
         if "lookup('ansible.builtin.password', celeryops_secrets_dir" not in value
     ] == []
     given = {**values["celery_app_environment"], **values["redis_users"][0]}
-    named = {name for name in given if re.search("(?i)password|secret_key|cache_url", name)}
+    named = {name for name in given if re.search("(?i)password|secret_key|cache_url|database_uri", name)}
     assert [name for name in named if not re.search(r"\{\{ (\w+) \}\}", given[name])] == []
 
 

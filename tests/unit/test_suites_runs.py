@@ -123,7 +123,7 @@ def test_every_host_that_a_marker_names_has_tests_and_is_in_both_gates() -> None
     assert {"ansible2.18", "ansible2.21"} <= {*run_suites.GATE}
     assert {f"ansible2.{minor}" for minor in range(18, 22)} <= {*run_suites.ALL}
     # Applications that nobody here wrote, too: each takes long, for its packages are not the stack's.
-    assert {"apps-django-ca", "apps-weblate"} <= {*run_suites.ALL} - {*run_suites.GATE}
+    assert {"apps-django-ca", "apps-superset", "apps-weblate"} <= {*run_suites.ALL} - {*run_suites.GATE}
 
 
 def test_the_modules_of_the_celery_runs_exist() -> None:

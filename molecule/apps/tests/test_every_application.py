@@ -11,6 +11,7 @@ from hosts import wait
 #: What an application says although all is well, each with its reason.
 KNOWN: dict[str, tuple[str, ...]] = {
     "django-ca": (),
+    "superset": (),
     "weblate": (),
 }
 
