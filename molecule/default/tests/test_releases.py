@@ -281,16 +281,19 @@ def test_a_release_whose_workers_do_not_answer_is_taken_back(
     deploy: Callable[..., Any],
     shop: Callable[..., Source],
     inventory: dict[str, Any],
+    broker: str,
 ) -> None:
     """It starts and consumes, so every worker runs it before anybody can know.
 
     Without a load: behind other messages, a worker that hangs and one that is busy look the same (docs/releases.md).
+    Nobody waits for the probe that hangs: for an hour here, which no stop would outlast.
     """
     line = (
         "import time\nfrom celery.signals import task_prerun\n"
-        "task_prerun.connect(lambda sender, **_: time.sleep(15 * (sender.name == 'celeryops.probe')), weak=False)"
+        "task_prerun.connect(lambda sender, **_: time.sleep(3600 * (sender.name == 'celeryops.probe')), weak=False)"
     )
     before, was, there = pids(host, inventory), current(host), kept(host)
+    began = host.check_output("date +@%s")
     run = deploy(shop("mute", line), celeryops_deploy_probe_timeout=4)
     assert run.failed
     assert "a worker took the probe and did not answer within 4 s" in run.messages[0]
@@ -300,6 +303,12 @@ def test_a_release_whose_workers_do_not_answer_is_taken_back(
     # The scheduler never ran it.
     assert {name for name in before if before[name] == after[name]} == {"beat", "flower"}
     wait(lambda: standing_in(host, APP) == "", 30, "something still stands in")
+    if broker == "rabbitmq":
+        queues = host.check_output("rabbitmqctl --silent list_queues --vhost shop name messages").splitlines()
+        waiting = dict(line.split() for line in queues)
+        assert [waiting[name] for name in ("dead-letters", "default", "payments")] == ["0"] * 3
+    journal = host.check_output(f"journalctl --no-pager --since={began} --unit='celery-{APP}-*'")
+    assert "a probe has not ended: celeryops.probe" in journal
 
 
 def test_a_release_without_a_task_that_workers_have_needs_a_word(

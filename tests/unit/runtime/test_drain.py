@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Request(Received):
-    """One that notes whether it was given back."""
+    """One that notes whether it was given back, or acknowledged."""
 
     def __init__(self, name: str, *, late: bool = True, acknowledged: bool = False) -> None:
         super().__init__(name, task=types.SimpleNamespace(acks_late=late), acknowledged=acknowledged)
@@ -32,6 +32,9 @@ class Request(Received):
 
     def reject(self, requeue: bool = False) -> None:
         self.returned = requeue
+        self.acknowledged = True
+
+    def acknowledge(self) -> None:
         self.acknowledged = True
 
 
@@ -176,6 +179,53 @@ def test_when_the_time_is_up(
         "still running after 60 s, back to the queue: late[late]",
         "still running after 60 s, lost because acknowledged before they began: early[early]",
     ]
+
+
+def test_a_probe_that_does_not_end_holds_no_stop(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As those of a release whose signal handlers hang: the way back from it waited for the whole stop_timeout."""
+    worker = Worker(monkeypatch, seconds=600)
+    running, hung = Request("running"), Request("celeryops.probe")
+    worker.run(running, hung)
+    terminate()
+    worker.hub.turn()
+    worker.now += 60
+    worker.hub.turn()
+    assert worker.told == ["draining"], "a task of the app's has its time"
+    state.task_ready(running)
+    worker.hub.turn()
+    worker.now += module.PROBE_SECONDS - 0.1
+    worker.hub.turn()
+    assert worker.told == ["draining"], "a probe that works ends by itself"
+    worker.now += 0.1
+    worker.hub.turn()
+    assert worker.told == ["draining", "cold"]
+    assert (hung.acknowledged, running.acknowledged) == (True, False), "no other worker shall hang on it"
+    assert "a probe has not ended: celeryops.probe" in caplog.text
+    assert "back to the queue" not in caplog.text
+
+
+def test_where_nothing_can_be_ended_a_probe_waits_for_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(monkeypatch, seconds=60, pool="thread")
+    worker.run(Request("celeryops.probe"))
+    terminate()
+    for _second in range(10):
+        worker.hub.turn()
+        worker.now += 1
+    assert worker.told == ["draining"]
+
+
+def test_when_the_time_is_up_no_probe_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(monkeypatch, seconds=60)
+    hung, late = Request("celeryops.probe"), Request("late")
+    worker.run(hung, late)
+    terminate()
+    worker.hub.turn()
+    worker.now += 60
+    worker.hub.turn()
+    assert worker.told == ["draining", "cold"]
+    assert (hung.acknowledged, late.acknowledged) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ with this). So the loop goes on here until nothing is left to acknowledge:
 5. When the time is up, Celery's cold shutdown comes instead: it ends the pool's processes, and what is acknowledged
    late goes back to its queue. A task that was acknowledged early is lost, and named in the log.
 
+A probe (:mod:`celeryops_runtime.probe`) that does not end holds no stop: nobody waits for its answer by then. When
+nothing else runs for a moment its time is up, and its message is done with, so that no other worker hangs on it.
+
 Whoever lets a worker go in its own time (``celeryops.stack.restart`` with the mode ``drain``) leaves the seconds in a
 file of the unit's RuntimeDirectory= before the signal comes. They hold instead of the class's, and systemd, which would
 end the worker after TimeoutStopSec=, is asked for more time while the tasks run (sd_notify(3), EXTEND_TIMEOUT_USEC=).
@@ -33,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.worker import state
 
+from celeryops_runtime import probe
 from celeryops_runtime.systemd import notify
 from celeryops_runtime.versions import scheduled
 
@@ -47,6 +51,9 @@ logger = logging.getLogger("celeryops.runtime")
 VARIABLE = "CELERYOPS_STOP_TIMEOUT"
 LOOK_SECONDS = 0.1
 """How often the end of the last task is looked for."""
+
+PROBE_SECONDS = 2.0
+"""How long a probe may go on when nothing else runs; one that ends takes milliseconds."""
 
 FILE = "drain"
 """The file in the unit's RuntimeDirectory= that gives this one stop more time: seconds, as text."""
@@ -107,6 +114,7 @@ class Drain:
         self._clock = clock
         self._deadline = 0.0
         self._over = False
+        self._probes_since: float | None = None
         self._extends = False
         self._asked = float("-inf")
         self._pid = os.getpid()
@@ -205,14 +213,27 @@ class Drain:
         self._ask_for_time()
         if not state.reserved_requests:
             self._warm()
-        elif self._clock() >= self._deadline:
+        elif self._clock() >= self._deadline or self._only_probes():
             self._time_is_up()
+
+    def _only_probes(self) -> bool:
+        """Tell whether nothing but probes has run for a while, in a pool whose processes can be made to end."""
+        if self._kind != "prefork" or any(request.name != probe.NAME for request in list(state.reserved_requests)):
+            self._probes_since = None
+            return False
+        if self._probes_since is None:
+            self._probes_since = self._clock()
+        return self._clock() - self._probes_since >= PROBE_SECONDS
 
     def _time_is_up(self) -> None:
         self._over = True
         late: list[str] = []
         early: list[str] = []
         for request in list(state.active_requests):
+            if request.name == probe.NAME:
+                logger.warning("a probe has not ended: %s[%s]", request.name, request.id)
+                request.acknowledge()
+                continue
             (late if request.task.acks_late else early).append(f"{request.name}[{request.id}]")
         if late:
             logger.warning("still running after %.0f s, back to the queue: %s", self.seconds, _listed(late))
