@@ -355,6 +355,22 @@ def test_what_is_recorded_was_run_with_every_long_test(tmp_path: Path, monkeypat
     assert json.loads((tmp_path / "rows.json").read_text())["a"]["passed"] == 1
 
 
+def test_a_run_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["trixie", "nowhere"]):
+        with pytest.raises(SystemExit):
+            run_suites.main(words)
+    told = capsys.readouterr().err
+    assert "nothing is no run; name some of gate, all, " in told
+    assert "nowhere is no run" in told
+
+
+def test_durations_are_kept_without_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_suites, "DURATIONS", tmp_path / "kept.json")
+    (tmp_path / "durations.json").write_text('{"trixie": {"wall": 812.4, "waited": 0, "phases": {}, "tests": {}}}')
+    assert run_suites.main(["--keep-durations"]) == 0
+    assert json.loads((tmp_path / "kept.json").read_text()) == {"trixie": 812}
+
+
 def test_to_resume_needs_a_record(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run_suites.main(["--resume", "trixie"])
