@@ -13,7 +13,7 @@ with this). So the loop goes on here until nothing is left to acknowledge:
    late goes back to its queue. A task that was acknowledged early is lost, and named in the log.
 
 A probe (:mod:`celeryops_runtime.probe`) that does not end holds no stop: nobody waits for its answer by then. When
-nothing else runs for a moment its time is up, and its message is done with, so that no other worker hangs on it.
+nothing else runs for a moment its process is ended, and its message is done with, so that no other worker hangs on it.
 
 Whoever lets a worker go in its own time (``celeryops.stack.restart`` with the mode ``drain``) leaves the seconds in a
 file of the unit's RuntimeDirectory= before the signal comes. They hold instead of the class's, and systemd, which would
@@ -211,29 +211,37 @@ class Drain:
         if self._over:
             return
         self._ask_for_time()
+        if self._only_probes():
+            self._end_probes()
         if not state.reserved_requests:
             self._warm()
-        elif self._clock() >= self._deadline or self._only_probes():
+        elif self._clock() >= self._deadline:
             self._time_is_up()
 
     def _only_probes(self) -> bool:
-        """Tell whether nothing but probes has run for a while, in a pool whose processes can be made to end."""
-        if self._kind != "prefork" or any(request.name != probe.NAME for request in list(state.reserved_requests)):
+        """Tell whether nothing but probes has run for a while."""
+        if any(request.name != probe.NAME for request in list(state.reserved_requests)):
             self._probes_since = None
             return False
         if self._probes_since is None:
             self._probes_since = self._clock()
         return self._clock() - self._probes_since >= PROBE_SECONDS
 
-    def _time_is_up(self) -> None:
-        self._over = True
-        late: list[str] = []
-        early: list[str] = []
+    def _end_probes(self) -> None:
+        """End the processes that run probes, where a pool has such; Celery acknowledges what it ends."""
+        if self._kind != "prefork":
+            return
         for request in list(state.active_requests):
             if request.name == probe.NAME:
                 logger.warning("a probe has not ended: %s[%s]", request.name, request.id)
-                request.acknowledge()
-                continue
+                request.terminate(self.consumer.pool, signal="KILL")
+
+    def _time_is_up(self) -> None:
+        self._over = True
+        self._end_probes()
+        late: list[str] = []
+        early: list[str] = []
+        for request in list(state.active_requests):
             (late if request.task.acks_late else early).append(f"{request.name}[{request.id}]")
         if late:
             logger.warning("still running after %.0f s, back to the queue: %s", self.seconds, _listed(late))

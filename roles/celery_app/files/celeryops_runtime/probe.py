@@ -13,6 +13,7 @@ import os
 import socket
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery.app.task import Task
@@ -88,11 +89,12 @@ def ask(
         channel = connection.default_channel
         reply = Queue(name, exchange="", routing_key=name, exclusive=True, auto_delete=True, durable=False)
         with connection.Consumer([reply(channel)], callbacks=[heard], accept=["json"], no_ack=True, channel=channel):
+            # What nobody took in time nobody needs any more: a worker that gets it later is done with it. By its header
+            # alone, since the broker takes a message whose own time is over for a dead letter.
+            expires = (datetime.now(UTC) + timedelta(seconds=timeout)).isoformat()
             for queue in queues:
-                # What nobody took in time nobody needs any more.
-                app.send_task(
-                    NAME, kwargs={"reply": name, "queue": queue}, queue=queue, ignore_result=True, expires=timeout
-                )
+                asked = {"reply": name, "queue": queue}
+                app.send_task(NAME, kwargs=asked, queue=queue, ignore_result=True, headers={"expires": expires})
             while len(found) < len(queues) and (left := timeout - (clock() - began)) > 0:
                 try:
                     connection.drain_events(timeout=min(left, 1.0))
