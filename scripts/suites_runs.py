@@ -64,7 +64,9 @@ dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\\n' rabbitmq-server 
         [ "$status" = installed ] && echo "${package%-server} $version"
     done
 echo "systemd $(systemctl --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p')"
-python=$(find -L /opt/celeryops/*/current -maxdepth 4 -path '*/bin/python' 2>/dev/null | head -n 1)
+# The app's, and not that of its Flower, whose environment has a Celery of its own.
+python=$(find -L /opt/celeryops/*/current -maxdepth 4 -path '*/bin/python' 2>/dev/null | grep -v -e '-flower/' \
+    | head -n 1)
 [ -z "$python" ] || "$python" -c '
 import platform
 from importlib.metadata import version
