@@ -55,6 +55,23 @@ def test_a_queue_that_nobody_consumes_keeps_its_probe(app: Celery) -> None:
     assert found["lonely"] == {"waiting": 1}
 
 
+def test_a_probe_that_comes_too_late_is_done_with_and_no_dead_letter(app: Celery) -> None:
+    """A worker reads the header; by the property RabbitMQ itself would make a dead letter of it."""
+    probe.install(app)
+    with work(app, "one"):  # type: ignore[attr-defined]
+        probe.ask(app, ["late"], 0.1)
+    with app.connection_for_read() as connection:
+        message = connection.default_channel.basic_get("late")
+    assert message.headers["expires"]
+    assert "expiration" not in message.properties
+    ran: list[object] = []
+    app.tasks[probe.NAME].run = lambda **asked: ran.append(asked)
+    with work(app, "late"):  # type: ignore[attr-defined]
+        time.sleep(0.5)
+    with app.connection_for_read() as connection:
+        assert (probe.ready(connection.default_channel, "late"), ran) == (0, [])
+
+
 def test_a_queue_behind_a_prefix_is_counted_without_being_declared() -> None:
     """kombu's channel on Redis asks for the queue's key without the app's prefix, which the account may not do."""
 
