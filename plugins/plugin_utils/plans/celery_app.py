@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.module_utils.placed import NAME
+from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import app_files, folders
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import needs
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
@@ -120,8 +121,6 @@ RESERVED_ACCOUNTS = frozenset(
 )
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
-#: An index with the name that uv takes in front of it.
-_NAMED_INDEX = re.compile(r"([\w.-]+)=")
 #: An option, or an address that makes git run a program (gitremote-helpers(7)); a line break is in none.
 _NO_REPOSITORY = re.compile(r"-|[A-Za-z0-9+.-]+::|[^\n]*[\x00-\x1f\x7f]")
 _PYTHON = re.compile(r"/?[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
@@ -554,8 +553,9 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     for key in ("index_url", "extra_index_urls"):
         value = source.get(key) or ()
         yield from index_problems(f"celery_app_source.{key}", [value] if isinstance(value, str) else value)
-    names = Counter(found[1] for url in source.get("extra_index_urls") or () if (found := _NAMED_INDEX.match(str(url))))
-    for name in (name for name, times in names.items() if times > 1):
+    urls = [str(url) for url in source.get("extra_index_urls") or ()]
+    names = Counter(url.removesuffix(without_name(url)).rstrip("=") for url in urls)
+    for name in (name for name, times in names.items() if name and times > 1):
         reason = "is the name of several indexes, of which uv asks the first alone"
         yield Problem("celery_app_source.extra_index_urls", name, reason, "a name of its own in front of each, or none")
     packages = source.get("packages") or ()
