@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 import types
 from typing import TYPE_CHECKING, Any
@@ -363,3 +364,13 @@ def test_no_event_is_published_with_a_retry() -> None:
     )
     events.send("worker-heartbeat", retry=True)
     assert retries == [False]
+
+
+def test_a_transport_for_redis_that_lacks_a_package_is_no_affair_of_rabbitmq(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """kombu 5.7 imports `packaging` there, which Celery 5.4 does not ask for: a traceback stood in each log."""
+    monkeypatch.setitem(sys.modules, "kombu.transport.redis", None)
+    monkeypatch.delattr("kombu.transport.redis")
+    outage.mend()
+    assert caplog.text == ""

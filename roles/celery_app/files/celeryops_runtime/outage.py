@@ -129,8 +129,11 @@ def _mend_redis_backend() -> None:
 
 
 def _mend_redis_acknowledgements() -> None:
-    from kombu.transport import redis as transport
-
+    try:
+        from kombu.transport import redis as transport
+    except ImportError:
+        # kombu 5.7 wants a package here that its extra alone brings: who has not asked for it has another broker.
+        return
     if transport.redis is None:
         return
     error = transport.redis.exceptions.TimeoutError

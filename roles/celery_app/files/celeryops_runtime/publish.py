@@ -25,7 +25,6 @@ Both errors are kombu's ``OperationalError``, which callers of ``delay()`` know.
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -33,14 +32,13 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
-from celeryops_runtime import follow
+from celeryops_runtime import follow, locks
+from celeryops_runtime.around import run_each
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
 __all__ = ["ANSWER_SECONDS", "PUBLISH_SECONDS", "MaybeSentError", "NotSentError", "bound_writes", "mend", "within"]
-
-logger = logging.getLogger("celeryops.runtime")
 
 PUBLISH_SECONDS = 20.0
 """How long a confirmation may take. ``apply_async(confirm_timeout=...)`` says another time for one message."""
@@ -367,8 +365,4 @@ def mend(broker: str) -> None:
 
     :param broker: ``rabbitmq`` or ``redis``.
     """
-    for one in (_mend_amqp if broker == "rabbitmq" else _mend_redis, _mend_subscription):
-        try:
-            one()
-        except Exception:
-            logger.warning("%s is not possible with this version", one.__name__, exc_info=True)
+    run_each((_mend_amqp if broker == "rabbitmq" else _mend_redis, _mend_subscription, locks.mend))
