@@ -77,12 +77,13 @@ for name in ("celery", "kombu"):
 """
 
 
-#: Prints the application's name and version; some distributions have their foundation's name before their own.
+#: Prints the application's name and version; some distributions have their foundation's name before their own, some an
+#: underscore in it.
 DISTRIBUTION = """
 import sys
 from importlib.metadata import distributions
 for one in distributions():
-    if one.metadata["Name"] in (sys.argv[1], "apache-" + sys.argv[1]):
+    if one.metadata["Name"].replace("_", "-") in (sys.argv[1], "apache-" + sys.argv[1]):
         print(sys.argv[1], one.version)
         break
 """

@@ -18,6 +18,13 @@ options:
     type: list
     elements: str
     required: true
+  taken:
+    description:
+      - Whether to count as well what workers have taken from the queues and not begun, since they give it back when
+        they end. They are asked for it when the queues are empty, which takes three seconds. One that does not answer,
+        or has a runtime of before, is not counted.
+    type: bool
+    default: false
   wait:
     description: For how many seconds at most to wait until all of them are empty.
     type: int
@@ -56,16 +63,17 @@ from ansible_collections.celeryops.stack.plugins.module_utils.runtime import Com
 PAUSE = 5
 
 
-def ask(app: str, queues: list[str]) -> dict[str, Any] | str:
+def ask(app: str, queues: list[str], taken: bool) -> dict[str, Any] | str:
     """Return the messages in each queue, or why they are not known.
 
     Arguments:
         app: its name.
         queues: their names.
+        taken: whether to count what workers have taken from them and not begun.
     """
     try:
         user = pwd.getpwuid(os.stat(f"/var/lib/celeryops/{app}").st_uid).pw_name
-        words = [word for name in queues for word in ("--queue", name)]
+        words = [word for name in queues for word in ("--queue", name)] + ["--taken"] * taken
         report = run_runtime(
             f"/opt/celeryops/{app}/current", f"/etc/celeryops/{app}/celery.env", user, ["backlog", *words], timeout=60
         )
@@ -80,13 +88,14 @@ def main() -> None:
         argument_spec={
             "app": {"type": "str", "required": True},
             "queues": {"type": "list", "elements": "str", "required": True},
+            "taken": {"type": "bool", "default": False},
             "wait": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
     until = time.monotonic() + (0 if module.check_mode else module.params["wait"])
     while True:
-        waiting = ask(module.params["app"], module.params["queues"])
+        waiting = ask(module.params["app"], module.params["queues"], module.params["taken"])
         empty = isinstance(waiting, dict) and not any(waiting.values())
         if empty or time.monotonic() >= until:
             break

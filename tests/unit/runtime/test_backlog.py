@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from amqp.exceptions import AccessRefused, NotFound
-from kombu import Connection
+from celery.worker import state
+from celery.worker.control import Panel
+from kombu import Connection, Queue
+from kombu.asynchronous.timer import Timer
+from kombu.utils.limits import TokenBucket
 
+from celeryops_runtime import backlog
 from celeryops_runtime.backlog import waiting
+from celeryops_runtime.delay import BITS
+
+from .conftest import Request, forget_requests, schedule
 
 
 class Broker:
@@ -67,3 +76,52 @@ def test_a_list_of_redis_is_measured_and_not_looked_for() -> None:
 
     connection = SimpleNamespace(channel=Channel, channel_errors=())
     assert waiting(connection, ["a", "gone"]) == {"a": 3, "gone": None}
+
+
+@pytest.fixture
+def panel() -> Iterator[Any]:
+    """A worker of the queues feeds and reports, as a command of remote control gets to see it."""
+    queues = [Queue("feeds", routing_key="feeds"), Queue("reports", routing_key="by.night")]
+    consumer = SimpleNamespace(task_consumer=SimpleNamespace(queues=queues), task_buckets={}, timer=Timer())
+    yield SimpleNamespace(consumer=consumer)
+    forget_requests()
+
+
+def request(key: str) -> Request:
+    return Request(_delivery_info={"routing_key": key})
+
+
+def of(panel: Any) -> Any:
+    backlog.install()
+    return Panel.data[backlog.TAKEN](panel)[backlog.TAKEN]
+
+
+def test_what_was_taken_and_not_begun_is_counted(panel: Any) -> None:
+    runs, waits, later, limited = request("feeds"), request("feeds"), request("by.night"), request("feeds")
+    for one in (runs, waits):
+        state.reserved_requests.add(one)
+    state.active_requests.add(runs)
+    schedule(panel.consumer.timer, later)
+    bucket = TokenBucket(1)
+    bucket.add((limited, 1))
+    panel.consumer.task_buckets |= {"slow": bucket, "free": None}
+    assert of(panel) == {"feeds": 2, "reports": 1}
+
+
+def test_one_that_waited_in_the_broker_is_of_its_queue(panel: Any) -> None:
+    delayed = request(f"{'0.' * BITS}by.night")
+    state.reserved_requests.add(delayed)
+    assert of(panel) == {"reports": 1}
+
+
+def test_the_answers_of_all_workers_are_one() -> None:
+    replies = [
+        {"a@1": {backlog.TAKEN: {"feeds": 2, "others": 5}}},
+        {"b@1": {backlog.TAKEN: {"feeds": 1}}},
+        {"c@1": {"error": "Unknown command"}},
+        {"d@1": None},
+    ]
+    app = SimpleNamespace(control=SimpleNamespace(broadcast=lambda *_arguments, **_options: replies))
+    assert backlog.taken(app, ["feeds", "reports"]) == {"feeds": 3}
+    app.control.broadcast = lambda *_arguments, **_options: None
+    assert backlog.taken(app, ["feeds"]) == {}

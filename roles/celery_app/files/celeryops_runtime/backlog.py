@@ -1,15 +1,28 @@
-"""How many messages wait in queues, whatever the broker: none is taken, nothing is declared."""
+"""How many messages wait, whatever the broker: in queues, and in workers that took them and have not begun.
+
+No message is taken and nothing is declared. A broker counts what a worker has taken as delivered, although the worker
+gives back what it has not begun when it ends. So the workers are asked as well, by a command of remote control that is
+the runtime's own: Celery's ``reserved`` leaves out what waits for its rate (``celery/worker/strategy.py``).
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime.delay import queue_of
 from celeryops_runtime.probe import ready
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
-__all__ = ["waiting"]
+__all__ = ["install", "taken", "waiting"]
+
+TAKEN = "celeryops_taken"
+"""The command, and what its answer is called there."""
+
+ANSWER_SECONDS = 3.0
+"""How long the answers of the workers are collected."""
 
 
 def waiting(connection: Any, names: Iterable[str]) -> dict[str, int | None]:
@@ -39,3 +52,46 @@ def waiting(connection: Any, names: Iterable[str]) -> dict[str, int | None]:
             found[name] = None
             channel = connection.channel()
     return found
+
+
+def install() -> None:
+    """Let this worker answer what it has taken and not begun. Calling it again changes nothing more."""
+    from celery.worker.control import Panel
+
+    told = "Messages that were taken and not begun, by queue."
+    Panel.register(name=TAKEN, type="inspect", help=told)(_of_this_worker)
+
+
+def _of_this_worker(panel: Any) -> dict[str, dict[str, int]]:
+    from celery.worker import state
+
+    from celeryops_runtime.versions import scheduled
+
+    held = set(state.reserved_requests) - set(state.active_requests)
+    held |= {request for request, _entry in scheduled(panel.consumer)}
+    for bucket in panel.consumer.task_buckets.values():
+        # A bucket holds (request, tokens) (celery/worker/consumer/consumer.py, bucket_for_task and _limit_task).
+        held |= {entry[0] for entry in (bucket.contents if bucket else ())}
+    queues = {queue.routing_key or queue.name: queue.name for queue in panel.consumer.task_consumer.queues}
+    found: Counter[str] = Counter()
+    for request in held:
+        key = queue_of((request.delivery_info or {}).get("routing_key") or "")
+        found[queues.get(key, key)] += 1
+    return {TAKEN: dict(found)}
+
+
+def taken(app: Any, names: Collection[str], seconds: float = ANSWER_SECONDS) -> dict[str, int]:
+    """Count what the workers have taken and not begun. One that does not answer in time is not counted.
+
+    :param app: the app, connected to the broker of the workers.
+    :param names: of queues.
+    :param seconds: how long to wait for answers; all of that time, since nobody knows how many will answer.
+    :returns: name -> messages, of those that have any.
+    """
+    found: Counter[str] = Counter()
+    for reply in app.control.broadcast(TAKEN, reply=True, timeout=seconds) or ():
+        for answer in reply.values():
+            # A worker of an older release says that it does not know the command.
+            own = answer.get(TAKEN) if isinstance(answer, dict) else None
+            found.update({name: number for name, number in (own or {}).items() if name in names})
+    return dict(found)

@@ -301,12 +301,15 @@ def probe(
     return {"answers": answers, "message": message, "lines": lines}
 
 
-def backlog(config: SharedConfig, environ: Mapping[str, str], *, queues: Sequence[str] = ()) -> dict[str, Any]:
+def backlog(
+    config: SharedConfig, environ: Mapping[str, str], *, queues: Sequence[str] = (), with_taken: bool = False
+) -> dict[str, Any]:
     """Count the messages that wait.
 
     :param config: the shared configuration.
     :param environ: where ``CELERY_BROKER_URL`` is.
     :param queues: their names; if empty, every queue of the configuration, and those in which delayed tasks wait.
+    :param with_taken: whether to count what workers have taken and not begun, too, which takes seconds.
     :returns: ``waiting`` (queue -> messages; None where there is no such queue), ``message``, ``lines``.
     :raises Failure: if the broker does not answer, or refuses.
     """
@@ -315,7 +318,7 @@ def backlog(config: SharedConfig, environ: Mapping[str, str], *, queues: Sequenc
     from kombu.exceptions import KombuError
     from redis.exceptions import RedisError
 
-    from celeryops_runtime.backlog import waiting
+    from celeryops_runtime.backlog import taken, waiting
 
     if not environ.get("CELERY_BROKER_URL"):
         raise Failure(USAGE, "CELERY_BROKER_URL is not set; the app's celery.env sets it")
@@ -329,6 +332,9 @@ def backlog(config: SharedConfig, environ: Mapping[str, str], *, queues: Sequenc
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, reraise_as_library_errors=False)
             found = waiting(connection, names)
+        # One with messages is an answer already.
+        if with_taken and not any(found.values()):
+            found |= taken(app, names)
     except (AMQPError, KombuError, RedisError, OSError) as exc:
         reason = getattr(exc, "reply_text", None) or str(exc) or type(exc).__name__
         raise Failure(REFUSED, f"the broker: {reason}") from exc
@@ -406,8 +412,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     five.add_argument("--config", metavar="FILE", help=f"the shared configuration (default: ${ENVIRONMENT})")
     five.add_argument("--queue", action="append", default=[], metavar="NAME", help="only this queue (repeatable)")
+    five.add_argument("--taken", action="store_true", help="also what workers have taken from them and not begun")
     five.add_argument("--json", action="store_true", help="print one JSON object")
-    five.set_defaults(run=lambda a: backlog(load(a.config), os.environ, queues=a.queue))
+    five.set_defaults(run=lambda a: backlog(load(a.config), os.environ, queues=a.queue, with_taken=a.taken))
     return parser
 
 

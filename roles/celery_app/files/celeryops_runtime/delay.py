@@ -38,6 +38,14 @@ BITS = 28
 _DELAY_PREFIX = re.compile(rf"^(?:[01]\.){{{BITS}}}")
 
 
+def queue_of(routing_key: str) -> str:
+    """Return the routing key that a message had before it waited in the broker.
+
+    :param routing_key: of a message that was delivered.
+    """
+    return _DELAY_PREFIX.sub("", routing_key, count=1)
+
+
 def with_zero(calculate: Callable[..., str]) -> Callable[..., str]:
     """Wrap kombu's ``calculate_routing_key`` so that it accepts a countdown of 0.
 
@@ -49,7 +57,7 @@ def with_zero(calculate: Callable[..., str]) -> Callable[..., str]:
     @functools.wraps(calculate)
     def calculate_routing_key(countdown: int, routing_key: str, *args: Any, **kwargs: Any) -> str:
         # As kombu does from 5.6 on: a retry carries the key of its last delivery, which would grow at each.
-        routing_key = _DELAY_PREFIX.sub("", routing_key, count=1)
+        routing_key = queue_of(routing_key)
         try:
             return calculate(countdown, routing_key, *args, **kwargs)
         except ValueError:
@@ -161,7 +169,7 @@ class KeepQueue:
         exchange = getattr(exchange, "name", exchange) or self._exchange
         if exchange != self._exchange and not exchange.startswith("celery_delayed_"):
             return None
-        queue = _DELAY_PREFIX.sub("", key, count=1)
+        queue = queue_of(key)
         return {"queue": queue} if queue in self._queues else None
 
     def __repr__(self) -> str:

@@ -317,8 +317,9 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         """Add readiness to the worker that starts in this process, if systemd waits for it, and the once-rules."""
         super().on_worker_init()
         # Not in a producer: they need Celery's worker.
-        from celeryops_runtime import malformed, outage, quiet
+        from celeryops_runtime import backlog, malformed, outage, quiet
 
+        backlog.install()
         malformed.install(self.app)
         quiet.install(self.app)
         outage.install(self.app)
