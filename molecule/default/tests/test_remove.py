@@ -12,7 +12,8 @@ pytestmark = [pytest.mark.broker("rabbitmq"), pytest.mark.alike, pytest.mark.apa
 
 APP, UNIT = {"celeryops_remove_app": "passing"}, "celery-passing-only.service"
 GOES = (f"/etc/systemd/system/{UNIT}", "/etc/systemd/system/celery-passing.target", "/opt/celeryops/passing")
-GOES += ("/etc/celeryops/passing", "/run/celeryops/passing")
+GOES += ("/etc/celeryops/passing", "/run/celeryops/passing", "/etc/passing.conf")
+CHANGED = "/etc/passing-changed.conf"
 STATE = "/var/lib/celeryops/passing"
 SEND = (
     "systemd-run --quiet --pipe --wait --collect --property=User=passing --property=WorkingDirectory=/"
@@ -28,13 +29,13 @@ def remove(host: Host, site: Callable[..., Any]) -> Iterator[Callable[..., Any]]
     assert deployed.messages == [], deployed.output
     host.check_output(f"systemctl stop {UNIT}")
     host.check_output(SEND)
-    host.check_output(f"touch {STATE}/kept && chown passing: {STATE}/kept")
+    host.check_output(f"touch {STATE}/kept && chown passing: {STATE}/kept && echo '# mine' >> {CHANGED}")
 
     def run(*arguments: str, **more: Any) -> Any:
         return site(*arguments, playbook="playbooks/remove.yml", variables={**APP, **more})
 
     yield run
-    host.check_output("rabbitmqctl --silent delete_queue --vhost django_shop passing")
+    host.check_output(f"rabbitmqctl --silent delete_queue --vhost django_shop passing; rm -f {CHANGED}*")
 
 
 def present(host: Host) -> list[str]:
@@ -64,6 +65,9 @@ def test_an_app_goes_and_its_data_stay(host: Host, remove: Callable[..., Any]) -
     assert present(host) == []
     assert not host.user("passing").exists
     assert f"kept: {STATE}" in run.output
+    # It is not what was placed any more.
+    assert host.file(CHANGED).content_string == "there = 2\n# mine\n"
+    assert CHANGED in run.output
     # Nobody else gets the number of its account, and with it its data.
     assert host.check_output(f"find {STATE} ! -user root") == ""
     assert host.file(f"{STATE}/kept").exists

@@ -86,6 +86,24 @@ def test_what_the_app_cannot_use_changes_nothing(
 
 
 @pytest.mark.usefixtures("restored")
+def test_an_apps_own_routes_are_kept_where_it_asks_for_it(
+    host: Host, site: Callable[..., Any], produce: Callable[..., Any]
+) -> None:
+    """A mail goes where the app says, to the class with the feeds; by the inventory it would go to the urgent one."""
+    routes = "from celery import current_app\ncurrent_app.conf.task_routes = {'shop.mails.*': {'queue': 'feeds'}}\n"
+    variables = with_a_module(
+        routes, celery_app_routes="from-app", celery_app_queues=["payments", "mails", "feeds", "reports"]
+    )
+    run = site(*PARTS, variables=variables)
+    assert run.messages == [], run.messages
+    sent = "app.loader.import_default_modules(); one = send('shop.mails.send_receipt', 'own', 'a@b.example', 1)"
+    ran = produce(f"{sent}; print(json.dumps(one.get(timeout=60)['ran_by']))")
+    assert (ran["queue"], ran["unit"]) == ("feeds", UNITS[2])
+    again = site(*PARTS, variables=variables)
+    assert (again.messages, again.changed) == ([], [])
+
+
+@pytest.mark.usefixtures("restored")
 def test_a_class_that_does_not_come_up_ends_the_run_before_the_next(host: Host, site: Callable[..., Any]) -> None:
     """The app can be imported with what is new; only its first worker cannot start."""
     folder = "/etc/systemd/system/celery-shop-high.service.d"
