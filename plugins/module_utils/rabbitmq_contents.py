@@ -14,6 +14,10 @@ queue must never get that question: it would crash. A stream counts 0 for some s
 ever written to it, its committed offset tells, which is -1 then. Of a classic queue only the persistent messages
 survive a restart (https://www.rabbitmq.com/docs/persistence-conf); a quorum queue and a stream write all of them.
 
+A queue that did not come up, as all of a virtual host whose store cannot be read, is in ``list_down/1`` alone while
+Mnesia keeps the tables, and ``lookup/1`` does not find it. Its messages are on the disk still, and nobody can connect
+to that virtual host (rabbit_amqqueue.erl, rabbit_vhost_sup_sup.erl of 3.10.8, 4.0.5 and 4.3.5).
+
 What a time limits is limited by an argument of the queue or by a policy, and the shorter one counts
 (https://www.rabbitmq.com/docs/ttl); ``rabbit_policy:get/2`` knows a queue's policy and operator policy.
 """
@@ -79,14 +83,23 @@ Tell = fun(Queue) ->
   io:format("queue ~s ~s ~p ~p ~p ~p~n", [Hex(Vhost), Hex(Name), Kept, Messages, Saved, Consumers])
 end,
 Within = fun(Vhost) ->
-  Connections = try length(rabbit_connection_tracking:list(Vhost)) catch _:_ -> unknown end,
+  Connections = try
+    true = rabbit_vhost_sup_sup:is_vhost_alive(Vhost),
+    [] = rabbit_amqqueue:list_down(Vhost),
+    length(rabbit_connection_tracking:list(Vhost))
+  catch _:_ -> unknown end,
   io:format("vhost ~s ~p~n", [Hex(Vhost), Connections]),
   lists:foreach(Tell, rabbit_amqqueue:list(Vhost))
 end,
 Seek = fun(Vhost, Name) ->
-  case rabbit_amqqueue:lookup(rabbit_misc:r(Vhost, queue, Name)) of
+  Full = rabbit_misc:r(Vhost, queue, Name),
+  case rabbit_amqqueue:lookup(Full) of
     {ok, Queue} -> Tell(Queue);
-    {error, not_found} -> io:format("gone ~s ~s~n", [Hex(Vhost), Hex(Name)])
+    {error, not_found} ->
+      case lists:any(fun(Queue) -> amqqueue:get_name(Queue) =:= Full end, rabbit_amqqueue:list_down(Vhost)) of
+        true -> io:format("queue ~s ~s lasting unknown unknown unknown~n", [Hex(Vhost), Hex(Name)]);
+        false -> io:format("gone ~s ~s~n", [Hex(Vhost), Hex(Name)])
+      end
   end
 end,
 """.replace("DAY", str(_SOON))

@@ -88,6 +88,15 @@ def test_names_are_carried_whatever_is_in_them() -> None:
     assert command(program, ["--node", "rabbit@a"])[1:3] == ["--node", "rabbit@a"]
 
 
+def test_what_did_not_come_up_is_asked_for() -> None:
+    """How it is told was seen in Erlang, with such a queue and such a virtual host in the place of RabbitMQ's."""
+    program = look_at([("v", "q")], ["w"])
+    seek, within = program.partition("Seek = ")[2], program.partition("Within = ")[2].partition("Seek = ")[0]
+    assert "rabbit_amqqueue:list_down(Vhost)" in seek
+    assert "true = rabbit_vhost_sup_sup:is_vhost_alive(Vhost)" in within
+    assert "[] = rabbit_amqqueue:list_down(Vhost)" in within
+
+
 BEFORE = (
     "vhost v 1",
     "vhost w 0",
