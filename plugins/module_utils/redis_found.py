@@ -41,7 +41,10 @@ DEFAULTS = {
     "unixsocket": "",
     "requirepass": "",
     "bind": "127.0.0.1",
+    "replicaof": "",
 }
+#: Names of before Redis 5.
+_ALIASES = {"slaveof": "replicaof"}
 _SAVES = "3600 1 300 100 60 10000"
 _KEYSPACE = re.compile(r"^db(\d+):keys=(\d+),expires=(\d+),avg_ttl=(\d+)", re.MULTILINE)
 #: How deep files may include others.
@@ -74,7 +77,8 @@ def server(engine: str, run: Run) -> dict[str, Any]:
     Keys: ``running``; ``source``, the file its settings come from; ``appendonly``, whether the log of writes counts;
     ``saves``, whether it writes a snapshot when it stops; ``snapshot``, where; ``saved``, whether there is one;
     ``log``, where its log of writes is, empty without one; ``stale_snapshot``, whether the log is newer than the
-    snapshot; ``keys``, how many it has now, -1 when it does not say.
+    snapshot; ``keys``, how many it has now, -1 when it does not say; ``databases``, up to which number it has any;
+    ``modules``, the files of those that it loads; ``replica_of``, whose replica it is.
     """
     names = engine_names(engine)
     if os.path.exists(names["state"]) or not os.path.exists(names["server"]):
@@ -83,9 +87,9 @@ def server(engine: str, run: Run) -> dict[str, Any]:
     running = "ActiveState=active" in shown
     argv = _argv(engine, shown)
     settings = effective(argv)
-    keys = -1
+    keys, databases = -1, 0
     if running:
-        told, keys = ask(settings)
+        told, keys, databases = ask(settings)
         settings = {**settings, **told}
     folder = os.path.join("/", settings["dir"])
     snapshot = os.path.join(folder, settings["dbfilename"])
@@ -100,6 +104,9 @@ def server(engine: str, run: Run) -> dict[str, Any]:
         "log": _place(log, names["data_dir"]) if log else "",
         "stale_snapshot": bool(log) and _newest(log) > _newest(snapshot),
         "keys": keys,
+        "databases": databases,
+        "modules": settings["loadmodule"].splitlines(),
+        "replica_of": " ".join(settings["replicaof"].split()).removeprefix("no one"),
     }
 
 
@@ -110,7 +117,9 @@ def started_with(shown: str) -> list[str]:
 
 
 def effective(argv: Sequence[str], read: Callable[[str], str] | None = None) -> dict[str, str]:
-    """Return the settings that matter here of a server with this command line, and ``save`` as one text.
+    """Return the settings that matter here of a server with this command line.
+
+    ``save`` is one text, and ``loadmodule`` a file on each line.
 
     Arguments:
         argv: the program, a file unless the next word is an option, and options, each with its values behind it.
@@ -128,14 +137,18 @@ def effective(argv: Sequence[str], read: Callable[[str], str] | None = None) -> 
             lines[-1].append(word)
     settings = dict(DEFAULTS)
     saves: list[str] | None = None
+    modules = []
     for name, *values in _expanded(lines, read, _DEPTH):
-        key = name.lower()
-        if key == "save":
+        key = _ALIASES.get(name.lower(), name.lower())
+        if key == "loadmodule":
+            modules += values[:1]
+        elif key == "save":
             text = " ".join(values).strip("\"' ")
             saves = [] if not text else [*(saves or []), text]
         elif key in settings and values:
             settings[key] = " ".join(values)
     settings["save"] = _SAVES if saves is None else " ".join(saves)
+    settings["loadmodule"] = "\n".join(modules)
     return settings
 
 
@@ -203,8 +216,8 @@ def _connected(settings: Mapping[str, str]) -> Client:
     return client
 
 
-def ask(settings: Mapping[str, str]) -> tuple[dict[str, str], int]:
-    """Return what a running server says of its settings, and how many keys it has; nothing and -1 if it does not say.
+def ask(settings: Mapping[str, str]) -> tuple[dict[str, str], int, int]:
+    """Return what a running server says: settings, how many keys, in how many databases; {}, -1, 0 if it does not.
 
     Arguments:
         settings: how it was started; its password is in there as well.
@@ -212,16 +225,17 @@ def ask(settings: Mapping[str, str]) -> tuple[dict[str, str], int]:
     told: dict[str, str] = {}
     try:
         with _connected(settings) as client:
-            keys = sum(database["keys"] for database in keyspace(client.call("INFO", "keyspace")).values())
-            for name in ("dir", "dbfilename", "appendonly", "appendfilename", "appenddirname", "save"):
+            held = keyspace(client.call("INFO", "keyspace"))
+            for name in ("dir", "dbfilename", "appendonly", "appendfilename", "appenddirname", "save", "replicaof"):
                 answer = client.call("CONFIG", "GET", name)
                 if answer:
                     told[name] = answer[1]
     except ServerError:
-        return told, -1
+        return told, -1, 0
     except (OSError, ValueError):
-        return {}, -1
-    return told, keys
+        return {}, -1, 0
+    keys = sum(database["keys"] for database in held.values())
+    return told, keys, max((int(number) for number in held), default=-1) + 1
 
 
 def _address(settings: Mapping[str, str]) -> str | tuple[str, int]:
@@ -234,9 +248,17 @@ def _address(settings: Mapping[str, str]) -> str | tuple[str, int]:
 
 
 def _log(folder: str, settings: Mapping[str, str]) -> str:
-    """Return where the log of writes is, if there is one with data in it."""
-    names = [settings["appenddirname"], settings["appendfilename"]]
-    return next((path for path in (os.path.join(folder, name) for name in names) if _size(path)), "")
+    """Return where the log of writes is, if there is one with data in it.
+
+    That is a directory, a file, or the pattern of the files in the directory: they begin with ``appendfilename``, and
+    where that is not the usual name, a server with the usual one would not read them.
+    """
+    name = settings["appendfilename"]
+    directory, single = os.path.join(folder, settings["appenddirname"]), os.path.join(folder, name)
+    pattern = f"{directory}/{name}.*"
+    if _size(pattern):
+        return directory if name == DEFAULTS["appendfilename"] else pattern
+    return single if _size(single) else ""
 
 
 def _place(path: str, data: str) -> str:
@@ -246,10 +268,9 @@ def _place(path: str, data: str) -> str:
 
 
 def _files(path: str) -> list[str]:
-    """Return a file, or the files with data of a directory with a log of writes."""
-    if os.path.isdir(path):
-        return [entry for entry in glob.glob(f"{glob.escape(path)}/*") if not entry.endswith(".manifest")]
-    return [path] if os.path.isfile(path) else []
+    """Return a file, or those with data of a directory, or of a pattern, with a log of writes."""
+    entries = glob.glob(f"{glob.escape(path)}/*" if os.path.isdir(path) else path)
+    return [entry for entry in entries if os.path.isfile(entry) and not entry.endswith(".manifest")]
 
 
 def _size(path: str) -> int:

@@ -46,6 +46,7 @@ def takeover_problems(
     server = held[engine].get("server") or {}
     if server and variables.get(VARIABLE, "keep") == "keep":
         yield from _left(engine, persistence, server)
+        yield from _unlike(engine, server, variables)
 
 
 def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[Problem]:
@@ -61,12 +62,20 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
     in_memory = server["running"] and server["keys"] != 0
     saves_here = server["running"] and server["saves"] and server["snapshot"] in own_places
     if (in_log or server["saved"] or (in_memory and server["saves"])) and kept_in not in own_places:
+        move = (
+            f"dir, dbfilename, appenddirname and appendfilename there as the package has them, after {names['unit']} "
+            f"was stopped and the data were moved to {own_places[1 if in_log else 0]}"
+        )
+        if kept_in.endswith("*"):
+            # The names are in a file of the log's own as well.
+            move = (
+                "save points and appendonly no there (CONFIG SET, and its file), then SAVE: its snapshot has them then"
+            )
         yield Problem(
             VARIABLE,
             Place("keep"),
             f"cannot be done: by {source} the data of {title} are in {kept_in}, where the role's would not look",
-            f"dir, dbfilename, appenddirname and appendfilename there as the package has them, after {names['unit']} "
-            f"was stopped and the data were moved to {own_places[1 if in_log else 0]}; or {leave}",
+            f"{move}; or {leave}",
         )
     elif in_log and persistence != "aof" and server["stale_snapshot"] and not saves_here:
         yield Problem(
@@ -91,4 +100,34 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
             f"cannot be done: {title} has {count} in its memory alone (by {source} without save and appendonly), and "
             "has to be restarted",
             f'save points there, and tell it: CONFIG SET save "3600 1"; or {leave}',
+        )
+
+
+def _unlike(engine: str, server: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield in what the ``server`` there differs so that the role's could not load its data, or would leave others."""
+    title, source = engine_names(engine)["title"], server["source"]
+    if server["databases"] > int(variables["redis_databases"]):
+        yield Problem(
+            "redis_databases",
+            variables["redis_databases"],
+            f"is less than {title} has: there are keys in database {server['databases'] - 1}, and it would not start",
+            f"at least {server['databases']}",
+        )
+    settings = {str(name).lower(): value for name, value in variables["redis_settings"].items()}
+    loaded = settings.get("loadmodule", [])
+    files = [str(line).split()[0] for line in (loaded if isinstance(loaded, list) else [loaded]) if str(line).strip()]
+    missing = [path for path in server["modules"] if path not in files]
+    if missing:
+        yield Problem(
+            "redis_settings.loadmodule",
+            files,
+            f"lacks what {source} loads, and with data of such a module {title} would not start: {', '.join(missing)}",
+            f"a list of these, each with its arguments; or {VARIABLE}: leave for one run, if no data need them",
+        )
+    if server["replica_of"]:
+        yield Problem(
+            VARIABLE,
+            Place("keep"),
+            f"cannot be done: {title} is a replica of {server['replica_of']}, and would be a server of its own",
+            "another host into the group redis; or REPLICAOF NO ONE and CONFIG REWRITE there, if it takes over",
         )

@@ -98,7 +98,8 @@ def test_what_a_stopped_server_has_is_seen_on_its_disk(host: Host) -> None:
     told = host.found(f'dir {host.data}\nappendonly yes\nsave ""')
     assert told == {
         "running": False, "source": str(host.conf), "appendonly": True, "saves": False, "snapshot": str(dump),
-        "saved": True, "log": str(log), "stale_snapshot": True, "keys": -1,
+        "saved": True, "log": str(log), "stale_snapshot": True, "keys": -1, "databases": 0, "modules": [],
+        "replica_of": "",
     }  # fmt: skip
     os.utime(dump)
     os.utime(log / "appendonly.aof.1.base.rdb", (1, 1))
@@ -109,6 +110,39 @@ def test_an_old_log_is_a_single_file(host: Host) -> None:
     (host.data / "own.aof").write_text("*2")
     told = host.found(f"dir {host.data}\nappendonly yes\nappendfilename own.aof")
     assert told["log"] == str(host.data / "own.aof")
+    assert host.found(f"dir {host.data}\nappendonly yes")["log"] == ""
+
+
+def test_only_files_of_its_own_name_are_a_servers_log(host: Host) -> None:
+    log = host.data / "appendonlydir"
+    log.mkdir()
+    (log / "own.aof.manifest").write_text("file own.aof.1.base.rdb seq 1 type b")
+    (log / "own.aof.1.incr.aof").touch()
+    conf = f"dir {host.data}\nappendonly yes\n"
+    assert host.found(f"{conf}appendfilename own.aof")["log"] == ""
+    (log / "own.aof.1.base.rdb").write_text("REDIS")
+    told = host.found(f"{conf}appendfilename own.aof")
+    assert (told["log"], told["stale_snapshot"]) == (f"{log}/own.aof.*", True)
+    # The role's server would see an empty log there.
+    assert host.found(conf)["log"] == ""
+
+
+@pytest.mark.parametrize(
+    ("conf", "of"),
+    [
+        ("", ""),
+        ("replicaof no one", ""),
+        ("replicaof mq0 6379", "mq0 6379"),
+        ("slaveof 10.0.0.1 7000", "10.0.0.1 7000"),
+    ],
+)
+def test_a_replica_says_so(host: Host, conf: str, of: str) -> None:
+    assert host.found(conf)["replica_of"] == of
+
+
+def test_modules_that_it_loads_are_told_without_their_arguments(host: Host) -> None:
+    told = host.found("loadmodule /usr/lib/redis/modules/rejson.so secret\nloadmodule ./search.so")
+    assert told["modules"] == ["/usr/lib/redis/modules/rejson.so", "./search.so"]
 
 
 def test_a_directory_behind_a_link_is_the_same(host: Host) -> None:
@@ -134,7 +168,7 @@ def test_a_running_server_is_asked_itself(host: Host) -> None:
 
     def serve() -> None:
         connection, _ = server.accept()
-        for _ in range(8):
+        for _ in range(9):
             got.append(connection.recv(4096))
             text = got[-1]
             if b"INFO" in text:
@@ -155,7 +189,7 @@ def test_a_running_server_is_asked_itself(host: Host) -> None:
     told = host.found(f"dir {host.data}\nunixsocket {path}\nrequirepass secret", active=True)
     thread.join(5)
     server.close()
-    assert (told["running"], told["appendonly"], told["keys"]) == (True, True, 42)
+    assert (told["running"], told["appendonly"], told["keys"], told["databases"]) == (True, True, 42, 4)
     assert b"secret" in got[0]
     # Nobody answers: it may have any number.
     assert host.found(f"unixsocket {host.data}/none", active=True)["keys"] == -1
@@ -173,14 +207,23 @@ def test_a_drop_in_after_the_roles_own_is_told(tmp_path: Path) -> None:
 SERVER = {
     "running": True, "source": "/etc/redis/redis.conf", "appendonly": False, "saves": True,
     "snapshot": f"{DATA}/dump.rdb", "saved": True, "log": "", "stale_snapshot": False, "keys": 40,
+    "databases": 1, "modules": [], "replica_of": "",
 }  # fmt: skip
 NOTHING = {"enabled": False, "managed": False, "established": False, "files": {}, "overrides": [], "server": {}}
 AOF = {"appendonly": True, "log": f"{DATA}/appendonlydir", "stale_snapshot": True}
 
 
-def told(persistence: str, *, server: dict[str, Any] | None = None, leave: str = "keep", **held: Any) -> list[str]:
+def told(
+    persistence: str,
+    *,
+    server: dict[str, Any] | None = None,
+    leave: str = "keep",
+    settings: dict[str, Any] | None = None,
+    **held: Any,
+) -> list[str]:
     facts = {"celeryops_redis": {"redis": {**NOTHING, "server": server or {}, **held}, "valkey": dict(NOTHING)}}
-    variables = {"redis_engine_change": "refuse", "redis_existing_data": leave}
+    variables = {"redis_engine_change": "refuse", "redis_existing_data": leave, "redis_databases": 16}
+    variables["redis_settings"] = settings or {}
     return [str(problem) for problem in takeover_problems("redis", persistence, facts, variables)]
 
 
@@ -234,6 +277,7 @@ def test_a_log_without_a_snapshot_as_new_needs_a_log(persistence: str, server: d
         ({**SERVER, "snapshot": "/srv/redis/dump.rdb", "running": False}, "/srv/redis/dump.rdb"),
         ({**SERVER, **AOF, "log": f"{DATA}/logs"}, f"{DATA}/logs"),
         ({**SERVER, **AOF, "log": "/srv/appendonlydir"}, "/srv/appendonlydir"),
+        ({**SERVER, **AOF, "log": f"{DATA}/appendonlydir/own.aof.*"}, f"{DATA}/appendonlydir/own.aof.*"),
     ],
 )
 def test_data_in_another_place_are_not_left_there(persistence: str, server: dict[str, Any], place: str) -> None:
@@ -242,6 +286,24 @@ def test_data_in_another_place_are_not_left_there(persistence: str, server: dict
         f"redis_existing_data: 'keep' cannot be done: by /etc/redis/redis.conf the data of Redis are in {place},"
     )
     assert told(persistence, server=server, leave="leave") == []
+
+
+def test_what_the_roles_server_could_not_load_is_refused() -> None:
+    (text,) = told("aof", server={**SERVER, "databases": 41})
+    assert text.startswith("redis_databases: 16 is less than Redis has: there are keys in database 40,")
+    modules = ["/srv/rejson.so", "/srv/search.so"]
+    (text,) = told("aof", server={**SERVER, "modules": modules}, settings={"LoadModule": "/srv/rejson.so x"})
+    assert "redis_settings.loadmodule: ['/srv/rejson.so'] lacks what /etc/redis/redis.conf loads" in text
+    assert "would not start: /srv/search.so; write a list" in text
+    for settings in ({"loadmodule": modules}, {"loadmodule": ["/srv/search.so", "/srv/rejson.so a b"]}):
+        assert told("aof", server={**SERVER, "modules": modules}, settings=settings) == []
+
+
+def test_a_replica_does_not_become_a_server_of_its_own() -> None:
+    server = {**SERVER, "replica_of": "10.0.0.1 6379"}
+    (text,) = told("rdb", server=server)
+    assert text.startswith("redis_existing_data: 'keep' cannot be done: Redis is a replica of 10.0.0.1 6379, and would")
+    assert told("rdb", server=server, leave="leave") == []
 
 
 def test_a_log_that_nobody_reads_is_not_started_with() -> None:

@@ -120,6 +120,21 @@ class TestDataScript:
         assert (log / "appendonly.aof.1.base.rdb").read_text() == "REDIS0012 data"
         assert (log / "appendonly.aof.manifest").read_text() == "file appendonly.aof.1.base.rdb seq 1 type b\n"
 
+    @pytest.mark.parametrize("name", [None, "own.aof.manifest", "appendonly.aof.1.incr.aof"])
+    def test_a_directory_without_a_table_of_contents_does_not_hide_the_snapshot(
+        self, tmp_path: Path, name: str | None
+    ) -> None:
+        log = tmp_path / "appendonlydir"
+        log.mkdir()
+        if name:
+            (log / name).write_text("x")
+        (tmp_path / "dump.rdb").write_text("REDIS0012 data")
+        for _ in range(2):
+            assert self.run(tmp_path, "aof").returncode == 0
+        assert (log / "appendonly.aof.1.base.rdb").read_text() == "REDIS0012 data"
+        kept = tmp_path / "appendonlydir.before-celeryops"
+        assert [path.name for path in kept.iterdir()] == ([name] if name else [])
+
     def test_a_log_stays_as_it_is(self, tmp_path: Path) -> None:
         self.log(tmp_path, age=60)
         assert self.run(tmp_path, "aof").returncode == 0
