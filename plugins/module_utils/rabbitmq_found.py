@@ -5,17 +5,20 @@
 A node's data belong to its name: they are in a directory of that name below a base, and a node of another name starts
 empty beside them. Nothing here changes anything.
 
-Facts used here: variables of the server's environment win over those of rabbitmq-env.conf, a piece of shell whose names
-may do without ``RABBITMQ_`` (rabbit_env.erl, 3.10 to 4.3); a name without a host gets the host's own, up to its first
-dot unless USE_LONGNAME is true; ``cluster_nodes.config`` in a node's directory names the nodes of its cluster.
+Facts used here: variables of the server's environment win over those of rabbitmq-env.conf, a piece of shell that the
+server runs as its own user, and whose names may do without ``RABBITMQ_`` (rabbit_env.erl, 3.10 to 4.3); a name without
+a host gets the host's own, up to its first dot unless USE_LONGNAME is true; ``cluster_nodes.config`` in a node's
+directory names the nodes of its cluster while Mnesia has the tables. Quorum queues are below ``quorum``, in a directory
+of the node's name, and streams are in ``stream``, unless the configuration says otherwise (``ra_env:data_dir/0``).
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 #: Runs a command and returns what it prints; an empty text when it fails.
@@ -28,7 +31,28 @@ BASE = "/var/lib/rabbitmq/mnesia"
 #: What stands in the first line of what this role wrote.
 MARKER = "Managed by celeryops.stack"
 
-_NAME = re.compile(r"(?:RABBITMQ_)?([A-Z][A-Z_]*)")
+#: What matters here of the environment.
+_VARIABLES = (
+    "NODENAME", "USE_LONGNAME", "MNESIA_BASE", "MNESIA_DIR", "QUORUM_DIR", "STREAM_DIR", "CONFIG_FILE",
+    "ENABLED_PLUGINS_FILE",
+)  # fmt: skip
+#: Runs the file $1 as the server does, $2 being the default of MNESIA_BASE, and prints what further variables are then.
+_SHELL = r"""
+MNESIA_BASE=$2
+. "$1" >/dev/null 2>&1
+shift 2
+for name; do eval "printf '%s\n' \"$name=\${RABBITMQ_$name-\$$name}\""; done
+"""
+#: Variables that say where data are, by the names that they have here.
+PLACES = {"base": "MNESIA_BASE", "directory": "MNESIA_DIR", "quorum": "QUORUM_DIR", "stream": "STREAM_DIR"}
+#: Setting of rabbitmq.conf -> the variable that says the same.
+_STORES = {"raft.data_dir": "QUORUM_DIR", "stream.data_dir": "STREAM_DIR"}
+#: Variables of a unit that lead the server to other files than this role's -> which of the role's.
+_LEADING = {
+    "CONF_ENV_FILE": "rabbitmq-env.conf",
+    "CONFIG_FILE": "rabbitmq.conf",
+    "ENABLED_PLUGINS_FILE": "enabled_plugins",
+}
 _DIRECTORY = re.compile(r"[^@/]+@[^@/]+")
 #: What the server itself puts beside a node's directory (rabbit_upgrade.erl, rabbit_plugins.erl). Any other copy of one
 #: may be a node's whose host is called so.
@@ -40,55 +64,77 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
     """Return what the host holds; empty without any trace of RabbitMQ.
 
     Keys: ``nodes``, the names whose data are there; ``node``, the name that is configured, empty where the default is;
-    ``forced``, the name that the unit's environment says, which wins over any file; ``base`` and ``directory``, where
-    rabbitmq-env.conf has the data, empty for the default; ``data``, where they are; ``elsewhere``, the names whose data
-    are in the default place while the settings lead to one without any; ``plugins``, what is enabled;
-    ``managed``, whether rabbitmq-env.conf is this role's.
+    ``forced``, the name that the unit's environment says, which wins over any file; ``base``, ``directory``,
+    ``quorum`` and ``stream``, where rabbitmq-env.conf has the data, empty for the default; ``data``, where they are;
+    ``elsewhere``, the names whose data are in the default place while the settings lead to one without any;
+    ``stores``, setting -> where queues of a kind are ``now``, and where the environment says (``kept``), both empty for
+    the default, of those that are there; ``peers``, node -> the others of its cluster; ``leading``, variable of the
+    unit -> the file to which it leads (``now``) and the role's (``own``); ``plugins``, what is enabled; ``managed``,
+    whether rabbitmq-env.conf is this role's.
 
     Arguments:
         hostname: the host's name up to the first dot.
         fqdn: the host's whole name.
-        run: asks systemd.
+        run: runs a command.
     """
     text = _read(f"{CONFIG_DIR}/rabbitmq-env.conf")
     installed = os.path.exists(SERVER)
     shown = run(["systemctl", "show", "--property=Environment,EnvironmentFiles", "--", UNIT]) if installed else ""
     outer = environment(shown, _read)
-    inner = shell_variables(_read(outer.get("CONF_ENV_FILE") or "") or text)
+    inner = shell_variables(outer.get("CONF_ENV_FILE") or f"{CONFIG_DIR}/rabbitmq-env.conf", run)
     both = {**inner, **outer}
+    host = fqdn if both.get("USE_LONGNAME") == "true" else hostname
     base = both.get("MNESIA_BASE") or BASE
     directory = both.get("MNESIA_DIR") or ""
-    names = [directory_node(directory, _read)] if directory else nodes(base)
-    if not installed and not any(names) and not nodes(BASE):
+    node = _whole(both.get("NODENAME", ""), host)
+    folders = {name: os.path.join(base, name) for name in nodes(base)}
+    if directory:
+        names = members(directory, _read)
+        # One that does not say whose it is, and one of a cluster, is of the node that is configured.
+        own = node or f"rabbit@{host}"
+        folders = {own if own in names or not names else names[0]: directory} if _filled(directory) else {}
+    if not installed and not folders and not nodes(BASE):
         return {}
-    long = both.get("USE_LONGNAME") == "true"
+    config = both.get("CONFIG_FILE") or f"{CONFIG_DIR}/rabbitmq.conf"
+    settings = _settings(_read(config if config.endswith(".conf") else f"{config}.conf"))
     return {
-        "nodes": [name for name in names if name],
-        "node": _whole(both.get("NODENAME", ""), fqdn if long else hostname),
-        "forced": _whole(outer.get("NODENAME", ""), fqdn if long else hostname),
-        "base": "" if "MNESIA_BASE" in outer else inner.get("MNESIA_BASE", ""),
-        "directory": "" if "MNESIA_DIR" in outer else inner.get("MNESIA_DIR", ""),
+        "nodes": list(folders),
+        "node": node,
+        "forced": _whole(outer.get("NODENAME", ""), host),
+        **{key: "" if name in outer else inner.get(name, "") for key, name in PLACES.items()},
         "data": directory or base,
-        "elsewhere": [] if any(names) or (directory or base) == BASE else nodes(BASE),
+        "elsewhere": [] if folders or (directory or base) == BASE else nodes(BASE),
+        "stores": _stores(folders, settings, both),
+        "peers": {
+            name: peers
+            for name, path in folders.items()
+            if (peers := [member for member in members(path, _read) if member != name])
+        },
+        "leading": {
+            f"RABBITMQ_{name}": {"now": outer[name], "own": f"{CONFIG_DIR}/{file}"}
+            for name, file in _LEADING.items()
+            if name in outer and outer[name].removesuffix(".conf") != f"{CONFIG_DIR}/{file}".removesuffix(".conf")
+        },
         "plugins": plugins(_read(both.get("ENABLED_PLUGINS_FILE") or f"{CONFIG_DIR}/enabled_plugins")),
         "managed": MARKER in text,
     }
 
 
-def shell_variables(text: str) -> dict[str, str]:
-    """Return the variables that a piece of shell sets, without ``RABBITMQ_``; what has to be worked out is left out."""
-    variables = {}
-    for line in text.splitlines():
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError:
-            continue
-        for word in words[1:] if words[:1] == ["export"] else words[:1]:
-            name, sign, value = word.partition("=")
-            match = _NAME.fullmatch(name)
-            if match and sign and not re.search(r"[$`]", value):
-                variables[match[1]] = value
-    return variables
+def shell_variables(path: str, run: Run) -> dict[str, str]:
+    """Return the variables that a piece of shell sets, of those that matter here, without ``RABBITMQ_``.
+
+    It is run, as everything of RabbitMQ does that reads it, and as the server's own user.
+    """
+    if not os.path.exists(path):
+        return {}
+    try:
+        user = pwd.getpwnam("rabbitmq")
+    except KeyError:
+        user = pwd.getpwnam("nobody")
+    who = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+    told = run([*who, "sh", "-c", _SHELL, "sh", path, BASE, *_VARIABLES])
+    pairs = (line.partition("=") for line in told.splitlines())
+    return {name: value for name, _, value in pairs if value and not (name == "MNESIA_BASE" and value == BASE)}
 
 
 def environment(shown: str, read: Callable[[str], str]) -> dict[str, str]:
@@ -130,16 +176,44 @@ def nodes(base: str) -> list[str]:
     ]
 
 
-def directory_node(directory: str, read: Callable[[str], str]) -> str:
-    """Return whose data a directory of any name has, empty when it has none or does not say."""
-    match = _QUOTED.search(read(os.path.join(directory, "cluster_nodes.config")))
-    return match[1] if match else ""
+def members(directory: str, read: Callable[[str], str]) -> list[str]:
+    """Return the nodes of the cluster of which the directory's is one; none when it has no data or does not say."""
+    return list(dict.fromkeys(_QUOTED.findall(read(os.path.join(directory, "cluster_nodes.config")))))
 
 
 def plugins(text: str) -> list[str]:
     """Return what a file of enabled plugins, an Erlang term, names."""
     inside = re.sub(r"%.*", "", text).partition("[")[2].partition("]")[0]
     return [name for name in (part.strip().strip("'") for part in inside.split(",")) if name]
+
+
+def _settings(text: str) -> dict[str, str]:
+    """Return the settings of a text in the form of rabbitmq.conf."""
+    pairs = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return {key.strip(): value.strip().strip("'") for key, sign, value in pairs if sign}
+
+
+def _stores(
+    folders: Mapping[str, str], settings: Mapping[str, str], variables: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Return what ``found`` says as ``stores``.
+
+    Arguments:
+        folders: node -> its directory.
+        settings: what rabbitmq.conf says.
+        variables: the environment.
+    """
+    held = {}
+    for key, variable in _STORES.items():
+        kept = variables.get(variable) or ""
+        now = settings.get(key) or kept
+        below = "quorum" if key == "raft.data_dir" else "stream"
+        for name, path in folders.items():
+            # Several nodes may have their quorum queues in one place.
+            place = os.path.join(path, below) if not now else os.path.join(now, name if below == "quorum" else "")
+            if _filled(place):
+                held[key] = {"now": now, "kept": kept}
+    return held
 
 
 def _whole(name: str, host: str) -> str:

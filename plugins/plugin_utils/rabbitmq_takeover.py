@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_found import PLACES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem
 
 #: By which variable the data of nodes may be left behind.
 ABANDONED = "rabbitmq_abandoned_nodes"
@@ -63,23 +64,47 @@ def choose_node(
     return name, [Problem(_NODE_NAME, name, reason, f"{keep}, or {ABANDONED}: [{', '.join(left)}] to leave them")]
 
 
-def place_problems(found: Mapping[str, Any]) -> list[Problem]:
-    """Return that the data are where the unit's sandbox does not let the server look."""
-    data = str(found.get("data") or "")
-    if not data.startswith(_OUT_OF_REACH):
-        return []
-    reason = f"cannot run with its data in {data}, which its unit's sandbox hides"
-    return [
-        Problem(
-            _NODE_NAME, "", reason, "nothing, and move that directory below /srv or /var/lib, and its setting with it"
+def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any]) -> list[Problem]:
+    """Return why the role's server could not go on with the data where they are, or as what it is.
+
+    Arguments:
+        found: what the host holds; empty where nothing is known, or nothing there.
+        node: the name of the node to run.
+        config: the user's settings of rabbitmq.conf.
+    """
+    problems = []
+    for name, files in (found.get("leading") or {}).items():
+        reason = f"would not be read: the environment of rabbitmq-server.service says {name}={files['now']}, which wins"
+        instead = f"the lines of that file into {files['own']}, and take the variable out of the unit"
+        problems.append(Problem("rabbitmq_config", Place(files["own"]), reason, instead))
+    peers = (found.get("peers") or {}).get(node)
+    if peers:
+        reason = f"lacks {', '.join(peers)}, with which {node} is in a cluster, and clusters are not supported yet"
+        instead = (
+            "nothing: take this host out of the group rabbitmq, and write the cluster's address as "
+            "celery_app_broker_url; or let it forget nodes that are gone for good (rabbitmqctl forget_cluster_node)"
         )
-    ]
+        problems.append(Problem("rabbitmq_nodes", [node], reason, instead))
+    for key, place in (found.get("stores") or {}).items():
+        wanted = str(config.get(key) or place["kept"])
+        if wanted.rstrip("/") != place["now"].rstrip("/"):
+            where = place["now"] or "the directory of the node"
+            reason = f"would leave behind the queues that are in {where}"
+            instead = place["now"] or "nothing"
+            if wanted:
+                instead += f", or move them to {wanted} while RabbitMQ is stopped"
+            problems.append(Problem(f"rabbitmq_config.{key}", Place(wanted), reason, instead))
+    for data in filter(None, (found.get(key) for key in ("data", "quorum", "stream"))):
+        if str(data).startswith(_OUT_OF_REACH):
+            reason = f"cannot run with its data in {data}, which its unit's sandbox hides"
+            instead = "nothing, and move that directory below /srv or /var/lib, and its setting with it"
+            problems.append(Problem(_NODE_NAME, "", reason, instead))
+    return problems
 
 
 def data_settings(found: Mapping[str, Any]) -> dict[str, str]:
     """Return what rabbitmq-env.conf has to say so that the data stay where they are."""
-    settings = {"MNESIA_BASE": str(found.get("base") or ""), "MNESIA_DIR": str(found.get("directory") or "")}
-    return {name: value for name, value in settings.items() if value}
+    return {variable: str(found[key]) for key, variable in PLACES.items() if found.get(key)}
 
 
 def enabled(named: Sequence[str], found: Mapping[str, Any], *, prune: bool) -> list[str]:

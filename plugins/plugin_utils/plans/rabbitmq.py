@@ -130,7 +130,8 @@ class _Planner:
         node = self._node()
         api_host = self._api_host()
         plugins = self._plugins()
-        store = self.variables["config"].get("raft.data_dir", self.found.get("data") or _STORE)
+        kept = self.found.get("quorum") or self.found.get("data") or _STORE
+        store = self.variables["config"].get("raft.data_dir", kept)
         return {
             "node": node,
             "packages": self._packages(),
@@ -264,7 +265,7 @@ class _Planner:
         name, problems = choose_node(
             self.variables["node_name"], default, self.found, self.variables["abandoned_nodes"]
         )
-        self.problems += problems + place_problems(self.found)
+        self.problems += problems + place_problems(self.found, name, self.variables["config"])
         if not _NODE_NAME.fullmatch(name):
             self._problem("node_name", name, "is not the name of an Erlang node", "a name such as rabbit@mq1")
             name = "rabbit@localhost"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_found
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_found import (
-    directory_node,
     environment,
+    members,
     nodes,
     plugins,
     shell_variables,
@@ -23,6 +25,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rabbitmq_takeover 
 )
 
 
+def ran(command: Sequence[str]) -> str:
+    """Run a command as whoever runs the tests."""
+    words = list(command)[command.index("--") + 1 :] if command[0] == "setpriv" else command
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+
 @pytest.mark.parametrize(
     ("text", "variables"),
     [
@@ -30,12 +38,34 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rabbitmq_takeover 
         ('  export RABBITMQ_NODENAME="rabbit@mq 1" # why', {"NODENAME": "rabbit@mq 1"}),
         ("#NODENAME=rabbit\n\nUSE_LONGNAME='true'", {"USE_LONGNAME": "true"}),
         ("NODENAME=a@b\nNODENAME=c@d", {"NODENAME": "c@d"}),
-        ("NODENAME=rabbit@$(hostname)\nMNESIA_BASE=`pwd`\nHOME=$X", {}),
-        ("if true; then\n. /etc/default/x\nNODENAME='broken", {}),
+        ("NODENAME=a@b\nRABBITMQ_NODENAME=c@d", {"NODENAME": "c@d"}),
+        (
+            "NODENAME=rabbit@$(echo a)\nX=/srv\nMNESIA_BASE=${X}/mq\nOTHER=1",
+            {"NODENAME": "rabbit@a", "MNESIA_BASE": "/srv/mq"},
+        ),
+        (
+            "NODENAME=a@b; MNESIA_DIR=/srv/mq QUORUM_DIR=/ssd",
+            {"NODENAME": "a@b", "MNESIA_DIR": "/srv/mq", "QUORUM_DIR": "/ssd"},
+        ),
+        ("if true; then\nNODENAME=a@b\nfi\necho NODENAME=said", {"NODENAME": "a@b"}),
+        ("MNESIA_BASE=$MNESIA_BASE/x", {"MNESIA_BASE": f"{rabbitmq_found.BASE}/x"}),
+        (f"MNESIA_BASE={rabbitmq_found.BASE}", {}),
+        ("NODENAME='broken", {}),
     ],
 )
-def test_what_a_piece_of_shell_sets(text: str, variables: dict[str, str]) -> None:
-    assert shell_variables(text) == variables
+def test_what_a_piece_of_shell_sets(text: str, variables: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "rabbitmq-env.conf"
+    path.write_text(text)
+    assert shell_variables(str(path), ran) == variables
+    assert shell_variables(str(tmp_path / "none"), ran) == {}
+
+
+def test_a_piece_of_shell_is_not_run_as_root(tmp_path: Path) -> None:
+    commands: list[Sequence[str]] = []
+    shell_variables(str(tmp_path), lambda command: commands.append(command) or "")
+    program, uid, gid, groups, *_rest = commands[0]
+    assert (program, groups) == ("setpriv", "--clear-groups")
+    assert "=0" not in (uid[-2:], gid[-2:])
 
 
 def test_the_environment_of_a_unit_and_of_its_files() -> None:
@@ -61,10 +91,10 @@ def test_only_a_directory_with_a_nodes_name_and_something_in_it_holds_data(tmp_p
     assert nodes(str(tmp_path / "missing")) == []
 
 
-def test_a_directory_of_another_name_says_whose_it_is() -> None:
-    files = {"/srv/mq/cluster_nodes.config": "{['rabbit@old-host'],['rabbit@old-host']}.\n"}
-    assert directory_node("/srv/mq", lambda path: files.get(path, "")) == "rabbit@old-host"
-    assert directory_node("/srv/other", lambda path: files.get(path, "")) == ""
+def test_the_nodes_of_a_cluster_are_told_once() -> None:
+    files = {"/srv/mq/cluster_nodes.config": "{['rabbit@a','rabbit@b-1.x'],['rabbit@a']}.\n"}
+    assert members("/srv/mq", lambda path: files.get(path, "")) == ["rabbit@a", "rabbit@b-1.x"]
+    assert members("/srv/other", lambda path: files.get(path, "")) == []
 
 
 @pytest.mark.parametrize(
@@ -97,8 +127,11 @@ class Host:
 
     def found(self, conf: str = "") -> dict[str, Any]:
         (self.etc / "rabbitmq-env.conf").write_text(conf)
-        told: dict[str, Any] = rabbitmq_found.found("mq1", "mq1.example.org", lambda _command: self.unit)
+        told: dict[str, Any] = rabbitmq_found.found("mq1", "mq1.example.org", self.run)
         return told
+
+    def run(self, command: Sequence[str]) -> str:
+        return self.unit if command[0] == "systemctl" else ran(command)
 
 
 @pytest.fixture
@@ -128,6 +161,69 @@ def test_data_that_the_file_puts_elsewhere_are_found_there(host: Host, tmp_path:
     (other / "rabbit@mq1" / "cluster_nodes.config").write_text("{['rabbit@before'],[]}.")
     told = host.found(f"RABBITMQ_MNESIA_DIR={other}/rabbit@mq1")
     assert (told["nodes"], told["directory"]) == (["rabbit@before"], f"{other}/rabbit@mq1")
+
+
+def test_a_directory_that_does_not_say_whose_it_is_is_of_the_configured_node(host: Host, tmp_path: Path) -> None:
+    place = tmp_path / "srv"
+    conf = f"MNESIA_DIR={place}\n"
+    assert host.found(conf)["nodes"] == []
+    host.data("coordination", base=place)
+    assert host.found(conf)["nodes"] == ["rabbit@mq1"]
+    assert host.found(f"{conf}NODENAME=rabbit@old")["nodes"] == ["rabbit@old"]
+    (place / "cluster_nodes.config").write_text("{[rabbit@a,rabbit@old],[rabbit@a,rabbit@old]}.")
+    told = host.found(f"{conf}NODENAME=rabbit@old")
+    assert (told["nodes"], told["peers"]) == (["rabbit@old"], {"rabbit@old": ["rabbit@a"]})
+
+
+def test_a_member_of_a_cluster_is_not_cut_off(host: Host) -> None:
+    host.data("rabbit@mq1")
+    (host.base / "rabbit@mq1" / "cluster_nodes.config").write_text("{[rabbit@mq1],[rabbit@mq1]}.")
+    assert host.found()["peers"] == {}
+    (host.base / "rabbit@mq1" / "cluster_nodes.config").write_text("{[rabbit@mq2,rabbit@mq1],[rabbit@mq1]}.")
+    found = host.found()
+    (problem,) = place_problems(found, "rabbit@mq1", {})
+    assert str(problem).startswith(
+        "rabbitmq_nodes: ['rabbit@mq1'] lacks rabbit@mq2, with which rabbit@mq1 is in a cluster"
+    )
+    assert place_problems(found, "rabbit@other", {}) == []
+
+
+@pytest.mark.parametrize(("key", "variable", "below"), [
+    ("raft.data_dir", "QUORUM_DIR", "quorum"), ("stream.data_dir", "STREAM_DIR", "stream"),
+])  # fmt: skip
+def test_queues_that_are_kept_elsewhere_are_found_again(
+    host: Host, tmp_path: Path, key: str, variable: str, below: str
+) -> None:
+    place = tmp_path / "ssd"
+    host.data("rabbit@mq1")
+    assert host.found(f"{variable}={place}")["stores"] == {}
+    host.data("rabbit@mq1", base=place)
+    # By its environment, which stays.
+    found = host.found(f"{variable}={place}")
+    assert data_settings(found) == {variable: str(place)}
+    assert place_problems(found, "rabbit@mq1", {}) == []
+    # By its configuration, which is replaced.
+    (host.etc / "rabbitmq.conf").write_text(f"# x = y\nheartbeat = 60\n{key} = {place}\n")
+    found = host.found()
+    (problem,) = place_problems(found, "rabbit@mq1", {})
+    assert f"rabbitmq_config.{key}: '' would leave behind the queues that are in {place}; write {place}" in str(problem)
+    assert place_problems(found, "rabbit@mq1", {key: f"{place}/"}) == []
+    # Where the package has them, and somebody wants them elsewhere.
+    (host.etc / "rabbitmq.conf").unlink()
+    host.data("x", base=host.base / "rabbit@mq1" / below)
+    (problem,) = place_problems(host.found(), "rabbit@mq1", {key: "/new"})
+    assert "in the directory of the node; write nothing, or move them to /new while RabbitMQ is stopped" in str(problem)
+    assert place_problems(host.found(), "rabbit@mq1", {}) == []
+
+
+def test_a_unit_that_leads_to_other_files_is_refused(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "env").write_text(f"MNESIA_BASE={tmp_path}/srv\n")
+    host.data("rabbit@mq1", base=tmp_path / "srv")
+    host.unit = f"Environment=RABBITMQ_CONF_ENV_FILE={tmp_path}/env RABBITMQ_CONFIG_FILE={host.etc}/rabbitmq\n"
+    found = host.found()
+    assert (found["nodes"], found["base"]) == (["rabbit@mq1"], f"{tmp_path}/srv")
+    (problem,) = place_problems(found, "rabbit@mq1", {})
+    assert f"says RABBITMQ_CONF_ENV_FILE={tmp_path}/env, which wins; write the lines of that file into" in str(problem)
 
 
 def test_a_place_without_data_is_told_from_the_one_with_them(host: Host, tmp_path: Path) -> None:
@@ -269,9 +365,10 @@ def test_what_has_to_be_written_so_that_data_stay_where_they_are() -> None:
 
 
 def test_data_in_a_home_are_out_of_reach() -> None:
-    assert place_problems({}) == place_problems({"data": "/srv/mq"}) == []
-    (problem,) = place_problems({"data": "/root/mq/data"})
-    assert "cannot run with its data in /root/mq/data" in str(problem)
+    assert place_problems({}, DEFAULT, {}) == place_problems({"data": "/srv/mq"}, DEFAULT, {}) == []
+    for key in ("data", "quorum", "stream"):
+        (problem,) = place_problems({key: "/root/mq/data"}, DEFAULT, {})
+        assert "cannot run with its data in /root/mq/data" in str(problem)
 
 
 def test_plugins_that_are_enabled_stay_unless_they_are_pruned() -> None:
