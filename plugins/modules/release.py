@@ -247,6 +247,7 @@ import pwd
 import re
 import shutil
 import stat
+import struct
 import subprocess
 import tarfile
 import tempfile
@@ -297,6 +298,8 @@ MANIFEST = "release.json"
 IMPORT_TIMEOUT = 300
 #: What an app has for its loader that says nothing of one: Celery's, or that of the shared configuration.
 OWN_LOADERS = ("celery.loaders.app:AppLoader", "celeryops_runtime.loader:Loader")
+#: Kinds of entries of an access list (linux/posix_acl.h).
+_ACL_USER, _ACL_GROUP_OBJ, _ACL_GROUP = 0x02, 0x04, 0x08
 
 
 class ReleaseError(Exception):
@@ -331,7 +334,8 @@ class Release:
         """Bring the host to the wanted release and return the module's result."""
         if self.request["take"]:
             return self._take(self.request["take"])
-        self._must_have_places()
+        missing = [] if self.request["select"] else self._missing_packages()
+        self._must_have_places(to_come=self.module.check_mode or bool(missing))
         if not self.request["switch"]:
             self._must_be_configured()
         if self.request["select"] and self.request["hold"]:
@@ -340,7 +344,6 @@ class Release:
             return self._prepared(self._select())
         if self.request["account"]:
             self.account = examine(self.request["user"], **self.request["account"])
-        missing = self._missing_packages()
         if missing and not self.module.check_mode:
             return {"changed": False, "missing_packages": missing}
         if missing:
@@ -431,8 +434,12 @@ class Release:
             and any(_digest(entry["path"]) != entry["sha256"] or not trial.has_access(entry) for entry in files)
         )
 
-    def _must_have_places(self) -> None:
-        """Refuse files of the app's own that cannot be put where they are to be, or that it could replace there."""
+    def _must_have_places(self, *, to_come: bool) -> None:
+        """Refuse files of the app's own that cannot be put where they are to be, or that it could replace there.
+
+        Arguments:
+            to_come: whether directories and accounts may still come, with a package or, in a dry run, at all.
+        """
         owned = f"{CONFIG}/{self.request['name']}"
         for entry in self.request["configuration"]:
             path, folder = entry["path"], os.path.dirname(entry["path"])
@@ -444,7 +451,7 @@ class Release:
                 what = f"{path} is a link on this host" if os.path.islink(path) else f"{path} is no file on this host"
                 what += "; remove it, or write another path"
             # A package or a play before this one may be what makes a directory, and a dry run makes none.
-            elif lacks and not (self.module.check_mode and _may_be_made(folder)):
+            elif lacks and not (to_come and _may_be_made(folder)):
                 what = f"{folder} is no directory on this host; {instead}"
             else:
                 parts = folder.split("/")
@@ -453,12 +460,12 @@ class Release:
                 if loose:
                     what = f"{loose} can be written by {self.request['user']}, so the app could replace {path} in it; "
                     what += f"write a path below {owned}/files/"
-                unknown = self._unknown_accounts(entry)
+                unknown = "" if to_come else self._unknown_accounts(entry)
                 if not loose and unknown:
                     what = f"there is no {unknown} on this host, for {path}; make it before, or write another one"
             if what:
                 raise ReleaseError(f"celery_app_files: {what}")
-            if lacks:
+            if lacks and self.module.check_mode:
                 text = f"{folder} is not on this host yet, for {path}; unless the run itself makes it, {instead}"
                 self.module.warn(f"celery_app_files: {text}")
 
@@ -468,9 +475,6 @@ class Release:
 
     def _unknown_accounts(self, entry: Mapping[str, Any]) -> str:
         """Return who is to have a file of the app's own and is not there; the app's account may still be to come."""
-        if self.module.check_mode:
-            # An earlier task may be what would have made them.
-            return ""
         ours = {self.request["user"], str((self.request["account"] or {}).get("group") or "")}
         owner, group = str(entry.get("owner") or "root"), str(entry.get("group") or "root")
         try:
@@ -1232,7 +1236,7 @@ def _writable_by(path: str, user: str, group: str) -> bool:
         user: the account. One that is still to come can do what everybody can, and its groups.
         group: its primary group, which it may still have to get; empty when it stays as it is.
     """
-    groups = []
+    groups, uid = [], -1
     with contextlib.suppress(KeyError):
         groups.append(grp.getgrnam(group).gr_gid)
     try:
@@ -1241,10 +1245,33 @@ def _writable_by(path: str, user: str, group: str) -> bool:
         return False
     with contextlib.suppress(KeyError):
         account = pwd.getpwnam(user)
-        if status.st_uid == account.pw_uid:
-            return True
+        uid = account.pw_uid
         groups += group_ids(user, account.pw_gid)
-    return bool(status.st_mode & 0o002 or (status.st_mode & 0o020 and status.st_gid in groups))
+    if uid == status.st_uid or status.st_mode & 0o002:
+        return True
+    # With an access list the bits of the group are the most that it gives to anybody but the owner and all others.
+    named = _access_list(path)
+    by_group = {(_ACL_GROUP, gid) for gid in groups}
+    writers = {(tag, number) for tag, rights, number in named if rights & 2} if named else {(_ACL_GROUP, status.st_gid)}
+    return bool(status.st_mode & 0o020 and writers & {(_ACL_USER, uid), *by_group})
+
+
+def _access_list(path: str) -> list[tuple[int, int, int]]:
+    """Return a file's POSIX access list as (kind, rights, number of the account or group); empty without one.
+
+    Its form is that of linux/posix_acl_xattr.h: the version, then three numbers for each entry, all little-endian. The
+    owning group's entry gets its number, which the list leaves out.
+    """
+    try:
+        value = os.getxattr(path, "system.posix_acl_access")
+        owning = os.stat(path).st_gid
+    except OSError:
+        return []
+    entries = struct.iter_unpack("<HHI", value[4:])
+    return [
+        (_ACL_GROUP, rights, owning) if tag == _ACL_GROUP_OBJ else (tag, rights, number)
+        for tag, rights, number in entries
+    ]
 
 
 def _last_report(output: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pwd
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,52 @@ def test_all_groups_of_an_account_count_for_what_it_may_write_to(
     # What everybody may write to, an account that is still to come may as well.
     tmp_path.chmod(0o757)
     assert writable(folder, "nobody-here", "group-here")
+
+
+def test_an_access_list_counts_for_what_an_account_may_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody, group = pwd.getpwnam("nobody").pw_uid, grp.getgrnam("nogroup").gr_gid
+    monkeypatch.setattr(os, "getgrouplist", lambda _name, gid: [gid])
+
+    def writable(mode: int, *entries: tuple[int, int, int]) -> bool:
+        """With what `setfacl` stores: version 2, the entries, and the mask as the bits of the group."""
+        value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+        monkeypatch.setattr(os, "getxattr", lambda _path, _name: value)
+        tmp_path.chmod(mode)
+        told: bool = module._writable_by(str(tmp_path), "nobody", "")
+        return told
+
+    owner, group_of_it, mask = (0x01, 7, 0xFFFFFFFF), (0x04, 5, 0xFFFFFFFF), (0x10, 7, 0xFFFFFFFF)
+    assert writable(0o775, owner, (0x02, 7, nobody), group_of_it, mask)
+    assert writable(0o775, owner, group_of_it, (0x08, 7, group), mask)
+    # What the mask takes away, who may only read, and somebody else.
+    assert not writable(0o755, owner, (0x02, 7, nobody), group_of_it, mask)
+    assert not writable(0o775, owner, (0x02, 5, nobody), group_of_it, mask)
+    assert not writable(0o775, owner, (0x02, 7, 12345), (0x08, 7, 12345), group_of_it, mask)
+    # The owning group may only read, whatever the mask.
+    os.chown(tmp_path, -1, group)
+    assert not writable(0o775, owner, (0x02, 7, 12345), group_of_it, mask)
+    assert writable(0o775, owner, (0x02, 7, 12345), (0x04, 7, 0xFFFFFFFF), mask)
+
+
+def test_what_a_package_is_to_bring_is_not_asked_for_before_it_is_there(
+    trial: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = Path("/etc/nobody-here")
+    configuration = [{"path": f"{folder}/a", "own": True, "owner": "nobody-here", "mode": "0640", "sha256": ""}]
+    missing = ["nobody-here"]
+    monkeypatch.setattr(module.Release, "_missing_packages", lambda _self: missing)
+    assert trial({}, configuration=configuration, user="nobody", select="")["missing_packages"] == missing
+    # A package replaces no link, and its directories are below others that the app must not be able to write to.
+    for path, said in ((tmp_path / "link", "is a link on this host"), (Path("/tmp/none/a"), "/tmp can be written by")):
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to("/etc/hostname")
+        with pytest.raises(module.ReleaseError, match=said):
+            trial({}, configuration=[{**configuration[0], "path": str(path)}], user="nobody", select="")
+    missing.clear()
+    with pytest.raises(module.ReleaseError, match=f"{folder} is no directory on this host; make it before"):
+        trial({}, configuration=configuration, user="nobody", select="")
 
 
 def test_a_dry_run_tells_of_a_directory_that_is_not_there_yet(
