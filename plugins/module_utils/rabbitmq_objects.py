@@ -227,6 +227,15 @@ def exchange_in_use(key: Key, present: Document, going: Iterable[tuple[str, Key]
     )
 
 
+def holds_delayed(kind: str, key: Key, present: Document) -> bool:
+    """Tell whether an exchange, or one in a virtual host, may hold messages itself until their time comes.
+
+    That is the type of the plugin rabbitmq_delayed_message_exchange, which does not say how many they are.
+    """
+    inside = [name for name, entry in index(present)["exchanges"].items() if entry.get("type") == "x-delayed-message"]
+    return any(name == key if kind == "exchanges" else kind == "vhosts" and name[:1] == key for name in inside)
+
+
 def _recorded(present: Document, owner: str) -> tuple[set[tuple[str, Key]], set[tuple[str, Key]]]:
     """Return the objects that the server's records list for ``owner``, and for all others."""
     mine: set[tuple[str, Key]] = set()

@@ -15,6 +15,7 @@ save points; the log of writes was the single file ``appendfilename`` in ``dir``
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import shlex
@@ -189,6 +190,21 @@ def databases(engine: str, run: Run) -> dict[str, dict[str, int]] | None:
             return keyspace(client.call("INFO", "keyspace"))
     except (OSError, ValueError, ServerError):
         return None
+
+
+def hand_made(engine: str, run: Run) -> str:
+    """Return the file by which a server was set up that this role has not; empty when it is as the package has it.
+
+    dpkg knows the MD5 of a configuration file as it came (dpkg-query(1), ``Conffiles``).
+    """
+    path = str(server(engine, run).get("source", ""))
+    try:
+        with open(path, "rb") as stream:
+            digest = hashlib.md5(stream.read(), usedforsecurity=False).hexdigest()
+    except OSError:
+        return ""
+    told = run(["dpkg-query", "--show", "--showformat=${Conffiles}\n", f"{engine}-server"])
+    return "" if [path, digest] in [line.split()[:2] for line in told.splitlines()] else path
 
 
 def keyspace(text: str) -> dict[str, dict[str, int]]:

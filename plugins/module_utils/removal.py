@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import placed
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import CONFIG, role_of
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_found import PLACES
 
 UNITS = "/etc/systemd/system"
 #: Directories with one for each app: what goes, and what is kept unless it is asked for.
@@ -22,7 +23,8 @@ DATA = ("/var/lib/celeryops", "/var/log/celeryops")
 DYNAMIC = "/var/lib/private/celeryops"
 #: How useradd was called for an account of ours (module_utils/account.py).
 COMMENT = "Celery app "
-#: Server -> its units, the files of ours, its packages, and its data.
+_PLACE = re.compile(rf'^(?:{"|".join(PLACES.values())})="(.+)"$', re.MULTILINE)
+#: Server -> its units, the files of ours, its packages, its data, and the file that says where further data are.
 SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "rabbitmq": {
         "units": ("rabbitmq-server.service", "epmd.socket", "epmd.service"),
@@ -42,6 +44,7 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "/etc/apt/preferences.d/celeryops-rabbitmq.pref",
         ),
         "packages": ("rabbitmq-server",),
+        "places": ("/etc/rabbitmq/rabbitmq-env.conf",),
         "data": ("/var/lib/rabbitmq", "/var/log/rabbitmq"),
     },
     "redis": {
@@ -147,7 +150,23 @@ def of_server(kind: str, *, data: bool) -> Removal:
         found.paths += stores
     else:
         found.kept = stores
+    # Where data are that were elsewhere before the role came, one file alone says: without it nobody finds them again.
+    says = server.get("places", ("",))[0]
+    elsewhere = [place for place in _elsewhere(says) if os.path.lexists(place)]
+    found.kept += elsewhere
+    if elsewhere and not data:
+        found.paths.remove(says)
+        found.kept.append(says)
     return found
+
+
+def _elsewhere(path: str) -> list[str]:
+    """Return the places of data that a file like rabbitmq-env.conf, as the role writes it, says."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return _PLACE.findall(stream.read())
+    except OSError:
+        return []
 
 
 def _is_ours(line: str) -> bool:

@@ -262,7 +262,8 @@ class Placer:
         current = _read(path) if exists else None
         if entry.get("own") and current == wanted and self.noted.get(path, {"found": True}).get("found"):
             self.found.add(path)
-        self._tell_apart(entry, current, wanted)
+        # A link is replaced, and what it led to is not used any more.
+        self._tell_apart(entry, _read(path) if status and not exists and os.path.isfile(path) else current, wanted)
         if wanted is None or wanted == current:
             self._attributes(entry, status)
             return

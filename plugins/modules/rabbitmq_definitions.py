@@ -136,6 +136,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects i
     exchange_in_use,
     found_record,
     global_parameters,
+    holds_delayed,
     label,
     leftovers,
     record_name,
@@ -345,6 +346,8 @@ class Reconciler:
 
     def _in_use(self, kind: str, key: Key, present: dict[str, Any], going: list[tuple[str, Key]]) -> bool:
         """Tell whether the server's statistics, which cost nothing, show that somebody would miss an object."""
+        if holds_delayed(kind, key, present):
+            return True
         if kind == "exchanges":
             return exchange_in_use(key, present, going)
         if kind == "queues":

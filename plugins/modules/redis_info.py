@@ -10,7 +10,8 @@ description:
   - Reads only. It answers, in one remote call, what the role C(redis) has to know before it changes anything - which
     packages are missing, whether data of the other engine would be left behind, which kernel settings fall short
     and can be written, and whether the running server has the users of its ACL file.
-  - Fails when the other engine is set up on the host, or holds data, unless O(start_empty) is set.
+  - Fails when the other engine is set up on the host, or holds data, unless O(start_empty) is set. Warns, until the
+    role has set the server up, of a configuration by hand, which is not read any more.
 options:
   engine:
     description: The engine that is wanted.
@@ -105,7 +106,10 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine impor
     other_engine,
     refusal,
 )
-from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import holdings
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import hand_made, holdings
+
+#: Where a hand's configuration has its place from then on.
+_INTO = "redis_settings, redis_users and the other variables of the role redis"
 
 
 def missing_packages(module: AnsibleModule, packages: list[str]) -> list[str]:
@@ -172,6 +176,11 @@ def main() -> None:
     if problem:
         reason, instead = problem
         module.fail_json(msg=f"redis_implementation: {engine!r} {reason}; nothing was changed; write {instead}")
+    given = hand_made(engine, lambda command: str(module.run_command(list(command))[1]))
+    if given:
+        module.warn(
+            f"{given} is not as the package has it, and is not read any more: what you need of it goes into {_INTO}"
+        )
     other = other_engine(engine)
     retire = leaves_behind(engine, held) and held[other]["managed"]
     module.exit_json(

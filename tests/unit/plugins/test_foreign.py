@@ -134,6 +134,17 @@ def test_somebody_elses_file_is_kept_once(tmp_path: Path, record: Path) -> None:
     assert not copy.exists()
 
 
+def test_what_a_link_led_to_is_kept_beside_it(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "a.conf", tmp_path / "elsewhere"
+    elsewhere.write_bytes(HAND_MADE)
+    path.symlink_to(elsewhere)
+    (copy,) = place(path, OWN.decode()).kept
+    assert Path(copy).read_bytes() == elsewhere.read_bytes() == HAND_MADE
+    assert (path.is_symlink(), path.read_bytes()) == (False, OWN)
+    (tmp_path / "dangling").symlink_to(tmp_path / "none")
+    assert place(tmp_path / "dangling", OWN.decode()).kept == []
+
+
 def test_our_own_file_is_not_kept(tmp_path: Path, record: Path) -> None:
     path = tmp_path / "a.conf"
     for content in (OWN.decode(), OWN.decode() + "y = 2\n"):

@@ -168,6 +168,18 @@ def test_the_server_has_the_last_word_where_it_can(monkeypatch: pytest.MonkeyPat
     assert server.record == {"vhosts": [["shop"]], "queues": [["shop", "old"]], "exchanges": [["shop", "e"]]}
 
 
+def test_an_exchange_that_may_hold_messages_itself_stays_and_so_does_its_virtual_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server({"old": {}}, [line("old") + IDLE_VHOST])
+    for entry in server.definitions["exchanges"]:
+        entry["type"] = "x-delayed-message"
+    server.definitions["exchanges"].append({"vhost": "v", "name": "later", "type": "x-delayed-message"})
+    result, warnings = run(server, monkeypatch)
+    assert result["changes"] == ["remove queue shop/old"]
+    assert sorted(text.partition(" is no longer")[0] for text in warnings) == ["exchange shop/e", "vhost v"]
+
+
 def test_a_dry_run_removes_nothing_and_says_what_would_go(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server({"old": {}}, [line("old", 3) + IDLE_VHOST])
     result, warnings = run(server, monkeypatch, check_mode=True)

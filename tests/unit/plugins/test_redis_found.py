@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +195,25 @@ def test_a_running_server_is_asked_itself(host: Host) -> None:
     assert b"secret" in got[0]
     # Nobody answers: it may have any number.
     assert host.found(f"unixsocket {host.data}/none", active=True)["keys"] == -1
+
+
+def test_a_configuration_by_hand_is_told_until_the_role_has_come(host: Host) -> None:
+    host.conf.write_text("maxmemory 1gb\n")
+    digest = hashlib.md5(host.conf.read_bytes(), usedforsecurity=False).hexdigest()
+    conffiles = f"\n /etc/init.d/redis-server 12ab\n {host.conf} {digest}\n"
+
+    def run(command: Sequence[str]) -> str:
+        start = f"ExecStart={{ path=x ; argv[]=/usr/bin/redis-server {host.conf} ; ignore_errors=no ; }}\n"
+        return start if command[0] == "systemctl" else conffiles
+
+    assert redis_found.hand_made("redis", run) == ""
+    host.conf.write_text("maxmemory 2gb\n")
+    assert redis_found.hand_made("redis", run) == str(host.conf)
+    (host.data / "state.conf").touch()
+    assert redis_found.hand_made("redis", run) == ""
+    host.conf.unlink()
+    (host.data / "state.conf").unlink()
+    assert redis_found.hand_made("redis", run) == ""
 
 
 def test_a_drop_in_after_the_roles_own_is_told(tmp_path: Path) -> None:

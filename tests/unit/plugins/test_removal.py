@@ -11,6 +11,8 @@ from ansible_collections.celeryops.stack.plugins.module_utils.ours import MARK
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import engine_names
 from ansible_collections.celeryops.stack.plugins.module_utils.removal import SERVERS, of_app, of_server, refusal
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rabbitmq_takeover import data_settings
+from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
 
 UNITS = [
     "celery-shop-high.service", "celery-shop-beat.service", "celery-shop.target", "celery-shop_2-high.service",
@@ -96,6 +98,24 @@ def test_a_server_of_somebody_else_stays(tmp_path: Path, monkeypatch: pytest.Mon
     assert not of_server("x", data=True).any()
     (tmp_path / "conf").unlink()
     assert not of_server("x", data=True).any()
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_what_says_where_data_are_stays_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bool) -> None:
+    conf, says, place = tmp_path / "rabbitmq.conf", tmp_path / "rabbitmq-env.conf", tmp_path / "srv"
+    conf.write_text("# Managed by celeryops.stack (role rabbitmq). Local changes are overwritten.\n")
+    roles = Path(__file__).resolve().parents[3] / "roles"
+    environment = [{"export": False, "name": name, "value": value} for name, value in data_settings(
+        {"base": str(place), "quorum": str(tmp_path / "none")}).items()]  # fmt: skip
+    says.write_text(render(roles / "rabbitmq/templates/rabbitmq-env.conf.j2", {"environment": environment}))
+    server = {"units": (), "mark": (str(conf),), "files": (str(conf), str(says)), "packages": ("x",), "data": ()}
+    monkeypatch.setattr(removal, "SERVERS", {"rabbitmq": {**server, "places": (str(says),)}})
+    assert of_server("rabbitmq", data=data).paths == [str(conf), str(says)]
+    place.mkdir()
+    found = of_server("rabbitmq", data=data)
+    assert (found.paths, found.kept) == (
+        ([str(conf), str(says)], [str(place)]) if data else ([str(conf)], [str(place), str(says)])
+    )
 
 
 def test_the_mark_of_a_server_begins_as_the_role_writes_it() -> None:
