@@ -37,11 +37,12 @@ _VARIABLES = (
     "ENABLED_PLUGINS_FILE",
 )  # fmt: skip
 #: Runs the file $1 as the server does, $2 being the default of MNESIA_BASE, and prints what further variables are then.
+#: (In a command's words Ansible puts in its own environment: nothing there is called __name.)
 _SHELL = r"""
 MNESIA_BASE=$2
 . "$1" >/dev/null 2>&1
 shift 2
-for name; do eval "printf '%s\n' \"$name=\${RABBITMQ_$name-\$$name}\""; done
+for __name; do eval "printf '%s\n' \"$__name=\${RABBITMQ_$__name-\$$__name}\""; done
 """
 #: Variables that say where data are, by the names that they have here.
 PLACES = {"base": "MNESIA_BASE", "directory": "MNESIA_DIR", "quorum": "QUORUM_DIR", "stream": "STREAM_DIR"}
