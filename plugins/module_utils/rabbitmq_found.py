@@ -67,11 +67,11 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
     Keys: ``nodes``, the names whose data are there; ``node``, the name that is configured, empty where the default is;
     ``forced``, the name that the unit's environment says, which wins over any file; ``base``, ``directory``,
     ``quorum`` and ``stream``, where rabbitmq-env.conf has the data, empty for the default; ``data``, where they are;
-    ``elsewhere``, the names whose data are in the default place while the settings lead to one without any;
-    ``stores``, setting -> where queues of a kind are ``now``, and where the environment says (``kept``), both empty for
-    the default, of those that are there; ``peers``, node -> the others of its cluster; ``leading``, variable of the
-    unit -> the file to which it leads (``now``) and the role's (``own``); ``plugins``, what is enabled; ``managed``,
-    whether rabbitmq-env.conf is this role's.
+    ``real``, all places of data without links; ``elsewhere``, the names whose data are in the default place while the
+    settings lead to one without any; ``stores``, setting -> where queues of a kind are ``now``, and where the
+    environment says (``kept``), both empty for the default, of those that are there; ``peers``, node -> the others of
+    its cluster; ``leading``, variable of the unit -> the file to which it leads (``now``) and the role's (``own``);
+    ``plugins``, what is enabled; ``managed``, whether rabbitmq-env.conf is this role's.
 
     Arguments:
         hostname: the host's name up to the first dot.
@@ -97,6 +97,7 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
     if not installed and not folders and not nodes(BASE):
         return {}
     config = both.get("CONFIG_FILE") or f"{CONFIG_DIR}/rabbitmq.conf"
+    stores = [both.get(variable, "") for variable in _STORES.values()]
     settings = _settings(_read(config if config.endswith(".conf") else f"{config}.conf"))
     return {
         "nodes": list(folders),
@@ -104,6 +105,7 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
         "forced": _whole(outer.get("NODENAME", ""), host),
         **{key: "" if name in outer else inner.get(name, "") for key, name in PLACES.items()},
         "data": directory or base,
+        "real": sorted({os.path.realpath(path) for path in (directory or base, *folders.values(), *stores) if path}),
         "elsewhere": [] if folders or (directory or base) == BASE else nodes(BASE),
         "stores": _stores(folders, settings, both),
         "peers": {

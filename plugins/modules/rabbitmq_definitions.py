@@ -354,9 +354,9 @@ class Reconciler:
             status, queue = self.api.call("GET", f"queues/{_path(*key)}")
             return status == 200 and bool(queue.get("messages") or queue.get("consumers"))
         if kind == "vhosts":
-            queues = self.api.call("GET", f"queues/{_path(*key)}")[1]
             connections = self.api.call("GET", f"vhosts/{_path(*key)}/connections")[1]
-            return bool(connections) or any(queue.get("messages") for queue in queues or [])
+            status, queues = self.api.call("GET", f"queues/{_path(*key)}")
+            return bool(connections) or status != 200 or any(queue.get("messages") for queue in queues)
         if kind == "users":
             # Its permissions are no leftovers of their own: they stay with it.
             return self._connected(key[0])

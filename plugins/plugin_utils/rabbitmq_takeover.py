@@ -94,10 +94,10 @@ def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any
             if wanted:
                 instead += f", or move them to {wanted} while RabbitMQ is stopped"
             problems.append(Problem(f"rabbitmq_config.{key}", Place(wanted), reason, instead))
-    for data in filter(None, (found.get(key) for key in ("data", "quorum", "stream"))):
-        if str(data).startswith(_OUT_OF_REACH):
+    for data in found.get("real") or ():
+        if data.startswith(_OUT_OF_REACH):
             reason = f"cannot run with its data in {data}, which its unit's sandbox hides"
-            instead = "nothing, and move that directory below /srv or /var/lib, and its setting with it"
+            instead = "nothing, and move that directory below /srv or /var/lib, and its setting, or link, with it"
             problems.append(Problem(_NODE_NAME, "", reason, instead))
     return problems
 

@@ -168,6 +168,19 @@ def test_the_server_has_the_last_word_where_it_can(monkeypatch: pytest.MonkeyPat
     assert server.record == {"vhosts": [["shop"]], "queues": [["shop", "old"]], "exchanges": [["shop", "e"]]}
 
 
+def test_a_virtual_host_that_cannot_be_asked_for_its_queues_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({"old": {}}, [line("old") + IDLE_VHOST])
+    answer = server.call
+
+    def call(method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        failed = 500, {"error": "Internal Server Error", "reason": "timeout"}
+        return failed if (method, path) == ("GET", "queues/v") else answer(method, path, body)
+
+    monkeypatch.setattr(server, "call", call)
+    result, _warnings = run(server, monkeypatch)
+    assert sorted(result["changes"]) == ["remove exchange shop/e", "remove queue shop/old"]
+
+
 def test_an_exchange_that_may_hold_messages_itself_stays_and_so_does_its_virtual_host(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

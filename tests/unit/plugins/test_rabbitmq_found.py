@@ -365,10 +365,17 @@ def test_what_has_to_be_written_so_that_data_stay_where_they_are() -> None:
 
 
 def test_data_in_a_home_are_out_of_reach() -> None:
-    assert place_problems({}, DEFAULT, {}) == place_problems({"data": "/srv/mq"}, DEFAULT, {}) == []
-    for key in ("data", "quorum", "stream"):
-        (problem,) = place_problems({key: "/root/mq/data"}, DEFAULT, {})
-        assert "cannot run with its data in /root/mq/data" in str(problem)
+    assert place_problems({}, DEFAULT, {}) == place_problems({"real": ["/srv/mq"]}, DEFAULT, {}) == []
+    (problem,) = place_problems({"real": ["/root/mq/data", "/srv"]}, DEFAULT, {})
+    assert "cannot run with its data in /root/mq/data" in str(problem)
+
+
+def test_where_data_really_are_is_told(host: Host, tmp_path: Path) -> None:
+    host.data("rabbit@mq1", base=tmp_path / "home")
+    (host.base / "rabbit@mq1").symlink_to(tmp_path / "home" / "rabbit@mq1")
+    found = host.found(f"QUORUM_DIR={tmp_path}/ssd")
+    assert found["nodes"] == ["rabbit@mq1"]
+    assert found["real"] == [f"{tmp_path}/{name}" for name in ("home/rabbit@mq1", "mnesia", "ssd")]
 
 
 def test_plugins_that_are_enabled_stay_unless_they_are_pruned() -> None:
