@@ -16,7 +16,7 @@ survive a restart (https://www.rabbitmq.com/docs/persistence-conf); a quorum que
 
 A queue that did not come up, as all of a virtual host whose store cannot be read, is in ``list_down/1`` alone while
 Mnesia keeps the tables, and ``lookup/1`` does not find it. Its messages are on the disk still, and nobody can connect
-to that virtual host (rabbit_amqqueue.erl, rabbit_vhost_sup_sup.erl of 3.10.8, 4.0.5 and 4.3.5).
+to that virtual host (seen on 3.10.8; rabbit_amqqueue.erl, rabbit_vhost_sup_sup.erl of 4.0.5 and 4.3.5).
 
 What a time limits is limited by an argument of the queue or by a policy, and the shorter one counts
 (https://www.rabbitmq.com/docs/ttl); ``rabbit_policy:get/2`` knows a queue's policy and operator policy.

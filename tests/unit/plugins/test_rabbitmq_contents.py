@@ -89,7 +89,7 @@ def test_names_are_carried_whatever_is_in_them() -> None:
 
 
 def test_what_did_not_come_up_is_asked_for() -> None:
-    """How it is told was seen in Erlang, with such a queue and such a virtual host in the place of RabbitMQ's."""
+    """How it is told was seen on RabbitMQ 3.10.8, with a file in the place of a virtual host's store."""
     program = look_at([("v", "q")], ["w"])
     seek, within = program.partition("Seek = ")[2], program.partition("Within = ")[2].partition("Seek = ")[0]
     assert "rabbit_amqqueue:list_down(Vhost)" in seek
