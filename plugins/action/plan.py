@@ -23,7 +23,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import drawing
-from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble
+from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble, place_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import (
     begins_nowhere,
     beside_inventory,
@@ -250,7 +250,7 @@ class ActionModule(ActionBase):
             secrets = {str(folder): sorted(made_up(folder)) for folder in rehearsal.folders}
         found = {**found, "look": _accounts(planned), "made_up": secrets}
         behind: dict[str, Any] = {}
-        if boolean(self._task.args.get("machines", False)) and not problems:
+        if boolean(self._task.args.get("machines", False)) and deployment and not problems:
             look = Look(
                 found=found,
                 groups=groups,
@@ -260,8 +260,10 @@ class ActionModule(ActionBase):
                 playing=frozenset(task_vars.get("ansible_play_hosts_all") or ()),
                 tags=frozenset(str(tag) for tag in task_vars.get("ansible_run_tags") or ("all",)),
                 rotate=boolean(self._task.args.get("rotate", False)),
-                apps=deployment.apps if deployment else {},
+                apps=deployment.apps,
                 drain=self._task.args.get("drain") or "",
+                place_of=functools.partial(place_of, deployment),
+                managed={deployment.machines[server.host].identity for server in deployment.of_kind("redis")},
                 only=boolean(self._task.args.get("only", False)),
             )
             more, behind = second_look(look)

@@ -62,14 +62,15 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
 
 
 def addresses(url: str) -> Iterator[dict[str, Any]]:
-    """Yield ``scheme``, ``user``, ``host`` and ``port`` of each address of a broker's URL; none of the password."""
+    """Yield ``scheme``, ``user``, ``host``, ``port`` and ``path`` of each address of a broker's URL; no password."""
     for one in url.split(";"):
         with contextlib.suppress(ValueError):
             parts = urlsplit(one.strip())
             if parts.hostname:
                 default = 6379 if parts.scheme.startswith("redis") else 5672
                 user = unquote(parts.username or "")
-                yield {"scheme": parts.scheme, "user": user, "host": parts.hostname, "port": parts.port or default}
+                place = {"host": parts.hostname, "port": parts.port or default, "path": parts.path[1:]}
+                yield {"scheme": parts.scheme, "user": user, **place}
 
 
 def _app() -> dict[str, Any]:

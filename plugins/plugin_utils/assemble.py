@@ -146,6 +146,12 @@ def _leads_to(
     values: Mapping[str, Any], viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]
 ) -> dict[str, tuple[str, ...]]:
     """Return where the URLs of an app lead to from a host, with one name for each machine, without credentials."""
+    machine = _machine_of(viewer, machines, servers)
+    return {name: places(values.get(name), machine) for name in URLS}
+
+
+def _machine_of(viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]) -> Callable[[str], str]:
+    """Return what gives the one name of the machine that has an address, as a host sees it."""
 
     def machine(address: str) -> str:
         if loopback(address):
@@ -156,7 +162,20 @@ def _leads_to(
                 return machines[server.host].identity
         return address
 
-    return {name: places(values.get(name), machine) for name in URLS}
+    return machine
+
+
+def place_of(deployment: Deployment, broker: Mapping[str, Any], viewer: str) -> str:
+    """Return where a broker is that a host was found to use, in the form of ``App.broker_addresses``.
+
+    Arguments:
+        deployment: the inventory.
+        broker: ``scheme``, ``host``, ``port`` and ``path`` (``ours.addresses``).
+        viewer: the host.
+    """
+    name = f"[{broker['host']}]" if ":" in str(broker["host"]) else broker["host"]
+    url = f"{broker['scheme']}://{name}:{broker['port']}/{broker['path']}"
+    return next(iter(places(url, _machine_of(viewer, deployment.machines, deployment.servers))), "(not shown)")
 
 
 def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str, str, str, str, str]]:

@@ -16,7 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Pro
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, machine
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import DRAIN, not_readable, questions
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import DRAIN, moves, not_readable, questions
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned
@@ -38,6 +38,8 @@ class Look:
         rotate: whether passwords may become others.
         apps: those of the inventory.
         drain: how long to wait until queues are empty that lose their consumers, as it was written.
+        place_of: returns where a broker is that a host uses (``assemble.place_of``).
+        managed: the machines with a Redis of the inventory.
         only: whether no host that was not looked at has a scheduler, as somebody has said.
     """
 
@@ -51,6 +53,8 @@ class Look:
     rotate: bool
     apps: Mapping[str, App] = field(default_factory=dict)
     drain: object = ""
+    place_of: Callable[[Mapping[str, Any], str], str] = lambda broker, _host: str(broker["host"])
+    managed: Collection[str] = ()
     only: bool = False
 
 
@@ -108,7 +112,8 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
         except ValueError as error:
             reason, _separator, instead = str(error).partition("; write ")
             problems.append(Problem(DRAIN, look.drain, reason, instead))
-    asked = [{**one, "wait": wait} for one in questions(look.apps, look.seen, look.playing, whole)]
+    moved = moves(look.apps, look.seen, look.playing, look.place_of, look.managed)
+    asked = [{**one, "wait": wait} for one in questions(look.apps, look.seen, look.playing, whole, moved)]
     return problems, {"celeryops_leaving": leaving, "celeryops_backlogs": asked}
 
 

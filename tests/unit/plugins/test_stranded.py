@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, WorkerClass
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import addresses
+from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import place_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
+    App,
+    Deployment,
+    Machine,
+    Server,
+    WorkerClass,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import (
     accepted_queues,
     judge,
+    moves,
     not_readable,
     questions,
 )
@@ -141,3 +150,97 @@ def test_a_file_that_cannot_be_read_is_not_an_empty_one(key: str, file: str) -> 
         assert f"on app1, which queues shop had is not known: /etc/celeryops/shop/{file} cannot be read" in str(found)
     # Another inventory's, and a host that this run leaves out.
     assert list(not_readable([], seen, seen, [])) == list(not_readable(["shop"], seen, [], [])) == []
+
+
+DEPLOYMENT = Deployment(
+    machines={name: Machine(name, f"10.0.0.{number}") for number, name in enumerate(("app1", "mq1", "mq2", "r1"))},
+    servers=(
+        Server("rabbitmq", "mq1", ("0.0.0.0",), 5672),
+        Server("rabbitmq", "mq2", ("192.168.0.2",), 5672),
+        Server("redis", "r1", ("0.0.0.0",), 6379),
+    ),
+)
+
+
+def move(before: str, kind: str, *after: str, host: str = "app1") -> dict[str, dict[str, str]]:
+    """Return what is told of a host whose environment file has the URL ``before``."""
+    app = {"units": WORKS, "brokers": list(addresses(before)), "queues": QUEUES, "retired": ["old"]}
+    wanted = replace(SHOP, broker=kind, broker_addresses=after)
+    managed = {DEPLOYMENT.machines["r1"].identity}
+    seen = {host: {"ours": {"apps": {"shop": app}}}}
+    return moves({"shop": wanted}, seen, ["app1"], lambda broker, viewer: place_of(DEPLOYMENT, broker, viewer), managed)
+
+
+@pytest.mark.parametrize(
+    ("before", "kind", "after"),
+    [
+        ("amqp://shop:x@10.0.0.1:5672/shop", "rabbitmq", ("10.0.0.1:5672/shop",)),
+        # By another of its names, on another port, one node of several.
+        ("amqp://shop:x@mq2:5672/shop", "rabbitmq", ("10.0.0.2:5672/shop",)),
+        ("amqp://shop:x@192.168.0.2:5672/shop", "rabbitmq", ("10.0.0.2:5673/shop",)),
+        ("amqp://shop:x@127.0.0.1:5672/shop", "rabbitmq", ("10.0.0.0:5672/shop",)),
+        ("amqps://u:x@mq.example.org:5671/a%2Fb", "rabbitmq", ("mq.example.org:5672/a/b",)),
+        ("amqp://shop:x@mq1:5672/shop;amqp://shop:x@mq2:5672/shop", "rabbitmq", ("10.0.0.2:5672/shop",)),
+        ("redis://shop:x@r1:6379/0", "redis", ("10.0.0.3:6380/0",)),
+        ("redis://shop:x@cache.example.org/", "redis", ("cache.example.org:6379/0",)),
+        # It has none yet, or what it gets is not known.
+        ("", "rabbitmq", ("10.0.0.1:5672/shop",)),
+        ("amqp://shop:x@mq1:5672/shop", "rabbitmq", ()),
+    ],
+)
+def test_the_same_broker_by_another_name_is_no_other(before: str, kind: str, after: tuple[str, ...]) -> None:
+    assert move(before, kind, *after) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "kind", "after"),
+    [
+        ("amqp://shop:x@mq1:5672/shop", "rabbitmq", "10.0.0.2:5672/shop"),
+        ("amqp://shop:x@gone.example.org:5672/shop", "rabbitmq", "10.0.0.2:5672/shop"),
+        ("amqp://shop:x@127.0.0.1:5672/shop", "rabbitmq", "10.0.0.1:5672/shop"),
+        ("amqp://shop:x@mq1:5672/other", "rabbitmq", "10.0.0.1:5672/shop"),
+        ("redis://shop:x@r1:6379/0", "rabbitmq", "10.0.0.1:5672/shop"),
+        ("redis://shop:x@r1:6379/1", "redis", "10.0.0.3:6379/0"),
+        # Of a server that nobody here knows there may be several on a machine.
+        ("redis://shop:x@cache.example.org:6380/0", "redis", "cache.example.org:6379/0"),
+    ],
+)
+def test_another_broker_is_told(before: str, kind: str, after: str) -> None:
+    told = move(before, kind, after)["shop"]
+    assert (told["host"], told["after"]) == ("app1", after)
+    assert "x@" not in str(told)
+    # A host that this run leaves alone, or that is not the app's any more.
+    assert move(before, kind, after, host="mq1") == {}
+
+
+def test_all_queues_of_a_broker_that_is_left_are_asked_of() -> None:
+    moved = move("amqp://shop:x@mq1:5672/shop", "rabbitmq", "10.0.0.2:5672/shop")
+    seen = {"app1": host(QUEUES, ["old"]), "app2": host(["feeds"])}
+    [question] = questions({"shop": SHOP}, seen, ["app1"], [], moved)
+    assert question["queues"] == question["leaving"]
+    assert question["leaving"][:5] == ["default", "feeds", "old", "payments", "celery_delayed_0"]
+    assert "dead-letters" not in question["queues"]
+    assert len(question["queues"]) == 4 + 28
+    [question] = questions({"shop": SHOP}, seen, ["app1"], [], move("redis://r1", "rabbitmq", "10.0.0.1:5672/shop"))
+    assert question["queues"] == ["default", "feeds", "old", "payments"]
+
+
+def test_tasks_that_would_be_left_on_another_broker() -> None:
+    moved = move("amqp://shop:x@mq1:5672/shop", "rabbitmq", "10.0.0.2:5672/shop")
+    [question] = questions({"shop": SHOP}, {"app1": host(QUEUES)}, ["app1"], [], moved)
+
+    def told(waiting: Any, *accepted: str) -> tuple[list[str], list[str], dict[str, list[str]]]:
+        refused, warned, remembered = judge([{**question, "waiting": waiting}], accepted)
+        return [str(one) for one in refused], warned, remembered
+
+    assert told({"default": 0, "payments": None}) == ([], [], {})
+    [text] = told({"default": 3, "celery_delayed_9": 1, "payments": 0})[0]
+    assert text.startswith(
+        "celery_app_broker: on app1, 4 tasks wait in default, celery_delayed_9 of shop, on the broker at "
+        "10.0.0.1:5672/shop, and this run would have it use 10.0.0.2:5672/shop; let this run wait"
+    )
+    assert "celeryops_leave_messages: [default, celery_delayed_9]" in text
+    assert told({"default": 3}, "default") == ([], [], {})
+    [text] = told("Connection refused")[0]
+    assert "whether tasks of shop wait in default, payments is not known (Connection refused), on the broker" in text
+    assert told("Connection refused", "default", "payments") == ([], [], {})
