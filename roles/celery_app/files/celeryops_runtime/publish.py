@@ -15,8 +15,8 @@ the alarm ends: one ``delay()`` took 120 s and ran four times (measured with Cel
   written twice: its first copy is waited for. On another connection it is: what follows a task is sent at least once.
 
 On Redis an ``LPUSH`` without an answer is such a message, and the connections that publish wait for
-:data:`REDIS_SECONDS`. Before a task whose result may be asked for is sent, the result backend subscribes to it: in two
-tries, not in twenty.
+:data:`REDIS_SECONDS`. Before a task whose result may be asked for is sent, the result backend subscribes to it, in a
+bounded time as well (:mod:`.awaiting`).
 
 Every other question to RabbitMQ (a declaration, the end of a connection) is bounded as well: heartbeats undo that else.
 Both errors are kombu's ``OperationalError``, which callers of ``delay()`` know.
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
-from celeryops_runtime import follow, locks
+from celeryops_runtime import awaiting, follow, locks
 from celeryops_runtime.around import run_each
 
 if TYPE_CHECKING:
@@ -313,36 +313,6 @@ def _mend_redis() -> None:
     Channel._put = _put
 
 
-def _mend_subscription() -> None:
-    """Bound what a caller who may ask for the result does before the message is sent: it subscribes to the result."""
-    try:
-        from celery.backends.redis import RedisBackend
-    except ImportError:
-        return
-    own_call, own_ensure = RedisBackend.on_task_call, RedisBackend.ensure
-    if getattr(own_call, "__celeryops__", False):
-        return
-
-    @functools.wraps(own_call)
-    def on_task_call(self: Any, *arguments: Any, **options: Any) -> Any:
-        _calling.now = True
-        try:
-            return own_call(self, *arguments, **options)
-        except RuntimeError as exc:
-            raise NotSentError("not sent: the result backend, which is told first, does not answer") from exc
-        finally:
-            _calling.now = False
-
-    @functools.wraps(own_ensure)
-    def ensure(self: Any, fun: Any, args: Any, **policy: Any) -> Any:
-        if getattr(_calling, "now", False):
-            policy["max_retries"] = 1
-        return own_ensure(self, fun, args, **policy)
-
-    on_task_call.__celeryops__ = True  # type: ignore[attr-defined]
-    RedisBackend.on_task_call, RedisBackend.ensure = on_task_call, ensure
-
-
 def bound_writes(app: Any) -> None:
     """Give an app's connections for writing to Redis a shorter patience than those that consume.
 
@@ -365,4 +335,4 @@ def mend(broker: str) -> None:
 
     :param broker: ``rabbitmq`` or ``redis``.
     """
-    run_each((_mend_amqp if broker == "rabbitmq" else _mend_redis, _mend_subscription, locks.mend))
+    run_each((_mend_amqp if broker == "rabbitmq" else _mend_redis, awaiting.mend, locks.mend))

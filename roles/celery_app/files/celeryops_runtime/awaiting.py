@@ -1,0 +1,133 @@
+"""Lets who waits for a result in Redis get it, although Redis was restarted or away meanwhile.
+
+A process has one subscription for all results that it may ask for (celery/backends/redis.py, ``ResultConsumer``): what
+sends a task adds to it, a result that nobody holds any more is taken from it, ``get()`` reads it. Whoever finds its
+connection lost makes a new one, asks for what was stored meanwhile, and subscribes to all of it again. If that fails,
+Celery 5.4 to 5.7 have no subscription any more and do not come back to it: the next task has one for itself alone, and
+``get()`` of the others sleeps for ever beside a result that is there (measured: one ``delay()`` or one garbage
+collection while Redis was away is enough). Here
+
+* a subscription that was lost is made again, with all that belongs to it, before the next act upon it;
+* the subscription that comes before a task is sent is tried twice, not twenty times; without it the task is not sent,
+  and the error is one that callers of ``delay()`` know. Before 5.6 it was redis-py's own, which beat, for one, took for
+  the task's fault;
+* the end of a subscription, which the garbage collector brings in the midst of anything, is tried twice as well, and
+  its failure is nobody's;
+* the one greenlet that reads for all others (gevent, eventlet) goes on after Redis was away. Before 5.6 it ended
+  without a word, and with it every ``get()`` of the process; since then each of them fails until a restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from celeryops_runtime.around import put_around
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["PAUSE_SECONDS", "mend"]
+
+logger = logging.getLogger("celeryops.runtime")
+
+PAUSE_SECONDS = 1.0
+"""Between two tries of the greenlet that reads."""
+
+_MARK = "__celeryops_awaiting__"
+_here = threading.local()
+
+
+@contextmanager
+def _soon() -> Iterator[None]:
+    """Let what is done in here end after two tries."""
+    before = getattr(_here, "soon", False)
+    _here.soon = True
+    try:
+        yield
+    finally:
+        _here.soon = before
+
+
+def _lost(consumer: Any) -> tuple[type[BaseException], ...]:
+    """Name the errors of a connection that cannot be made again; from 5.6 on Celery has one of its own."""
+    return (RuntimeError, *consumer._connection_errors)
+
+
+def _subscribe_again(consumer: Any) -> None:
+    if consumer._pubsub is None and consumer.subscribed_to:
+        with consumer.reconnect_on_error():
+            consumer._reconnect_pubsub()
+
+
+def _ensure(own: Any) -> Callable[..., Any]:
+    def ensure(self: Any, fun: Any, args: Any, **policy: Any) -> Any:
+        if getattr(_here, "soon", False):
+            policy["max_retries"] = 1
+        return own(self, fun, args, **policy)
+
+    return ensure
+
+
+def _on_task_call(own: Any) -> Callable[..., Any]:
+    from celeryops_runtime.publish import NotSentError
+
+    def on_task_call(self: Any, producer: Any, task_id: str) -> Any:
+        try:
+            with _soon():
+                return own(self, producer, task_id)
+        except (RuntimeError, *self.connection_errors) as exc:
+            raise NotSentError("not sent: the result backend, which is told first, does not answer") from exc
+
+    return on_task_call
+
+
+def _consume_from(own: Any) -> Callable[..., Any]:
+    def consume_from(self: Any, task_id: str) -> Any:
+        _subscribe_again(self)
+        return own(self, task_id)
+
+    return consume_from
+
+
+def _cancel_for(own: Any) -> Callable[..., Any]:
+    def cancel_for(self: Any, task_id: str) -> None:
+        try:
+            with _soon():
+                own(self, task_id)
+        except _lost(self) as exc:
+            logger.debug("the subscription to the result of %s cannot be ended: %s", task_id, exc)
+
+    return cancel_for
+
+
+def _drain_events(own: Any) -> Callable[..., Any]:
+    from celery.backends.asynchronous import greenletDrainer
+
+    def drain_events(self: Any, timeout: Any = None) -> Any:
+        try:
+            _subscribe_again(self)
+            return own(self, timeout=timeout)
+        except _lost(self) as exc:
+            if not isinstance(self.drainer, greenletDrainer):
+                raise
+            logger.warning("results cannot be read now, trying again: %s", type(exc).__name__)
+            time.sleep(PAUSE_SECONDS)
+            # What Celery's loop takes for "nothing came" (``socket.timeout``).
+            raise TimeoutError from exc
+
+    return drain_events
+
+
+def mend() -> None:
+    """Change Celery's result backend in this process. Calling it again changes nothing more."""
+    from celery.backends.redis import RedisBackend, ResultConsumer
+
+    put_around(RedisBackend, "ensure", _ensure, _MARK)
+    put_around(RedisBackend, "on_task_call", _on_task_call, _MARK)
+    put_around(ResultConsumer, "consume_from", _consume_from, _MARK)
+    put_around(ResultConsumer, "cancel_for", _cancel_for, _MARK)
+    put_around(ResultConsumer, "drain_events", _drain_events, _MARK)
