@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed
 from ansible_collections.celeryops.stack.plugins.module_utils.account import group_ids
@@ -331,6 +331,7 @@ def run_as(
 
     Raises:
         subprocess.TimeoutExpired: when it took longer; it and its children are gone then. Holds what it printed.
+            What it has left behind in a session of its own goes on, and nobody waits for that.
         subprocess.SubprocessError: when the host does not let it see ``views``, as in some containers.
         OSError: when it cannot be run.
     """
@@ -338,20 +339,28 @@ def run_as(
     if views:
         # Only root may mount, so the account is changed after that.
         identity = {"preexec_fn": _in_a_view_of_its_own(account, views)}
-    process = subprocess.Popen(
-        list(command), env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True, umask=0o022, **identity,
-    )  # fmt: skip
-    try:
-        output, _nothing = process.communicate(timeout=timeout)
-    except BaseException as error:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        said, _nothing = process.communicate()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise subprocess.TimeoutExpired(list(command), timeout, output=said) from error
-        raise
-    return process.returncode, output
+    # A pipe would stay open as long as anything has it that the program leaves behind, a daemon of its own for one.
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            list(command), env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True, umask=0o022, **identity,
+        )  # fmt: skip
+        try:
+            process.wait(timeout)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise subprocess.TimeoutExpired(list(command), timeout, output=_printed(output)) from error
+            raise
+        return process.returncode, _printed(output)
+
+
+def _printed(output: IO[bytes]) -> str:
+    """Return what a program has written to a file so far."""
+    output.seek(0)
+    return output.read().decode("utf-8", errors="replace")
 
 
 def _in_a_view_of_its_own(account: Account, views: Sequence[tuple[str, str]]) -> Callable[[], None]:

@@ -296,6 +296,8 @@ CACHE = "/var/cache/celeryops"
 UV = f"{ROOT}/uv"
 MANIFEST = "release.json"
 IMPORT_TIMEOUT = 300
+#: Says where an app waits that is not imported in that time.
+WHERE = f"import faulthandler\nfaulthandler.dump_traceback_later({IMPORT_TIMEOUT - 5})\n"
 #: What an app has for its loader that says nothing of one: Celery's, or that of the shared configuration.
 OWN_LOADERS = ("celery.loaders.app:AppLoader", "celeryops_runtime.loader:Loader")
 #: Kinds of entries of an access list (linux/posix_acl.h).
@@ -1026,10 +1028,11 @@ class Release:
         except KeyError as error:
             raise ReleaseError(f"there is no account {user}") from error
         self._provide_directories(account)
-        python = [f"{path}/bin/python", "-c", trial.CHECK, self.request["import"]]
+        python = [f"{path}/bin/python", "-c", WHERE + trial.CHECK, self.request["import"]]
         contents = self.request.get("contents") or []
         with trial.staged(contents, account.gid) as root, trial.standing_in(contents, root) as views:
             environment = trial.environment_of(account, path, trial.redirected(self.request["environment"], root))
+            status: int | None
             try:
                 try:
                     status, output = trial.run_as(account, python, environment, "/", IMPORT_TIMEOUT, views)
@@ -1040,11 +1043,15 @@ class Release:
                     self.warnings.append(f"celery_app_files: {reason}")
                     status, output = trial.run_as(account, python, environment, "/", IMPORT_TIMEOUT)
             except subprocess.TimeoutExpired as error:
-                raise ReleaseError(
-                    f"importing {self.request['import']} as {user} took more than {IMPORT_TIMEOUT} s"
-                ) from error
+                status, output = None, str(error.output or "")
             # Whoever reads it looks for the file where it will be.
             output = output.replace(root, "") if root else output
+        if status is None:
+            raise ReleaseError(
+                f"importing {self.request['import']} as {user} took more than {IMPORT_TIMEOUT} s, so neither this "
+                "version nor this configuration was taken into use. It printed, and was here at the end, perhaps "
+                f"waiting for a server that it asks while it is imported:\n{self._shown(output)}"
+            )
         if status != 0:
             raise ReleaseError(
                 f"{self.request['import']} cannot be imported as {user} with the configuration that the variables say, "

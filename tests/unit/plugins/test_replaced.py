@@ -8,6 +8,8 @@ import json
 import os
 import pwd
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,9 +77,12 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict
     (release / "bin" / "python").write_text("")
     (tmp_path / "shop" / "current").symlink_to("releases/one")
 
-    def run(report: dict[str, Any], failed: str = "", host: Host | None = None, **request: Any) -> dict[str, Any]:
+    def run(
+        report: dict[str, Any], failed: str = "", host: Host | None = None, tried: Any = None, **request: Any
+    ) -> dict[str, Any]:
         line = json.dumps({"celeryops": {"tasks": ["a.b"], **report}})
-        monkeypatch.setattr(module.trial, "run_as", lambda *_arguments: (1, failed) if failed else (0, f"{line}\n"))
+        answer = (1, failed) if failed else (0, f"{line}\n")
+        monkeypatch.setattr(module.trial, "run_as", tried or (lambda *_arguments: answer))
         complete = completed({
             "name": "shop", "import": "shop:app", "user": pwd.getpwuid(os.getuid()).pw_name, "select": "current",
             "source": {"type": "pip", "packages": ["shop"]}, "hold": True, **request,
@@ -111,6 +116,17 @@ def test_no_line_of_a_secret_file_that_is_in_place_is_shown(
         trial({}, failed=said)
     assert "geheim" not in str(error.value)
     assert "offen-12345" in str(error.value)
+
+
+def test_an_app_that_hangs_says_where(trial: Callable[..., dict[str, Any]]) -> None:
+    def hang(_account: object, command: list[str], *_arguments: object) -> None:
+        soon = command[2].partition("import json")[0].replace(str(module.IMPORT_TIMEOUT - 5), "0.1")
+        code = f"{soon}import time\ndef connect(): time.sleep(0.5)\nconnect()"
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+        raise subprocess.TimeoutExpired(command, module.IMPORT_TIMEOUT, output=said)
+
+    with pytest.raises(module.ReleaseError, match=r"(?s)took more than 300 s, so neither .* in connect"):
+        trial({}, tried=hang)
 
 
 def test_a_release_with_a_route_that_leads_nowhere_is_not_taken(trial: Callable[..., dict[str, Any]]) -> None:

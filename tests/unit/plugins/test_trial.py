@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
+import signal
 import subprocess
 import sys
 import time
@@ -76,6 +78,20 @@ def test_what_takes_too_long_is_ended_with_its_children() -> None:
         trial.run_as(ME, ["sh", "-c", "echo begun; sleep 60 & sleep 60"], {"PATH": "/usr/bin:/bin"}, "/", 1)
     assert time.monotonic() - began < 20
     assert error.value.output == "begun\n"
+
+
+@pytest.mark.parametrize("daemon", ["sleep 20", "setsid sleep 20"])
+def test_nobody_waits_for_what_a_program_leaves_behind(daemon: str) -> None:
+    began = time.monotonic()
+    left = f"{daemon} & echo $!"
+    status, output = trial.run_as(ME, ["sh", "-c", f"{left}; sleep 0.3"], {"PATH": "/usr/bin:/bin"}, "/", 10)
+    os.kill(int(output), signal.SIGKILL)
+    assert status == 0
+    with pytest.raises(subprocess.TimeoutExpired) as error:
+        trial.run_as(ME, ["sh", "-c", f"{left}; sleep 60"], {"PATH": "/usr/bin:/bin"}, "/", 1)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(error.value.output), signal.SIGKILL)
+    assert time.monotonic() - began < 8
 
 
 @pytest.mark.parametrize(
