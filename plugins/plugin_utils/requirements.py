@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -26,6 +27,14 @@ OVERRIDES = "celery_app_source.overrides"
 OLDEST = {name: Version(celery_versions.text(oldest)) for name, oldest in celery_versions.OLDEST.items()}
 #: What Celery cannot be installed without, and nobody writes down by himself: who names them, names everything.
 _FROZEN = frozenset({"billiard", "vine"})
+#: What markers ask of a host (packaging.python.org, "Dependency specifiers"), where all hosts are alike.
+_DEBIAN = {
+    "implementation_name": "cpython", "os_name": "posix", "platform_python_implementation": "CPython",
+    "platform_system": "Linux", "sys_platform": "linux",
+}  # fmt: skip
+#: The Pythons that the runtime works with.
+_PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+_MACHINES = ("x86_64", "aarch64")
 
 
 def package_problems(variable: str, packages: Iterable[object], options: str, index: str) -> Iterator[Problem]:
@@ -68,7 +77,7 @@ def too_old(line: str) -> str:
     Arguments:
         line: a line of a requirements or constraints file; comments, options and hashes may be in it.
     """
-    requirement = _requirement(line)
+    requirement = _certain(line)
     if requirement is None:
         return ""
     oldest = OLDEST.get(requirement.name.lower())
@@ -85,7 +94,7 @@ def rules_out(line: str, package: str, since: celery_versions.Numbers) -> bool:
         package: its canonical name.
         since: the version.
     """
-    requirement = _requirement(line)
+    requirement = _certain(line)
     if requirement is None or canonicalize_name(requirement.name) != package:
         return False
     first = Version(celery_versions.text(since))
@@ -99,7 +108,7 @@ def is_requirement(line: str) -> bool:
 
 def pinned(line: str) -> tuple[str, str]:
     """Return the package and the one version of it that a line allows; empty texts when it allows several."""
-    requirement = _requirement(line)
+    requirement = _certain(line)
     if requirement is None:
         return "", ""
     for one in requirement.specifier:
@@ -158,6 +167,24 @@ def _requirement(line: str) -> Requirement | None:
         return Requirement(line.partition("#")[0].partition(" --")[0].rstrip("\\ "))
     except InvalidRequirement:
         return None
+
+
+def _certain(line: str) -> Requirement | None:
+    """Return the requirement of a line that holds on every host, whatever its Python is.
+
+    What ``uv export`` and ``pip-compile --universal`` write has a line for each Python that differs, and only the host
+    knows which is its own.
+    """
+    requirement = _requirement(line)
+    if requirement is None or requirement.marker is None:
+        return requirement
+    # Whoever reads lines of extras leaves out those that nobody wants.
+    extra = re.search(r"""extra\s*==\s*['"]([^'"]+)""", str(requirement.marker))
+    for version, machine in product(_PYTHONS, _MACHINES):
+        host = {"python_version": version, "python_full_version": f"{version}.0", "platform_machine": machine}
+        if not requirement.marker.evaluate({**_DEBIAN, **host, "extra": extra[1] if extra else ""}):
+            return None
+    return requirement
 
 
 def _ends_before(specifier: object, oldest: Version) -> bool:

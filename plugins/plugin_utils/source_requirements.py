@@ -24,7 +24,9 @@ PACKAGES = frozenset({"celery", "kombu", "redis"})
 #: Where their lines are said to stand.
 VARIABLE = "celery_app_source.path"
 #: Lock files that no installation of a release reads: they say what the app's own developers run it with.
-_LOCKS = ("uv.lock", "pylock.toml", "poetry.lock")
+_LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock")
+#: What makes an entry of Poetry's table one for some hosts only, or for who asks for it.
+_POETRY_CONDITIONS = frozenset({"markers", "optional", "platform", "python"})
 _INCLUDED = re.compile(r"\s*(?:-r|--requirement|-c|--constraint)[\s=]+(\S+)")
 
 
@@ -78,6 +80,8 @@ def of_project(project: Mapping[str, Any], extras: set[str]) -> Iterator[str]:
     poetry = tool.get("poetry") if isinstance(tool, Mapping) else None
     wanted = poetry.get("dependencies") if isinstance(poetry, Mapping) else None
     for name, entry in wanted.items() if isinstance(wanted, Mapping) else ():
+        if isinstance(entry, Mapping) and entry.keys() & _POETRY_CONDITIONS:
+            continue
         version = str(entry.get("version") or "") if isinstance(entry, Mapping) else str(entry)
         # Poetry takes a bare version for that version; its ^ is no operator of a requirement.
         if re.match(r"\d", version):
@@ -87,7 +91,7 @@ def of_project(project: Mapping[str, Any], extras: set[str]) -> Iterator[str]:
 
 
 def of_lock(lock: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the packages of a lock file of uv, of Poetry or of the standard; not those that it has several of."""
+    """Yield the packages of a lock file of uv, Poetry, PDM or the standard; not those that it has several of."""
     entries = [entry for key in ("package", "packages") for entry in lock.get(key) or () if isinstance(entry, Mapping)]
     versions: dict[str, set[str]] = {}
     for entry in entries:

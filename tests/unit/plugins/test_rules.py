@@ -20,7 +20,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import visibility_timeout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import acting, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, too_old
+from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, pinned, rules_out, too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import held_for
@@ -1169,11 +1169,26 @@ def test_an_old_celery_is_named_with_what_wins_over_it() -> None:
         ("shop==1.0  # celery==4.4", ""),
         ("-e git+https://example.org/celery", ""),
         ("celery===odd version", ""),
+        ("celery==5.3.6 ; python_version >= '3.8' and python_version < '4.0'", "celery"),
+        ("celery==5.3.6 ; python_full_version < '3.9'", ""),
+        ("celery==5.3.6 ; python_version >= '3.13'", ""),
+        ("celery==5.3.6 ; sys_platform == 'win32'", ""),
+        ("celery==5.3.6 ; sys_platform != 'win32'", "celery"),
+        ("celery==5.3.6 ; platform_machine == 'aarch64'", ""),
+        ("celery==5.3.6 ; extra == 'tasks' and python_version > '3.6'", "celery"),
         ("", ""),
     ],
 )
 def test_lines_that_rule_out_every_supported_version(line: str, name: str) -> None:
     assert too_old(line) == name
+
+
+def test_a_line_for_another_host_rules_nothing_out() -> None:
+    for line in ("celery==5.5.3 ; python_version < '3.9'", "celery==5.5.3 ; sys_platform == 'darwin'"):
+        assert not rules_out(line, "celery", (5, 6))
+        assert pinned(line) == ("", "")
+    assert rules_out("celery==5.5.3 ; python_version >= '3.9'", "celery", (5, 6))
+    assert pinned("celery==5.5.3 ; python_version >= '3.9'") == ("celery", "5.5.3")
 
 
 FROZEN = ("billiard==4.2", "celery==5.7.0", "shop==1.4.2", "vine==5.1")

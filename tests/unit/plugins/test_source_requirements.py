@@ -49,6 +49,9 @@ def test_a_project_says_what_it_needs(tmp_path: Path) -> None:
         ('"^5.6"', ""),
         ('"~5.6"', ""),
         ('{git = "https://h/celery"}', ""),
+        ('{version = "5.3.6", optional = true}', ""),
+        ('{version = "5.3.6", python = "<3.9"}', ""),
+        ('[{version = "5.3.6", python = "<3.9"}, {version = "5.6.3", python = ">=3.9"}]', ""),
         ('"*"', ""),
     ],
 )
@@ -79,6 +82,7 @@ def test_what_no_installation_reads_is_told_apart(tmp_path: Path) -> None:
         "uv.lock": lock.format("package", "package"),
         "pylock.toml": lock.format("packages", "packages"),
         "poetry.lock": lock.format("package", "package"),
+        "pdm.lock": lock.format("package", "package"),
         "requirements.txt": "celery<5.7\n",
     }
     found = read(tmp_path, files)
@@ -87,6 +91,7 @@ def test_what_no_installation_reads_is_told_apart(tmp_path: Path) -> None:
         "celery==5.6.3 # uv.lock",
         "celery==5.6.3 # pylock.toml",
         "celery==5.6.3 # poetry.lock",
+        "celery==5.6.3 # pdm.lock",
         "celery<5.7 # requirements.txt",
     ]
     assert [line for _place, line in read(tmp_path, {}, requirements_file="requirements.txt").lines] == [
