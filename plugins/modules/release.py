@@ -579,6 +579,13 @@ class Release:
         if wanted == "previous":
             if not others:
                 raise ReleaseError(f"there is no release of {self.request['name']} on this host beside {current}")
+            activated = {str(name) for _when, name in read_history(self.base)["activations"]}
+            if others[0] not in activated:
+                # A deploy ended between building it and taking it into use, by a migration that failed for one.
+                raise ReleaseError(
+                    f"no other release of {self.request['name']} was in use on this host before {current}; "
+                    f"celeryops_rollback_to takes one that was built and never used all the same: {listed}"
+                )
             return others[0]
         if wanted != current and wanted not in others:
             raise ReleaseError(

@@ -77,6 +77,15 @@ def test_the_one_before_is_what_was_in_use_last(prepare: Callable[..., Any]) -> 
     assert (found["moved"], found["changed"]) == (True, False)
 
 
+def test_a_release_that_never_was_in_use_is_not_the_one_before(prepare: Callable[..., Any], base: Path) -> None:
+    """A command before the switch failed: what it should have made is not there."""
+    history = json.loads((base / "activations.json").read_text())
+    (base / "activations.json").write_text(json.dumps({**history, "activations": [[1, "old"]]}))
+    with pytest.raises(module.ReleaseError, match=r"no other release of shop was in use .*: new, older$"):
+        prepare(select="previous")
+    assert prepare(select="older")["release"] == "older"
+
+
 def test_a_release_that_is_not_kept_is_answered_with_those_that_are(prepare: Callable[..., Any]) -> None:
     with pytest.raises(
         module.ReleaseError, match=r"nowhere is no release .* write one of: older, new \(in use is old\)"
