@@ -41,6 +41,27 @@ def refusal(routes: Mapping[str, Any], consumed: Iterable[str]) -> str:
     return f"{text}celery_app_routes as a list"
 
 
+def strays(queues: Mapping[str, str], consumed: Iterable[str]) -> list[str]:
+    """Return which tasks name a queue in their own code that nobody consumes, as warnings.
+
+    Such a queue comes before the routes of the inventory, and Celery makes it when the first task is sent.
+
+    Arguments:
+        queues: task -> queue (``celeryops_runtime.own.queues_of_tasks``).
+        consumed: as for :func:`refusal`.
+    """
+    known = set(consumed)
+    lost = sorted(f"{task} to {queue}" for task, queue in queues.items() if queue not in known)
+    if not lost:
+        return []
+    names = sorted({queue for queue in queues.values() if queue not in known})
+    more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+    text = "tasks of the app name a queue in their own code, which comes before celery_app_routes, and no worker class "
+    text += f"consumes where these lead: {', '.join(lost[:SHOWN])}{more}. Their messages wait there for ever. Write "
+    text += f"{', '.join(names)} into the queues of a class in celery_worker_classes, or into celery_app_queues, if "
+    return [f"{text}workers outside of this inventory consume them"]
+
+
 def _shown(queue: str | None) -> str:
     return queue or "no queue that it names"
 

@@ -1081,6 +1081,8 @@ class Release:
             if lost:
                 raise ReleaseError(f"{lost}. Neither this version nor this configuration was taken into use")
             self.warnings += own_routes.doubts(report["routes"])
+        elif self.request["consumed"]:
+            self.warnings += own_routes.strays(report.get("queues") or {}, self.request["consumed"])
         history = read_history(self.base)
         history["verified"][path] = {**self._verification(), "tasks": report.get("tasks")}
         self.pending_history = history

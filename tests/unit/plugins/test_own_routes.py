@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.own_routes import doubts, refusal
+from ansible_collections.celeryops.stack.plugins.module_utils.own_routes import doubts, refusal, strays
 
 
 def report(**parts: Any) -> dict[str, Any]:
@@ -48,3 +48,12 @@ def test_what_cannot_be_known_is_told(routes: dict[str, Any], said: str) -> None
     (warning,) = doubts(routes)
     assert warning.startswith("celery_app_routes: from-app")
     assert warning.endswith(said) or said in warning
+
+
+def test_a_queue_in_a_tasks_own_code_that_nobody_consumes_is_told() -> None:
+    assert strays({"shop.pay": "payments"}, ["payments"]) == []
+    (said,) = strays({"shop.pay": "payments", "shop.own": "far", "shop.send": "near"}, ["payments"])
+    assert "where these lead: shop.own to far, shop.send to near. Their" in said
+    assert "Write far, near into the queues of a class" in said
+    (said,) = strays({f"shop.t{number}": "far" for number in range(10)}, ["payments"])
+    assert "shop.t7 to far and 2 more." in said

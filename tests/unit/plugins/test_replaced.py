@@ -137,6 +137,16 @@ def test_a_release_with_a_route_that_leads_nowhere_is_not_taken(trial: Callable[
     assert trial({"routes": routes}, consumed=["mails"])["release"] == "one"
 
 
+def test_a_task_that_names_a_queue_nobody_consumes_is_told_and_taken(trial: Callable[..., dict[str, Any]]) -> None:
+    host = DryRun()
+    host.check_mode = False  # type: ignore[misc]
+    trial({"queues": {"a.b": "mails"}}, host=host, consumed=["default"])
+    assert [text for text in host.told if "a.b to mails" in text]
+    host.told.clear()
+    trial({"queues": {"a.b": "mails"}}, host=host, consumed=["mails"], environment={"A": "1"})
+    assert host.told == []
+
+
 def test_a_file_of_the_apps_own_has_a_place_that_is_there_and_that_the_app_cannot_change(
     trial: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

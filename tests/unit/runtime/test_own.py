@@ -61,7 +61,7 @@ def test_what_an_app_says_is_told_from_what_holds(python: Python, reports: dict[
         reports.update(json.loads(done.stdout))
     found = [(entry["setting"], entry["app"], entry["here"]) for entry in reports[row]["replaced"]]
     assert found == DIFFERENT
-    assert reports["plain"] == {"replaced": []}
+    assert reports["plain"] == {"replaced": [], "queues": {}}
     assert "invalid" not in json.dumps(reports)
 
 
@@ -88,6 +88,19 @@ app.task(name="shop.pay")(nothing)
 app.task(name="shop.mail")(nothing)
 """
     assert told(python, program) == []
+
+
+def test_tasks_that_name_a_queue_themselves_are_told_with_it(python: Python) -> None:
+    program = """
+from kombu import Queue
+app = Celery("shop", task_routes={"shop.routed": "payments"})
+for name, queue in (("shop.text", "far"), ("shop.object", Queue("near")), ("shop.routed", None)):
+    app.task(name=name, queue=queue)(nothing)
+app.finalize()
+print(json.dumps(app.loader.own_report()["queues"]))
+"""
+    done = python("-c", HEAD + program)
+    assert json.loads(done.stdout) == {"shop.text": "far", "shop.object": "near"}, done.stderr
 
 
 def test_routes_are_compared_by_where_tasks_go(python: Python) -> None:

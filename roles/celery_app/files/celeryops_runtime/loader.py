@@ -358,7 +358,8 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
     def own_report(self) -> dict[str, Any]:
         """Say what the app itself has where the shared configuration decides; asked when a release is tried.
 
-        :returns: ``replaced``, see :func:`celeryops_runtime.own.replaced`; and ``routes`` where the app's own hold, see
+        :returns: ``replaced``, see :func:`celeryops_runtime.own.replaced`; ``queues``, see
+            :func:`celeryops_runtime.own.queues_of_tasks`; and ``routes`` where the app's own hold, see
             :func:`celeryops_runtime.own.routes`.
         :raises celery.exceptions.ImproperlyConfigured: if routes of the app that hold cannot be read.
         """
@@ -366,7 +367,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
 
         if not self.in_force:
             return {}
-        found: dict[str, Any] = {"replaced": own.replaced(self.app)}
+        found: dict[str, Any] = {"replaced": own.replaced(self.app), "queues": own.queues_of_tasks(self.app)}
         if self._own_routes:
             found["routes"] = own.routes(self.app, self._own_routes)
         return found

@@ -14,7 +14,17 @@ from celeryops_runtime.effective import plain, route
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["COMPARED", "UNSAID", "OwnRoutes", "queue_in", "replaced", "routes", "said", "tasks_of"]
+__all__ = [
+    "COMPARED",
+    "UNSAID",
+    "OwnRoutes",
+    "queue_in",
+    "queues_of_tasks",
+    "replaced",
+    "routes",
+    "said",
+    "tasks_of",
+]
 
 UNSAID = object()
 """Stands for a setting that the app says nothing of."""
@@ -170,6 +180,16 @@ def routes(app: Any, own: OwnRoutes) -> dict[str, Any]:
             continue
         tasks[task] = found["queue"]["name"] if isinstance(found.get("queue"), Mapping) else None
     return {"named": named, "tasks": tasks, "asked": asked, "failed": failed}
+
+
+def queues_of_tasks(app: Any) -> dict[str, str]:
+    """Find the tasks that name a queue in their own code, which comes before any route.
+
+    :param app: the Celery app, finalized.
+    :returns: task -> queue.
+    """
+    found = {task: queue_in({"queue": getattr(app.tasks[task], "queue", None)}) for task in tasks_of(app)}
+    return {task: queue for task, queue in found.items() if queue}
 
 
 def _led_to(app: Any, way: Any) -> str | None:
