@@ -291,6 +291,10 @@ SOCKET_TIMEOUT = 30
 RESULT_TIMEOUT = 10
 CONNECT_TIMEOUT = 10
 HEALTH_CHECK_INTERVAL = 10
+#: Celery hands its result backend's connections to Sentinels no time of their own (backends/redis.py,
+#: ``_get_sentinel_instance``, 5.4 to 5.7), and redis-py before 8 has none: one that is frozen, or whose host lost
+#: its power, is waited for, and the others are not asked.
+_SENTINEL_TIMES = {"socket_timeout": RESULT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
 #: kombu looks for unacknowledged messages every 100 s; nothing is returned before the timeout and this margin.
 VISIBILITY_MARGIN = 600
 
@@ -438,7 +442,10 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
             **({} if scheme == SOCKET_BACKEND else {"redis_socket_keepalive": True}),
             "redis_retry_on_timeout": False,
             "redis_backend_health_check_interval": HEALTH_CHECK_INTERVAL,
-            "result_backend_transport_options": {"global_keyprefix": str(values["key_prefix"])},
+            "result_backend_transport_options": {
+                "global_keyprefix": str(values["key_prefix"]),
+                **({"sentinel_kwargs": dict(_SENTINEL_TIMES)} if scheme == "sentinel" else {}),
+            },
         }
     return settings
 
@@ -477,7 +484,11 @@ def merged_settings(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str
     for raw, value in own.items():
         name, plain = str(raw), _plain(value)
         if name.endswith("_transport_options") and isinstance(plain, dict):
-            plain = {**merged.get(name, {}), **plain}
+            below = merged.get(name, {})
+            for key in plain.keys() & below.keys():
+                if isinstance(plain[key], dict) and isinstance(below[key], dict):
+                    plain[key] = {**below[key], **plain[key]}
+            plain = {**below, **plain}
         merged[name] = plain
     return merged
 

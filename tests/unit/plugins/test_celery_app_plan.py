@@ -659,6 +659,16 @@ IN_SENTINELS: dict[str, Any] = {
 }
 
 
+def test_a_sentinel_that_does_not_answer_is_not_waited_for() -> None:
+    times = {"socket_timeout": 10, "socket_connect_timeout": 10}
+    own = {"master_name": "cache", "sentinel_kwargs": {"ssl": True, "socket_timeout": 3}}
+    for given, expected in (({}, times), (own, {**times, "ssl": True, "socket_timeout": 3})):
+        options = {"master_name": "cache", **given}
+        found = settings(result_backend="sentinel://a:26379/0", settings={"result_backend_transport_options": options})
+        assert found["result_backend_transport_options"]["sentinel_kwargs"] == expected
+    assert "sentinel_kwargs" not in settings()["result_backend_transport_options"]
+
+
 def test_results_in_several_sentinels_are_results_in_redis() -> None:
     assert settings(**IN_SENTINELS)["redis_socket_timeout"] == 10
 
