@@ -43,6 +43,11 @@ _NO_COMPILER = re.compile(
     r"|(Unknown|No C) compiler|compiler .*cannot (create|be found)|unable to execute"
 )
 
+#: What setuptools and Poetry say of a project that is a program to run, not a package to install.
+_NO_PACKAGE = re.compile(
+    r"Multiple top-level (packages|modules) discovered in a flat-layout|not possible in non-package mode"
+)
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -129,6 +134,11 @@ def way_out(output: str, role: str, installer: str, *, added: bool = False) -> s
         return build_hint(output) or (
             "a package is built from source and lacks a compiler, a program or a header: write the Debian packages "
             "that it needs into celery_app_system_packages, for example [build-essential, python3-dev]"
+        )
+    if role != "flower" and _NO_PACKAGE.search(output):
+        return (
+            "the source is no package that could be installed: write install_as: tree into celery_app_source, and a "
+            "requirements_file, such as the one that uv export or poetry export writes"
         )
     if not contradicts(output):
         return ""

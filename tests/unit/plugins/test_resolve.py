@@ -151,3 +151,17 @@ def test_what_is_told_of_the_way_that_worked() -> None:
         "celery_app_extra_packages (celery[redis]) fits the app's own requirements only with celery 5.6.3 in place of "
         "5.7.0, kombu 5.6.2 in place of 5.7.0; no other package is older than what the app alone would get"
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "error: Multiple top-level packages discovered in a flat-layout: ['shop', 'mails'].",
+        "RuntimeError: Building a package is not possible in non-package mode.",
+    ],
+)
+def test_a_project_that_is_no_package_is_told_how_it_gets_there(line: str) -> None:
+    """As ``uv init`` and Poetry's package-mode = false make them."""
+    output = f"  x Failed to build shop\n  {line}\n  1. set up custom discovery\n"
+    assert "install_as: tree" in resolve.way_out(output, "celery_app", "uv")
+    assert resolve.way_out(output, "flower", "uv") == ""
