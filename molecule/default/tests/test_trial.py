@@ -87,7 +87,7 @@ def test_what_the_app_cannot_use_changes_nothing(
 
 @pytest.mark.usefixtures("restored")
 def test_an_apps_own_routes_are_kept_where_it_asks_for_it(
-    host: Host, site: Callable[..., Any], produce: Callable[..., Any]
+    site: Callable[..., Any], produce: Callable[..., Any]
 ) -> None:
     """A mail goes where the app says, to the class with the feeds; by the inventory it would go to the urgent one."""
     routes = "from celery import current_app\ncurrent_app.conf.task_routes = {'shop.mails.*': {'queue': 'feeds'}}\n"
