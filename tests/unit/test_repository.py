@@ -193,6 +193,16 @@ def test_a_unit_that_does_not_end_keeps_what_comes_behind_it_from_starting() -> 
     assert [play["name"] for play in plays if play.get("any_errors_fatal") is not True] == []
 
 
+def test_every_play_keeps_its_hosts_in_step() -> None:
+    """With ``strategy = free`` in a user's ansible.cfg the batches of a rolling restart would all begin at once.
+
+    Neither ``run_once`` nor ``any_errors_fatal`` holds there (ansible-core 2.18 to 2.21, plugins/strategy/free.py).
+    """
+    plays = [play for path in (ROOT / "playbooks").glob("*.yml") for play in load(path) if "hosts" in play]
+    assert len(plays) > 20
+    assert [play["name"] for play in plays if play.get("strategy") != "ansible.builtin.linear"] == []
+
+
 def test_what_a_role_needs_beside_itself_is_done_with_its_tag() -> None:
     """`--tags celery_beat` after a move would start a second scheduler, without what the first one knew."""
     roles = {"celeryops_lost_beats": "celery_beat", "celeryops_moved": "celery_beat"}
