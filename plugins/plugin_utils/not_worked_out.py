@@ -14,6 +14,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import wit
 _WORD = re.compile(r"[A-Za-z_]\w*")
 #: How Ansible names what a template lacks: a variable, or a key of one (ansible-core 2.18 to 2.19).
 _LACKS = re.compile(r"'(?P<variable>\w+)' is undefined|has no attribute '(?P<key>\w+)'")
+#: How Ansible begins to tell of what Jinja cannot read (ansible-core 2.19 to 2.21, and 2.18).
+_NO_TEMPLATE = re.compile(r"(syntax error in template|template error while templating string)", re.IGNORECASE)
+_WRITE_A_TEMPLATE = "write one, or !unsafe in front of a text with {{, {% or {# that is not meant as one"
 #: Begin as injected facts do, and are what the inventory says of the way to a host.
 _NO_FACTS = re.compile(r"ansible_(host|port|user|password|connection|ssh_\w+|become\w*|python_interpreter|facts)")
 #: Not followed: these are the variables of all hosts, worked out when they are looked at, and Ansible's own.
@@ -39,6 +42,9 @@ def not_worked_out(name: str, error: Exception, variables: Mapping[str, Any], *,
     if lacks and _is_fact(lacks, _written(name, variables)):
         reason = "needs a fact, and the check contacts no host: it knows facts only where a fact cache holds them"
         return f"{name}: {reason} ({lacks[0]}); {_CACHE}"
+    if not lacks and _NO_TEMPLATE.match(told):
+        told = "" if hidden else f" ({told.rstrip('.')})"
+        return f"{name}: is no template of Jinja, or a variable in it is none{told}; {_WRITE_A_TEMPLATE}"
     if hidden:
         told = lacks[0] if lacks else "the template is not shown"
     return f"{name}: cannot be worked out, it may need a variable that is not set: {told}"
@@ -46,7 +52,10 @@ def not_worked_out(name: str, error: Exception, variables: Mapping[str, Any], *,
 
 def first_line(error: Exception) -> str:
     """Return what went wrong without the excerpt of the file that Ansible adds, and without secrets."""
-    return without_secrets((str(error).splitlines() or [type(error).__name__])[0])
+    # ansible-core 2.18 puts what was templated, a password perhaps, in front of the cause and behind it.
+    cause = str(error).rpartition("original message: ")[2].partition(". String: ")[0]
+    cause = re.sub(r"Unexpected templating type error occurred on \(.*\): ", "", cause, flags=re.DOTALL)
+    return without_secrets((cause.splitlines() or [type(error).__name__])[0])
 
 
 def _locked(told: str) -> str:

@@ -37,6 +37,21 @@ def test_a_vault_that_nothing_opens_is_told_and_nothing_of_it(error: str, why: s
     assert told(error) == told(error, hidden=True) == f"{LOCKED}{why}{GIVE}"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Syntax error in template: Missing end of comment tag.",
+        "template error while templating string: Missing end of comment tag. String: hunter{#2. Missing end of comment",
+    ],
+)
+def test_a_text_that_is_no_template_is_told_as_one(error: str) -> None:
+    """A password with a brace and a number sign, in the words of ansible-core 2.19 to 2.21, and of 2.18."""
+    instead = "; write one, or !unsafe in front of a text with {{, {% or {# that is not meant as one"
+    begin = "redis_bind: is no template of Jinja, or a variable in it is none"
+    assert told(error, hidden=True) == begin + instead
+    assert told(error) == f"{begin} ({error.partition('. String')[0].rstrip('.')}){instead}"
+
+
 def test_the_variables_of_all_hosts_are_not_gone_through() -> None:
     class All(dict[str, Any]):
         def items(self) -> Any:
@@ -82,6 +97,16 @@ def test_what_is_no_fact_is_told_as_it_is(error: str, written: str) -> None:
 def test_of_what_may_be_a_secret_only_what_it_lacks_is_told() -> None:
     assert told("'shop' is undefined near hunter2", hidden=True) == f"{GENERAL}'shop' is undefined"
     assert told("no filter named hunter2", hidden=True) == f"{GENERAL}the template is not shown"
+
+
+@pytest.mark.parametrize("cause", ["Missing end of comment tag", "'x' is undefined"])
+def test_what_was_templated_is_no_part_of_what_is_told(cause: str) -> None:
+    """As ansible-core 2.18 says it of a variable in a variable."""
+    about = "An unhandled exception occurred while templating 'hunter2\n{#'. Error was a <class 'AnsibleError'>"
+    said = f"template error while templating string: {cause}. String: hunter2\n{{#. {cause}"
+    assert first_line(ValueError(f"{about}, original message: {said}")) == said.partition(". String")[0]
+    mixed = f"Unexpected templating type error occurred on (hunter2\n {{{{ 1 + (2) }}}}): {cause}. {cause}"
+    assert first_line(ValueError(f"{about}, original message: {mixed}")) == f"{cause}. {cause}"
 
 
 def test_the_first_line_without_secrets_is_told() -> None:
