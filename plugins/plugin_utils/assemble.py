@@ -18,6 +18,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     App,
     Deployment,
     Duty,
+    Login,
     Machine,
     Route,
     Server,
@@ -44,6 +45,8 @@ _TESTING_RABBITMQ = (4, 3)
 _MIB = 1024**2
 #: The variables of an app that lead to a server.
 URLS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
+#: Scheme without TLS, which the servers of the inventory do not speak by themselves -> the server, its usual port.
+_SERVED = {"amqp": ("rabbitmq", 5672), "pyamqp": ("rabbitmq", 5672), "redis": ("redis", 6379)}
 _LOOPBACK = re.compile(r"//([^/@]*@)?(localhost|127\.|\[::1\])|\+socket://", re.IGNORECASE)
 
 
@@ -110,7 +113,10 @@ def assemble(
             new = id(found) not in kinds or _LOOPBACK.search(str([found.values.get(url) for url in lead]))
             kinds.add(id(found))
             variants = (*app.variants, (host, {**found.shown, **lead})) if new else app.variants
-            apps[name] = replace(app, hosts=(*app.hosts, host), given=app.given | found.given, variants=variants)
+            logins = app.logins | frozenset(_logins(found, host, machines, servers)) if new else app.logins
+            apps[name] = replace(
+                app, hosts=(*app.hosts, host), given=app.given | found.given, variants=variants, logins=logins
+            )
         elif role in ("celery_beat", "flower") and found.values.get(f"{role}_state") != "absent":
             duties.append(Duty(role, str(found.values.get(f"{role}_app") or ""), host, found.shown))
     for (role, host), found in planned.items():
@@ -146,23 +152,9 @@ def _leads_to(
     values: Mapping[str, Any], viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]
 ) -> dict[str, tuple[str, ...]]:
     """Return where the URLs of an app lead to from a host, with one name for each machine, without credentials."""
-    machine = _machine_of(viewer, machines, servers)
-    return {name: places(values.get(name), machine) for name in URLS}
-
-
-def _machine_of(viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]) -> Callable[[str], str]:
-    """Return what gives the one name of the machine that has an address, as a host sees it."""
-
-    def machine(address: str) -> str:
-        if loopback(address):
-            return machines[viewer].identity
-        for server in servers:
-            names = (server.host, machines[server.host].address, *server.listen)
-            if address in {name.lower() for name in names} - set(ANY):
-                return machines[server.host].identity
-        return address
-
-    return machine
+    return {
+        name: places(values.get(name), lambda address: _machine_of(address, viewer, machines, servers)) for name in URLS
+    }
 
 
 def place_of(deployment: Deployment, broker: Mapping[str, Any], viewer: str) -> str:
@@ -175,7 +167,39 @@ def place_of(deployment: Deployment, broker: Mapping[str, Any], viewer: str) -> 
     """
     name = f"[{broker['host']}]" if ":" in str(broker["host"]) else broker["host"]
     url = f"{broker['scheme']}://{name}:{broker['port']}/{broker['path']}"
-    return next(iter(places(url, _machine_of(viewer, deployment.machines, deployment.servers))), "(not shown)")
+
+    def machine(address: str) -> str:
+        return _machine_of(address, viewer, deployment.machines, deployment.servers)
+
+    return next(iter(places(url, machine)), "(not shown)")
+
+
+def _machine_of(address: str, viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]) -> str:
+    """Return one name for the machine that a host means by an address."""
+    if loopback(address):
+        return machines[viewer].identity
+    for server in servers:
+        names = (server.host, machines[server.host].address, *server.listen)
+        if address in {name.lower() for name in names} - set(ANY):
+            return machines[server.host].identity
+    return address
+
+
+def _logins(found: Planned, viewer: str, machines: Mapping[str, Machine], servers: Sequence[Server]) -> Iterable[Login]:
+    """Yield how the addresses that the inventory gives ask servers of the inventory to be let in."""
+    for name in found.given.intersection(URLS):
+        for address in each_address(found.values.get(name)):
+            parts = parts_of(address)
+            kind, port = _SERVED.get(parts.scheme.lower(), ("", 0)) if parts else ("", 0)
+            if parts is None or not kind or not parts.hostname:
+                continue
+            place = _machine_of(parts.hostname.rstrip("."), viewer, machines, servers), parts.port or port
+            for server in servers:
+                if (server.kind, machines[server.host].identity, server.port) == (kind, *place):
+                    # What kombu and redis-py take where an address names none (kombu 5.7, redis-py 5 to 8).
+                    user = unquote(parts.username or "") or ("guest" if kind == "rabbitmq" else "default")
+                    vhost = unquote(parts.path.removeprefix("/")) or "/" if kind == "rabbitmq" else ""
+                    yield Login(name, kind, server.host, user, vhost)
 
 
 def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str, str, str, str, str]]:

@@ -126,6 +126,25 @@ class WorkerClass:
 
 
 @dataclass(frozen=True)
+class Login:
+    """With what an address that the inventory gives asks a server of this inventory to be let in.
+
+    Arguments:
+        variable: that has the address.
+        kind: ``rabbitmq`` or ``redis``.
+        host: of the server.
+        user: the account; what a client takes where the address names none.
+        vhost: of RabbitMQ; empty for Redis.
+    """
+
+    variable: str
+    kind: str
+    host: str
+    user: str
+    vhost: str = ""
+
+
+@dataclass(frozen=True)
 class App:
     """An app, as its shared configuration has it.
 
@@ -154,6 +173,7 @@ class App:
         kombu_delays: whether its kombu can delay messages in RabbitMQ, as far as the requirements say.
         weak_passwords: variable -> why the password in it is weak.
         lax_urls: variable -> what a URL in it says of certificates (``tls_options.lax_in_url``).
+        logins: of its addresses to servers of this inventory.
         variables: the role's variables as they are on its hosts, secrets left out.
         variants: the first host of each kind, with the role's variables there; hosts that are alike are one kind. Of
             URLs there is where they lead to, without any credentials.
@@ -184,6 +204,7 @@ class App:
     kombu_delays: bool = True
     weak_passwords: Mapping[str, str] = field(default_factory=dict)
     lax_urls: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    logins: frozenset[Login] = frozenset()
     variables: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     given: frozenset[str] = frozenset()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import Policy, acting, policies
@@ -103,6 +104,41 @@ def _accounts_of_apps(deployment: Deployment) -> Iterator[Finding]:
                 yield Finding(problem, name, app.name)
 
 
+def _unknown_accounts(deployment: Deployment) -> Iterator[Finding]:
+    servers = {(server.kind, server.host): server for server in deployment.servers}
+    names = {"rabbitmq": "RabbitMQ", "redis": "Redis"}
+    for app in deployment.apps.values():
+        for login in sorted(app.logins, key=astuple):
+            server, kind = servers[login.kind, login.host], login.kind
+            # The playbook's own, which have what the apps need, unless the inventory gives others.
+            if {"rabbitmq_extra_definitions", "redis_extra_users"} & server.given:
+                continue
+            there = {name for name, other in deployment.apps.items() if other.broker == kind or kind == "redis"}
+            declared = {str(entry["name"]) for entry in server.variables.get(f"{kind}_users") or ()}
+            declared.add(str(server.variables.get(f"{kind}_admin_user")))
+            vhosts = {*there, *(str(entry["name"]) for entry in server.variables.get("rabbitmq_vhosts") or ())}
+            whose = f"the {names[kind]} of {login.host}"
+            refused = "which this inventory sets up: nobody would be let in"
+            instead = f"nothing, since the playbook makes an account and the address for {app.name}"
+            # Some write a password where the account stands.
+            value, reason = login.user if login.user in {*there, "guest", "default"} else "(not shown)", ""
+            if login.user in there - declared:
+                reason = (
+                    f"is the account that the playbook makes at {whose}, with a password of its own: no other is let in"
+                )
+                # Redis takes each account once.
+                account = "the account with this password" if kind == "rabbitmq" else "an account of another name"
+                instead += f", or {account} into {kind}_users"
+            elif login.user not in declared:
+                reason = f"is no account of {whose}, {refused}"
+                instead += f", or the account into {kind}_users"
+            elif login.vhost and login.vhost not in vhosts:
+                value, reason = login.vhost, f"is no virtual host of {whose}, {refused}"
+                instead = f"{app.name} behind the address, or the virtual host into rabbitmq_vhosts"
+            if reason:
+                yield Finding(Problem(login.variable, value, reason, instead), login.variable, app.name)
+
+
 RULES = (
     Rule(
         "policy-without-dead-letters",
@@ -119,6 +155,12 @@ RULES = (
         "account-of-an-app",
         _accounts_of_apps,
         "A password for the account that the playbook makes for an app, which knows only the playbook's own.",
+        acceptable=True,
+    ),
+    Rule(
+        "unknown-account",
+        _unknown_accounts,
+        "An address of a server of this inventory with an account or virtual host that the server does not get.",
         acceptable=True,
     ),
 )

@@ -135,6 +135,7 @@ def test_what_can_be_meant_is_said_here() -> None:
         "missing-package",
         "no-worker-class",
         "account-of-an-app",
+        "unknown-account",
         "redbeat-without-redis",
         "several-beats",
     }
