@@ -56,7 +56,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue im
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, inventory_of, second_look
 from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import Found, read_source
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in, texts_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ROLES_OF_GROUP,
     queue_places,
@@ -104,6 +104,13 @@ def role_options(role: str) -> dict[str, Any]:
     text = (_COLLECTION / "roles" / role / "meta" / "argument_specs.yml").read_text()
     options: dict[str, Any] = yaml.load(text, Loader=loader)["argument_specs"]["main"]["options"]  # noqa: S506 - a SafeLoader
     return options
+
+
+@functools.cache
+def _texts() -> frozenset[str]:
+    """Return the variables of all roles, with the keys behind dots, that are texts of any kind."""
+    roles = dict.fromkeys(role for several in ROLES_OF_GROUP.values() for role in several)
+    return frozenset(name for role in roles for name in texts_of(role_options(role)))
 
 
 def duties(groups: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
@@ -192,7 +199,7 @@ class ActionModule(ActionBase):
                 return variables.get(host, name, default)
             except Exception as error:  # A filter may raise anything.
                 failed.setdefault(
-                    name, not_worked_out(name, error, variables.raw(host), hidden=may_be_secret(name, ""))
+                    name, not_worked_out(name, error, variables.raw(host), hidden=may_be_secret(name, ...))
                 )
                 return default
 
@@ -344,7 +351,7 @@ class ActionModule(ActionBase):
             if text.startswith(("$ANSIBLE_VAULT", "#!")):
                 continue
             name = next((str(path.relative_to(folder)) for folder in folders if path.is_relative_to(folder)), path.name)
-            yield from yaml_slips(name, text, all_keys=path in own)
+            yield from yaml_slips(name, text, all_keys=path in own, texts=_texts())
 
     def _show(self, deployment: Deployment, directory: str, warnings: list[str]) -> dict[str, Any]:
         """Print the plan, and leave it in files for those who are not at this terminal."""
@@ -392,7 +399,7 @@ class ActionModule(ActionBase):
                 values[name] = unsound[name] if name in unsound else templar.template(merged[name])
             except Exception as error:  # A filter may raise anything.
                 wrong.add(name)
-                hidden = bool(option.get("no_log")) or may_be_secret(name, "")
+                hidden = bool(option.get("no_log")) or may_be_secret(name, ...)
                 problems.append(not_worked_out(name, error, merged, hidden=hidden))
         missing = {
             name

@@ -32,8 +32,12 @@ _URL_VARIABLE = re.compile(
 #: Words that people misspell, behind which secrets stand.
 _SECRET_WORDS = ("password", "passphrase", "secret", "token", "credentials")
 _ENVIRONMENT = ("environment", "environ", "env")
+#: How the reasons begin of what has no value.
+_NOTHING = ("is missing", "is empty")
+#: What stands in for the value of something whose name is wrong.
+_NAMES = ("(a key)", "(a variable)")
 #: What stands in for a value already.
-_STAND_INS = frozenset({"", "(hidden)", "(not shown)", "(a key)", "(a variable)", "********"})
+_STAND_INS = frozenset({"", "(hidden)", "(not shown)", "********", *_NAMES})
 
 
 class Place(str):
@@ -66,7 +70,10 @@ class Problem:
         # Rules tell places, which have neither.
         if isinstance(value, str) and re.search("@|://", value) and _URL_VARIABLE.search(self.variable):
             value = hidden(value)
-        return " ".join(f"{self.variable}: {shown(value)} {self.reason}; write {self.instead}".splitlines())
+        # What is not there has no value to show, and of a name it is not what is wrong.
+        nothing = value is None and self.reason.startswith(_NOTHING)
+        told = "" if nothing or value in _NAMES else f"{shown(value)} "
+        return " ".join(f"{self.variable}: {told}{self.reason}; write {self.instead}".splitlines())
 
 
 @dataclass(frozen=True)

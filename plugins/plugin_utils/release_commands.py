@@ -22,6 +22,9 @@ EXAMPLE = "a line such as manage.py migrate --noinput, a list of words, or {comm
 #: What only a shell understands, where it stands as a word of its own.
 _SHELL = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "&", "2>&1"})
 
+#: What a shell does itself: there is no such program.
+_BUILT_IN = frozenset({".", "cd", "export", "source", "set"})
+
 
 def release_commands(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], list[Problem]]:
     """Return ``argv``, ``when`` and ``timeout`` (seconds) of each command, and the mistakes in them.
@@ -69,10 +72,15 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
         except ValueError:
             # A quote that is not closed; the text may hold anything.
             return [], [Problem(where, "(not shown)", "has a quote that is not closed", EXAMPLE)]
-        shell = [word for word in words if word in _SHELL] if words[:1] not in (["sh"], ["bash"]) else []
+        shell = [word for word in words if word in _SHELL] + [";"] * _ends_a_command(command)
+        # Of the first word alone: an argument may be called so.
+        shell += [word for word in words[:1] if word in _BUILT_IN or re.match(r"\w+=", word)]
+        shell = [] if words[:1] in (["sh"], ["bash"]) else shell
         if shell:
-            reason = f"holds {shell[0]}, which only a shell understands"
-            return words, [Problem(where, "(not shown)", reason, 'two commands, or [sh, -c, "..."]')]
+            # Of what is assigned, the name: the rest may be a secret.
+            reason = f"holds {re.sub('=.*', '=', shell[0])}, which only a shell understands"
+            instead = 'one command for each entry, or [sh, -c, "..."]; what they need is in celery_app_environment'
+            return words, [Problem(where, "(not shown)", reason, instead)]
     elif isinstance(command, (list, tuple)) and all(
         isinstance(word, (str, int, float)) and not isinstance(word, bool) for word in command
     ):
@@ -89,6 +97,13 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
             Problem(where, "(not shown)", reason, "it in celery_app_environment, where the program reads it")
         ]
     return words, []
+
+
+def _ends_a_command(command: str) -> bool:
+    """Whether a semicolon outside of quotes stands behind a word."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=";")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    return ";" in lexer
 
 
 def _shows_a_secret(words: Sequence[str]) -> bool:

@@ -158,6 +158,9 @@ def read(
     names = values.get("classes", [])
     own = [place for place in every if place.host in hosts]
     there = sorted({name for place in own for name in (place.worker_class, place.name) if name})
+    if isinstance(names, str):
+        # As -e on the command line hands a list over.
+        names = [name for name in re.split(r"[\s,]+", names.strip("[] ")) if name]
     if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
         problems.append(Problem(f"{prefix}_classes", names, "is not a list of classes", "a list such as [high, bulk]"))
         names = []

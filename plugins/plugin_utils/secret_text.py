@@ -1,6 +1,8 @@
 # Copyright: celeryops.stack contributors
 # Apache License 2.0 (see LICENSE)
-"""Secrets that are not what was written: nobody can type a line break at the end, nobody sees a zero that YAML drops.
+"""Texts that are not what was written, secrets above all.
+
+Nobody can type a line break at the end, nobody sees a zero that YAML drops.
 
 ``echo s3cret | ansible-vault encrypt_string`` and YAML's ``|`` keep the line break at the end. Unquoted,
 ``1234567890.50`` is a number, ``0123`` one to base 8, and ``2026-1-5`` a date: what a host gets is another text.
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import yaml
@@ -48,24 +50,32 @@ def altered(variable: str, value: Any, *, lines: bool = False) -> Problem | None
     return None
 
 
-def number_slips(name: str, root: Any, variable_of: Any) -> Iterator[Problem]:
-    """Yield the secrets, and the variables of environments, that are numbers to YAML and written otherwise.
+def number_slips(name: str, root: Any, variable_of: Any, texts: Container[str] = ()) -> Iterator[Problem]:
+    """Yield the secrets, the variables of environments and other texts that are numbers to YAML and written otherwise.
 
     Arguments:
         name: the file, as it is named in the message.
         root: its node.
         variable_of: returns the variable, and the path inside of it, of a path in the file; nothing otherwise.
+        texts: the variables, with the keys behind dots, that are texts: ``version: 1.10`` is the version 1.1.
     """
     for path, node in _scalars(root, ()):
         within = variable_of(path)
         if not within or node.tag not in _NUMBERS or node.style or ":" in node.value:
             continue
         secret, environment = is_secret(within), any(key.endswith("environment") for key in within[:-1])
+        plain = not secret and not environment
         # Of a secret, a fraction is told whatever its zeros are.
-        if not environment and not (secret and node.tag.endswith(":int")):
+        if (plain and ".".join(map(_without_place, within)) not in texts) or (secret and not node.tag.endswith(":int")):
             continue
-        if str(yaml.safe_load(node.value)) != node.value:
-            line = node.start_mark.line + 1
+        number = str(yaml.safe_load(node.value))
+        if number == node.value:
+            continue
+        line = node.start_mark.line + 1
+        if plain:
+            reason = f"in line {line} of {name} is the number {number} to YAML"
+            yield Problem(".".join(within), node.value, reason, f'it in quotes: "{node.value}"')
+        else:
             reason = f"in line {line} of {name} is {_NUMBERS[node.tag]} to YAML, and not written as it stands there"
             yield Problem(".".join(within), _NOT_SHOWN, reason, IN_QUOTES)
 
@@ -76,10 +86,14 @@ def is_secret(path: tuple[str, ...]) -> bool:
     Arguments:
         path: the variable and the keys inside it, with ``[0]`` behind the name of a list.
     """
-    keys = [re.sub(r"\[[0-9]+\]", "", key) for key in path]
+    keys = [*map(_without_place, path)]
     return any(named_like_a_secret(key) or key.endswith("_basic_auth") for key in keys) or bool(
         _ADDRESS.search(keys[-1])
     )
+
+
+def _without_place(key: str) -> str:
+    return re.sub(r"\[[0-9]+\]", "", key)
 
 
 def _scalars(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -9,6 +9,7 @@ saying where in a list, or what to write.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -27,6 +28,25 @@ WORDS: Mapping[str, tuple[str, ...]] = {"celery_app_routes": ("from-app",)}
 #: Not isdigit(), for which a raised 2 is a digit; and no longer than what Python turns into a number.
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _WORDS = {"list": "list", "dict": "dictionary"}
+#: What a list or a dictionary looks like, where people know another shape from Celery's settings or a Compose file.
+_SHAPES: Mapping[str, str] = {
+    "celery_app_environment": "{DJANGO_SETTINGS_MODULE: shop.settings}",
+    "celery_app_once": "{shop.reports.nightly: 20h}",
+    "celery_app_routes": '[{task: "shop.payments.*", queue: payments}]',
+    "celery_app_source": '{type: git, repo: "https://git.example.org/shop.git", version: v1.4.2}',
+    "celery_worker_classes": "{high: {queues: [payments]}, default: {}}",
+    "flower_basic_auth": "{ops: ...}, names and passwords",
+}
+#: What people call a key, too far from its name to look like a slip.
+_OTHER_NAMES: Mapping[str, str] = {
+    "branch": "version",
+    "dest": "path",
+    "name": "task",
+    "pattern": "task",
+    "ref": "version",
+    "tag": "version",
+    "url": "repo",
+}
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -82,9 +102,10 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
         if isinstance(value, str) and value in WORDS.get(where, ()):
             return
         if not isinstance(value, (list, tuple)):
-            instead = f"[{value}]" if isinstance(value, (str, int)) and not hidden else "a list"
+            words = option.get("elements") == "str"
+            instead = _listed(value, words) if isinstance(value, (str, int)) and not hidden else "a list"
             if where in WORDS:
-                instead = " or ".join(["a list", *WORDS[where]])
+                instead = ", or ".join([_SHAPES.get(where, "a list"), *WORDS[where]])
             yield Problem(where, shown, "is not a list", instead)
             return
         entry = _entry(option)
@@ -95,7 +116,8 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
                 yield from _check(entry, element, f"{where}[{number}]")
     elif kind == "dict":
         if not isinstance(value, Mapping):
-            yield Problem(where, shown, "is not a dictionary", "keys and values, such as {key: value}")
+            instead = f"keys and values, such as {_SHAPES.get(where, '{key: value}')}"
+            yield Problem(where, shown, "is not a dictionary", instead)
             return
         yield from _check_keys(option.get("options") or {}, value, where)
     elif kind == "bool":
@@ -121,6 +143,16 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
         yield Problem(where, shown, "is not one of its values", did_you_mean(str(value), choices))
 
 
+def _listed(value: object, words: bool) -> str:
+    """Return how a list is written whose entries stand in one text, of words apart by commas or blanks."""
+    entries = re.split(r"[,\s]+", str(value).strip()) if words else [str(value)]
+    # What a requirement compares belongs together.
+    if not all(re.fullmatch(r"[\w.:/+*@-]+", entry) for entry in entries):
+        entries = [str(value)]
+    plain = all(re.fullmatch(r"[A-Za-z0-9/][\w .:/+@-]*", entry) for entry in entries)
+    return f"[{', '.join(entries if plain else map(json.dumps, entries))}]"
+
+
 def _octal(value: Any, choices: Iterable[str]) -> str:
     """Return the mode of a file that a number was before YAML read it, or an empty text."""
     modes = (choice for choice in choices if re.fullmatch(r"0[0-7]+", choice))
@@ -132,10 +164,13 @@ def _check_keys(options: Mapping[str, Mapping[str, Any]], value: Mapping[Any, An
     yield from misshapen(options, value, where)
     for key in value if options else ():
         if key not in options:
-            yield Problem(f"{where}.{key}", "(a key)", "is not known here", did_you_mean(str(key), options))
+            right = _OTHER_NAMES.get(str(key), "")
+            instead = right if right in options else did_you_mean(str(key), options)
+            yield Problem(f"{where}.{key}", "(a key)", "is not known here", instead)
     for key, option in options.items():
         if option.get("required") and value.get(key) is None:
-            yield Problem(f"{where}.{key}", None, "is missing", "a value")
+            choices = ", ".join(map(str, option.get("choices") or ()))
+            yield Problem(f"{where}.{key}", None, "is missing", f"one of {choices}" if choices else "a value")
 
 
 def converted(option: Mapping[str, Any], value: Any) -> Any:
@@ -163,6 +198,19 @@ def converted(option: Mapping[str, Any], value: Any) -> Any:
     if kind == "str" and isinstance(value, (bool, int, float)):
         return str(value)
     return value
+
+
+def texts_of(options: Mapping[str, Mapping[str, Any]], where: str = "") -> Iterator[str]:
+    """Yield the options, with the keys behind dots, whose value is any text.
+
+    Arguments:
+        options: the options of an argument spec.
+        where: the path to them, with a dot at its end.
+    """
+    for name, option in options.items():
+        if _kind(option) == "str" and not option.get("choices"):
+            yield f"{where}{name}"
+        yield from texts_of(option.get("options") or {}, f"{where}{name}.")
 
 
 #: What stands in for the variables that have no default, in the shape that plans rely on.

@@ -182,13 +182,21 @@ def _name_problem(name: Any) -> tuple[str, str]:
     return "", ""
 
 
+#: What Celery calls it, too far from the key's name to look like a slip.
+_OTHER_NAMES = {
+    "acks_late": "acknowledgement: late or early",
+    "autoscale": "concurrency, which is one number",
+    "prefetch": "prefetch_multiplier",
+}
+
+
 def _lay(target: WorkerClass, keys: Mapping[Any, Any], where: str, problems: list[Problem]) -> None:
     """Lay ``keys``, written in ``where``, over ``target``."""
     earlier: Any
     known = [key for key in KEYS if key != "state" or where != "celery_worker_defaults"]
     for key, value in keys.items():
         if key not in known:
-            instead = did_you_mean(str(key), known)
+            instead = _OTHER_NAMES.get(str(key)) or did_you_mean(str(key), known)
             problems.append(Problem(f"{where}.{key}", value, "is no key of a class", instead))
             # What a class consumes whose queues stand under another name is not known.
             target.unread_queues = target.unread_queues or instead.startswith("queues ")

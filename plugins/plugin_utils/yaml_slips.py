@@ -8,7 +8,7 @@ Of a key that stands twice in one mapping it takes the last one, and only warns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import yaml
@@ -23,14 +23,15 @@ _OURS = ("celery_", "celeryops_", "rabbitmq_", "redis_", "flower_")
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
-def yaml_slips(name: str, text: str, *, all_keys: bool) -> list[Problem]:
-    """Return a problem for every key that a mapping has twice with different values, and for every number to base 60.
+def yaml_slips(name: str, text: str, *, all_keys: bool, texts: Container[str] = ()) -> list[Problem]:
+    """Return a problem for each key that a mapping has twice with different values, and each number that was a text.
 
     Arguments:
         name: the file, as it is named in the message.
         text: its content; what is no YAML is Ansible's to refuse.
         all_keys: whether it is an inventory, in which any key matters, or a file of variables, in which others than
             the roles' may be somebody else's.
+        texts: the variables, with the keys behind dots, that are texts.
     """
     try:
         root = yaml.compose(text, Loader=_LOADER)
@@ -51,7 +52,7 @@ def yaml_slips(name: str, text: str, *, all_keys: bool) -> list[Problem]:
         within = _below_groups(path) if all_keys else path
         return within if within and within[0].startswith(_OURS) else ()
 
-    return [*problems, *number_slips(name, root, ours)]
+    return [*problems, *number_slips(name, root, ours, texts)]
 
 
 def _below_groups(path: tuple[str, ...]) -> tuple[str, ...]:

@@ -316,6 +316,12 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         layout = app_layout("app")
     problems += _account_problems(values)
     problems += [*_source_problems(values["source"]), *_override_problems(values)]
+    for number, package in enumerate(map(str, values["system_packages"])):
+        if re.search(r"[\s,]", package.strip()):
+            instead = f"an entry for each: [{', '.join(filter(None, re.split(r'[ ,]+', package.strip())))}]"
+            problems.append(
+                Problem(f"celery_app_system_packages[{number}]", package, "is no name of a package", instead)
+            )
     problems += package_problems(
         "celery_app_extra_packages",
         values.get("extra_packages") or (),
@@ -530,12 +536,23 @@ def _account_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
             )
 
 
+def _ssh_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
+    """Yield that a path stands where the content of a file belongs: people write what ``ssh -i`` takes."""
+    key, lines = str(source.get("deploy_key") or ""), str(source.get("known_hosts") or "").splitlines()
+    if key and "PRIVATE KEY" not in key:
+        instead = "the key itself, from a vault or as {{ lookup('ansible.builtin.file', '~/.ssh/shop') }}"
+        yield Problem("celery_app_source.deploy_key", "(not shown)", "is no private key of SSH", instead)
+    if any(0 < len(line.split()) < 3 and not line.lstrip().startswith("#") for line in lines):
+        instead = "lines as ssh-keyscan prints them, such as git.example.org ssh-ed25519 AAAA..."
+        yield Problem("celery_app_source.known_hosts", source["known_hosts"], "is no line of known_hosts", instead)
+
+
 def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     kind = source["type"]
     needed, allowed = SOURCE_KEYS[kind]
     given = {str(key) for key, value in source.items() if key != "type" and value not in (None, "", [], False)}
     for key in sorted(needed - given):
-        yield Problem(f"celery_app_source.{key}", "", f"is missing, and type {kind} needs it", _source_example(kind))
+        yield Problem(f"celery_app_source.{key}", None, f"is missing, and type {kind} needs it", _source_example(kind))
     for key in sorted(given - needed - allowed):
         others = sorted(other for other, (a, b) in SOURCE_KEYS.items() if key in a | b)
         instead = f"it with type {' or '.join(others)} only, or leave it out" if others else "nothing there"
@@ -556,6 +573,8 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
             )
     if "repo" in given and _NO_REPOSITORY.match(str(source["repo"])):
         yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
+    if kind == "git":
+        yield from _ssh_problems(source)
     if "repo" in given and re.match(r"(git\+)?ssh://[^/@]*:[^/@]*@", str(source["repo"]), re.IGNORECASE):
         reason = "has a password, which SSH takes from no address and shows to everyone on the host"
         yield Problem("celery_app_source.repo", "(not shown)", reason, "ssh://user@host/path, and deploy_key")

@@ -222,7 +222,7 @@ def _check_access(variables: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("flower_tls_group", group, "cannot be the group of the key", "one such as ssl-cert"))
     if bool(certificate) != bool(key):
         name = "flower_tls_key" if certificate else "flower_tls_certificate"
-        problems.append(Problem(name, "", "is missing: TLS needs both files", "the path of the other file"))
+        problems.append(Problem(name, None, "is missing: TLS needs both files", "the path of the other file"))
     if not local and not certificate and not variables["flower_allow_cleartext"]:
         reason = "lets passwords cross the network readable"
         instead = "flower_tls_certificate and flower_tls_key, or flower_allow_cleartext: true behind a proxy with TLS"

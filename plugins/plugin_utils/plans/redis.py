@@ -378,7 +378,14 @@ def _user_problems(variables: Mapping[str, Any], users: Sequence[Mapping[str, An
         name = str(user["name"])
         problems += _name_problems(f"{where}.name", name)
         if name in seen:
-            problems.append(Problem(f"{where}.name", name, f"is the name of {seen[name]} too", "another name"))
+            told, other = f"{where}.name", seen[name]
+            if index >= own and other.startswith("redis_users"):
+                # People write the one, and the playbook the other.
+                told, other = (
+                    f"{other}.name",
+                    "an account in redis_extra_users, where the playbook has those of the apps,",
+                )
+            problems.append(Problem(told, name, f"is the name of {other} too", "another name"))
         seen.setdefault(name, where)
         problems += _password_problems(f"{where}.password", user["password"], name, remote=remote)
         problems += _scope_problems(where, user, variables)

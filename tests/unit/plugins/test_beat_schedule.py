@@ -62,11 +62,11 @@ def test_what_beat_can_run(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"task": ...}, ".task: None is missing; write the name of a task, such as shop.mails.send"),
+        ({"task": ...}, ".task: is missing; write the name of a task, such as shop.mails.send"),
         ({"task": "shop.*"}, ".task: 'shop.*' is not the name of a task; write the name of a task, such as"),
         ({"task": "shop mails"}, ".task: 'shop mails' is not the name of a task"),
         ({"task": 5}, ".task: 5 is not the name of a task"),
-        ({"schedule": ...}, f".schedule: None is missing; write {INSTEAD}"),
+        ({"schedule": ...}, f".schedule: is missing; write {INSTEAD}"),
         ({"schedule": "crontab(hour=7)"}, f".schedule: 'crontab(hour=7)' is not a number of seconds; write {INSTEAD}"),
         ({"schedule": "0 7 * * *"}, ".schedule: '0 7 * * *' is not a number of seconds"),
         ({"schedule": {"hour": 7}}, ".schedule: {'hour': 7} is not a number of seconds"),

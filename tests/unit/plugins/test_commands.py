@@ -36,6 +36,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.release_commands i
         (["sh", "-c", "a && b"], {"argv": ["sh", "-c", "a && b"], "when": "before", "timeout": 3600}),
         ("sh -c 'a | b'", {"argv": ["sh", "-c", "a | b"], "when": "before", "timeout": 3600}),
         ("manage.py createcachetable --database=default", None),
+        ("manage.py shell -c 'a = 1; b = 2;' source cd", None),
     ],
 )
 def test_commands_are_read(entry: Any, expected: dict[str, Any] | None) -> None:
@@ -64,6 +65,9 @@ def test_commands_are_read(entry: Any, expected: dict[str, Any] | None) -> None:
         ("a 'b", "has a quote that is not closed"),
         ("manage.py migrate && manage.py check", "holds &&, which only a shell understands"),
         ("manage.py dumpdata > x", "holds >, which only a shell understands"),
+        ("cd app; ./manage.py migrate", "holds ;, which only a shell understands"),
+        ("source venv/bin/activate", "holds source, which only a shell understands"),
+        ("DEBUG=canary manage.py migrate", "holds DEBUG=, which only a shell understands"),
         ("x --password=canary", "holds a secret"),
         (["x", "--api-key", "canary"], "holds a secret"),
         ("psql postgres://u:canary@db/x", "holds a secret"),

@@ -22,6 +22,9 @@ ROLES = {
         ("rabbit_mq_port", "rabbitmq_port"),
         ("celeryops_install_enviroment", "celeryops_install_environment"),
         ("celery_ops_secrets_dir", "celeryops_secrets_dir"),
+        ("celeryops_rotate_secret", "celeryops_rotate_secrets"),
+        ("celeryops_leave_message", "celeryops_leave_messages"),
+        ("celeryops_look_at_all_host", "celeryops_look_at_all_hosts"),
     ],
 )
 def test_a_misspelt_prefix_is_told(name: str, instead: str) -> None:

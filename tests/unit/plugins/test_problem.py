@@ -76,12 +76,24 @@ def test_what_may_be_a_secret_is_never_shown(variable: str, value: Any) -> None:
         ("celery_worker_classes.high.queues", ["payments"]),
         ("celery_app_key_prefix", "shop"),
         ("celery_app_settings.task_time_limit", "10m"),
-        ("flower_options.oauth2_secret", "(a key)"),
     ],
 )
 def test_what_is_no_secret_is_shown(variable: str, value: Any) -> None:
     assert not may_be_secret(variable, value)
     assert shown(value) in str(Problem(variable, value, "is wrong", "another"))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "says"),
+    [
+        ("(a key)", "is not known here", "flower_options.oauth2_secret: is not known here; write another"),
+        ("(a variable)", "is no variable", "flower_options.oauth2_secret: is no variable; write another"),
+        (None, "is missing", "flower_options.oauth2_secret: is missing; write another"),
+        (None, "is wrong", "flower_options.oauth2_secret: None is wrong; write another"),
+    ],
+)
+def test_where_there_is_no_value_none_is_told(value: Any, reason: str, says: str) -> None:
+    assert str(Problem("flower_options.oauth2_secret", value, reason, "another")) == says
 
 
 def test_a_long_value_is_cut() -> None:

@@ -245,7 +245,7 @@ def test_every_variable_without_a_value_is_told_by_name(folder: Path, start: int
     names = NULLS[start::8]
     lines = told(folder, dict.fromkeys(names))
     assert sorted(line.removeprefix("  - ").partition(":")[0] for line in lines) == names
-    assert all("None is empty; write " in line or "is missing; write " in line for line in lines)
+    assert all("is empty; write " in line or "is missing; write " in line for line in lines)
 
 
 @given(st.text(max_size=40), st.text(max_size=10))

@@ -261,7 +261,7 @@ class TestRefusals:
 
     def test_names(self) -> None:
         assert refused(users=[user(), user()]) == ["redis_users[1].name"]
-        assert refused(users=[user()], extra_users=[user()]) == ["redis_extra_users[0].name"]
+        assert refused(users=[user()], extra_users=[user()]) == ["redis_users[0].name"]
         assert refused(users=[user(name="admin")]) == ["redis_users[0].name"]
         assert refused(users=[user(name="default")]) == ["redis_users[0].name"]
         assert refused(users=[user(name="a b")]) == ["redis_users[0].name"]

@@ -159,7 +159,14 @@ def test_without_a_word_the_defaults_hold() -> None:
     }
 
 
-@pytest.mark.parametrize("classes", ["high", {"high": {}}, ["high", 1]])
+@pytest.mark.parametrize("classes", ["high,bulk", "[high, bulk]", " high , bulk", ["high", "bulk"]])
+def test_classes_may_be_given_on_the_command_line(classes: object) -> None:
+    """``-e celeryops_restart_classes=high,bulk`` is text to Ansible."""
+    found, problems = read("celeryops_restart", {"classes": classes}, ONE_HOST, ["a"])
+    assert (found["workers"], problems) == (["bulk", "high"], [])
+
+
+@pytest.mark.parametrize("classes", [{"high": {}}, ["high", 1]])
 def test_classes_are_a_list_of_names(classes: object) -> None:
     (problem,) = read("celeryops_restart", {"classes": classes}, ONE_HOST, ["a"])[1]
     assert str(problem).endswith("is not a list of classes; write a list such as [high, bulk]")

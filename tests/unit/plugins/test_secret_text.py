@@ -88,6 +88,23 @@ def test_a_number_that_yaml_writes_otherwise(text: str, kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "written", "number"),
+    [
+        ("celery_app_source: {type: git, version: 1.10}", "1.10", "1.1"),
+        ("celery_app_source: {type: git, version: 0123456}", "0123456", "42798"),
+        ("celery_app_python: 3.10", "3.10", "3.1"),
+        ("rabbitmq_vhosts: [{name: 2026.10}]", "2026.10", "2026.1"),
+    ],
+)
+def test_a_version_that_yaml_takes_for_another_number(text: str, written: str, number: str) -> None:
+    texts = {"celery_app_source.version", "celery_app_python", "rabbitmq_vhosts.name"}
+    (problem,) = yaml_slips("all.yml", text, all_keys=False, texts=texts)
+    said = f"'{written}' in line 1 of all.yml is the number {number} to YAML; write it in quotes: \"{written}\""
+    assert str(problem).endswith(f": {said}")
+    assert yaml_slips("all.yml", text.replace(written, "3.13"), all_keys=False, texts=texts) == []
+
+
 def test_a_number_in_an_inventory() -> None:
     (problem,) = yaml_slips("hosts.yml", "all: {vars: {redis_admin_password: 0123456}}", all_keys=True)
     assert problem.variable == "redis_admin_password"

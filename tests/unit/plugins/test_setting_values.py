@@ -126,7 +126,7 @@ def test_annotations(annotations: Any) -> None:
 def test_annotations_know_no_patterns(task: str) -> None:
     reason = "is a pattern, and annotations know none: they would hold for no task"
     assert told("task_annotations", {task: {"rate_limit": "10/m"}}) == [
-        f"s.task_annotations.{task}: '(a key)' {reason}; write the whole name of a task, or * for every task"
+        f"s.task_annotations.{task}: {reason}; write the whole name of a task, or * for every task"
     ]
     assert "annotate_any" in vars(MapAnnotation)
 
