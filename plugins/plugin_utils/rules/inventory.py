@@ -50,7 +50,8 @@ def _no_duty(deployment: Deployment) -> Iterator[Finding]:
         return
     groups = [name for name, hosts in deployment.groups.items() if hosts and name != "all"]
     reason = "has no group that this collection knows" if groups else "has no host, or could not be read"
-    instead = f"its hosts into the groups of their duties: {', '.join(ROLES_OF_GROUP)}"
+    path = "" if groups else "its path behind -i, and "
+    instead = f"{path}its hosts into the groups of their duties: {', '.join(ROLES_OF_GROUP)}"
     yield Finding(Problem("the inventory", groups, reason, instead))
 
 
@@ -73,7 +74,7 @@ def _several_servers(deployment: Deployment) -> Iterator[Finding]:
         hosts = [server.host for server in deployment.of_kind(kind)]
         if len(hosts) > 1:
             reason = "has more than one host, and clusters are not supported yet"
-            yield Finding(Problem(kind, hosts, reason, "one host"))
+            yield Finding(Problem(kind, hosts, reason, "one host, and staging and production into an inventory each"))
 
 
 def _several_beats(deployment: Deployment) -> Iterator[Finding]:
