@@ -23,6 +23,7 @@ from ansible_collections.celeryops.stack.plugins.action.files import expand, wit
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import local_source
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.replaced import told
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import names_in
 
 #: Never part of a release: version control, environments, caches and what a build leaves behind.
 EXCLUDED = (
@@ -175,6 +176,8 @@ def completed(arguments: Mapping[str, Any]) -> dict[str, Any]:
     request["keep"], request["verify"] = int(request["keep"]), boolean(request["verify"])
     for name in ("switch", "hold", "after"):
         request[name] = boolean(request[name])
+    # Letter by letter, "shop.old.*" on the command line would accept every task: one of them is a "*".
+    request["accept_missing_tasks"] = names_in(request["accept_missing_tasks"])
     if request["account"]:
         request["account"] = {**request["account"], "manage": boolean(request["account"]["manage"])}
     request["source"] = {key: value for key, value in request["source"].items() if value is not None}

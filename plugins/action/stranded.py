@@ -9,7 +9,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import message
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import accepted_queues, judge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import names_in
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import judge
 
 
 class ActionModule(ActionBase):
@@ -27,7 +28,7 @@ class ActionModule(ActionBase):
             for answers in self._task.args.get("answers") or []
             for result in answers.get("results") or []
         ]
-        accepted = accepted_queues(self._task.args.get("accepted"))
+        accepted = names_in(self._task.args.get("accepted"))
         refused, told, remembered = judge(asked, accepted)
         if refused:
             return {"failed": True, "changed": False, "msg": message(refused), "warnings": told}

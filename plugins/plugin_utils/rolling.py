@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import names_in
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import WorkerClass
@@ -158,9 +159,7 @@ def read(
     names = values.get("classes", [])
     own = [place for place in every if place.host in hosts]
     there = sorted({name for place in own for name in (place.worker_class, place.name) if name})
-    if isinstance(names, str):
-        # As -e on the command line hands a list over.
-        names = [name for name in re.split(r"[\s,]+", names.strip("[] ")) if name]
+    names = names_in(names) if isinstance(names, str) else names
     if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
         problems.append(Problem(f"{prefix}_classes", names, "is not a list of classes", "a list such as [high, bulk]"))
         names = []

@@ -200,6 +200,15 @@ def converted(option: Mapping[str, Any], value: Any) -> Any:
     return value
 
 
+def names_in(said: object) -> list[str]:
+    """Return the names in a list, or in a text with commas, which is what ``-e name=a,b`` hands over."""
+    if isinstance(said, str):
+        text = said.strip()
+        said = (text[1:-1] if text.startswith("[") and text.endswith("]") else text).split(",")
+    names = said if isinstance(said, (list, tuple, set)) else []
+    return [name for one in names if (name := str(one).strip())]
+
+
 def texts_of(options: Mapping[str, Mapping[str, Any]], where: str = "") -> Iterator[str]:
     """Yield the options, with the keys behind dots, whose value is any text.
 

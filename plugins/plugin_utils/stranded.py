@@ -207,12 +207,6 @@ def _left_on_a_broker(question: Mapping[str, Any], leaving: list[str]) -> Iterat
         )
 
 
-def accepted_queues(said: object) -> list[str]:
-    """Return the names in a list, or in a text with commas, as ``-e celeryops_leave_messages=a,b`` gives one."""
-    names = said.split(",") if isinstance(said, str) else said if isinstance(said, (list, tuple, set)) else []
-    return [name for one in names if (name := str(one).strip())]
-
-
 def _tasks(number: int) -> str:
     return "1 task waits" if number == 1 else f"{number} tasks wait"
 

@@ -111,6 +111,14 @@ def test_a_task_that_a_worker_has_must_not_be_gone(prepare: Callable[..., Any]) 
     assert prepare(select="new", accept_missing_tasks=["*"])["missing_tasks"] == ["shop.b"]
 
 
+def test_what_is_accepted_on_the_command_line_is_that_and_no_more(prepare: Callable[..., Any]) -> None:
+    """``-e celeryops_deploy_accept_missing_tasks=...`` is text, and one of its letters may be a ``*``."""
+    with pytest.raises(module.ReleaseError, match=r"has no task shop\.b"):
+        prepare(select="new", accept_missing_tasks="shop.old.*")
+    for said in ("shop.b", "shop.old.*, shop.b", "[shop.b]"):
+        assert prepare(select="new", accept_missing_tasks=said)["missing_tasks"] == ["shop.b"]
+
+
 def test_what_a_worker_before_this_one_wrote_does_not_count(prepare: Callable[..., Any], base: Path) -> None:
     (base.parent / "worker.json").write_text(json.dumps({"pid": 6, "tasks": ["shop.z"]}))
     assert prepare(select="new")["missing_tasks"] == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, names_in, stand_in
 
 OPTIONS: dict[str, Any] = {
     "packages": {"type": "list", "elements": "str"},
@@ -128,3 +128,19 @@ def test_a_mode_without_quotes_is_told_as_it_was_written(value: int, instead: st
     assert problem.instead == instead
     (problem,) = misshapen({"mode": {"type": "str", "choices": ["640", "9", "0890"]}}, {"mode": 7})
     assert "quotes" not in problem.instead
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        (["bulk"], ["bulk"]),
+        ("bulk", ["bulk"]),
+        ("bulk, feeds,", ["bulk", "feeds"]),
+        ("[a, b]", ["a", "b"]),
+        ([], []),
+        ("", []),
+        (None, []),
+    ],
+)
+def test_names_are_a_list_or_a_text(said: object, names: list[str]) -> None:
+    assert names_in(said) == names

@@ -17,7 +17,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     WorkerClass,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import (
-    accepted_queues,
     judge,
     moves,
     not_readable,
@@ -129,14 +128,6 @@ def test_not_knowing_is_no_emptiness() -> None:
     assert remembered == {"shop": ["feeds", "old"]}
     assert outcome("x", ("feeds",))[0] == []
     assert judge([{**QUESTION, "leaving": [], "waiting": "x"}], ())[0] == []
-
-
-@pytest.mark.parametrize(
-    ("said", "names"),
-    [(["bulk"], ["bulk"]), ("bulk", ["bulk"]), ("bulk, feeds,", ["bulk", "feeds"]), ([], []), ("", []), (None, [])],
-)
-def test_queues_are_accepted_as_a_list_or_a_text(said: object, names: list[str]) -> None:
-    assert accepted_queues(said) == names
 
 
 @pytest.mark.parametrize(("key", "file"), [("queues", "celery.json"), ("retired", "retired.json")])
