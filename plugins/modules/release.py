@@ -209,6 +209,10 @@ moved:
   description: Whether the host has to change to run the release, in its link or in one of O(running).
   type: bool
   returned: when O(switch=false)
+fresh:
+  description: Whether the release was never in use on the host.
+  type: bool
+  returned: when O(switch=false)
 kept:
   description: The other complete releases of the host, the one that was in use last first.
   type: list
@@ -579,8 +583,7 @@ class Release:
         if wanted == "previous":
             if not others:
                 raise ReleaseError(f"there is no release of {self.request['name']} on this host beside {current}")
-            activated = {str(name) for _when, name in read_history(self.base)["activations"]}
-            if others[0] not in activated:
+            if not _was_used(others[0], read_history(self.base)):
                 # A deploy ended between building it and taking it into use, by a migration that failed for one.
                 raise ReleaseError(
                     f"no other release of {self.request['name']} was in use on this host before {current}; "
@@ -626,7 +629,9 @@ class Release:
         result = self._result(name, self._previous(), _versions(path))
         result["changed"] = any(action.startswith(("build", "install")) for action in self.actions)
         due = self._due(self.target)
-        return {**result, "moved": moved, "due": due, "kept": self._kept(current), "missing_tasks": missing}
+        fresh = not _was_used(name, history)
+        kept_ones = self._kept(current)
+        return {**result, "moved": moved, "fresh": fresh, "due": due, "kept": kept_ones, "missing_tasks": missing}
 
     def _missing_tasks(self, name: str, tasks: list[str], statuses: dict[str, Status]) -> list[str]:
         """Return the tasks that somebody may send and nobody would run any more; those that are not accepted fail."""
@@ -1187,6 +1192,11 @@ class Release:
             failure.output = outcome.stdout
             raise failure
         return outcome.stdout
+
+
+def _was_used(name: str, history: Mapping[str, Any]) -> bool:
+    """Return whether a release was in use once: one that was only built has nothing of what is done for it then."""
+    return name in {str(activated) for _when, activated in history["activations"]}
 
 
 def _is_complete(path: str) -> bool:

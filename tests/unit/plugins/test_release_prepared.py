@@ -74,7 +74,7 @@ def prepare(base: Path) -> Callable[..., dict[str, Any]]:
 def test_the_one_before_is_what_was_in_use_last(prepare: Callable[..., Any]) -> None:
     found = prepare(select="previous")
     assert (found["release"], found["previous"], found["kept"]) == ("older", "old", ["older", "new"])
-    assert (found["moved"], found["changed"]) == (True, False)
+    assert (found["moved"], found["changed"], found["fresh"]) == (True, False, False)
 
 
 def test_a_release_that_never_was_in_use_is_not_the_one_before(prepare: Callable[..., Any], base: Path) -> None:
@@ -83,7 +83,8 @@ def test_a_release_that_never_was_in_use_is_not_the_one_before(prepare: Callable
     (base / "activations.json").write_text(json.dumps({**history, "activations": [[1, "old"]]}))
     with pytest.raises(module.ReleaseError, match=r"no other release of shop was in use .*: new, older$"):
         prepare(select="previous")
-    assert prepare(select="older")["release"] == "older"
+    found = prepare(select="older")
+    assert (found["release"], found["fresh"]) == ("older", True), "a deploy that goes back removes it"
 
 
 def test_a_release_that_is_not_kept_is_answered_with_those_that_are(prepare: Callable[..., Any]) -> None:
