@@ -89,9 +89,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils import masking, trial
+from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed, trial
 from ansible_collections.celeryops.stack.plugins.module_utils.current import read_history, save_history
 from ansible_collections.celeryops.stack.plugins.module_utils.lock import LockError, locked
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import CONFIG
 from ansible_collections.celeryops.stack.plugins.module_utils.release import tail
 
 ROOT = "/opt/celeryops"
@@ -168,6 +169,8 @@ class Commands:
         if failed:
             # A program that fails may print what it was given.
             secrets = masking.secrets_of(self.request["environment"]) + trial.secrets_in(self.request["contents"])
+            # A file that has left the inventory is still there to be read.
+            secrets += trial.secrets_placed(f"{CONFIG}/{self.request['name']}/{placed.NAME}")
             said = tail(output, secrets, public=[self.request["name"]])
             raise CommandsError(
                 f"celery_app_release_commands: {line} {failed}, as {account.name}. {self._what_runs()}"

@@ -133,6 +133,20 @@ def test_what_it_prints_is_shown_without_secrets(run: Callable[..., Any]) -> Non
     assert str(error.value).endswith("*** postgres://***@db/x fast")
 
 
+def test_a_secret_file_that_has_left_the_inventory_is_not_shown_either(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "left"
+    left.write_text("canary-number-3\n")
+    left.chmod(0o640)
+    (tmp_path / "etc" / "shop").mkdir(parents=True)
+    monkeypatch.setattr(module, "CONFIG", str(tmp_path / "etc"))
+    module.placed.write(str(tmp_path / "etc" / "shop" / module.placed.NAME), {str(left): {"sha256": "", "left": True}})
+    with pytest.raises(module.CommandsError) as error:
+        run(["sh", "-c", f"cat {left}; exit 1"])
+    assert "canary" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
