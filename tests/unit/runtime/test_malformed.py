@@ -17,9 +17,11 @@ from celery._state import _set_task_join_will_block, task_join_will_block
 from celery.signals import task_rejected
 from celery.worker import loops, state
 from kombu import compression
+from kombu.clocks import LamportClock
 from kombu.message import Message
 from kombu.transport import redis as transport
 from kombu.transport.virtual import Message as VirtualMessage
+from kombu.transport.virtual.base import BrokerState
 
 from celeryops_runtime import malformed
 from celeryops_runtime.malformed import Malformed, flaw
@@ -457,6 +459,140 @@ def test_a_message_of_kombus_is_left_as_it_is() -> None:
     malformed.mend()
     assert transport.loads(json.dumps(MESSAGE)) == MESSAGE
     assert transport.loads(json.dumps([MESSAGE, "", "x"])) == [MESSAGE, "", "x"]
+
+
+class Redis:
+    """As much of kombu's transport as hands over what was read."""
+
+    def __init__(self) -> None:
+        malformed.mend()
+        self.got: list[Any] = []
+        self.own = object.__new__(transport.Transport)
+        self.own._callbacks = {"mails": self.got.append, "broadcast": self.got.append}
+        self.own.channels = [types.SimpleNamespace(_fanout_queues={"broadcast": ("celeryev", "")}), None]
+        self.own.state = BrokerState()
+        self.own.state.binding_declare("mails", "tasks", "mails", None)
+
+    def deliver(self, message: Any, queue: str = "mails") -> Any:
+        self.own._deliver(message, queue)
+        return self.got.pop()
+
+
+def addressed(way: Any, **more: Any) -> dict[str, Any]:
+    return {**MESSAGE, **more, "properties": {**MESSAGE["properties"], "delivery_info": way}}
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {}, {"exchange": "", "routing_key": ""}, {"exchange": None, "routing_key": None},
+        {"exchange": [1], "routing_key": {"a": 1}}, {"exchange": "celery", "routing_key": "celery"},
+        {"exchange": "tasks", "routing_key": "other"},
+    ],
+)  # fmt: skip
+def test_what_is_returned_finds_the_queue_it_came_from(way: dict[str, Any]) -> None:
+    found = Redis().deliver(addressed(dict(way), headers=None))
+    assert found["properties"]["delivery_info"] == {"exchange": "", "routing_key": "mails"}
+    assert found["headers"] == {}
+
+
+def test_what_leads_back_is_left_as_it_is() -> None:
+    redis = Redis()
+    for way in ({"exchange": "tasks", "routing_key": "mails", "priority": 3}, {"exchange": "", "routing_key": "mails"}):
+        assert redis.deliver(addressed(dict(way)))["properties"]["delivery_info"] == way
+    event = {"exchange": "celeryev", "routing_key": "worker.heartbeat"}
+    assert redis.deliver(addressed(dict(event)), "broadcast")["properties"]["delivery_info"] == event
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({**MESSAGE, "properties": {**MESSAGE["properties"], "delivery_tag": "\ud800"}}),
+        json.dumps({**MESSAGE, "headers": {"x": "@"}}).replace('"@"', "[" * 300 + "]" * 300),
+        json.dumps({**MESSAGE, "headers": {"x": "@"}}).replace('"@"', '{"a":' * 300 + "1" + "}" * 300),
+    ],
+)
+def test_what_kombu_could_not_note_is_wrapped(text: str) -> None:
+    malformed.mend()
+    assert transport.loads(text)["content-type"] == "application/data"
+    many = {**MESSAGE, "headers": {"x": [[1]] * 300}}
+    assert transport.loads(json.dumps(many)) == many
+
+
+def test_a_list_in_a_queue_is_no_message() -> None:
+    found = Redis().deliver([MESSAGE, "", "x"])
+    assert found["content-type"] == "application/data"
+
+
+def test_a_broadcast_of_redis_is_no_dead_letter(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
+    message = stand.message("{")
+    message.channel.qos = types.SimpleNamespace(_delivered={"other": 1})
+    try:
+        stand.c.on_decode_error(message, ValueError("broken"))
+        assert stand.channel.told == []
+        assert "and left out" in caplog.text
+        message.channel.qos._delivered[7] = message
+        stand.c.on_decode_error(message, ValueError("broken"))
+        assert stand.channel.told == [("reject", 7)]
+    finally:
+        del message.channel.qos
+
+
+@pytest.mark.parametrize(
+    ("queue", "options"),
+    [("zz", {"exchange_type": "nonsense"}), (5, {}), ([5], {}), ("zz", {"durable": "x", "queue_arguments": 5})],
+)
+def test_a_queue_that_cannot_be_declared_is_not_consumed_from(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, queue: Any, options: Any
+) -> None:
+    def trip(*_args: Any, **_kwargs: Any) -> None:
+        raise KeyError("nonsense")
+
+    before = dict(stand.app.amqp.queues)
+    chosen = dict(stand.app.amqp.queues.consume_from)
+    monkeypatch.setattr("kombu.Queue.declare", trip)
+    stand.c.add_task_queue(queue, **options)
+    assert dict(stand.app.amqp.queues) == before
+    assert dict(stand.app.amqp.queues.consume_from) == chosen
+    assert "remote control: not consuming from" in caplog.text
+
+
+def test_a_queue_that_can_be_declared_is_consumed_from(stand: Stand) -> None:
+    tried: list[str] = []
+    consumer = types.SimpleNamespace(
+        consuming_from=lambda _queue: False, add_queue=lambda queue: tried.append(queue.name), consume=lambda: None
+    )
+    before, stand.c.task_consumer = stand.c.task_consumer, consumer
+    try:
+        stand.c.add_task_queue("extra")
+    finally:
+        stand.c.task_consumer = before
+    assert tried == ["extra"]
+    stand.app.amqp.queues.deselect("extra")
+    del stand.app.amqp.queues["extra"]
+
+
+def test_a_lost_connection_is_no_queues_fault(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_args: Any, **_kwargs: Any) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr("kombu.Queue.declare", lost)
+    with pytest.raises(ConnectionResetError):
+        stand.c.add_task_queue("zz")
+    assert "zz" not in stand.app.amqp.queues
+
+
+def test_what_is_no_queue_cannot_be_left(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
+    stand.c.cancel_task_queue([5])
+    assert "remote control: (list) is no queue" in caplog.text
+
+
+@pytest.mark.parametrize("other", [10**30, 2**63, float("inf"), float("nan"), "x", [1], None, -5])
+def test_no_clock_of_another_process_makes_this_one_unsayable(other: Any) -> None:
+    malformed.mend()
+    clock = LamportClock(41)
+    assert clock.adjust(other) == 42
+    assert clock.adjust(99) == 100
 
 
 @pytest.mark.parametrize("body", ["{", "[1]", "5", "{}", '{"hostname": "other@x"}', '{"hostname": "o", "clock": "x"}'])

@@ -55,6 +55,13 @@ LARGEST = 64 * 1024 * 1024
 REDIS_DEAD_LETTERS = "dead-letters"
 """The list in Redis, behind the app's prefix; ``LRANGE`` shows it."""
 
+DEEPEST = 100
+"""Levels of lists and objects in what stands in a list of Redis; the body is one text there. Python reads what is
+nested ten times deeper, and could not always write it again."""
+
+LATEST = 2**53
+"""What a logical clock counts to, at most: it is one more with each message."""
+
 BLAMED = (
     TypeError,
     ValueError,
@@ -290,6 +297,9 @@ class Refusal:
         consumer.on_unknown_message = self.on_unknown_message
         consumer.on_invalid_task = self.on_invalid_task
         consumer.on_unknown_task = self.on_unknown_task
+        # Remote control has the event loop call these, where an error ends the worker.
+        self._add_task_queue, self._cancel_task_queue = consumer.add_task_queue, consumer.cancel_task_queue
+        consumer.add_task_queue, consumer.cancel_task_queue = self.add_task_queue, self.cancel_task_queue
         # Where a semaphore counts the pool's processes it calls this one later, else the consumer does at once
         # (celery/worker/components.py, Pool.create, 5.7.0).
         controller._process_task = self.start
@@ -356,6 +366,54 @@ class Refusal:
         self._keep(message)
         self._unknown_task(body, message, exc)
 
+    def add_task_queue(
+        self, queue: Any, exchange: Any = None, exchange_type: Any = None, routing_key: Any = None, **options: Any
+    ) -> None:
+        """Consume from a queue as remote control asks for, or tell why not.
+
+        What cannot be declared would be declared again at each connection, and no worker would ever consume anything.
+        So a queue that is new here is tried on a channel of its own, and forgotten if that fails.
+
+        :param queue: its name.
+        :param exchange: its exchange's name; the queue's, if not given.
+        :param exchange_type: ``direct`` if not given.
+        :param routing_key: the queue's name if not given.
+        :param options: for kombu's queue.
+        """
+        connection = self.consumer.connection
+        queues = self.consumer.app.amqp.queues
+        new = False
+        try:
+            new = queue not in queues
+            if new:
+                queues.add(
+                    queue,
+                    exchange=queue if exchange is None else exchange,
+                    exchange_type=exchange_type or "direct",
+                    routing_key=routing_key,
+                    **options,
+                )
+                with connection.channel() as channel:
+                    queues[queue](channel).declare()
+            self._add_task_queue(queue)
+        except Exception as exc:
+            if new:
+                queues.deselect(queue)
+                queues.pop(queue, None)
+            if not isinstance(exc, (*BLAMED, *connection.channel_errors)):
+                raise
+            logger.error("remote control: not consuming from %s (%s: %s)", _shown(queue), type(exc).__name__, exc)
+
+    def cancel_task_queue(self, queue: Any) -> None:
+        """Consume no more from a queue as remote control asks for.
+
+        :param queue: its name.
+        """
+        try:
+            self._cancel_task_queue(queue)
+        except BLAMED as exc:
+            logger.error("remote control: %s is no queue (%s)", _shown(queue), type(exc).__name__)
+
     def refuse(self, message: Any, reason: str, exc: BaseException | None = None) -> None:
         """Send a message to the dead letters.
 
@@ -363,9 +421,9 @@ class Refusal:
         :param reason: for the log, without the message's content.
         :param exc: what was raised, for those who listen to Celery's signal ``task_rejected``.
         """
-        broadcast = _needs_no_answer(message)
-        if not broadcast and message.acknowledged:
+        if message.acknowledged:
             return
+        broadcast = _needs_no_answer(message)
         logger.error(
             "message refused, %s: queue %s, id %s, task %s: %s",
             "and left out" if broadcast else "to the dead letters",
@@ -407,6 +465,10 @@ class Refusal:
 
 def _needs_no_answer(message: Any) -> bool:
     """Tell whether a message came through a consumer that does not acknowledge."""
+    delivered = getattr(getattr(message.channel, "qos", None), "_delivered", None)
+    if delivered is not None:
+        # kombu's own queues (Redis) keep what is to be acknowledged, and no list of consumers.
+        return message.delivery_tag not in delivered
     tags = getattr(message.channel, "no_ack_consumers", None)
     return bool(tags and (message.delivery_info or {}).get("consumer_tag") in tags)
 
@@ -533,13 +595,39 @@ def _wrapped(raw: str) -> dict[str, Any]:
     }
 
 
+def _is_flat(value: object, text: str) -> bool:
+    """Tell whether what was read is nested so little that it can be written again, from wherever that happens.
+
+    :param value: what was read.
+    :param text: what it was read from: it has a bracket for each level.
+    """
+    if text.count("{") + text.count("[") <= DEEPEST:
+        return True
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            child
+            for one in level
+            if isinstance(one, (dict, list))
+            for child in (one.values() if isinstance(one, dict) else one)
+        ]
+    return not level
+
+
+def _tag(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _is_message(value: object) -> bool:
-    """Tell whether kombu can make a message of this (kombu/transport/virtual/base.py, ``Message``)."""
+    """Tell whether kombu can make a message of this (kombu/transport/virtual/base.py, ``Message``), and keep it."""
     if not isinstance(value, dict) or not isinstance(value.get("properties"), dict):
         return False
     properties = value["properties"]
     return (
-        isinstance(properties.get("delivery_tag"), str)
+        _tag(properties.get("delivery_tag"))
         and isinstance(properties.get("delivery_info"), dict)
         and isinstance(properties.get("body_encoding") or "", str)
         and isinstance(value.get("headers") or {}, dict)
@@ -547,6 +635,26 @@ def _is_message(value: object) -> bool:
         and isinstance(value.get("content-type") or "", str)
         and isinstance(value.get("content-encoding") or "", str)
     )
+
+
+def _lead_back(message: dict[str, Any], queue: str, state: Any) -> None:
+    """Let a message that is returned go to the queue that it came from, whatever its sender wrote into it.
+
+    kombu returns it by the exchange and the routing key that it carries, and drops it where these lead nowhere: a
+    client in another language may have names of its own there, or none.
+
+    :param message: as it was read.
+    :param queue: whose list it was on.
+    :param state: what the transport knows of exchanges and bindings.
+    """
+    if not message.get("headers"):
+        # kombu notes the return in them.
+        message["headers"] = {}
+    info = message["properties"]["delivery_info"]
+    way = info.get("exchange"), info.get("routing_key")
+    known = all(isinstance(part, str) for part in way) and state.has_binding(queue, *way)
+    if not known and way != ("", queue):
+        info.update(exchange="", routing_key=queue)
 
 
 def _mend_redis() -> None:
@@ -572,9 +680,22 @@ def _mend_redis() -> None:
         except (ValueError, TypeError, RecursionError):
             value = None
         # A list of three: a message that was not acknowledged, with where it came from.
-        if _is_message(value) or (isinstance(value, list) and len(value) == 3 and _is_message(value[0])):
+        kept = isinstance(value, list) and len(value) == 3 and _is_message(value[0])
+        if (kept or _is_message(value)) and _is_flat(value, text):
             return value
         return _wrapped(text if isinstance(text, str) else str(text))
+
+    def made_whole(own: Any) -> Callable[..., Any]:
+        def _deliver(self: Any, message: Any, queue: str) -> Any:
+            if not isinstance(message, dict):
+                # In a queue such a list is nobody's.
+                message = _wrapped(json.dumps(message))
+            # What was broadcast names its event by its key, and is never returned.
+            if not any(queue in channel._fanout_queues for channel in self.channels if channel):
+                _lead_back(message, queue, self.state)
+            return own(self, message, queue)
+
+        return _deliver
 
     def tolerant_decode_body(self: Any, body: Any, encoding: Any = None) -> Any:
         try:
@@ -585,6 +706,7 @@ def _mend_redis() -> None:
     tolerant_loads.__celeryops__ = True  # type: ignore[attr-defined]
     transport.loads, transport.bytes_to_str = tolerant_loads, tolerant_bytes_to_str
     transport.Channel.decode_body = tolerant_decode_body
+    put_around(transport.Transport, "_deliver", made_whole)
 
 
 def _mend_loop() -> None:
@@ -621,9 +743,22 @@ def _mend_broadcasts() -> None:
     put_around(Gossip, "on_message", make)
 
 
+def _mend_clock() -> None:
+    """Let no other process set this one's logical clock to what fits into no answer (64 bits in AMQP's headers)."""
+    from kombu.clocks import LamportClock
+
+    def make(own: Any) -> Callable[..., Any]:
+        def adjust(self: Any, other: Any) -> Any:
+            return own(self, other if isinstance(other, int) and 0 <= other < LATEST else 0)
+
+        return adjust
+
+    put_around(LamportClock, "adjust", make)
+
+
 def mend() -> None:
     """Change kombu, py-amqp and Celery in this process. Calling it again changes nothing more."""
-    run_each((_mend_compression, _mend_amqp, _mend_redis, _mend_loop, _mend_broadcasts))
+    run_each((_mend_compression, _mend_amqp, _mend_redis, _mend_loop, _mend_broadcasts, _mend_clock))
 
 
 def install(app: Any) -> None:
