@@ -374,3 +374,41 @@ def test_a_transport_for_redis_that_lacks_a_package_is_no_affair_of_rabbitmq(
     monkeypatch.delattr("kombu.transport.redis")
     outage.mend()
     assert caplog.text == ""
+
+
+@pytest.fixture
+def threads() -> Iterator[Any]:
+    """A pool of threads, as it is in a worker."""
+    from celery.concurrency.thread import TaskPool
+
+    outage.mend_pool(TaskPool)
+    outage.mend_pool(TaskPool)
+    pool = TaskPool(2)
+    yield pool
+    pool.executor.shutdown()
+
+
+def test_what_the_tracer_lets_through_reaches_the_worker(threads: Any) -> None:
+    told: list[tuple[str, Any]] = []
+
+    def full() -> None:
+        raise redis.exceptions.ResponseError("OOM command not allowed")
+
+    for target in (full, lambda: "done"):
+        threads.apply_async(
+            target,
+            callback=lambda result: told.append(("result", result)),
+            error_callback=lambda info: told.append(("error", info.exception)),
+            accept_callback=lambda *_args: None,
+        ).f.result(5)
+    assert [word for word, _what in told] == ["error", "result"]
+    assert isinstance(told[0][1].exc, redis.exceptions.ResponseError)
+    assert told[1][1] == "done"
+
+
+def test_a_pool_that_tells_it_itself_is_left_alone() -> None:
+    from celery.concurrency.prefork import TaskPool
+
+    before = TaskPool.__dict__.get("on_apply")
+    outage.mend_pool(TaskPool)
+    assert TaskPool.__dict__.get("on_apply") is before

@@ -182,7 +182,12 @@ def hush_received(environ: Mapping[str, str] | None = None) -> None:
 def _after_setup(instance: Any = None, **_signal: Any) -> None:
     """Look after a worker whose parts are chosen, and not made yet."""
     hush_received()
-    versions.mend_pool(getattr(instance, "pool_cls", None))
+    # Not in a producer: it needs Celery's worker.
+    from celeryops_runtime import outage
+
+    pool = getattr(instance, "pool_cls", None)
+    versions.mend_pool(pool)
+    outage.mend_pool(pool)
 
 
 PICKLE = frozenset({"pickle", "application/x-python-serialize"})

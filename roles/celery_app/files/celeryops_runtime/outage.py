@@ -14,6 +14,11 @@ So, in the loop's thread and outside of tasks:
   that gets no answer tells, and not each of them. A result and an event may wait before it, each once and for a time of
   its own (docs/versions.md has the sum).
 * A result that cannot be stored is kept, and stored later (:class:`Results`).
+
+In a pool of threads or greenlets nobody hears of an error that Celery's tracer lets through, as it does when neither
+the result nor the failure can be stored (a Redis that is full): the task's message was never acknowledged, and once as
+many were left as the worker may hold it took none any more, for ever (measured with Celery 5.7.0). There the worker is
+told, as it is by a pool of processes (:func:`mend_pool`).
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ from celeryops_runtime.systemd import watchdog_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Outage", "Results", "bounded", "install", "mend", "patience"]
+__all__ = ["Outage", "Results", "bounded", "install", "mend", "mend_pool", "patience"]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -325,6 +330,46 @@ class Outage(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no ty
         """
         self.stop(c)
         self.results.flush(last=True)
+
+
+_POOLS = frozenset({"celery.concurrency.thread", "celery.concurrency.gevent"})
+_LET_THROUGH = object()
+
+
+def mend_pool(pool: Any) -> None:
+    """Let a pool tell the worker what came out of a task beside its result. Calling it again changes nothing.
+
+    :param pool: the pool's class; those that do so themselves are left alone.
+    """
+    if getattr(pool, "__module__", "") in _POOLS:
+        put_around(pool, "on_apply", _telling, _MARK)
+
+
+def _telling(own: Any) -> Any:
+    def on_apply(
+        self: Any, target: Any, args: Any = None, kwargs: Any = None, callback: Any = None, **options: Any
+    ) -> Any:
+        failed = options.get("error_callback")
+        if failed is None or callback is None:
+            return own(self, target, args, kwargs, callback, **options)
+
+        def run(*arguments: Any, **keywords: Any) -> Any:
+            try:
+                return target(*arguments, **keywords)
+            except Exception:
+                # celery/concurrency/base.py, ``apply_target``, raises it where nobody is; billiard's pool does this.
+                from billiard.einfo import ExceptionInfo  # type: ignore[import-untyped]
+
+                failed(ExceptionInfo())
+                return _LET_THROUGH
+
+        def succeeded(result: Any) -> None:
+            if result is not _LET_THROUGH:
+                callback(result)
+
+        return own(self, run, args, kwargs, succeeded, **options)
+
+    return on_apply
 
 
 def mend() -> None:
