@@ -249,12 +249,13 @@ OWNED_KEYS = {
         "nothing: with Redis as the broker celery_app_visibility_timeout says it"
     ),
 }
+_ELSEWHERE = "nothing: the playbook knows the servers of the inventory, and {} is for one elsewhere"
 #: Variables of the environment file that the role writes itself, and those that must not be set at all.
 OWNED_ENVIRONMENT = {
-    "CELERY_BROKER_URL": "celery_app_broker_url",
-    "CELERY_BROKER_READ_URL": "celery_app_broker_url",
-    "CELERY_BROKER_WRITE_URL": "celery_app_broker_url",
-    "CELERY_RESULT_BACKEND": "celery_app_result_backend",
+    "CELERY_BROKER_URL": _ELSEWHERE.format("celery_app_broker_url"),
+    "CELERY_BROKER_READ_URL": _ELSEWHERE.format("celery_app_broker_url"),
+    "CELERY_BROKER_WRITE_URL": _ELSEWHERE.format("celery_app_broker_url"),
+    "CELERY_RESULT_BACKEND": _ELSEWHERE.format("celery_app_result_backend"),
     "CELERY_LOADER": "nothing: the loader is what applies the shared configuration",
     "CELERY_CONFIG_MODULE": "celery_app_settings",
     "PYTHONPATH": "celery_app_python_path",
