@@ -234,7 +234,13 @@ def _check_broker(variables: Mapping[str, Any]) -> list[Problem]:
     """Return the mistakes in what Flower connects to."""
     problems: list[Problem] = []
     url = str(variables["flower_broker_url"])
-    if not all(map(_BROKER.fullmatch, each_address(url) or [""])):
+    if not url.strip():
+        # The playbook knows the brokers of the inventory; of another one it does not know what account is Flower's.
+        instead = (
+            'the address of the broker with an account for Flower, or "{{ celery_app_broker_url }}" for the app\'s own'
+        )
+        problems.append(Problem("flower_broker_url", None, "is missing", instead))
+    elif not all(map(_BROKER.fullmatch, each_address(url))):
         instead = "an address such as amqp://watcher:password@127.0.0.1:5672/shop"
         problems.append(
             Problem("flower_broker_url", hidden(url), "is not the URL of a RabbitMQ or Redis broker", instead)

@@ -208,7 +208,7 @@ def test_loopback_takes_short_passwords_and_no_tls(address: str) -> None:
         ({"port": 443}, "flower_port", "out of range"),
         ({"url_prefix": "a b"}, "flower_url_prefix", "is not a path"),
         ({"cookie_secret": "short"}, "flower_cookie_secret", "too short"),
-        ({"broker_url": ""}, "flower_broker_url", "is not the URL"),
+        ({"broker_url": ""}, "flower_broker_url", "is missing"),
         ({"broker_url": "sqla+sqlite:///x"}, "flower_broker_url", "is not the URL"),
         ({"broker_api": "http://127.0.0.1:15672"}, "flower_broker_api", "is not the URL"),
         ({"memory_max": "10M"}, "flower_memory_max", "too little"),
