@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
 #: Names of variables under which people keep secrets; it also decides what a class's unit may not hold.
@@ -43,9 +44,11 @@ _SHOWN_URL = re.compile(r"://(?:[^/?#:@]*:(?!\d+[/?#])[^@]*(?:@[^/@]+)*|[^/?#@]+
 #: Text that holds a secret under a name: a DSN (password=...), a dictionary, a query.
 _ASSIGNED = re.compile(
     r"(?:passw(?:or)?d|passphrase|secret|token|credential|api_?key|access_?key|private_?key)[\w-]{0,64}"
-    r"['\"]?\s*[=:]\s*['\"]?(?P<value>[^\s'\",;&}\]]+)",
+    r"['\"]?\s*[=:]\s*(?:\"(?P<in_double>(?:[^\"\\]|\\.)+)\"|'(?P<in_single>(?:[^'\\]|\\.)+)'"
+    r"|['\"]?(?P<value>[^\s'\",;&}\]]+))",
     re.IGNORECASE,
 )
+_QUOTED = re.compile(r"\\(.)")
 #: Secrets that can be told by how they look: private keys, and the tokens of well-known services.
 _KEY_BLOCK = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL
@@ -62,6 +65,8 @@ _WEB_TOKEN_BEGINS = re.compile(r"\beyJ(?=[\w-]{10})")
 _LONG = 12
 #: A line of a text of several lines that is long enough to be told from another one.
 _LINE = 8
+#: In base64 what is not longer may be a part of any other word.
+_SHORT = 5
 
 
 def named_like_a_secret(name: str) -> bool:
@@ -139,7 +144,7 @@ def _inside(value: str) -> Iterator[str]:
                 yield user
                 yield base64.b64encode(f"{unquote(user)}:".encode()).decode()
     for match in _ASSIGNED.finditer(value):
-        yield match["value"]
+        yield match["value"] or _QUOTED.sub(r"\1", match["in_double"] or match["in_single"])
     for match in _KEY_BLOCK.finditer(value):
         yield match[0]
     for match in _KNOWN_TOKEN.finditer(value):
@@ -151,7 +156,9 @@ def _inside(value: str) -> Iterator[str]:
 
 def _addresses(text: str) -> Iterator[str]:
     """Yield what may be an address with a user, and what stands behind it up to the next blank."""
-    for word in text.split():
+    # What begins as an address and has no second one is one, whatever blanks its password has.
+    whole = _SCHEME.match(text) and text.count("://") == 1
+    for word in [text] if whole else text.split():
         for match in _SCHEME.finditer(word):
             address = word[match.start() : match.start() + _ADDRESS]
             if "@" in address:
@@ -190,7 +197,8 @@ def _without_login(match: re.Match[str]) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield how a secret may be written: encoded for an address or not, quoted by Python or JSON, line by line."""
+    """Yield how a secret may be written: encoded for an address or a form, in base64, quoted by a shell, Python or
+    JSON, once or twice, line by line."""
     written = {
         secret,
         secret.strip(),
@@ -199,8 +207,16 @@ def _forms(secret: str) -> Iterator[str]:
         quote(secret),
         quote(unquote(secret), safe=""),
     }
+    written |= {quote_plus(secret), quote_plus(unquote(secret))}
     for one in list(written):
         written |= {repr(one)[1:-1], json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1]}
+        written |= {shlex.quote(one)[1:-1] if "'" in one else one, re.sub(r'([\\"$`])', r"\\\1", one)}
+    written |= {json.dumps(one)[1:-1] for one in list(written)}
+    for one in (secret, unquote(secret)):
+        raw = one.encode("utf-8", "surrogateescape")
+        written.add(repr(raw)[2:-1])
+        if len(raw) > _SHORT:
+            written |= {base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode().rstrip("=")}
     yield from (one for one in written if one.strip())
     lines = [line.strip() for line in secret.splitlines()]
     if len(lines) > 1:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
+import shlex
 import time
-from urllib.parse import quote
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -83,6 +86,49 @@ def test_the_password_of_an_address_is_hidden_in_every_form(password: str) -> No
     assert basic not in found
     assert "mq.example.org:5672/shop" in found
     assert found.endswith("@")
+
+
+#: As programs print what they were given.
+_WRITTEN: dict[str, Callable[[str], str]] = {
+    "Python": repr,
+    "bytes": lambda secret: repr(secret.encode()),
+    "JSON": json.dumps,
+    "JSON in JSON": lambda secret: json.dumps(json.dumps(secret)),
+    "Python in JSON": lambda secret: json.dumps(repr(secret)),
+    "a shell": shlex.quote,
+    "a shell's double quotes": lambda secret: re.sub(r'([\\\\"$`])', r"\\\1", secret),
+    "an address": lambda secret: quote(secret, safe=""),
+    "a form": quote_plus,
+    "base64": lambda secret: base64.b64encode(secret.encode()).decode(),
+    "base64url": lambda secret: base64.urlsafe_b64encode(secret.encode()).decode().rstrip("="),
+}
+
+
+@pytest.mark.parametrize("written", _WRITTEN.values(), ids=_WRITTEN)
+@pytest.mark.parametrize(
+    "secret",
+    ['it\'s a $ecret/key+with=signs&"q" ä', "p@ss:w/rd", "back\\slash `tick` 100%", "Korrekt Pferd 😀", "short1"],
+)
+def test_a_secret_is_hidden_however_it_is_written(secret: str, written: Callable[[str], str]) -> None:
+    assert re.fullmatch(r"got b?\W*\*\*\*\W* there", shown(f"got {written(secret)} there", {"SECRET_KEY": secret}))
+
+
+def test_a_password_with_a_blank_is_hidden_in_its_address() -> None:
+    url = "postgres://shop:zwei worte@db.example.org:5432/shop"
+    assert (
+        shown(f"{url}: refused; zwei worte", {"DATABASE_URL": url})
+        == "postgres://***@db.example.org:5432/shop: refused; ***"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['{"password": "zwei worte, drei"}', "{'api_key': 'zwei worte, drei'}", '{"password": "zwei \\"worte, drei"}'],
+)
+def test_a_secret_in_quotes_is_hidden_up_to_the_end_of_them(value: str) -> None:
+    found = shown(f"cannot read {value}", {"SHOP_OPTIONS": value})
+    for part in ("zwei", "worte", "drei"):
+        assert part not in found
 
 
 def test_a_password_that_was_not_encoded_is_hidden_whole() -> None:
