@@ -6,13 +6,15 @@ The management API tells what was counted up to five seconds ago, and nothing at
 when a queue with messages looks like one without. What may delete a queue, or has to notice that one is gone, asks the
 queues themselves, in one call of ``rabbitmqctl eval`` for all of them.
 
-Facts used here, seen on RabbitMQ 3.10.8 and 4.0.5: ``rabbit_amqqueue:stat/1`` asks a queue of any type for its ready
-messages and its consumers. A classic queue tells its unacknowledged messages through ``rabbit_amqqueue:info/2``; of a
-quorum queue that reads a table which is empty after a start, so the replicated state is asked
-(``rabbit_fifo:query_messages_total/1``: ready, unacknowledged, and on their way to a dead letter exchange). A classic
-queue must never get that question: it would crash. A stream counts 0 for some seconds after a start; that nothing was
-ever written to it, its committed offset tells, which is -1 then. Of a classic queue only the persistent messages
-survive a restart (https://www.rabbitmq.com/docs/persistence-conf); a quorum queue and a stream write all of them.
+Facts used here, seen on RabbitMQ 3.10.8, 4.0.5 and 4.3.6: ``rabbit_amqqueue:stat/1`` asks a queue of any type for its
+ready messages and its consumers. A classic queue tells its unacknowledged messages through ``rabbit_amqqueue:info/2``;
+of a quorum queue that reads a table which is empty after a start, so the replicated state is asked
+(``rabbit_fifo:query_messages_total/1``: ready, unacknowledged, and on their way to a dead letter exchange). RabbitMQ
+4.3 takes a tuple for that, and refuses a function before it asks (ra 3.1.10, ``leader_query/2``); an older one would
+crash on the tuple. A classic queue must never get that question: it would crash. A stream counts 0 for some seconds
+after a start; that nothing was ever written to it, its committed offset tells, which is -1 then. Of a classic queue
+only the persistent messages survive a restart (https://www.rabbitmq.com/docs/persistence-conf); a quorum queue and a
+stream write all of them.
 
 A queue that did not come up, as all of a virtual host whose store cannot be read, is in ``list_down/1`` alone while
 Mnesia keeps the tables, and ``lookup/1`` does not find it. Its messages are on the disk still, and nobody can connect
@@ -56,7 +58,9 @@ Held = fun(Queue) ->
   {ok, Ready, Consumers} = rabbit_amqqueue:stat(Queue),
   All = case amqqueue:get_type(Queue) of
     rabbit_quorum_queue ->
-      {ok, {_, Total}, _} = ra:leader_query(amqqueue:get_pid(Queue), fun rabbit_fifo:query_messages_total/1),
+      Leader = amqqueue:get_pid(Queue),
+      {ok, {_, Total}, _} = try ra:leader_query(Leader, fun rabbit_fifo:query_messages_total/1)
+      catch error:function_clause -> ra:leader_query(Leader, {rabbit_fifo, query_messages_total, []}) end,
       Total;
     rabbit_classic_queue ->
       [{messages, Total}] = rabbit_amqqueue:info(Queue, [messages]),
