@@ -45,12 +45,18 @@ from shop.celery import app
 modules = {modules}
 stop = pathlib.Path("{state}/stop")
 fewest = {{}}
+def consumers(connection, queue):
+    # A quorum queue that does not answer its node within 250 ms counts as one without consumers.
+    for _ in range(4):
+        if count := connection.default_channel.queue_declare(queue, passive=True).consumer_count:
+            return count
+        time.sleep(0.2)
+    return 0
 def watch():
     with app.connection_for_read() as connection:
         while not stop.exists():
             for queue in modules:
-                count = connection.default_channel.queue_declare(queue, passive=True).consumer_count
-                fewest[queue] = min(count, fewest.get(queue, 99))
+                fewest[queue] = min(consumers(connection, queue), fewest.get(queue, 99))
             time.sleep(0.02)
 if {watched}:
     watcher = threading.Thread(target=watch)

@@ -87,7 +87,7 @@ def test_what_the_app_cannot_use_changes_nothing(
 
 @pytest.mark.usefixtures("restored")
 def test_an_apps_own_routes_are_kept_where_it_asks_for_it(
-    site: Callable[..., Any], produce: Callable[..., Any]
+    host: Host, site: Callable[..., Any], produce: Callable[..., Any]
 ) -> None:
     """A mail goes where the app says, to the class with the feeds; by the inventory it would go to the urgent one."""
     routes = "from celery import current_app\ncurrent_app.conf.task_routes = {'shop.mails.*': {'queue': 'feeds'}}\n"
@@ -101,6 +101,8 @@ def test_an_apps_own_routes_are_kept_where_it_asks_for_it(
     assert (ran["queue"], ran["unit"]) == ("feeds", UNITS[2])
     again = site(*PARTS, variables=variables)
     assert (again.messages, again.changed) == ([], [])
+    # It stays when it leaves the list, and the other tests look for it.
+    host.check_output(f"rm {OWN}/shop_local.py")
 
 
 @pytest.mark.usefixtures("restored")

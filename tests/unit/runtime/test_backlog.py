@@ -27,7 +27,7 @@ class Broker:
     channel_errors = (NotFound, AccessRefused)
 
     def __init__(self, queues: dict[str, Any]) -> None:
-        self.queues, self.channels = queues, 0
+        self.queues, self.channels, self.consumers = queues, 0, 1
 
     def channel(self) -> Any:
         self.channels += 1
@@ -36,9 +36,11 @@ class Broker:
     def declare(self, *, queue: str, passive: bool) -> Any:
         assert passive, "nothing may be declared"
         answer = self.queues.get(queue, NotFound("no queue"))
+        if isinstance(answer, list):
+            answer = answer.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return SimpleNamespace(message_count=answer)
+        return SimpleNamespace(message_count=answer, consumer_count=self.consumers)
 
 
 def test_messages_of_each_queue_once() -> None:
@@ -51,6 +53,16 @@ def test_a_queue_that_is_not_there_is_no_empty_one() -> None:
     broker = Broker({"b": 7})
     assert waiting(broker, ["a", "b"]) == {"a": None, "b": 7}
     assert broker.channels == 2
+
+
+def test_a_queue_that_is_too_busy_to_answer_is_no_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RabbitMQ says neither messages nor consumers then."""
+    monkeypatch.setattr(backlog, "PAUSE_SECONDS", 0)
+    broker = Broker({"busy": [0, 0, 7], "empty": 0, "full": [1]})
+    broker.consumers = 0
+    assert waiting(broker, ["busy", "empty", "full"]) == {"busy": 7, "empty": 0, "full": 1}
+    broker = Broker({"idle": [0]})
+    assert waiting(broker, ["idle"]) == {"idle": 0}, "one with consumers has answered"
 
 
 def test_a_refusal_is_no_answer() -> None:

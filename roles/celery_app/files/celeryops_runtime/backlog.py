@@ -7,6 +7,7 @@ the runtime's own: Celery's ``reserved`` leaves out what waits for its rate (``c
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,17 @@ TAKEN = "celeryops_taken"
 ANSWER_SECONDS = 3.0
 """How long the answers of the workers are collected."""
 
+TRIES, PAUSE_SECONDS = 4, 0.5
+"""How often a queue is asked that says to have neither messages nor consumers, and what lies in between."""
+
 
 def waiting(connection: Any, names: Iterable[str]) -> dict[str, int | None]:
     """Count.
 
     A declaration that is passive asks for a queue and creates none, and RabbitMQ answers with the messages that no
-    worker has taken. On Redis it is the length of the lists, those of all priorities together.
+    worker has taken. A quorum queue that does not tell its node within 250 ms counts there as one without messages and
+    without consumers (rabbit_quorum_queue.erl, ``stat/2``, 3.10 to 4.3), so that one is asked several times. On Redis
+    it is the length of the lists, those of all priorities together.
 
     :param connection: a connected :class:`kombu.Connection`.
     :param names: of queues.
@@ -37,21 +43,38 @@ def waiting(connection: Any, names: Iterable[str]) -> dict[str, int | None]:
     :raises Exception: whatever the connection raises when it is lost, or the broker when it refuses.
     """
     found: dict[str, int | None] = {}
+    left = list(dict.fromkeys(names))
+    for again in range(TRIES):
+        if again:
+            time.sleep(PAUSE_SECONDS)
+        left = _ask(connection, left, found)
+        if not left:
+            break
+    return found
+
+
+def _ask(connection: Any, names: Iterable[str], found: dict[str, int | None]) -> list[str]:
+    """Write down the messages of each queue; return the queues that may have been too busy to answer."""
+    silent = []
     channel = connection.channel()
-    for name in dict.fromkeys(names):
+    for name in names:
         if hasattr(channel, "_size"):
             # Redis: an empty list is none (`ready` says why it is not declared passively there).
             found[name] = ready(channel, name) or None
             continue
         try:
-            found[name] = int(channel.queue_declare(queue=name, passive=True).message_count)
+            answer = channel.queue_declare(queue=name, passive=True)
         except connection.channel_errors as exc:
             # Not to be there is an answer, everything else is none (AMQP 0-9-1, 404).
             if str(getattr(exc, "reply_code", "") or getattr(exc, "code", "")) != "404":
                 raise
             found[name] = None
             channel = connection.channel()
-    return found
+            continue
+        found[name] = int(answer.message_count)
+        if not answer.message_count and not answer.consumer_count:
+            silent.append(name)
+    return silent
 
 
 def install() -> None:
