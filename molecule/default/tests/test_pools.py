@@ -28,7 +28,9 @@ def test_each_pool_runs_and_goes_on_when_the_servers_were_away(
     # Both are of prefork alone.
     classes["bulk"].pop("max_tasks_per_child", None)
     classes["bulk"].pop("time_limit", None)
-    run = site("--tags=celery_app,celery_worker", variables={"celery_worker_classes": classes})
+    packages = ["celery[redis]", "gevent"]
+    variables = {"celery_worker_classes": classes, "celery_app_extra_packages": packages}
+    run = site("--tags=celery_app,celery_worker", variables=variables)
     assert run.messages == [], run.messages
 
     def each_runs() -> None:
