@@ -254,6 +254,21 @@ def test_a_new_release_is_taken_into_use_under_load(
     assert (settled.messages, settled.changed, pids(host, inventory)) == ([], [], after)
 
 
+@pytest.mark.seldom
+@pytest.mark.parametrize("pin", ["celery==5.6.*", "celery==5.7.*"])
+def test_another_celery_is_taken_into_use_under_load(
+    host: Host, deploy: Callable[..., Any], shop: Callable[..., Source], load: Callable[..., Any], pin: str
+) -> None:
+    """Down, and up again: workers of both work beside each other for a moment, on the same queues."""
+    # The producer has the release that is current when it begins.
+    with load():
+        run = deploy({**shop(pin), "constraints": pin})
+    assert run.messages == []
+    told = host.check_output(f"cd / && {BASE}/current/bin/python -c 'import celery; print(celery.__version__)'")
+    assert f"celery=={told.rpartition('.')[0]}.*" == pin
+    wait(lambda: standing_in(host, APP) == "", 30, "something still stands in")
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
