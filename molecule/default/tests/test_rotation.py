@@ -14,10 +14,16 @@ pytestmark = [pytest.mark.seldom, pytest.mark.apart]
 
 @pytest.mark.usefixtures("restored")
 def test_new_passwords_reach_all_that_use_them(
-    host: Host, site: Callable[..., Any], produce: Callable[..., Any], secrets: dict[str, str], tmp_path: Path
+    host: Host,
+    site: Callable[..., Any],
+    produce: Callable[..., Any],
+    secret_files: list[Path],
+    broker: str,
+    tmp_path: Path,
 ) -> None:
     """On a machine that has not the passwords of the first run: another folder."""
     folder = tmp_path / "secrets"
+    before = {path.name: path.read_text() for path in secret_files}
     sends = "[send('shop.feeds.import_feed', 'rotated', 1, 3.0).id for _ in range(12)]"
     run = site(variables={"celeryops_secrets_dir": str(folder)})
     assert len(run.messages) == 1, run.messages
@@ -26,13 +32,17 @@ def test_new_passwords_reach_all_that_use_them(
     assert run.changed == []
 
     ids = produce(f"print(json.dumps({sends}))")
+    if broker == "redis":
+        # A worker that Redis does not let in any more cannot give back what it holds (docs/removing.md).
+        done = f"print(json.dumps([app.AsyncResult(one).get(timeout=90)['articles'] for one in {ids}]))"
+        assert produce(done) == [1] * 12
     anew = {"celeryops_secrets_dir": str(folder), "celeryops_rotate_secrets": True}
     run = site("--diff", variables=anew)
     assert run.messages == [], run.messages
-    made = {path.name: path.read_text().strip() for path in folder.iterdir() if path.name in secrets}
-    assert made.keys() == secrets.keys()
-    assert not made.items() & secrets.items()
-    assert not [name for name, value in made.items() if value in run.output]
+    made = {path.name: path.read_text() for path in folder.iterdir() if path.name in before}
+    assert made.keys() >= {"redis_admin_password", "shop_redis_password", "shop_flower_password"}
+    assert [name for name, value in made.items() if before[name] == value] == []
+    assert not [name for name, value in made.items() if value.strip() in run.output]
     # What was sent before is done by workers with the new passwords, and its results are still there.
     states = produce(f"print(json.dumps([app.AsyncResult(one).get(timeout=90)['articles'] for one in {ids}]))")
     assert states == [1] * 12
