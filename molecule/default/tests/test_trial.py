@@ -112,6 +112,7 @@ def test_a_class_that_does_not_come_up_ends_the_run_before_the_next(host: Host, 
     others = f"systemctl show --property=MainPID {' '.join(UNITS[1:3])}"
     before = host.check_output(others)
     host.check_output(f"mkdir -p {folder}; printf '[Service]\\nExecStartPre=/bin/false\\n' > {folder}/no.conf")
+    host.check_output("systemctl daemon-reload")
     try:
         run = site(*PARTS, variables={"celery_app_environment": {"SHOP_STATE": STATE, "ANOTHER": "2"}})
     finally:
