@@ -69,10 +69,13 @@ def end(app: str, worker_class: str, slot: str, seconds: int) -> str:
     class's ``stop_timeout``: that was over for a task which the old worker gave back, and nobody waits for this one.
 
     Where there is no such stand-in, or where it ends already, nothing happens.
+
+    No step ends with a semicolon: systemd 252 writes one as ``\\;`` into the file of a transient unit, and does not
+    read that again as it was (seen on Debian 12, when a daemon-reload came before the unit had begun).
     """
     unit = transient(app, worker_class, slot)
     path = f"{TRANSIENT_DIR}/{unit}"
-    steps = "; ".join([
+    steps = " || true && ".join([
         # The directory is the app's. install(1) puts a new file in the place of whatever is there, a link too.
         f"echo {seconds} | install -T -m 0644 /dev/stdin {RUNTIME_DIR}/{app}/{worker_class}{slot}/{DRAIN_FILE}",
         f"systemctl stop {unit}",
