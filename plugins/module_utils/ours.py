@@ -18,6 +18,12 @@ UNITS = "/etc/systemd/system"
 CONFIG = "/etc/celeryops"
 #: How the first line of every file of ours begins, with the role that wrote it.
 MARK = re.compile(r"# Managed by celeryops\.stack \(roles? ([a-z_]+)")
+#: Scheme -> the server that it means, and the port of an address that names none (kombu 5.7: transport/pyamqp.py and
+#: transport/redis.py; redis-py for Sentinel).
+SCHEMES = {
+    "amqp": ("rabbitmq", 5672), "pyamqp": ("rabbitmq", 5672), "amqps": ("rabbitmq", 5671),
+    "redis": ("redis", 6379), "rediss": ("redis", 6379), "sentinel": ("redis", 26379),
+}  # fmt: skip
 #: No app has a dash in its name, so this can be read in one way only. The unit that stands in for another during its
 #: restart has an underscore in its own (module_utils/roll.py).
 _UNIT = re.compile(r"celery-([a-z][a-z0-9_]*)-[a-z0-9_-]+\.service")
@@ -47,7 +53,7 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
             stores = [*app["brokers"], *addresses(settings.get("CELERY_RESULT_BACKEND", ""))]
             app["queues"] = _queues(f"{config}/{name}/celery.json")
             app["retired"] = _names(f"{config}/{name}/{RETIRED}")
-            app["secrets"] = sorted({"redis" if one["scheme"].startswith("redis") else "rabbitmq" for one in stores})
+            app["secrets"] = sorted({one["kind"] for one in stores} - {""})
         if os.path.exists(f"{config}/{name}/flower.env"):
             apps.setdefault(name, _app())["secrets"] += ["flower", "flower_cookie", "flower_rabbitmq"]
     secrets = []
@@ -62,15 +68,17 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
 
 
 def addresses(url: str) -> Iterator[dict[str, Any]]:
-    """Yield ``scheme``, ``user``, ``host``, ``port`` and ``path`` of each address of a broker's URL; no password."""
+    """Yield ``scheme``, ``kind``, ``user``, ``host``, ``port`` and ``path`` of each address of a URL; no password.
+
+    The kind is ``rabbitmq`` or ``redis``, or empty for another store.
+    """
     for one in url.split(";"):
         with contextlib.suppress(ValueError):
             parts = urlsplit(one.strip())
             if parts.hostname:
-                default = 6379 if parts.scheme.startswith("redis") else 5672
-                user = unquote(parts.username or "")
-                place = {"host": parts.hostname, "port": parts.port or default, "path": parts.path[1:]}
-                yield {"scheme": parts.scheme, "user": user, **place}
+                kind, port = SCHEMES.get(parts.scheme, ("", 0))
+                place = {"host": parts.hostname, "port": parts.port or port, "path": parts.path[1:]}
+                yield {"scheme": parts.scheme, "kind": kind, "user": unquote(parts.username or ""), **place}
 
 
 def _app() -> dict[str, Any]:

@@ -56,10 +56,10 @@ def run_runtime(
         report: dict[str, Any] = json.loads(outcome.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
         # As argparse says it. The runtime comes with the app's configuration, later in a run than the first question.
-        if f"invalid choice: '{command}'" in outcome.stderr:
+        if f"invalid choice: '{command}'" in outcome.stderr or "unrecognized arguments:" in outcome.stderr:
             raise CommandError(
-                f"the runtime on this host is of an earlier version and has no {command}; run site.yml once without "
-                "that change, which brings the new one"
+                f"the runtime on this host is of an earlier version and lacks what {command} is asked for; run "
+                "site.yml once without that change, which brings the new one"
             ) from error
         said = tail(outcome.stdout + outcome.stderr, secrets_of(variables))
         raise CommandError(

@@ -8,12 +8,10 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address, parts_of
 
-#: What a URL means that names no port (kombu 5.7: transport/pyamqp.py and transport/redis.py; redis-py for Sentinel).
-_PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379, "sentinel": 26379}
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_RABBITMQ = ("amqp", "pyamqp", "amqps")
 
 
 def places(url: object, machine: Callable[[str], str] = str) -> tuple[str, ...]:
@@ -39,11 +37,12 @@ def places(url: object, machine: Callable[[str], str] = str) -> tuple[str, ...]:
         if scheme.endswith("+socket"):
             # A Unix socket is of the host itself.
             host = "localhost"
-        if scheme in _RABBITMQ:
+        kind, usual = SCHEMES.get(scheme, ("", 0))
+        if kind == "rabbitmq":
             # kombu 5.7, utils/url.py and connection.py: an empty path is RabbitMQ's own virtual host "/".
             path = path or "/"
-        elif scheme in _PORTS:
+        elif kind:
             path = path.strip("/") or "0"
-        place = f"{machine(host.rstrip('.'))}:{port or _PORTS.get(scheme, '')}/{path}"
-        found.append(place if scheme in _PORTS else f"{scheme}://{place}")
+        place = f"{machine(host.rstrip('.'))}:{port or usual or ''}/{path}"
+        found.append(place if kind else f"{scheme}://{place}")
     return tuple(sorted(set(found)))

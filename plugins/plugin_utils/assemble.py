@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import DELAYS_WITH_KOMBU
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
     App,
@@ -45,8 +46,8 @@ _TESTING_RABBITMQ = (4, 3)
 _MIB = 1024**2
 #: The variables of an app that lead to a server.
 URLS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
-#: Scheme without TLS, which the servers of the inventory do not speak by themselves -> the server, its usual port.
-_SERVED = {"amqp": ("rabbitmq", 5672), "pyamqp": ("rabbitmq", 5672), "redis": ("redis", 6379)}
+#: Without TLS, which the servers of the inventory do not speak by themselves.
+_SERVED = {scheme: SCHEMES[scheme] for scheme in ("amqp", "pyamqp", "redis")}
 _LOOPBACK = re.compile(r"//([^/@]*@)?(localhost|127\.|\[::1\])|\+socket://", re.IGNORECASE)
 
 

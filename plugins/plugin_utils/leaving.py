@@ -138,7 +138,7 @@ def loses_its_account(wanted: Inventory, seen: Seen, host: str, app: str) -> boo
     """
     brokers = seen[host]["ours"]["apps"][app]["brokers"]
     for broker in brokers:
-        kind = "redis" if str(broker["scheme"]).startswith("redis") else "rabbitmq"
+        kind = str(broker["kind"])
         for server in wanted.servers.get(kind, ()):
             # What the last run declared there, this one removes; of a server that was not looked at that is not known.
             had = seen.get(str(server["host"]), {}).get("ours", {}).get("accounts", {}).get(kind, ())

@@ -57,7 +57,7 @@ def moves(
             app = apps.get(name)
             if app is None or host not in playing or host not in app.hosts or not own["brokers"] or name in found:
                 continue
-            kind = "redis" if str(own["brokers"][0]["scheme"]).startswith("redis") else "rabbitmq"
+            kind = str(own["brokers"][0]["kind"])
             before = sorted({place_of(broker, host) for broker in own["brokers"]})
             had = {known_by(kind, place) for place in before}
             if app.broker_addresses and not had & {known_by(app.broker, place) for place in app.broker_addresses}:

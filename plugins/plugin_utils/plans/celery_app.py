@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
 from ansible_collections.celeryops.stack.plugins.module_utils.placed import NAME
 from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import app_files, folders
@@ -132,14 +133,7 @@ _SECRET_KEY = re.compile(r"passw|secret|token|credential|access_key|private_key"
 FROM_APP = "from-app"
 
 #: What these schemes are called in the shared configuration. Both answer the same protocol to every client.
-BROKERS = {
-    "amqp": "rabbitmq",
-    "amqps": "rabbitmq",
-    "pyamqp": "rabbitmq",
-    "redis": "redis",
-    "rediss": "redis",
-    "sentinel": "redis",
-}
+BROKERS = {scheme: kind for scheme, (kind, _port) in SCHEMES.items()}
 BROKER_HELP = (
     "amqp://user:password@host:5672/vhost (RabbitMQ; amqps:// for TLS) "
     "or redis://user:password@host:6379/0 (rediss:// for TLS)"

@@ -36,7 +36,7 @@ SHOP = Inventory(
 EVERY = {"celery-shop-high.service": "celery_worker", "celery-shop-beat.service": "celery_beat"}
 WORKER = {"celery-shop-high.service": "celery_worker"}
 HAD = {"rabbitmq": ["admin", "blog", "shop"]}
-BROKER = {"scheme": "amqp", "user": "shop", "host": "10.0.0.1", "port": 5672}
+BROKER = {"scheme": "amqp", "kind": "rabbitmq", "user": "shop", "host": "10.0.0.1", "port": 5672}
 
 
 def has(app: str = "shop", units: dict[str, str] | None = None, number: str = "", **broker: Any) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def test_an_app_that_no_host_carries_leaves_before_the_servers_lose_its_account(
         # Another server, another port, another kind, and an account that is declared.
         ({"host": "mq9"}, False),
         ({"port": 5673}, False),
-        ({"scheme": "redis"}, False),
+        ({"scheme": "redis", "kind": "redis"}, False),
         ({"user": "shop"}, False),
         # Somebody else made that one.
         ({"user": "another"}, False),

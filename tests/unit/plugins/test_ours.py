@@ -58,8 +58,8 @@ def test_where_an_app_connects_to_and_no_password(host: Path) -> None:
     assert (name, app["brokers"]) == (
         "shop",
         [
-            {"scheme": "amqp", "user": "shop", "host": "mq1", "port": 5672, "path": "shop"},
-            {"scheme": "amqp", "user": "shop", "host": "::1", "port": 5672, "path": "shop"},
+            {"scheme": "amqp", "kind": "rabbitmq", "user": "shop", "host": "mq1", "port": 5672, "path": "shop"},
+            {"scheme": "amqp", "kind": "rabbitmq", "user": "shop", "host": "::1", "port": 5672, "path": "shop"},
         ],
     )
     assert app["secrets"] == ["rabbitmq", "redis", "flower", "flower_cookie", "flower_rabbitmq"]
@@ -76,8 +76,14 @@ def test_servers_that_are_not_ours_have_no_passwords_of_ours(host: Path) -> None
 
 def test_addresses_that_cannot_be_read() -> None:
     assert list(addresses("amqp://[bad;redis://u%40x:p@h:7000/0;memory://")) == [
-        {"scheme": "redis", "user": "u@x", "host": "h", "port": 7000, "path": "0"}
+        {"scheme": "redis", "kind": "redis", "user": "u@x", "host": "h", "port": 7000, "path": "0"}
     ]
+
+
+def test_which_server_an_address_means() -> None:
+    url = "sentinel://:p@s1/0;rediss://r1;amqps://mq1;db+postgresql://db1/shop"
+    kinds = [(one["kind"], one["port"]) for one in addresses(url)]
+    assert kinds == [("redis", 26379), ("redis", 6379), ("rabbitmq", 5671), ("", 0)]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2", '"queues"', '{"queues": 5}', '{"queues": ["default"]}'])

@@ -19,7 +19,11 @@ from ansible_collections.celeryops.stack.plugins.module_utils.runtime import Com
     [
         (
             "celeryops_runtime: error: argument command: invalid choice: 'backlog' (choose from 'check', 'drain')\n",
-            "the runtime on this host is of an earlier version and has no backlog; run site.yml once without ",
+            "the runtime on this host is of an earlier version and lacks what backlog is asked for; run site.yml once ",
+        ),
+        (
+            "celeryops_runtime: error: unrecognized arguments: --taken\n",
+            "lacks what backlog is asked for; run site.yml",
         ),
         ("Traceback\n  x\nKeyError: 'backlog'\n", "ended with 2:\nTraceback"),
     ],

@@ -29,7 +29,10 @@ def host(beat: bool = False, queues: tuple[str, ...] = (), secrets: tuple[str, .
         "celery-shop-high.service": "celery_worker",
         **({"celery-shop-beat.service": "celery_beat"} if beat else {}),
     }
-    app = {"units": units, "brokers": [{"scheme": "redis", "user": "shop", "host": "one", "port": 6379}]}
+    app = {
+        "units": units,
+        "brokers": [{"scheme": "redis", "kind": "redis", "user": "shop", "host": "one", "port": 6379}],
+    }
     rest = {"secrets": list(secrets), "queues": list(queues), "retired": []}
     return {"id": "", "ours": {"apps": {"shop": {**app, **rest}}, "secrets": [], "accounts": {}}}
 

@@ -174,6 +174,7 @@ def move(before: str, kind: str, *after: str, host: str = "app1") -> dict[str, d
         ("amqp://shop:x@mq1:5672/shop;amqp://shop:x@mq2:5672/shop", "rabbitmq", ("10.0.0.2:5672/shop",)),
         ("redis://shop:x@r1:6379/0", "redis", ("10.0.0.3:6380/0",)),
         ("redis://shop:x@cache.example.org/", "redis", ("cache.example.org:6379/0",)),
+        ("sentinel://:x@s1.example.org:26379/0;sentinel://:x@s2.example.org/0", "redis", ("s2.example.org:26379/0",)),
         # It has none yet, or what it gets is not known.
         ("", "rabbitmq", ("10.0.0.1:5672/shop",)),
         ("amqp://shop:x@mq1:5672/shop", "rabbitmq", ()),
