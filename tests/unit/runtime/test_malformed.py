@@ -568,6 +568,7 @@ def test_a_queue_that_can_be_declared_is_consumed_from(stand: Stand) -> None:
     finally:
         stand.c.task_consumer = before
     assert tried == ["extra"]
+    assert "extra" in stand.app.amqp.queues.consume_from, "it would be forgotten at the next connection"
     stand.app.amqp.queues.deselect("extra")
     del stand.app.amqp.queues["extra"]
 

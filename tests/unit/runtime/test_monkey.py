@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import pytest
+
 GEVENT = """
 import select as own, sys, time as clock
 
@@ -44,25 +46,23 @@ print(eventio._selectf is gevent.monkey.select, follow._sleep is gevent.monkey.s
 """
 
 
-def test_kombu_keeps_what_gevent_patches(
+@pytest.fixture
+def beside_gevent(
     python: Callable[..., CompletedProcess[str]], environment: dict[str, str], tmp_path: Path
-) -> None:
-    package = tmp_path / "gevent"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "monkey.py").write_text(GEVENT, encoding="utf-8")
+) -> Callable[[str], CompletedProcess[str]]:
+    """Run a program that can import what stands in for gevent."""
+    (tmp_path / "gevent").mkdir()
+    (tmp_path / "gevent" / "__init__.py").touch()
+    (tmp_path / "gevent" / "monkey.py").write_text(GEVENT, encoding="utf-8")
     path = os.pathsep.join([environment["PYTHONPATH"], str(tmp_path)])
-    ran = python("-c", PROGRAM, env={"PYTHONPATH": path, "CELERY_BROKER_URL": "redis://broker.invalid/0"})
+    return lambda code: python("-c", code, env={"PYTHONPATH": path, "CELERY_BROKER_URL": "redis://broker.invalid/0"})
+
+
+def test_kombu_keeps_what_gevent_patches(beside_gevent: Callable[[str], CompletedProcess[str]]) -> None:
+    ran = beside_gevent(PROGRAM)
     assert ran.stdout.split("\n")[:2] == ["selectors", "True True"], ran.stderr
 
 
-def test_nothing_is_patched_where_nobody_patches(
-    python: Callable[..., CompletedProcess[str]], environment: dict[str, str], tmp_path: Path
-) -> None:
-    package = tmp_path / "gevent"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "monkey.py").write_text(GEVENT, encoding="utf-8")
-    path = os.pathsep.join([environment["PYTHONPATH"], str(tmp_path)])
+def test_nothing_is_patched_where_nobody_patches(beside_gevent: Callable[[str], CompletedProcess[str]]) -> None:
     code = "import gevent.monkey, celeryops_runtime, select; print(select.select is gevent.monkey.select)"
-    assert python("-c", code, env={"PYTHONPATH": path}).stdout == "False\n"
+    assert beside_gevent(code).stdout == "False\n"

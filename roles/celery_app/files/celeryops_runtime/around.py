@@ -47,4 +47,4 @@ def run_each(steps: Iterable[Callable[[], None]]) -> None:
         try:
             one()
         except Exception:
-            logger.warning("%s is not possible with this version", one.__name__, exc_info=True)
+            logger.warning("%s.%s is not possible with this version", one.__module__, one.__name__, exc_info=True)

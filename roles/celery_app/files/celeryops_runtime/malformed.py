@@ -386,7 +386,8 @@ class Refusal:
         try:
             new = queue not in queues
             if new:
-                queues.add(
+                # Selected, or a worker with queues of its own forgets it at the next connection.
+                queues.select_add(
                     queue,
                     exchange=queue if exchange is None else exchange,
                     exchange_type=exchange_type or "direct",
