@@ -68,6 +68,7 @@ class Worker:
         self.now = 100.0
         self.told: list[str] = []
         self.cancelled = 0
+        self.turns = True
         self.hub = Hub()
         self.timer = Timer()
         semaphore = types.SimpleNamespace(_waiting=deque())
@@ -84,7 +85,9 @@ class Worker:
         signal.signal(signal.SIGTERM, lambda *_: self.told.append("warm"))
         signal.signal(signal.SIGQUIT, lambda *_: self.told.append("cold"))
         monkeypatch.delenv("REMAP_SIGTERM", raising=False)
-        self.drain = Drain(self.c, seconds, lambda: self.told.append("draining"), clock=lambda: self.now)
+        self.drain = Drain(
+            self.c, seconds, lambda: self.told.append("draining"), lambda: self.turns, clock=lambda: self.now
+        )
         self.drain.install()
         self.drain.install()
         self.drain.register_with_event_loop(self.hub)
@@ -282,6 +285,14 @@ def test_without_a_broker_celery_stops_as_ever(monkeypatch: pytest.MonkeyPatch) 
     assert (worker.told, worker.cancelled) == (["warm"], 0)
 
 
+def test_a_worker_whose_start_fails_again_and_again_hears_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(monkeypatch)
+    # The tasks' own step has started anew, and one behind it fails before the loop turns, each time.
+    worker.turns = False
+    terminate()
+    assert (worker.told, worker.cancelled) == (["warm"], 0)
+
+
 def test_a_connection_that_comes_back_while_draining_does_not_consume(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker(monkeypatch)
     running = Request("running")
@@ -331,7 +342,7 @@ def test_nobody_asked_for_it(monkeypatch: pytest.MonkeyPatch, seconds: float, re
     told: list[str] = []
     signal.signal(signal.SIGTERM, lambda *_: told.append("as ever"))
     monkeypatch.setenv("REMAP_SIGTERM", remap)
-    Drain(worker.c, seconds, lambda: None).install()
+    Drain(worker.c, seconds, lambda: None, lambda: True).install()
     terminate()
     assert told == ["as ever"]
 

@@ -98,19 +98,26 @@ class Drain:
     """Stands between SIGTERM and Celery's own handler of it."""
 
     def __init__(
-        self, consumer: Any, seconds: float, began: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self,
+        consumer: Any,
+        seconds: float,
+        began: Callable[[], None],
+        turns: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Do nothing yet.
 
         :param consumer: the worker's consumer.
         :param seconds: how long running tasks may go on.
         :param began: called from the event loop when nothing is consumed any more.
+        :param turns: tells whether the event loop turns, so that it hears of the signal.
         :param clock: seconds that never run backwards.
         """
         self.consumer = consumer
         self.seconds = seconds
         self.active = False
         self._began = began
+        self._turns = turns
         self._clock = clock
         self._deadline = 0.0
         self._over = False
@@ -159,8 +166,9 @@ class Drain:
             self._extends = True
         self._deadline = self._clock() + self.seconds
         c = self.consumer
-        if not c.task_consumer or c.connection is None:
-            # Without a broker there is nothing to give back, and nobody to acknowledge to.
+        if not c.task_consumer or c.connection is None or not self._turns():
+            # Without a broker there is nothing to give back, and nobody to acknowledge to. Nor while the worker is
+            # connecting: where a step of that fails every time, no loop turns that would hear of the signal.
             self._warm(signum, frame)
         elif c.hub is None:
             c.call_soon(self._begin)

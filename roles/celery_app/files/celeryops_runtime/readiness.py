@@ -83,7 +83,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         self._status = ""
         self._thread: threading.Thread | None = None
         self._stop_thread = threading.Event()
-        self.drain = Drain(c, stop_seconds(), self._on_draining)
+        self.drain = Drain(c, stop_seconds(), self._on_draining, lambda: self.liveness.phase == "consuming")
         self._solo = type(getattr(c, "pool", None)).__module__ == "celery.concurrency.solo"
         self._go_offline_first(c)
         worker_shutting_down.connect(self._on_shutting_down, weak=False, dispatch_uid="celeryops_runtime.worker")
