@@ -8,6 +8,7 @@ Runs on managed hosts as well, so it keeps to Python 3.9.
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import shlex
@@ -197,8 +198,8 @@ def _without_login(match: re.Match[str]) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield how a secret may be written: encoded for an address or a form, in base64, quoted by a shell, Python or
-    JSON, once or twice, line by line."""
+    """Yield how a secret may be written: encoded for an address or a form, in base64 or hexadecimal, quoted by a shell,
+    Python, JSON or HTML, once or twice, line by line."""
     written = {
         secret,
         secret.strip(),
@@ -210,12 +211,16 @@ def _forms(secret: str) -> Iterator[str]:
     written |= {quote_plus(secret), quote_plus(unquote(secret))}
     for one in list(written):
         written |= {repr(one)[1:-1], json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1]}
+        written |= {html.escape(one, quote=False), (page := html.escape(one))}
+        # As MarkupSafe writes the quotes, for Jinja's pages.
+        written.add(page.replace("&#x27;", "&#39;").replace("&quot;", "&#34;"))
         written |= {shlex.quote(one)[1:-1] if "'" in one else one, re.sub(r'([\\"$`])', r"\\\1", one)}
     written |= {json.dumps(one)[1:-1] for one in list(written)}
     for one in (secret, unquote(secret)):
         raw = one.encode("utf-8", "surrogateescape")
         written.add(repr(raw)[2:-1])
         if len(raw) > _SHORT:
+            written |= {raw.hex(), raw.hex().upper()}
             written |= {base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode().rstrip("=")}
     yield from (one for one in written if one.strip())
     lines = [line.strip() for line in secret.splitlines()]
@@ -225,7 +230,8 @@ def _forms(secret: str) -> Iterator[str]:
 
 def _pattern(secret: str) -> re.Pattern[str]:
     """Return what finds a secret in a text."""
-    escaped = re.escape(secret)
+    # The digits of an encoded sign may be written in either case.
+    escaped = re.sub(r"%([0-9A-Fa-f]{2})", r"%(?i:\1)", re.escape(secret))
     if len(secret) >= _LONG or not re.fullmatch(r"\w+", secret):
         # Long enough, or with signs that no word has; of the latter a very short one may be any punctuation.
         if len(secret) > 3:

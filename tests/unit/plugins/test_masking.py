@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
+from markupsafe import escape
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking
 from ansible_collections.celeryops.stack.plugins.plugin_utils import problem
@@ -98,7 +100,11 @@ _WRITTEN: dict[str, Callable[[str], str]] = {
     "a shell": shlex.quote,
     "a shell's double quotes": lambda secret: re.sub(r'([\\\\"$`])', r"\\\1", secret),
     "an address": lambda secret: quote(secret, safe=""),
+    "an address in small letters": lambda secret: re.sub("%..", lambda sign: sign[0].lower(), quote(secret, safe="")),
     "a form": quote_plus,
+    "HTML": html.escape,
+    "Jinja's HTML": lambda secret: str(escape(secret)),
+    "hexadecimal": lambda secret: secret.encode().hex(),
     "base64": lambda secret: base64.b64encode(secret.encode()).decode(),
     "base64url": lambda secret: base64.urlsafe_b64encode(secret.encode()).decode().rstrip("="),
 }
