@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _PROCESSES_PER_CORE = 16
 #: Where the processors are not known: more processes, threads or greenlets than any one unit has a use for.
 _MOST = {"prefork": 256, "threads": 1000, "gevent": 10_000}
+#: So many of the hosts that are alike are named.
+_NAMED = 3
 
 
 def _stop_timeout(deployment: Deployment) -> Iterator[Finding]:
@@ -69,6 +71,7 @@ def _one_task_per_child(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _memory(deployment: Deployment) -> Iterator[Finding]:
+    alike: dict[tuple[str, str, object, str, str, str], list[str]] = {}
     for machine, workers in _machines(deployment):
         if machine.memory is None:
             continue
@@ -77,15 +80,18 @@ def _memory(deployment: Deployment) -> Iterator[Finding]:
         if total <= machine.memory:
             continue
         parts = " + ".join(f"{worker.name} {show_size(size)}" for size, worker in sizes)
-        reason = (
-            f"brings what the classes of {machine.name} may take to {show_size(total)} ({parts}), and it has "
-            f"{show_size(machine.memory)}"
-        )
-        _size, worst = max(sizes, key=lambda pair: pair[0])
+        size, worst = max(sizes, key=lambda pair: pair[0])
+        if deployment.accepts("memory", machine.name, worst.app):
+            continue
         key = "memory_max" if worst.memory_max else "max_memory_per_child"
-        instead = f"limits that fit into {show_size(machine.memory)}"
-        value = worst.written.get(key, show_size(_size))
-        yield Finding(Problem(worst.where(key), value, reason, instead), machine.name, worst.app)
+        value = worst.written.get(key, show_size(size))
+        told = (worst.app, worst.where(key), value, show_size(total), parts, show_size(machine.memory))
+        alike.setdefault(told, []).append(machine.name)
+    for (app, variable, value, total_shown, parts, memory), hosts in alike.items():
+        has = "it has" if len(hosts) == 1 else "each has"
+        reason = f"brings what the classes of {_hosts(hosts)} may take to {total_shown} ({parts}), and {has} {memory}"
+        problem = Problem(variable, value, reason, f"limits that fit into {memory}")
+        yield Finding(problem, hosts[0] if len(hosts) == 1 else "", app)
 
 
 def _most_memory(worker: WorkerClass, machine: Machine) -> int:
@@ -96,18 +102,20 @@ def _most_memory(worker: WorkerClass, machine: Machine) -> int:
 
 
 def _concurrency(deployment: Deployment) -> Iterator[Finding]:
+    alike: dict[tuple[str, str, str, int, int, int], list[str]] = {}
     for machine, workers in _machines(deployment):
         processes = [worker for worker in workers if worker.pool == "prefork" and isinstance(worker.concurrency, int)]
         total = sum(worker.workers * int(worker.concurrency) for worker in processes)
         if machine.cores is not None and total > _PROCESSES_PER_CORE * machine.cores:
             worst = max(processes, key=lambda worker: worker.workers * int(worker.concurrency))
-            cores = "1 processor" if machine.cores == 1 else f"{machine.cores} processors"
-            reason = f"brings {machine.name}, which has {cores}, to {total} processes"
-            instead = (
-                f"at most {_PROCESSES_PER_CORE * machine.cores} for all classes of the host, or pool: threads or gevent"
-            )
-            problem = Problem(worst.where("concurrency"), worst.concurrency, reason, instead)
-            yield Finding(problem, worst.name, worst.app)
+            told = (worst.app, worst.name, worst.where("concurrency"), int(worst.concurrency), machine.cores, total)
+            alike.setdefault(told, []).append(machine.name)
+    for (app, name, variable, concurrency, cores, total), hosts in alike.items():
+        has = "which has" if len(hosts) == 1 else "each of which has"
+        processors = "1 processor" if cores == 1 else f"{cores} processors"
+        reason = f"brings {_hosts(hosts)}, {has} {processors}, to {total} processes"
+        instead = f"at most {_PROCESSES_PER_CORE * cores} for all classes of the host, or pool: threads or gevent"
+        yield Finding(Problem(variable, concurrency, reason, instead), name, app)
     for worker in _one_of_each(deployment):
         most = _MOST.get(worker.pool)
         if most and isinstance(worker.concurrency, int) and worker.concurrency > most:
@@ -138,6 +146,13 @@ def _newer_arguments(deployment: Deployment) -> Iterator[Finding]:
                 instead = f"nothing there, or requirements that allow celery>={version}"
                 problem = Problem(worker.where("extra_arguments"), word, reason, instead)
                 yield Finding(problem, worker.name, worker.app)
+
+
+def _hosts(names: list[str]) -> str:
+    """Name hosts that are alike: three of them, and how many more there are."""
+    if len(names) > _NAMED:
+        return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[WorkerClass]]]:
