@@ -46,7 +46,7 @@ def test_what_a_worker_says_of_itself_is_what_the_broker_sees(host: Host) -> Non
 
     def consumed() -> set[str]:
         lines = host.check_output("rabbitmqctl --silent list_queues --vhost shop name consumers").splitlines()
-        names = {line.split()[0] for line in lines[1:] if line.split()[1] != "0"}
+        names = {line.split()[0] for line in lines if line.split()[1] != "0"}
         return {name for name in names if not name.startswith(("celeryev", "celery@")) and "pidbox" not in name}
 
     # RabbitMQ counts the consumers of a quorum queue every five seconds.
