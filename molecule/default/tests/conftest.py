@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,23 @@ with open("/run/celeryops-test-commands", "wb", buffering=0) as out, open("/proc
 """
 
 
-class Secrets(dict[str, str]):
-    """The secrets by name, of which pytest shows the names only when a test fails."""
+class Secrets(Mapping[str, str]):
+    """The secrets by the name of their file, as they are now; pytest shows the names only when a test fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> str:
+        path = self._folder / name
+        if not path.is_file():
+            raise KeyError(name)
+        return path.read_text().strip()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(path.name for path in self._folder.iterdir() if path.is_file()))
+
+    def __len__(self) -> int:
+        return len([*self])
 
     def __repr__(self) -> str:
         return f"<secrets {', '.join(sorted(self))}>"
@@ -135,7 +150,7 @@ def servers(broker: str, engine: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def ask_redis(host: Host, secrets: dict[str, str], engine: str) -> Callable[[str], str]:
+def ask_redis(host: Host, secrets: Mapping[str, str], engine: str) -> Callable[[str], str]:
     """Put a question to Redis or Valkey as its administrator: ask_redis("ACL USERS")."""
 
     def ask(command: str) -> str:
@@ -209,18 +224,23 @@ def run_name(suite: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def secret_files(run_name: str) -> list[Path]:
-    """The generated secrets on the control machine."""
-    folder = ROOT / "build" / "molecule" / run_name / "secrets"
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    assert files, f"{folder} is empty"
+def secret_folder(run_name: str) -> Path:
+    """Where the control machine keeps the generated secrets."""
+    return ROOT / "build" / "molecule" / run_name / "secrets"
+
+
+@pytest.fixture
+def secret_files(secret_folder: Path) -> list[Path]:
+    """The files of the generated secrets; a playbook for another app may add some."""
+    files = sorted(path for path in secret_folder.rglob("*") if path.is_file())
+    assert files, f"{secret_folder} is empty"
     return files
 
 
 @pytest.fixture(scope="session")
-def secrets(secret_files: list[Path]) -> dict[str, str]:
+def secrets(secret_folder: Path) -> Secrets:
     """Every generated secret by the name of its file."""
-    return Secrets({path.name: path.read_text().strip() for path in secret_files})
+    return Secrets(secret_folder)
 
 
 @pytest.fixture(scope="session")

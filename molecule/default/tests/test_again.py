@@ -6,7 +6,7 @@ this is the second run of the hosts of these scenarios, in place of Molecule's `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -64,5 +64,5 @@ def test_check_mode_reports_nothing(dry_run: Any) -> None:
     assert dry_run.changed == []
 
 
-def test_no_secret_in_what_ansible_prints(dry_run: Any, secrets: dict[str, str]) -> None:
+def test_no_secret_in_what_ansible_prints(dry_run: Any, secrets: Mapping[str, str]) -> None:
     assert [name for name, value in secrets.items() if value in dry_run.output] == []

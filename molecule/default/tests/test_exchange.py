@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -146,7 +146,7 @@ def test_a_producer_with_another_account_needs_the_one_line_only(produce: Produc
     assert result["ran_by"]["queue"] == "payments"
 
 
-def test_flower_shows_all_workers(host: Host, secrets: dict[str, str], inventory: dict[str, Any]) -> None:
+def test_flower_shows_all_workers(host: Host, secrets: Mapping[str, str], inventory: dict[str, Any]) -> None:
     program = f"""
 import base64, json, urllib.request
 login = base64.b64encode(b"admin:{secrets["shop_flower_password"]}").decode()
@@ -164,7 +164,7 @@ print(urllib.request.urlopen(request, timeout=20).read().decode())
         time.sleep(2)
 
 
-def test_the_broker_page_of_flower_lists_the_queues(host: Host, secrets: dict[str, str]) -> None:
+def test_the_broker_page_of_flower_lists_the_queues(host: Host, secrets: Mapping[str, str]) -> None:
     program = f"""
 import base64, urllib.request
 login = base64.b64encode(b"admin:{secrets["shop_flower_password"]}").decode()

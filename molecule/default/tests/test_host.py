@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +153,12 @@ def test_files_belong_to_whom_they_should(host: Host, path: str, owner: str, mod
     assert (file.user, oct(file.mode)) == (owner, oct(mode))
 
 
-def test_no_file_that_all_may_read_holds_a_secret(host: Host, secrets: dict[str, str]) -> None:
+def test_no_file_that_all_may_read_holds_a_secret(host: Host, secrets: Mapping[str, str]) -> None:
     places = "/etc /home /opt /root /run /srv /tmp /usr/local /var/lib /var/log /var/tmp"
     assert found(host, secrets, f"find {places} -xdev -type f -perm /004 -size -4096k") == {}
 
 
-def test_no_unit_holds_a_secret(host: Host, secrets: dict[str, str], units: list[str]) -> None:
+def test_no_unit_holds_a_secret(host: Host, secrets: Mapping[str, str], units: list[str]) -> None:
     names = " ".join(units)
     told = host.check_output(f"systemctl cat {names}; systemctl show {names}")
     assert [unit for unit in units if f"/{unit}\n" not in told or f"Id={unit}\n" not in told] == []
@@ -165,20 +166,20 @@ def test_no_unit_holds_a_secret(host: Host, secrets: dict[str, str], units: list
     assert found(host, secrets, "find /etc/systemd /run/systemd/system /run/systemd/transient -type f") == {}
 
 
-def test_no_command_line_holds_a_secret(host: Host, secrets: dict[str, str]) -> None:
+def test_no_command_line_holds_a_secret(host: Host, secrets: Mapping[str, str]) -> None:
     lines = host.check_output("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
     assert "celery" in lines
     assert [name for name, value in secrets.items() if value in lines] == []
 
 
-def test_the_journal_and_the_logs_hold_no_secret(host: Host, secrets: dict[str, str]) -> None:
+def test_the_journal_and_the_logs_hold_no_secret(host: Host, secrets: Mapping[str, str]) -> None:
     journal = host.check_output("journalctl --no-pager --boot")
     assert journal
     assert [name for name, value in secrets.items() if value in journal] == []
     assert found(host, secrets, "find /var/log -type f") == {}
 
 
-def found(host: Host, secrets: dict[str, str], find: str) -> dict[str, str]:
+def found(host: Host, secrets: Mapping[str, str], find: str) -> dict[str, str]:
     """The files among those that `find` prints which hold a secret, by the secret's name."""
     patterns = "\n".join(f"{name}={value}" for name, value in secrets.items())
     program = f"""
@@ -197,7 +198,7 @@ for path in subprocess.run({find!r}, shell=True, capture_output=True, text=True)
     return dict(line.split(" ", 1) for line in lines)
 
 
-def test_a_secret_would_have_been_found(host: Host, secrets: dict[str, str]) -> None:
+def test_a_secret_would_have_been_found(host: Host, secrets: Mapping[str, str]) -> None:
     """The search above is worth something: it finds the file in which the secrets are."""
     assert found(host, secrets, "ls /etc/celeryops/shop/celery.env") != {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -93,7 +93,7 @@ def runs(host: Host) -> Callable[..., int]:
 
 
 @pytest.fixture
-def redis_away(host: Host, engine: str, secrets: dict[str, str]) -> Iterator[None]:
+def redis_away(host: Host, engine: str, secrets: Mapping[str, str]) -> Iterator[None]:
     """Redis is stopped until the test ends, or starts it."""
     unit = f"{engine}-server.service"
     host.check_output(f"systemctl stop {unit}")
@@ -324,7 +324,9 @@ def test_a_failed_run_keeps_its_key_if_the_rule_says_so_until_the_period_is_over
     assert runs(wrong) == 2
 
 
-def test_every_key_expires_and_the_users_rights_were_enough(host: Host, secrets: dict[str, str], engine: str) -> None:
+def test_every_key_expires_and_the_users_rights_were_enough(
+    host: Host, secrets: Mapping[str, str], engine: str
+) -> None:
     ask = f"REDISCLI_AUTH={secrets['redis_admin_password']} {engine}-cli --user admin --no-auth-warning"
     keys = host.check_output(f"{ask} --scan --pattern 'shop:celeryops-once*'").splitlines()
     assert "shop:celeryops-once-dropped" in keys

@@ -97,7 +97,7 @@ class Naive:
 
 
 @pytest.fixture
-def naive(host: Host, secrets: dict[str, str], broker: str) -> Iterator[Naive]:
+def naive(host: Host, secrets: Mapping[str, str], broker: str) -> Iterator[Naive]:
     password = secrets["naive_password"]
     url = (
         f"amqp://naive:{password}@127.0.0.1/naive" if broker == "rabbitmq" else f"redis://naive:{password}@127.0.0.1/0"

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ Names = Callable[[], dict[str, set[str]]]
 
 
 @pytest.fixture(scope="module")
-def api(host: Host, secrets: dict[str, str]) -> Api:
+def api(host: Host, secrets: Mapping[str, str]) -> Api:
     """Ask RabbitMQ's management API as the administrator; returns the decoded answer."""
 
     def call(method: str, path: str, body: Any = None) -> Any:
@@ -153,7 +153,7 @@ def test_a_dry_run_foretells_what_would_vanish_and_removes_nothing(story: Story)
 
 
 @pytest.mark.parametrize("moment", ["foretold", "repaired"])
-def test_a_diff_of_the_brokers_objects_shows_no_password(story: Story, secrets: dict[str, str], moment: str) -> None:
+def test_a_diff_of_the_brokers_objects_shows_no_password(story: Story, secrets: Mapping[str, str], moment: str) -> None:
     output = story.runs[moment].output
     assert [text for text in ("django_shop/limits", "user django_shop") if text not in output] == []
     assert "amqp://someone:********@elsewhere" in output

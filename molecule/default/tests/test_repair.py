@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ class TestWhatLeaves:
 @pytest.mark.takes_over
 @pytest.mark.broker("rabbitmq")
 def test_a_repair_of_every_secret_shows_none(
-    host: Host, site: Callable[..., Any], secrets: dict[str, str], witness: Callable[..., Any], engine: str
+    host: Host, site: Callable[..., Any], secrets: Mapping[str, str], witness: Callable[..., Any], engine: str
 ) -> None:
     """Ansible has all secrets in hand: each file with one is damaged, and the broker refuses the administrator."""
     files = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ RUN = "systemd-run --quiet --pipe --wait --collect --property=WorkingDirectory=/
 
 
 @pytest.fixture(scope="module")
-def deployed(host: Host, site: Callable[..., Any], secrets: dict[str, str], engine: str) -> Any:
+def deployed(host: Host, site: Callable[..., Any], secrets: Mapping[str, str], engine: str) -> Any:
     """All three apps, deployed as they are."""
     listeners = LISTENERS.replace("PASSWORD", secrets["unmodified_password"]).replace("ENGINE", engine)
     host.check_output(f"bash <<'END'\n{listeners}\nEND")
@@ -256,7 +256,7 @@ def test_beat_sends_by_the_same_routes(host: Host) -> None:
 @pytest.mark.usefixtures("deployed")
 @pytest.mark.parametrize("wrong", ["name", "ca"])
 def test_a_certificate_that_is_not_the_servers_is_refused(
-    host: Host, secrets: dict[str, str], broker: str, wrong: str
+    host: Host, secrets: Mapping[str, str], broker: str, wrong: str
 ) -> None:
     address = {
         "rabbitmq": "amqps://constructor_shop:{}@127.0.0.1:5671/constructor_shop",
