@@ -8,6 +8,7 @@ same app, setting by setting, both asked while they run.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from testinfra.host import Host
 
 pytestmark = [pytest.mark.long, pytest.mark.apart]
 WEB = Path(__file__).resolve().parents[1] / "inventory_web"
+OWN = WEB.parents[1] / os.environ.get("MOLECULE_SCENARIO_NAME", "default") / "inventory"
 PLAYBOOK = "molecule/default/unmodified_apps.yml"
 EMPTY = "no_such.task"
 #: app -> tasks that the shared routes send to a queue of their own, and the classes that may read it
@@ -313,11 +315,12 @@ def test_manage_py_runs_by_the_documented_command(host: Host) -> None:
 
 
 def test_a_host_that_only_sends_gets_the_same_file(site: Callable[..., Any], host: Host) -> None:
-    inventory = f"--inventory={WEB}"
+    # The scenario's own comes last, so that its variables hold.
+    inventories = [f"--inventory={WEB}", f"--inventory={OWN}"]
     path = "/etc/celeryops/shop/celery.json"
 
     def differing(*arguments: str) -> list[str]:
-        run = site(inventory, "--check", "--tags=celery_app_configure", "--limit=stack,web", *arguments)
+        run = site(*inventories, "--check", "--tags=celery_app_configure", "--limit=stack,web", *arguments)
         assert run.messages == [], run.output
         report, _ = json.JSONDecoder().raw_decode(run.output[run.output.index("{") :])
         tasks = [task["hosts"].get("web", {}) for play in report["plays"] for task in play["tasks"]]
