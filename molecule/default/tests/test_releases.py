@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -315,6 +316,10 @@ def test_a_release_whose_workers_do_not_answer_is_taken_back(
         "import time\nfrom celery.signals import task_prerun\n"
         "task_prerun.connect(lambda sender, **_: time.sleep(3600 * (sender.name == 'celeryops.probe')), weak=False)"
     )
+    if broker == "rabbitmq":
+        # What the test before has sent is done on a busy machine too.
+        left = re.compile(r"^(?!dead).*\t[1-9]", re.MULTILINE)
+        wait(lambda: not left.search(host.check_output(WAITING)), 120, "work is left")
     before, was, there = pids(host, inventory), current(host), kept(host)
     began, waiting = host.check_output("date +@%s"), host.check_output(WAITING) if broker == "rabbitmq" else ""
     run = deploy(shop("mute", line), celeryops_deploy_probe_timeout=4)
