@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -336,6 +337,30 @@ def test_draining_is_told(systemd: Systemd, step: Callable[..., tuple[Readiness,
     one.drain.active = True
     one._on_consuming()
     assert one.liveness.phase == "draining", "a connection that comes back does not make it consume again"
+
+
+def test_a_stop_waits_for_the_loop_only_while_one_turns(
+    monkeypatch: pytest.MonkeyPatch, step: Callable[..., tuple[Readiness, Any]]
+) -> None:
+    """A connection comes back, and a step behind this one fails each time: no loop hears of the signal."""
+    told: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append("warm"))
+    try:
+        monkeypatch.setenv("CELERYOPS_STOP_TIMEOUT", "60")
+        monkeypatch.delenv("REMAP_SIGTERM", raising=False)
+        for again, expected in ((False, []), (True, ["warm"])):
+            signal.signal(signal.SIGTERM, lambda *_: told.append("warm"))
+            one, c = step(hub=True)
+            one.start(c)
+            one.register_with_event_loop(c, c.hub)
+            turn(c)
+            if again:
+                one.stop(c)
+                one.start(c)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert told == expected
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_worker_that_replaces_itself_is_not_stopping(
