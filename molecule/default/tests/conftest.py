@@ -78,13 +78,16 @@ class Secrets(Mapping[str, str]):
         return path.read_text().strip()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(path.name for path in self._folder.iterdir() if path.is_file()))
+        return iter(self._names())
 
     def __len__(self) -> int:
-        return len([*self])
+        return len(self._names())
 
     def __repr__(self) -> str:
-        return f"<secrets {', '.join(sorted(self))}>"
+        return f"<secrets {', '.join(self)}>"
+
+    def _names(self) -> list[str]:
+        return sorted(path.name for path in self._folder.iterdir() if path.is_file())
 
 
 def run_on_stack(*arguments: str, inventory: Path = INVENTORY, **options: Any) -> Run:
