@@ -13,7 +13,13 @@ import amqp
 import celery
 import pytest
 import redis
-from amqp.exceptions import ConnectionForced, MessageNacked, RecoverableChannelError, RecoverableConnectionError
+from amqp.exceptions import (
+    ConnectionForced,
+    MessageNacked,
+    PreconditionFailed,
+    RecoverableChannelError,
+    RecoverableConnectionError,
+)
 from amqp.method_framing import frame_writer
 from amqp.transport import TCPTransport
 from celery.backends.redis import RedisBackend
@@ -233,6 +239,50 @@ def test_a_socket_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, follows: bo
     assert time.monotonic() - begun < 5
     assert not connection.connected, "a part of the message is written"
     theirs.close()
+
+
+def test_a_channel_that_was_closed_for_one_message_counts_anew() -> None:
+    publish.mend("rabbitmq")
+    connection = amqp.Connection(confirm_publish=True)
+    channel = amqp.Channel(connection, 1)
+    coming: list[Callable[[], None]] = []
+    asked: list[str] = []
+    written: list[int] = []
+
+    def read(_timeout: float | None = None) -> None:
+        if not coming:
+            raise TimeoutError
+        coming.pop(0)()
+
+    def opened() -> None:
+        written.clear()
+
+    def write(message: Any, **_options: Any) -> None:
+        written.append(1)
+        # As RabbitMQ says it: numbers are those of the channel that is open.
+        tag = len(written)
+        coming.append(
+            (lambda: channel._on_close(406, "PRECONDITION_FAILED - larger than configured max size", 60, 40))
+            if message.body == "large"
+            else lambda: channel._on_basic_ack(tag, False)
+        )
+
+    connection.blocking_read = read
+    channel.open, channel.send_method, channel._basic_publish = opened, lambda *_args, **_options: None, write
+    channel.confirm_select = lambda: asked.append("confirms")
+
+    def send(body: str) -> None:
+        message = amqp.Message(body, application_headers={"id": body, "retries": 0})
+        channel.basic_publish_confirm(message, exchange="tasks", routing_key="a", confirm_timeout=0.2)
+
+    send("a")
+    send("b")
+    for _attempt in range(2):
+        with pytest.raises(PreconditionFailed):
+            send("large")
+    # It was confirmed: to send it again, as a scheduler does when nobody answers, runs it twice.
+    send("c")
+    assert len(asked) == 3, "the channel that was opened again confirms only what it was asked to"
 
 
 def test_py_amqp_is_mended_and_other_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

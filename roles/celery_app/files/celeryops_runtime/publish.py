@@ -98,6 +98,12 @@ class _Confirms:
     def find(self, key: Hashable) -> int | None:
         return None if key is None else next((tag for tag, other in self.open.items() if other == key), None)
 
+    def begin_anew(self) -> None:
+        """Forget all: RabbitMQ counts from one on a channel that it closed and that was opened again."""
+        self.sent = 0
+        self.open.clear()
+        self.refused.clear()
+
     def _told(self, tag: int, multiple: bool) -> list[int]:
         tags = [one for one in self.open if one == tag or (multiple and one <= tag)]
         for one in tags:
@@ -213,6 +219,7 @@ def _mend_amqp() -> None:
     if getattr(Channel.basic_publish_confirm, "__celeryops__", False):
         return
     wait, drain_events, own_connect = AbstractChannel.wait, Connection.drain_events, Connection.connect
+    own_revive = Channel._do_revive
     on_blocked, on_unblocked = Connection._on_blocked, Connection._on_unblocked
     ends = {spec.Connection.CloseOk, spec.Channel.CloseOk}
 
@@ -264,6 +271,15 @@ def _mend_amqp() -> None:
         finally:
             self.connect_timeout = before
 
+    @functools.wraps(own_revive)
+    def revive(self: Any) -> Any:
+        # RabbitMQ closed the channel for one message (no such exchange, too large). Its successor confirms nothing
+        # until it is asked to, which py-amqp 5.3 takes for done.
+        self._confirm_selected = False
+        if "_celeryops_confirms" in self.__dict__:
+            self.__dict__["_celeryops_confirms"].begin_anew()
+        return own_revive(self)
+
     @functools.wraps(on_blocked)
     def note_blocked(self: Any, *arguments: Any) -> Any:
         self.__dict__["_celeryops_blocked"] = True
@@ -276,6 +292,7 @@ def _mend_amqp() -> None:
 
     basic_publish_confirm.__celeryops__ = True  # type: ignore[attr-defined]
     Channel.basic_publish_confirm = basic_publish_confirm
+    Channel._do_revive = revive
     AbstractChannel.wait = bounded_wait
     Connection.connect = connect
     Connection.drain_events = bounded_drain
