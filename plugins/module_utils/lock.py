@@ -7,14 +7,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 #: Root's alone: whoever may open a lock may also keep it, and /run/lock lets everybody (flock(2) asks for no right to
 #: write). Its name begins with a dot, as no app's does, and it is gone at boot like what it guards.
 FOLDER = "/run/celeryops/.lock"
 #: Seconds that another run is waited for. A build of a big app takes minutes; a run that drains may take a day.
 PATIENCE = 600
+#: What ends a module from outside: Ctrl-C at a run whose connection has a terminal (ssh -tt, as without pipelining; the
+#: kernel sends SIGHUP when it goes), and an administrator.
+ENDS = (signal.SIGHUP, signal.SIGTERM)
 
 
 class LockError(Exception):
@@ -46,9 +53,37 @@ def locked(name: str, patience: float = PATIENCE, folder: str = FOLDER) -> Itera
                     f"{round(patience)}s; nothing was changed. Wait for it, or end it, and run this again"
                 )
             time.sleep(min(0.5, max(patience / 10, 0.01)))
-        yield
+        with _ending_in_order():
+            yield
     finally:
         os.close(number)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let a signal end what is under way before the process, and with it the lock, is gone.
+
+    A migration goes on without whoever started it, and a second run would begin another one beside it; files that were
+    placed for a trial, secret ones among them, would stay.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ENDS}
+
+    def end(number: int, _frame: Any) -> None:
+        for one in ENDS:
+            signal.signal(one, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _taken(number: int) -> bool:

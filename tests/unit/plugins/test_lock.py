@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.lock import FOLDER, LockError, locked
+from ansible_collections.celeryops.stack.plugins.module_utils.lock import ENDS, FOLDER, LockError, locked
 
 KEEP = "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True); input()"
 
@@ -66,3 +70,57 @@ def test_a_link_is_not_followed(folder: Path) -> None:
     (folder / "shop").symlink_to(folder / "blog")
     with pytest.raises(OSError, match="symbolic"), locked("shop", folder=str(folder)):
         pass
+
+
+COLLECTIONS = str(Path(__file__).resolve().parents[3] / "collections")
+#: As the module "commands" does: a secret file in its place, and a program of the app in a session of its own.
+MIGRATES = """
+import getpass, os, sys
+from ansible_collections.celeryops.stack.plugins.module_utils import trial
+from ansible_collections.celeryops.stack.plugins.module_utils.lock import locked
+folder, token, pid = sys.argv[1:]
+me = trial.account_of(getpass.getuser())
+access = {"owner": me.name, "group": str(trial.grp.getgrgid(me.gid).gr_name), "mode": "0600"}
+files = [{"own": True, "path": token, "content": "s3cret", **access}]
+with locked("shop", folder=folder), trial.standing_in(files, "/nowhere"):
+    command = ["sh", "-c", f"echo $$ > {pid}; mv {pid} {pid}.whole; exec sleep 60"]
+    trial.run_as(me, command, {"PATH": "/usr/bin:/bin"}, "/", 60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_what_is_under_way_ends_with_the_run(folder: Path, tmp_path: Path, number: int) -> None:
+    token, pid = tmp_path / "files" / "token", tmp_path / "pid.whole"
+    words = [sys.executable, "-c", MIGRATES, str(folder), str(token), str(tmp_path / "pid")]
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": COLLECTIONS}) as run:
+        deadline = time.monotonic() + 20
+        while not pid.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        migration = int(pid.read_text())
+        assert token.exists()
+        run.send_signal(number)
+        ended = run.wait(10)
+    try:
+        with pytest.raises(ProcessLookupError):
+            os.kill(migration, 0)
+        assert ended == 128 + number
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(migration, signal.SIGKILL)
+    assert not token.parent.exists(), "a secret stays that no record has"
+    with locked("shop", 0, str(folder)):
+        pass
+
+
+def test_signals_are_as_they_were_afterwards(folder: Path) -> None:
+    own = {number: signal.getsignal(number) for number in ENDS}
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with locked("shop", folder=str(folder)):
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "as nohup wants it"
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        for number, handler in own.items():
+            signal.signal(number, handler)
