@@ -44,7 +44,7 @@ LEADING = ("CELERYOPS_CONFIG", "PYTHONPATH")
 #: Imports the app the way "celery -A" does, with all of its task modules, and looks up what a worker, beat and a sender
 #: take from the settings before they connect to anything.
 CHECK = """
-import json, logging, sys
+import json, logging, ssl, sys
 from celery.app.utils import find_app
 app = find_app(sys.argv[1])
 app.loader.import_default_modules()
@@ -66,6 +66,21 @@ try:
     app.connection_for_write(), app.connection_for_read()
     step = "the result backend"
     app.backend
+    for what, options in (
+        ("the broker with TLS", app.connection_for_write().ssl),
+        ("the result backend with TLS", getattr(app.backend, "connparams", None)),
+    ):
+        options = options if isinstance(options, dict) else {}
+        files = {key[4:] if key.startswith("ssl_") else key: value for key, value in options.items()}
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for name in ("ca_certs", "keyfile", "certfile"):
+            if files.get(name):
+                step = "%s, %s" % (what, files[name])
+                open(files[name], "rb").close()
+                if name == "ca_certs":
+                    context.load_verify_locations(files[name])
+                elif name == "certfile":
+                    context.load_cert_chain(files[name], files.get("keyfile"))
     for step in ("worker_consumer", "worker_autoscaler", "worker_timer", "beat_scheduler", "task_cls"):
         value = conf.get(step)
         if isinstance(value, str) and value:

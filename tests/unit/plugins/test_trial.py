@@ -116,7 +116,7 @@ def test_the_order_makes_none() -> None:
 APP = "from celery import Celery\napp = Celery('x', broker='memory://')\n@app.task\ndef one(): pass\n"
 
 
-def tried(tmp_path: Path, source: str = APP, **settings: str) -> tuple[int, str]:
+def tried(tmp_path: Path, source: str = APP, **settings: object) -> tuple[int, str]:
     (tmp_path / "proj.py").write_text(
         source + "".join(f"app.conf.{key} = {value!r}\n" for key, value in settings.items())
     )
@@ -143,6 +143,55 @@ def test_settings_with_which_no_worker_starts_are_found(tmp_path: Path, setting:
     status, output = tried(tmp_path, **{setting: value})
     assert status != 0, output
     assert f"'{value.partition('.')[0]}'" in output or value.partition(":")[0] in output or setting in output
+
+
+def certificate(folder: Path) -> tuple[str, str]:
+    """Write a certificate and its key, and return their paths."""
+    found = str(folder / "certificate.pem"), str(folder / "key.pem")
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=a",
+    ]
+    subprocess.run([*command, "-out", found[0], "-keyout", found[1]], check=True, capture_output=True)
+    return found
+
+
+TLS = [
+    ("the broker", "", {"broker_url": "amqps://a:b@localhost//"}, "broker_use_ssl"),
+    ("the result backend", "ssl_", {"result_backend": "rediss://a:b@localhost/0"}, "redis_backend_use_ssl"),
+]
+
+
+@pytest.mark.parametrize("lacks", ["", "ca_certs", "certfile", "keyfile"])
+@pytest.mark.parametrize(("what", "prefix", "settings", "name"), TLS)
+def test_files_of_tls_are_read(
+    tmp_path: Path, what: str, prefix: str, settings: dict[str, object], name: str, lacks: str
+) -> None:
+    public, key = certificate(tmp_path)
+    files = {"ca_certs": public, "certfile": public, "keyfile": key, "cert_reqs": "required"}
+    files.update({lacks: str(tmp_path / "none.pem")} if lacks else {})
+    options = {f"{prefix}{name}": value for name, value in files.items()}
+    status, output = tried(tmp_path, **settings, **{name: options})
+    assert bool(status) == bool(lacks), output
+    if lacks:
+        assert f"a worker cannot use {what} with TLS, {tmp_path}/none.pem: FileNotFoundError" in output
+
+
+def test_a_file_of_tls_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate\n")
+    status, output = tried(
+        tmp_path, broker_url="amqps://localhost", broker_use_ssl={"ca_certs": str(tmp_path / "ca.pem")}
+    )
+    assert status != 0
+    assert f"the broker with TLS, {tmp_path}/ca.pem: SSLError" in output
 
 
 OWN = {"owner": ME.name, "group": grp.getgrgid(ME.gid).gr_name, "mode": "0640", "own": True}
