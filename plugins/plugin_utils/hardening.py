@@ -89,6 +89,15 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "ProtectProc": ("noaccess", "invisible", "ptraceable", "default"),
     "ProtectSystem": (*_SWITCHES, "full", "strict"),
 }  # fmt: skip
+#: Words that systemd 252, Debian 12's, does not know. It ignores a line with one of them, which would leave less of a
+#: sandbox than without it; so this word comes before it, and is what holds there.
+_BEFORE_NEWER: Mapping[tuple[str, str], str] = dict.fromkeys(
+    [
+        ("PrivateTmp", "disconnected"), ("PrivateUsers", "self"), ("PrivateUsers", "identity"),
+        ("ProtectControlGroups", "private"), ("ProtectControlGroups", "strict"),
+    ],
+    "yes",
+)  # fmt: skip
 #: Lists of words, numbers or addresses: what is allowed to the unit, or how much (systemd.exec(5) and
 #: systemd.resource-control(5)).
 _WORDS = frozenset(
@@ -125,6 +134,7 @@ _WHY_NOT = (
 )
 ALLOWED = frozenset({*_CHOICES, *_WORDS, *_CLOSED_PATHS, _OPEN_PATHS, *_FIXED})
 _DIRECTIVE = re.compile(r"[A-Z][A-Za-z0-9]+")
+_UMASK = re.compile(r"0?[0-7]{3}")
 _TRUE, _FALSE = ("1", "yes", "y", "true", "t", "on"), ("0", "no", "n", "false", "f", "off")
 
 
@@ -142,7 +152,11 @@ def sandbox(overrides: Mapping[str, Any], variable: str) -> tuple[list[str], lis
         problems += found
         if not found:
             merged[str(name)] = value
-    lines = [f"{name}={directive_value(entry)}" for name, value in merged.items() for entry in _listed(value)]
+    lines: list[str] = []
+    for name, value in merged.items():
+        for entry in _listed(value):
+            older = _BEFORE_NEWER.get((name, _word(entry)))
+            lines += [f"{name}={word}" for word in (older, directive_value(entry)) if word is not None]
     return lines, problems
 
 
@@ -180,6 +194,13 @@ def _check_entry(name: str, value: Any, where: str) -> Iterator[Problem]:
     if name in _CHOICES:
         if _word(value) not in _CHOICES[name]:
             yield Problem(where, value, "is not one of its values", did_you_mean(text, _CHOICES[name]))
+    elif name == "UMask":
+        if not isinstance(value, str):
+            # To YAML, 0077 is the number 63, which systemd takes for 0063: whoever should read nothing reads all.
+            yield Problem(where, value, "is a number to YAML, which reads 0077 as 63", 'it in quotes, such as "0077"')
+        elif not _UMASK.fullmatch(text):
+            # systemd ignores it, and every account may read what tasks write.
+            yield Problem(where, value, "is no mask of permissions", 'three or four digits in quotes, such as "0077"')
     elif text.startswith(("+", "!")):
         # Before a path it means one on the host instead of one in the sandbox, before a command more rights.
         yield Problem(where, value, "begins with a sign that lifts the sandbox", text.lstrip("+!"))
