@@ -44,6 +44,9 @@ LAYERS = CLASS_LEVELS
 #: Seconds that a worker has, when its tasks' time is up, to return them to the queue before systemd ends it.
 STOP_GRACE = 30
 
+#: Looks for the program of ``command_prefix``, in one line of Python: without it systemd says 203/EXEC and no more.
+_FIND_PROGRAM = "import os; os.access(sys.argv[2], os.X_OK) or sys.exit(sys.argv[2] + ' is no program on this host')"
+
 #: Settings of one process, which the runtime lays over the shared ones (celeryops_runtime.config). A task that is
 #: acknowledged late and whose process was killed goes back to the queue.
 _ACKNOWLEDGEMENT: Mapping[str | None, dict[str, bool]] = {
@@ -202,7 +205,7 @@ def _unit(
         "user": str(variables["celery_worker_user"]),
         "group": str(variables["celery_worker_group"]),
         "command": command_line(with_environment(environment, command)),
-        "validate": _trial(read["environment"], layout, variables),
+        "validate": _trial(read, command[0] if read["command_prefix"] else "", layout, variables),
         "environment_file": layout["environment"],
         "directory": layout["current"],
         "target": layout["target"],
@@ -221,15 +224,27 @@ def _unit(
     }
 
 
-def _trial(environment: Mapping[str, str], layout: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
-    """Return the command that imports the app as a class with an environment of its own does; empty for one without.
+def _trial(read: Mapping[str, Any], wrapper: object, layout: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
+    """Return the command that tries what a class has of its own, or an empty one for a class that has nothing.
 
-    It runs when the class's unit has changed, before the new one is placed. What all classes share was tried before.
+    The app is imported as the class does it; what starts the worker has to be there, and what its pool is made of. It
+    runs when the class's unit has changed, before the new one is placed. What all classes share was tried before.
+
+    Arguments:
+        read: the keys of the class.
+        wrapper: the program that the worker is started through; empty without one.
+        layout: the app's paths.
+        variables: the role's variables.
     """
-    if not environment:
+    program, arguments = IMPORT_APP, [str(variables["celery_worker_import"])]
+    if wrapper:
+        program += f"; {_FIND_PROGRAM}"
+        arguments.append(str(wrapper))
+    if read["pool"] == "gevent":
+        program += "; import gevent"
+    if program == IMPORT_APP and not read["environment"]:
         return ""
-    imported = [str(variables["celery_worker_import"])]
-    return trial(layout["app"], layout["current"], environment, IMPORT_APP, imported)
+    return trial(layout["app"], layout["current"], read["environment"], program, arguments)
 
 
 def _promise(name: str, read: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:

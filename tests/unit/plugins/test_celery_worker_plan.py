@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +199,29 @@ def test_the_environment_of_a_class_is_tried_before_its_unit_is_placed() -> None
     assert words[3:7] == ["/usr/local/bin/celeryops-run", "shop", "/usr/bin/env", "MODE=a b'c"]
     assert words[-1] == "shop.celery:app"
     assert low["validate"] == ""
+
+
+def test_what_a_worker_is_started_through_and_its_pool_are_tried(tmp_path: Path) -> None:
+    wrapper = tmp_path / "wrapper"
+    classes = {"own": {"command_prefix": [str(wrapper), "-x"]}, "pool": {"pool": "gevent", "concurrency": 9}}
+    own, pool = (shlex.split(entry["validate"]) for entry in planned(classes=classes)["classes"])
+    assert own[3:6] == ["/usr/local/bin/celeryops-run", "shop", "/opt/celeryops/shop/current/bin/python"]
+    assert own[-2:] == ["shop.celery:app", str(wrapper)]
+    assert pool[-2].endswith("; import gevent")
+    # The programs themselves, with an app that can be imported anywhere.
+    own[-2] = "proj:app"
+    (tmp_path / "proj.py").write_text("from celery import Celery\napp = Celery('x')\n")
+    words = [sys.executable, *own[6:]]
+    run = functools.partial(subprocess.run, words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"{wrapper} is no program on this host" in run().stderr
+    wrapper.write_text("#!/bin/sh\n")
+    wrapper.chmod(0o755)
+    assert run().returncode == 0
+
+
+def test_a_program_of_the_release_is_looked_for_there() -> None:
+    (entry,) = planned(classes={"own": {"command_prefix": "ddtrace-run"}})["classes"]
+    assert shlex.split(entry["validate"])[-1] == "/opt/celeryops/shop/current/bin/ddtrace-run"
 
 
 def test_the_environment_of_several_workers_is_tried_once() -> None:
