@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 
 from celeryops_runtime import beat
 from celeryops_runtime.beat import Scheduler, offer, read_state, write_state
+from celeryops_runtime.publish import MaybeSentError, NotSentError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,11 +30,18 @@ class Made(Scheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.sent: list[str] = []
         self.failures: list[Exception] = []
+        self.ids: list[str] = []
+        self.forgotten = 0
         super().__init__(*args, **kwargs)
 
     producer = None
 
-    def send_task(self, name: str, *_args: Any, **_options: Any) -> None:
+    def _forget_connection(self) -> None:
+        self.forgotten += 1
+        super()._forget_connection()
+
+    def send_task(self, name: str, *_args: Any, **options: Any) -> None:
+        self.ids.append(options["task_id"])
         if self.failures:
             raise self.failures.pop(0)
         self.sent.append(name)
@@ -130,6 +138,42 @@ def test_without_a_broker_a_due_task_stays_due(path: Path, monkeypatch: pytest.M
     assert one.sent == ["hourly"]
     assert waits == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
     assert read_state(path)["hourly"][1] == 8
+
+
+@pytest.mark.parametrize("kind", [MaybeSentError, NotSentError])
+def test_in_an_alarm_the_message_that_waits_already_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[MaybeSentError]
+) -> None:
+    monkeypatch.setattr(beat.time, "sleep", lambda _seconds: None)
+    ran(path, hourly=7200, daily=10)
+    one = scheduler(path, hourly=3600, daily=86400)
+
+    def told() -> Exception:
+        error = kind("an alarm")
+        error.in_alarm = True
+        return error
+
+    # On the connection that knows of the alarm, and by the name that the channel knows it by (publish).
+    one.failures = [told(), told(), told()]
+    tick(one)
+    assert one.sent == ["hourly"]
+    assert one.forgotten == 0
+    assert len(set(one.ids)) == 1
+    one.failures = [kind("no answer")]
+    ran(path, hourly=7200, daily=10)
+    one.setup_schedule()
+    one._heap = None
+    tick(one)
+    assert one.forgotten == 1
+    assert len(set(one.ids)) == 2, "the next run is another message"
+
+
+def test_an_id_of_ones_own_stays(path: Path) -> None:
+    ran(path, hourly=7200)
+    one = scheduler(path, hourly=3600)
+    one.schedule["hourly"].options["task_id"] = "mine"
+    tick(one)
+    assert one.ids == ["mine"]
 
 
 def test_a_task_that_cannot_be_sent_at_all_does_not_block_the_others(

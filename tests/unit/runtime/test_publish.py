@@ -127,8 +127,9 @@ def test_a_refused_message(channel: Channel) -> None:
 def test_a_broker_that_does_not_answer(channel: Channel, heartbeats: int) -> None:
     for number in range(heartbeats):
         channel.at(number, "heartbeat")
-    with pytest.raises(MaybeSentError, match="does not answer"):
+    with pytest.raises(MaybeSentError, match="does not answer") as maybe:
         channel.publish()
+    assert not maybe.value.in_alarm
     assert PUBLISH_SECONDS <= took(channel) < PUBLISH_SECONDS + 1
     assert len(channel.written) == 1
     assert channel.connection.collected, "it may be dead"
@@ -157,11 +158,13 @@ def test_a_connection_that_was_dead_before_is_for_kombu_to_mend(channel: Channel
 
 def test_in_an_alarm_nothing_more_is_written(channel: Channel) -> None:
     channel.at(0.1, "blocked")
-    with pytest.raises(MaybeSentError, match="alarm"):
+    with pytest.raises(MaybeSentError, match="alarm") as maybe:
         channel.publish()
     assert not channel.connection.collected
-    with pytest.raises(NotSentError):
+    with pytest.raises(NotSentError) as not_sent:
         channel.publish("b")
+    assert maybe.value.in_alarm
+    assert not_sent.value.in_alarm
     assert len(channel.written) == 1
     assert took(channel) == pytest.approx(2 * PUBLISH_SECONDS, abs=1)
     channel.at(5, "unblocked")

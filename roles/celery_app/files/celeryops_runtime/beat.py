@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.beat import Scheduler as CeleryScheduler
 from celery.beat import SchedulingError
+from celery.utils import uuid
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
@@ -196,6 +197,9 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery has no type in
         following = self.schedule[entry.name]
         # Not sent: if beat ends before it is, the next one finds it due.
         self.schedule[entry.name] = entry
+        # One id for all tries, by which a message is known that waits already in front of a broker with an alarm.
+        one_id = {"task_id": uuid(), **(entry.options or {})}
+        entry = type(entry)(**dict(entry, options=one_id))
         wait = 0.5
         while not self._sent(entry, following):
             time.sleep(wait)
@@ -213,7 +217,9 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery has no type in
         except SchedulingError as error:
             if isinstance(error.__context__, (OperationalError, OSError)):
                 logger.error("beat: %s is due and cannot be sent (%s); trying again", entry.name, error.__context__)
-                self._forget_connection()
+                if not getattr(error.__context__, "in_alarm", False):
+                    # A new connection would take one more copy, and each of them runs when the alarm ends.
+                    self._forget_connection()
                 return False
             # The task itself is the reason, and would be next time.
             logger.error("Message Error: %s", error, exc_info=True)

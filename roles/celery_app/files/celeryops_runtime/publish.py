@@ -75,9 +75,15 @@ def within(seconds: float) -> Iterator[None]:
 class NotSentError(OperationalError):  # type: ignore[misc]  # kombu has no type information
     """The message was not sent."""
 
+    in_alarm = False
+    """Whether RabbitMQ has announced on this connection that it takes nothing. A new one would not know of it."""
+
 
 class MaybeSentError(OperationalError):  # type: ignore[misc]  # kombu has no type information
     """The message was sent, and nobody said that it has arrived: it may run, later."""
+
+    in_alarm = False
+    """The same. Tried again on this connection, the message is waited for and not written a second time."""
 
 
 class _Confirms:
@@ -139,6 +145,11 @@ def _read(connection: Any, seconds: float) -> bool:
     return True
 
 
+def _in_alarm(error: Any) -> Any:
+    error.in_alarm = True
+    return error
+
+
 def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
     """Take the place of py-amqp's ``Channel.basic_publish_confirm``; arguments as there."""
     from amqp.exceptions import ConnectionError as AmqpConnectionError
@@ -168,7 +179,9 @@ def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
     begun = _clock()
     while tag is None and _is_blocked(connection):
         if _clock() >= begun + longer:
-            raise NotSentError(f"not sent: RabbitMQ takes no messages now (an alarm), and did not for {longer:.0f} s")
+            raise _in_alarm(
+                NotSentError(f"not sent: RabbitMQ takes no messages now (an alarm), and did not for {longer:.0f} s")
+            )
         _read(connection, begun + longer - _clock())
     if tag is None:
         options["timeout"] = patience = max(0.01, min(limit, over - _clock()))
@@ -206,7 +219,8 @@ def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
             connection.collect()
         why = "it takes no messages now (an alarm)" if blocked else "it does not answer"
         waited = _clock() - begun
-        raise MaybeSentError(f"RabbitMQ did not confirm the message within {waited:.0f} s; it may run, later: {why}")
+        error = MaybeSentError(f"RabbitMQ did not confirm the message within {waited:.0f} s; it may run, later: {why}")
+        raise _in_alarm(error) if blocked else error
     if tag in confirms.refused:
         confirms.refused.discard(tag)
         raise MessageNacked
