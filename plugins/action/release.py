@@ -97,6 +97,8 @@ class ActionModule(ActionBase):
                 installed = self._install_packages(answer["missing_packages"], task_vars)
                 if installed.get("failed"):
                     return {**result, **installed}
+                # What apt says it has installed is there, under whatever name: asked for again, nothing would be built.
+                request["system_packages"] = []
                 answer = self._ask(request, task_vars)
             if answer.get("needs_content") and local is not None:
                 request["archive"] = self._upload(local, kind, source.get("exclude") or [])

@@ -7,10 +7,11 @@ Runs on managed hosts as well, so it keeps to Python 3.9.
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import masked
@@ -107,6 +108,35 @@ def requirement_lines(
         # With hashes every package must have one, so Celery stands in the user's list; its version is checked.
         lines += [str(package) for package in extra_packages]
     return lines
+
+
+#: What absent_packages() reads, as dpkg-query(1) prints it.
+PACKAGE_FORMAT = "${db:Status-Status}\t${Package}\t${Architecture}\t${Version}\t${Provides}\n"
+
+
+def absent_packages(wanted: Sequence[str], listing: str, at_least: Callable[[str, str], bool]) -> list[str]:
+    """Return the packages that a host lacks, of those that are wanted as apt takes them.
+
+    Arguments:
+        wanted: names, perhaps of what several packages provide, with ``:amd64``, ``=15.*`` or ``>=15`` behind them
+            (ansible-core 2.18 to 2.21, modules/apt.py, ``package_split``).
+        listing: of all packages that dpkg knows, in ``PACKAGE_FORMAT``.
+        at_least: whether the first of two versions is the second, or newer.
+    """
+    installed: dict[str, list[str]] = {}
+    for line in listing.splitlines():
+        status, name, machine, version, provided = line.split("\t")
+        if status == "installed":
+            virtual = [one.split()[0].partition(":")[0] for one in provided.split(",") if one.strip()]
+            for found in (name, f"{name}:{machine}", f"{name}:any", *virtual):
+                installed.setdefault(found, []).append(version)
+
+    def there(package: str) -> bool:
+        name, comparison, version = (re.split(r"(>?=)", package, maxsplit=1) + ["", ""])[:3]
+        fits = at_least if comparison == ">=" else fnmatch.fnmatchcase
+        return any(not comparison or fits(found, version) for found in installed.get(name, ()))
+
+    return [package for package in wanted if not there(package)]
 
 
 def index_environment(source: Mapping[str, Any]) -> dict[str, str]:

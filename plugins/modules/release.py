@@ -659,12 +659,9 @@ class Release:
         wanted = self.request["system_packages"]
         if not wanted:
             return []
-        query = subprocess.run(
-            ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *wanted],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        installed = {line.split()[0] for line in query.stdout.splitlines() if line.endswith(" installed")}
-        return [name for name in wanted if name not in installed]
+        command = ["dpkg-query", "--show", f"--showformat={decide.PACKAGE_FORMAT}"]
+        listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        return decide.absent_packages(wanted, listing, _at_least)
 
     def _facts(self) -> dict[str, Any]:
         """Return what beside the source decides the content of a release."""
@@ -1192,6 +1189,11 @@ class Release:
             failure.output = outcome.stdout
             raise failure
         return outcome.stdout
+
+
+def _at_least(version: str, least: str) -> bool:
+    """Return whether a version of Debian's is another one, or newer."""
+    return subprocess.run(["dpkg", "--compare-versions", version, "ge", least], check=False).returncode == 0
 
 
 def _was_used(name: str, history: Mapping[str, Any]) -> bool:
