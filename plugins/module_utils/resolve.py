@@ -47,6 +47,9 @@ _NO_COMPILER = re.compile(
 _NO_PACKAGE = re.compile(
     r"Multiple top-level (packages|modules) discovered in a flat-layout|not possible in non-package mode"
 )
+#: What uv and pip say of a directory without a project: the one in which they run, which a line ``-e .`` names, or one
+#: of the source.
+_NO_PROJECT = re.compile(r"(?P<place>\S+) does not appear to be a Python project")
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,12 @@ def way_out(output: str, role: str, installer: str, *, added: bool = False) -> s
         return (
             "the source is no package that could be installed: write install_as: tree into celery_app_source, and a "
             "requirements_file, such as the one that uv export or poetry export writes"
+        )
+    named = _NO_PROJECT.search(output)
+    if role != "flower" and named and "/source" not in named["place"]:
+        return (
+            "a line such as -e . in the requirements_file names the app itself, which the release has anyway: take the "
+            "line out, or write the file by uv export --no-emit-project"
         )
     if not contradicts(output):
         return ""

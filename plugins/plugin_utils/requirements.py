@@ -21,6 +21,26 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import NOT_SH
 #: A line of requirements, and the variable (or the file) that it stands in first.
 Line = tuple[str, str]
 
+#: Names of files: those without a version are names of packages as well, which an installer looks for on an index.
+_FILE = re.compile(
+    r"\S*\.(txt|lock)|\S*(requirements|constraints)\S*\.in"
+    r"|(\S*/)?(Pipfile|setup\.(cfg|py)|environment\.ya?ml|py(project|lock(\.\w+)?)\.toml)",
+    re.IGNORECASE,
+)
+#: What is installed from a file or a directory.
+_LOCAL = re.compile(r"\.|~|\S*\.(whl|tar\.gz|zip)(\[|$)", re.IGNORECASE)
+#: Options of a requirements file that name another file, a directory or an address.
+_LEADS = re.compile(
+    r"(-r|--requirement|-c|--constraint|-f|--find-links|(?P<editable>-e|--editable))"
+    r"(\s*=\s*|\s+|(?<=-[rcfe]))(?P<place>\S+)"
+)
+#: What an installer on the host finds by itself: a path there, an address, and what it has to replace before.
+_ON_THE_HOST = re.compile(r"/\S|\w[\w+.-]*://\S|\$\{\w+\}")
+_COMMENT = re.compile(r"(^|\s)#.*")
+#: How the names of files end that hold requirements, and what makes one of another file.
+_READ = (".txt", ".in")
+_EXPORTED = "what `uv export --no-emit-project` or `poetry export` makes of it"
+REQUIREMENT_EXAMPLE = "a package with its versions, such as celery[redis]>=5.6"
 #: Where lines stand that win over all others.
 OVERRIDES = "celery_app_source.overrides"
 #: The oldest that this collection supports.
@@ -51,6 +71,66 @@ def package_problems(variable: str, packages: Iterable[object], options: str, in
             yield Problem(variable, package, "is an option, not a requirement", options)
         elif holds_password(package):
             yield Problem(variable, package, "contains a password", f"the address as {index}")
+        else:
+            yield from _line_problems(variable, package, f"{REQUIREMENT_EXAMPLE}, one in each entry")
+
+
+def text_problems(variable: str, text: str, installer: str) -> Iterator[Problem]:
+    """Yield what cannot be in the content of a requirements or constraints file, which alone gets to the host.
+
+    Arguments:
+        variable: where the content stands.
+        text: that content.
+        installer: ``uv`` or ``pip``.
+    """
+    # Editors of Windows mark the begin of a file.
+    for line in re.sub(r"\\\r?\n", " ", text.removeprefix("\ufeff")).splitlines():
+        leads = _LEADS.match(_COMMENT.sub("", line).strip())
+        if not leads:
+            if not line.lstrip().startswith("-"):
+                yield from _line_problems(variable, line, f"{REQUIREMENT_EXAMPLE}, one in each line")
+        elif not _ON_THE_HOST.match(leads["place"]):
+            # `uv export` and `pip freeze` name the app itself so.
+            reason = "names a file or directory that does not come to the host with this text"
+            instead = "what is in that file, or leave the line out; a directory is a source of the type path"
+            yield Problem(variable, line.strip(), reason, instead)
+        elif leads["editable"] and "://" in leads["place"] and installer == "uv":
+            instead = "name @ git+https://..., or celery_app_installer: pip"
+            yield Problem(variable, line.strip(), "is no directory: uv has nothing else as editable", instead)
+
+
+def _line_problems(variable: str, line: str, instead: str) -> Iterator[Problem]:
+    """Yield why no installer could read a line without options, or would take it for another thing than was meant."""
+    line = _COMMENT.sub("", line).strip()
+    if not line:
+        return
+    if _FILE.fullmatch(line):
+        reason = "is the name of a file, and an installer looks for a package of that name"
+        yield Problem(variable, line, reason, _content_of(line, variable) or instead)
+    elif _ON_THE_HOST.match(line) or (is_requirement(line) and "://" in line):
+        return
+    elif _LOCAL.match(line):
+        reason = "is no path on the host"
+        instead = "an absolute one; what is on this machine is a source of the type wheel or path"
+        yield Problem(variable, line, reason, instead)
+    elif not is_requirement(line):
+        yield Problem(variable, line, "is not a requirement", instead)
+
+
+def file_problems(variable: str, name: str) -> Iterator[Problem]:
+    """Yield that a file, which the source of an app names, is by its name none that pip and uv read as requirements."""
+    if _FILE.fullmatch(name) and not name.lower().endswith(_READ):
+        yield Problem(variable, name, "is no requirements file", f"the path of {_EXPORTED}")
+
+
+def _content_of(name: str, variable: str) -> str:
+    """Return how the content of a file gets into a variable that takes one; else an empty text."""
+    if not variable.endswith((".requirements", ".constraints")):
+        return ""
+    if not name.lower().endswith(_READ):
+        return _EXPORTED
+    path = f"'{name}'" if name.startswith("/") else f"inventory_dir ~ '/{name}'"
+    return f"\"{{{{ lookup('ansible.builtin.file', {path}) }}}}\", which is what it holds"
 
 
 def index_problems(variable: str, indexes: Iterable[object]) -> Iterator[Problem]:

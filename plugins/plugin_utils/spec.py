@@ -147,7 +147,7 @@ def _listed(value: object, words: bool) -> str:
     """Return how a list is written whose entries stand in one text, of words apart by commas or blanks."""
     entries = re.split(r"[,\s]+", str(value).strip()) if words else [str(value)]
     # What a requirement compares belongs together.
-    if not all(re.fullmatch(r"[\w.:/+*@-]+", entry) for entry in entries):
+    if not all(re.fullmatch(r"[\w.:/+*@-]+(\[[\w.-]+\])?([=<>~!]=?=?[\w.*+!-]+)?", entry) for entry in entries):
         entries = [str(value)]
     plain = all(re.fullmatch(r"[A-Za-z0-9/][\w .:/+@-]*", entry) for entry in entries)
     return f"[{', '.join(entries if plain else map(json.dumps, entries))}]"

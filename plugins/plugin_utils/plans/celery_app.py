@@ -38,9 +38,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.release_commands import release_commands
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import (
+    REQUIREMENT_EXAMPLE,
+    file_problems,
     index_problems,
     is_requirement,
     package_problems,
+    text_problems,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
@@ -311,12 +314,23 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         layout = app_layout("app")
     problems += _account_problems(values)
     problems += [*_source_problems(values["source"]), *_override_problems(values)]
+    for key in ("requirements", "constraints"):
+        content = str(values["source"].get(key) or "")
+        problems += text_problems(f"celery_app_source.{key}", content, str(values.get("installer")))
     for number, package in enumerate(map(str, values["system_packages"])):
         if re.search(r"[\s,]", package.strip()):
             instead = f"an entry for each: [{', '.join(filter(None, re.split(r'[ ,]+', package.strip())))}]"
             problems.append(
                 Problem(f"celery_app_system_packages[{number}]", package, "is no name of a package", instead)
             )
+    # One requirement, and an argument that every account of the host may read.
+    uv = str(values.get("uv_package") or "")
+    problems += package_problems(
+        "celery_app_uv_package",
+        [uv],
+        "a version of uv, such as uv>=0.8",
+        "PIP_INDEX_URL in celery_app_install_environment",
+    )
     problems += package_problems(
         "celery_app_extra_packages",
         values.get("extra_packages") or (),
@@ -566,6 +580,7 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
             yield Problem(
                 f"celery_app_source.{key}", source[key], "leads out of the source", "a path relative to the source"
             )
+    yield from file_problems("celery_app_source.requirements_file", str(source.get("requirements_file") or ""))
     if "repo" in given and _NO_REPOSITORY.match(str(source["repo"])):
         yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
     if kind == "git":
@@ -598,12 +613,11 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
 def _override_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     """Say which overrides cannot be followed."""
     variable, overrides = "celery_app_source.overrides", values["source"].get("overrides") or ()
-    yield from package_problems(variable, overrides, "requirements there only", "index_url")
     for line in map(str, overrides):
-        if not is_requirement(line) and not line.lstrip().startswith("-"):
-            yield Problem(
-                variable, line, "is not a requirement", "a package with its versions, such as celery[redis]>=5.6"
-            )
+        found = [*package_problems(variable, [line], "requirements there only", "index_url")]
+        if not found and not is_requirement(line):
+            found = [Problem(variable, line, "is not a requirement", REQUIREMENT_EXAMPLE)]
+        yield from found
     if overrides and values.get("installer") == "pip":
         reason = "needs uv: pip follows what every package asks for"
         yield Problem(variable, [*map(str, overrides)], reason, "celery_app_installer: uv, or leave it out")
