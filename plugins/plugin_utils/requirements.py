@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import user_part
 from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import NOT_SHOWN, SEPARATORS, parts_of
@@ -34,6 +35,9 @@ _LEADS = re.compile(
     r"(-r|--requirement|-c|--constraint|-f|--find-links|(?P<editable>-e|--editable))"
     r"(\s*=\s*|\s+|(?<=-[rcfe]))(?P<place>\S+)"
 )
+#: Options with an address that the pip which builds a package gets as an argument (pip/_internal/build_env.py, 23.0
+#: to 25.1).
+_SHOWN_BY_PIP = re.compile(r"(-i|--index-url|--extra-index-url|-f|--find-links)(\s*=\s*|\s*)(?P<place>\S+)")
 #: What an installer on the host finds by itself: a path there, an address, and what it has to replace before.
 _ON_THE_HOST = re.compile(r"/\S|\w[\w+.-]*://\S|\$\{\w+\}")
 _COMMENT = re.compile(r"(^|\s)#.*")
@@ -85,8 +89,13 @@ def text_problems(variable: str, text: str, installer: str) -> Iterator[Problem]
     """
     # Editors of Windows mark the begin of a file.
     for line in re.sub(r"\\\r?\n", " ", text.removeprefix("\ufeff")).splitlines():
-        leads = _LEADS.match(_COMMENT.sub("", line).strip())
-        if not leads:
+        option = _COMMENT.sub("", line).strip()
+        leads, told = _LEADS.match(option), _SHOWN_BY_PIP.match(option)
+        if told and installer == "pip" and any(user_part(told["place"])):
+            reason = "has a user or a password, which pip shows to everyone on the host while it builds a package"
+            instead = "index_url or extra_index_urls, or PIP_FIND_LINKS in celery_app_install_environment"
+            yield Problem(variable, f"{told[1]} (not shown)", reason, instead)
+        elif not leads:
             if not line.lstrip().startswith("-"):
                 yield from _line_problems(variable, line, f"{REQUIREMENT_EXAMPLE}, one in each line")
         elif not _ON_THE_HOST.match(leads["place"]):

@@ -88,6 +88,20 @@ def test_files_that_do_not_come_to_the_host_are_told() -> None:
     assert list(text_problems("v", sound, "uv")) == []
 
 
+@pytest.mark.parametrize(
+    "option", ["-i ", "--index-url ", "--index-url=", "--extra-index-url ", "-f ", "-f", "--find-links="]
+)
+def test_an_account_that_pip_would_show_is_told(option: str) -> None:
+    """Seen in /proc with pip 23.0: the pip that installs what builds a package has the index as its argument."""
+    for account in ("shop:canary", "canary"):
+        line = f"{option}https://{account}@packages.example.org/simple  # ours"
+        (problem,) = text_problems("v", f"celery\n{line}", "pip")
+        assert problem.reason.startswith("has a user or a password, which pip shows to everyone on the host")
+        assert "canary" not in str(problem)
+        assert list(text_problems("v", line, "uv")) == []
+    assert list(text_problems("v", f"{option}https://packages.example.org/simple", "pip")) == []
+
+
 def test_a_repository_is_editable_for_pip_alone() -> None:
     line = "-e git+https://git.example.org/shop.git#egg=shop"
     (problem,) = text_problems("v", line, "uv")
