@@ -55,7 +55,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, inventory_of, second_look
-from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import Found, read_source
+from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import (
+    Found,
+    missing_parts,
+    read_source,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, stand_in, texts_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ROLES_OF_GROUP,
@@ -472,8 +476,10 @@ class ActionModule(ActionBase):
         local = local_source(path, sources, self._loader.get_basedir())
         if not (local.is_file() if kind == "wheel" else local.is_dir()):
             what = "the path of a wheel" if kind == "wheel" else "the path of a directory"
-            reason = f"is not on this machine ({local})"
+            reason = f"is {'no directory' if kind == 'path' and local.exists() else 'not'} on this machine ({local})"
             yield Problem("celery_app_source.path", path, reason, f"{what}, absolute or from the inventory's directory")
+        else:
+            yield from missing_parts(source, local)
 
     def _missing_files(self, files: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
         """Yield the sources of an app's own files that are not on the control machine."""

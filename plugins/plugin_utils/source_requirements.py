@@ -10,11 +10,14 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email import message_from_string
+from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import Line
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 PACKAGES = frozenset({"celery", "kombu", "redis"})
 #: Where their lines are said to stand.
 VARIABLE = "celery_app_source.path"
+_SOURCE = "celery_app_source"
 #: Lock files that no installation of a release reads: they say what the app's own developers run it with.
 _LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock")
 #: What makes an entry of Poetry's table one for some hosts only, or for who asks for it.
@@ -67,15 +71,53 @@ def read_source(source: Mapping[str, Any], local: Path) -> Found:
     return Found(tuple(lines), tuple(locked))
 
 
+def missing_parts(source: Mapping[str, Any], local: Path) -> Iterator[Problem]:
+    """Yield what the variables name and a wheel or a directory on this machine does not have.
+
+    Arguments:
+        source: ``celery_app_source``, of the type ``wheel`` or ``path``.
+        local: where that is on this machine.
+    """
+    name, file = str(source.get("subdirectory") or ""), str(source.get("requirements_file") or "")
+    root = local / name
+    if source.get("type") == "path" and not root.is_dir():
+        reason = f"is no directory of the source ({root})"
+        yield Problem(f"{_SOURCE}.subdirectory", name, reason, "the path of one that is")
+        return
+    if source.get("type") == "path" and file and not (root / file).is_file():
+        reason = f"is no file of the source ({root / file})"
+        yield Problem(f"{_SOURCE}.requirements_file", file, reason, "the path of one that is")
+    if source.get("install_as") == "tree":
+        return
+    known = _extras_of_wheel(local) if source.get("type") == "wheel" else _extras_of(_toml(root / "pyproject.toml"))
+    for extra in map(str, source.get("extras") or ()) if known is not None else ():
+        if canonicalize_name(extra) not in map(canonicalize_name, known or ()):
+            # Installers go on without it, and uv says so nowhere when it is quiet.
+            instead = did_you_mean(extra, known or ()) if known else "leave it out: there is none"
+            yield Problem(f"{_SOURCE}.extras", extra, "is no extra of the app, and would install nothing", instead)
+
+
+def _extras_of(project: Mapping[str, Any]) -> list[str] | None:
+    """Return the extras of a ``pyproject.toml``; None where something else says them."""
+    table, tool = project.get("project"), project.get("tool")
+    poetry = tool.get("poetry") if isinstance(tool, Mapping) else None
+    if isinstance(poetry, Mapping):
+        table = {"optional-dependencies": poetry.get("extras"), **(table if isinstance(table, Mapping) else {})}
+    if not isinstance(table, Mapping) or "optional-dependencies" in (table.get("dynamic") or ()):
+        return None
+    return [str(extra) for extra in table.get("optional-dependencies") or ()]
+
+
 def of_project(project: Mapping[str, Any], extras: set[str]) -> Iterator[str]:
     """Yield the requirements of a ``pyproject.toml``, of Poetry's table those that are one version or a range."""
     table = project.get("project")
     table = table if isinstance(table, Mapping) else {}
     optional = table.get("optional-dependencies")
-    optional = optional if isinstance(optional, Mapping) else {}
+    wanted_extras = set(map(canonicalize_name, extras))
     yield from (str(line) for line in table.get("dependencies") or ())
-    for extra in sorted(extras & optional.keys()):
-        yield from (str(line) for line in optional[extra] or ())
+    for extra, lines in optional.items() if isinstance(optional, Mapping) else ():
+        if canonicalize_name(str(extra)) in wanted_extras:
+            yield from (str(line) for line in lines or ())
     tool = project.get("tool")
     poetry = tool.get("poetry") if isinstance(tool, Mapping) else None
     wanted = poetry.get("dependencies") if isinstance(poetry, Mapping) else None
@@ -83,11 +125,28 @@ def of_project(project: Mapping[str, Any], extras: set[str]) -> Iterator[str]:
         if isinstance(entry, Mapping) and entry.keys() & _POETRY_CONDITIONS:
             continue
         version = str(entry.get("version") or "") if isinstance(entry, Mapping) else str(entry)
-        # Poetry takes a bare version for that version; its ^ is no operator of a requirement.
-        if re.match(r"\d", version):
-            yield f"{name}=={version}"
-        elif re.match(r"[<>=!]|~=", version):
-            yield f"{name}{version}"
+        ranges = [_of_poetry(part.strip()) for part in version.split(",")]
+        if all(ranges):
+            yield f"{name}{','.join(ranges)}"
+
+
+def _of_poetry(version: str) -> str:
+    """Return a part of a version in Poetry's words as a requirement has it; empty where that is not one range.
+
+    python-poetry.org, "Dependency specification": a bare version is that version, ``^`` lets all behind the first part
+    that is not 0 grow, ``~`` all behind the second.
+    """
+    if re.match(r"\d", version):
+        return f"=={version}"
+    if re.match(r"[<>=!]|~=", version):
+        return "" if "|" in version else version
+    match = re.fullmatch(r"([~^])\s*(\d+(?:\.\d+)*)", version)
+    if match is None:
+        return ""
+    parts = [int(part) for part in match[2].split(".")]
+    least = next((place for place, part in enumerate(parts) if part), len(parts) - 1)
+    last = least if match[1] == "^" else min(1, len(parts) - 1)
+    return f">={match[2]},<{'.'.join(map(str, [*parts[:last], parts[last] + 1]))}"
 
 
 def of_lock(lock: Mapping[str, Any]) -> Iterator[str]:
@@ -135,17 +194,27 @@ def _lines(requirements: Iterable[str], file: str) -> Iterator[Line]:
 
 def _of_wheel(path: Path, extras: set[str]) -> Iterator[str]:
     """Yield what a wheel asks for (``Requires-Dist``), of extras only what belongs to those that are wanted."""
-    try:
-        with zipfile.ZipFile(path) as wheel:
-            name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
-            metadata = message_from_string(wheel.read(name).decode("utf-8", errors="replace"))
-    except (OSError, StopIteration, zipfile.BadZipFile):
-        return
-    for text in metadata.get_all("Requires-Dist") or ():
+    for text in _metadata(path).get_all("Requires-Dist") or ():
         marker = str(text).partition(";")[2]
         wanted = re.search(r"""extra\s*==\s*['"]([^'"]+)['"]""", marker)
         if wanted is None or canonicalize_name(wanted[1]) in {canonicalize_name(extra) for extra in extras}:
             yield str(text)
+
+
+def _extras_of_wheel(path: Path) -> list[str] | None:
+    """Return the extras of a wheel; None where it cannot be read."""
+    metadata = _metadata(path)
+    return [*map(str, metadata.get_all("Provides-Extra") or ())] if "Name" in metadata else None
+
+
+def _metadata(path: Path) -> Message:
+    """Return the metadata of a wheel; nothing of one that cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+            return message_from_string(wheel.read(name).decode("utf-8", errors="replace"))
+    except (OSError, StopIteration, zipfile.BadZipFile):
+        return Message()
 
 
 def _toml(path: Path) -> Mapping[str, Any]:

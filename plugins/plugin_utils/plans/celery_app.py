@@ -571,6 +571,9 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield Problem("celery_app_source", {"type": kind}, "installs nothing", _source_example(kind))
     if kind == "wheel" and "path" in given and not str(source["path"]).endswith(".whl"):
         yield Problem("celery_app_source.path", source["path"], "is not a wheel", _source_example(kind))
+    elif kind == "wheel" and "path" in given and len(str(source["path"]).rpartition("/")[2].split("-")) not in (5, 6):
+        reason = "has not the name of a wheel, which says what is in it: installers refuse it"
+        yield Problem("celery_app_source.path", source["path"], reason, _source_example(kind))
     if kind == "virtualenv" and "path" in given and not str(source["path"]).startswith("/"):
         yield Problem(
             "celery_app_source.path", source["path"], "is not an absolute path on the host", _source_example(kind)

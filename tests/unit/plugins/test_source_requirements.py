@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import Found, read_source
+from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import (
+    Found,
+    missing_parts,
+    read_source,
+)
 
 V = "celery_app_source.path"
 PROJECT = """
@@ -46,8 +50,17 @@ def test_a_project_says_what_it_needs(tmp_path: Path) -> None:
         ('{version = "5.6.3", extras = ["redis"]}', "celery==5.6.3"),
         ('">=5.4,<5.7"', "celery>=5.4,<5.7"),
         ('"~=5.6.0"', "celery~=5.6.0"),
-        ('"^5.6"', ""),
-        ('"~5.6"', ""),
+        ('"^5.4"', "celery>=5.4,<6"),
+        ('"^0.4.1"', "celery>=0.4.1,<0.5"),
+        ('"^0.0"', "celery>=0.0,<0.1"),
+        ('"~5.3"', "celery>=5.3,<5.4"),
+        ('"~5.3.6"', "celery>=5.3.6,<5.4"),
+        ('"~5"', "celery>=5,<6"),
+        ('{version = "^5.3, !=5.4.0", extras = ["redis"]}', "celery>=5.3,<6,!=5.4.0"),
+        ('"5.3.*"', "celery==5.3.*"),
+        ('"^5.3 || ^6"', ""),
+        ('">=5.3 || <5"', ""),
+        ('"^5.x"', ""),
         ('{git = "https://h/celery"}', ""),
         ('{version = "5.3.6", optional = true}', ""),
         ('{version = "5.3.6", python = "<3.9"}', ""),
@@ -130,3 +143,61 @@ def test_a_wheel_says_it_in_its_metadata(tmp_path: Path) -> None:
     path.write_text("no wheel")
     assert read_source(source, path) == Found()
     assert read_source(source, tmp_path / "none.whl") == Found()
+
+
+def test_an_extra_has_one_name_in_all_spellings(tmp_path: Path) -> None:
+    text = '[project]\nname = "shop"\n[project.optional-dependencies]\nOld_Celery = ["celery==5.4.0"]\n'
+    assert read(tmp_path, {"pyproject.toml": text}, extras=["old-celery"]).lines == (
+        (V, "celery==5.4.0 # pyproject.toml"),
+    )
+
+
+def missing(root: Path, **source: Any) -> list[str]:
+    return [f"{problem.variable}: {problem.value}" for problem in missing_parts({"type": "path", **source}, root)]
+
+
+def test_what_the_source_does_not_have_is_told(tmp_path: Path) -> None:
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend" / "requirements.txt").write_text("")
+    assert missing(tmp_path, subdirectory="backend", requirements_file="requirements.txt") == []
+    assert missing(tmp_path, subdirectory="back", requirements_file="x") == ["celery_app_source.subdirectory: back"]
+    assert missing(tmp_path, requirements_file="requirements.txt") == [
+        "celery_app_source.requirements_file: requirements.txt"
+    ]
+
+
+POETRY = '[tool.poetry]\n[tool.poetry.extras]\nold-fast = ["x"]\n'
+
+
+@pytest.mark.parametrize(
+    ("project", "asked", "told"),
+    [
+        (PROJECT, "fast", False),
+        (PROJECT, "FAST", False),
+        (PROJECT, "fats", True),
+        (POETRY, "old_fast", False),
+        (POETRY, "fast", True),
+        ('[project]\nname = "shop"\n' + POETRY, "old-fast", False),
+        ('[project]\nname = "shop"\n', "fast", True),
+        # What a build works out, and what no such file says.
+        ('[project]\nname = "shop"\ndynamic = ["optional-dependencies"]\n', "fast", False),
+        ('[build-system]\nrequires = ["setuptools"]\n', "fast", False),
+        ("", "fast", False),
+    ],
+)
+def test_an_extra_that_the_app_does_not_have_is_told(tmp_path: Path, project: str, asked: str, told: bool) -> None:
+    """uv and pip install the app without it, and warn at most."""
+    (tmp_path / "pyproject.toml").write_text(project)
+    assert missing(tmp_path, extras=[asked]) == [f"celery_app_source.extras: {asked}"] * told
+    assert missing(tmp_path, extras=[asked], install_as="tree") == []
+
+
+def test_an_extra_that_a_wheel_does_not_have_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "shop-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("shop-1.dist-info/METADATA", "Name: shop\nProvides-Extra: Old_fast\n\n")
+    assert [*missing_parts({"type": "wheel", "extras": ["old-fast"]}, path)] == []
+    (problem,) = missing_parts({"type": "wheel", "extras": ["old-fats"]}, path)
+    assert problem.instead == "Old_fast (did you mean that?)"
+    path.write_text("")
+    assert [*missing_parts({"type": "wheel", "extras": ["old-fats"]}, path)] == []
