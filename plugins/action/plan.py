@@ -41,7 +41,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_a
 from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import leaving, units_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import made_up
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt, misspelt_prefixes
-from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import not_worked_out
+from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import failing, not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Place,
     Problem,
@@ -403,8 +403,9 @@ class ActionModule(ActionBase):
                 values[name] = unsound[name] if name in unsound else templar.template(merged[name])
             except Exception as error:  # A filter may raise anything.
                 wrong.add(name)
-                hidden = bool(option.get("no_log")) or may_be_secret(name, ...)
-                problems.append(not_worked_out(name, error, merged, hidden=hidden))
+                for place, cause in failing(merged[name], name, error, templar.template):
+                    hidden = bool(option.get("no_log")) or may_be_secret(place, ...)
+                    problems.append(not_worked_out(place, cause, merged, hidden=hidden))
         missing = {
             name
             for name, option in options.items()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import first_line, not_worked_out
+from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import failing, first_line, not_worked_out
 
 GENERAL = "redis_bind: cannot be worked out, it may need a variable that is not set: "
 FACT = (
@@ -113,3 +113,40 @@ def test_the_first_line_without_secrets_is_told() -> None:
     assert first_line(ValueError("redis://:hunter2@a failed\nline 4")) == "redis://:***@a failed"
     assert first_line(ValueError()) == "ValueError"
     assert told("Recursive loop: maximum recursion depth exceeded") == f"{GENERAL}Recursive loop"
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize(
+    "error",
+    [
+        # In the words of ansible-core 2.19 to 2.21, and of 2.18.
+        "The lookup plugin 'file' failed: Unable to access the file 'a/key': File not found. Use -vvvvv to see paths.",
+        "The 'file' lookup had an issue accessing the file 'a/key'. file not found, use -vvvvv to see paths searched",
+        "The lookup plugin 'template' failed: the template file a/key could not be found for the lookup",
+        "The lookup plugin 'unvault' failed: Unable to find file matching \"a/key\"",
+    ],
+)
+def test_a_file_that_a_lookup_does_not_find_is_told(error: str, hidden: bool) -> None:
+    reason = "a lookup finds no file a/key on this machine; write the path of one that is there"
+    assert told(error, hidden=hidden) == f"redis_bind: cannot be worked out: {reason}"
+
+
+def test_a_host_that_is_not_in_the_inventory_is_told() -> None:
+    said = "redis_bind: cannot be worked out: mq-1.invalid is no host of the inventory; write the name of one"
+    assert told("hostvars['mq-1.invalid']", hidden=True) == said
+    assert told("'HostVarsVars object' has no attribute 'db-1.invalid'", hidden=True).endswith("'db-1.invalid'")
+    assert told("hunter2 in hostvars['a'] fails", hidden=True) == f"{GENERAL}the template is not shown"
+
+
+def test_the_places_that_fail_are_named() -> None:
+    def template(value: Any) -> Any:
+        if "{{" in str(value):
+            raise ValueError(str(value))
+
+    written = {"a": "x", "b": ["y", "{{ 1 }}", {"c": "{{ 2 }}", "d": {}}], "e": {"f": "{{ 3 }}"}}
+    found = [(place, str(error)) for place, error in failing(written, "v", ValueError("all"), template)]
+    assert found == [("v.b[1]", "{{ 1 }}"), ("v.b[2].c", "{{ 2 }}"), ("v.e.f", "{{ 3 }}")]
+    # What only fails as a whole, and what has no inside.
+    whole = ValueError("all")
+    for value in ({"a": "x"}, ["x"], "{{ 1 }}", 5):
+        assert [*failing(value, "v", whole, template)] == [("v", whole)]
