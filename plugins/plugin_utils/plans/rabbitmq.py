@@ -102,6 +102,16 @@ _POLICY_KEYS = (
 )  # fmt: skip
 #: Of those whose value cannot be nothing. -1 is no limit of deliveries (RabbitMQ 4).
 _POSITIVE = ("consumer-timeout", "expires", "target-group-size")
+#: Arguments of queues that no policy knows (rabbit_quorum_queue.erl, rabbit_classic_queue.erl, rabbit_stream_queue.erl
+#: of RabbitMQ 3.10 to 4.3), without the x- in front.
+_QUEUE_ARGUMENTS = (
+    "initial-cluster-size", "max-priority", "queue-type", "quorum-initial-group-size", "quorum-target-group-size",
+    "single-active-consumer",
+)  # fmt: skip
+_OVERFLOW = ("drop-head", "reject-publish", "reject-publish-dlx")
+#: What people misspell among names that plugins and other programs may add to.
+_TAGS = ("administrator", "impersonator", "management", "monitoring", "policymaker")
+_EXCHANGE_TYPES = ("direct", "fanout", "headers", "topic")
 _OF_ONE_TYPE = ("classic_queues", "quorum_queues", "streams")
 
 
@@ -534,7 +544,7 @@ class _Planner:
                 *(self._operator_policy(entry) for entry in declared["operator_policies"]),
             ],
             "policies": [self._policy("policies", entry) for entry in declared["policies"]],
-            "exchanges": [_exchange(entry) for entry in declared["exchanges"]],
+            "exchanges": [self._exchange(entry) for entry in declared["exchanges"]],
             "queues": [self._queue(entry) for entry in declared["queues"]],
             "bindings": [_binding(entry) for entry in declared["bindings"]],
             "global_parameters": [],
@@ -597,6 +607,8 @@ class _Planner:
         if name == "guest" or not _USER_NAME.fullmatch(name):
             self._problem("users", name, "is not a user's name here", "a name without spaces and /, other than guest")
         result: dict[str, Any] = {"name": name, "tags": sorted(entry.get("tags") or [])}
+        for tag in result["tags"]:
+            self._misspelt(f"{where}.tags", tag, "gives no right", _TAGS)
         if "password" in entry and "password_hash" in entry:
             self._problem(where, "********", "has both a password and a hash", "one of the two")
         elif "password" in entry:
@@ -642,6 +654,12 @@ class _Planner:
             result.append({"vhost": entry["vhost"], "user": user["name"], **values})
         return result
 
+    def _misspelt(self, where: str, name: str, reason: str, known: Iterable[str]) -> None:
+        """Note a name that is nearly one of RabbitMQ's own; any other may be somebody's."""
+        close = closest(name, known)
+        if close and close != name:
+            self._problem(where, name, reason, f"{close} (did you mean that?)")
+
     def _check_pattern(self, name: str, pattern: str) -> None:
         try:
             re.compile(pattern)
@@ -683,6 +701,13 @@ class _Planner:
         elif key == "consumer-timeout" and self._is_3_10():
             reason = "is not known to RabbitMQ 3.10, which would refuse the policy"
             self._problem(where, value, reason, "rabbitmq_consumer_timeout, for all queues")
+        else:
+            self._limit(where, key, value)
+
+    def _limit(self, where: str, key: str, value: Any) -> None:
+        """Note what RabbitMQ takes for no value of a key of a policy, or of an argument of a queue without its x-."""
+        if key == "overflow" and value not in _OVERFLOW:
+            self._problem(where, value, "is nothing that a full queue can do", did_you_mean(str(value), _OVERFLOW))
         elif key in _POLICY_NUMBERS:
             unit = _POLICY_NUMBERS[key]
             least = -1 if key == "delivery-limit" else 1 if key in _POSITIVE else 0
@@ -696,6 +721,19 @@ class _Planner:
         key = {"vhost": value.pop("vhost"), "component": "operator_policy", "name": value.pop("name")}
         return {**key, "value": value}
 
+    def _exchange(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        kind = str(entry.get("type") or "direct")
+        self._misspelt(f"exchanges.{entry['name']}.type", kind, "is no type of exchange", _EXCHANGE_TYPES)
+        return {
+            "vhost": entry["vhost"],
+            "name": entry["name"],
+            "type": kind,
+            "durable": entry.get("durable", True),
+            "auto_delete": bool(entry.get("auto_delete")),
+            "internal": bool(entry.get("internal")),
+            "arguments": dict(entry.get("arguments") or {}),
+        }
+
     def _queue(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         queue_type = entry.get("type") or "quorum"
         where = f"queues.{entry['name']}"
@@ -707,6 +745,12 @@ class _Planner:
         arguments = dict(entry.get("arguments") or {})
         if "x-queue-type" in arguments:
             self._problem(f"{where}.arguments", "x-queue-type", "has a key of its own", "type instead")
+        for key, value in arguments.items():
+            known = [f"x-{name}" for name in (*_POLICY_KEYS, *_QUEUE_ARGUMENTS)]
+            if key not in known and (close := closest(str(key), known)):
+                self._problem(f"{where}.arguments.{key}", value, "does nothing", f"{close} (did you mean that?)")
+            else:
+                self._limit(f"{where}.arguments.{key}", str(key).removeprefix("x-"), value)
         return {
             "vhost": entry["vhost"],
             "name": entry["name"],
@@ -734,6 +778,9 @@ def config_value(value: Any) -> str:
 
 def _in_unit(value: Any, unit: str) -> str:
     """Return what a value with a unit of its own comes to, or an example."""
+    if re.fullmatch(r"[0-9]+", str(value)):
+        # A number in quotes is in the right unit already.
+        return f"{value}, without quotes"
     with contextlib.suppress(ValueError):
         if unit == "milliseconds":
             return str(1000 * parse_duration(value))
@@ -782,18 +829,6 @@ def _vhost(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _vhost_limits(entry: Mapping[str, Any]) -> dict[str, Any]:
     limits = _limits(entry, "queues", "connections")
     return {"vhost": entry["name"], "component": "vhost-limits", "name": "limits", "value": limits}
-
-
-def _exchange(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "vhost": entry["vhost"],
-        "name": entry["name"],
-        "type": entry.get("type") or "direct",
-        "durable": entry.get("durable", True),
-        "auto_delete": bool(entry.get("auto_delete")),
-        "internal": bool(entry.get("internal")),
-        "arguments": dict(entry.get("arguments") or {}),
-    }
 
 
 def _binding(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -449,7 +449,7 @@ def test_what_policies_may_say(definition: dict[str, Any]) -> None:
         ),
         (
             {"max-length": "5"},
-            "definition.max-length: '5' is not a whole number of messages; write a whole number, without quotes",
+            "definition.max-length: '5' is not a whole number of messages; write 5, without quotes",
         ),
         (
             {"expires": True},
