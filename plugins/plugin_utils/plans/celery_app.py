@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,6 +128,10 @@ _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
 #: An option, or an address that makes git run a program (gitremote-helpers(7)); a line break is in none.
 _NO_REPOSITORY = re.compile(r"-|[A-Za-z0-9+.-]+::|[^\n]*[\x00-\x1f\x7f]")
+#: Pages of GitLab and GitHub, and a version behind the name of the repository, as pip has it.
+_WITH_A_VERSION = re.compile(
+    r"/-/(tree|blob)/|^https?://[^/]*github[^/]*/[^/]+/[^/]+/(tree|blob)/|\.git[@#][^/@:]+$", re.IGNORECASE
+)
 _PYTHON = re.compile(r"/?[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HIDDEN = "(not shown)"
@@ -548,12 +553,31 @@ def _account_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
 def _ssh_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     """Yield that a path stands where the content of a file belongs: people write what ``ssh -i`` takes."""
     key, lines = str(source.get("deploy_key") or ""), str(source.get("known_hosts") or "").splitlines()
-    if key and "PRIVATE KEY" not in key:
+    if "PRIVATE KEY" in key and len(key.strip().splitlines()) < 3:
+        # As a variable of a CI job, or a text that YAML folds, hands it over.
+        instead = "it behind a |, which keeps them, or as {{ lookup('ansible.builtin.file', '~/.ssh/shop') }}"
+        yield Problem("celery_app_source.deploy_key", "(not shown)", "has lost its line breaks", instead)
+    elif key and "PRIVATE KEY" not in key:
         instead = "the key itself, from a vault or as {{ lookup('ansible.builtin.file', '~/.ssh/shop') }}"
         yield Problem("celery_app_source.deploy_key", "(not shown)", "is no private key of SSH", instead)
     if any(0 < len(line.split()) < 3 and not line.lstrip().startswith("#") for line in lines):
         instead = "lines as ssh-keyscan prints them, such as git.example.org ssh-ed25519 AAAA..."
         yield Problem("celery_app_source.known_hosts", source["known_hosts"], "is no line of known_hosts", instead)
+
+
+def _repository_problems(repository: str) -> Iterable[Problem]:
+    """Yield what git on the host does not take for an address, although people or other programs write it so."""
+    reason = instead = ""
+    if not repository or _NO_REPOSITORY.match(repository):
+        return
+    if re.match(r"git\+(https?|file)://", repository, re.IGNORECASE):
+        reason, instead = "begins as pip has it, which git does not know", "it without git+"
+    elif _WITH_A_VERSION.search(repository):
+        reason, instead = "names a version as well", "the address alone, and version beside it"
+    elif "://" not in repository and not re.match(r"/|[^/]+:", repository):
+        reason, instead = "is no address, and no path on the host", _source_example("git")
+    if reason:
+        yield Problem("celery_app_source.repo", repository, reason, instead)
 
 
 def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
@@ -578,6 +602,11 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield Problem(
             "celery_app_source.path", source["path"], "is not an absolute path on the host", _source_example(kind)
         )
+    elif kind == "virtualenv" and re.match(r"/+opt/+celeryops(/|$)", os.path.normpath(str(source.get("path") or ""))):
+        reason = (
+            "is the collection's own: releases there are removed, and the link to the one in use would lead to itself"
+        )
+        yield Problem("celery_app_source.path", source["path"], reason, "an environment that somebody else looks after")
     for key in ("subdirectory", "requirements_file"):
         if key in given and (str(source[key]).startswith("/") or ".." in str(source[key]).split("/")):
             yield Problem(
@@ -587,7 +616,7 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     if "repo" in given and _NO_REPOSITORY.match(str(source["repo"])):
         yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
     if kind == "git":
-        yield from _ssh_problems(source)
+        yield from [*_ssh_problems(source), *_repository_problems(str(source.get("repo") or ""))]
     if "repo" in given and re.match(r"(git\+)?ssh://[^/@]*:[^/@]*@", str(source["repo"]), re.IGNORECASE):
         reason = "has a password, which SSH takes from no address and shows to everyone on the host"
         yield Problem("celery_app_source.repo", "(not shown)", reason, "ssh://user@host/path, and deploy_key")
@@ -906,7 +935,9 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
             "is out of range",
             f"how many messages per process, 1 to {MOST_PREFETCHED}",
         )
-    if not _PYTHON.fullmatch(str(values["python"])):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)*", str(values["python"])):
+        yield Problem("celery_app_python", values["python"], "is a version, not a program", f"python{values['python']}")
+    elif not _PYTHON.fullmatch(str(values["python"])):
         instead = "a program's name or its path, such as python3.12 or /opt/python/bin/python3"
         yield Problem("celery_app_python", values["python"], "is not an interpreter", instead)
     if int(values["keep_releases"]) < 1:
@@ -918,7 +949,9 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
         )
     # The result backend of Celery 5.7 puts a _ behind a prefix that ends otherwise, the broker does not.
     if not re.fullmatch(r"[A-Za-z0-9_.-]*:", values["key_prefix"]):
-        yield Problem("celery_app_key_prefix", values["key_prefix"], "does not end in one colon", f"{values['name']}:")
+        ends = re.search(r"[^:]:$", values["key_prefix"])
+        reason = "holds more than letters, digits, dots, _ and -" if ends else "does not end in one colon"
+        yield Problem("celery_app_key_prefix", values["key_prefix"], reason, f"{values['name']}:")
     if not is_queue(values["exchange"]) or values["exchange"].startswith(_CELERYS_QUEUES):
         yield Problem(
             "celery_app_exchange",
