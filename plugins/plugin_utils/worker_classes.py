@@ -119,6 +119,8 @@ class WorkerClass:
     origins: dict[str, str] = field(default_factory=dict)
     #: whether something was written for its queues that could not be read
     unread_queues: bool = False
+    #: keys that were meant by names that are none
+    meant: set[str] = field(default_factory=set)
     #: keys that came from the defaults for all classes, not from the class itself
     inherited: set[str] = field(default_factory=set)
 
@@ -200,6 +202,7 @@ def _lay(target: WorkerClass, keys: Mapping[Any, Any], where: str, problems: lis
             problems.append(Problem(f"{where}.{key}", value, "is no key of a class", instead))
             # What a class consumes whose queues stand under another name is not known.
             target.unread_queues = target.unread_queues or instead.startswith("queues ")
+            target.meant.add(re.split(r"[ ,:]", instead)[0])
             continue
         name = str(key)
         target.inherited.discard(name)
@@ -286,6 +289,9 @@ def _check_pool(worker: WorkerClass, read: dict[str, Any]) -> list[Problem]:
             )
         read["concurrency"] = 1
     elif pool != "prefork" and concurrency in (None, "auto"):
+        if concurrency is None and "concurrency" in worker.meant:
+            # Told by its name already.
+            return problems
         reason = f"says nothing about how many tasks pool {pool} runs at once"
         problems.append(Problem(worker.where("concurrency"), concurrency, reason, "a number such as 50"))
     elif concurrency is None:

@@ -2,7 +2,8 @@
 # Apache License 2.0 (see LICENSE)
 """What a YAML file says otherwise than it looks, and what Ansible has lost when it hands the variables over.
 
-Of a key that stands twice in one mapping it takes the last one, and only warns. ``12:30`` is the number 750 to YAML
+Of a key that stands twice in one mapping it takes the last one, and only warns; what is in no place that it knows, it
+leaves out without a word (ansible-core 2.18 to 2.21, plugins/inventory/yaml.py). ``12:30`` is the number 750 to YAML
 1.1, which counts to base 60 where it sees a colon between digits.
 """
 
@@ -16,10 +17,15 @@ import yaml
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import clock_meaning
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import is_secret, number_slips
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: What the variables of the roles begin with.
 _OURS = ("celery_", "celeryops_", "rabbitmq_", "redis_", "flower_")
+#: All that Ansible looks at in a group.
+_GROUP_KEYS = ("children", "hosts", "vars")
+#: How YAML merges one mapping into another.
+_MERGE = "<<"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
@@ -52,6 +58,9 @@ def yaml_slips(name: str, text: str, *, all_keys: bool, texts: Container[str] = 
         within = _below_groups(path) if all_keys else path
         return within if within and within[0].startswith(_OURS) else ()
 
+    if all_keys and isinstance(root, yaml.MappingNode) and "plugin" not in _keys(root):
+        for group, content in _keys(root).items():
+            problems += _lost(group, content, name)
     return [*problems, *number_slips(name, root, ours, texts)]
 
 
@@ -61,6 +70,36 @@ def _below_groups(path: tuple[str, ...]) -> tuple[str, ...]:
         if key in ("hosts", "vars"):
             return path[position + (2 if key == "hosts" else 1) :]
     return ()
+
+
+def _keys(node: Any) -> dict[str, Any]:
+    """Return what a mapping has below each key."""
+    return {str(key.value): value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
+
+
+def _lost(group: str, node: Any, name: str) -> Iterator[Problem]:
+    """Yield what a group and its hosts have in places at which Ansible does not look."""
+    for node_of_key, _value in node.value if isinstance(node, yaml.MappingNode) else ():
+        key, place = str(node_of_key.value), ""
+        if key in ROLES_OF_GROUP:
+            place = "children"
+        elif key.startswith(_OURS):
+            place = "vars"
+        elif group in ROLES_OF_GROUP and key not in (*_GROUP_KEYS, _MERGE):
+            place = "hosts"
+        if place:
+            reason = f"in line {node_of_key.start_mark.line + 1} of {name} is in no place where Ansible looks"
+            yield Problem(
+                f"{group}.{key}", "(a key)", reason, f"it below {place}: {group}: {{{place}: {{{key}: ...}}}}"
+            )
+    for host, variables in _keys(_keys(node).get("hosts")).items():
+        for key in _GROUP_KEYS:
+            inner = _keys(_keys(variables).get(key))
+            if any(variable.startswith(_OURS) for variable in inner):
+                reason = f"of {name} is a variable of that name to Ansible, which looks at nothing in it"
+                yield Problem(f"{group}.hosts.{host}.{key}", "(a key)", reason, "the variables below the host itself")
+    for child, content in _keys(_keys(node).get("children")).items():
+        yield from _lost(child, content, name)
 
 
 def _clock(path: tuple[str, ...], node: Any, name: str) -> Problem:
@@ -101,7 +140,7 @@ def _repeated(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
         name = str(key.value)
         yield from _repeated(value, (*path, name))
         # Several merges into one mapping are allowed.
-        if isinstance(key, yaml.ScalarNode) and name != "<<":
+        if isinstance(key, yaml.ScalarNode) and name != _MERGE:
             seen.setdefault(name, []).append((key.start_mark.line + 1, value))
     for name, found in seen.items():
         if len({_content(value) for _line, value in found}) > 1:

@@ -553,7 +553,7 @@ def _account_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
 def _ssh_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     """Yield that a path stands where the content of a file belongs: people write what ``ssh -i`` takes."""
     key, lines = str(source.get("deploy_key") or ""), str(source.get("known_hosts") or "").splitlines()
-    if "PRIVATE KEY" in key and len(key.strip().splitlines()) < 3:
+    if "-----BEGIN " in key and len(key.strip().splitlines()) < 3:
         # As a variable of a CI job, or a text that YAML folds, hands it over.
         instead = "it behind a |, which keeps them, or as {{ lookup('ansible.builtin.file', '~/.ssh/shop') }}"
         yield Problem("celery_app_source.deploy_key", "(not shown)", "has lost its line breaks", instead)

@@ -129,3 +129,42 @@ def test_a_fraction_to_base_60() -> None:
 def test_lines_are_counted_from_one() -> None:
     (line,) = told("a: 1\nredis_port: 6379\nb: 1\nredis_port: 6380\n")
     assert "has it in lines 2 and 4, with different values" in line
+
+
+NOWHERE = "'(a key)' in line {} of group_vars/all.yml is in no place where Ansible looks; write it below {}"
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "line", "place"),
+    [
+        ("all:\n  redis_port: 5\n", "all.redis_port", 2, "vars: all: {vars: {redis_port: ...}}"),
+        ("rabbitmq:\n  mq1:\n    x: 1\n", "rabbitmq.mq1", 2, "hosts: rabbitmq: {hosts: {mq1: ...}}"),
+        ("all:\n  children:\n    redis: {c1: }\n", "redis.c1", 3, "hosts: redis: {hosts: {c1: ...}}"),
+        ("all: {redis: {hosts: {c1: }}}\n", "all.redis", 1, "children: all: {children: {redis: ...}}"),
+    ],
+)
+def test_what_ansible_leaves_out_of_an_inventory_is_told(text: str, where: str, line: int, place: str) -> None:
+    assert told(text, all_keys=True) == [f"{where}: {NOWHERE.format(line, place)}".replace("'(a key)' ", "")]
+    assert told(text) == []
+
+
+def test_variables_below_a_key_of_a_host_are_told() -> None:
+    text = "redis: {hosts: {c1: {vars: {redis_port: 5}}, c2: {vars: {mine: 5}}, c3: {hosts: 5}}}"
+    (line,) = told(text, all_keys=True)
+    assert line.startswith("redis.hosts.c1.vars: of group_vars/all.yml is a variable of that name to Ansible")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "all: {vars: {redis_port: 5}, hosts: {c1: {redis_port: 5}}, children: {redis: {hosts: {c1: }}}}",
+        # Somebody's groups and anchors, and an inventory of a plugin.
+        "mine: {x: 1}\nshared: &shared {vars: {redis_port: 5}}\nredis: {<<: *shared, hosts: {c1: }}",
+        "plugin: constructed\ngroups: {celery_workers: \"'app' in tags\", redis: x}\nredis: {c1: x}",
+        "redis:",
+        "redis: {hosts: c1}",
+        "[a]",
+    ],
+)
+def test_an_inventory_in_its_places_is_not_told(text: str) -> None:
+    assert told(text, all_keys=True) == []
