@@ -935,7 +935,8 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
             "is out of range",
             f"how many messages per process, 1 to {MOST_PREFETCHED}",
         )
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)*", str(values["python"])):
+    # Without quotes 3.10 is 3.1, which is told as what YAML has made of it.
+    if re.fullmatch(r"[0-9]+(\.[0-9]{2,}(\.[0-9]+)?)?", str(values["python"])):
         yield Problem("celery_app_python", values["python"], "is a version, not a program", f"python{values['python']}")
     elif not _PYTHON.fullmatch(str(values["python"])):
         instead = "a program's name or its path, such as python3.12 or /opt/python/bin/python3"
