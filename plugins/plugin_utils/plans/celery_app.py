@@ -319,6 +319,11 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         layout = app_layout("app")
     problems += _account_problems(values)
     problems += [*_source_problems(values["source"]), *_override_problems(values)]
+    place = os.path.normpath(str(values["source"].get("path") or ""))
+    if values["source"]["type"] == "virtualenv" and f"{place}/".startswith(f"{layout['base']}/"):
+        reason = "is the app's own: its releases are removed, and the link to the one in use would lead to itself"
+        instead = "an environment that somebody else looks after"
+        problems.append(Problem("celery_app_source.path", values["source"]["path"], reason, instead))
     for key in ("requirements", "constraints"):
         content = str(values["source"].get(key) or "")
         problems += text_problems(f"celery_app_source.{key}", content, str(values.get("installer")))
@@ -602,11 +607,6 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield Problem(
             "celery_app_source.path", source["path"], "is not an absolute path on the host", _source_example(kind)
         )
-    elif kind == "virtualenv" and re.match(r"/+opt/+celeryops(/|$)", os.path.normpath(str(source.get("path") or ""))):
-        reason = (
-            "is the collection's own: releases there are removed, and the link to the one in use would lead to itself"
-        )
-        yield Problem("celery_app_source.path", source["path"], reason, "an environment that somebody else looks after")
     for key in ("subdirectory", "requirements_file"):
         if key in given and (str(source[key]).startswith("/") or ".." in str(source[key]).split("/")):
             yield Problem(
