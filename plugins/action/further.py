@@ -10,6 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.action.plan import seen_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.ansible_variables import in_play_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import further
 from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import inventory_of
@@ -27,7 +28,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         known: dict[str, Any] = task_vars or {}
         hostvars, groups = known["hostvars"], known["groups"]
-        variables = HostVariables(lambda host: {**hostvars.raw_get(host), "hostvars": hostvars}, self._template)
+        variables = HostVariables(in_play_of(self._task, hostvars), self._template)
 
         def given(host: str, name: str, default: Any) -> Any:
             # What cannot be worked out the check has told.

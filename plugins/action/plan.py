@@ -23,6 +23,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import drawing
+from ansible_collections.celeryops.stack.plugins.plugin_utils.ansible_variables import in_play_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble, place_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import (
     begins_nowhere,
@@ -195,7 +196,8 @@ class ActionModule(ActionBase):
         problems: list[Problem | str] = []
         self._misplaced: dict[str, Problem] = {}
         hostvars = task_vars["hostvars"]
-        variables = HostVariables(lambda host: {**hostvars.raw_get(host), "hostvars": hostvars}, self._template)
+        joins = frozenset(self._load("playbooks", "vars", "stack.yml"))
+        variables = HostVariables(in_play_of(self._task, hostvars), self._template, joins)
         failed: dict[str, str] = {}
 
         def given(host: str, name: str, default: Any) -> Any:
@@ -208,8 +210,6 @@ class ActionModule(ActionBase):
                 return default
 
         found = survey(groups, given)
-        joined = {name: value for name, value in task_vars.items() if name.startswith(("celeryops_", "__celeryops_"))}
-        common = {**joined, "__celeryops_survey": found, "groups": groups, "hostvars": hostvars}
         planned: dict[tuple[str, str], Planned] = {}
         sound: list[tuple[str, str]] = []
         alike: dict[tuple[str, str, str, str], tuple[Planned, list[Any]]] = {}
@@ -219,7 +219,7 @@ class ActionModule(ActionBase):
                 facts = variables.facts(host)
                 key = (role, variables.kind(host), json.dumps(view(found, host)), json.dumps(facts, sort_keys=True))
                 if key not in alike:
-                    own = {**common, **variables.raw(host), "inventory_hostname": host}
+                    own = {**variables.raw(host), "__celeryops_survey": found}
                     own_plan, told_of_it = self._plan(role, self._rehearsed(own, rehearsal), facts, host)
                     if role == "celery_app" and told_of_it and "celery_app_queues" not in own_plan.given:
                         hosts = [other for other, app in found["app_of"].items() if app == found["app_of"].get(host)]
@@ -246,7 +246,7 @@ class ActionModule(ActionBase):
             problems += [text for name, text in failed.items() if name not in told]
             deployment, warnings = self._judged(groups, planned, variables, given, problems)
             every = dict.fromkeys(role for entries in ROLES_OF_GROUP.values() for role in entries)
-            names = {name for _role, host in planned for name in variables.raw(host)}
+            names = {name for _role, host in planned for name in variables.raw(host)} - joins
             problems += misspelt_prefixes({role: role_options(role) for role in every}, names)
             problems += [*self._yaml_slips(task_vars), *self._misplaced.values()]
             defaults = {name: value for role in every for name, value in self._role_defaults(role).items()}
@@ -504,14 +504,17 @@ class ActionModule(ActionBase):
         return self._read[key]
 
     def _role_defaults(self, role: str) -> dict[str, Any]:
-        """Return a role's defaults; their strings may be templates (ansible-core 2.19 asks to say so)."""
+        """Return a role's defaults."""
         if role not in self._defaults:
-            arguments = {}
-            if "trusted_as_template" in inspect.signature(self._loader.load_from_file).parameters:
-                arguments["trusted_as_template"] = True
-            path = _COLLECTION / "roles" / role / "defaults" / "main.yml"
-            self._defaults[role] = self._loader.load_from_file(str(path), **arguments) or {}
+            self._defaults[role] = self._load("roles", role, "defaults", "main.yml")
         return self._defaults[role]
+
+    def _load(self, *path: str) -> dict[str, Any]:
+        """Return the variables in a file of the collection; they may be templates (ansible-core 2.19 asks to say so)."""
+        arguments = {}
+        if "trusted_as_template" in inspect.signature(self._loader.load_from_file).parameters:
+            arguments["trusted_as_template"] = True
+        return self._loader.load_from_file(str(_COLLECTION.joinpath(*path)), **arguments) or {}
 
     @staticmethod
     def _validate(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[str]:

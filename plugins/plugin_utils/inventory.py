@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import without_stale
@@ -48,10 +48,15 @@ class HostVariables:
     Arguments:
         raw: returns the untemplated variables of a host.
         template: works out a value, given the variables that it may use.
+        joins: names of variables that join the roles, the same on every host; who asks what alike hosts are knows what
+            they come to.
     """
 
-    def __init__(self, raw: Callable[[str], Mapping[str, Any]], template: Template) -> None:
+    def __init__(
+        self, raw: Callable[[str], Mapping[str, Any]], template: Template, joins: Set[str] = frozenset()
+    ) -> None:
         self._raw = raw
+        self._joins = joins
         self._template = template
         self._hosts: dict[str, Mapping[str, Any]] = {}
         self._kinds: dict[str, str] = {}
@@ -82,7 +87,7 @@ class HostVariables:
             raw = self.raw(host)
             # By default Ansible makes a variable of each fact; facts are compared by themselves.
             facts = raw.get("ansible_facts") or {}
-            ahead = [name for name in raw if str(name).startswith(_OURS) and name not in facts]
+            ahead = [name for name in raw if str(name).startswith(_OURS) and name not in facts and name not in self._joins]
             found: dict[str, str] = {}
             asks = False
             while ahead:

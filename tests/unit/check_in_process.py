@@ -13,29 +13,24 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from checker import GROUPS, HOST, ROOT, SHOP
 
-from ansible_collections.celeryops.stack.plugins.action.plan import ActionModule
-
-
-class Hosts(dict[str, Any]):
-    """Stands for Ansible's hostvars."""
-
-    def raw_get(self, name: str) -> Any:
-        """Return the variables of a host as they are written."""
-        return self[name]
+from ansible_collections.celeryops.stack.plugins.action import plan
 
 
 def checked(folder: Path, own: dict[str, Any]) -> dict[str, Any]:
     """Run the action plugin itself on an inventory of one host that does everything, and return what it says."""
     loader = DataLoader()
     sources = {"ansible_inventory_sources": [str(folder)]}
-    hosts = Hosts({HOST: {**SHOP, **own, **sources, "celeryops_secrets_dir": str(folder / "secrets")}})
+    groups = {name: [HOST] for name in (*GROUPS, "all")}
+    own = {**SHOP, **own, **sources, "celeryops_secrets_dir": str(folder / "secrets")}
     # ansible-core 2.19 asks to say so.
     trusting = "trusted_as_template" in inspect.signature(loader.load_from_file).parameters
     trusted = {"trusted_as_template": True} if trusting else {}
     joined = loader.load_from_file(str(ROOT / "playbooks" / "vars" / "stack.yml"), **trusted)
-    variables = {**joined, **sources, "groups": {name: [HOST] for name in (*GROUPS, "all")}, "hostvars": hosts}
+    variables = {**own, **joined, "inventory_hostname": HOST, "groups": groups, "hostvars": {HOST: own}}
     task = SimpleNamespace(args={}, async_val=0, check_mode=False, diff=False)
-    plugin = ActionModule(task, None, None, loader, Templar(loader=loader), None)
-    with patch.object(ActionBase, "run", return_value={}):
+    plugin = plan.ActionModule(task, None, None, loader, Templar(loader=loader), None)
+    # No play around it, whose variables there would be.
+    alone = patch.object(plan, "in_play_of", lambda _task, _hostvars: lambda _host: variables)
+    with patch.object(ActionBase, "run", return_value={}), alone:
         outcome: dict[str, Any] = plugin.run(None, variables)
     return outcome

@@ -141,8 +141,11 @@ def run(kind: str, folder: str, task: Task) -> int:
         shown = json.dumps({name: value for name, value in result.items() if name in ("msg", "exception")}, default=str)
         print(f"fatal: [task]: FAILED! => {shown}" if code else "ok: [task]")
     else:
+        # What a user has around the playbook, and says on the command line.
+        playbook = "wrap.yml" if Path("wrap.yml").exists() else PLAYBOOK
+        more = ["-e", "@more.yml"] if Path("more.yml").exists() else []
         try:
-            PlaybookCLI.cli_executor(["ansible-playbook", "-i", "hosts.yml", PLAYBOOK])
+            PlaybookCLI.cli_executor(["ansible-playbook", "-i", "hosts.yml", *more, playbook])
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
     sys.stdout.flush()

@@ -111,7 +111,8 @@ class Checker:
     ) -> Answer:
         """Run the check on an inventory in ``folder``, with ``files`` beside it, and ``facts`` of hosts as known.
 
-        Its ``kind`` is the whole playbook, or its task alone (check_server.py).
+        Its ``kind`` is the whole playbook, or its task alone (check_server.py). Of the ``files``, ``wrap.yml`` is a
+        playbook that is run in place of the check's own, and ``more.yml`` is what ``-e`` hands over.
         """
         # YAML, whose keys may be other than text. An inventory that is text is written as it is.
         text = inventory if isinstance(inventory, str) else yaml.dump(inventory, Dumper=_Dumper, sort_keys=False)

@@ -1,0 +1,35 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Each host's variables as Ansible has them in a play, in Ansible's own order.
+
+``hostvars`` knows nothing of a play: what stands in its ``vars`` and ``vars_files``, or in those of the
+``import_playbook`` that led to it, is missing there. Ansible has no public interface that works them out for another
+host than the task's own, so what is used of it besides stands here alone, and is tried with each ansible-core that the
+collection supports (tests/unit/plugins/test_ansible_variables.py, scripts/run_control_nodes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def in_play_of(task: Any, hostvars: Any) -> Callable[[str], dict[str, Any]]:
+    """Return what returns the untemplated variables that a host has in the play of a task.
+
+    They are those that each play of the same ``import_playbook`` starts from; what a later play, a role or a task adds
+    is not known yet. From ansible-core 2.18 to 2.21 that is ``VariableManager.get_vars``
+    (ansible/vars/manager.py), to which ``HostVars`` leads by two attributes that are not public.
+
+    Arguments:
+        task: an Ansible task, as an action plugin has it.
+        hostvars: the variable of this name that it was given.
+    """
+    play = task.get_play()
+    manager, inventory = hostvars._variable_manager, hostvars._inventory
+
+    def of(host: str) -> dict[str, Any]:
+        known = manager.get_vars(play=play, host=inventory.get_host(host), include_hostvars=False)
+        return {**known, "hostvars": hostvars}
+
+    return of
