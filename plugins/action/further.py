@@ -9,11 +9,11 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.celeryops.stack.plugins.action.plan import seen_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.ansible_variables import in_play_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import further
 from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import inventory_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import seen_now
 
 
 class ActionModule(ActionBase):
@@ -37,7 +37,9 @@ class ActionModule(ActionBase):
             return default
 
         found = known["ansible_facts"]["celeryops_survey"]
-        seen = {host: machine for host in groups["all"] if (machine := seen_of(variables.raw(host)))}
+        seen = {
+            host: machine for host in groups["all"] if (machine := seen_now(variables.raw(host).get("ansible_facts")))
+        }
         made_up = any(found.get("made_up", {}).values())
         hosts = further(
             inventory_of(found, groups, given), seen, known.get("ansible_play_hosts_all") or (), secrets=made_up

@@ -86,8 +86,8 @@ class HostVariables:
         if host not in self._kinds:
             raw = self.raw(host)
             # By default Ansible makes a variable of each fact; facts are compared by themselves.
-            facts = raw.get("ansible_facts") or {}
-            ahead = [name for name in raw if str(name).startswith(_OURS) and name not in facts and name not in self._joins]
+            others = {*(raw.get("ansible_facts") or {}), *self._joins}
+            ahead = [name for name in raw if str(name).startswith(_OURS) and name not in others]
             found: dict[str, str] = {}
             asks = False
             while ahead:

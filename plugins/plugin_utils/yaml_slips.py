@@ -9,7 +9,8 @@ leaves out without a word (ansible-core 2.18 to 2.21, plugins/inventory/yaml.py)
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -62,6 +63,38 @@ def yaml_slips(name: str, text: str, *, all_keys: bool, texts: Container[str] = 
         for group, content in _keys(root).items():
             problems += _lost(group, content, name)
     return [*problems, *number_slips(name, root, ours, texts)]
+
+
+def slips_beside(sources: Iterable[str], playbook: str, texts: Container[str] = ()) -> Iterator[Problem]:
+    """Yield the same of each file of an inventory, and of the variables beside it and beside a playbook.
+
+    Arguments:
+        sources: the inventory's sources, as Ansible's ``ansible_inventory_sources`` lists them.
+        playbook: the playbook's directory.
+        texts: the variables, with the keys behind dots, that are texts.
+    """
+    inventories = [Path(source) for source in sources]
+    folders = [source if source.is_dir() else source.parent for source in inventories if source.exists()]
+    folders.append(Path(playbook))
+    own = [path for source in inventories for path in ([source] if source.is_file() else [*source.glob("*")])]
+    variables = [
+        path
+        for folder in dict.fromkeys(folders)
+        for kind in ("group_vars", "host_vars")
+        for path in sorted((folder / kind).rglob("*"))
+    ]
+    for path in dict.fromkeys([*own, *variables]):
+        if path.suffix not in ("", ".yml", ".yaml", ".json") or not path.is_file():
+            continue
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            # Ansible could not read it either.
+            continue
+        if text.startswith(("$ANSIBLE_VAULT", "#!")):
+            continue
+        name = next((str(path.relative_to(folder)) for folder in folders if path.is_relative_to(folder)), path.name)
+        yield from yaml_slips(name, text, all_keys=path in own, texts=texts)
 
 
 def _below_groups(path: tuple[str, ...]) -> tuple[str, ...]:

@@ -57,10 +57,11 @@ def warm() -> None:
     loaders = (inventory_loader, callback_loader, vars_loader, cache_loader, strategy_loader)
     for loader in (*loaders, connection_loader, shell_loader, become_loader):
         list(loader.all(class_only=True))
-    plan = importlib.import_module("ansible_collections.celeryops.stack.plugins.action.plan")
+    importlib.import_module("ansible_collections.celeryops.stack.plugins.action.plan")
+    spec = importlib.import_module("ansible_collections.celeryops.stack.plugins.plugin_utils.spec")
     for role in ROLES:
         importlib.import_module(f"ansible_collections.celeryops.stack.plugins.plugin_utils.plans.{role}")
-        plan.role_options(role)
+        spec.role_options(role)
 
 
 def compile_once() -> None:

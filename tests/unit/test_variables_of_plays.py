@@ -49,7 +49,8 @@ def test_the_check_sees_what_ansible_sees(tmp_path: Path, checker: Checker, plac
     seen = re.search(r"Ansible has (.*?)\.", answer.said)
     assert seen, answer.said
     assert seen[1] == f"x{places[-1]}"
-    assert [line.partition("; write ")[0] for line in answer.mistakes] == [f"  - redis_port: '{seen[1]}' is not a whole number"]
+    told = f"  - redis_port: '{seen[1]}' is not a whole number; write a whole number"
+    assert answer.mistakes == [told]
 
 
 def test_what_stands_at_the_import_alone_is_not_missing(tmp_path: Path, checker: Checker) -> None:

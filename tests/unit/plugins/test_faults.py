@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from check_in_process import checked
 
-from ansible_collections.celeryops.stack.plugins.action import plan as action
+from ansible_collections.celeryops.stack.plugins.plugin_utils import inventory_check
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import redis
 
 
@@ -41,7 +41,7 @@ def test_a_fault_of_the_rules_is_told_where_nothing_else_is_wrong(
     def judge(*_arguments: object) -> Any:
         raise TypeError("hunter2")
 
-    monkeypatch.setattr(action, "judge", judge)
+    monkeypatch.setattr(inventory_check, "judge", judge)
     told = checked(tmp_path, {})["msg"]
     assert "  - the inventory: '(not shown)' is something that the check does not understand (TypeError in " in told
     assert "hunter2" not in told

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.celeryops.stack.plugins.action.plan import seen_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run, without_stale
+from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import seen_now, this_run, without_stale
 
 
 def test_one_name_for_all_that_one_process_forks() -> None:
@@ -29,10 +28,10 @@ def test_another_process_has_another() -> None:
 
 
 def test_what_an_earlier_run_saw_is_not_looked_at() -> None:
-    assert seen_of({}) == {}
-    assert seen_of({"ansible_facts": {"celeryops_machine": {"run": "1-1", "listeners": []}}}) == {}
+    assert seen_now(None) == seen_now({}) == {}
+    assert seen_now({"celeryops_machine": {"run": "1-1", "listeners": []}}) == {}
     now = {"run": this_run(), "listeners": []}
-    assert seen_of({"ansible_facts": {"celeryops_machine": now}}) == now
+    assert seen_now({"celeryops_machine": now}) == now
 
 
 def test_what_a_cache_kept_has_every_role_look_again() -> None:

@@ -1,0 +1,198 @@
+# Copyright: celeryops.stack contributors
+# Apache License 2.0 (see LICENSE)
+"""Plans one role for one host: what its variables come to, what the role makes of them, and every mistake in them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned
+from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import root
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
+from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
+from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import failing, not_worked_out
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, may_be_secret, without_secrets
+from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import Found, missing_parts, read_source
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, role_options, stand_in
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.controller import Controller
+
+_PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
+
+PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
+
+#: Names of apps; passwords have files that are named after them.
+_APP_NAMES = ("celery_app_name", "celery_worker_app", "celery_beat_app", "flower_app")
+
+
+def unforeseen(error: Exception, variable: str, where: str) -> Problem:
+    """Return a fault of the collection as a mistake that can be looked for: where, with which variable, in which line.
+
+    Arguments:
+        error: what a function raised; its text is not told, as it may hold a secret.
+        variable: whose value it was, as far as that is known.
+        where: what was looked at: the role and the host.
+    """
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}, {where}"
+    reason = f"is something that the check does not understand ({place}), a fault of celeryops.stack"
+    return Problem(variable, "(not shown)", reason, "it in another way, and report this line")
+
+
+class RolePlanner:
+    """Plans roles; what the source of an app says is read once for all hosts that have it.
+
+    Arguments:
+        controller: what the control machine has.
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._read: dict[str, Found] = {}
+
+    def plan(
+        self, role: str, raw: Mapping[str, Any], facts: Mapping[str, Any], host: str = "this host"
+    ) -> tuple[Planned, list[Any]]:
+        """Return the plan of ``role`` for a host whose untemplated variables are ``raw``, and the mistakes."""
+        options = role_options(role)
+        merged, unsound = self._with_sound_names({**self._controller.role_defaults(role), **raw})
+        template = self._controller.templates_with(merged)
+        values: dict[str, Any] = {}
+        problems: list[Any] = []
+        #: Told already; a value of the right kind stands in, so that the other mistakes come to light as well.
+        wrong: set[str] = set()
+        instead: dict[str, Any] = {}
+        for name, option in options.items():
+            if name not in merged:
+                continue
+            try:
+                values[name] = unsound[name] if name in unsound else template(merged[name])
+            except Exception as error:  # A filter may raise anything.
+                wrong.add(name)
+                for place, cause in failing(merged[name], name, error, template):
+                    hidden = bool(option.get("no_log")) or may_be_secret(place, ...)
+                    problems.append(not_worked_out(place, cause, merged, hidden=hidden))
+        missing = {
+            name
+            for name, option in options.items()
+            if option.get("required") and name not in wrong and values.get(name) is None
+        }
+        wrong |= missing
+        for name, default in self._controller.role_defaults(role).items():
+            if name in options and name in values and values[name] is None:
+                # A null is told below. Meanwhile the default shows whether there is another mistake.
+                with contextlib.suppress(Exception):
+                    instead[name] = template(default)
+        problems += [
+            f"{name}: is missing; write a value, see the README of the role {role}" for name in sorted(missing)
+        ]
+        problems += misspelt(role, options, raw)
+        found_shapes = misshapen(options, values)
+        problems += found_shapes
+        wrong |= {root(problem.variable) for problem in found_shapes}
+        rest = {name: option for name, option in options.items() if name not in wrong}
+        problems += _validate(role, rest, {name: value for name, value in values.items() if name not in wrong})
+        values = {
+            name: instead.get(name, stand_in(name, option)) if name in wrong else converted(option, values[name])
+            for name, option in options.items()
+            if name in wrong or name in values
+        }
+        function: PlanFunction = importlib.import_module(_PLANS + role).plan
+        plan: dict[str, Any] = {}
+        try:
+            plan, found = function(values, facts)
+            problems += [problem for problem in found if root(problem.variable) not in wrong]
+            wrong |= unsound.keys() & options.keys()
+        except Exception as error:
+            # The function may rely on the spec. Where the spec was met, this is a fault of ours and has to be seen.
+            if not problems:
+                blamed = _blamed(function, values, facts, {name: options[name] for name in options if name in raw})
+                problems.append(unforeseen(error, blamed or f"role {role}", f"role {role}, {host}"))
+        read = Found()
+        if role == "celery_app" and not problems:
+            problems += self._missing_source(values["celery_app_source"])
+            problems += self._missing_files(values.get("celery_app_files") or ())
+            read = self._read_source(values["celery_app_source"])
+        secret = {
+            name for name, option in options.items() if option.get("no_log") or name.endswith(("_url", "_backend"))
+        }
+        given = frozenset(options) & frozenset(raw)
+        return Planned(values, plan, given, frozenset(secret), frozenset(wrong), read.lines, read.locked), problems
+
+    def _with_sound_names(self, merged: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return variables in which the names of apps can be parts of a path, and those that were none.
+
+        They are looked at before all others: a default that looks up a password would write it to wherever a name such
+        as ``../x`` leads.
+        """
+        unsound: dict[str, Any] = {}
+        for name in _APP_NAMES:
+            # What cannot be worked out is told with the other variables.
+            with contextlib.suppress(Exception):
+                value = self._controller.template(merged, merged[name])
+                if not is_app_name(value):
+                    unsound[name] = value
+                    merged = {**merged, name: stand_in(name, {})}
+        return merged, unsound
+
+    def _missing_source(self, source: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield that a wheel or a tree is not on the control machine, which is the one that builds from it."""
+        kind, path = source["type"], str(source.get("path") or "")
+        if kind not in ("wheel", "path"):
+            return
+        local = self._controller.local(path)
+        if not (local.is_file() if kind == "wheel" else local.is_dir()):
+            what = "the path of a wheel" if kind == "wheel" else "the path of a directory"
+            reason = f"is {'no directory' if kind == 'path' and local.exists() else 'not'} on this machine ({local})"
+            yield Problem("celery_app_source.path", path, reason, f"{what}, absolute or from the inventory's directory")
+        else:
+            yield from missing_parts(source, local)
+
+    def _missing_files(self, files: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
+        """Yield the sources of an app's own files that are not on the control machine."""
+        for number, path in enumerate(entry.get("src") for entry in files):
+            if path is None:
+                continue
+            local = self._controller.local(str(path))
+            if not local.is_file():
+                reason = f"is not on this machine ({local})"
+                instead = "the path of a file, absolute or from the inventory's directory"
+                yield Problem(f"celery_app_files[{number}].src", str(path), reason, instead)
+
+    def _read_source(self, source: Mapping[str, Any]) -> Found:
+        """Return what a wheel or a directory on this machine says of Celery; once for all hosts that have it."""
+        if source["type"] not in ("wheel", "path"):
+            return Found()
+        key = json.dumps(source, sort_keys=True, default=str)
+        if key not in self._read:
+            local = self._controller.local(str(source.get("path") or ""))
+            self._read[key] = read_source(source, local)
+        return self._read[key]
+
+
+def _blamed(
+    function: PlanFunction, values: Mapping[str, Any], facts: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Return which of the variables that are ``given`` keeps the plan from being made; nothing if none does."""
+    for name, option in given.items():
+        with contextlib.suppress(Exception):
+            function({**values, name: stand_in(name, option)}, facts)
+            return name
+    return ""
+
+
+def _validate(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[str]:
+    """Return what Ansible's own validation of the argument spec finds, without any secret value in it."""
+    result = ArgumentSpecValidator(options).validate(values)
+    texts = [str(remove_values(text, result._no_log_values)) for text in result.error_messages]
+    return [f"{role}: {without_secrets(text)}" for text in texts]
