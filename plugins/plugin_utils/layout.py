@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import UnreadableError
+
 #: No dash: "celery-<app>-<class>" must be readable in one way only. 25 characters leave room in a unit's name
 #: and in a Linux account name (at most 32).
 APP_NAME = re.compile(r"[a-z][a-z0-9_]{0,24}")
@@ -38,8 +40,8 @@ def app_layout(app: str) -> dict[str, Any]:
     """
     if not is_app_name(app):
         if app in RESERVED_APP_NAMES:
-            raise ValueError(f"{app!r} is a name that the servers or their accounts have; write another one")
-        raise ValueError(f"{app!r} is not an app name; write a lower-case letter, then at most 24 of a-z, 0-9 and _")
+            raise UnreadableError("is a name that the servers or their accounts have", "another one")
+        raise UnreadableError("is not an app name", "a lower-case letter, then at most 24 of a-z, 0-9 and _")
     app = str(app)
     base, config = f"/opt/celeryops/{app}", f"/etc/celeryops/{app}"
     return {

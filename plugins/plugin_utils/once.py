@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 
 VARIABLE = "celery_app_once"
@@ -58,9 +58,8 @@ def _rule(task: str, variable: str, given: Mapping[Any, Any]) -> tuple[dict[str,
     else:
         try:
             rule["period"] = parse_duration(given["period"])
-        except ValueError as error:
-            reason, _separator, instead = str(error).partition("; write ")
-            problems.append(Problem(f"{variable}.period", given["period"], reason, instead))
+        except UnreadableError as error:
+            problems.append(error.of(f"{variable}.period", given["period"]))
         else:
             if not rule["period"]:
                 problems.append(Problem(f"{variable}.period", given["period"], "is no time at all", DURATION_HELP))

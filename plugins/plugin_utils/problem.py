@@ -76,6 +76,29 @@ class Problem:
         return " ".join(f"{self.variable}: {told}{self.reason}; write {self.instead}".splitlines())
 
 
+class UnreadableError(ValueError):
+    """A value that is not what it has to be, whichever variable it is of.
+
+    Arguments:
+        reason: as of a Problem.
+        instead: as of a Problem.
+    """
+
+    def __init__(self, reason: str, instead: str) -> None:
+        super().__init__(f"{reason}; write {instead}")
+        self.reason = reason
+        self.instead = instead
+
+    def of(self, variable: str, value: Any) -> Problem:
+        """Return the mistake.
+
+        Arguments:
+            variable: that holds the value, with the path inside it.
+            value: what the user wrote.
+        """
+        return Problem(variable, value, self.reason, self.instead)
+
+
 @dataclass(frozen=True)
 class Found(Problem):
     """Something that a host was found to have, which no variable says and which has to be mended there or here.

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import UnreadableError
+
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _DURATION = re.compile(r"(?:\d+\s*(?:min|[smhdw])\s*)+")
@@ -39,12 +41,12 @@ def parse_duration(value: object) -> int:
     if seconds is None:
         text = str(value).strip()
         if meant := clock_meaning(text):
-            raise ValueError(f"is a time as clocks show it, not a duration; write {meant}")
+            raise UnreadableError("is a time as clocks show it, not a duration", meant)
         if not _DURATION.fullmatch(text):
-            raise ValueError(f"is not a duration; write {DURATION_HELP}")
+            raise UnreadableError("is not a duration", DURATION_HELP)
         seconds = sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
     if not 0 <= seconds <= MAX_SECONDS:
-        raise ValueError(f"is not between 0 and a hundred years; write {DURATION_HELP}")
+        raise UnreadableError("is not between 0 and a hundred years", DURATION_HELP)
     return seconds
 
 
@@ -76,10 +78,10 @@ def parse_size(value: object) -> int:
     if size is None:
         match = _SIZE.fullmatch(str(value).strip())
         if not match:
-            raise ValueError(f"is not a size; write {SIZE_HELP}")
+            raise UnreadableError("is not a size", SIZE_HELP)
         size = int(match.group(1)) * _BYTES[match.group(2).upper()]
     if not 0 <= size <= MAX_BYTES:
-        raise ValueError(f"is not between 0 and 2^63 - 1 bytes; write {SIZE_HELP}")
+        raise UnreadableError("is not between 0 and 2^63 - 1 bytes", SIZE_HELP)
     return size
 
 

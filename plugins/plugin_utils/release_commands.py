@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import named_like_a_secret, secrets_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 
 VARIABLE = "celery_app_release_commands"
@@ -52,9 +52,8 @@ def release_commands(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], list
         if "timeout" in written:
             try:
                 timeout = parse_duration(written["timeout"])
-            except ValueError as error:
-                reason, _separator, instead = str(error).partition("; write ")
-                problems.append(Problem(f"{where}.timeout", written["timeout"], reason, instead))
+            except UnreadableError as error:
+                problems.append(error.of(f"{where}.timeout", written["timeout"]))
             else:
                 if timeout < 1:
                     problems.append(

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import names_in
 
@@ -78,7 +78,7 @@ def number_at_once(said: object, hosts: int) -> int:
     match = re.fullmatch(r"([0-9]{1,6})(%?)", str(said).strip())
     number = int(match[1]) if match and not isinstance(said, bool) else 0
     if not number or (match and match[2] and number > 100):
-        raise ValueError("is neither a number of hosts nor a share of them; write one such as 2 or 25%")
+        raise UnreadableError("is neither a number of hosts nor a share of them", "one such as 2 or 25%")
     return max(1, hosts * number // 100 if match and match[2] else number)
 
 
@@ -173,9 +173,8 @@ def read(
     seconds = 0
     try:
         seconds = parse_duration(values.get("drain_timeout", "24h"))
-    except ValueError as error:
-        reason, _separator, instead = str(error).partition("; write ")
-        problems.append(Problem(f"{prefix}_drain_timeout", values.get("drain_timeout"), reason, instead))
+    except UnreadableError as error:
+        problems.append(error.of(f"{prefix}_drain_timeout", values.get("drain_timeout")))
     else:
         if seconds < 1:
             reason = "leaves the tasks no time"
@@ -183,9 +182,8 @@ def read(
     order: list[Batch] = []
     try:
         order = batches(every, hosts, names, values.get("at_once", "25%"))
-    except ValueError as error:
-        reason, _separator, instead = str(error).partition("; write ")
-        problems.append(Problem(f"{prefix}_at_once", values.get("at_once"), reason, instead))
+    except UnreadableError as error:
+        problems.append(error.of(f"{prefix}_at_once", values.get("at_once")))
     return {
         "batches": [
             {"hosts": list(batch.hosts), "stand_ins": {host: list(them) for host, them in batch.stand_ins.items()}}

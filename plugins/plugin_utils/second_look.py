@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils import leaving as gone
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import forget, question
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, machine
@@ -109,9 +109,8 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     if look.drain:
         try:
             wait = parse_duration(look.drain)
-        except ValueError as error:
-            reason, _separator, instead = str(error).partition("; write ")
-            problems.append(Problem(DRAIN, look.drain, reason, instead))
+        except UnreadableError as error:
+            problems.append(error.of(DRAIN, look.drain))
     moved = moves(look.apps, look.seen, look.playing, look.place_of, look.managed)
     asked = [{**one, "wait": wait} for one in questions(look.apps, look.seen, look.playing, whole, moved)]
     return problems, {"celeryops_leaving": leaving, "celeryops_backlogs": asked}

@@ -16,6 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits impo
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import RUN_COMMAND
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
+    UnreadableError,
     holds_password,
     named_like_a_secret,
 )
@@ -260,9 +261,8 @@ def read_duration(variables: Mapping[str, Any], name: str, minimum: int) -> tupl
     value = variables[name]
     try:
         seconds = parse_duration(value)
-    except ValueError as error:
-        reason, _separator, instead = str(error).partition("; write ")
-        return minimum, [Problem(name, value, reason, instead)]
+    except UnreadableError as error:
+        return minimum, [error.of(name, value)]
     if seconds < minimum:
         return minimum, [Problem(name, value, f"is shorter than {minimum}s", DURATION_HELP)]
     return seconds, []

@@ -22,7 +22,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
     RESERVED_CLASS_NAMES,
     worker_names,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     DURATION_HELP,
     SIZE_HELP,
@@ -232,9 +232,8 @@ def check(worker: WorkerClass, default_queue: str, time_limit: int) -> tuple[dic
             continue
         try:
             read[name] = getattr(_Reader, key.kind)(key, worker.values[name])
-        except ValueError as error:
-            reason, _separator, instead = str(error).partition("; write ")
-            problems.append(Problem(worker.where(name), worker.values[name], reason, instead))
+        except UnreadableError as error:
+            problems.append(error.of(worker.where(name), worker.values[name]))
             # One complaint about it is enough.
             if name == "concurrency":
                 read[name] = 1
@@ -336,16 +335,16 @@ class _Reader:
         for choice in key.choices:
             if text == choice or (choice.isupper() and text.upper() == choice):
                 return choice
-        raise ValueError(f"is not one of its values; write {did_you_mean(text, key.choices)}")
+        raise UnreadableError("is not one of its values", did_you_mean(text, key.choices))
 
     @staticmethod
     def number(key: Key, value: Any) -> int:
         text = f"a whole number from {key.minimum} to {key.maximum}"
         if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value).strip()):
-            raise ValueError(f"is not a whole number; write {text}")
+            raise UnreadableError("is not a whole number", text)
         number = int(value)
         if number < key.minimum or (key.maximum is not None and number > key.maximum):
-            raise ValueError(f"is out of range; write {text}")
+            raise UnreadableError("is out of range", text)
         return number
 
     @classmethod
@@ -354,21 +353,21 @@ class _Reader:
             return "auto"
         try:
             return cls.number(key, value)
-        except ValueError as error:
-            raise ValueError(f"{error}, or auto") from error
+        except UnreadableError as error:
+            raise UnreadableError(error.reason, f"{error.instead}, or auto") from error
 
     @staticmethod
     def duration(key: Key, value: Any) -> int:
         seconds = parse_duration(value)
         if seconds < key.minimum:
-            raise ValueError(f"is shorter than {key.minimum}s; write {DURATION_HELP}")
+            raise UnreadableError(f"is shorter than {key.minimum}s", DURATION_HELP)
         return seconds
 
     @staticmethod
     def size(key: Key, value: Any) -> int:
         size = parse_size(value)
         if size < key.minimum:
-            raise ValueError(f"is less than {show_size(key.minimum)}, too little to work in; write {SIZE_HELP}")
+            raise UnreadableError(f"is less than {show_size(key.minimum)}, too little to work in", SIZE_HELP)
         return size
 
     @staticmethod
@@ -376,12 +375,12 @@ class _Reader:
         try:
             return bool(boolean(value))
         except TypeError as error:
-            raise ValueError("is neither true nor false; write true or false") from error
+            raise UnreadableError("is neither true nor false", "true or false") from error
 
     @staticmethod
     def mapping(_key: Key, value: Any) -> dict[Any, Any]:
         if not isinstance(value, Mapping):
-            raise ValueError("is not a dictionary; write {NAME: value}")
+            raise UnreadableError("is not a dictionary", "{NAME: value}")
         return dict(value)
 
     @staticmethod
@@ -389,7 +388,7 @@ class _Reader:
         if not isinstance(value, list) or any(
             not isinstance(entry, (str, int)) or "\n" in str(entry) for entry in value
         ):
-            raise ValueError("is not a list of texts; write a list such as [one, two]")
+            raise UnreadableError("is not a list of texts", "a list such as [one, two]")
         return [str(entry) for entry in value]
 
     @classmethod
@@ -399,20 +398,20 @@ class _Reader:
             try:
                 return shlex.split(value)
             except ValueError as error:
-                raise ValueError("has a quote that is not closed; write a list of words") from error
+                raise UnreadableError("has a quote that is not closed", "a list of words") from error
         try:
             return cls.texts(key, value)
         except ValueError as error:
-            raise ValueError("is not a command; write a list of words such as [ddtrace-run]") from error
+            raise UnreadableError("is not a command", "a list of words such as [ddtrace-run]") from error
 
     @staticmethod
     def queues(_key: Key, value: Any) -> list[str]:
         if not isinstance(value, list) or not value:
-            raise ValueError("is not a list of queues; write a list such as [payments, mails]")
+            raise UnreadableError("is not a list of queues", "a list such as [payments, mails]")
         names = [str(entry) for entry in value]
         bad = [entry for entry in value if not is_queue(entry)]
         if bad:
-            raise ValueError(f"holds {bad[0]!r}, which cannot be the name of a queue; write {QUEUE_HELP}")
+            raise UnreadableError(f"holds {bad[0]!r}, which cannot be the name of a queue", QUEUE_HELP)
         if len(set(names)) != len(names):
-            raise ValueError("names a queue twice; write each queue once")
+            raise UnreadableError("names a queue twice", "each queue once")
         return names

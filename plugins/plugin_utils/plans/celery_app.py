@@ -31,6 +31,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_r
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
+    UnreadableError,
     closest,
     holds_password,
     named_like_a_secret,
@@ -313,9 +314,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems: list[Problem] = [*check_platform(facts)]
     try:
         layout = app_layout(values["name"])
-    except ValueError as error:
-        reason, _separator, instead = str(error).partition("; write ")
-        problems.append(Problem("celery_app_name", values["name"], "is " + reason.partition(" is ")[2], instead))
+    except UnreadableError as error:
+        problems.append(error.of("celery_app_name", values["name"]))
         layout = app_layout("app")
     problems += _account_problems(values)
     problems += [*_source_problems(values["source"]), *_override_problems(values)]
@@ -917,9 +917,8 @@ def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]
         try:
             # An empty visibility timeout is derived from the others.
             read[name] = 0 if values[name] == "" and name == "visibility_timeout" else parse_duration(values[name])
-        except ValueError as error:
-            reason, _separator, instead = str(error).partition("; write ")
-            problems.append(Problem(f"celery_app_{name}", values[name], reason, instead))
+        except UnreadableError as error:
+            problems.append(error.of(f"celery_app_{name}", values[name]))
             read[name] = 0
         else:
             if not read[name] and values[name] != "" and name in _NO_ZERO:

@@ -10,7 +10,7 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, read_by
 from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
     IMPORT_APP,
     IMPORT_PATH,
@@ -47,9 +47,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     """
     try:
         layout = app_layout(variables["celery_beat_app"])
-    except ValueError as error:
-        _reason, _separator, instead = str(error).partition("; write ")
-        return {}, [Problem("celery_beat_app", variables["celery_beat_app"], "is not an app name", instead)]
+    except UnreadableError as error:
+        return {}, [error.of("celery_beat_app", variables["celery_beat_app"])]
     problems = check_identity("celery_beat", variables)
     problems += check_host(facts)
     times: dict[str, int] = {}

@@ -14,7 +14,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
     worker_names,
     worker_unit,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import SIZE_HELP, parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
@@ -66,9 +66,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     problems: list[Problem] = []
     try:
         layout = app_layout(variables["celery_worker_app"])
-    except ValueError as error:
-        _reason, _separator, instead = str(error).partition("; write ")
-        return {}, [Problem("celery_worker_app", variables["celery_worker_app"], "is not an app name", instead)]
+    except UnreadableError as error:
+        return {}, [error.of("celery_worker_app", variables["celery_worker_app"])]
     problems += check_identity("celery_worker", variables)
     problems += check_host(facts)
     queue = str(variables["celery_worker_default_queue"])
@@ -129,9 +128,8 @@ def _host_problems(variables: Mapping[str, Any]) -> list[Problem]:
     value = variables.get("celery_worker_host_memory") or 0
     try:
         parse_size(value)
-    except ValueError as error:
-        reason, _separator, instead = str(error).partition("; write ")
-        problems.append(Problem("celery_worker_host_memory", value, reason, instead))
+    except UnreadableError as error:
+        problems.append(error.of("celery_worker_host_memory", value))
     cores = variables.get("celery_worker_host_cores")
     if int(cores or 0) < 0:
         problems.append(Problem("celery_worker_host_cores", cores, "is less than nothing", "a number such as 4"))
@@ -307,9 +305,8 @@ def _rotation(
     max_size = 0
     try:
         max_size = parse_size(variables["celery_worker_log_max_size"])
-    except ValueError as error:
-        reason, _separator, instead = str(error).partition("; write ")
-        problems.append(Problem("celery_worker_log_max_size", variables["celery_worker_log_max_size"], reason, instead))
+    except UnreadableError as error:
+        problems.append(error.of("celery_worker_log_max_size", variables["celery_worker_log_max_size"]))
     else:
         if not max_size:
             value = variables["celery_worker_log_max_size"]

@@ -15,7 +15,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import s
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import index_problems, package_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
@@ -76,9 +76,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     """
     try:
         layout = app_layout(variables["flower_app"])
-    except ValueError as error:
-        _reason, _separator, instead = str(error).partition("; write ")
-        return {}, [Problem("flower_app", variables["flower_app"], "is not an app name", instead)]
+    except UnreadableError as error:
+        return {}, [error.of("flower_app", variables["flower_app"])]
     app = layout["app"]
     present = variables["flower_state"] == "present"
     problems = check_host(facts)
@@ -269,9 +268,8 @@ def _memory(variables: Mapping[str, Any]) -> tuple[int, list[Problem]]:
     value = variables["flower_memory_max"]
     try:
         size = parse_size(value)
-    except ValueError as error:
-        reason, _separator, instead = str(error).partition("; write ")
-        return SMALLEST_MEMORY, [Problem("flower_memory_max", value, reason, instead)]
+    except UnreadableError as error:
+        return SMALLEST_MEMORY, [error.of("flower_memory_max", value)]
     if size < SMALLEST_MEMORY:
         return size, [Problem("flower_memory_max", value, "is too little for Flower to start in", "128M or more")]
     return size, []

@@ -16,6 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.object_names impor
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
+    UnreadableError,
     closest,
     did_you_mean,
     holds_password,
@@ -359,9 +360,8 @@ class _Planner:
     def _duration(self, name: str) -> int:
         try:
             seconds = parse_duration(self.variables[name])
-        except ValueError as error:
-            reason, _separator, instead = str(error).partition("; write ")
-            self._problem(name, self.variables[name], reason, instead)
+        except UnreadableError as error:
+            self._problem(name, self.variables[name], error.reason, error.instead)
             return 0
         if not seconds:
             self._problem(name, self.variables[name], "is no time at all", DURATION_HELP)

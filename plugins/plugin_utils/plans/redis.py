@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import engine_names
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     SIZE_HELP,
     parse_duration,
@@ -216,9 +216,8 @@ def _persistence(variables: Mapping[str, Any]) -> str:
 def _quantity(parse: Callable[[object], int], name: str, variables: Mapping[str, Any], problems: list[Problem]) -> int:
     try:
         return parse(variables[name])
-    except ValueError as error:
-        reason, _, instead = str(error).partition("; write ")
-        problems.append(Problem(name, variables[name], reason, instead))
+    except UnreadableError as error:
+        problems.append(error.of(name, variables[name]))
         return 0
 
 
