@@ -16,22 +16,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Membership lets a process become root, or read what only root should.
-PRIVILEGED_GROUPS = {
-    "root",
-    "sudo",
-    "wheel",
-    "admin",
-    "docker",
-    "lxd",
-    "disk",
-    "shadow",
-    "kmem",
-    "libvirt",
-    "incus-admin",
-    "adm",
-    "systemd-journal",
-}
+#: Debian's groups whose members can become root or read what only root should (base-passwd), and those that hold a
+#: daemon that runs as root. An account of such a name is as good as one.
+PRIVILEGED_GROUPS = frozenset({
+    "root", "sudo", "wheel", "admin", "adm", "disk", "shadow", "kmem", "systemd-journal",
+    "docker", "lxd", "incus-admin", "libvirt", "microk8s",
+})  # fmt: skip
+RIGHTS = "amounts to root"
 #: Accounts below it are the system's (login.defs(5), SYS_UID_MAX); a directory service has others.
 FIRST_PERSON = 1000
 NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false")
@@ -43,10 +34,8 @@ def refusal(name: str, uid: int, shell: str, groups: list[str], manage: bool) ->
         return f"the account {name} has uid 0, so the app would run as root; choose another celery_app_user"
     privileged = sorted(PRIVILEGED_GROUPS & set(groups))
     if privileged:
-        return (
-            f"the account {name} is in the group {', '.join(privileged)}, which can become root or read what only root "
-            "should; choose another celery_app_user"
-        )
+        told = f"the account {name} is in the group {', '.join(privileged)}, which {RIGHTS}"
+        return f"{told}; choose another celery_app_user"
     if manage and shell not in NO_LOGIN and uid >= FIRST_PERSON:
         return (
             f"the account {name} (uid {uid}, shell {shell}) looks like a person's; choose another celery_app_user, "

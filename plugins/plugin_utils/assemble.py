@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
+from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import DELAYS_WITH_KOMBU
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import places
@@ -29,7 +30,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import w
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration, parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import Line, in_force, lines_of, rules_out
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT, ALMIGHTY
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ANY,
     CLASS_LEVELS,
@@ -213,7 +214,7 @@ def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str,
             variable, of_app = f"{role}_{kind}", f"celery_app_{kind}"
             own, common = found.values.get(variable), app.values.get(of_app)
             # One that no process may have is told by its role.
-            if str(own) in ALMIGHTY or not ACCOUNT.fullmatch(str(own)):
+            if str(own) in PRIVILEGED_GROUPS or not ACCOUNT.fullmatch(str(own)):
                 continue
             if own != common and not {variable, of_app} & (found.unusable | app.unusable):
                 yield variable, str(own), host, str(app.values.get("celery_app_name") or ""), str(common)

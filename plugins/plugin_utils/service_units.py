@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import looks_like_a_secret, speaks_of_a_secret
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import named_like_a_secret as holds_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
@@ -34,8 +35,6 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
 #: A Linux account, as useradd accepts it.
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-#: Who can become root: Debian's groups (base-passwd), and those whose members hold a daemon that runs as root.
-ALMIGHTY = frozenset({"root", "sudo", "wheel", "admin", "adm", "disk", "shadow", "docker", "lxd", "libvirt"})
 #: Where code, configuration and units are: what may be written there may run with other rights tomorrow.
 _CODE = ("/bin", "/boot", "/etc", "/lib", "/lib64", "/opt/celeryops", "/root", "/sbin", "/usr")
 #: A program by its name or by its absolute path.
@@ -210,8 +209,8 @@ def check_identity(prefix: str, variables: Mapping[str, Any]) -> list[Problem]:
         name = variables.get(f"{prefix}_{kind}")
         if name is None:
             continue
-        if str(name) in ALMIGHTY:
-            problems.append(Problem(f"{prefix}_{kind}", name, "has all rights", "an account that only this app uses"))
+        if str(name) in PRIVILEGED_GROUPS:
+            problems.append(Problem(f"{prefix}_{kind}", name, RIGHTS, "an account that only this app uses"))
         elif not ACCOUNT.fullmatch(str(name)):
             problems.append(Problem(f"{prefix}_{kind}", name, "is not an account name", "one such as shop"))
     return problems

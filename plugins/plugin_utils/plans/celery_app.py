@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
+from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
 from ansible_collections.celeryops.stack.plugins.module_utils.placed import NAME
 from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
@@ -54,79 +55,20 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import
     serializer_problems,
     unread_problems,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ALMIGHTY, check_platform
+from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT, IMPORT_PATH, check_platform
 from ansible_collections.celeryops.stack.plugins.plugin_utils.setting_values import value_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import SEPARATORS, each_address, hidden, parts_of
 
 NEWEST = celery_versions.text(celery_versions.NEWEST)
 
-#: Accounts that Debian (base-passwd), its packages or this collection's other services own, and what grants root.
-RESERVED_ACCOUNTS = frozenset(
-    [
-        "root",
-        "daemon",
-        "bin",
-        "sys",
-        "sync",
-        "games",
-        "man",
-        "lp",
-        "mail",
-        "news",
-        "uucp",
-        "proxy",
-        "www-data",
-        "backup",
-        "list",
-        "irc",
-        "gnats",
-        "nobody",
-        "adm",
-        "tty",
-        "disk",
-        "kmem",
-        "dialout",
-        "fax",
-        "voice",
-        "cdrom",
-        "floppy",
-        "tape",
-        "sudo",
-        "wheel",
-        "audio",
-        "dip",
-        "operator",
-        "src",
-        "shadow",
-        "utmp",
-        "video",
-        "sasl",
-        "plugdev",
-        "staff",
-        "users",
-        "nogroup",
-        "_apt",
-        "sshd",
-        "messagebus",
-        "systemd",
-        "systemd-network",
-        "systemd-resolve",
-        "systemd-timesync",
-        "systemd-journal",
-        "polkitd",
-        "rabbitmq",
-        "redis",
-        "valkey",
-        "postgres",
-        "mysql",
-        "docker",
-        "lxd",
-        "libvirt",
-        "admin",
-    ]
-)
-_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-_IMPORT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?")
+#: Accounts and groups that Debian (base-passwd), its packages or this collection's other services own.
+RESERVED_ACCOUNTS = PRIVILEGED_GROUPS | {
+    "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup", "list",
+    "irc", "gnats", "nobody", "nogroup", "tty", "dialout", "fax", "voice", "cdrom", "floppy", "tape", "audio", "dip",
+    "operator", "src", "utmp", "video", "sasl", "plugdev", "staff", "users", "_apt", "sshd", "messagebus", "systemd",
+    "systemd-network", "systemd-resolve", "systemd-timesync", "polkitd", "rabbitmq", "redis", "valkey", "postgres",
+    "mysql",
+}  # fmt: skip
 #: An option, or an address that makes git run a program (gitremote-helpers(7)); a line break is in none.
 _NO_REPOSITORY = re.compile(r"-|[A-Za-z0-9+.-]+::|[^\n]*[\x00-\x1f\x7f]")
 #: Pages of GitLab and GitHub, and a version behind the name of the repository, as pip has it.
@@ -347,7 +289,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         "options in requirements of celery_app_source",
         "index_url of celery_app_source",
     )
-    if not _IMPORT.fullmatch(values["import"]):
+    if not IMPORT_PATH.fullmatch(values["import"]):
         problems.append(
             Problem(
                 "celery_app_import",
@@ -544,12 +486,12 @@ def system_packages(source: Mapping[str, Any], extra: list[str], extra_packages:
 def _account_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     for key in ("user", "group"):
         name, variable = values[key], f"celery_app_{key}"
-        if not _ACCOUNT.fullmatch(name):
+        if not ACCOUNT.fullmatch(name):
             yield Problem(
                 variable, name, "is not an account name", "a lower-case letter, then a-z, 0-9, _ and -, 32 at most"
             )
         elif name in RESERVED_ACCOUNTS or name.startswith("systemd-"):
-            reason = "would run the app with all rights" if name in ALMIGHTY else "belongs to the system"
+            reason = RIGHTS if name in PRIVILEGED_GROUPS else "belongs to the system"
             yield Problem(
                 variable, name, reason, "an account that only this app uses, for example celery-" + str(values["name"])
             )

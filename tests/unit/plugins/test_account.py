@@ -33,7 +33,7 @@ def test_uid_0_by_any_name(manage: bool) -> None:
 def test_privileged_groups(group: str, manage: bool) -> None:
     reason = refusal("shop", 999, "/usr/sbin/nologin", ["shop", group], manage)
     assert reason is not None
-    assert reason.startswith(f"the account shop is in the group {group}, which can become root")
+    assert reason.startswith(f"the account shop is in the group {group}, which amounts to root")
 
 
 def test_a_persons_account_only_when_the_user_says_so() -> None:
@@ -51,7 +51,7 @@ def test_groups_that_a_directory_service_does_not_list(monkeypatch: pytest.Monke
     primary = grp.getgrgid(own).gr_name
     monkeypatch.setattr(grp, "getgrall", list)
     monkeypatch.setattr(os, "getgrouplist", lambda _name, gid: [gid, adm, unnamed])
-    with pytest.raises(AccountError, match="the account nobody is in the group adm, which can become root"):
+    with pytest.raises(AccountError, match="the account nobody is in the group adm, which amounts to root"):
         examine("nobody", primary, "/nonexistent", manage=False)
     found = accounts(["nobody"])["nobody"] or {}
     assert found["groups"] == ["adm", str(unnamed), primary]

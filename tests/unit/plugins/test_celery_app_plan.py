@@ -820,8 +820,8 @@ def test_a_switch_that_belongs_to_another_type_is_told() -> None:
 @pytest.mark.parametrize(
     ("user", "reason"),
     [
-        ("root", "would run the app with all rights"),
-        ("docker", "would run the app with all rights"),
+        ("root", "amounts to root"),
+        ("docker", "amounts to root"),
         ("www-data", "belongs to the system"),
         ("systemd-x", "belongs to the system"),
     ],

@@ -143,7 +143,7 @@ def test_who_an_app_is_and_runs_as() -> None:
     wrong = {"flower_import": "shop/celery", "flower_user": "docker", "flower_group": "a" * 33}
     assert check_identity("flower", wrong) == [
         Problem("flower_import", "shop/celery", "is not an import path", "one such as shop.celery:app (what -A takes)"),
-        Problem("flower_user", "docker", "has all rights", "an account that only this app uses"),
+        Problem("flower_user", "docker", "amounts to root", "an account that only this app uses"),
         Problem("flower_group", "a" * 33, "is not an account name", "one such as shop"),
     ]
 
