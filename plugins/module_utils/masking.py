@@ -15,17 +15,9 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus, unquote
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+
 MASK = "***"
-#: Names of variables under which people keep secrets; it also decides what a class's unit may not hold.
-SECRET_NAME = re.compile(
-    r"PASSW(OR)?D|PASSPHRASE|SECRET|TOKEN|CREDENTIAL|(^|_)(API|PRIVATE|ACCESS)?KEY$|(^|_)(DSN|PW|PASS)$", re.IGNORECASE
-)
-#: What such a name ends in when its value only speaks of a secret: where it is, how old it may get, who checks it.
-_ABOUT = re.compile(
-    r"_(MODULE|CLASS|BACKENDS?|HASHERS?|VALIDATORS?|FILE|FILENAME|PATH|DIR|FOLDER|URL|URI|HOST|PORT|NAME|PREFIX|HEADER"
-    r"|LIFETIME|TIMEOUT|EXPIRY|EXPIRES|EXPIRATION|TTL|AGE|LENGTH|SIZE|ALGORITHM|TYPE|ENABLED|REQUIRED|VERSION)$",
-    re.IGNORECASE,
-)
 #: A file that a name without such an ending leads to, as GOOGLE_APPLICATION_CREDENTIALS does.
 _FILE = re.compile(r"\.?\.?/[\w.@/ -]*\.(json|pem|key|crt|cer|txt|ya?ml|toml|ini|cfg|conf|p12|pfx|py)")
 _SAID = frozenset({"true", "false", "yes", "no", "on", "off", "none", "null"})
@@ -68,16 +60,6 @@ _LONG = 12
 _LINE = 8
 #: In base64 what is not longer may be a part of any other word.
 _SHORT = 5
-
-
-def named_like_a_secret(name: str) -> bool:
-    """Whether a variable of this name holds a secret, rather than something about one."""
-    return bool(SECRET_NAME.search(name)) and not _ABOUT.search(name)
-
-
-def speaks_of_a_secret(name: str) -> bool:
-    """Whether the end of a name says that its value is no secret, but where one is, or how old it may get."""
-    return bool(_ABOUT.search(name))
 
 
 def looks_like_a_secret(text: str) -> bool:

@@ -10,17 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import hidden, without_accounts
 
 #: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
 _URL_PASSWORD = re.compile(r"(?P<head>://[^:/?#\s]*):[^\s]*@")
 #: The same of an address whose password is not empty and has no "@", wherever it stands.
 _ADDRESS_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^\s@]{1,4096}@")
-#: How names of secrets look, in keys, in options and in the variables of an environment.
-_SECRET_NAME = re.compile(
-    r"passw|passphrase|secret|token|credential|cookie|(^|[_-])(api|access|private|auth)[_-]?key|(^|[_-])(dsn|pw|pass)$",
-    re.IGNORECASE,
-)
 #: What stands behind such a name in a text: PASSWORD=..., --password=...
 _ASSIGNED = re.compile(
     r"(?P<head>(?:passw|passphrase|secret|token|credential|api_?key)[\w-]{0,64}\s*[=:]\s*)[^\s'\"]+", re.IGNORECASE
@@ -133,11 +129,6 @@ def holds_accounts(variable: str) -> bool:
     return re.split(r"[.\[]", variable)[0].endswith("_users")
 
 
-def named_like_a_secret(name: str) -> bool:
-    """Whether a name of an option or a variable is one under which people keep secrets."""
-    return bool(_SECRET_NAME.search(name))
-
-
 def holds_password(value: object) -> bool:
     """Whether a value is, or holds, an address with a password in it."""
     return bool(_ADDRESS_WITH_PASSWORD.search(str(value)))
@@ -145,7 +136,7 @@ def holds_password(value: object) -> bool:
 
 def _names_a_secret(key: str) -> bool:
     """Whether secrets are kept under ``key``, or under what it was meant to be."""
-    if _SECRET_NAME.search(key):
+    if named_like_a_secret(key):
         return True
     words = key.lower().split("_")
     return any(

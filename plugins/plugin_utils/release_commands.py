@@ -9,7 +9,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.masking import named_like_a_secret, secrets_of
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 
@@ -111,6 +112,6 @@ def _shows_a_secret(words: Sequence[str]) -> bool:
         return True
     for option, value in zip(words, [*words[1:], ""], strict=True):
         match = re.fullmatch(r"--?([\w-]+)", option)
-        if match and named_like_a_secret(match[1].replace("-", "_")) and value and not value.startswith("-"):
+        if match and named_like_a_secret(match[1]) and value and not value.startswith("-"):
             return True
     return False

@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 
 _NUMBERS = {"tag:yaml.org,2002:int": "a whole number", "tag:yaml.org,2002:float": "a number with a fraction"}
 _ADDRESS = re.compile(r"_(url|urls|backend|broker_api)$")

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
-from ansible_collections.celeryops.stack.plugins.module_utils.masking import looks_like_a_secret, speaks_of_a_secret
-from ansible_collections.celeryops.stack.plugins.module_utils.masking import named_like_a_secret as holds_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import looks_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import RUN_COMMAND
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
     UnreadableError,
     holds_password,
-    named_like_a_secret,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import quote_systemd_word
@@ -141,7 +140,7 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
             problems.append(
                 Problem(where, "(hidden)", "belongs to the shared configuration", "it with role celery_app")
             )
-        elif holds_a_secret(name) or holds_password(value) or looks_like_a_secret(str(value)):
+        elif named_like_a_secret(name) or holds_password(value) or looks_like_a_secret(str(value)):
             reason = "looks like a secret, and everyone on the host can read a unit file"
             problems.append(Problem(where, "(hidden)", reason, "it into celery_app_environment"))
         elif not isinstance(value, (str, int, float)) or "\n" in str(value):
@@ -169,10 +168,7 @@ def check_prefix(words: Sequence[str], variable: str) -> list[Problem]:
         reason = "would run the worker as another account, or with other rights"
         problems.append(Problem(variable, command, reason, "celery_worker_user, or nothing: the unit has the account"))
     for word in words[1:]:
-        option = word.partition("=")[0]
-        # --token-file leads to a secret, and is none.
-        about = speaks_of_a_secret(option.lstrip("-").replace("-", "_"))
-        if (named_like_a_secret(option) and not about) or holds_password(word) or looks_like_a_secret(word):
+        if named_like_a_secret(word.partition("=")[0]) or holds_password(word) or looks_like_a_secret(word):
             reason = "would be readable by everyone on the host"
             problems.append(Problem(variable, "(hidden)", reason, "it into celery_app_environment"))
     return problems

@@ -19,7 +19,8 @@ from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions im
     Numbers,
     text,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest, named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 
 #: Options of `celery worker` (celery/bin/worker.py and CeleryDaemonCommand in celery/bin/base.py, 5.7.0) without a
 #: value, and those with one and what it may be.

@@ -16,6 +16,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.account import PRI
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
 from ansible_collections.celeryops.stack.plugins.module_utils.placed import NAME
 from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import app_files, folders
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import needs
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
@@ -35,7 +36,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     UnreadableError,
     closest,
     holds_password,
-    named_like_a_secret,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
@@ -78,7 +78,6 @@ _WITH_A_VERSION = re.compile(
 _PYTHON = re.compile(r"/?[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HIDDEN = "(not shown)"
-_SECRET_KEY = re.compile(r"passw|secret|token|credential|access_key|private_key", re.IGNORECASE)
 
 #: In place of the list of routes: the app's own hold.
 FROM_APP = "from-app"
@@ -923,7 +922,7 @@ def _settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Probl
         # Which of Django's caches: a name, no address.
         of_django = name == "cache_backend" and str(values["result_backend"]) in PACKAGED_BACKENDS
         if name in OWNED_SETTINGS and not of_django:
-            shown = _HIDDEN if _SECRET_KEY.search(name) or "url" in name or name == "result_backend" else value
+            shown = _HIDDEN if named_like_a_secret(name) or "url" in name or name == "result_backend" else value
             yield Problem(variable, shown, "is decided by another variable", OWNED_SETTINGS[name])
             continue
         if name not in KINDS and name not in extra:
@@ -971,7 +970,7 @@ def _secret_path(name: str, value: Any) -> str:
         return ""
     if isinstance(value, (list, tuple)):
         return next((f"{name}.{found}" for entry in value if (found := _secret_path("", entry))), "")
-    if isinstance(value, str) and value and (_SECRET_KEY.search(name) or holds_password(value)):
+    if isinstance(value, str) and value and (named_like_a_secret(name) or holds_password(value)):
         return name
     return ""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.object_names import faulty, told_apart_by_blanks
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
@@ -67,7 +68,6 @@ _NODE_NAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9._-]+")
 _PLUGIN = re.compile(r"[a-z][a-z0-9_]*")
 _USER_NAME = re.compile(r"[^\s/\x00-\x1f]{1,128}")
 _CONFIG_KEY = re.compile(r"[a-z][A-Za-z0-9_.$*-]*(?:\.[^\s.=#]+)*")
-_SECRET_KEY = re.compile(r"pass(word|phrase|wd)?$|secret|_key$|token$|default_pass")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 #: What the inventory declares -> the kind in RabbitMQ's document, the key there, in the words of the inventory.
@@ -416,7 +416,7 @@ class _Planner:
     def _config_entry(self, name: str, key: str, value: Any) -> None:
         if not _CONFIG_KEY.fullmatch(str(key)):
             self._problem(f"{name}", key, "is not a key of rabbitmq.conf", "a key such as heartbeat or log.file.level")
-        if name == "config" and _SECRET_KEY.search(str(key)):
+        if name == "config" and named_like_a_secret(str(key)):
             self._problem(
                 f"config.{key}", "********", "looks like a secret, which would be shown", "it in rabbitmq_secret_config"
             )

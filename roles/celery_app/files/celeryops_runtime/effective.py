@@ -11,7 +11,18 @@ if TYPE_CHECKING:
 
 __all__ = ["effective", "known_settings", "plain", "route"]
 
-_SECRET = re.compile(r"passw|secret|token|credential|access_key|private_key|security_key", re.IGNORECASE)
+# The same in plugins/module_utils/secret_names.py, which says what they are; a test compares them.
+_SECRET = re.compile(
+    r"passw|passphrase|secret|token|credential|(api|access|private)[^a-z0-9]?key"
+    r"|[^a-z0-9]key$|(?-i:^KEY$)|(^|[^a-z0-9])(cookie|dsn|pass|pw)$",
+    re.IGNORECASE,
+)
+_ABOUT = re.compile(
+    r"[_-](MODULE|CLASS|BACKENDS?|HASHERS?|VALIDATORS?|FILE|FILENAME|PATH|DIR|FOLDER|URL|URI|HOST|PORT|NAME|PREFIX|HEADER"
+    r"|LIFETIME|TIMEOUT|EXPIRY|EXPIRES|EXPIRATION|TTL|AGE|LENGTH|SIZE|ALGORITHM|TYPE|ENABLED|REQUIRED|VERSION)$"
+    r"|(^|[^a-z0-9])(routing|partition|primary|foreign|public|sort|cache|tls|ssl)[_-]?key$",
+    re.IGNORECASE,
+)
 
 
 def known_settings() -> list[str]:
@@ -35,7 +46,7 @@ def plain(key: str, value: Any) -> Any:
     from kombu.utils.url import maybe_sanitize_url
 
     if isinstance(value, str):
-        if value and _SECRET.search(key):
+        if value and _SECRET.search(key) and not _ABOUT.search(key):
             return "**"
         return ";".join(str(maybe_sanitize_url(part)) for part in value.split(";")) if "://" in value else value
     if isinstance(value, Queue):
