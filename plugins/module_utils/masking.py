@@ -15,9 +15,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus, unquote
 
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import MASK, named_like_a_secret
 
-MASK = "***"
 #: A file that a name without such an ending leads to, as GOOGLE_APPLICATION_CREDENTIALS does.
 _FILE = re.compile(r"\.?\.?/[\w.@/ -]*\.(json|pem|key|crt|cer|txt|ya?ml|toml|ini|cfg|conf|p12|pfx|py)")
 _SAID = frozenset({"true", "false", "yes", "no", "on", "off", "none", "null"})

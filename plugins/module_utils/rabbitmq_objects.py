@@ -20,6 +20,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password 
     hash_password,
     password_matches,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import MASK
 
 Key = tuple[str, ...]
 Document = Mapping[str, Any]
@@ -47,7 +48,6 @@ FOUND = "celeryops_found"
 _RECORD_PREFIX = "celeryops_managed_"
 _VHOST_METADATA = ("description", "tags", "default_queue_type")
 _URL_PASSWORD = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^:/@\s]*):[^@\s]*@")
-HIDDEN = "********"
 
 
 class Credentials(NamedTuple):
@@ -99,7 +99,7 @@ def index(document: Document) -> Index:
 def redact(value: Any) -> Any:
     """Return ``value`` without the passwords of URLs in it."""
     if isinstance(value, str):
-        return _URL_PASSWORD.sub(r"\1:" + HIDDEN + "@", value)
+        return _URL_PASSWORD.sub(r"\1:" + MASK + "@", value)
     if isinstance(value, Mapping):
         return {key: redact(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -266,13 +266,13 @@ def _compare_user(
         same = existing is not None and (stored, algorithm) == (wanted_hash, wanted_algorithm)
     limits = dict(entry.get("limits") or {})
     present_limits = dict((existing or {}).get("limits") or {})
-    after = {"tags": _tags(entry.get("tags")), "limits": limits, "password": f"{HIDDEN} (as declared)"}
+    after = {"tags": _tags(entry.get("tags")), "limits": limits, "password": f"{MASK} (as declared)"}
     before = None
     if existing is not None:
         before = {
             "tags": _tags(existing.get("tags")),
             "limits": present_limits,
-            "password": f"{HIDDEN} ({'as declared' if same else 'another one'})",
+            "password": f"{MASK} ({'as declared' if same else 'another one'})",
         }
     if before == after:
         return

@@ -1,6 +1,6 @@
 # Copyright: celeryops.stack contributors
 # Apache License 2.0 (see LICENSE)
-"""Which names secrets stand under: the one rule for variables, keys, options and settings.
+"""Which names secrets stand under, and what stands in for them: one rule for variables, keys, options and settings.
 
 The runtime has the same patterns (roles/celery_app/files/celeryops_runtime/effective.py), since it runs without the
 collection; a test compares them. Runs on managed hosts as well.
@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import re
 
+#: In place of the value of a variable.
+NOT_SHOWN = "(not shown)"
+#: In place of a part of a text.
+MASK = "***"
 #: Words of a name, wherever they stand in it, and how it may end.
 SECRET_NAME = re.compile(
     r"passw|passphrase|secret|token|credential|(api|access|private)[^a-z0-9]?key"

@@ -145,6 +145,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects i
     stored_record,
 )
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import DEFAULT_ALGORITHM, hash_password
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import MASK
 
 
 class RefusedError(Exception):
@@ -310,7 +311,7 @@ class Reconciler:
         finally:
             os.unlink(path)
         if code != 0:
-            said = (errors or output).replace(user["password_hash"], "********").strip()
+            said = (errors or output).replace(user["password_hash"], MASK).strip()
             self.module.fail_json(msg=f"the server refuses user {name}, and it could not be repaired: {said}", rc=code)
 
     def _export(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address, parts_of
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -30,7 +31,7 @@ def places(url: object, machine: Callable[[str], str] = str) -> tuple[str, ...]:
         if parts is None:
             # A name such as django-db; or what cannot be read, of which nothing is to be seen.
             if "://" not in address:
-                found.append(address if _NAME.fullmatch(address) else "(not shown)")
+                found.append(address if _NAME.fullmatch(address) else NOT_SHOWN)
             continue
         host, port, scheme = parts.hostname or "", parts.port, parts.scheme.lower()
         path = unquote(parts.path.removeprefix("/"))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 
 VARIABLE = "celery_app_files"
@@ -28,10 +29,10 @@ _THE_APPS = ("/var/lib/celeryops", "/var/log/celeryops")
 #: What is gone after a restart of the host, or is no place for a file.
 _PASSING = ("/run", "/var/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - these are refused
 #: What the sandbox of the units hides (systemd.exec(5), ProtectHome=), and the trial, which has none, would find.
-_HIDDEN = ("/home", "/root")
+_UNSEEN = ("/home", "/root")
 #: What has to be a directory, for what is below it or will be.
 _DIRECTORIES = frozenset(
-    str(folder) for path in (*_OURS, *_THE_APPS, *_PASSING, *_HIDDEN) for folder in PurePosixPath(path, "x").parents
+    str(folder) for path in (*_OURS, *_THE_APPS, *_PASSING, *_UNSEEN) for folder in PurePosixPath(path, "x").parents
 )
 #: Groups of hosts with such units.
 _WITH_UNITS = frozenset({"all", "celery_workers", "celery_beat"})
@@ -65,7 +66,7 @@ def app_files(
         path = place(entry["path"], layout)
         faults = [*_path_problems(f"{where}.path", str(entry["path"]), path, layout)]
         in_units = entry.get("groups") is None or _WITH_UNITS & set(map(str, entry["groups"]))
-        if in_units and path.startswith(tuple(f"{folder}/" for folder in _HIDDEN)):
+        if in_units and path.startswith(tuple(f"{folder}/" for folder in _UNSEEN)):
             reason = "is where the sandbox of workers and scheduler lets them see nothing (ProtectHome=)"
             instead = f"a path elsewhere, such as one below {layout['files']}/"
             faults.append(Problem(f"{where}.path", entry["path"], reason, instead))
@@ -130,7 +131,7 @@ def _content_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]
         yield Problem(where, entry["path"], reason, "one of them: the text itself, or a file on the control machine")
     elif given == ["content"] and not isinstance(entry["content"], str):
         reason = "is no text any more: YAML or Jinja have made data of it"
-        yield Problem(f"{where}.content", "(not shown)", reason, "a block of text; end a template with | string")
+        yield Problem(f"{where}.content", NOT_SHOWN, reason, "a block of text; end a template with | string")
 
 
 def _access_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import DELAYS_WITH_KOMBU
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
     App,
@@ -173,7 +174,7 @@ def place_of(deployment: Deployment, broker: Mapping[str, Any], viewer: str) -> 
     def machine(address: str) -> str:
         return _machine_of(address, viewer, deployment.machines, deployment.servers)
 
-    return next(iter(places(url, machine)), "(not shown)")
+    return next(iter(places(url, machine)), NOT_SHOWN)
 
 
 def _machine_of(address: str, viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 
 #: MAX_ARG_STRLEN of include/uapi/linux/binfmts.h: 32 pages of 4 KiB for one NAME=value, the byte at its end included.
@@ -29,11 +30,11 @@ def environment_problems(variable: str, environment: Mapping[Any, Any]) -> Itera
     for name, length in sizes.items():
         if length > LONGEST:
             reason = f"is {length} bytes with its name, and the kernel takes {LONGEST}: no process could start"
-            yield Problem(f"{variable}.{name}", "(not shown)", reason, "the path of a file with it")
+            yield Problem(f"{variable}.{name}", NOT_SHOWN, reason, "the path of a file with it")
     total = sum(length + _EACH for length in sizes.values())
     if total > MOST and max(sizes.values()) <= LONGEST:
         reason = f"is {total} bytes, and the kernel takes {MOST} beside what is there already: no process could start"
-        yield Problem(variable, "(not shown)", reason, "the paths of files with the largest values")
+        yield Problem(variable, NOT_SHOWN, reason, "the paths of files with the largest values")
 
 
 def size(name: object, value: object) -> int:

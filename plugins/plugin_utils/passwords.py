@@ -18,7 +18,7 @@ _COMMON = frozenset({
 
 
 def weakness(password: object, user: object = "", shortest: int = SHORTEST) -> str:
-    """Return why a password is weak, continuing "<variable>: (hidden) ..."; an empty string for a good one.
+    """Return why a password is weak, continuing "<variable>: (not shown) ..."; an empty string for a good one.
 
     Arguments:
         password: the password.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import hidden, without_accounts
 
 #: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
@@ -33,7 +33,7 @@ _NOTHING = ("is missing", "is empty")
 #: What stands in for the value of something whose name is wrong.
 _NAMES = ("(a key)", "(a variable)")
 #: What stands in for a value already.
-_STAND_INS = frozenset({"", "(hidden)", "(not shown)", "********", *_NAMES})
+_STAND_INS = frozenset({"", NOT_SHOWN, *_NAMES})
 
 
 class Place(str):
@@ -62,7 +62,7 @@ class Problem:
 
     def __str__(self) -> str:
         # One line, whatever somebody put into the name of a class.
-        value = "(not shown)" if may_be_secret(self.variable, self.value) else self.value
+        value = NOT_SHOWN if may_be_secret(self.variable, self.value) else self.value
         # Rules tell places, which have neither.
         if isinstance(value, str) and re.search("@|://", value) and _URL_VARIABLE.search(self.variable):
             value = hidden(value)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
 
@@ -40,7 +40,7 @@ def release_commands(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], list
         written: Mapping[Any, Any] = entry if isinstance(entry, Mapping) else {"command": entry}
         unknown = [key for key in written if key not in KEYS]
         problems += [
-            Problem(f"{where}.{key}", "(not shown)", "is no key of a command", did_you_mean(str(key), KEYS))
+            Problem(f"{where}.{key}", NOT_SHOWN, "is no key of a command", did_you_mean(str(key), KEYS))
             for key in unknown
         ]
         inside = f"{where}.command" if isinstance(entry, Mapping) else where
@@ -71,7 +71,7 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
             words = shlex.split(command)
         except ValueError:
             # A quote that is not closed; the text may hold anything.
-            return [], [Problem(where, "(not shown)", "has a quote that is not closed", EXAMPLE)]
+            return [], [Problem(where, NOT_SHOWN, "has a quote that is not closed", EXAMPLE)]
         shell = [word for word in words if word in _SHELL] + [";"] * _ends_a_command(command)
         # Of the first word alone: an argument may be called so.
         shell += [word for word in words[:1] if word in _BUILT_IN or re.match(r"\w+=", word)]
@@ -80,7 +80,7 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
             # Of what is assigned, the name: the rest may be a secret.
             reason = f"holds {re.sub('=.*', '=', shell[0])}, which only a shell understands"
             instead = 'one command for each entry, or [sh, -c, "..."]; what they need is in celery_app_environment'
-            return words, [Problem(where, "(not shown)", reason, instead)]
+            return words, [Problem(where, NOT_SHOWN, reason, instead)]
     elif isinstance(command, (list, tuple)) and all(
         isinstance(word, (str, int, float)) and not isinstance(word, bool) for word in command
     ):
@@ -90,12 +90,10 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
     if not words or not words[0].strip():
         return [], [Problem(where, command, "is empty", EXAMPLE)]
     if any("\0" in word for word in words):
-        return [], [Problem(where, "(not shown)", "holds a null character", EXAMPLE)]
+        return [], [Problem(where, NOT_SHOWN, "holds a null character", EXAMPLE)]
     if _shows_a_secret(words):
         reason = "holds a secret, and every account on the host can read a command line"
-        return words, [
-            Problem(where, "(not shown)", reason, "it in celery_app_environment, where the program reads it")
-        ]
+        return words, [Problem(where, NOT_SHOWN, reason, "it in celery_app_environment, where the program reads it")]
     return words, []
 
 

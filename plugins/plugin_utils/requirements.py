@@ -16,8 +16,9 @@ from packaging.version import InvalidVersion, Version
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import user_part
 from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
-from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import NOT_SHOWN, SEPARATORS, parts_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import SEPARATORS, parts_of
 
 #: A line of requirements, and the variable (or the file) that it stands in first.
 Line = tuple[str, str]

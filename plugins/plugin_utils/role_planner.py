@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned
 from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import root
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
@@ -46,7 +47,7 @@ def unforeseen(error: Exception, variable: str, where: str) -> Problem:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}, {where}"
     reason = f"is something that the check does not understand ({place}), a fault of celeryops.stack"
-    return Problem(variable, "(not shown)", reason, "it in another way, and report this line")
+    return Problem(variable, NOT_SHOWN, reason, "it in another way, and report this line")
 
 
 class RolePlanner:

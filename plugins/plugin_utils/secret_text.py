@@ -17,12 +17,11 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 
 _NUMBERS = {"tag:yaml.org,2002:int": "a whole number", "tag:yaml.org,2002:float": "a number with a fraction"}
 _ADDRESS = re.compile(r"_(url|urls|backend|broker_api)$")
-_NOT_SHOWN = "(not shown)"
 IN_QUOTES = "it in quotes"
 ONE_LINE = "it on one line, behind |- in place of |, or encrypted without a line break at its end (printf, not echo)"
 
@@ -36,18 +35,18 @@ def altered(variable: str, value: Any, *, lines: bool = False) -> Problem | None
         lines: whether it may have several lines, as a key has; a single one may not end in a line break all the same.
     """
     if isinstance(value, float):
-        return Problem(variable, _NOT_SHOWN, "is a number with a fraction to YAML, which drops zeros", IN_QUOTES)
+        return Problem(variable, NOT_SHOWN, "is a number with a fraction to YAML, which drops zeros", IN_QUOTES)
     if isinstance(value, (datetime.date, datetime.time)):
-        return Problem(variable, _NOT_SHOWN, "is a date to YAML, which writes it otherwise", IN_QUOTES)
+        return Problem(variable, NOT_SHOWN, "is a date to YAML, which writes it otherwise", IN_QUOTES)
     if not isinstance(value, str):
         return None
     text = str(value)
     if lines and len(text.strip("\n").split("\n")) > 1:
         return None
     if text.endswith(("\n", "\r")):
-        return Problem(variable, _NOT_SHOWN, "ends in a line break, which becomes a part of it", ONE_LINE)
+        return Problem(variable, NOT_SHOWN, "ends in a line break, which becomes a part of it", ONE_LINE)
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        return Problem(variable, _NOT_SHOWN, "contains a line break or another control character", ONE_LINE)
+        return Problem(variable, NOT_SHOWN, "contains a line break or another control character", ONE_LINE)
     return None
 
 
@@ -78,7 +77,7 @@ def number_slips(name: str, root: Any, variable_of: Any, texts: Container[str] =
             yield Problem(".".join(within), node.value, reason, f'it in quotes: "{node.value}"')
         else:
             reason = f"in line {line} of {name} is {_NUMBERS[node.tag]} to YAML, and not written as it stands there"
-            yield Problem(".".join(within), _NOT_SHOWN, reason, IN_QUOTES)
+            yield Problem(".".join(within), NOT_SHOWN, reason, IN_QUOTES)
 
 
 def is_secret(path: tuple[str, ...]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import looks_like_a_secret
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import RUN_COMMAND
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
@@ -137,12 +137,10 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
             reason = "would end running tasks without the time that a stop gives them"
             problems.append(Problem(where, value, reason, "nothing here: stop_timeout is that time"))
         elif name.startswith(("CELERY_", "CELERYOPS_", "NOTIFY_", "WATCHDOG_")) or name == "PYTHONPATH":
-            problems.append(
-                Problem(where, "(hidden)", "belongs to the shared configuration", "it with role celery_app")
-            )
+            problems.append(Problem(where, NOT_SHOWN, "belongs to the shared configuration", "it with role celery_app"))
         elif named_like_a_secret(name) or holds_password(value) or looks_like_a_secret(str(value)):
             reason = "looks like a secret, and everyone on the host can read a unit file"
-            problems.append(Problem(where, "(hidden)", reason, "it into celery_app_environment"))
+            problems.append(Problem(where, NOT_SHOWN, reason, "it into celery_app_environment"))
         elif not isinstance(value, (str, int, float)) or "\n" in str(value):
             problems.append(Problem(where, value, "is not one line of text", "a text or a number"))
         else:
@@ -170,7 +168,7 @@ def check_prefix(words: Sequence[str], variable: str) -> list[Problem]:
     for word in words[1:]:
         if named_like_a_secret(word.partition("=")[0]) or holds_password(word) or looks_like_a_secret(word):
             reason = "would be readable by everyone on the host"
-            problems.append(Problem(variable, "(hidden)", reason, "it into celery_app_environment"))
+            problems.append(Problem(variable, NOT_SHOWN, reason, "it into celery_app_environment"))
     return problems
 
 

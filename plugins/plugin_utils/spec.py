@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
     did_you_mean,
@@ -112,7 +113,7 @@ def _something(option: Mapping[str, Any]) -> str:
 def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Problem]:
     kind = _kind(option)
     hidden = option.get("no_log") or may_be_secret(where, value) or _is_no_account(option, where, value)
-    shown = "(not shown)" if hidden else value
+    shown = NOT_SHOWN if hidden else value
     if kind == "list":
         if isinstance(value, str) and value in WORDS.get(where, ()):
             return

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
+
 #: Nobody writes a scheme with capitals and digits; who writes a password alone may.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*|[A-Za-z+]+")
 _BEGINS_WITH_A_SCHEME = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -24,7 +26,6 @@ _PLACE = re.compile(
 _USER = re.compile(r"(?P<user>[a-z][a-z0-9_.-]{0,19}):[^\s/?#;:@\\'\"]+@[^@]*", re.DOTALL)
 HIDDEN_ACCOUNT = "***@"
 NO_SCHEME = "(no scheme, not shown)"
-NOT_SHOWN = "(not shown)"
 #: What stands in a message in place of a password that cannot be told from the rest.
 SEPARATORS = "/ # ? : @ ;"
 

@@ -19,7 +19,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions im
     Numbers,
     text,
 )
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 
 #: Options of `celery worker` (celery/bin/worker.py and CeleryDaemonCommand in celery/bin/base.py, 5.7.0) without a
@@ -103,7 +103,7 @@ def check_arguments(words: Iterable[str], variable: str) -> list[Problem]:
     for found in _read(list(words)):
         if isinstance(found, tuple):
             word, reason, instead = found
-            problems.append(Problem(variable, "(hidden)" if _is_secret(word) else word, reason, instead))
+            problems.append(Problem(variable, NOT_SHOWN if _is_secret(word) else word, reason, instead))
     return problems
 
 

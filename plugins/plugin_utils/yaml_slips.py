@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import clock_meaning
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import is_secret, number_slips
@@ -144,7 +145,7 @@ def _clock(path: tuple[str, ...], node: Any, name: str) -> Problem:
     reason = f"in line {node.start_mark.line + 1} of {name} is {number} to YAML, which counts to base 60 there"
     return Problem(
         variable,
-        "(not shown)" if secret else written,
+        NOT_SHOWN if secret else written,
         reason,
         f"{meant}, or it in quotes where it is no duration" if meant else "it in quotes",
     )

@@ -16,7 +16,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.account import PRI
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
 from ansible_collections.celeryops.stack.plugins.module_utils.placed import NAME
 from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import app_files, folders
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import needs
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
@@ -77,7 +77,6 @@ _WITH_A_VERSION = re.compile(
 )
 _PYTHON = re.compile(r"/?[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HIDDEN = "(not shown)"
 
 #: In place of the list of routes: the app's own hold.
 FROM_APP = "from-app"
@@ -505,7 +504,7 @@ def _ssh_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield Problem("celery_app_source.deploy_key", "(not shown)", "has lost its line breaks", instead)
     elif key and "PRIVATE KEY" not in key:
         instead = "the key itself, from a vault or as {{ lookup('ansible.builtin.file', '~/.ssh/shop') }}"
-        yield Problem("celery_app_source.deploy_key", "(not shown)", "is no private key of SSH", instead)
+        yield Problem("celery_app_source.deploy_key", NOT_SHOWN, "is no private key of SSH", instead)
     if any(0 < len(line.split()) < 3 and not line.lstrip().startswith("#") for line in lines):
         instead = "lines as ssh-keyscan prints them, such as git.example.org ssh-ed25519 AAAA..."
         yield Problem("celery_app_source.known_hosts", source["known_hosts"], "is no line of known_hosts", instead)
@@ -535,7 +534,7 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     for key in sorted(given - needed - allowed):
         others = sorted(other for other, (a, b) in SOURCE_KEYS.items() if key in a | b)
         instead = f"it with type {' or '.join(others)} only, or leave it out" if others else "nothing there"
-        value = "(not shown)" if key in ("deploy_key", "index_url", "extra_index_urls") else source[key]
+        value = NOT_SHOWN if key in ("deploy_key", "index_url", "extra_index_urls") else source[key]
         yield Problem(f"celery_app_source.{key}", value, f"does not belong to type {kind}", instead)
     if kind == "pip" and not given & {"packages", "requirements"}:
         yield Problem("celery_app_source", {"type": kind}, "installs nothing", _source_example(kind))
@@ -560,7 +559,7 @@ def _source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield from [*_ssh_problems(source), *_repository_problems(str(source.get("repo") or ""))]
     if "repo" in given and re.match(r"(git\+)?ssh://[^/@]*:[^/@]*@", str(source["repo"]), re.IGNORECASE):
         reason = "has a password, which SSH takes from no address and shows to everyone on the host"
-        yield Problem("celery_app_source.repo", "(not shown)", reason, "ssh://user@host/path, and deploy_key")
+        yield Problem("celery_app_source.repo", NOT_SHOWN, reason, "ssh://user@host/path, and deploy_key")
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
         yield Problem("celery_app_source.version", source["version"], "is not a branch, tag or commit", "one of these")
     for key in ("index_url", "extra_index_urls"):
@@ -922,18 +921,18 @@ def _settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Probl
         # Which of Django's caches: a name, no address.
         of_django = name == "cache_backend" and str(values["result_backend"]) in PACKAGED_BACKENDS
         if name in OWNED_SETTINGS and not of_django:
-            shown = _HIDDEN if named_like_a_secret(name) or "url" in name or name == "result_backend" else value
+            shown = NOT_SHOWN if named_like_a_secret(name) or "url" in name or name == "result_backend" else value
             yield Problem(variable, shown, "is decided by another variable", OWNED_SETTINGS[name])
             continue
         if name not in KINDS and name not in extra:
             # A setting of something else: what it is, nobody knows here.
-            shown = value if isinstance(value, (bool, int, float)) else _HIDDEN
+            shown = value if isinstance(value, (bool, int, float)) else NOT_SHOWN
             yield Problem(variable, shown, f"is not a setting of Celery {NEWEST}", _known_setting(name))
             continue
         if _secret_path(name, value):
             yield Problem(
                 f"celery_app_settings.{_secret_path(name, value)}",
-                "(not shown)",
+                NOT_SHOWN,
                 "looks like a secret, and every process on the host may read the shared configuration",
                 "it in celery_app_environment, and let the app read it from there",
             )
@@ -1036,7 +1035,7 @@ def _length_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     for key, name in names.items():
         if size(name, values[key]) > LONGEST:
             reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
-            yield Problem(f"celery_app_{key}", _HIDDEN, reason, "a shorter one")
+            yield Problem(f"celery_app_{key}", NOT_SHOWN, reason, "a shorter one")
 
 
 def _environment_problems(environment: Mapping[str, Any], python_path: Iterable[Any]) -> Iterable[Problem]:
@@ -1044,11 +1043,9 @@ def _environment_problems(environment: Mapping[str, Any], python_path: Iterable[
     for raw, value in environment.items():
         name, variable = str(raw), f"celery_app_environment.{raw}"
         if not _VARIABLE.fullmatch(name):
-            yield Problem(variable, "(not shown)", "is not a variable's name", "letters, digits and _, no digit first")
+            yield Problem(variable, NOT_SHOWN, "is not a variable's name", "letters, digits and _, no digit first")
         elif name in OWNED_ENVIRONMENT or name.startswith("CELERYOPS_"):
-            yield Problem(
-                variable, "(not shown)", "is not the app's to set", OWNED_ENVIRONMENT.get(name, "another name")
-            )
+            yield Problem(variable, NOT_SHOWN, "is not the app's to set", OWNED_ENVIRONMENT.get(name, "another name"))
         elif isinstance(value, bool):
             yield Problem(
                 variable,
@@ -1057,11 +1054,11 @@ def _environment_problems(environment: Mapping[str, Any], python_path: Iterable[
                 'what the app reads, in quotes: "1" or "true"',
             )
         elif value is None or isinstance(value, (Mapping, list, tuple)):
-            yield Problem(variable, "(not shown)", "is not text", "text or a number")
+            yield Problem(variable, NOT_SHOWN, "is not text", "text or a number")
         elif any(
             (ord(character) < 32 and character not in "\n\t") or ord(character) == 127 for character in str(value)
         ):
-            yield Problem(variable, "(not shown)", "contains a control character, which systemd refuses", "text")
+            yield Problem(variable, NOT_SHOWN, "contains a control character, which systemd refuses", "text")
         # A fraction in an environment is what it looks like, unless it is written otherwise (number_slips).
         elif not isinstance(value, float) and (named_like_a_secret(name) or not isinstance(value, str)):
             yield from filter(None, [altered(variable, value, lines=True)])

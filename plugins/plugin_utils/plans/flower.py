@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.flower_api import flower_api
 from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, size
@@ -58,7 +59,6 @@ _OWN_OPTIONS: dict[str, str | None] = {
     "logging": "flower_log_level",
     "unauthenticated_api": None,
 }
-_HIDDEN = "(hidden)"
 _USER = re.compile(r"[\x21-\x2b\x2d-\x39\x3b-\x7e]{1,64}")
 _PASSWORD = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
 _PYTHON = re.compile(r"/?[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
@@ -199,18 +199,18 @@ def _check_access(variables: Mapping[str, Any]) -> list[Problem]:
         if not _USER.fullmatch(str(name)):
             problems.append(Problem(where, name, "cannot be a user's name", "ASCII without space, comma and colon"))
         if not isinstance(password, str) or not _PASSWORD.fullmatch(password):
-            problems.append(Problem(where, _HIDDEN, "cannot be a password", "text of ASCII without space and comma"))
+            problems.append(Problem(where, NOT_SHOWN, "cannot be a password", "text of ASCII without space and comma"))
         elif not local and (weak := weakness(password, name)):
             reason = f"{weak}, and on {address} others can guess"
-            problems.append(Problem(where, _HIDDEN, reason, f"at least {SHORTEST} random characters"))
+            problems.append(Problem(where, NOT_SHOWN, reason, f"at least {SHORTEST} random characters"))
     credentials = ",".join(f"{name}:{password}" for name, password in users.items())
     if size("FLOWER_BASIC_AUTH", credentials) > LONGEST:
         reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
-        problems.append(Problem("flower_basic_auth", _HIDDEN, reason, "fewer users, or shorter passwords"))
+        problems.append(Problem("flower_basic_auth", NOT_SHOWN, reason, "fewer users, or shorter passwords"))
     if len(str(variables["flower_cookie_secret"])) < 32:
         reason = "is too short to sign cookies"
         problems.append(
-            Problem("flower_cookie_secret", _HIDDEN, reason, "at least 32 random characters, or leave it out")
+            Problem("flower_cookie_secret", NOT_SHOWN, reason, "at least 32 random characters, or leave it out")
         )
     certificate, key = str(variables["flower_tls_certificate"]), str(variables["flower_tls_key"])
     for name, path in (("flower_tls_certificate", certificate), ("flower_tls_key", key)):
@@ -284,7 +284,7 @@ def _options(options: Mapping[Any, Any]) -> tuple[dict[str, str], list[Problem]]
         text = ",".join(str(entry) for entry in value) if isinstance(value, list) else str(value)
         if name in _OWN_OPTIONS:
             instead = _OWN_OPTIONS[name] or "nothing: the role decides it"
-            problems.append(Problem(where, _HIDDEN, "is set by the role itself", instead))
+            problems.append(Problem(where, NOT_SHOWN, "is set by the role itself", instead))
         elif name not in OPTIONS:
             problems.append(Problem(where, value, "is no option of Flower 2.2", did_you_mean(str(name), OPTIONS)))
         elif not isinstance(value, (str, int, float, list)) or "\n" in text:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.object_names import faulty, told_apart_by_blanks
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
@@ -178,7 +178,7 @@ class _Planner:
             if holds_password(value):
                 self._problem(
                     f"install_environment.{name}",
-                    "(not shown)",
+                    NOT_SHOWN,
                     "holds a password, which everybody on the host could read in the list of processes",
                     "an address without one, and the password in a file of /etc/apt/apt.conf.d on the host",
                 )
@@ -418,10 +418,10 @@ class _Planner:
             self._problem(f"{name}", key, "is not a key of rabbitmq.conf", "a key such as heartbeat or log.file.level")
         if name == "config" and named_like_a_secret(str(key)):
             self._problem(
-                f"config.{key}", "********", "looks like a secret, which would be shown", "it in rabbitmq_secret_config"
+                f"config.{key}", NOT_SHOWN, "looks like a secret, which would be shown", "it in rabbitmq_secret_config"
             )
             return
-        shown = value if name == "config" else "********"
+        shown = value if name == "config" else NOT_SHOWN
         if isinstance(value, (dict, list)) or value is None:
             self._problem(f"{name}.{key}", shown, "is not a single value", "one key for each value")
             return
@@ -585,21 +585,21 @@ class _Planner:
             self._problem("users", admin, "is the administrator, who is declared already", "another name")
         self._check_password("admin_password", self.variables["admin_password"], admin)
         if not re.fullmatch(r"[A-Za-z0-9]{16,255}", str(self.variables["erlang_cookie"])):
-            self._problem("erlang_cookie", "********", "is not an Erlang cookie", "16 to 255 letters and digits")
+            self._problem("erlang_cookie", NOT_SHOWN, "is not an Erlang cookie", "16 to 255 letters and digits")
 
     def _check_password(self, name: str, password: Any, user: str) -> None:
         if len(str(password)) < MIN_PASSWORD:
-            self._problem(name, "********", "is too short", f"at least {MIN_PASSWORD} characters")
+            self._problem(name, NOT_SHOWN, "is too short", f"at least {MIN_PASSWORD} characters")
             return
         if len(str(password).encode()) > MAX_PASSWORD:
             told = f"is longer than {MAX_PASSWORD} bytes, and RabbitMQ refuses a header or a handshake with it"
-            self._problem(name, "********", told, "a shorter password")
+            self._problem(name, NOT_SHOWN, told, "a shorter password")
             return
         listen = [*self.variables["listen_addresses"], self.variables["management_listen_address"]]
         reason = "" if all(map(loopback, listen)) else weakness(password, user)
         if reason:
             told = f"{reason}, and the server listens where other hosts can guess"
-            self._problem(name, "********", told, f"at least {SHORTEST} random characters")
+            self._problem(name, NOT_SHOWN, told, f"at least {SHORTEST} random characters")
 
     def _user(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         name = entry["name"]
@@ -610,7 +610,7 @@ class _Planner:
         for tag in result["tags"]:
             self._misspelt(f"{where}.tags", tag, "gives no right", _TAGS)
         if "password" in entry and "password_hash" in entry:
-            self._problem(where, "********", "has both a password and a hash", "one of the two")
+            self._problem(where, NOT_SHOWN, "has both a password and a hash", "one of the two")
         elif "password" in entry:
             self._check_password(f"{where}.password", entry["password"], name)
         elif "password_hash" in entry:
@@ -623,7 +623,7 @@ class _Planner:
             if not _BASE64.fullmatch(str(entry["password_hash"])):
                 self._problem(
                     f"{where}.password_hash",
-                    "********",
+                    NOT_SHOWN,
                     "is not a hash of RabbitMQ's",
                     "base64, as rabbitmqctl prints it",
                 )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import engine_names
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
@@ -410,7 +411,7 @@ def _password_problems(where: str, password: object, user: str, *, remote: bool)
     if not reason:
         return []
     told = f"{reason}, and redis_bind lets other hosts guess"
-    return [Problem(where, "(hidden)", told, f"at least {_SHORTEST_REMOTE_PASSWORD} random characters")]
+    return [Problem(where, NOT_SHOWN, told, f"at least {_SHORTEST_REMOTE_PASSWORD} random characters")]
 
 
 def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str, Any]) -> list[Problem]:
@@ -465,7 +466,7 @@ def _rule_problems(where: str, user: Mapping[str, Any]) -> list[Problem]:
     return [
         Problem(
             f"{where}.rules",
-            "(hidden)" if rule[0] in "<>#!" else rule,
+            NOT_SHOWN if rule[0] in "<>#!" else rule,
             "is not for rules",
             "keys, channels and commands there, and the password in password",
         )
@@ -484,11 +485,11 @@ def _setting_problems(settings: Mapping[str, Any]) -> list[Problem]:
                 reason = "cannot work: Celery does not support Redis Cluster"
                 problems.append(Problem(where, value, reason, "no, and spread apps over servers"))
         elif plain in _TAKEN:
-            problems.append(Problem(where, "(hidden)", "is set in another way", _TAKEN[plain]))
+            problems.append(Problem(where, NOT_SHOWN, "is set in another way", _TAKEN[plain]))
         elif _SECRET_DIRECTIVE.search(plain):
             reason = "is a secret, and redis_settings is shown in diffs"
             problems.append(
-                Problem(where, "(hidden)", reason, "nothing, and a key without one that only the server reads")
+                Problem(where, NOT_SHOWN, reason, "nothing, and a key without one that only the server reads")
             )
         elif not _DIRECTIVE.fullmatch(str(name)):
             problems.append(Problem(where, value, "is not a directive", "lower-case names such as slowlog-max-len"))

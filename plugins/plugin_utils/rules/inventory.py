@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
@@ -65,7 +66,7 @@ def _weak_passwords(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         for variable, reason in app.weak_passwords.items():
             told = f"has a password that {reason}, for a server beyond this host"
-            problem = Problem(variable, "(hidden)", told, f"a random one of {SHORTEST} characters or more")
+            problem = Problem(variable, NOT_SHOWN, told, f"a random one of {SHORTEST} characters or more")
             yield Finding(problem, variable, app.name)
 
 

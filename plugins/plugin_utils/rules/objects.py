@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import Policy, acting, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
@@ -100,7 +101,7 @@ def _accounts_of_apps(deployment: Deployment) -> Iterator[Finding]:
             if secret and name in (app.name, f"{app.name}-flower"):
                 whose = app.name if name == app.name else f"the Flower of {app.name}"
                 reason = f"is another one than the playbook gives to {whose}, which would be refused"
-                problem = Problem(f"rabbitmq_users.{name}.{secret}", "(hidden)", reason, "the account without it")
+                problem = Problem(f"rabbitmq_users.{name}.{secret}", NOT_SHOWN, reason, "the account without it")
                 yield Finding(problem, name, app.name)
 
 
@@ -121,7 +122,7 @@ def _unknown_accounts(deployment: Deployment) -> Iterator[Finding]:
             refused = "which this inventory sets up: nobody would be let in"
             instead = f"nothing, since the playbook makes an account and the address for {app.name}"
             # Some write a password where the account stands.
-            value, reason = login.user if login.user in {*there, "guest", "default"} else "(not shown)", ""
+            value, reason = login.user if login.user in {*there, "guest", "default"} else NOT_SHOWN, ""
             if login.user in there - declared:
                 reason = (
                     f"is the account that the playbook makes at {whose}, with a password of its own: no other is let in"

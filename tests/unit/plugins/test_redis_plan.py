@@ -396,7 +396,13 @@ class TestMessages:
 
     @pytest.mark.parametrize(
         ("rule", "shown"),
-        [("nopass", "nopass"), ("on", "on"), (">secret", "(hidden)"), ("<secret", "(hidden)"), ("#abc", "(hidden)")],
+        [
+            ("nopass", "nopass"),
+            ("on", "on"),
+            (">secret", "(not shown)"),
+            ("<secret", "(not shown)"),
+            ("#abc", "(not shown)"),
+        ],
     )
     def test_a_rule_that_may_be_a_password(self, rule: str, shown: str) -> None:
         (problem,) = plan(variables(users=[user(rules=rule)]), FACTS)[1]

@@ -1053,7 +1053,7 @@ def test_an_exchange_that_the_inventory_declares_as_well(entry: dict[str, Any], 
 def test_an_account_of_an_app_with_another_password(name: str, secret: str) -> None:
     users = [{"name": name, secret: "Zq8wLm2xVt5rKd4n"}]
     finding = only(declaring(users=users), "account-of-an-app")
-    assert (finding.problem.variable, finding.problem.value) == (f"rabbitmq_users.{name}.{secret}", "(hidden)")
+    assert (finding.problem.variable, finding.problem.value) == (f"rabbitmq_users.{name}.{secret}", "(not shown)")
     assert (finding.subject, finding.app) == (name, "shop")
     assert ("gives to shop," in finding.problem.reason) is (name == "shop")
     assert found(declaring(users=[{"name": name, "tags": ["management"]}])) == {}
@@ -1550,7 +1550,7 @@ def test_a_host_runs_the_app_that_it_carries() -> None:
 
 def test_a_weak_password_is_never_shown() -> None:
     finding = only(with_app(weak_passwords={"celery_app_broker_url": "is empty"}), "weak-password")
-    assert (finding.subject, finding.problem.value) == ("celery_app_broker_url", "(hidden)")
+    assert (finding.subject, finding.problem.value) == ("celery_app_broker_url", "(not shown)")
 
 
 def test_quorum_queues_have_no_priorities() -> None:

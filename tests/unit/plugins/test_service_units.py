@@ -84,7 +84,7 @@ def test_what_cannot_be_a_variable_of_a_unit(name: Any, value: Any, problem: Pro
 @pytest.mark.parametrize("name", ["CELERY_X", "CELERYOPS_X", "NOTIFY_SOCKET", "WATCHDOG_USEC", "PYTHONPATH"])
 def test_what_the_roles_set_is_not_set_beside_them(name: str) -> None:
     instead = "it with role celery_app"
-    expected = Problem(f"v.{name}", "(hidden)", "belongs to the shared configuration", instead)
+    expected = Problem(f"v.{name}", "(not shown)", "belongs to the shared configuration", instead)
     assert check_environment({name: "x"}, "v") == ({}, [expected])
 
 
@@ -114,7 +114,7 @@ def test_what_the_roles_set_is_not_set_beside_them(name: str) -> None:
 )
 def test_what_looks_like_a_secret_stays_out_of_a_unit(name: str, value: str) -> None:
     reason = "looks like a secret, and everyone on the host can read a unit file"
-    expected = Problem(f"v.{name}", "(hidden)", reason, "it into celery_app_environment")
+    expected = Problem(f"v.{name}", "(not shown)", reason, "it into celery_app_environment")
     assert check_environment({name: value}, "v") == ({}, [expected])
 
 

@@ -81,7 +81,7 @@ def test_what_the_role_sets_itself_is_told_once_however_it_is_written(
         (["--heartbeat-interval=0"], "--heartbeat-interval=0", "is not a value"),
         (["--pool-start-method", "forkserver"], "forkserver", "is not a value"),
         (["-E", "-O"], "-O", "lacks its value"),
-        (["--foo=redis://:secret@h/0"], "(hidden)", "readable by everyone"),
+        (["--foo=redis://:secret@h/0"], "(not shown)", "readable by everyone"),
     ],
 )
 def test_words_that_no_worker_could_take(words: list[str], word: str, reason: str) -> None:
@@ -115,9 +115,9 @@ def test_behind_an_unknown_option_nothing_of_the_roles_hides() -> None:
     [
         # A value of the option before it is none of its own; the next word is.
         (["-O", "fair", "-B"], ["-B"]),
-        (["--api-key", "beat", "-E"], ["(hidden)"]),
-        (["--api-key=x", "beat"], ["(hidden)", "beat"]),
-        (["redis://h/0", "beat"], ["(hidden)", "beat"]),
+        (["--api-key", "beat", "-E"], ["(not shown)"]),
+        (["--api-key=x", "beat"], ["(not shown)", "beat"]),
+        (["redis://h/0", "beat"], ["(not shown)", "beat"]),
         (["-B", "beat"], ["-B", "beat"]),
         (["--beat", "beat"], ["--beat", "beat"]),
         (["-Q", "beat"], ["-Q"]),
