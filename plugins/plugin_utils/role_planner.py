@@ -22,7 +22,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_a
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
 from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import failing, not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, may_be_secret, without_secrets
-from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import Found, missing_parts, read_source
+from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import (
+    Found,
+    missing_parts,
+    read_source,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, role_options, stand_in
 
 if TYPE_CHECKING:
