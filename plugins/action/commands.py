@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Hands the commands around a release to the host, with the configuration that they run with."""
 
 from __future__ import annotations

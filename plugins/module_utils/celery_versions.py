@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What each version of Celery can do, and which kombu and redis-py it works with: the one place that knows it.
 
 The check reads it on the control machine, the release on the host, so it keeps to Python 3.9 and the standard library.

@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Files that somebody else wrote: before the first of them is replaced, it is kept beside itself.
 
 Whose a file is, its first lines tell (``MARKER``), or its name, or for what can hold no comment (JSON, a list of

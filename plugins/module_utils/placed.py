@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The record of the files of an app's own that were placed on a host, by which they can be told from the user's.
 
 One file for each app, in its configuration directory: path -> ``sha256`` of what was placed, ``left`` where it is in

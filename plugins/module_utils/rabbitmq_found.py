@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a host holds of RabbitMQ before the role changes anything: whose data, under which node's name, which plugins.
 
 A node's data belong to its name: they are in a directory of that name below a base, and a node of another name starts

@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What RabbitMQ's definitions mean: which objects two documents share, where they differ, and who made what.
 
 Pure functions over definitions documents (the JSON of ``GET /api/definitions`` and of ``load_definitions``). An object

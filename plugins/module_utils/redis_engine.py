@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Redis and Valkey: what each is called on Debian, and which of them can read whose data.
 
 Debian's two packages differ in names only: units, paths, users and directives follow one pattern. This is the only

@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a host holds of Redis and Valkey before the role changes anything: its data, and how a server there keeps them.
 
 Of a server that somebody else set up the settings are read that it was started with: the command line of its unit, the

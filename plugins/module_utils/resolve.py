@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the packages that a release gets beside the app's own are made to fit what the app asks for. No I/O here.
 
 The app's requirements are installed first, alone, as their authors mean them. What was got then is held while the

@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What stands in for a worker while it is replaced: names, and the texts of transient units. Pure functions, no I/O.
 
 A unit in /run/systemd/system is as good as one in /etc and is gone after a reboot (systemd.unit(5), "Unit File Load

@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Each host's variables as Ansible has them in a play, in Ansible's own order.
 
 ``hostvars`` knows nothing of a play: what stands in its ``vars`` and ``vars_files``, or in those of the

@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The setting ``beat_schedule``: what beat would end with at its start, or send into the void.
 
 It reaches the processes as JSON, so a schedule is a number of seconds here; ``crontab()`` only code can have.

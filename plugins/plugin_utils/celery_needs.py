@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What an app's configuration counts on of Celery and kombu, for the release to be compared with once it is built.
 
 Requirements often leave the version open, and what an app's packages ask for stands in no inventory: then only what was

@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The names of Celery's settings and the kinds of their values.
 
 Source: ``celery.app.defaults.NAMESPACES`` of Celery 5.7.0, flattened; ``type`` of each option is the kind here. A unit

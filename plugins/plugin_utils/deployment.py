@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The deployment: one typed model of apps, routes, queues, worker classes, servers and hosts.
 
 It is made once for a whole inventory from the plans of the roles (``plans/<role>.py``), which stay what templates

@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The address of RabbitMQ's management API as Flower can use it.
 
 Flower 2.2 (flower/utils/broker.py) decodes the account in the address and hands it to tornado 6.5 beside the address;

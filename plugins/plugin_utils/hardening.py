@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The sandbox of a unit, and what of it a person may change.
 
 systemd runs a unit's file as root, and many a directive gives root back that the sandbox takes: a command before the

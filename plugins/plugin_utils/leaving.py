@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What hosts still carry of apps although the inventory says otherwise, and what may be done about it. Pure functions.
 
 What was seen of each host (the fact ``celeryops_machine``) is compared with the duties of the inventory. One machine

@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Templates that decide nothing: plain Jinja2 that sees the plan and nothing else.
 
 A template gets only the variables that the task names, so it cannot reach host variables, lookups or facts, and an

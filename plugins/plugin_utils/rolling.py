@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """In which order the workers of many hosts are replaced so that every queue always has somebody who consumes it.
 
 Within a host one class is replaced after the other, and hosts of a batch are at work at the same time. So at any moment

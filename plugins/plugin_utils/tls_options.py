@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The dictionaries ``broker_use_ssl`` and ``redis_backend_use_ssl``, as the runtime translates them for each client.
 
 A key that a client does not know ends every attempt to connect, which is tried again for ever

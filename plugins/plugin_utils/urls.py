@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Addresses of servers as users write them: told apart, read only when there is one way to, and shown without a secret.
 
 A password with a sign that separates the parts of an address (``; / # ? @`` and others) moves what comes behind it into

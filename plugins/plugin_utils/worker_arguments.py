@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Further arguments of ``celery worker``: which may be given, which the role gives itself, and which there are not.
 
 They are read as the command reads them: short options may be joined (``-Ec8`` is ``-E -c 8``), long ones are not

@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Worker classes: what may be written about one, how the layers merge, and what a mistake is answered with.
 
 The names of classes are the user's, so Ansible's argument specs cannot look inside: this module does, key by key.

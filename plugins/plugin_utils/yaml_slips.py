@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a YAML file says otherwise than it looks, and what Ansible has lost when it hands the variables over.
 
 Of a key that stands twice in one mapping it takes the last one, and only warns; what is in no place that it knows, it

@@ -1,5 +1,3 @@
-# Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
 """The file that Flower executes before it starts, run against stand-ins of Flower and Tornado."""
 
 from __future__ import annotations

@@ -228,3 +228,14 @@ def test_the_tools_are_pinned() -> None:
     ]
     assert len(pins) > 20
     assert [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][^=]*", pin)] == []
+
+
+@pytest.mark.parametrize(
+    ("files", "licence"), [("plugins/**/*.py", "GPL-3.0-or-later"), ("roles/*/files/**/*.py", "Apache-2.0")]
+)
+def test_what_ansible_loads_and_what_users_processes_load_say_their_licence(files: str, licence: str) -> None:
+    found = [path for path in ROOT.glob(files) if path.stat().st_size]
+    line = f"# SPDX-License-Identifier: {licence}\n"
+    assert found
+    assert [str(path) for path in found if line not in path.read_text()[:400]] == []
+    assert (ROOT / "LICENSES" / f"{licence}.txt").read_text().strip()

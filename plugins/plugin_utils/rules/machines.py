@@ -1,5 +1,6 @@
 # Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a host has that a role cannot work with: an account, a port, a directory. Told before anything is changed.
 
 Pure functions of what celeryops.stack.facts saw (``module_utils/listeners.py`` and ``places.py``). What was not looked

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 # Managed by celeryops.stack (role flower). Local changes are overwritten.
 """What Flower's options cannot say: which pages are open, that it declares nothing, and that it is up and alive.
 

@@ -1,5 +1,3 @@
-# Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
 """Which existing accounts may run an app."""
 
 from __future__ import annotations

@@ -1,5 +1,3 @@
-# Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
 """The plan of the role celery_beat: the unit, its removal, and what is refused."""
 
 from __future__ import annotations

@@ -1,5 +1,3 @@
-# Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
 """The plan of the role celery_worker: how classes merge, what is refused, and the unit that comes of it."""
 
 from __future__ import annotations

@@ -1,5 +1,3 @@
-# Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
 """The link to the release in use, and the note of when it led where."""
 
 from __future__ import annotations

@@ -1,5 +1,3 @@
-# Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
 """Which engine reads whose data, what is refused, and the small client."""
 
 from __future__ import annotations

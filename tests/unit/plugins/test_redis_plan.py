@@ -1,5 +1,3 @@
-# Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
 """The plan of the role redis: settings, ACL rules, and every mistake that it has to refuse."""
 
 from __future__ import annotations

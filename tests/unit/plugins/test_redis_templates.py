@@ -1,5 +1,3 @@
-# Copyright: celeryops.stack contributors
-# Apache License 2.0 (see LICENSE)
 """What the role redis puts on a host, rendered from a plan; the script before the start is run for real."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a unit file cannot carry: the shared configuration of a Celery app, and its readiness for systemd.
 
 The package runs inside the user's own processes (workers, beat, Flower, producers). It comes in through

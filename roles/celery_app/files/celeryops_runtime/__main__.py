@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """Command line: ``python -m celeryops_runtime``; see :mod:`celeryops_runtime.cli`."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """Puts functions of this package around those of Celery, kombu and their clients, each once.
 
 Their libraries have no hook where these are needed. What is replaced keeps its name and its documentation

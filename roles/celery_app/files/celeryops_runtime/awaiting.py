@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """Lets who waits for a result in Redis get it, although Redis was restarted or away meanwhile.
 
 A process has one subscription for all results that it may ask for (celery/backends/redis.py, ``ResultConsumer``): what

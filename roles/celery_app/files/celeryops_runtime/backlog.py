@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """How many messages wait, whatever the broker: in queues, and in workers that took them and have not begun.
 
 No message is taken and nothing is declared. A broker counts what a worker has taken as delivered, although the worker

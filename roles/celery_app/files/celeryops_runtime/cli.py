@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """The commands that roles, tests and people call: ``declare``, ``inspect-app``, ``once``, ``probe`` and ``backlog``.
 
 Exit status: 0 done, or nothing to do; 1 a server refuses, or an object is in the way; 2 wrong usage or configuration;

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """The shared configuration: one JSON document per app, and its translation to Celery's settings.
 
 Pure but for :func:`load`, which reads one file. Kombu is imported only where objects of it are built, so that

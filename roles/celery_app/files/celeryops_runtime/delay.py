@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """Mends two faults of Celery's native delayed delivery on RabbitMQ, and brings it to a Celery without.
 
 **Less than a second.** Celery 5.7.0 (celery/app/base.py, ``send_task``) truncates the remaining seconds and asks kombu

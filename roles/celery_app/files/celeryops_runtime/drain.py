@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a worker does between SIGTERM and its end: nothing new, what runs to its end, the rest back to the queue.
 
 Celery's own warm shutdown leaves its event loop at once and waits for the pool outside of it. A task that ends in that

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """What follows a task is sent, or the task is not done: its retry, its replacement, the next step of its chain.
 
 Celery publishes these from within the task's process. When that fails it rejects a retry without returning it to its

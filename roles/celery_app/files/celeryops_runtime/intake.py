@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """Whether a worker that waits for messages would get any: the hang that looks like idleness.
 
 A worker's loop may turn, its connection be open and its node answer, while the broker sends it nothing: Redis' BRPOP

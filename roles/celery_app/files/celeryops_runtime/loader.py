@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """The loader that puts the shared configuration into force in an app that knows nothing of it.
 
 Celery asks ``CELERY_LOADER`` for the class of every app's loader (celery/app/base.py, ``_get_default_loader``, 5.7.0)

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """Lets redis-py enter its own locks again: releases before 6.4 wait there for themselves, and for ever.
 
 A subscription holds its lock while it writes. If Redis was restarted, the write fails, the connection is made anew, and

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """A message that cannot be read or run stops nobody: it goes to the dead letters, with one line in the log.
 
 What Celery does with such a message depends on what is wrong with it. A broken body is acknowledged, and so lost; a

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """Once per period: a task that ran for these arguments does not run again until its period is over.
 
 The rules are in the shared configuration. A worker that starts puts a guard in front of the tasks that a rule names,

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """What runs in a worker's event loop never waits for a server that is away.
 
 Celery and kombu reconnect wherever something is said, and for as long as it takes: the worker's heartbeat is published

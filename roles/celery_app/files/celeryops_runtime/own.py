@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """What an app itself says of settings that the shared configuration decides.
 
 Nobody who runs ``celery worker`` sees that a value of the app's is not the one in force, so whoever takes over an app

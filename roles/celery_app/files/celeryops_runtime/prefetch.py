@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """How many messages a worker of RabbitMQ takes in advance: several per process while its tasks are short, else one.
 
 Fetching one by one costs a task that does nothing almost half of its speed, and a task of 20 ms next to none. What is

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """A task that every worker has, to see that a queue really leads to a worker and an answer comes back.
 
 :func:`install` registers it in the worker, :func:`ask` sends one through each queue and waits. The answer does not go

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """One call is one message: what may have arrived is not sent again, and a publish that gets no answer raises in time.
 
 On RabbitMQ a task is published with confirms. kombu waits for the confirmation as long as the connection gives a sign

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """What a worker says about itself never holds it: events, mingle, and the answers of remote control.
 
 Celery publishes them from the worker's main process, with the same options as a task: it waits for RabbitMQ's

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """The worker's boot step for systemd: READY=1, STATUS=, WATCHDOG=1 and STOPPING=1.
 
 READY=1 is sent from inside the event loop, that is after the broker confirmed the consumers

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """What this worker really does, as a file: the answer to ``celery inspect`` without a question through the broker.
 
 The file is ``worker.json`` in the unit's RuntimeDirectory=, so it is gone when the worker is. It is replaced whole, and

@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """Whose results are kept: the rules of the shared configuration, in every process that sends or runs tasks.
 
 Celery decides it where a task is sent: the message carries ``ignore_result``, and only a message without it leaves the

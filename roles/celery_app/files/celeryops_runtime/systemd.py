@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """systemd's notification protocol with the standard library, and what is told through it.
 
 The protocol: sd_notify(3), a datagram of ``NAME=value`` lines to the socket in ``$NOTIFY_SOCKET``. Nothing here may

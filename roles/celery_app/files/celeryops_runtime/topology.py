@@ -1,3 +1,5 @@
+# SPDX-FileCopyrightText: celeryops.stack contributors
+# SPDX-License-Identifier: Apache-2.0
 """The RabbitMQ objects of an app, declared beforehand: exchange, queues, and the delayed delivery of both.
 
 Without them a worker that consumes some of the queues logs a CRITICAL line for the others, and a delayed task for a
