@@ -10,7 +10,7 @@ pip/_internal/build_env.py, 25.1). So both get addresses without a user. git ask
 own environment (gitcredentials(7)); pip looks into the file that ``NETRC`` names (requests, ``get_netrc_auth``), and
 takes a proxy from ``http_proxy`` as well. uv keeps its indexes in its own process.
 
-Runs on managed hosts as well, so it keeps to Python 3.9.
+Runs on managed hosts as well.
 """
 
 from __future__ import annotations

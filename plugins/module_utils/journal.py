@@ -4,7 +4,7 @@
 """What a unit said last, for whoever has to find out why it does not run.
 
 An app that does not start says why in a traceback, which quotes lines of its files and may quote its environment.
-Runs on managed hosts, so it keeps to Python 3.9.
+Runs on managed hosts.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps secrets out of what is shown, and nothing else: a cause that is hidden helps nobody. No I/O here.
 
-Runs on managed hosts as well, so it keeps to Python 3.9.
+Runs on managed hosts as well.
 """
 
 from __future__ import annotations

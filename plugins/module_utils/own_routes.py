@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether an app's own routes lead to queues that somebody consumes. Decides; looks at nothing.
 
-Runs on managed hosts as well, so it keeps to Python 3.9.
+Runs on managed hosts as well.
 """
 
 from __future__ import annotations

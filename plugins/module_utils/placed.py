@@ -5,7 +5,7 @@
 
 One file for each app, in its configuration directory: path -> ``sha256`` of what was placed, ``left`` where it is in
 the inventory no more, and ``found`` where somebody had put the very same there before, whose file it stays. Runs on
-managed hosts, so it keeps to Python 3.9.
+managed hosts.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The decisions behind a release: its name, what is installed, which old ones go. No I/O here.
 
-Runs on managed hosts as well, so it keeps to Python 3.9.
+Runs on managed hosts as well.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ nothing, than a Celery that fits the app of today (``uv pip compile`` of ``apach
 ``celery[redis]>=5.7`` took 2.1.3 in place of 6.1.0). Only Celery and what belongs to it may move, and only where
 nothing else helps.
 
-Runs on managed hosts, so it keeps to Python 3.9.
+Runs on managed hosts.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs a program of an app as its account, with an environment and files that are not in use yet.
 
-Runs on managed hosts, so it keeps to Python 3.9.
+Runs on managed hosts.
 """
 
 from __future__ import annotations

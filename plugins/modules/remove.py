@@ -155,7 +155,7 @@ class Remover:
             if removal.units:
                 self.waiting[app] = self._waiting(app, users)
         used: list[str] = []
-        for app, its in zip(apps, self.found):  # noqa: B905 - Python 3.9 has no strict
+        for app, its in zip(apps, self.found, strict=True):
             used += [f"{process} uses {app}" for process in users_of(app, its.accounts, its.units)]
         if used:
             why = f"{'; '.join(used[:4])}. Nothing was removed. Stop what is not a unit of this collection first"

@@ -216,7 +216,7 @@ class App:
         return [worker for worker in self.classes if queue in worker.queues]
 
     def held(self, worker: WorkerClass) -> int:
-        """Return for how many seconds a message may wait in a worker and run there (runtime.md, Q2 and Q3).
+        """Return for how many seconds a message may wait in a worker and run there (measured with Celery 5.7.0).
 
         Where a worker takes all there are, no time is enough: that is a rule of its own.
         """

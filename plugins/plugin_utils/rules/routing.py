@@ -133,7 +133,7 @@ def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
         taken = {worker.name: node for worker in other.classes for node in _nodes(deployment, worker) if node in nodes}
         for name, node in taken.items():
             reason = f"is a class of {one.name} as well, on the same machine and broker: two workers would be {node}"
-            # RabbitMQ: 405 RESOURCE_LOCKED for the second one's reply queue, which is exclusive (runtime.md, Q8).
+            # RabbitMQ: 405 RESOURCE_LOCKED for the second one's reply queue, which is exclusive.
             instead = f"another name, or a virtual host or key prefix of its own for {other.name}"
             yield Finding(Problem(f"celery_worker_classes.{name}", name, reason, instead), name, other.name)
 
