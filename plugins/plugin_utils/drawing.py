@@ -11,11 +11,11 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration, show_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import SERVERS
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, WorkerClass
 
-_BROKERS = {"rabbitmq": "RabbitMQ", "redis": "Redis"}
 _ELSE = "everything else"
 _OWN = "by the app's own routes"
 _COLUMNS = ("routes", "queues", "classes", "hosts")
@@ -41,7 +41,7 @@ def markdown(deployment: Deployment) -> str:
 def _summary(deployment: Deployment, app: App) -> str:
     broker = _where(deployment, app.broker)
     if "celery_app_broker_url" in app.given and app.broker_addresses:
-        broker = f"{_BROKERS[app.broker]} at {', '.join(app.broker_addresses)}"
+        broker = f"{SERVERS[app.broker].title} at {', '.join(app.broker_addresses)}"
     results = f"results {app.results_at or _where(deployment, 'redis')}" if app.has_results else "no results are kept"
     delayed = "the broker" if app.delays_in_broker else "a worker"
     others = [
@@ -58,7 +58,7 @@ def _summary(deployment: Deployment, app: App) -> str:
 
 def _where(deployment: Deployment, kind: str) -> str:
     hosts = [server.host for server in deployment.of_kind(kind)]
-    return f"{_BROKERS[kind]} on {', '.join(hosts)}" if hosts else f"{_BROKERS[kind]} elsewhere"
+    return f"{SERVERS[kind].title} on {', '.join(hosts)}" if hosts else f"{SERVERS[kind].title} elsewhere"
 
 
 def _class_table(app: App) -> list[list[str]]:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import OURS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import without_stale
 
 #: The facts that plans look at. Hosts that differ in others are alike.
@@ -32,7 +33,7 @@ FACTS = (
     "service_mgr",
 )
 #: What the roles read: their own variables, and what joins them.
-_OURS = ("celery_", "celeryops_", "__celeryops_", "rabbitmq_", "redis_", "flower_")
+_OURS = (*OURS, "__celeryops_")
 #: A template that says one of these may mean something else on each host, or reads what its text does not name.
 _ASKS_FOR_THE_HOST = re.compile(
     r"\b(inventory_hostname\w*|group_names|groups|hostvars|play_hosts|vars|varnames|template|include|import|ansible_\w+)\b"

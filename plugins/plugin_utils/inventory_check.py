@@ -35,12 +35,13 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out imp
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rehearsal import Rehearsal
 from ansible_collections.celeryops.stack.plugins.plugin_utils.role_planner import RolePlanner, unforeseen
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import ROLES, ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import inventory_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import role_options, texts_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, queue_places, survey, view
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import queue_places, survey, view
 from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import seen_now
 from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import slips_beside
 
@@ -50,13 +51,12 @@ if TYPE_CHECKING:
 
 #: What leads to a host: the check goes nowhere, and says all the same that the plays behind it could not.
 _WAY = ("ansible_connection", "ansible_host", "ansible_port", "ansible_user")
-_ROLES = tuple(dict.fromkeys(role for roles in ROLES_OF_GROUP.values() for role in roles))
 
 
 @functools.cache
 def _texts() -> frozenset[str]:
     """Return the variables of all roles, with the keys behind dots, that are texts of any kind."""
-    return frozenset(name for role in _ROLES for name in texts_of(role_options(role)))
+    return frozenset(name for role in ROLES for name in texts_of(role_options(role)))
 
 
 def duties(groups: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
@@ -207,9 +207,9 @@ class InventoryCheck:
     def _finish(self, checked: Checked, playbook: str) -> None:
         """Add what the files say otherwise than it looks, and take away what only follows from another mistake."""
         names = {name for _role, host in checked.planned for name in self._variables.raw(host)} - self._joins
-        checked.problems += misspelt_prefixes({role: role_options(role) for role in _ROLES}, names)
+        checked.problems += misspelt_prefixes({role: role_options(role) for role in ROLES}, names)
         checked.problems += [*slips_beside(self._controller.sources, playbook, _texts()), *self._misplaced.values()]
-        defaults = {name: value for role in _ROLES for name, value in self._controller.role_defaults(role).items()}
+        defaults = {name: value for role in ROLES for name, value in self._controller.role_defaults(role).items()}
         checked.problems = without_consequences(checked.problems, defaults, names)
 
     def _rehearsed(self, own: dict[str, Any], rehearsal: Rehearsal) -> dict[str, Any]:

@@ -9,13 +9,16 @@ import re
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import UnreadableError
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import ROLES
 
 #: No dash: "celery-<app>-<class>" must be readable in one way only. 25 characters leave room in a unit's name
 #: and in a Linux account name (at most 32).
 APP_NAME = re.compile(r"[a-z][a-z0-9_]{0,24}")
 CLASS_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
-#: These would collide with the units of the scheduler and of the web UI.
-RESERVED_CLASS_NAMES = frozenset({"beat", "flower"})
+#: Name of a unit behind that of its app -> the role whose unit it is; no class can have it.
+RESERVED_CLASS_NAMES = {
+    role.unit.removeprefix("celery-{app}-").removesuffix(".service"): role.name for role in ROLES.values() if role.unit
+}
 
 
 #: The installer's own directory in /opt/celeryops, the servers' in /etc/celeryops, and accounts that they have already.
@@ -63,8 +66,8 @@ def app_layout(app: str) -> dict[str, Any]:
         "group": app,
         "vhost": app,
         "target": f"celery-{app}.target",
-        "beat_unit": f"celery-{app}-beat.service",
-        "flower_unit": f"celery-{app}-flower.service",
+        "beat_unit": ROLES["celery_beat"].unit.format(app=app),
+        "flower_unit": ROLES["flower"].unit.format(app=app),
         "flower_base": f"{base}-flower",
         "flower_environment": f"{config}/flower.env",
     }

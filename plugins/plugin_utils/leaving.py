@@ -17,14 +17,13 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import PROCESSES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import loopback
 
-#: Group -> the role that has units on its hosts.
-UNITS_OF_GROUP = {"celery_workers": "celery_worker", "celery_beat": "celery_beat", "flower": "flower"}
-#: How the first line of the target begins, which all of an app's units share.
 #: Says that no host has a scheduler that was not looked at.
 ONLY = "celeryops_no_other_scheduler"
-_TARGET = "roles celery_worker, celery_beat, flower"
+#: How the first line of the target begins, which all of an app's units share.
+_TARGET = f"roles {', '.join(PROCESSES)}"
 
 Seen = Mapping[str, Mapping[str, Any]]
 
@@ -51,7 +50,7 @@ class Inventory:
 
     def duties(self, app: str, role: str) -> list[str]:
         """Return the hosts on which ``app`` is to have units of ``role``."""
-        hosts = (host for group, own in UNITS_OF_GROUP.items() if own == role for host in self.groups.get(group, ()))
+        hosts = (host for group in PROCESSES[role].groups for host in self.groups.get(group, ()))
         return [host for host in hosts if self.app_of.get(host) == app]
 
     def same(self, one: str, other: str, seen: Seen) -> bool:

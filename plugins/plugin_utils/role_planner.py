@@ -23,6 +23,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_a
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
 from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import failing, not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, may_be_secret, without_secrets
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import APP_VARIABLES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import (
     Found,
     missing_parts,
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
 
 PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
-
-#: Names of apps; passwords have files that are named after them.
-_APP_NAMES = ("celery_app_name", "celery_worker_app", "celery_beat_app", "flower_app")
 
 
 def unforeseen(error: Exception, variable: str, where: str) -> Problem:
@@ -142,7 +140,7 @@ class RolePlanner:
         as ``../x`` leads.
         """
         unsound: dict[str, Any] = {}
-        for name in _APP_NAMES:
+        for name in APP_VARIABLES:
             # What cannot be worked out is told with the other variables.
             with contextlib.suppress(Exception):
                 value = self._controller.template(merged, merged[name])

@@ -15,8 +15,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_a
 from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import forget, question
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP, machine
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import machine
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import DRAIN, moves, not_readable, questions
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     holds_accounts,
     may_be_secret,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import APP_VARIABLES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
 
 #: Lists in whose place a word may stand. Ansible's own validation is told that their entries may be anything, since it
@@ -241,13 +242,10 @@ def texts_of(options: Mapping[str, Mapping[str, Any]], where: str = "") -> Itera
 
 #: What stands in for the variables that have no default, in the shape that plans rely on.
 _STAND_INS: Mapping[str, Any] = {
-    "celery_app_name": "app",
+    **dict.fromkeys(APP_VARIABLES, "app"),
     "celery_app_import": "app:app",
     "celery_app_source": {"type": "virtualenv", "path": "/nowhere"},
     "celery_app_key_prefix": "app:",
-    "celery_worker_app": "app",
-    "celery_beat_app": "app",
-    "flower_app": "app",
 }
 _EMPTY: Mapping[str, Any] = {"list": [], "dict": {}, "bool": False, "int": 0, "float": 0.0}
 

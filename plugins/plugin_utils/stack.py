@@ -21,26 +21,13 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs impor
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import in_force, lines_of, rules_out
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import APP_GROUPS, SERVERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import role_options
 
-#: A group per duty (the interface of the inventory), and the roles that its hosts get.
-ROLES_OF_GROUP: dict[str, tuple[str, ...]] = {
-    "rabbitmq": ("rabbitmq",),
-    "redis": ("redis",),
-    "celery_workers": ("celery_app", "celery_worker"),
-    "celery_producers": ("celery_app",),
-    "celery_beat": ("celery_app", "celery_beat"),
-    "flower": ("celery_app", "flower"),
-}
-APP_GROUPS = ("celery_workers", "celery_producers", "celery_beat", "flower")
 #: What is laid over each other makes a class (role celery_worker); weakest first.
 CLASS_LEVELS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
 _LOOPBACK = re.compile(r"127\.|::1$|localhost\.?$|localhost\.localdomain", re.IGNORECASE)
 ANY = ("0.0.0.0", "::", "*")  # noqa: S104 - addresses that are looked for, not bound
-#: server group -> (variable with the addresses it listens on, its default port, variable with the port)
-SERVERS = {
-    "rabbitmq": ("rabbitmq_listen_addresses", "rabbitmq_port", 5672),
-    "redis": ("redis_bind", "redis_port", 6379),
-}
 #: The policy that keeps what was delivered too often, in the virtual host of each app.
 DEAD_LETTERS = "celeryops-dead-letters"
 #: A class without a limit has tasks of unknown length; half an hour is RabbitMQ's own guess of what is too long
@@ -134,14 +121,14 @@ def machine_at(address: str, port: object = None) -> str:
 
 
 def _server(group: str, host: str, given: Given) -> dict[str, Any]:
-    listen, port_variable, default_port = SERVERS[group]
+    listens = SERVERS[group].listens[0]
     server = {
         "host": host,
-        "listen": listen_addresses(given(host, listen, None)),
+        "listen": listen_addresses(given(host, listens.address, None)),
         "reached_as": str(given(host, "ansible_host", None) or host),
         "machine": machine(host, given),
         # Whether it is a number is told when the server is planned.
-        "port": given(host, port_variable, None) or default_port,
+        "port": given(host, listens.port, None) or role_options(group)[listens.port]["default"],
     }
     if group == "rabbitmq":
         server["management"] = {

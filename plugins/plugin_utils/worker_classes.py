@@ -176,7 +176,7 @@ def _absent_without_a_class(classes: Mapping[str, WorkerClass], layers: Sequence
 
 def _name_problem(name: Any) -> tuple[str, str]:
     if isinstance(name, str) and name in RESERVED_CLASS_NAMES:
-        return f"is the name of the role {'flower' if name == 'flower' else 'celery_beat'}'s unit", "another name"
+        return f"is the name of the role {RESERVED_CLASS_NAMES[name]}'s unit", "another name"
     if not isinstance(name, str):
         # To YAML, yes, on and 1 are no text.
         return "is not text, so it cannot be the name of a class", "a name that begins with a letter, in quotes"

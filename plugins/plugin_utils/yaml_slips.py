@@ -19,12 +19,11 @@ import yaml
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import clock_meaning
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import OURS, ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import is_secret, number_slips
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ROLES_OF_GROUP
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: What the variables of the roles begin with.
-_OURS = ("celery_", "celeryops_", "rabbitmq_", "redis_", "flower_")
 #: All that Ansible looks at in a group.
 _GROUP_KEYS = ("children", "hosts", "vars")
 #: How YAML merges one mapping into another.
@@ -48,18 +47,18 @@ def yaml_slips(name: str, text: str, *, all_keys: bool, texts: Container[str] = 
         return []
     problems = []
     for path, lines in _repeated(root, ()):
-        if all_keys or path[0].startswith(_OURS):
+        if all_keys or path[0].startswith(OURS):
             # None of the values is shown.
             reason = f"has it in lines {' and '.join(map(str, lines))}, with different values: only the last counts"
             problems.append(Problem(".".join(path), Place(name), reason, "it once"))
     for path, node in _to_base_60(root, ()):
         within = _below_groups(path) if all_keys else path
-        if within and within[0].startswith(_OURS):
+        if within and within[0].startswith(OURS):
             problems.append(_clock(within, node, name))
 
     def ours(path: tuple[str, ...]) -> tuple[str, ...]:
         within = _below_groups(path) if all_keys else path
-        return within if within and within[0].startswith(_OURS) else ()
+        return within if within and within[0].startswith(OURS) else ()
 
     if all_keys and isinstance(root, yaml.MappingNode) and "plugin" not in _keys(root):
         for group, content in _keys(root).items():
@@ -118,7 +117,7 @@ def _lost(group: str, node: Any, name: str) -> Iterator[Problem]:
         key, place = str(node_of_key.value), ""
         if key in ROLES_OF_GROUP:
             place = "children"
-        elif key.startswith(_OURS):
+        elif key.startswith(OURS):
             place = "vars"
         elif group in ROLES_OF_GROUP and key not in (*_GROUP_KEYS, _MERGE):
             place = "hosts"
@@ -130,7 +129,7 @@ def _lost(group: str, node: Any, name: str) -> Iterator[Problem]:
     for host, variables in _keys(_keys(node).get("hosts")).items():
         for key in _GROUP_KEYS:
             inner = _keys(_keys(variables).get(key))
-            if any(variable.startswith(_OURS) for variable in inner):
+            if any(variable.startswith(OURS) for variable in inner):
                 reason = f"of {name} is a variable of that name to Ansible, which looks at nothing in it"
                 yield Problem(f"{group}.hosts.{host}.{key}", "(a key)", reason, "the variables below the host itself")
     for child, content in _keys(_keys(node).get("children")).items():

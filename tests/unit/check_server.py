@@ -48,7 +48,7 @@ from jinja2 import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = str(ROOT / "playbooks" / "check.yml")
-ROLES = ("rabbitmq", "redis", "celery_app", "celery_worker", "celery_beat", "flower")
+ROLES = tuple(sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir()))
 
 
 def warm() -> None:

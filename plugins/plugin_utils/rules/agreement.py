@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import DISTRIBUTION_PORT, EPMD_PORT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import ROLES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import PLUGIN_PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment, Server
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment, Duty, Server
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import Listens
 
 #: What a producer and a worker have to agree on.
 APP_WIDE = (
@@ -147,26 +149,27 @@ def fixed_ports(server: Server) -> Iterable[int]:
     yield from (port for plugin, (_key, port) in PLUGIN_PORTS.items() if plugin in plugins)
 
 
+def _ports(served: Server | Duty, listens: Iterable[Listens]) -> Iterator[tuple[str, int, str]]:
+    """Yield the host, the port and its variable of what is listened on."""
+    for one in listens:
+        yield served.host, int(served.variables.get(one.port) or 0), one.port
+
+
 def _one_port(deployment: Deployment) -> Iterator[Finding]:
     taken: dict[tuple[str, int], tuple[str, str]] = {}
     listeners = [
         # RabbitMQ's fixed ones first: whoever else has one of them can be told to take another.
         *((server.host, port, "RabbitMQ") for server in deployment.of_kind("rabbitmq") for port in fixed_ports(server)),
-        *((server.host, server.port, f"{server.kind}_port") for server in deployment.servers),
-        *(
-            (server.host, int(server.variables.get("rabbitmq_management_port") or 0), "rabbitmq_management_port")
-            for server in deployment.of_kind("rabbitmq")
-        ),
-        *(
-            (duty.host, int(duty.variables.get("flower_port") or 0), "flower_port")
-            for duty in deployment.of_role("flower")
-        ),
+        # What clients connect to before what else a server listens on.
+        *((server.host, server.port, ROLES[server.kind].listens[0].port) for server in deployment.servers),
+        *(one for server in deployment.servers for one in _ports(server, ROLES[server.kind].listens[1:])),
+        *(one for duty in deployment.duties for one in _ports(duty, ROLES[duty.role].listens)),
     ]
     for host, port, variable in listeners:
         place = (deployment.machines[host].identity, port)
         other, where = taken.setdefault(place, (variable, host))
         # The two ports of one RabbitMQ are that role's own check.
-        own = where == host and {other, variable} <= {"RabbitMQ", "rabbitmq_port", "rabbitmq_management_port"}
+        own = where == host and {other, variable} <= {"RabbitMQ", *(one.port for one in ROLES["rabbitmq"].listens)}
         # Two RabbitMQ on one machine are a mistake of another kind.
         own = own or {other, variable} == {"RabbitMQ"}
         if port and (other, where) != (variable, host) and not own:

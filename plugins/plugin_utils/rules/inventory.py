@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import ROLES_OF_GROUP, SERVERS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ANY, ROLES_OF_GROUP, SERVERS, loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ANY, loopback
 from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import unverified
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 #: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
 SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
-_NAMES = {"rabbitmq": "RabbitMQ", "redis": "Redis"}
 #: Setting that asks for TLS -> the variable with the address that it is for.
 _TLS = {"broker_use_ssl": "celery_app_broker_url", "redis_backend_use_ssl": "celery_app_result_backend"}
 #: What people call the groups, too far from their names to look like a slip.
@@ -133,7 +133,7 @@ def _out_of_reach(deployment: Deployment) -> Iterator[Finding]:
         if remote and all(loopback(address) for address in server.listen):
             reason = f"on {server.host} cannot be reached from {', '.join(remote[:3])}{', ...' if remote[3:] else ''}"
             instead = f'an address of {server.host}, or ["0.0.0.0"]'
-            variable = SERVERS[server.kind][0]
+            variable = SERVERS[server.kind].listens[0].address
             # As it was written: Redis's "-::1" is not "::1".
             yield Finding(Problem(variable, server.variables.get(variable) or list(server.listen), reason, instead))
 
@@ -157,10 +157,10 @@ def _reached_on_loopback(deployment: Deployment) -> Iterator[Finding]:
             servers.append(server)
             hosts.update(dict.fromkeys(remote))
     for host, (servers, several) in found.items():
-        names, kinds = list(several), " and ".join(_NAMES[server.kind] for server in servers)
+        names, kinds = list(several), " and ".join(SERVERS[server.kind].title for server in servers)
         viewers = f"{', '.join(names[:3])}{', ...' if names[3:] else ''}"
         reason = f"is where {viewers} would look for the {kinds} of {host}: each would ask itself"
-        variables = " and ".join(SERVERS[server.kind][0] for server in servers)
+        variables = " and ".join(SERVERS[server.kind].listens[0].address for server in servers)
         instead = f"an address of {host} that they can reach, or such an address in {variables}"
         yield Finding(Problem("ansible_host", deployment.machines[host].address, reason, instead), host)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import Policy, acting, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import SERVERS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import DEAD_LETTERS
 
@@ -108,7 +109,6 @@ def _accounts_of_apps(deployment: Deployment) -> Iterator[Finding]:
 
 def _unknown_accounts(deployment: Deployment) -> Iterator[Finding]:
     servers = {(server.kind, server.host): server for server in deployment.servers}
-    names = {"rabbitmq": "RabbitMQ", "redis": "Redis"}
     for app in deployment.apps.values():
         for login in sorted(app.logins, key=astuple):
             server, kind = servers[login.kind, login.host], login.kind
@@ -119,7 +119,7 @@ def _unknown_accounts(deployment: Deployment) -> Iterator[Finding]:
             declared = {str(entry["name"]) for entry in server.variables.get(f"{kind}_users") or ()}
             declared.add(str(server.variables.get(f"{kind}_admin_user")))
             vhosts = {*there, *(str(entry["name"]) for entry in server.variables.get("rabbitmq_vhosts") or ())}
-            whose = f"the {names[kind]} of {login.host}"
+            whose = f"the {SERVERS[kind].title} of {login.host}"
             refused = "which this inventory sets up: nobody would be let in"
             instead = f"nothing, since the playbook makes an account and the address for {app.name}"
             # Some write a password where the account stands.

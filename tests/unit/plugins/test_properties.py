@@ -15,7 +15,7 @@ from check_in_process import checked
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils import stack
+from ansible_collections.celeryops.stack.plugins.plugin_utils import roles, stack
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import glob, pattern_fault, pattern_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
@@ -133,7 +133,7 @@ def test_a_hidden_route_never_gets_a_task(patterns: list[str], tasks: list[str])
 
 
 HOSTS = st.lists(st.sampled_from(["a", "b", "c"]), unique=True)
-GROUPS = st.fixed_dictionaries(dict.fromkeys(stack.ROLES_OF_GROUP, HOSTS))
+GROUPS = st.fixed_dictionaries(dict.fromkeys(roles.ROLES_OF_GROUP, HOSTS))
 VARIABLES = st.dictionaries(
     st.tuples(
         st.sampled_from(["a", "b", "c"]),

@@ -1,0 +1,105 @@
+"""The registry of roles says what is there: folders, plays, variables, plans, and what is removed again."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import checker
+import pytest
+import yaml
+
+from ansible_collections.celeryops.stack.plugins.module_utils import removal
+from ansible_collections.celeryops.stack.plugins.plugin_utils import roles
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import APP_GROUPS, PROCESSES, ROLES, ROLES_OF_GROUP
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import role_options
+
+ROOT = Path(__file__).resolve().parents[2]
+PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
+each_role = pytest.mark.parametrize("role", ROLES.values(), ids=lambda role: role.name)
+
+
+def plays(name: str) -> list[dict[str, Any]]:
+    read: list[dict[str, Any]] = yaml.safe_load((ROOT / "playbooks" / name).read_text())
+    return [play for play in read if "hosts" in play]
+
+
+def roles_of(play: dict[str, Any]) -> list[str]:
+    """The roles that a play runs, whichever way it says so."""
+    text = json.dumps(play)
+    return [name for name in ROLES if re.search(rf'"name": "celeryops\.stack\.{name}"', text)]
+
+
+def groups_of(play: dict[str, Any]) -> list[str]:
+    return [group for group in str(play["hosts"]).split(":") if not group.startswith("!")]
+
+
+def test_each_role_has_a_folder_and_each_folder_a_role() -> None:
+    assert {path.name for path in (ROOT / "roles").iterdir() if path.is_dir()} == set(ROLES)
+
+
+@each_role
+def test_a_role_has_a_plan(role: roles.Role) -> None:
+    assert callable(importlib.import_module(PLANS + role.name).plan)
+
+
+@each_role
+def test_the_variables_of_a_role_are_in_its_spec(role: roles.Role) -> None:
+    named = {role.app_variable, *(name for one in role.listens for name in (one.port, one.address))} - {""}
+    assert named - set(role_options(role.name)) == set()
+    assert [name for name in role_options(role.name) if not name.startswith(role.prefix)] == []
+    ports = [role_options(role.name)[one.port] for one in role.listens]
+    assert [option for option in ports if not isinstance(option.get("default"), int)] == []
+
+
+@each_role
+def test_site_runs_a_role_on_its_groups(role: roles.Role) -> None:
+    found = [play for play in plays("site.yml") if role.name in roles_of(play) and "tasks" in play]
+    running = [play for play in found if set(groups_of(play)) == set(role.groups)]
+    # Commands behind a release come at the very end.
+    assert running, f"the plays of {role.name}: {[play['name'] for play in found]}"
+
+
+def test_the_plays_of_site_are_in_the_order_of_the_registry() -> None:
+    first = {name: number for number, play in reversed(list(enumerate(plays("site.yml")))) for name in roles_of(play)}
+    assert sorted(first, key=first.__getitem__) == list(ROLES)
+
+
+@pytest.mark.parametrize("playbook", sorted(path.name for path in (ROOT / "playbooks").glob("*.yml")))
+def test_playbooks_name_groups_that_there_are(playbook: str) -> None:
+    for play in plays(playbook):
+        named = {group.lstrip("!") for group in str(play["hosts"]).split(":")} - {"all", "localhost"}
+        assert named <= set(ROLES_OF_GROUP)
+        # Groups that carry the app, and all of those that have a duty, are named whole, or the new one is forgotten.
+        if len(named) > len(APP_GROUPS):
+            assert named == set(ROLES_OF_GROUP)
+
+
+def test_facts_are_gathered_on_every_host_with_a_duty() -> None:
+    gathering = [play for play in plays("site.yml") if play["name"] == "Facts"]
+    assert [groups_of(play) for play in gathering] == [list(ROLES_OF_GROUP)]
+
+
+def test_what_each_server_installs_can_be_removed() -> None:
+    assert {kind for kind in ROLES if ROLES[kind].kind == "server"} <= set(removal.SERVERS)
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=lambda role: role.name)
+def test_the_units_of_a_process_say_whose_they_are(process: roles.Role) -> None:
+    """What a host no longer has is found by this mark."""
+    templates = (ROOT / "roles" / process.name / "templates").glob("*.service.j2")
+    assert [path.name for path in templates if f"role {process.name}" not in path.read_text()] == []
+
+
+def test_the_tests_and_scripts_know_every_group() -> None:
+    assert tuple(ROLES_OF_GROUP) == checker.GROUPS
+    listed = subprocess.run(
+        ["git", "grep", "-nE", r'"rabbitmq", "redis", "celery_workers"', "--", "scripts", "plugins", "tests"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    complete = ", ".join(f'"{group}"' for group in ROLES_OF_GROUP)
+    assert [line for line in listed.splitlines() if complete not in line] == []
