@@ -47,6 +47,8 @@ MODULES = {
     f"plugins/{module}.py": tuple(f"{TESTS}/test_{name}.py" for name in names.split())
     for module, names in {
         "plugin_utils/plans/celery_worker": "celery_worker_plan",
+        "plugin_utils/class_keys": "celery_worker_plan",
+        "plugin_utils/class_layers": "celery_worker_plan properties",
         "plugin_utils/worker_classes": "celery_worker_plan",
         "plugin_utils/not_worked_out": "not_worked_out",
         "plugin_utils/quantities": "quantities drawing",
@@ -94,6 +96,7 @@ MODULES = {
         "plugin_utils/source_requirements": "source_requirements",
         "plugin_utils/urls": "urls",
         "module_utils/release": "release release_packages release_prepared",
+        "module_utils/secret_names": "secret_names",
         "module_utils/systemd": "systemd units",
         "module_utils/look": "units systemd",
         "module_utils/current": "current roll",
@@ -141,6 +144,7 @@ MODULES = {
         "plugin_utils/results": "results",
         "plugin_utils/serializers": "serializers",
         "plugin_utils/setting_values": "setting_values",
+        "plugin_utils/roles": "rules stack layout leaving",
         "plugin_utils/spec": "spec",
         "plugin_utils/tls_options": "tls_options",
         "plugin_utils/transport_options": "transport_options",
@@ -148,11 +152,16 @@ MODULES = {
         "plugin_utils/yaml_slips": "yaml_slips",
     }.items()
 }
-#: Modules that only mean something on a host: what they ask and run is tested there (molecule).
-HOSTS_ONLY = {
+#: Modules that mean something on a host only, where molecule tests what they ask and run; and those that hold Ansible's
+#: templates, which whole inventories test (tests/unit/test_check.py).
+NOT_PURE = {
     "plugins/module_utils/account.py",
     "plugins/module_utils/runtime.py",
     "plugins/module_utils/trial.py",
+    "plugins/plugin_utils/ansible_variables.py",
+    "plugins/plugin_utils/controller.py",
+    "plugins/plugin_utils/inventory_check.py",
+    "plugins/plugin_utils/role_planner.py",
 }
 #: What a mutant may take: one that counts for ever, or in powers, ends as a failure too.
 MEMORY = 4 * 2**30

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS
@@ -18,6 +18,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions im
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import places
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
     App,
     Deployment,
@@ -25,8 +26,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Login,
     Machine,
     Route,
+    RunningClass,
     Server,
-    WorkerClass,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
@@ -35,13 +36,15 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements impor
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ANY,
-    CLASS_LEVELS,
     broker,
     listen_addresses,
     loopback,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import lax_in_url
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address, parts_of
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import WorkerClass
 
 #: What Debian's releases bring (apt-cache policy rabbitmq-server, November 2026).
 _DEBIANS_RABBITMQ = {"12": (3, 10), "13": (4, 0)}
@@ -99,7 +102,7 @@ def assemble(
     hosts = list(dict.fromkeys(host for _role, host in planned))
     machines = {host: _machine(host, facts(host), given) for host in hosts}
     apps: dict[str, App] = {}
-    workers: dict[int, list[WorkerClass]] = {}
+    workers: dict[int, list[RunningClass]] = {}
     servers = [
         _server(role, host, found, facts(host))
         for (role, host), found in planned.items()
@@ -135,9 +138,10 @@ def assemble(
         app = apps[carried]
         # Hosts that are alike share what was planned for them.
         if id(found) not in workers:
-            workers[id(found)] = [_worker(app, name, *read) for name, read in _read(found.values).items()]
-        classes = tuple(replace(worker, host=host) for worker in workers[id(found)])
-        apps[app.name] = replace(app, classes=(*app.classes, *classes))
+            classes, _problems = celery_worker.classes_of(found.values)
+            workers[id(found)] = [_running(app, one) for one in classes.values() if one.present]
+        here = tuple(replace(worker, host=host) for worker in workers[id(found)])
+        apps[app.name] = replace(app, classes=(*app.classes, *here))
     return Deployment(
         machines=machines,
         apps=apps,
@@ -325,34 +329,29 @@ def _results_at(values: Mapping[str, Any], given: frozenset[str]) -> str:
     return f"{kind} at {places}" if places else kind
 
 
-def _read(values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return class name -> (what is written, what it means) of the classes that a host runs."""
-    classes, _problems = celery_worker.read_classes(values)
-    return {name: pair for name, pair in classes.items() if pair[1]["state"] == "present"}
-
-
-def _worker(app: App, name: str, written: Any, read: Mapping[str, Any]) -> WorkerClass:
-    acknowledgement = read["acknowledgement"]
-    return WorkerClass(
+def _running(app: App, one: WorkerClass) -> RunningClass:
+    """Return a class as it runs: what it leaves open, the settings of its app say."""
+    settings = app.settings
+    return RunningClass(
         app.name,
         "",
-        name,
-        queues=tuple(read["queues"]),
-        workers=read["workers"],
-        pool=read["pool"],
-        concurrency=read["concurrency"],
-        prefetch=read["prefetch_multiplier"] or _prefetch(app.settings),
-        time_limit=read["time_limit"] or max(_number(app.settings.get("task_time_limit"), 0), 0) or None,
-        soft_time_limit=read["soft_time_limit"] or max(_number(app.settings.get("task_soft_time_limit"), 0), 0) or None,
-        stop_timeout=read["stop_timeout"],
-        late=bool(app.settings["task_acks_late"]) if acknowledgement is None else acknowledgement == "late",
-        max_tasks_per_child=read["max_tasks_per_child"],
-        max_memory_per_child=read["max_memory_per_child"],
-        memory_max=read["memory_max"],
-        queues_known=not written.unread_queues,
-        arguments=tuple(str(word) for word in read["extra_arguments"] or ()),
-        written=written.values,
-        origins=written.origins,
+        one.name,
+        queues=tuple(one.queues),
+        workers=one.workers,
+        pool=one.pool,
+        concurrency=one.concurrency,
+        prefetch=one.prefetch_multiplier or _prefetch(settings),
+        time_limit=one.time_limit or max(_number(settings.get("task_time_limit"), 0), 0) or None,
+        soft_time_limit=one.soft_time_limit or max(_number(settings.get("task_soft_time_limit"), 0), 0) or None,
+        stop_timeout=one.stop_timeout,
+        late=bool(settings["task_acks_late"]) if one.acknowledgement is None else one.acknowledgement == "late",
+        max_tasks_per_child=one.max_tasks_per_child,
+        max_memory_per_child=one.max_memory_per_child,
+        memory_max=one.memory_max,
+        queues_known=not one.written.unread_queues,
+        arguments=tuple(one.extra_arguments),
+        written=one.written.values,
+        origins=one.written.origins,
     )
 
 
@@ -417,7 +416,7 @@ def _unplaced(
     for host in groups.get("all", []):
         if host in workers:
             continue
-        for level in CLASS_LEVELS:
+        for level in LEVELS:
             classes = given(host, level, None)
             for name, keys in classes.items() if isinstance(classes, Mapping) else ():
                 absent = isinstance(keys, Mapping) and keys.get("state") == "absent"
@@ -430,8 +429,8 @@ def _replaced(
     groups: Mapping[str, Sequence[str]], unplaced: Mapping[str, Sequence[str]], given: Callable[[str, str, Any], Any]
 ) -> Iterable[str]:
     """Yield the classes for all hosts that dictionaries nearer to the workers, which Ansible takes instead, lack."""
-    workers = [given(host, CLASS_LEVELS[0], None) for host in groups.get("celery_workers", [])]
+    workers = [given(host, LEVELS[0], None) for host in groups.get("celery_workers", [])]
     for name, hosts in unplaced.items():
-        common = given(hosts[0], CLASS_LEVELS[0], None)
+        common = given(hosts[0], LEVELS[0], None)
         if isinstance(common, Mapping) and name in common and any(isinstance(own, Mapping) for own in workers):
             yield name

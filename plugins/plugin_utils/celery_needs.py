@@ -10,7 +10,7 @@ installed says it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import (
     DELAYS_WITH_KOMBU,
@@ -19,6 +19,9 @@ from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions im
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import in_force, lines_of, rules_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import newer_options
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import WorkerClass
 
 Need = dict[str, str]
 
@@ -51,17 +54,16 @@ def needs(values: Mapping[str, Any], *, quorum: bool) -> list[Need]:
     return found
 
 
-def worker_options(places: Iterable[tuple[str, Any]]) -> list[Need]:
+def worker_options(classes: Iterable[WorkerClass]) -> list[Need]:
     """Return the options of workers that not every supported Celery has.
 
     Arguments:
-        places: (variable with its path, the class that is written there).
+        classes: those of all hosts of an app.
     """
     found: list[Need] = []
-    for place, keys in places:
-        words = keys.get("extra_arguments") if isinstance(keys, Mapping) else None
-        for word, since in newer_options(words if isinstance(words, (list, tuple)) else ()):
-            entry = {"variable": f"{place}.extra_arguments", "word": word, "since": text(since)}
+    for one in classes:
+        for word, since in newer_options(one.extra_arguments):
+            entry = {"variable": one.written.where("extra_arguments"), "word": word, "since": text(since)}
             if entry not in found:
                 found.append(entry)
     return found

@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_keys import KEYS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS
 
 
 def _of_classes(key: str) -> tuple[str, ...]:
     """Return where a key of any class may be written."""
-    return (*(f"{level}.*.{key}" for level in CLASS_LEVELS), f"celery_worker_defaults.{key}")
+    return (*(f"{level}.*.{key}" for level in LEVELS), f"celery_worker_defaults.{key}")
 
 
 _SERVERS = ("rabbitmq_port", "rabbitmq_listen_addresses", "redis_port", "redis_bind", "celery_app_broker")

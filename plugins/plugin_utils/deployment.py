@@ -57,7 +57,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class WorkerClass:
+class RunningClass:
     """One worker class on one host: a unit for each of its workers.
 
     Arguments:
@@ -191,7 +191,7 @@ class App:
     declared: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
     own_routes: bool = False
-    classes: tuple[WorkerClass, ...] = ()
+    classes: tuple[RunningClass, ...] = ()
     files: tuple[Mapping[str, Any], ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     own_settings: Mapping[str, Any] = field(default_factory=dict)
@@ -211,11 +211,11 @@ class App:
     given: frozenset[str] = frozenset()
     accepted: frozenset[str] = frozenset()
 
-    def consumers(self, queue: str) -> list[WorkerClass]:
+    def consumers(self, queue: str) -> list[RunningClass]:
         """Return the classes that consume ``queue``, on every host."""
         return [worker for worker in self.classes if queue in worker.queues]
 
-    def held(self, worker: WorkerClass) -> int:
+    def held(self, worker: RunningClass) -> int:
         """Return for how many seconds a message may wait in a worker and run there (measured with Celery 5.7.0).
 
         Where a worker takes all there are, no time is enough: that is a rule of its own.
@@ -224,7 +224,7 @@ class App:
             return 0
         return (worker.prefetch + 1) * (worker.time_limit or self.longest_task)
 
-    def pinned(self, worker: WorkerClass) -> int:
+    def pinned(self, worker: RunningClass) -> int:
         """Return for how many seconds Redis may have to wait for an acknowledgement of a delayed task in a worker.
 
         The worker keeps it until it is due; then it waits for a process like every other, and is acknowledged when it
@@ -233,7 +233,7 @@ class App:
         running = 0 if worker.late else worker.time_limit or self.longest_task
         return self.longest_eta + self.held(worker) - running
 
-    def unacknowledged(self, worker: WorkerClass) -> int:
+    def unacknowledged(self, worker: RunningClass) -> int:
         """Return for how many seconds RabbitMQ may have to wait for an acknowledgement of a worker."""
         # Without quorum queues, or with an old kombu, a worker holds delayed tasks as well.
         return self.held(worker) + (0 if self.delays_in_broker else self.longest_eta)
@@ -349,7 +349,7 @@ class Deployment:
             yield from ((one, other) for one in apps[:position] if self.meet(one, other))
 
     @property
-    def classes(self) -> Iterable[WorkerClass]:
+    def classes(self) -> Iterable[RunningClass]:
         """Every class of every app on every host."""
         for app in self.apps.values():
             yield from app.classes

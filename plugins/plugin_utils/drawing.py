@@ -14,7 +14,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import SERVERS
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, WorkerClass
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, RunningClass
 
 _ELSE = "everything else"
 _OWN = "by the app's own routes"
@@ -80,7 +80,7 @@ def _class_table(app: App) -> list[list[str]]:
     return rows
 
 
-def at_a_time(worker: WorkerClass) -> str:
+def at_a_time(worker: RunningClass) -> str:
     """Return how many tasks a class runs at once on one host: ``4 x prefork``, ``3 x 50 x gevent`` of three workers."""
     workers = f"{worker.workers} x " if worker.workers > 1 else ""
     return f"{workers}{worker.concurrency} x {worker.pool}"
@@ -106,9 +106,9 @@ def _routes(app: App) -> list[tuple[str, str]]:
     return [*((route.task, route.queue) for route in app.routes), (_ELSE, app.default_queue)]
 
 
-def _by_meaning(workers: Iterable[WorkerClass]) -> list[list[WorkerClass]]:
+def _by_meaning(workers: Iterable[RunningClass]) -> list[list[RunningClass]]:
     """Return the classes, those that are the same on several hosts together."""
-    found: dict[tuple[object, ...], list[WorkerClass]] = {}
+    found: dict[tuple[object, ...], list[RunningClass]] = {}
     for worker in workers:
         key = (worker.name, worker.queues, *sorted((name, repr(value)) for name, value in worker.written.items()))
         found.setdefault(key, []).append(worker)

@@ -41,7 +41,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue im
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import inventory_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import role_options, texts_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import queue_places, survey, view
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import Members, members, queue_places, survey, view
 from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import seen_now
 from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import slips_beside
 
@@ -111,6 +111,7 @@ class InventoryCheck:
         self._planner = RolePlanner(controller)
         self._failed: dict[str, str] = {}
         self._misplaced: dict[str, Problem] = {}
+        self._apps: dict[str, Members] = {}
 
     def given(self, host: str, name: str, default: Any) -> Any:
         """Return a variable of a host, worked out, or a default; what cannot be is told at the end."""
@@ -134,7 +135,8 @@ class InventoryCheck:
         }
         with tempfile.TemporaryDirectory(prefix="celeryops-") as folder:
             rehearsal = Rehearsal(Path(folder))
-            checked = Checked(survey(self._groups, self.given), {}, seen, self.given)
+            self._apps = members(self._groups, self.given)
+            checked = Checked(survey(self._apps, self._groups, self.given), {}, seen, self.given)
             sound = self._plan_all(checked, rehearsal)
             self._look_at_machines(checked, sound)
             self._judge(checked)
@@ -162,8 +164,7 @@ class InventoryCheck:
                 own = self._rehearsed({**self._variables.raw(host), "__celeryops_survey": found}, rehearsal)
                 planned, problems = self._planner.plan(role, own, facts, host)
                 if role == "celery_app" and problems and "celery_app_queues" not in planned.given:
-                    hosts = [other for other, app in found["app_of"].items() if app == found["app_of"].get(host)]
-                    problems = where_written(problems, queue_places(self._groups, self.given, hosts))
+                    problems = where_written(problems, queue_places(self._apps[found["app_of"][host]]))
                 alike[key] = planned, problems
             checked.planned[role, host], problems = alike[key]
             checked.problems += problems

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_keys import KEYS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS
 
 _CLOSE = 0.87
 #: What an inventory may say to the collection as a whole: the roles' defaults and the playbooks read these.

@@ -19,7 +19,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import names_in
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import WorkerClass
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import RunningClass
 
 MODES = ("wait", "drain")
 
@@ -61,7 +61,7 @@ class Batch:
     stand_ins: Mapping[str, tuple[str, ...]]
 
 
-def places(classes: Iterable[WorkerClass]) -> list[dict[str, Any]]:
+def places(classes: Iterable[RunningClass]) -> list[dict[str, Any]]:
     """Return the workers of a deployment as plain data, which travels as a fact."""
     return [
         {"app": worker.app, "host": worker.host, "name": name, "queues": list(worker.queues), "class": worker.name}

@@ -26,7 +26,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     holds_accounts,
     may_be_secret,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import APP_VARIABLES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import APP_VARIABLES, ROLES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
 
 #: Lists in whose place a word may stand. Ansible's own validation is told that their entries may be anything, since it
@@ -66,6 +66,12 @@ def role_options(role: str) -> dict[str, Any]:
     text = (_ROLES / role / "meta" / "argument_specs.yml").read_text()
     options: dict[str, Any] = yaml.load(text, Loader=loader)["argument_specs"]["main"]["options"]  # noqa: S506 - a SafeLoader
     return options
+
+
+def default_of(variable: str) -> Any:
+    """Return the default of a role's variable, as its argument spec has it; it may be a template."""
+    role = max((name for name in ROLES if variable.startswith(f"{name}_")), key=len)
+    return role_options(role)[variable].get("default")
 
 
 def misshapen(options: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any], where: str = "") -> list[Problem]:

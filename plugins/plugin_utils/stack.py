@@ -13,19 +13,20 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import DELAYS_WITH_KOMBU
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import worker_options
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import DEFAULTS, LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import in_force, lines_of, rules_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import APP_GROUPS, SERVERS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import role_options
+from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import default_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import WorkerClass, read_classes
 
-#: What is laid over each other makes a class (role celery_worker); weakest first.
-CLASS_LEVELS = ("celery_worker_classes", "celery_worker_group_classes", "celery_worker_host_classes")
 _LOOPBACK = re.compile(r"127\.|::1$|localhost\.?$|localhost\.localdomain", re.IGNORECASE)
 ANY = ("0.0.0.0", "::", "*")  # noqa: S104 - addresses that are looked for, not bound
 #: The policy that keeps what was delivered too often, in the virtual host of each app.
@@ -49,12 +50,92 @@ def app_hosts(groups: Groups) -> list[str]:
     return list(dict.fromkeys(host for group in APP_GROUPS for host in groups.get(group, [])))
 
 
-def survey(groups: Groups, given: Given) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Members:
+    """The hosts of one app, and what they say of it.
+
+    Arguments:
+        name: of the app; empty where it cannot be one, which the role celery_app tells.
+        hosts: in the order of the inventory.
+        classes: host -> the worker classes that it has, of those among them that are workers.
+        given: returns a variable of a host.
+        groups: the inventory's groups and their hosts.
+    """
+
+    name: str
+    hosts: Sequence[str]
+    classes: Mapping[str, Sequence[WorkerClass]]
+    given: Given
+    groups: Groups
+
+    @property
+    def all_classes(self) -> Iterator[WorkerClass]:
+        """Every class of every host."""
+        for classes in self.classes.values():
+            yield from classes
+
+    def said(self, name: str) -> list[Any]:
+        """Return what each host says of a variable; None where it says nothing."""
+        return [self.given(host, name, None) for host in self.hosts]
+
+    def durations(self, name: str) -> list[int]:
+        """Return a duration as each host says it, or by its default, in seconds; 0 where it cannot be read."""
+        return [_seconds(self.given(host, name, default_of(name))) for host in self.hosts]
+
+    def first(self, name: str) -> str:
+        """Return a variable as the first host says it, or its default."""
+        return str(self.given(self.hosts[0], name, None) or default_of(name))
+
+    @property
+    def settings(self) -> list[Mapping[str, Any]]:
+        """The Celery settings that the inventory gives on each host."""
+        return [value if isinstance(value, Mapping) else {} for value in self.said("celery_app_settings")]
+
+    @property
+    def broker(self) -> str:
+        """``rabbitmq`` or ``redis``."""
+        return broker(self.groups, self.said("celery_app_broker"))
+
+
+def members(groups: Groups, given: Given) -> dict[str, Members]:
+    """Return the apps of the inventory by their names, in the order in which their hosts name them."""
+    hosts: dict[str, list[str]] = {}
+    for host in app_hosts(groups):
+        name = given(host, "celery_app_name", None)
+        # A name that is none must not end in the path of a password; the role celery_app tells of it.
+        hosts.setdefault(str(name) if is_app_name(name) else "", []).append(host)
+    workers = set(groups.get("celery_workers", []))
+    read: dict[tuple[int, ...], list[WorkerClass]] = {}
+    return {
+        name: Members(name, own, {host: _classes(given, host, read) for host in own if host in workers}, given, groups)
+        for name, own in hosts.items()
+    }
+
+
+def _classes(given: Given, host: str, read: dict[tuple[int, ...], list[WorkerClass]]) -> list[WorkerClass]:
+    """Return the classes that a worker has; what is wrong with them, the role celery_worker tells.
+
+    Arguments:
+        given: returns a variable of a host.
+        host: the worker.
+        read: what came of it on others; hosts that are alike share their values.
+    """
+    said = {name: given(host, name, None) for name in (DEFAULTS, *LEVELS)}
+    key = tuple(map(id, said.values()))
+    if key not in read:
+        sound = {name: value for name, value in said.items() if isinstance(value, Mapping)}
+        classes, _problems = read_classes(sound, "", 0)
+        read[key] = [one for one in classes.values() if one.present]
+    return read[key]
+
+
+def survey(apps: Mapping[str, Members], groups: Groups, given: Given) -> dict[str, Any]:
     """Return what the site playbook needs to join the roles, for all hosts; plain data, as it travels as a fact.
 
     Values that cannot be read are passed over: the role whose variable it is tells of them.
 
     Arguments:
+        apps: the apps of the inventory (``members``).
         groups: group name -> its hosts.
         given: returns a variable of a host.
 
@@ -65,33 +146,27 @@ def survey(groups: Groups, given: Given) -> dict[str, Any]:
         ``worker_options`` that not every Celery has), ``app_of`` (host -> name of its app), ``machines`` (of these
         hosts), ``servers`` (group -> the nodes and how they listen) and ``consumer_timeout`` in seconds.
     """
-    hosts: dict[str, list[str]] = {}
-    app_of: dict[str, str] = {}
-    for host in app_hosts(groups):
-        name = given(host, "celery_app_name", None)
-        # A name that is none must not end in the path of a password; the role celery_app tells of it.
-        app_of[host] = str(name) if is_app_name(name) else ""
-        hosts.setdefault(app_of[host], []).append(host)
-    apps = {
-        name: {
-            "broker": broker(groups, [given(host, "celery_app_broker", None) for host in members]),
-            "queues": queues(groups, given, members),
-            "longest_task": longest_task(groups, given, members),
-            "visibility_timeout": visibility_timeout(groups, given, members),
-            "prefetch_multiplier": prefetch_multiplier(groups, given, members),
-            "key_prefix": str(given(members[0], "celery_app_key_prefix", None) or f"{name}:"),
-            "dead_letter_queue": str(given(members[0], "celery_app_dead_letter_queue", None) or "dead-letters"),
-            "queue_type": "classic" if given(members[0], "celery_app_queue_type", None) == "classic" else "quorum",
-            "worker_options": worker_options(class_places(groups, given, members)),
-        }
-        for name, members in hosts.items()
-    }
+    app_of = {host: app.name for app in apps.values() for host in app.hosts}
+    app_of = {host: app_of[host] for host in app_hosts(groups)}
     return {
-        "apps": apps,
+        "apps": {
+            name: {
+                "broker": app.broker,
+                "queues": queues(app),
+                "longest_task": longest_task(app),
+                "visibility_timeout": visibility_timeout(app),
+                "prefetch_multiplier": prefetch_multiplier(app),
+                "key_prefix": app.first("celery_app_key_prefix").replace("{{ celery_app_name }}", name),
+                "dead_letter_queue": app.first("celery_app_dead_letter_queue"),
+                "queue_type": "classic" if app.first("celery_app_queue_type") == "classic" else "quorum",
+                "worker_options": worker_options(app.all_classes),
+            }
+            for name, app in apps.items()
+        },
         "app_of": app_of,
         "machines": {host: machine(host, given) for host in app_of},
         "servers": {group: [_server(group, host, given) for host in groups.get(group, [])] for group in SERVERS},
-        "consumer_timeout": max([7200, *(consumer_timeout(groups, given, members) for members in hosts.values())]),
+        "consumer_timeout": max([7200, *map(consumer_timeout, apps.values())]),
     }
 
 
@@ -124,16 +199,17 @@ def _server(group: str, host: str, given: Given) -> dict[str, Any]:
     listens = SERVERS[group].listens[0]
     server = {
         "host": host,
-        "listen": listen_addresses(given(host, listens.address, None)),
+        "listen": listen_addresses(given(host, listens.address, default_of(listens.address))),
         "reached_as": str(given(host, "ansible_host", None) or host),
         "machine": machine(host, given),
         # Whether it is a number is told when the server is planned.
-        "port": given(host, listens.port, None) or role_options(group)[listens.port]["default"],
+        "port": given(host, listens.port, None) or default_of(listens.port),
     }
     if group == "rabbitmq":
+        management = SERVERS[group].listens[1]
         server["management"] = {
-            "listen": str(given(host, "rabbitmq_management_listen_address", None) or "127.0.0.1"),
-            "port": given(host, "rabbitmq_management_port", None) or 15672,
+            "listen": str(given(host, management.address, None) or default_of(management.address)),
+            "port": given(host, management.port, None) or default_of(management.port),
         }
     return server
 
@@ -214,60 +290,33 @@ def _management(servers: Sequence[Mapping[str, Any]], viewer: tuple[str, str]) -
     return {}
 
 
-def worker_classes(groups: Groups, given: Given, hosts: Iterable[str]) -> Iterable[Mapping[str, Any]]:
-    """Yield what each level says of each class on the workers among ``hosts``; what is no class is passed over."""
-    workers = set(groups.get("celery_workers", []))
-    seen: set[int] = set()
-    for host in hosts:
-        levels = [given(host, name, None) for name in (*CLASS_LEVELS, "celery_worker_defaults")]
-        # Hosts that are alike share their values, and saying the same again tells nothing new.
-        if host not in workers or seen.issuperset(map(id, levels)):
-            continue
-        seen.update(map(id, levels))
-        classes = [entry for level in levels[:-1] if isinstance(level, Mapping) for entry in level.values()]
-        yield from (entry for entry in (*classes, levels[-1]) if isinstance(entry, Mapping))
-
-
-def class_places(groups: Groups, given: Given, hosts: Iterable[str]) -> Iterator[tuple[str, object]]:
-    """Yield each worker class on one of ``hosts`` behind the variable, with its path, in which it is written."""
-    workers = set(groups.get("celery_workers", []))
-    for host in (host for host in hosts if host in workers):
-        for level in CLASS_LEVELS:
-            entries = given(host, level, None)
-            for name, keys in entries.items() if isinstance(entries, Mapping) else ():
-                yield f"{level}.{name}", keys
-        yield "celery_worker_defaults", given(host, "celery_worker_defaults", None)
-
-
-def queue_places(groups: Groups, given: Given, hosts: Iterable[str]) -> dict[str, str]:
-    """Return queue -> the variable, with its path, in which a worker class on one of ``hosts`` names it first."""
+def queue_places(app: Members) -> dict[str, str]:
+    """Return queue -> the variable, with its path, in which a worker class of an app names it first."""
     places: dict[str, str] = {}
-    for place, keys in class_places(groups, given, hosts):
-        for queue in _queues_of(keys):
-            places.setdefault(queue, f"{place}.queues")
+    for one in app.all_classes:
+        for queue in one.named_queues:
+            places.setdefault(queue, one.written.where("queues"))
     return places
 
 
-def queues(groups: Groups, given: Given, hosts: Iterable[str]) -> list[str]:
-    """Return every queue that a worker class on one of ``hosts`` names, sorted.
+def queues(app: Members) -> list[str]:
+    """Return every queue that a worker class of an app names, sorted.
 
     They end in the shared configuration, which restarts all classes when it changes: the order of the classes must not.
     """
-    return sorted({name for keys in worker_classes(groups, given, hosts) for name in _queues_of(keys)})
+    return sorted({queue for one in app.all_classes for queue in one.named_queues})
 
 
-def longest_task(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
+def longest_task(app: Members) -> int:
     """Return how long the longest task may take in seconds, from every variable that says so; at least half an hour."""
-    said = [worker_class.get("time_limit") for worker_class in worker_classes(groups, given, hosts)]
+    limits = [one.time_limit or 0 for one in app.all_classes]
     # Set by hand only: its default is what is worked out here.
-    said += [settings(given, host).get("task_time_limit") for host in hosts]
-    return max([UNKNOWN_TASK, *(_seconds(limit) for limit in said)])
+    return max([UNKNOWN_TASK, *limits, *(_seconds(settings.get("task_time_limit")) for settings in app.settings)])
 
 
-def longest_run(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
+def longest_run(app: Members) -> int:
     """Return the same, with what the inventory says outright (``celery_app_longest_task``)."""
-    said = (_seconds(given(host, "celery_app_longest_task", None)) for host in hosts)
-    return max([longest_task(groups, given, hosts), *said])
+    return max([longest_task(app), *map(_seconds, app.said("celery_app_longest_task"))])
 
 
 def _seconds(value: object) -> int:
@@ -277,25 +326,19 @@ def _seconds(value: object) -> int:
     return 0
 
 
-def settings(given: Given, host: str) -> Mapping[str, Any]:
-    """Return the Celery settings that the inventory gives for the app of ``host``."""
-    value = given(host, "celery_app_settings", None)
-    return value if isinstance(value, Mapping) else {}
-
-
-def consumer_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
-    """Return how long RabbitMQ has to wait for an acknowledgement of a task of this app, in seconds.
+def consumer_timeout(app: Members) -> int:
+    """Return how long RabbitMQ has to wait for an acknowledgement of a task of an app, in seconds.
 
     A message waits behind as many others as a process prefetches, then runs itself; delayed tasks wait in the broker
     (Celery 5.7 and RabbitMQ 3.10, measured: a message that is held longer closes the channel, and its task runs again).
     Rounded up to 2, 4, 8, ... hours, because RabbitMQ restarts when it changes.
     """
-    longest, held = longest_run(groups, given, hosts), 0
-    for host in hosts:
-        if given(host, "celery_app_queue_type", None) == "classic" or _kombu_cannot_delay(given, host):
+    held = 0
+    for host, eta in zip(app.hosts, app.durations("celery_app_longest_eta"), strict=True):
+        if app.given(host, "celery_app_queue_type", None) == "classic" or _kombu_cannot_delay(app.given, host):
             # Nothing delays messages in the broker then, so a worker holds them.
-            held = max(held, _seconds(given(host, "celery_app_longest_eta", None) or "1h"))
-    needed = held_for(longest, most_prefetched(groups, given, hosts), held)
+            held = max(held, eta)
+    needed = held_for(longest_run(app), most_prefetched(app), held)
     return 3600 << ((needed - 1) // 3600).bit_length()
 
 
@@ -306,74 +349,47 @@ def _kombu_cannot_delay(given: Given, host: str) -> bool:
     return any(rules_out(line, "kombu", DELAYS_WITH_KOMBU) for _variable, line in in_force(lines))
 
 
-def prefetch_multiplier(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
+def prefetch_multiplier(app: Members) -> int:
     """Return how many messages a process of this app's workers may take in advance, where nothing else is said.
 
     What one worker has taken waits there although another one may be idle, so more than one message is taken only
     where no other can be: with one host of workers, and one class for each queue. On Redis a message that a killed
     worker had taken waits for the visibility timeout, so as few as possible are at stake.
     """
-    workers = [host for host in hosts if host in set(groups.get("celery_workers", []))]
-    elsewhere = any(given(host, "celery_app_broker_url", None) for host in hosts)
-    said = (given(host, "celery_app_broker", None) for host in hosts)
-    alone = len(workers) == 1 and not _shares_a_queue(given, workers[0])
-    if not alone or elsewhere or broker(groups, said) != "rabbitmq" or longest_run(groups, given, hosts) > LONG_TASK:
+    alone = len(app.classes) == 1 and not _share_a_queue(next(iter(app.classes.values())))
+    elsewhere = any(app.said("celery_app_broker_url"))
+    if not alone or elsewhere or app.broker != "rabbitmq" or longest_run(app) > LONG_TASK:
         return 1
     return PREFETCH_ALONE
 
 
-def _shares_a_queue(given: Given, host: str) -> bool:
-    """Whether two classes of a host consume the same queue, as far as can be read."""
-    common = _queues_of(given(host, "celery_worker_defaults", None))
-    consumed: dict[str, list[str]] = {}
-    for level in CLASS_LEVELS:
-        classes = given(host, level, None)
-        for name, keys in classes.items() if isinstance(classes, Mapping) else ():
-            # The last level that speaks of them decides.
-            consumed[str(name)] = _queues_of(keys) or consumed.get(str(name)) or common or [str(name)]
-    every = [queue for names in consumed.values() for queue in set(names)]
-    return len(every) != len(set(every)) or _several_workers(given, host)
+def _share_a_queue(classes: Iterable[WorkerClass]) -> bool:
+    """Whether two workers of a host consume the same queue."""
+    # One that names none has the app's default queue, and so may another one; a class of its own is told by its name.
+    every = [queue for one in classes for queue in (one.named_queues or [one.name]) * one.workers]
+    return len(every) != len(set(every))
 
 
-def _several_workers(given: Given, host: str) -> bool:
-    """Whether a class of a host has, by any level, more than one worker, all of which consume the same queues."""
-    levels = [given(host, level, None) for level in CLASS_LEVELS]
-    classes = [keys for level in levels if isinstance(level, Mapping) for keys in level.values()]
-    said = [
-        keys.get("workers")
-        for keys in (*classes, given(host, "celery_worker_defaults", None))
-        if isinstance(keys, Mapping)
-    ]
-    return any(number not in (None, 1, "1") for number in said)
-
-
-def _queues_of(keys: object) -> list[str]:
-    """Return the queues that a class names; none where it names none, or nothing that can be read."""
-    declared = keys.get("queues") if isinstance(keys, Mapping) else None
-    return [str(name) for name in declared] if isinstance(declared, (list, tuple)) else []
-
-
-def most_prefetched(groups: Groups, given: Given, hosts: Sequence[str]) -> int:
+def most_prefetched(app: Members) -> int:
     """Return how many messages a process may take in advance, by every variable that says so; at least one."""
-    said = [worker_class.get("prefetch_multiplier") for worker_class in worker_classes(groups, given, hosts)]
-    derived = prefetch_multiplier(groups, given, hosts)
-    for host in hosts:
-        own = given(host, "celery_app_prefetch_multiplier", derived)
-        said.append(settings(given, host).get("worker_prefetch_multiplier", own))
+    derived = prefetch_multiplier(app)
+    said: list[Any] = [one.prefetch_multiplier for one in app.all_classes]
+    for host, settings in zip(app.hosts, app.settings, strict=True):
+        own = app.given(host, "celery_app_prefetch_multiplier", derived)
+        said.append(settings.get("worker_prefetch_multiplier", own))
     return max([1, *(int(str(number)) for number in said if re.fullmatch(r"[0-9]{1,9}", str(number)))])
 
 
-def visibility_timeout(groups: Groups, given: Given, hosts: Sequence[str]) -> int | str:
-    """Return how long Redis has to wait for an acknowledgement of a task of this app, in seconds.
+def visibility_timeout(app: Members) -> int | str:
+    """Return how long Redis has to wait for an acknowledgement of a task of an app, in seconds.
 
     Nothing (an empty text) where a process takes one message in advance, which is what the role celery_app itself
     reckons with.
     """
-    most = most_prefetched(groups, given, hosts)
+    most = most_prefetched(app)
     if most == 1:
         return ""
-    eta = max(_seconds(given(host, "celery_app_longest_eta", None) or "1h") for host in hosts)
-    return held_for(longest_run(groups, given, hosts), most, eta)
+    return held_for(longest_run(app), most, max(app.durations("celery_app_longest_eta")))
 
 
 def held_for(longest: int, prefetch: int, eta: int) -> int:

@@ -1,28 +1,28 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Worker classes: what may be written about one, how the layers merge, and what a mistake is answered with.
-
-The names of classes are the user's, so Ansible's argument specs cannot look inside: this module does, key by key.
-"""
+"""What a worker class means: each of its keys read, and what a mistake is answered with."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import MOST_PREFETCHED
-from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
-    CLASS_NAME,
-    RESERVED_CLASS_NAMES,
-    worker_names,
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_keys import KEYS, Key
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import (
+    DEFAULTS,
+    LEVELS,
+    Layer,
+    WrittenClass,
+    merge,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
+from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import worker_names
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
     DURATION_HELP,
@@ -33,195 +33,101 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
-    LOG_LEVELS,
     check_environment,
     check_prefix,
     check_writable_paths,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import check_arguments
 
-POOLS = ("prefork", "threads", "gevent", "solo")
-_PREFORK = ("prefork",)
-
-#: Workers of one class on one host: each is a process with the whole app in it, and more than that is a mistake.
-MOST_WORKERS = 99
-
 #: Seconds between a task's time limit and the end of the unit that runs it.
 STOP_MARGIN = 30
 
 
 @dataclass(frozen=True)
-class Key:
-    """What may be written for one key of a class.
-
-    Arguments:
-        kind: how the value is read (a method ``_read_<kind>`` of ``_Reader``).
-        default: the value when nobody writes one; None leaves the matter to the app's settings or to systemd.
-        minimum: smallest number, duration in seconds or size in bytes.
-        maximum: largest number, duration or size.
-        choices: the allowed words.
-        pools: pools in which the key has an effect.
-    """
-
-    kind: str
-    default: Any = None
-    minimum: int = 0
-    maximum: int | None = None
-    choices: tuple[str, ...] = ()
-    pools: tuple[str, ...] = POOLS
-
-
-KEYS: Mapping[str, Key] = {
-    "state": Key("choice", "present", choices=("present", "absent")),
-    "queues": Key("queues"),
-    "workers": Key("number", 1, minimum=1, maximum=MOST_WORKERS),
-    "command_prefix": Key("command"),
-    "pool": Key("choice", "prefork", choices=POOLS),
-    "concurrency": Key("concurrency", minimum=1, maximum=100_000),
-    "prefetch_multiplier": Key("number", minimum=1, maximum=MOST_PREFETCHED),
-    "time_limit": Key("duration", minimum=1, pools=("prefork", "gevent")),
-    "soft_time_limit": Key("duration", minimum=1, pools=_PREFORK),
-    "max_tasks_per_child": Key("number", minimum=1, maximum=2**31 - 1, pools=_PREFORK),
-    "max_memory_per_child": Key("size", minimum=8 * 1024**2, pools=_PREFORK),
-    "acknowledgement": Key("choice", choices=("late", "early")),
-    "log": Key("choice", "journal", choices=("journal", "file")),
-    "log_level": Key("choice", "INFO", choices=LOG_LEVELS),
-    "log_received": Key("truth", default=False),
-    "environment": Key("mapping"),
-    "nice": Key("number", minimum=-20, maximum=19),
-    "cpu_weight": Key("number", minimum=1, maximum=10_000),
-    "io_weight": Key("number", minimum=1, maximum=10_000),
-    "memory_high": Key("size", minimum=32 * 1024**2),
-    "memory_max": Key("size", minimum=32 * 1024**2),
-    "tasks_max": Key("number", minimum=4, maximum=4_194_304),
-    "start_timeout": Key("duration", 120, minimum=5),
-    "stop_timeout": Key("duration", 300, minimum=1),
-    "watchdog": Key("duration", 60),
-    "writable_paths": Key("texts"),
-    "extra_arguments": Key("texts"),
-    "hardening": Key("mapping"),
-}
-
-
-@dataclass
-class Layer:
-    """One dictionary of classes: the variable that it is in, and class name -> keys."""
-
-    variable: str
-    classes: Mapping[Any, Any]
-
-
-@dataclass
 class WorkerClass:
-    """A class after merging: key -> value, and where each value was written."""
+    """What a worker class of a host means, each key read (``class_keys.KEYS``).
 
-    name: str
-    values: dict[str, Any] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
-    #: whether something was written for its queues that could not be read
-    unread_queues: bool = False
-    #: keys that were meant by names that are none
-    meant: set[str] = field(default_factory=set)
-    #: keys that came from the defaults for all classes, not from the class itself
-    inherited: set[str] = field(default_factory=set)
-
-    def where(self, key: str) -> str:
-        """Return the variable, with its path, that ``key`` was written in."""
-        return self.origins.get(key, f"celery_worker_classes.{self.name}.{key}")
-
-
-def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[str, WorkerClass], list[Problem]]:
-    """Merge the layers, later ones over earlier ones, key by key.
-
-    ``environment`` and ``hardening`` merge entry by entry; every other value, lists included, is replaced. A null takes
-    back what an earlier layer said.
+    Durations are in seconds and sizes in bytes; None leaves a matter to the app's settings, or to systemd.
 
     Arguments:
-        defaults: celery_worker_defaults, below every class.
-        layers: celery_worker_classes and what is laid over it, weakest first.
+        written: what the inventory says of it.
+        sandbox: the lines of its units' sandbox (``hardening.sandbox``).
     """
-    problems: list[Problem] = []
+
+    written: WrittenClass
+    state: str
+    queues: list[str]
+    workers: int
+    command_prefix: list[str] | None
+    pool: str
+    concurrency: int | str
+    prefetch_multiplier: int | None
+    time_limit: int | None
+    soft_time_limit: int | None
+    max_tasks_per_child: int | None
+    max_memory_per_child: int | None
+    acknowledgement: str | None
+    log: str
+    log_level: str
+    log_received: bool
+    environment: dict[str, str]
+    nice: int | None
+    cpu_weight: int | None
+    io_weight: int | None
+    memory_high: int | None
+    memory_max: int | None
+    tasks_max: int | None
+    start_timeout: int
+    stop_timeout: int
+    watchdog: int
+    writable_paths: list[str]
+    extra_arguments: list[str]
+    sandbox: list[str]
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.written.name
+
+    @property
+    def named_queues(self) -> list[str]:
+        """The queues that the inventory names for it."""
+        return self.queues if "queues" in self.written.values else []
+
+    @property
+    def present(self) -> bool:
+        """Whether the host has it."""
+        return self.state == "present"
+
+
+def read_classes(
+    values: Mapping[str, Any], default_queue: str, time_limit: int
+) -> tuple[dict[str, WorkerClass], list[Problem]]:
+    """Return the classes of a host by their names, those that it is not to have as well, and the mistakes in them.
+
+    Arguments:
+        values: what the inventory says at each of ``LEVELS``, and in ``DEFAULTS``.
+        default_queue: the queue of a class that names none.
+        time_limit: seconds that a task may take in a class that sets no limit; 0 where the app has none either.
+    """
+    layers = [Layer(name, values.get(name) or {}) for name in LEVELS]
+    merged, problems = merge(values.get(DEFAULTS) or {}, layers)
     classes: dict[str, WorkerClass] = {}
-    for layer in layers:
-        for name, keys in layer.classes.items():
-            where = f"{layer.variable}.{name}"
-            reason, instead = _name_problem(name)
-            if reason:
-                # What stands in the class can be read all the same.
-                problems.append(Problem(where, name, reason, instead, readable=True))
-            if str(name) not in classes:
-                classes[str(name)] = WorkerClass(str(name))
-                _lay(classes[str(name)], defaults, "celery_worker_defaults", problems)
-                classes[str(name)].inherited = set(classes[str(name)].values)
-            if keys is None or isinstance(keys, Mapping):
-                _lay(classes[str(name)], keys or {}, where, problems)
-            else:
-                problems.append(Problem(where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"))
-                classes[str(name)].unread_queues = True
-    problems += _absent_without_a_class(classes, layers)
+    for written in merged.values():
+        classes[written.name], found = read_class(written, default_queue, time_limit)
+        problems += found
+    numbers = {name: one.workers for name, one in classes.items() if one.present}
+    for name, other in namesakes(numbers):
+        reason = f"is the name of a worker of class {other}, which has {numbers[other]}"
+        problems.append(Problem(f"{LEVELS[0]}.{name}", name, reason, "another name", readable=True))
     return classes, problems
 
 
-def _absent_without_a_class(classes: Mapping[str, WorkerClass], layers: Sequence[Layer]) -> Iterator[Problem]:
-    """Yield the classes that a nearer layer takes away and that no layer has."""
-    for layer in layers[1:]:
-        for name, keys in layer.classes.items():
-            alone = sum(name in one.classes for one in layers) == 1
-            if isinstance(keys, Mapping) and keys.get("state") == "absent" and alone and name in classes:
-                instead = did_you_mean(str(name), [other for other in classes if other != name])
-                yield Problem(
-                    f"{layer.variable}.{name}.state", "absent", "takes away a class that is not there", instead
-                )
-
-
-def _name_problem(name: Any) -> tuple[str, str]:
-    if isinstance(name, str) and name in RESERVED_CLASS_NAMES:
-        return f"is the name of the role {RESERVED_CLASS_NAMES[name]}'s unit", "another name"
-    if not isinstance(name, str):
-        # To YAML, yes, on and 1 are no text.
-        return "is not text, so it cannot be the name of a class", "a name that begins with a letter, in quotes"
-    if not CLASS_NAME.fullmatch(name) or name.endswith("-"):
-        return "cannot be the name of a class", "a lower-case letter, then at most 30 of a-z, 0-9 and -"
-    return "", ""
-
-
-#: What Celery calls it, too far from the key's name to look like a slip.
-_OTHER_NAMES = {
-    "acks_late": "acknowledgement: late or early",
-    "autoscale": "concurrency, which is one number",
-    "prefetch": "prefetch_multiplier",
-}
-
-
-def _lay(target: WorkerClass, keys: Mapping[Any, Any], where: str, problems: list[Problem]) -> None:
-    """Lay ``keys``, written in ``where``, over ``target``."""
-    earlier: Any
-    known = [key for key in KEYS if key != "state" or where != "celery_worker_defaults"]
-    for key, value in keys.items():
-        if key not in known:
-            instead = _OTHER_NAMES.get(str(key)) or did_you_mean(str(key), known)
-            problems.append(Problem(f"{where}.{key}", value, "is no key of a class", instead))
-            # What a class consumes whose queues stand under another name is not known.
-            target.unread_queues = target.unread_queues or instead.startswith("queues ")
-            target.meant.add(re.split(r"[ ,:]", instead)[0])
-            continue
-        name = str(key)
-        target.inherited.discard(name)
-        if value is None:
-            target.values.pop(name, None)
-            target.origins.pop(name, None)
-            continue
-        earlier = target.values.get(name)
-        merges = KEYS[name].kind == "mapping" and isinstance(value, Mapping) and isinstance(earlier, Mapping)
-        target.values[name] = {**earlier, **value} if merges else value
-        target.origins[name] = f"{where}.{name}"
-
-
-def check(worker: WorkerClass, default_queue: str, time_limit: int) -> tuple[dict[str, Any], list[Problem]]:
-    """Return every key of a class with its value read and its default filled in, and the mistakes.
+def read_class(written: WrittenClass, default_queue: str, time_limit: int) -> tuple[WorkerClass, list[Problem]]:
+    """Return a class with each key read and its default filled in, and the mistakes.
 
     Arguments:
-        worker: a merged class.
+        written: the class.
         default_queue: the queue of a class that names none.
         time_limit: seconds that a task may take in a class that sets no limit; 0 where the app has none either.
     """
@@ -229,35 +135,35 @@ def check(worker: WorkerClass, default_queue: str, time_limit: int) -> tuple[dic
     read: dict[str, Any] = {}
     for name, key in KEYS.items():
         read[name] = key.default
-        if name not in worker.values:
+        if name not in written.values:
             continue
         try:
-            read[name] = getattr(_Reader, key.kind)(key, worker.values[name])
+            read[name] = getattr(_Reader, key.kind)(key, written.values[name])
         except UnreadableError as error:
-            problems.append(error.of(worker.where(name), worker.values[name]))
+            problems.append(error.of(written.where(name), written.values[name]))
             # One complaint about it is enough.
             if name == "concurrency":
                 read[name] = 1
             if name == "queues":
-                read[name] = _legible(worker.values[name])
-                worker.unread_queues = True
-    if "stop_timeout" not in worker.values:
+                read[name] = _legible(written.values[name])
+                written.unread_queues = True
+    if "stop_timeout" not in written.values:
         # Whatever runs when the unit is stopped has ended by then.
         read["stop_timeout"] = max(read["stop_timeout"], (read["time_limit"] or time_limit) + STOP_MARGIN)
-    problems += _check_pool(worker, read)
-    problems += check_arguments(read["extra_arguments"] or [], worker.where("extra_arguments"))
-    problems += check_prefix(read["command_prefix"] or [], worker.where("command_prefix"))
+    problems += _check_pool(written, read)
+    problems += check_arguments(read["extra_arguments"] or [], written.where("extra_arguments"))
+    problems += check_prefix(read["command_prefix"] or [], written.where("command_prefix"))
     if read["queues"] is None:
         read["queues"] = [default_queue]
-    read["environment"], found = check_environment(read["environment"] or {}, worker.where("environment"))
+    read["environment"], found = check_environment(read["environment"] or {}, written.where("environment"))
     problems += found
-    read["writable_paths"], found = check_writable_paths(read["writable_paths"] or [], worker.where("writable_paths"))
+    read["writable_paths"], found = check_writable_paths(read["writable_paths"] or [], written.where("writable_paths"))
     problems += found
     # A null inside `hardening` removes a directive, so it is kept until the sandbox is built.
-    read["sandbox"], found = sandbox(read.pop("hardening") or {}, worker.where("hardening"))
+    read["sandbox"], found = sandbox(read.pop("hardening") or {}, written.where("hardening"))
     problems += found
-    problems += _check_limits(worker, read)
-    return read, problems
+    problems += _check_limits(written, read)
+    return WorkerClass(written, **{**read, "extra_arguments": read["extra_arguments"] or []}), problems
 
 
 def _legible(queues: Any) -> list[str] | None:
@@ -267,39 +173,39 @@ def _legible(queues: Any) -> list[str] | None:
     return list(dict.fromkeys(name for name in names if is_queue(name))) or None
 
 
-def _check_pool(worker: WorkerClass, read: dict[str, Any]) -> list[Problem]:
+def _check_pool(written: WrittenClass, read: dict[str, Any]) -> list[Problem]:
     """Refuse keys without effect in the class's pool; drop them when they only come from the defaults for all."""
     problems: list[Problem] = []
     pool = read["pool"]
     for name, key in KEYS.items():
         if pool in key.pools or read[name] is None:
             continue
-        if name in worker.inherited:
+        if name in written.inherited:
             read[name] = None
         else:
             reason = f"has no effect in pool {pool}"
             instead = f"pool: {key.pools[0]}, or leave it out"
-            problems.append(Problem(worker.where(name), worker.values[name], reason, instead, readable=True))
+            problems.append(Problem(written.where(name), written.values[name], reason, instead, readable=True))
     concurrency = read["concurrency"]
     if pool == "solo":
-        if concurrency not in (None, 1) and "concurrency" not in worker.inherited:
-            where = worker.where("concurrency")
+        if concurrency not in (None, 1) and "concurrency" not in written.inherited:
+            where = written.where("concurrency")
             problems.append(
                 Problem(where, concurrency, "cannot be: pool solo runs one task at a time", "1, or another pool")
             )
         read["concurrency"] = 1
     elif pool != "prefork" and concurrency in (None, "auto"):
-        if concurrency is None and "concurrency" in worker.meant:
+        if concurrency is None and "concurrency" in written.meant:
             # Told by its name already.
             return problems
         reason = f"says nothing about how many tasks pool {pool} runs at once"
-        problems.append(Problem(worker.where("concurrency"), concurrency, reason, "a number such as 50"))
+        problems.append(Problem(written.where("concurrency"), concurrency, reason, "a number such as 50"))
     elif concurrency is None:
         read["concurrency"] = "auto"
     return problems
 
 
-def _check_limits(worker: WorkerClass, read: Mapping[str, Any]) -> list[Problem]:
+def _check_limits(written: WrittenClass, read: Mapping[str, Any]) -> list[Problem]:
     """Return limits that contradict each other."""
     problems: list[Problem] = []
     pairs = (
@@ -309,11 +215,13 @@ def _check_limits(worker: WorkerClass, read: Mapping[str, Any]) -> list[Problem]
     )
     for lower, upper, reason in pairs:
         if read[lower] is not None and read[upper] is not None and read[lower] >= read[upper]:
-            instead = f"less than {upper}, which is {worker.values[upper]}"
-            problems.append(Problem(worker.where(lower), worker.values[lower], reason, instead))
+            instead = f"less than {upper}, which is {written.values[upper]}"
+            problems.append(Problem(written.where(lower), written.values[lower], reason, instead))
     if read["watchdog"] in range(1, 10):
         instead = "at least 10s, or 0 to turn the watchdog off"
-        problems.append(Problem(worker.where("watchdog"), worker.values["watchdog"], "restarts busy workers", instead))
+        problems.append(
+            Problem(written.where("watchdog"), written.values["watchdog"], "restarts busy workers", instead)
+        )
     return problems
 
 

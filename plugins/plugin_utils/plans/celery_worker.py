@@ -30,17 +30,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     trial,
     with_environment,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import (
-    Layer,
-    WorkerClass,
-    check,
-    merge,
-    namesakes,
-)
-
-#: The layers of a class, weakest first.
-LAYERS = CLASS_LEVELS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import WorkerClass, read_classes
 
 #: Seconds that a worker has, when its tasks' time is up, to return them to the queue before systemd ends it.
 STOP_GRACE = 30
@@ -75,12 +65,12 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     if not is_queue(queue):
         problems.append(Problem("celery_worker_default_queue", queue, "cannot be the name of a queue", QUEUE_HELP))
     problems += _host_problems(variables)
-    read, found = read_classes(variables)
+    found_classes, found = classes_of(variables)
     problems += found
-    present = {name: keys for name, (_written, keys) in read.items() if keys["state"] == "present"}
-    workers = [(name, keys) for each, keys in present.items() for name in worker_names(each, keys["workers"])]
-    classes = [_unit(name, keys, layout, variables) for name, keys in workers]
-    promises = [_promise(name, keys, layout) for name, keys in workers]
+    present = [one for one in found_classes.values() if one.present]
+    workers = [(name, one) for one in present for name in worker_names(one.name, one.workers)]
+    classes = [_unit(name, one, layout, variables) for name, one in workers]
+    promises = [_promise(name, one, layout) for name, one in workers]
     log_files = [entry["log_file"] for entry in classes if entry["log_file"]]
     rotation, found = _rotation(log_files, layout, variables)
     problems += found
@@ -92,11 +82,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     restart_on = read_at_start(layout)
     files = variables.get("celery_worker_files") or ()
     #: worker -> the files of the app's own that its class reads
-    read_too = {
-        worker_unit(layout["app"], worker): read_by(files, layout, each)
-        for each, keys in present.items()
-        for worker in worker_names(each, keys["workers"])
-    }
+    read_too = {worker_unit(layout["app"], worker): read_by(files, layout, one.name) for worker, one in workers}
     running = {"enabled": True, "state": "started"}
     return {
         "app": layout["app"],
@@ -137,100 +123,81 @@ def _host_problems(variables: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def read_classes(
-    variables: Mapping[str, Any],
-) -> tuple[dict[str, tuple[WorkerClass, dict[str, Any]]], list[Problem]]:
-    """Return the classes of one host, and the mistakes in them.
+def classes_of(variables: Mapping[str, Any]) -> tuple[dict[str, WorkerClass], list[Problem]]:
+    """Return the classes of one host (``worker_classes.read_classes``), and the mistakes in them.
 
     Arguments:
         variables: the role's variables.
-
-    Returns:
-        class name -> what is written of it, and each key with its value read and its default filled in.
     """
-    workers, problems = merge(
-        variables.get("celery_worker_defaults") or {}, [Layer(name, variables.get(name) or {}) for name in LAYERS]
-    )
-    classes: dict[str, tuple[WorkerClass, dict[str, Any]]] = {}
     try:
         limit = int(float(str(variables.get("celery_worker_default_time_limit"))))
     except (OverflowError, ValueError):
         # None is given; or a mistake in celery_app_settings, which is told there.
         limit = 0
-    for worker in workers.values():
-        read, found = check(worker, str(variables["celery_worker_default_queue"]), limit)
-        problems += found
-        classes[worker.name] = worker, read
-    numbers = {name: keys["workers"] for name, (_written, keys) in classes.items() if keys["state"] == "present"}
-    for name, other in namesakes(numbers):
-        reason = f"is the name of a worker of class {other}, which has {numbers[other]}"
-        problems.append(Problem(f"celery_worker_classes.{name}", name, reason, "another name", readable=True))
-    return classes, problems
+    return read_classes(variables, str(variables["celery_worker_default_queue"]), limit)
 
 
-def _unit(
-    name: str, read: Mapping[str, Any], layout: Mapping[str, Any], variables: Mapping[str, Any]
-) -> dict[str, Any]:
+def _unit(name: str, one: WorkerClass, layout: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the unit of one worker is rendered from.
 
     Arguments:
         name: of the worker: its class's, and a number where the class has several.
-        read: the keys of its class.
+        one: its class.
         layout: the app's paths.
         variables: the role's variables.
     """
-    log_file = f"{layout['log']}/{name}.log" if read["log"] == "file" else ""
+    log_file = f"{layout['log']}/{name}.log" if one.log == "file" else ""
     resources = {
-        "Nice": read["nice"],
-        "CPUWeight": read["cpu_weight"],
-        "IOWeight": read["io_weight"],
-        "MemoryHigh": read["memory_high"],
-        "MemoryMax": read["memory_max"],
-        "TasksMax": read["tasks_max"],
+        "Nice": one.nice,
+        "CPUWeight": one.cpu_weight,
+        "IOWeight": one.io_weight,
+        "MemoryHigh": one.memory_high,
+        "MemoryMax": one.memory_max,
+        "TasksMax": one.tasks_max,
     }
-    own_settings = _ACKNOWLEDGEMENT[read["acknowledgement"]]
+    own_settings = _ACKNOWLEDGEMENT[one.acknowledgement]
     environment = {
-        **read["environment"],
+        **one.environment,
         **({"CELERYOPS_SETTINGS": json.dumps(own_settings)} if own_settings else {}),
-        **({"CELERYOPS_LOG_RECEIVED": "1"} if read["log_received"] else {}),
-        **({"CELERYOPS_PREFETCH": "fixed"} if read["prefetch_multiplier"] else {}),
+        **({"CELERYOPS_LOG_RECEIVED": "1"} if one.log_received else {}),
+        **({"CELERYOPS_PREFETCH": "fixed"} if one.prefetch_multiplier else {}),
     }
-    celery = [f"{layout['current']}/bin/celery", *_arguments(name, read, log_file, variables)]
-    command = started_through(read["command_prefix"] or [], layout["current"], celery)
+    celery = [f"{layout['current']}/bin/celery", *_arguments(name, one, log_file, variables)]
+    command = started_through(one.command_prefix or [], layout["current"], celery)
     return {
         "unit": worker_unit(layout["app"], name),
         "name": name,
-        "queues": read["queues"],
+        "queues": one.queues,
         "user": str(variables["celery_worker_user"]),
         "group": str(variables["celery_worker_group"]),
         "command": command_line(with_environment(environment, command)),
-        "validate": _trial(read, command[0] if read["command_prefix"] else "", layout, variables),
+        "validate": _trial(one, command[0] if one.command_prefix else "", layout, variables),
         "environment_file": layout["environment"],
         "directory": layout["current"],
         "target": layout["target"],
         "flower_unit": layout["flower_unit"],
         "start_after": START_AFTER,
         "runtime_directory": f"celeryops/{layout['app']}/{name}",
-        "writable": [layout["state"], layout["log"], *read["writable_paths"]],
-        "start_timeout": read["start_timeout"],
+        "writable": [layout["state"], layout["log"], *one.writable_paths],
+        "start_timeout": one.start_timeout,
         # The tasks have the class's time; what is left of them then goes back to the queue, which takes a moment too.
-        "drain_seconds": read["stop_timeout"],
-        "stop_timeout": read["stop_timeout"] + STOP_GRACE,
-        "watchdog": read["watchdog"],
+        "drain_seconds": one.stop_timeout,
+        "stop_timeout": one.stop_timeout + STOP_GRACE,
+        "watchdog": one.watchdog,
         "resources": {directive: value for directive, value in resources.items() if value is not None},
-        "sandbox": read["sandbox"],
+        "sandbox": one.sandbox,
         "log_file": log_file,
     }
 
 
-def _trial(read: Mapping[str, Any], wrapper: object, layout: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
+def _trial(one: WorkerClass, wrapper: object, layout: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
     """Return the command that tries what a class has of its own, or an empty one for a class that has nothing.
 
     The app is imported as the class does it; what starts the worker has to be there, and what its pool is made of. It
     runs when the class's unit has changed, before the new one is placed. What all classes share was tried before.
 
     Arguments:
-        read: the keys of the class.
+        one: the class.
         wrapper: the program that the worker is started through; empty without one.
         layout: the app's paths.
         variables: the role's variables.
@@ -239,30 +206,30 @@ def _trial(read: Mapping[str, Any], wrapper: object, layout: Mapping[str, Any], 
     if wrapper:
         program += f"; {_FIND_PROGRAM}"
         arguments.append(str(wrapper))
-    if read["pool"] == "gevent":
+    if one.pool == "gevent":
         program += "; import gevent"
-    if program == IMPORT_APP and not read["environment"]:
+    if program == IMPORT_APP and not one.environment:
         return ""
-    return trial(layout["app"], layout["current"], read["environment"], program, arguments)
+    return trial(layout["app"], layout["current"], one.environment, program, arguments)
 
 
-def _promise(name: str, read: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:
+def _promise(name: str, one: WorkerClass, layout: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a running worker is compared with; what is not said is left out."""
     said = {
-        "prefetch_multiplier": read["prefetch_multiplier"],
-        "time_limit": read["time_limit"],
-        "soft_time_limit": read["soft_time_limit"],
-        "max_tasks_per_child": read["max_tasks_per_child"],
-        "max_memory_per_child": _kibibytes(read["max_memory_per_child"]),
-        "acks_late": _ACKNOWLEDGEMENT[read["acknowledgement"]].get("task_acks_late"),
+        "prefetch_multiplier": one.prefetch_multiplier,
+        "time_limit": one.time_limit,
+        "soft_time_limit": one.soft_time_limit,
+        "max_tasks_per_child": one.max_tasks_per_child,
+        "max_memory_per_child": _kibibytes(one.max_memory_per_child),
+        "acks_late": _ACKNOWLEDGEMENT[one.acknowledgement].get("task_acks_late"),
     }
     return {
         "name": name,
         "unit": worker_unit(layout["app"], name),
         "report": f"{layout['run']}/{name}/worker.json",
-        "queues": read["queues"],
-        "pool": read["pool"],
-        "concurrency": str(read["concurrency"]),
+        "queues": one.queues,
+        "pool": one.pool,
+        "concurrency": str(one.concurrency),
         **{key: value for key, value in said.items() if value is not None},
     }
 
@@ -272,14 +239,14 @@ def _kibibytes(size: int | None) -> int | None:
     return size if size is None else size // 1024
 
 
-def _arguments(name: str, read: Mapping[str, Any], log_file: str, variables: Mapping[str, Any]) -> list[str]:
+def _arguments(name: str, one: WorkerClass, log_file: str, variables: Mapping[str, Any]) -> list[str]:
     """Return the arguments of ``celery``; what nobody asked for is left to the app's shared configuration."""
     optional = {
-        "--prefetch-multiplier": read["prefetch_multiplier"],
-        "--time-limit": read["time_limit"],
-        "--soft-time-limit": read["soft_time_limit"],
-        "--max-tasks-per-child": read["max_tasks_per_child"],
-        "--max-memory-per-child": _kibibytes(read["max_memory_per_child"]),
+        "--prefetch-multiplier": one.prefetch_multiplier,
+        "--time-limit": one.time_limit,
+        "--soft-time-limit": one.soft_time_limit,
+        "--max-tasks-per-child": one.max_tasks_per_child,
+        "--max-memory-per-child": _kibibytes(one.max_memory_per_child),
         "--logfile": log_file or None,
     }
     return [
@@ -287,14 +254,14 @@ def _arguments(name: str, read: Mapping[str, Any], log_file: str, variables: Map
         "worker",
         # Celery, not systemd, is to expand %h.
         f"--hostname={name}@%h",
-        f"--queues={','.join(read['queues'])}",
-        f"--pool={read['pool']}",
-        f"--concurrency={read['concurrency']}",
-        f"--loglevel={read['log_level']}",
+        f"--queues={','.join(one.queues)}",
+        f"--pool={one.pool}",
+        f"--concurrency={one.concurrency}",
+        f"--loglevel={one.log_level}",
         # Every worker would listen to the heartbeats of every other one, for elections that nobody holds.
         "--without-gossip",
         *[f"{option}={value}" for option, value in optional.items() if value is not None],
-        *(read["extra_arguments"] or []),
+        *one.extra_arguments,
     ]
 
 

@@ -18,7 +18,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Findi
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, Server, WorkerClass
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
+        App,
+        Deployment,
+        RunningClass,
+        Server,
+    )
 
 _DAY = 86400
 #: What may be promised of a delayed task. RabbitMQ keeps it on disk; a worker that holds it keeps it in memory, and
@@ -47,7 +52,7 @@ def _visibility_timeout(deployment: Deployment) -> Iterator[Finding]:
             yield _too_short(app, worker, needed)
 
 
-def _too_short(app: App, worker: WorkerClass | None, needed: int) -> Finding:
+def _too_short(app: App, worker: RunningClass | None, needed: int) -> Finding:
     """Return what is wrong with a visibility timeout, told of the variable that decides it."""
     eta = f"celery_app_longest_eta, {show_duration(app.longest_eta)}" if app.longest_eta else ""
     held = ""
@@ -164,7 +169,7 @@ def _consumer_timeout_elsewhere(deployment: Deployment) -> Iterator[Finding]:
             yield Finding(Problem("celery_app_broker_url", value, reason, instead), worker.name, app.name)
 
 
-def _says_how_long(app: App, worker: WorkerClass) -> bool:
+def _says_how_long(app: App, worker: RunningClass) -> bool:
     """Whether the inventory itself says how long a class may hold a message; of most classes nobody knows."""
     held_in_worker = not app.delays_in_broker and "celery_app_longest_eta" in app.given
     return worker.time_limit is not None or "celery_app_longest_task" in app.given or held_in_worker
@@ -181,7 +186,7 @@ def _timeouts(deployment: Deployment, server: Server, app: App) -> list[Policy]:
     ]
 
 
-def _all_limited(declared: Iterable[Policy], worker: WorkerClass, app: App) -> bool:
+def _all_limited(declared: Iterable[Policy], worker: RunningClass, app: App) -> bool:
     """Whether the server's own consumer timeout concerns no queue of a class, as a policy says another."""
     return all(any(policy.fits(queue, app.queues.get(queue, "")) for policy in declared) for queue in worker.queues)
 

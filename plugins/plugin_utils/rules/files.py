@@ -9,10 +9,10 @@ import itertools
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, VARIABLE, above, place
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ _REASONS = {"groups": "is no group of the inventory", "restarts": "is no worker 
 def _for_nobody(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         known = {"groups": set(deployment.groups)}
-        if not deployment.unusable & set(CLASS_LEVELS):
+        if not deployment.unusable & set(LEVELS):
             known["restarts"] = {BEAT, *(worker.name for worker in app.classes), *deployment.unplaced}
         for entry in app.files:
             for key, names in known.items():

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.beat_schedule import sent_to
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import misspelt_groups
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import CLASS_LEVELS
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, WorkerClass
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, RunningClass
 
 
 def _unread(deployment: Deployment) -> Iterator[Finding]:
-    if deployment.unusable & {*CLASS_LEVELS, "celery_worker_defaults"}:
+    if deployment.unusable & {*LEVELS, "celery_worker_defaults"}:
         return
     for app in deployment.apps.values():
         read = {queue for worker in app.classes for queue in worker.queues}
@@ -52,7 +52,7 @@ def _nobody(app: App, variable: str, queue: str, reason: str, read: Iterable[str
 
 
 def _no_class(deployment: Deployment) -> Iterator[Finding]:
-    if deployment.unusable & {*CLASS_LEVELS, "celery_worker_defaults"}:
+    if deployment.unusable & {*LEVELS, "celery_worker_defaults"}:
         return
     workers = set(deployment.groups.get("celery_workers") or ())
     for app in deployment.apps.values():
@@ -85,7 +85,7 @@ def _few(hosts: Iterable[str]) -> str:
 
 def _shared(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
-        consumers: dict[str, dict[str, WorkerClass]] = {}
+        consumers: dict[str, dict[str, RunningClass]] = {}
         for worker in app.classes:
             for queue in worker.queues if worker.queues_known else ():
                 consumers.setdefault(queue, {}).setdefault(worker.name, worker)
@@ -106,7 +106,7 @@ def _shared(deployment: Deployment) -> Iterator[Finding]:
 
 def _same_node(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
-        seen: dict[str, WorkerClass] = {}
+        seen: dict[str, RunningClass] = {}
         told: set[str] = set()
         for worker in app.classes:
             machine = deployment.machines[worker.host]
@@ -138,7 +138,7 @@ def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
             yield Finding(Problem(f"celery_worker_classes.{name}", name, reason, instead), name, other.name)
 
 
-def _nodes(deployment: Deployment, worker: WorkerClass) -> list[str]:
+def _nodes(deployment: Deployment, worker: RunningClass) -> list[str]:
     machine = deployment.machines[worker.host]
     return [f"{name}@{machine.hostname or machine.identity}" for name in worker.names]
 

@@ -18,7 +18,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments i
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment, Machine, WorkerClass
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment, Machine, RunningClass
 
 #: Processes for each processor. Tasks that wait for the network justify several; beyond this they only wait for each
 #: other, each with its own copy of the app in memory.
@@ -95,7 +95,7 @@ def _memory(deployment: Deployment) -> Iterator[Finding]:
         yield Finding(problem, hosts[0] if len(hosts) == 1 else "", app)
 
 
-def _most_memory(worker: WorkerClass, machine: Machine) -> int:
+def _most_memory(worker: RunningClass, machine: Machine) -> int:
     """Return what a class may take at most; ``auto`` is a process for each processor, where these are known."""
     if worker.concurrency == "auto" and machine.cores and not worker.memory_max:
         return worker.workers * machine.cores * (worker.max_memory_per_child or 0)
@@ -156,9 +156,9 @@ def _hosts(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
-def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[WorkerClass]]]:
+def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[RunningClass]]]:
     """Yield each machine with the classes on it, those of other names and apps included."""
-    found: dict[str, list[WorkerClass]] = {}
+    found: dict[str, list[RunningClass]] = {}
     for worker in deployment.classes:
         found.setdefault(deployment.machines[worker.host].identity, []).append(worker)
     for workers in found.values():
@@ -170,13 +170,13 @@ def _machines(deployment: Deployment) -> Iterator[tuple[Machine, list[WorkerClas
 
 
 def _together(
-    deployment: Deployment, rule: str, key: str, workers: Iterable[WorkerClass]
-) -> Iterator[tuple[WorkerClass, str]]:
+    deployment: Deployment, rule: str, key: str, workers: Iterable[RunningClass]
+) -> Iterator[tuple[RunningClass, str]]:
     """Yield one class for each place in which ``key`` is written, and what an acceptance of the finding names.
 
     What stands once for all classes is one mistake: told of the class with the longest tasks, and accepted as a whole.
     """
-    found: dict[tuple[str, str], list[WorkerClass]] = {}
+    found: dict[tuple[str, str], list[RunningClass]] = {}
     for worker in workers:
         if not deployment.accepts(rule, worker.name, worker.app):
             found.setdefault((worker.app, worker.where(key)), []).append(worker)
@@ -185,7 +185,7 @@ def _together(
         yield max(alike, key=lambda worker: worker.time_limit or 0), names.pop() if len(names) == 1 else ""
 
 
-def _one_of_each(deployment: Deployment) -> Iterator[WorkerClass]:
+def _one_of_each(deployment: Deployment) -> Iterator[RunningClass]:
     """Yield each class once for all hosts on which it says the same."""
     seen: set[tuple[object, ...]] = set()
     for worker in deployment.classes:

@@ -15,8 +15,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Duty,
     Machine,
     Route,
+    RunningClass,
     Server,
-    WorkerClass,
 )
 
 from .test_celery_app_plan import variables as app_variables
@@ -66,7 +66,7 @@ def machine(facts: Mapping[str, Any], **said: Any) -> Machine:
     return found.machines["app1"]
 
 
-def one_class(settings: Mapping[str, Any] | None = None, **keys: Any) -> WorkerClass:
+def one_class(settings: Mapping[str, Any] | None = None, **keys: Any) -> RunningClass:
     found = model(
         {
             ("celery_app", "app1"): app(settings=dict(settings or {})),
@@ -337,7 +337,7 @@ def test_the_model_of_a_class() -> None:
         "memory_max": "4G",
         "extra_arguments": ["-E"],
     }
-    assert one_class(**keys) == WorkerClass(
+    assert one_class(**keys) == RunningClass(
         "shop",
         "app1",
         "high",

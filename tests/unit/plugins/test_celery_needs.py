@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import needs, worker_options
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import read_classes
 
 
 def found(*, quorum: bool = False, **values: Any) -> list[dict[str, str]]:
@@ -26,14 +27,17 @@ def test_settings_that_not_every_celery_has() -> None:
 
 def test_options_of_workers() -> None:
     words = ["--pool-start-method=spawn", "-E"]
-    places = [
-        ("celery_worker_classes.high", {"extra_arguments": words}),
-        ("celery_worker_classes.high", {"extra_arguments": words}),
-        ("celery_worker_defaults", {"extra_arguments": ["--disable-prefetch"]}),
-        ("celery_worker_classes.low", {"extra_arguments": "--disable-prefetch"}),
-        ("celery_worker_classes.none", None),
-    ]
-    options = worker_options(places)
+    said = {
+        "celery_worker_classes": {
+            "high": {"extra_arguments": words},
+            "low": {},
+            "none": {"extra_arguments": "--pool-start-method=fork"},
+        },
+        "celery_worker_defaults": {"extra_arguments": ["--disable-prefetch"]},
+    }
+    classes, _problems = read_classes(said, "default", 0)
+    # Those of two hosts that are alike.
+    options = worker_options([*classes.values(), *classes.values()])
     assert options == [
         {"variable": "celery_worker_classes.high.extra_arguments", "word": words[0], "since": "5.7"},
         {"variable": "celery_worker_defaults.extra_arguments", "word": "--disable-prefetch", "since": "5.6"},

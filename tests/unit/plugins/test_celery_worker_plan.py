@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worker import plan, read_classes
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_keys import KEYS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import Layer, merge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worker import classes_of, plan
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, SIZE_HELP, parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS, Layer, merge
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "celery_worker"
 
@@ -703,8 +704,8 @@ def test_a_class_is_taken_away_where_it_is_not_by_default() -> None:
     ],
 )
 def test_what_is_known_of_queues_that_cannot_be_read(keys: dict[str, Any], queues: list[str], known: bool) -> None:
-    worker, read = read_classes(variables(classes={"high": keys}))[0]["high"]
-    assert (read["queues"], worker.unread_queues) == (queues, not known)
+    high = classes_of(variables(classes={"high": keys}))[0]["high"]
+    assert (high.queues, high.written.unread_queues) == (queues, not known)
 
 
 def test_one_mistake_hides_no_other() -> None:

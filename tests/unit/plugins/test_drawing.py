@@ -14,13 +14,13 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Deployment,
     Duty,
     Route,
+    RunningClass,
     Server,
-    WorkerClass,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.drawing import crowd, graph, markdown, mermaid, svg, text
 
-HIGH = WorkerClass("shop", "app1", "high", ("payments",), concurrency=4, stop_timeout=300, written={"concurrency": 4})
-BULK = WorkerClass(
+HIGH = RunningClass("shop", "app1", "high", ("payments",), concurrency=4, stop_timeout=300, written={"concurrency": 4})
+BULK = RunningClass(
     "shop", "app2", "bulk", ("feeds", "default"), time_limit=3600, stop_timeout=3630, memory_max=2**30, late=False
 )
 SHOP = App(
@@ -149,7 +149,7 @@ BLOG = App(
         Route("blog.feeds", "feeds"),
         Route("blog.*", "feeds"),
     ),
-    classes=(WorkerClass("blog & co", "app3", "all", ("posts", "pictures"), pool="threads", concurrency=16),),
+    classes=(RunningClass("blog & co", "app3", "all", ("posts", "pictures"), pool="threads", concurrency=16),),
     longest_eta=600,
     has_results=False,
 )

@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils import roles, stack
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_keys import KEYS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import Layer, merge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import glob, pattern_fault, pattern_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
@@ -27,7 +29,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     show_duration,
     show_size,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import KEYS, Layer, check, merge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import read_class
 from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
@@ -105,8 +107,8 @@ def test_the_order_of_classes_means_nothing(base: dict[str, Any]) -> None:
 def test_a_class_is_read_or_told_never_a_crash(base: Any, limit: int) -> None:
     workers, problems = merge({}, [Layer("celery_worker_classes", base)])
     for worker in workers.values():
-        read, found = check(worker, "default", limit)
-        assert set(KEYS) - {"hardening"} <= set(read)
+        read, found = read_class(worker, "default", limit)
+        assert all(hasattr(read, name) for name in set(KEYS) - {"hardening"})
         problems += found
     assert all(isinstance(problem, Problem) and problem.instead for problem in problems)
     assert message(problems).count("\n") <= len(problems)
@@ -165,14 +167,15 @@ def test_hosts_are_surveyed_whatever_their_variables_say(groups: Any, variables:
     def said(host: str, name: str, default: Any) -> Any:
         return variables.get((host, name), default)
 
-    found = stack.survey(groups, said)
+    found = stack.survey(stack.members(groups, said), groups, said)
     for host in ("a", "b", "c"):
         seen = stack.view(found, host)
         assert seen["broker"] in ("rabbitmq", "redis")
         assert seen["consumer_timeout"] >= 7200
         assert seen["queues"] == sorted(seen["queues"])
     # The order of hosts in a group decides nothing that a process reads.
-    again = stack.survey({group: hosts[::-1] for group, hosts in groups.items()}, said)
+    turned = {group: hosts[::-1] for group, hosts in groups.items()}
+    again = stack.survey(stack.members(turned, said), turned, said)
     for name, app in found["apps"].items():
         own = {key: app[key] for key in ("queues", "longest_task")}
         assert {key: again["apps"][name][key] for key in own} == own

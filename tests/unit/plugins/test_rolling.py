@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import WorkerClass
+from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import RunningClass
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import (
     Batch,
     Place,
@@ -214,8 +214,8 @@ def test_a_worker_that_no_class_has_is_refused() -> None:
 
 def test_places_of_a_deployment_name_each_worker() -> None:
     classes = [
-        WorkerClass("shop", "a", "repeat", ("repeats",), workers=2),
-        WorkerClass("shop", "b", "bulk", ("feeds",)),
+        RunningClass("shop", "a", "repeat", ("repeats",), workers=2),
+        RunningClass("shop", "b", "bulk", ("feeds",)),
     ]
     assert [(place["host"], place["name"], place["class"]) for place in places_of(classes)] == [
         ("a", "repeat", "repeat"),

@@ -14,8 +14,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Duty,
     Machine,
     Route,
+    RunningClass,
     Server,
-    WorkerClass,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import visibility_timeout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import acting, policies
@@ -27,8 +27,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import held_
 
 DENIED = "deprecated_features.permit.transient_nonexcl_queues"
 HOUR, DAY, GIB = 3600, 86400, 2**30
-HIGH = WorkerClass("shop", "app1", "high", ("payments",), concurrency=4, stop_timeout=300, written={"concurrency": 4})
-DEFAULT = WorkerClass("shop", "app1", "default", ("default",), stop_timeout=300)
+HIGH = RunningClass("shop", "app1", "high", ("payments",), concurrency=4, stop_timeout=300, written={"concurrency": 4})
+DEFAULT = RunningClass("shop", "app1", "default", ("default",), stop_timeout=300)
 SHOP = App(
     "shop",
     hosts=("app1",),
@@ -673,7 +673,7 @@ def test_an_app_without_a_broker() -> None:
 # Delivery
 
 
-def patient(timeout: int, *classes: WorkerClass, **changes: Any) -> Deployment:
+def patient(timeout: int, *classes: RunningClass, **changes: Any) -> Deployment:
     """Return a stack on Redis with a visibility timeout."""
     variables = {"celery_app_longest_task": "30m", "celery_app_visibility_timeout": "given"}
     own = {**REDIS_BROKER, "visibility_timeout": timeout, "variables": variables, "longest_eta": HOUR}
@@ -1759,7 +1759,7 @@ def test_versions_that_are_none_or_newer(line: str, name: str) -> None:
 def test_what_nobody_says_of_a_deployment_is_nothing() -> None:
     assert (App("shop").longest_eta, App("shop").longest_task, App("shop").visibility_timeout) == (0, 0, 0)
     assert (Server("redis", "mq1").port, Server("redis", "mq1").consumer_timeout) == (0, 0)
-    assert WorkerClass("shop", "app1", "high", ()).stop_timeout == 0
+    assert RunningClass("shop", "app1", "high", ()).stop_timeout == 0
 
 
 def test_a_class_of_unknown_concurrency_takes_what_one_process_takes_at_least() -> None:

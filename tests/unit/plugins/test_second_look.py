@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, WorkerClass
+from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, RunningClass
 from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import made_up, note
 from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, inventory_of, second_look
 
 GROUPS = {"all": ["one", "two"], "redis": ["one"], "celery_workers": ["one"], "celery_beat": ["one"]}
 NAMES = {"one": "shop", "two": "old"}
 FOUND = {"app_of": {"one": "shop"}, "servers": {"rabbitmq": [], "redis": []}}
-SHOP = App("shop", hosts=("one",), classes=(WorkerClass("shop", "one", "high", ("default",)),))
+SHOP = App("shop", hosts=("one",), classes=(RunningClass("shop", "one", "high", ("default",)),))
 
 
 def given(host: str, name: str, default: Any) -> Any:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
+    Given,
     broker_url,
     listen_addresses,
     loopback,
     machine_at,
+    members,
     queue_places,
     rabbitmq_objects,
     redis_users,
@@ -41,7 +43,11 @@ def variables(**changes: dict[str, Any]) -> Variables:
 
 def seen_by(host: str, found: Variables | None = None, groups: dict[str, list[str]] | None = None) -> dict[str, Any]:
     told = variables() if found is None else found
-    return view(survey(groups or GROUPS, lambda name, key, default: told[name].get(key, default)), host)
+    return view(surveyed(groups or GROUPS, lambda name, key, default: told[name].get(key, default)), host)
+
+
+def surveyed(groups: dict[str, list[str]], given: Given) -> dict[str, Any]:
+    return survey(members(groups, given), groups, given)
 
 
 def test_a_server_on_the_same_host_is_reached_on_loopback_and_another_by_its_address() -> None:
@@ -365,7 +371,7 @@ def test_flower_may_watch_and_delete_nothing_of_the_workers() -> None:
     assert allowed("read") == own | {"celeryev", "reply.celery.pidbox"}
 
 
-def test_a_queue_is_placed_where_a_class_of_a_worker_names_it_first() -> None:
+def test_a_queue_is_placed_where_a_class_of_a_worker_names_it() -> None:
     told = variables(
         app1={
             "celery_worker_group_classes": {
@@ -378,10 +384,12 @@ def test_a_queue_is_placed_where_a_class_of_a_worker_names_it_first() -> None:
         },
         cache1={"celery_worker_classes": {"idle": {"queues": ["idle"]}}},
     )
-    places = queue_places(GROUPS, lambda name, key, default: told[name].get(key, default), ["cache1", "app1", "mq1"])
-    assert places == {
-        "payments": "celery_worker_classes.high.queues",
+    apps = members(GROUPS, lambda name, key, default: told[name].get(key, default))
+    assert queue_places(apps["shop"]) == {
+        # The level that decides; of what is not a list, what somebody seems to have meant.
+        "payments": "celery_worker_group_classes.high.queues",
         "eu": "celery_worker_group_classes.high.queues",
+        "us": "celery_worker_group_classes.text.queues",
         "all": "celery_worker_defaults.queues",
     }
 

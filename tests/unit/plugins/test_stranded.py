@@ -13,8 +13,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     App,
     Deployment,
     Machine,
+    RunningClass,
     Server,
-    WorkerClass,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import (
     judge,
@@ -23,8 +23,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import (
     questions,
 )
 
-HIGH = WorkerClass("shop", "app1", "high", ("payments",))
-DEFAULT = WorkerClass("shop", "app1", "default", ("default",))
+HIGH = RunningClass("shop", "app1", "high", ("payments",))
+DEFAULT = RunningClass("shop", "app1", "default", ("default",))
 SHOP = App("shop", hosts=("app1",), classes=(HIGH, DEFAULT), queues={"default": "quorum", "payments": "quorum"})
 QUEUES = ["default", "payments", "dead-letters"]
 WORKS = {"celery-shop-high.service": "celery_worker"}

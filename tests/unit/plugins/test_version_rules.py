@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, Machine, WorkerClass
+from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, Machine, RunningClass
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import (
     in_force,
     is_requirement,
@@ -16,10 +16,10 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements impor
     rules_out,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import consumer_timeout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import consumer_timeout, members
 
 PLACE = "celery_app_source.packages"
-HIGH = WorkerClass("shop", "app1", "high", ("default",), stop_timeout=300)
+HIGH = RunningClass("shop", "app1", "high", ("default",), stop_timeout=300)
 SHOP = App(
     "shop", hosts=("app1",), broker_addresses=("mq1:5672/shop",), queues={"default": "quorum"}, classes=(HIGH,),
     longest_eta=3600, longest_task=1800, variants=(("app1", {}),),
@@ -136,8 +136,8 @@ def test_a_kombu_that_cannot_delay_leaves_it_to_the_workers() -> None:
 def test_the_consumer_timeout_follows(source: object, hours: int) -> None:
     said = {"celery_app_source": source, "celery_app_longest_eta": "12h", "celery_app_prefetch_multiplier": 1}
     groups = {"celery_workers": ["app1"], "rabbitmq": ["mq1"]}
-    found = consumer_timeout(groups, lambda _host, name, default: said.get(name, default), ["app1"])
-    assert found == hours * 3600
+    (app,) = members(groups, lambda _host, name, default: said.get(name, default)).values()
+    assert consumer_timeout(app) == hours * 3600
 
 
 def test_an_override_wins_over_every_other_line_of_its_package() -> None:
