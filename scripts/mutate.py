@@ -76,7 +76,7 @@ MODULES = {
         "plugin_utils/plans/celery_beat": "celery_beat_plan",
         "plugin_utils/hardening": "hardening celery_worker_plan",
         "plugin_utils/service_units": "service_units celery_worker_plan celery_beat_plan flower_plan",
-        "plugin_utils/rolling": "rolling",
+        "plugin_utils/rollout": "rollout",
         "module_utils/roll": "roll",
         "module_utils/workers": "workers",
         "module_utils/rabbitmq_objects": "rabbitmq_objects",

@@ -28,7 +28,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory_check im
 from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import units_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
 from ansible_collections.celeryops.stack.plugins.plugin_utils.role_planner import RolePlanner
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import places
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, second_look
 from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import seen_now, without_stale

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: files
-short_description: Place all of a role's files, directories and links in one remote call
+short_description: FilePath all of a role's files, directories and links in one remote call
 version_added: 0.1.0
 description:
   - Templates are rendered on the control machine and see only the variables named here.
@@ -131,7 +131,7 @@ author: celeryops.stack contributors
 """
 
 EXAMPLES = r"""
-- name: Place the configuration
+- name: FilePath the configuration
   celeryops.stack.files:
     files:
       - {path: /etc/shop, state: directory}
@@ -225,7 +225,7 @@ class Placer:
         self.noted = placed.read(module.params["record"]) if module.params.get("record") else {}
 
     def run(self, entries: list[dict[str, Any]]) -> None:
-        """Place all ``entries``; the contents last, and only when every one of them is valid."""
+        """FilePath all ``entries``; the contents last, and only when every one of them is valid."""
         try:
             for entry in entries:
                 getattr(self, "_" + entry["state"])(entry)

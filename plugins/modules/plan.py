@@ -33,7 +33,7 @@ options:
   places:
     description:
       - Whether the whole inventory's worker classes become the fact C(celeryops_places), which
-        M(celeryops.stack.rolling) reads.
+        M(celeryops.stack.rollout) reads.
     type: bool
     default: false
   machines:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ansible.parsing.splitter import parse_kv
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import FilePath, Problem
 
 FOLDER = ".celeryops"
 
@@ -95,7 +95,7 @@ def unreadable(secrets: str) -> Problem | None:
             return None
     reason = "has blanks or signs behind a blank from which Ansible's password lookup does not tell options"
     instead = "the absolute path of another directory, or move the inventory"
-    return Problem("celeryops_secrets_dir", Place(secrets), reason, instead)
+    return Problem("celeryops_secrets_dir", FilePath(secrets), reason, instead)
 
 
 def keep_out_of_repositories(sources: Iterable[str]) -> None:

@@ -32,7 +32,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import lea
 from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import made_up
 from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt_prefixes
 from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import not_worked_out
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem, may_be_secret
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import FilePath, Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rehearsal import Rehearsal
 from ansible_collections.celeryops.stack.plugins.plugin_utils.role_planner import RolePlanner, unforeseen
 from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import ROLES, ROLES_OF_GROUP
@@ -144,7 +144,7 @@ class InventoryCheck:
             if not checked.problems:
                 checked.problems += [
                     Problem(
-                        "celeryops_secrets_dir", Place(secrets), f"cannot be written to ({why})", "another directory"
+                        "celeryops_secrets_dir", FilePath(secrets), f"cannot be written to ({why})", "another directory"
                     )
                     for secrets, why in rehearsal.keep()
                 ]

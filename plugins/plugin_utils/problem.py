@@ -37,7 +37,7 @@ _NAMES = ("(a key)", "(a variable)")
 _STAND_INS = frozenset({"", NOT_SHOWN, *_NAMES})
 
 
-class Place(str):
+class FilePath(str):
     """The name of a file or of a directory in place of a value: always shown."""
 
     __slots__ = ()
@@ -114,7 +114,7 @@ def may_be_secret(variable: str, value: Any) -> bool:
         variable: the variable with the path inside it.
         value: what was written there.
     """
-    if value is None or isinstance(value, (bool, Place)) or (isinstance(value, str) and value in _STAND_INS):
+    if value is None or isinstance(value, (bool, FilePath)) or (isinstance(value, str) and value in _STAND_INS):
         return False
     variable, *keys = [key for key in re.split(r"[.\[\] :]+", variable) if key] or [""]
     # A variable that is a secret itself is never handed over; what says the name of a key of it, is no secret.

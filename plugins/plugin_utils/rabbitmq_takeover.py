@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_found import PLACES
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import FilePath, Problem
 
 #: By which variable the data of nodes may be left behind.
 ABANDONED = "rabbitmq_abandoned_nodes"
@@ -77,7 +77,7 @@ def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any
     for name, files in (found.get("leading") or {}).items():
         reason = f"would not be read: the environment of rabbitmq-server.service says {name}={files['now']}, which wins"
         instead = f"the lines of that file into {files['own']}, and take the variable out of the unit"
-        problems.append(Problem("rabbitmq_config", Place(files["own"]), reason, instead))
+        problems.append(Problem("rabbitmq_config", FilePath(files["own"]), reason, instead))
     peers = (found.get("peers") or {}).get(node)
     if peers:
         reason = f"lacks {', '.join(peers)}, with which {node} is in a cluster, and clusters are not supported yet"
@@ -94,7 +94,7 @@ def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any
             instead = place["now"] or "nothing"
             if wanted:
                 instead += f", or move them to {wanted} while RabbitMQ is stopped"
-            problems.append(Problem(f"rabbitmq_config.{key}", Place(wanted), reason, instead))
+            problems.append(Problem(f"rabbitmq_config.{key}", FilePath(wanted), reason, instead))
     for data in found.get("real") or ():
         if data.startswith(_OUT_OF_REACH):
             reason = f"cannot run with its data in {data}, which its unit's sandbox hides"

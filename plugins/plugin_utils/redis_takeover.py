@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import ENGINES, engine_names, refusal
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import FilePath, Problem
 
 #: By which variable the data of such a server may be left behind.
 VARIABLE = "redis_existing_data"
@@ -74,7 +74,7 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
             )
         yield Problem(
             VARIABLE,
-            Place("keep"),
+            FilePath("keep"),
             f"cannot be done: by {source} the data of {title} are in {kept_in}, where the role's would not look",
             f"{move}; or {leave}",
         )
@@ -97,7 +97,7 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
         count = "keys (it does not say how many)" if server["keys"] < 0 else f"{server['keys']} keys"
         yield Problem(
             VARIABLE,
-            Place("keep"),
+            FilePath("keep"),
             f"cannot be done: {title} has {count} in its memory alone (by {source} without save and appendonly), and "
             "has to be restarted",
             f'save points there, and tell it: CONFIG SET save "3600 1"; or {leave}',
@@ -128,7 +128,7 @@ def _unlike(engine: str, server: Mapping[str, Any], variables: Mapping[str, Any]
     if server["replica_of"]:
         yield Problem(
             VARIABLE,
-            Place("keep"),
+            FilePath("keep"),
             f"cannot be done: {title} is a replica of {server['replica_of']}, and would be a server of its own",
             "another host into the group redis; or REPLICAOF NO ONE and CONFIG REWRITE there, if it takes over",
         )

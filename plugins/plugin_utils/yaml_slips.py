@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Place, Problem, may_be_secret
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import FilePath, Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import clock_meaning
 from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import OURS, ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import is_secret, number_slips
@@ -50,7 +50,7 @@ def yaml_slips(name: str, text: str, *, all_keys: bool, texts: Container[str] = 
         if all_keys or path[0].startswith(OURS):
             # None of the values is shown.
             reason = f"has it in lines {' and '.join(map(str, lines))}, with different values: only the last counts"
-            problems.append(Problem(".".join(path), Place(name), reason, "it once"))
+            problems.append(Problem(".".join(path), FilePath(name), reason, "it once"))
     for path, node in _to_base_60(root, ()):
         within = _below_groups(path) if all_keys else path
         if within and within[0].startswith(OURS):

@@ -246,7 +246,7 @@ def test_a_new_release_is_taken_into_use_under_load(
     assert (again.messages, again.changed, pids(host, inventory)) == ([], [], after)
     assert [name for name in again.called if name.startswith("celeryops.stack.")] == [
         "celeryops.stack.plan",
-        "celeryops.stack.rolling",
+        "celeryops.stack.rollout",
         "celeryops.stack.plan",
         "celeryops.stack.plan",
         "celeryops.stack.release",

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Works out on the control machine in which order workers are replaced."""
+"""Works out on the control machine in which order workers are replaced (plugin_utils/rollout.py)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import message
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import Place, read
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout import Member, read
 
 
 class ActionModule(ActionBase):
-    """See plugins/modules/rolling.py for what users read."""
+    """See plugins/modules/rollout.py for what users read."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments = self._task.args
         every = [
-            Place(
+            Member(
                 str(place["app"]),
                 str(place["host"]),
                 str(place["name"]),

@@ -1,16 +1,22 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""In which order the workers of many hosts are replaced so that every queue always has somebody who consumes it.
+"""A rollout: what several hosts of one duty have is changed in an order in which none of what they serve stops.
 
-Within a host one class is replaced after the other, and hosts of a batch are at work at the same time. So at any moment
-at most one class is away on each host of the batch, and everything outside the batch works.
+- Its order is a list of batches. The hosts of a batch are changed at the same time, the members of a host one after the
+  other, so that at most one member is away on each host of the batch and everything outside of it works. No batch
+  leaves too few of those that serve together: of the consumers of a queue one has to stay, of the nodes of a cluster
+  the majority.
+- Its gate is passed before and after each member: whatever changes one waits until the others serve, and until this one
+  does again (workers: ``modules/roll.py``, a stand-in where nobody else consumes a queue).
+- It ends at the first member that does not come back: no further batch is begun.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,21 +31,22 @@ MODES = ("wait", "drain")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A worker on a host, as far as it matters here.
+class Member:
+    """One of several that serve together: a worker, or the node of a cluster.
 
     Arguments:
-        app: its app; queues of the same name of two apps are two.
+        group: those that belong together: the app of a worker (queues of the same name of two apps are two), or the
+            group of a server.
         host: its host.
-        name: the worker: its class's name, and a number where the class has several.
-        queues: what it consumes.
-        worker_class: its class; that of its name when it is not given.
+        name: its own; of a worker its class's, and a number where the class has several.
+        serves: the queues that a worker consumes; of a node, what the cluster is there for.
+        worker_class: of a worker; that of its name when it is not given.
     """
 
-    app: str
+    group: str
     host: str
     name: str
-    queues: tuple[str, ...]
+    serves: tuple[str, ...]
     worker_class: str = ""
 
     def one_of(self, names: Container[str]) -> bool:
@@ -49,16 +56,25 @@ class Place:
 
 @dataclass(frozen=True)
 class Batch:
-    """Hosts whose workers are replaced at the same time.
+    """Hosts that are changed at the same time.
 
     Arguments:
         hosts: their names.
-        stand_ins: host -> the classes that need somebody in their place, because nobody else consumes one of their
-            queues.
+        stand_ins: host -> its members that need a stand-in, because no other member serves what they do.
     """
 
     hosts: tuple[str, ...]
     stand_ins: Mapping[str, tuple[str, ...]]
+
+
+def one(_members: int) -> int:
+    """Return how many consumers of a queue have to stay."""
+    return 1
+
+
+def majority(members: int) -> int:
+    """Return how many nodes of a cluster have to stay, for a quorum (Raft, of RabbitMQ's queues and metadata)."""
+    return members // 2 + 1
 
 
 def places(classes: Iterable[RunningClass]) -> list[dict[str, Any]]:
@@ -84,82 +100,92 @@ def number_at_once(said: object, hosts: int) -> int:
 
 
 def batches(
-    every: Iterable[Place], hosts: Sequence[str], names: Iterable[str] = (), at_once: object = "25%"
+    every: Iterable[Member],
+    hosts: Sequence[str],
+    names: Iterable[str] = (),
+    at_once: object = "25%",
+    keeps: Callable[[int], int] = one,
 ) -> list[Batch]:
     """Return the batches, in order.
 
-    A host does not join a batch that would then hold all consumers of a queue; so batches may be smaller than asked
-    for. A queue that only one class on one host consumes cannot be helped by order: there a stand-in is needed.
+    A host does not join a batch that would leave too few members of what it serves; so batches may be smaller than
+    asked for. What only one member on one host serves cannot be helped by order: there a stand-in is needed.
 
     Arguments:
-        every: all classes on all hosts, also those that are not to be replaced: they go on working.
-        hosts: whose workers are replaced, in the order in which they are taken.
-        names: only these classes, or workers of them, are replaced; all when empty.
+        every: all members on all hosts, also those that are not to be changed: they go on serving.
+        hosts: whose members are changed, in the order in which they are taken.
+        names: only these members, or those of these worker classes, are changed; all when empty.
         at_once: hosts in a batch, as for ``number_at_once``.
+        keeps: returns how many of so many hosts that serve one thing have to stay.
     """
     wanted, known = set(names), list(every)
-    replaced = [place for place in known if place.host in hosts and (not wanted or place.one_of(wanted))]
-    left = [host for host in hosts if any(place.host == host for place in replaced)]
+    replaced = [member for member in known if member.host in hosts and (not wanted or member.one_of(wanted))]
+    left = [host for host in hosts if any(member.host == host for member in replaced)]
     size = number_at_once(at_once, len(left))
-    consumers: dict[tuple[str, str], list[Place]] = {}
-    for place in known:
-        for queue in place.queues:
-            consumers.setdefault((place.app, queue), []).append(place)
-    touched = {(place.host, place.name) for place in replaced}
+    serving: dict[tuple[str, str], list[Member]] = {}
+    for member in known:
+        for thing in member.serves:
+            serving.setdefault((member.group, thing), []).append(member)
+    touched = {(member.host, member.name) for member in replaced}
     result: list[Batch] = []
     while left:
         batch: list[str] = []
         for host in left:
-            if len(batch) < size and (not batch or not _starves(consumers.values(), touched, {*batch, host})):
+            if len(batch) < size and (not batch or not _starves(serving.values(), touched, {*batch, host}, keeps)):
                 batch.append(host)
         left = [host for host in left if host not in batch]
-        result.append(Batch(tuple(batch), _stand_ins(replaced, consumers, touched, batch)))
+        result.append(Batch(tuple(batch), _stand_ins(replaced, serving, touched, batch)))
     return result
 
 
-def _starves(consumers: Iterable[Sequence[Place]], touched: set[tuple[str, str]], batch: set[str]) -> bool:
-    """Whether a queue that several hosts consume could lose all of its consumers at the same time."""
-    return any(
-        len({place.host for place in them}) > 1
-        and all(place.host in batch and (place.host, place.name) in touched for place in them)
-        # Where two classes of a host consume it, one of them always works.
-        and all(sum(other.host == place.host for other in them) == 1 for place in them)
-        for them in consumers
-    )
+def _starves(
+    serving: Iterable[Sequence[Member]], touched: set[tuple[str, str]], batch: set[str], keeps: Callable[[int], int]
+) -> bool:
+    """Whether too few would stay of those that serve one thing on several hosts."""
+    for them in serving:
+        hosts = Counter(member.host for member in them)
+        # Where two members of a host serve it, one of them always works.
+        away = [
+            member for member in them
+            if member.host in batch and (member.host, member.name) in touched and hosts[member.host] == 1
+        ]  # fmt: skip
+        if len(hosts) > 1 and away and len(hosts) - len(away) < keeps(len(hosts)):
+            return True
+    return False
 
 
 def _stand_ins(
-    replaced: Iterable[Place],
-    consumers: Mapping[tuple[str, str], Sequence[Place]],
+    replaced: Iterable[Member],
+    serving: Mapping[tuple[str, str], Sequence[Member]],
     touched: set[tuple[str, str]],
     batch: Sequence[str],
 ) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
-    for place in replaced:
+    for member in replaced:
         alone = any(
-            all(other == place for other in consumers[place.app, queue]) and (place.host, place.name) in touched
-            for queue in place.queues
+            all(other == member for other in serving[member.group, thing]) and (member.host, member.name) in touched
+            for thing in member.serves
         )
-        if place.host in batch and alone:
-            found.setdefault(place.host, []).append(place.name)
+        if member.host in batch and alone:
+            found.setdefault(member.host, []).append(member.name)
     return {host: tuple(names) for host, names in found.items()}
 
 
 def read(
-    prefix: str, values: Mapping[str, Any], every: Sequence[Place], hosts: Sequence[str]
+    prefix: str, values: Mapping[str, Any], every: Sequence[Member], hosts: Sequence[str]
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Return what a rolling playbook needs to know, and every mistake in its variables.
 
     Arguments:
         prefix: how the names of the variables begin, such as ``celeryops_restart``.
         values: ``classes``, ``mode``, ``at_once`` and ``drain_timeout``, as far as they are given.
-        every: all classes on all hosts.
+        every: all workers on all hosts.
         hosts: the hosts of the play.
     """
     problems: list[Problem] = []
     names = values.get("classes", [])
-    own = [place for place in every if place.host in hosts]
-    there = sorted({name for place in own for name in (place.worker_class, place.name) if name})
+    own = [member for member in every if member.host in hosts]
+    there = sorted({name for member in own for name in (member.worker_class, member.name) if name})
     names = names_in(names) if isinstance(names, str) else names
     if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
         problems.append(Problem(f"{prefix}_classes", names, "is not a list of classes", "a list such as [high, bulk]"))
@@ -190,7 +216,7 @@ def read(
             {"hosts": list(batch.hosts), "stand_ins": {host: list(them) for host, them in batch.stand_ins.items()}}
             for batch in order
         ],
-        "workers": sorted({place.name for place in own if not names or place.one_of(names)}),
+        "workers": sorted({member.name for member in own if not names or member.one_of(names)}),
         "mode": mode,
         "drain_seconds": seconds,
     }, problems

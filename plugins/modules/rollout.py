@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: rolling
+module: rollout
 short_description: In which order the workers of many hosts are replaced
 version_added: 0.1.0
 description:
@@ -54,13 +54,13 @@ author: celeryops.stack contributors
 
 EXAMPLES = r"""
 - name: Work out the order
-  celeryops.stack.rolling:
+  celeryops.stack.rollout:
     places: "{{ ansible_facts['celeryops_places'] }}"
     hosts: "{{ ansible_play_hosts }}"
     prefix: celeryops_restart
     at_once: 25%
   run_once: true
-  register: celeryops_rolling
+  register: celeryops_rollout
 """
 
 RETURN = r"""

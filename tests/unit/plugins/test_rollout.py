@@ -9,22 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import RunningClass
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout import (
     Batch,
-    Place,
+    Member,
     batches,
+    majority,
     number_at_once,
     read,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rolling import places as places_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout import places as places_of
 
 
-def places(table: str) -> list[Place]:
+def places(table: str) -> list[Member]:
     """Read lines such as ``a high payments,mails``."""
     found = []
     for line in table.strip().splitlines():
         host, name, queues = line.split()
-        found.append(Place("shop", host, name, tuple(queues.split(","))))
+        found.append(Member("shop", host, name, tuple(queues.split(","))))
     return found
 
 
@@ -92,14 +93,14 @@ def test_what_is_not_restarted_goes_on_working() -> None:
 
 
 def test_queues_of_two_apps_are_two_queues() -> None:
-    table = [Place("shop", "a", "one", ("work",)), Place("blog", "b", "one", ("work",))]
+    table = [Member("shop", "a", "one", ("work",)), Member("blog", "b", "one", ("work",))]
     assert [batch.stand_ins for batch in batches(table, ["a", "b"])] == [{"a": ("one",)}, {"b": ("one",)}]
 
 
 HOSTS, NAMES, QUEUES = "abcde", ("one", "two"), ("q", "r", "s")
 FLEETS = st.lists(
     st.builds(
-        Place,
+        Member,
         st.just("shop"),
         st.sampled_from(HOSTS),
         st.sampled_from(NAMES),
@@ -109,10 +110,23 @@ FLEETS = st.lists(
 )
 
 
+CLUSTER = [Member("rabbitmq", host, f"rabbit@{host}", ("the cluster",)) for host in ("mq1", "mq2", "mq3", "mq4", "mq5")]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "at_once", "order"),
+    [(1, 1, [1]), (3, 1, [1, 1, 1]), (3, "100%", [1, 1, 1]), (5, 1, [1] * 5), (5, "100%", [2, 2, 1])],
+)
+def test_a_cluster_keeps_its_majority(nodes: int, at_once: object, order: list[int]) -> None:
+    members = CLUSTER[:nodes]
+    found = batches(members, [member.host for member in members], at_once=at_once, keeps=majority)
+    assert [len(batch.hosts) for batch in found] == order
+
+
 @settings(max_examples=300, deadline=None)
 @given(FLEETS, st.sampled_from(["25%", "50%", "100%", 1, 3]), st.sets(st.sampled_from(NAMES)))
 def test_whatever_the_fleet_no_queue_is_ever_without_a_consumer(
-    fleet: list[Place], at_once: object, names: set[str]
+    fleet: list[Member], at_once: object, names: set[str]
 ) -> None:
     hosts = sorted({place.host for place in fleet})
     found = batches(fleet, hosts, names, at_once)
@@ -123,13 +137,13 @@ def test_whatever_the_fleet_no_queue_is_ever_without_a_consumer(
         for away in _moments(fleet, batch, names):
             helped = {(host, name) for host, them in batch.stand_ins.items() for name in them}
             working = [place for place in fleet if place not in away or (place.host, place.name) in helped]
-            for queue in {queue for place in fleet for queue in place.queues}:
-                assert any(queue in place.queues for place in working), (queue, batch)
+            for queue in {queue for place in fleet for queue in place.serves}:
+                assert any(queue in place.serves for place in working), (queue, batch)
 
 
-def _moments(fleet: Sequence[Place], batch: Batch, names: set[str]) -> list[list[Place]]:
+def _moments(fleet: Sequence[Member], batch: Batch, names: set[str]) -> list[list[Member]]:
     """Return every set of workers that can be away at the same time: at most one for each host of the batch."""
-    moments: list[list[Place]] = [[]]
+    moments: list[list[Member]] = [[]]
     for host in batch.hosts:
         own = [place for place in fleet if place.host == host and (not names or place.name in names)]
         moments = [[*moment, place] for moment in moments for place in own] + moments
@@ -183,8 +197,8 @@ def test_a_drain_takes_a_second_at_least() -> None:
 
 #: One host with a class of three workers, beside a class of one.
 SEVERAL = [
-    *(Place("shop", "a", name, ("repeats",), "repeat") for name in ("repeat", "repeat-2", "repeat-3")),
-    Place("shop", "a", "bulk", ("feeds",), "bulk"),
+    *(Member("shop", "a", name, ("repeats",), "repeat") for name in ("repeat", "repeat-2", "repeat-3")),
+    Member("shop", "a", "bulk", ("feeds",), "bulk"),
 ]
 
 
