@@ -13,7 +13,7 @@ import hashlib
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 ENGINES = ("redis", "valkey")
 TITLES = {"redis": "Redis", "valkey": "Valkey"}
@@ -25,7 +25,31 @@ _NEWEST_SHARED_RDB = 11
 _RDB_HEADER = re.compile(r"(REDIS|VALKEY)(\d+)")
 
 
-def engine_names(engine: str) -> dict[str, Any]:
+class Engine(TypedDict, total=False):
+    """What on a host is named after the engine."""
+
+    engine: str
+    title: str
+    packages: list[str]
+    unit: str
+    server: str
+    user: str
+    group: str
+    config_dir: str
+    config: str
+    acl: str
+    acl_stamp: str
+    data_script: str
+    drop_in_dir: str
+    drop_in: str
+    data_dir: str
+    log_dir: str
+    run_dir: str
+    state: str
+    socket: str
+
+
+def engine_names(engine: str) -> Engine:
     """Return everything on a host that is named after the engine.
 
     Arguments:

@@ -57,6 +57,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
     ENGINES,
     Client,
+    Engine,
     ServerError,
     acl_changes,
     acl_stamp,
@@ -64,14 +65,14 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine impor
 )
 
 
-def call(module: AnsibleModule, names: dict[str, Any], command: list[str]) -> Any:
+def call(module: AnsibleModule, names: Engine, command: list[str]) -> Any:
     """Return the answer to one command, on a connection of its own: Redis 7.0 closes the one that loaded the users."""
     with Client(names["socket"]) as client:
         client.call("AUTH", module.params["username"], module.params["password"])
         return client.call(*command)
 
 
-def remembered(names: dict[str, Any]) -> str:
+def remembered(names: Engine) -> str:
     """Return what the last run of this module remembered, "" when there was none."""
     try:
         with open(names["acl_stamp"], encoding="utf-8") as stream:

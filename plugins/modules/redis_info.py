@@ -92,13 +92,13 @@ retired_units:
 """
 
 import os
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
     ENGINES,
     Client,
+    Engine,
     ServerError,
     acl_stamp,
     engine_names,
@@ -132,7 +132,7 @@ def writable_kernel_settings(keys: list[str]) -> dict[str, int]:
     return values
 
 
-def acl_state(names: dict[str, Any], username: str, password: str) -> str:
+def acl_state(names: Engine, username: str, password: str) -> str:
     """Return ``loaded``, ``stale``, ``denied`` or ``down`` (see RETURN)."""
     try:
         with Client(names["socket"]) as client:

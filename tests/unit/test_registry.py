@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import subprocess
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,14 @@ def test_the_tests_and_scripts_know_every_group() -> None:
     ).stdout  # fmt: skip
     complete = ", ".join(f'"{group}"' for group in ROLES_OF_GROUP)
     assert [line for line in listed.splitlines() if complete not in line] == []
+
+
+@each_role
+def test_tasks_and_templates_read_what_the_plan_has(role: roles.Role) -> None:
+    """A key that is misspelt would be found on the host, in the middle of a run."""
+    plan = importlib.import_module(PLANS + role.name).Plan
+    folder = ROOT / "roles" / role.name
+    files = [*folder.rglob("*.yml"), *folder.rglob("*.j2"), *(ROOT / "playbooks").rglob("*.yml")]
+    read = {key for path in files for key in re.findall(rf"\b__{role.name}\.plan\.(\w+)", path.read_text())}
+    assert read
+    assert read - set(typing.get_type_hints(plan)) == set()

@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
@@ -244,7 +244,29 @@ _SENTINEL_TIMES = {"socket_timeout": RESULT_TIMEOUT, "socket_connect_timeout": C
 VISIBILITY_MARGIN = 600
 
 
-def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+class Plan(TypedDict, total=False):
+    """What the tasks and templates of the role read.
+
+    ``configuration`` is the shared one, of all processes of the app.
+    """
+
+    app: str
+    layout: dict[str, Any]
+    user: str
+    group: str
+    broker: str
+    configuration: dict[str, Any]
+    environment: dict[str, str]
+    commands: list[dict[str, Any]]
+    files: list[dict[str, Any]]
+    folders: list[dict[str, str]]
+    record: str
+    consumed: list[str]
+    packages: list[str]
+    needs: list[dict[str, str]]
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
     """Return the plan of the role celery_app and the mistakes in its variables.
 
     Arguments:

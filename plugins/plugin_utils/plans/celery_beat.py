@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, read_by
 from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.shapes import Process, Unit
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
     IMPORT_APP,
@@ -39,7 +40,16 @@ _FIND_SCHEDULER = (
 )
 
 
-def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+class Plan(Process, total=False):
+    """What the tasks and templates of the role read. ``service`` is what its unit is rendered from."""
+
+    present: bool
+    unit: str
+    service: dict[str, Any]
+    prerequisite: str
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
     """Return what the unit is rendered from, and every mistake in the variables.
 
     Arguments:
@@ -82,7 +92,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         *[f"{option}={value}" for option, value in optional.items() if value],
     ]
     restart_on = [*read_at_start(layout), *read_by(variables.get("celery_beat_files") or (), layout, BEAT)]
-    running = {"enabled": True, "state": "started"}
+    running: Unit = {"enabled": True, "state": "started"}
     return {
         "app": layout["app"],
         "present": present,

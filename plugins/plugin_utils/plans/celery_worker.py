@@ -15,6 +15,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
     worker_names,
     worker_unit,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.shapes import Process, Unit
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import SIZE_HELP, parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
@@ -47,7 +48,22 @@ _ACKNOWLEDGEMENT: Mapping[str | None, dict[str, bool]] = {
 }
 
 
-def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+class Plan(Process, total=False):
+    """What the tasks and templates of the role read.
+
+    ``classes`` are the units to render, one for each worker; ``promises`` what each running worker is compared with,
+    ``running`` the part of it that a rolling restart waits for; ``settings`` the path of the shared configuration.
+    """
+
+    classes: list[dict[str, Any]]
+    promises: list[dict[str, Any]]
+    running: list[dict[str, Any]]
+    settings: str
+    rotation: dict[str, Any]
+    prerequisite: str
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
     """Return what the units are rendered from, and every mistake in the variables.
 
     Arguments:
@@ -83,22 +99,23 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
     files = variables.get("celery_worker_files") or ()
     #: worker -> the files of the app's own that its class reads
     read_too = {worker_unit(layout["app"], worker): read_by(files, layout, one.name) for worker, one in workers}
-    running = {"enabled": True, "state": "started"}
+    running: Unit = {"enabled": True, "state": "started"}
+    units: list[Unit] = [
+        {
+            "name": entry["unit"],
+            **running,
+            "restart_on": [*restart_on, *read_too[entry["unit"]]],
+            "runs_from": layout["current"],
+        }
+        for entry in classes
+    ]
     return {
         "app": layout["app"],
         "classes": classes,
         "target": {"name": layout["target"], "content": target_unit(layout["app"])},
         "units": [
             {"name": layout["target"], **running},
-            *[
-                {
-                    "name": entry["unit"],
-                    **running,
-                    "restart_on": [*restart_on, *read_too[entry["unit"]]],
-                    "runs_from": layout["current"],
-                }
-                for entry in classes
-            ],
+            *units,
         ],
         "prune": {"glob": f"celery-{layout['app']}-*.service", "markers": ["role celery_worker"]},
         "promises": promises,

@@ -17,6 +17,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import s
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.shapes import Process, Unit
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import index_problems, package_problems
@@ -68,7 +69,23 @@ _PREFIX = re.compile(r"/?[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*/?")
 _BROKER = re.compile(r"(amqps?|pyamqp|rediss?|sentinel)://\S+")
 
 
-def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+class Plan(Process, total=False):
+    """What the tasks and templates of the role read.
+
+    ``service`` is what its unit is rendered from, ``release`` what is installed.
+    """
+
+    present: bool
+    unit: str
+    base: str
+    config_dir: str
+    environment_file: str
+    address: str
+    release: dict[str, Any]
+    service: dict[str, Any]
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
     """Return what the unit is rendered from, and every mistake in the variables.
 
     Arguments:
@@ -134,7 +151,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[s
         # Flower imports what these settings name before it starts (flower/app.py, 2.2.0). They are modules of the app,
         # of which its environment has nothing, and it needs none: it knows tasks by what workers say.
         environment["CELERYOPS_SETTINGS"] = json.dumps({"imports": [], "include": []})
-    running = {"enabled": True, "state": "started"}
+    running: Unit = {"enabled": True, "state": "started"}
     return {
         "app": app,
         "present": present,

@@ -9,7 +9,7 @@ import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
@@ -117,7 +117,29 @@ _EXCHANGE_TYPES = ("direct", "fanout", "headers", "topic")
 _OF_ONE_TYPE = ("classic_queues", "quorum_queues", "streams")
 
 
-def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+class Plan(TypedDict, total=False):
+    """What the tasks and templates of the role read, without any secret."""
+
+    node: dict[str, str]
+    packages: list[str]
+    pins: list[dict[str, str]]
+    repository: dict[str, Any]
+    plugins: list[str]
+    settings: list[dict[str, Any]]
+    secret_files: list[dict[str, str]]
+    stale_files: list[dict[str, str]]
+    environment: list[dict[str, Any]]
+    loopback_host: str
+    epmd_listen: list[str]
+    open_files: int
+    stop_timeout: int
+    journal: bool
+    disk: dict[str, Any]
+    api: dict[str, Any]
+    definitions: dict[str, Any]
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
     """Return the server's settings and definitions, without any secret, and what is wrong with the variables.
 
     Arguments:
@@ -136,7 +158,7 @@ class _Planner:
         self.found: Mapping[str, Any] = facts.get("celeryops_rabbitmq") or {}
         self.problems: list[Problem] = []
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Plan:
         """Return the plan; ``problems`` is complete afterwards."""
         self.problems += check_platform(self.facts)
         node = self._node()

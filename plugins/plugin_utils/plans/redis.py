@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import engine_names
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import Engine, engine_names
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
@@ -115,7 +115,20 @@ _TAKEN: dict[str, str] = {
 }
 
 
-def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+class Plan(Engine, total=False):
+    """What the tasks and templates of the role read, with the names that go with the engine."""
+
+    persistence: str
+    leave_data: bool
+    sections: list[dict[str, Any]]
+    users: list[dict[str, str]]
+    limit_nofile: int
+    kernel: list[dict[str, Any]]
+    apt_release: str
+    upgrade: bool
+
+
+def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
     """Return the plan for one host, and every mistake in its variables.
 
     Arguments:
