@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.celeryops.stack.plugins.action.files import with_sources
 from ansible_collections.celeryops.stack.plugins.action.release import placed
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError
-
-_DEFAULTS: dict[str, Any] = {"previous": "", "environment": {}, "configuration": []}
 
 
 class ActionModule(ActionBase):
@@ -28,17 +25,17 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Render the configuration, then call the module once."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        request = {**_DEFAULTS, **self._task.args}
+        request = dict(self._task.args)
         search_path = [Path(path) for path in (task_vars or {}).get("ansible_search_path", [])]
         try:
-            items = with_sources(request.pop("configuration"), self._loader, task_vars)
+            items = with_sources(request.pop("configuration", None) or [], self._loader, task_vars)
             request["contents"] = placed(items, search_path)
         except (RenderError, ValueError) as error:
             raise AnsibleError(str(error)) from error
         result.update(
             self._execute_module(
                 module_name="celeryops.stack.commands",
-                module_args={"request": json.dumps(request, sort_keys=True, default=str)},
+                module_args=dict(request),
                 task_vars=task_vars,
             )
         )

@@ -14,11 +14,13 @@ import re
 import stat
 from collections.abc import Iterable
 
+from ansible_collections.celeryops.stack.plugins.module_utils import paths
+
 MARKER = b"Managed by celeryops.stack"
 #: Behind the name of the copy stands what logrotate, apt, systemd and RabbitMQ's conf.d leave out: no ending that they
 #: read, and the sign of a backup.
 SUFFIX = ".before-celeryops~"
-RECORD = "/var/lib/celeryops/.placed"
+RECORD = paths.PLACED
 #: How far the marker is looked for.
 _HEAD = 1024
 #: What can hold no mark, and the file beside it that has been written with it since the first version.

@@ -13,8 +13,8 @@ import contextlib
 import glob
 from collections.abc import Callable, Sequence
 
-from ansible_collections.celeryops.stack.plugins.module_utils import masking, ours, placed, trial
-from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
+from ansible_collections.celeryops.stack.plugins.module_utils import masking, ours, paths, secret_files
+from ansible_collections.celeryops.stack.plugins.module_utils.environment_file import parse_environment
 
 LINES = 20
 
@@ -28,13 +28,13 @@ def last_lines(run: Callable[[list[str]], Sequence[object]], unit: str) -> str:
     """
     journal = ["journalctl", "--no-pager", "--output=cat", f"--lines={LINES}", "--unit", unit]
     app = ours.app_of_unit(unit)
-    secrets = _secrets(f"{ours.CONFIG}/{app}") if app else []
-    return tail(str(run(journal)[1]), secrets, LINES, public=[app] if app else [])
+    secrets = _secrets(paths.AppPaths(app).config) if app else []
+    return masking.tail(str(run(journal)[1]), secrets, LINES, public=[app] if app else [])
 
 
 def _secrets(folder: str) -> list[str]:
     """Return what must not be shown of an app whose configuration is in ``folder``."""
-    found = trial.secrets_placed(f"{folder}/{placed.NAME}")
+    found = secret_files.secrets_placed(f"{folder}/{paths.FILES_RECORD}")
     for path in sorted(glob.glob(f"{glob.escape(folder)}/*.env")):
         with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
             found += masking.secrets_of(parse_environment(stream.read()))

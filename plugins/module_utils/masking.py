@@ -13,7 +13,7 @@ import html
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import quote, quote_plus, unquote
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import MASK, named_like_a_secret
@@ -166,6 +166,19 @@ def masked(text: str, secrets: Iterable[str] = (), public: Iterable[str] = ()) -
     text = _KNOWN_TOKEN.sub(MASK, text)
     text = _WEB_TOKEN.sub(_without_token, text)
     return _SHOWN_WORD.sub(_without_login, text)
+
+
+def tail(output: str, secrets: Sequence[str] = (), lines: int = 25, *, public: Sequence[str] = ()) -> str:
+    """Return the end of an installer's output, fit to be shown.
+
+    Arguments:
+        output: what the program printed.
+        secrets: what must not appear (``masking.secrets_of``).
+        lines: how many lines to keep.
+        public: words that may appear although somebody uses them as a password.
+    """
+    text = masked(output, secrets, public)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines()[-lines:])
 
 
 def _without_token(match: re.Match[str]) -> str:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import CONFIG, UNITS
+
 #: The queues of an app that left the inventory and are on the broker still, beside its configuration.
 RETIRED = "retired.json"
-UNITS = "/etc/systemd/system"
-CONFIG = "/etc/celeryops"
 #: How the first line of every file of ours begins, with the role that wrote it.
 MARK = re.compile(r"# Managed by celeryops\.stack \(roles? ([a-z_]+)")
 #: Scheme -> the server that it means, and the port of an address that names none (kombu 5.7: transport/pyamqp.py and
@@ -26,7 +26,7 @@ SCHEMES = {
     "redis": ("redis", 6379), "rediss": ("redis", 6379), "sentinel": ("redis", 26379),
 }  # fmt: skip
 #: No app has a dash in its name, so this can be read in one way only. The unit that stands in for another during its
-#: restart has an underscore in its own (module_utils/roll.py).
+#: restart has an underscore in its own (module_utils/handover.py).
 _UNIT = re.compile(r"celery-([a-z][a-z0-9_]*)-[a-z0-9_-]+\.service")
 
 

@@ -16,8 +16,10 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import FILES_RECORD
+
 #: In the configuration directory of an app.
-NAME = "files.json"
+NAME = FILES_RECORD
 
 Record = dict[str, dict[str, Any]]
 

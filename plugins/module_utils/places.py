@@ -12,11 +12,12 @@ import stat
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils import paths
 from ansible_collections.celeryops.stack.plugins.module_utils.account import group_names
 
 #: What the roles write below; an app has a directory of its own in each of the first.
-OF_APPS = ("/opt/celeryops", "/etc/celeryops", "/var/lib/celeryops", "/var/log/celeryops")
-OF_SERVERS = ("/etc/rabbitmq", "/var/lib/rabbitmq", "/var/lib/redis", "/var/lib/valkey", "/etc/systemd/system")
+OF_APPS = (paths.PROGRAMS, paths.CONFIG, paths.STATE, paths.LOG)
+OF_SERVERS = ("/etc/rabbitmq", "/var/lib/rabbitmq", "/var/lib/redis", "/var/lib/valkey", paths.UNITS)
 
 
 def accounts(asked: Iterable[str] = (), database: str = "/etc/passwd") -> dict[str, dict[str, Any] | None]:

@@ -15,6 +15,8 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import CONFIG
+
 ENGINES = ("redis", "valkey")
 TITLES = {"redis": "Redis", "valkey": "Valkey"}
 
@@ -58,7 +60,7 @@ def engine_names(engine: str) -> Engine:
     unit = f"{engine}-server.service"
     # Not /etc/<engine>: Debian 14's package gives that and all below it to the server at every boot (the line "Z"
     # of its tmpfiles.d file, valkey 9.0).
-    config, data, run = f"/etc/celeryops/{engine}", f"/var/lib/{engine}", f"/run/{engine}"
+    config, data, run = f"{CONFIG}/{engine}", f"/var/lib/{engine}", f"/run/{engine}"
     return {
         "engine": engine,
         "title": TITLES[engine],

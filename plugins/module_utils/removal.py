@@ -12,16 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils import placed
-from ansible_collections.celeryops.stack.plugins.module_utils.ours import CONFIG, role_of
+from ansible_collections.celeryops.stack.plugins.module_utils import paths, placed
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import role_of
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_found import PLACES
 
-UNITS = "/etc/systemd/system"
 #: Directories with one for each app: what goes, and what is kept unless it is asked for.
-PROGRAMS = ("/opt/celeryops", CONFIG, "/run/celeryops")
-DATA = ("/var/lib/celeryops", "/var/log/celeryops")
-#: Where systemd keeps what an account owns that exists only while its unit runs (systemd.exec(5), DynamicUser=).
-DYNAMIC = "/var/lib/private/celeryops"
+PROGRAMS = (paths.PROGRAMS, paths.CONFIG, paths.RUN)
+DATA = (paths.STATE, paths.LOG)
 #: How useradd was called for an account of ours (module_utils/account.py).
 COMMENT = "Celery app "
 _PLACE = re.compile(rf'^(?:{"|".join(PLACES.values())})="(.+)"$', re.MULTILINE)
@@ -103,8 +101,8 @@ class Removal:
 
 def _placed_for_others(app: str) -> set[str]:
     """Return the files that were placed for other apps of the host: two of them may share a certificate."""
-    records = glob.glob(f"{glob.escape(CONFIG)}/*/{placed.NAME}")
-    return {path for name in records if name != f"{CONFIG}/{app}/{placed.NAME}" for path in placed.read(name)}
+    records = glob.glob(f"{glob.escape(paths.CONFIG)}/*/{paths.FILES_RECORD}")
+    return {path for name in records if name != AppPaths(app).files_record for path in placed.read(name)}
 
 
 def of_app(app: str, marked: Iterable[str], users: Mapping[str, str], passwd: str, *, data: bool) -> Removal:
@@ -117,18 +115,19 @@ def of_app(app: str, marked: Iterable[str], users: Mapping[str, str], passwd: st
         passwd: the text of /etc/passwd.
         data: whether its data go as well.
     """
+    its = AppPaths(app)
     own = [name for name in marked if re.fullmatch(rf"celery-{re.escape(app)}(-[a-z0-9-]+\.service|\.target)", name)]
     found = Removal(units=sorted(own, key=lambda name: (not name.endswith("-beat.service"), name)))
-    found.paths = [f"{UNITS}/{name}" for name in found.units]
+    found.paths = [f"{paths.UNITS}/{name}" for name in found.units]
     places = [f"{folder}/{app}" for folder in PROGRAMS]
-    places += [f"/opt/celeryops/{app}-flower", f"/etc/logrotate.d/celery-{app}-workers"]
-    kept = [f"{folder}/{app}" for folder in DATA] + [f"{DATA[0]}/{app}-flower", f"{DYNAMIC}/{app}-flower"]
+    places += [its.flower_base, f"/etc/logrotate.d/celery-{app}-workers"]
+    kept = [f"{folder}/{app}" for folder in DATA] + [f"{DATA[0]}/{app}-flower", f"{paths.DYNAMIC_STATE}/{app}-flower"]
     found.paths += [path for path in (*places, *(kept if data else ())) if os.path.lexists(path)]
     found.kept = [] if data else [path for path in kept if os.path.lexists(path)]
     # What celery_app_files has placed elsewhere; the app's own directory goes as a whole.
     of_others = _placed_for_others(app)
-    for path, entry in sorted(placed.read(f"{CONFIG}/{app}/{placed.NAME}").items()):
-        if not path.startswith(f"{CONFIG}/{app}/") and os.path.lexists(path):
+    for path, entry in sorted(placed.read(its.files_record).items()):
+        if not path.startswith(f"{its.config}/") and os.path.lexists(path):
             mine_alone = path not in of_others and placed.is_ours(path, entry)
             (found.paths if mine_alone else found.changed).append(path)
     others = {user for unit, user in users.items() if unit not in own}

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_contents
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 
 #: In the rules of whoever has its broker in Redis: the channel of Celery's remote control (plans/redis.py).
 _BROKER = "celery.pidbox"
@@ -26,7 +27,8 @@ def users_of(app: str, accounts: Iterable[str], units: Collection[str], proc: st
         units: its units, which are stopped anyway.
         proc: where processes are.
     """
-    places = (f"/opt/celeryops/{app}/", f"/opt/celeryops/{app}-flower/")
+    paths = AppPaths(app)
+    places = (f"{paths.base}/", f"{paths.flower_base}/")
     numbers = set()
     for account in accounts:
         with contextlib.suppress(KeyError):

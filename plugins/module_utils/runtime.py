@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import group_ids
-from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of
-from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
+from ansible_collections.celeryops.stack.plugins.module_utils.environment_file import parse_environment
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of, tail
 
 
 class CommandError(Exception):

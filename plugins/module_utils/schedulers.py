@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.listeners import unit_of
-from ansible_collections.celeryops.stack.plugins.module_utils.ours import UNITS, app_of_unit, role_of
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import app_of_unit, role_of
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import UNITS
 
 #: The options before Celery's subcommand that have a value (celery/bin/celery.py, 5.4 to 5.7).
 _WITH_VALUE = frozenset(

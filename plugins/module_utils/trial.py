@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import pwd
-import re
 import shutil
 import signal
 import stat
@@ -25,75 +24,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed
 from ansible_collections.celeryops.stack.plugins.module_utils.account import group_ids
 
 #: Where what is tried lies, for as long as it is: in memory, in a directory that only root and the app may enter.
 PLACE = "/run"
 #: What is said of a file of the app's own beside its content.
 ACCESS = ("owner", "group", "mode")
-#: A text that no program would have by accident.
-_MIXED = re.compile(r"(?=.*\d)(?=.*\D)[^/\s]\S{7,}")
-#: A line of code, which is looked at for what it assigns. A secret may end in "=", or have one in it.
-_ASSIGNED = re.compile(r"\w+ += +\S")
 #: CLONE_NEWNS of unshare(2); MS_REC with MS_PRIVATE, and MS_BIND, of mount(2).
 _NEW_MOUNTS, _PRIVATE, _BIND = 0x20000, 0x4000 | 0x40000, 0x1000
 #: Below what is staged, the files of the app's own: no variable leads there, as they are seen in their places.
 OWN = "/own"
 #: Variables that lead to files of the shared configuration; what stands there is a path, or several behind colons.
 LEADING = ("CELERYOPS_CONFIG", "PYTHONPATH")
-#: Imports the app the way "celery -A" does, with all of its task modules, and looks up what a worker, beat and a sender
-#: take from the settings before they connect to anything.
-CHECK = """
-import json, logging, ssl, sys
-from celery.app.utils import find_app
-app = find_app(sys.argv[1])
-app.loader.import_default_modules()
-app.finalize()
-if not getattr(app.loader, "in_force", True):
-    raise SystemExit("the shared configuration could not be put into force in this app")
-tasks = sorted(name for name in app.tasks if not name.startswith(("celery.", "celeryops.")))
-loader = app.loader_cls if isinstance(app.loader_cls, str) else app.loader_cls.__name__
-from celery.utils.imports import load_extension_class_names, symbol_by_name
-conf = app.conf
-try:
-    step = "timezone"
-    app.timezone
-    step = "task_annotations"
-    app.annotations
-    step = "the queues and routes"
-    app.amqp.queues, app.amqp.router
-    step = "the broker's transport"
-    app.connection_for_write(), app.connection_for_read()
-    step = "the result backend"
-    app.backend
-    for what, options in (
-        ("the broker with TLS", app.connection_for_write().ssl),
-        ("the result backend with TLS", getattr(app.backend, "connparams", None)),
-    ):
-        options = options if isinstance(options, dict) else {}
-        files = {key[4:] if key.startswith("ssl_") else key: value for key, value in options.items()}
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        for name in ("ca_certs", "keyfile", "certfile"):
-            if files.get(name):
-                step = "%s, %s" % (what, files[name])
-                open(files[name], "rb").close()
-                if name == "ca_certs":
-                    context.load_verify_locations(files[name])
-                elif name == "certfile":
-                    context.load_cert_chain(files[name], files.get("keyfile"))
-    for step in ("worker_consumer", "worker_autoscaler", "worker_timer", "beat_scheduler", "task_cls"):
-        value = conf.get(step)
-        if isinstance(value, str) and value:
-            names = dict(load_extension_class_names("celery.beat_schedulers")) if step == "beat_scheduler" else {}
-            symbol_by_name(value, aliases=names)
-    for step in ("worker_log_format", "worker_task_log_format"):
-        logging.Formatter(conf.get(step))
-except Exception as error:
-    raise RuntimeError("a worker cannot use %s: %s: %s" % (step, type(error).__name__, error)) from error
-own = getattr(app.loader, "own_report", dict)()
-print("\\n" + json.dumps({"celeryops": {"tasks": tasks, "loader": loader, **own}}))
-"""
 
 
 @dataclass(frozen=True)
@@ -212,45 +154,6 @@ def standing_in(files: Sequence[Mapping[str, Any]], root: str) -> Iterator[list[
         for path in reversed(made):
             with contextlib.suppress(OSError):
                 os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
-
-
-def secrets_in(files: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what must not be shown of secret files.
-
-    An error shows the line that it comes from, so that is hidden as a whole; elsewhere what is named like a secret is.
-
-    Arguments:
-        files: as for :func:`staged`; only those that are ``secret`` are looked at.
-    """
-    found: dict[str, None] = {}
-    for content in (str(entry["content"]) for entry in files if entry.get("secret")):
-        if len(content.strip().splitlines()) == 1 and not _ASSIGNED.match(content):
-            # Nothing but the secret, be it a sentence or a short word.
-            found.update(dict.fromkeys(masking.secrets_of({"SECRET": content.strip()})))
-        for line in (line.strip() for line in content.splitlines()):
-            # "import os" and a bracket are no secrets, whatever stands around them.
-            if re.search(r"[=:]|^\S{8,}$", line):
-                found[line] = None
-            name, value = (part.strip(" \"',") for part in (*re.split("[=:]", line, maxsplit=1), "")[:2])
-            found.update(dict.fromkeys(masking.secrets_of({name: value})))
-            # Whatever it is called: a name or the path of a module has no digits, and a file's path is no secret.
-            texts = [value, *re.findall(r"[\"']([^\"']+)[\"']", line)]
-            found.update(dict.fromkeys(text for text in texts if _MIXED.fullmatch(text)))
-    return list(found)
-
-
-def secrets_placed(record: str) -> list[str]:
-    """Return what must not be shown of the secret files of an app's own that are on the host, changed by now or not.
-
-    Arguments:
-        record: path of the record of them (``placed``). What everybody may read is no secret: none may be so open.
-    """
-    files = []
-    for path in placed.read(record):
-        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
-            if not os.fstat(stream.fileno()).st_mode & 0o004:
-                files.append({"content": stream.read(), "secret": True})
-    return secrets_in(files)
 
 
 def _missing(folder: str) -> list[str]:

@@ -58,6 +58,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.module_utils.runtime import CommandError, run_runtime
 
 #: Seconds between two questions, each of which starts an interpreter.
@@ -72,12 +73,11 @@ def ask(app: str, queues: list[str], taken: bool) -> dict[str, Any] | str:
         queues: their names.
         taken: whether to count what workers have taken from them and not begun.
     """
+    places = AppPaths(app)
     try:
-        user = pwd.getpwuid(os.stat(f"/var/lib/celeryops/{app}").st_uid).pw_name
+        user = pwd.getpwuid(os.stat(places.state).st_uid).pw_name
         words = [word for name in queues for word in ("--queue", name)] + ["--taken"] * taken
-        report = run_runtime(
-            f"/opt/celeryops/{app}/current", f"/etc/celeryops/{app}/celery.env", user, ["backlog", *words], timeout=60
-        )
+        report = run_runtime(places.current, places.environment, user, ["backlog", *words], timeout=60)
     except (CommandError, KeyError, OSError) as error:
         return str(error)
     return str(report.get("message")) if report["failed"] else dict(report["waiting"])

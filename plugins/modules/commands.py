@@ -10,7 +10,8 @@ version_added: 0.2.0
 description:
   - Runs one program after the other, as the app's account, from the release, with the environment and the shared
     configuration that the release will have; of those, what is not in use yet is laid beside what is.
-  - The first one that fails ends it, with the end of what it printed. Secrets are not shown.
+  - The first one that fails ends it, with the end of what it printed. Secrets are not shown, and none of the arguments
+    appears in the host's log or in the result.
   - They run in the source's own directory where the release has one (C(app), with C(manage.py)), else in the app's
     state directory.
 options:
@@ -36,17 +37,36 @@ options:
     choices: [before, after]
     required: true
   commands:
-    description: >-
-      The programs, each with C(argv) (words), C(when) (V(before) or V(after) the switch) and C(timeout) (seconds).
+    description: The programs.
     type: list
     elements: dict
     required: true
+    suboptions:
+      argv:
+        description: The words of the command.
+        type: list
+        elements: str
+        required: true
+      when:
+        description: Whether it is run before or after the switch.
+        type: str
+        choices: [before, after]
+        required: true
+      timeout:
+        description: How many seconds it may take.
+        type: int
+        required: true
   environment:
     description: Variables of the app.
     type: dict
     default: {}
   configuration:
     description: Files, written as in M(celeryops.stack.files), that the programs find in place of those in use.
+    type: list
+    elements: dict
+    default: []
+  contents:
+    description: Internal; the contents of O(configuration).
     type: list
     elements: dict
     default: []
@@ -80,7 +100,6 @@ ran:
 """
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -88,16 +107,35 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.celeryops.stack.plugins.module_utils import masking, trial
+from ansible_collections.celeryops.stack.plugins.module_utils.quiet_module import QuietModule
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import LockError, locked
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_files import secrets_in, secrets_placed
 
-from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed, trial
-from ansible_collections.celeryops.stack.plugins.module_utils.current import read_history, save_history
-from ansible_collections.celeryops.stack.plugins.module_utils.lock import LockError, locked
-from ansible_collections.celeryops.stack.plugins.module_utils.ours import CONFIG
-from ansible_collections.celeryops.stack.plugins.module_utils.release import tail
-
-ROOT = "/opt/celeryops"
-STATE = "/var/lib/celeryops"
+_TEXT: dict[str, Any] = {"type": "str", "required": True}
+_DICTS: dict[str, Any] = {"type": "list", "elements": "dict", "default": []}
+_WHEN: dict[str, Any] = {**_TEXT, "choices": ["before", "after"]}
+OPTIONS: dict[str, Any] = {
+    "name": _TEXT,
+    "user": _TEXT,
+    "release": _TEXT,
+    "previous": {"type": "str", "default": ""},
+    "when": _WHEN,
+    "commands": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "argv": {"type": "list", "elements": "str", "required": True},
+            "when": _WHEN,
+            "timeout": {"type": "int", "required": True},
+        },
+    },
+    "environment": {"type": "dict", "default": {}},
+    "configuration": _DICTS,
+    "contents": _DICTS,
+}
 
 
 class CommandsError(Exception):
@@ -110,8 +148,8 @@ class Commands:
     def __init__(self, request: dict[str, Any], *, check_mode: bool) -> None:
         self.request = request
         self.check_mode = check_mode
-        name = str(request["release"])
-        self.path = name if name.startswith("/") else f"{ROOT}/{request['name']}/releases/{name}"
+        self.store = Store(request["name"], check_mode=check_mode)
+        self.path = self.store.path(request["release"])
 
     def run(self) -> dict[str, Any]:
         """Run all commands that belong here and return the module's result."""
@@ -128,19 +166,13 @@ class Commands:
                 environment = trial.environment_of(account, self.path, variables)
                 for entry in commands:
                     self._run(account, entry, shlex.join(entry["argv"]), environment, views)
-            self._note_done()
+            if self.request["when"] == "after":
+                self.store.done_after()
         return {
             "changed": bool(commands),
             "ran": lines,
             "diff": {"before": "", "after": "".join(f"{self.request['when']} the switch: {line}\n" for line in lines)},
         }
-
-    def _note_done(self) -> None:
-        """Forget that something was left to be done for the release."""
-        base = f"{ROOT}/{self.request['name']}"
-        history = read_history(base)
-        if self.request["when"] == "after" and history.get("after"):
-            save_history(base, {**history, "after": ""})
 
     def _run(
         self,
@@ -150,9 +182,7 @@ class Commands:
         environment: dict[str, str],
         views: Sequence[tuple[str, str]],
     ) -> None:
-        folder = next(
-            path for path in (f"{self.path}/app", f"{STATE}/{self.request['name']}", "/") if os.path.isdir(path)
-        )
+        folder = next(path for path in (f"{self.path}/app", self.store.paths.state, "/") if os.path.isdir(path))
         words = program(entry["argv"], folder, self.path, environment["PATH"])
         failed, timeout = "", int(entry["timeout"])
         try:
@@ -169,10 +199,10 @@ class Commands:
             failed = f"ended with {status}" if status else ""
         if failed:
             # A program that fails may print what it was given.
-            secrets = masking.secrets_of(self.request["environment"]) + trial.secrets_in(self.request["contents"])
+            secrets = masking.secrets_of(self.request["environment"]) + secrets_in(self.request["contents"])
             # A file that has left the inventory is still there to be read.
-            secrets += trial.secrets_placed(f"{CONFIG}/{self.request['name']}/{placed.NAME}")
-            said = tail(output, secrets, public=[self.request["name"]])
+            secrets += secrets_placed(self.store.paths.files_record)
+            said = masking.tail(output, secrets, public=[self.request["name"]])
             raise CommandsError(
                 f"celery_app_release_commands: {line} {failed}, as {account.name}. {self._what_runs()}"
                 + (f"\n{said}" if said else "")
@@ -206,13 +236,9 @@ def program(argv: list[str], folder: str, release: str, path: str) -> list[str]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        # Everything in one text: marked piece by piece, a value such as "1" would be starred out of all output.
-        argument_spec={"request": {"type": "str", "required": True, "no_log": True}},
-        supports_check_mode=True,
-    )
+    module = QuietModule(argument_spec=OPTIONS, supports_check_mode=True)
     os.umask(0o022)
-    request = json.loads(module.params["request"])
+    request = module.params
     try:
         # Two migrations at once are none.
         with contextlib.nullcontext() if module.check_mode else locked(request["name"]):

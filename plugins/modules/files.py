@@ -176,26 +176,21 @@ import shutil
 import stat
 import tempfile
 import time
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import foreign, placed, server_contents
+from ansible_collections.celeryops.stack.plugins.module_utils.environment_file import parse_environment
 from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, look
-from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of
-from ansible_collections.celeryops.stack.plugins.module_utils.release import parse_environment, tail
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of, tail
+from ansible_collections.celeryops.stack.plugins.module_utils.quiet_module import QuietModule
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_files import secrets_placed
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import is_file_of
-from ansible_collections.celeryops.stack.plugins.module_utils.trial import secrets_placed
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
 
 _VERSION = re.compile(rb"^__version__ = [\"']([\w.+-]+)[\"']", re.MULTILINE)
 _HIDDEN = "(secret content, not shown)\n"
-
-
-class FilesModule(AnsibleModule):
-    """AnsibleModule that does not write the contents of files into the host's log."""
-
-    def _log_invocation(self) -> None:
-        self.log(f"celeryops.stack.files: {len(self.params['files'])} files")
 
 
 class Placer:
@@ -489,7 +484,7 @@ def _group(gid: int) -> str:
 
 def main() -> None:
     """Run the module."""
-    module = FilesModule(
+    module = QuietModule(
         argument_spec={
             "files": {
                 "type": "list",

@@ -93,20 +93,17 @@ waiting:
 import contextlib
 import os
 import re
-import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils import ours
-from ansible_collections.celeryops.stack.plugins.module_utils.foreign import RECORD
-from ansible_collections.celeryops.stack.plugins.module_utils.lock import FOLDER, LockError, locked
+from ansible_collections.celeryops.stack.plugins.module_utils import ours, paths
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import LockError, locked
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import delete
 from ansible_collections.celeryops.stack.plugins.module_utils.removal import (
     DATA,
-    DYNAMIC,
     PROGRAMS,
     SERVERS,
-    UNITS,
     Removal,
     of_app,
     of_server,
@@ -118,11 +115,6 @@ from ansible_collections.celeryops.stack.plugins.module_utils.server_contents im
 
 #: Made by the roles around the apps; they go when nothing is in them any more.
 PARENTS = (*PROGRAMS, *DATA)
-#: The installer's own directory beside the apps.
-INSTALLER = "/opt/celeryops/uv"
-#: Of all apps together, as the roles and celeryops.stack.release place them.
-CACHE = "/var/cache/celeryops"
-COMMAND = "/usr/local/bin/celeryops-run"
 _APP = re.compile(r"[a-z][a-z0-9_]{0,24}")
 
 
@@ -146,7 +138,7 @@ class Remover:
             self.module.fail_json(msg="write the name of one app, or servers: true for all apps and servers")
         apps = [name] if name else self._apps()
         marked = self._marked()
-        users = {unit: user for unit in marked if (user := _user(f"{UNITS}/{unit}"))}
+        users = {unit: user for unit in marked if (user := _user(f"{paths.UNITS}/{unit}"))}
         with open("/etc/passwd", encoding="utf-8", errors="replace") as stream:
             passwd = stream.read()
         for app in apps:
@@ -200,8 +192,8 @@ class Remover:
     @staticmethod
     def _marked() -> list[str]:
         found = []
-        for name in sorted(os.listdir(UNITS)) if os.path.isdir(UNITS) else []:
-            path = f"{UNITS}/{name}"
+        for name in sorted(os.listdir(paths.UNITS)) if os.path.isdir(paths.UNITS) else []:
+            path = f"{paths.UNITS}/{name}"
             if name.startswith("celery-") and os.path.isfile(path):
                 with open(path, encoding="utf-8", errors="replace") as stream:
                     if ours.MARK.match(stream.readline()):
@@ -211,10 +203,9 @@ class Remover:
     def _waiting(self, app: str, users: dict[str, str]) -> Any:
         """Return the messages in each queue of an app, or why they are not known."""
         user = next((users[unit] for unit in users if unit.startswith(f"celery-{app}-")), app)
+        places = paths.AppPaths(app)
         try:
-            report = run_runtime(
-                f"/opt/celeryops/{app}/current", f"/etc/celeryops/{app}/celery.env", user, ["backlog"], timeout=60
-            )
+            report = run_runtime(places.current, places.environment, user, ["backlog"], timeout=60)
         except CommandError as error:
             return str(error)
         return str(report.get("message")) if report["failed"] else report.get("waiting", {})
@@ -228,7 +219,7 @@ class Remover:
             if kind == "rabbitmq":
                 continue
             acl = ""
-            with contextlib.suppress(OSError), open(f"/etc/celeryops/{kind}/users.acl", encoding="utf-8") as stream:
+            with contextlib.suppress(OSError), open(f"{paths.CONFIG}/{kind}/users.acl", encoding="utf-8") as stream:
                 acl = stream.read()
             # An app on this host has counted with its own account; nobody else's password is here.
             silent = [user for user in brokers_of(acl) if not isinstance(self.waiting.get(user), dict)]
@@ -283,7 +274,7 @@ class Remover:
 
     def _remove(self, removal: Removal) -> None:
         # One after the other: the scheduler is first, and sends nothing any more when the workers end.
-        present = [unit for unit in removal.units if os.path.exists(f"{UNITS}/{unit}") or removal.packages]
+        present = [unit for unit in removal.units if os.path.exists(f"{paths.UNITS}/{unit}") or removal.packages]
         for unit in present:
             code, _output, errors = self._call("systemctl", "disable", "--now", "--no-reload", unit)
             # A unit of a package may not be there; one of ours is.
@@ -296,8 +287,8 @@ class Remover:
             if code != 0:
                 self.module.fail_json(msg=f"apt-get {verb}: {(errors or output).strip()}")
         for path in removal.paths:
-            _delete(path)
-            if path.startswith(UNITS) and path.count("/") > 4:
+            delete(path)
+            if path.startswith(paths.UNITS) and path.count("/") > 4:
                 with contextlib.suppress(OSError):
                     os.rmdir(os.path.dirname(path))
         for account in removal.accounts:
@@ -313,16 +304,16 @@ class Remover:
     def _tidy(self) -> None:
         programs = set()
         with contextlib.suppress(OSError):
-            programs = set(os.listdir(os.path.dirname(INSTALLER)))
-        if programs <= {os.path.basename(INSTALLER)}:
-            for path in (INSTALLER, CACHE, FOLDER):
-                _delete(path)
-            if ours.MARK.search(_first_lines(COMMAND)):
-                _delete(COMMAND)
+            programs = set(os.listdir(paths.PROGRAMS))
+        if programs <= {os.path.basename(paths.UV)}:
+            for path in (paths.UV, paths.CACHE, paths.LOCKS):
+                delete(path)
+            if ours.MARK.search(_first_lines(paths.RUN_COMMAND)):
+                delete(paths.RUN_COMMAND)
         if self.options["servers"] and self.options["data"]:
             # What stays is still in it: of a file without a comment nothing else says that it is ours.
-            _delete(RECORD)
-        for folder in (*PARENTS, DYNAMIC):
+            delete(paths.PLACED)
+        for folder in (*PARENTS, paths.DYNAMIC_STATE):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
 
@@ -347,13 +338,6 @@ def _first_lines(path: str) -> str:
     with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
         return stream.readline() + stream.readline()
     return ""
-
-
-def _delete(path: str) -> None:
-    if os.path.islink(path) or os.path.isfile(path):
-        os.unlink(path)
-    elif os.path.isdir(path):
-        shutil.rmtree(path)
 
 
 def _give_to_root(path: str) -> None:

@@ -142,39 +142,23 @@ problem:
   returned: always
 """
 
-import glob
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils import roll as decide
-from ansible_collections.celeryops.stack.plugins.module_utils.current import (
-    leads_to,
-    read_history,
-    save_history,
-    switch,
-)
-from ansible_collections.celeryops.stack.plugins.module_utils.journal import last_lines
-from ansible_collections.celeryops.stack.plugins.module_utils.lock import LockError, locked
+from ansible_collections.celeryops.stack.plugins.module_utils import handover, paths
 from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in, show
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import LockError, locked
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store
+from ansible_collections.celeryops.stack.plugins.module_utils.stand_ins import PAUSE, RollError, StandIns
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import no_answer, read_report
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Status
-
-ROOT = "/opt/celeryops"
-#: Seconds between two looks at a worker's report.
-PAUSE = 0.2
-#: Seconds that are waited for a stand-in to end, as most do at once; it does so without us as well.
-PATIENCE = 10.0
-
-
-class RollError(Exception):
-    """Something that ends the run; the text is for the user."""
 
 
 class Roll:
@@ -184,19 +168,21 @@ class Roll:
         self.module = module
         self.asked: dict[str, Any] = module.params
         self.app: str = self.asked["app"]
-        self.base = f"{ROOT}/{self.app}"
+        self.store = Store(self.app, check_mode=bool(module.check_mode))
+        self.transient = StandIns(module, self.app, self.asked["drain_seconds"])
         self.actions: list[str] = []
         self.rolled: list[str] = []
         self.stand_ins: list[str] = []
-        self.previous = leads_to(self.base)
+        self.previous = self.store.current
 
     def run(self) -> None:
         """Replace what is to be replaced."""
         if self.asked["release"]:
-            self._switch(decide.target_of(self.asked["release"]))
+            self._switch(self.asked["release"])
         units = [entry["unit"] for entry in self.asked["classes"]] + self.asked["units"]
         statuses = show(self.module, units)
-        self._clear({entry["name"]: statuses[entry["unit"]].active for entry in self.asked["classes"]})
+        active = {entry["name"]: statuses[entry["unit"]].active for entry in self.asked["classes"]}
+        self.transient.clear(active, self.actions)
         for entry in self.asked["classes"]:
             if self._must(statuses[entry["unit"]]):
                 self._replace(entry, statuses[entry["unit"]])
@@ -210,7 +196,7 @@ class Roll:
 
     def result(self, problem: str) -> dict[str, Any]:
         """Return the module's result."""
-        before, after = decide.release_of(self.previous), decide.release_of(leads_to(self.base))
+        before, after = self.previous, self.store.current
         if self.module.check_mode:
             after = self.asked["release"] or before
         return {
@@ -229,40 +215,31 @@ class Roll:
 
     # The release
 
-    def _switch(self, target: str) -> None:
-        if target == self.previous:
+    def _switch(self, release: str) -> None:
+        if release == self.previous:
             return
-        folder = os.path.join(self.base, target)
-        if not self.module.check_mode and not os.path.exists(f"{folder}/bin/python"):
-            raise RollError(f"the release {self.asked['release']} of {self.app} is not on this host")
-        self.actions.append(f"switch to {decide.release_of(target)}")
-        if not self.module.check_mode:
-            history = read_history(self.base)
-            switch(self.base, target, history)
-            # Who ends before that was done leaves the note, and the next run of site.yml or deploy does it.
-            history["after"] = target if self.asked["after"] else ""
-            save_history(self.base, history)
+        if not self.module.check_mode and not os.path.exists(f"{self.store.path(release)}/bin/python"):
+            raise RollError(f"the release {release} of {self.app} is not on this host")
+        self.actions.append(f"switch to {release}")
+        self.store.switch(release, after=self.asked["after"])
 
     def _wanted(self) -> str:
         """Return the directory that every process of the app is to run from."""
-        target = decide.target_of(self.asked["release"]) if self.asked["release"] else "current"
-        return os.path.realpath(os.path.join(self.base, target))
+        release = self.asked["release"]
+        return os.path.realpath(self.store.path(release) if release else self.store.paths.current)
 
     def _must(self, status: Status) -> bool:
         running = runs_in(status.pid) if status.pid else None
-        return decide.must_roll(
+        return handover.must_roll(
             running, self._wanted(), active=status.active, only_moved=self.asked["only_moved"]
         ) and not (self.asked["only_moved"] and not status.loaded)
 
     def _discard(self, release: str) -> None:
-        folder = os.path.join(self.base, decide.target_of(release))
-        if release.startswith("/") or not os.path.isdir(folder) or os.path.realpath(f"{self.base}/current") == folder:
-            return
-        if any(runs_in(int(os.path.basename(process))) == folder for process in glob.glob("/proc/[0-9]*")):
-            return
-        self.actions.append(f"remove the release {release}")
-        if not self.module.check_mode:
-            shutil.rmtree(folder, ignore_errors=True)
+        if self.store.may_discard(release):
+            self.actions.append(f"remove the release {release}")
+            # It may be removed by the next run as well.
+            with contextlib.suppress(OSError):
+                self.store.remove(release)
 
     # One class
 
@@ -277,62 +254,62 @@ class Roll:
             self.stand_ins.append(name)
         if self.module.check_mode:
             return
-        if self._hands_over_already(name):
+        if self.transient.hands_over(name):
             # Its old worker still drains behind a stand-in, and its new one will start from the release that is current
             # then. So only the stand-in is to be replaced.
-            old = self._slots(name)
+            old = self.transient.slots(name)
             self._start_stand_in(entry)
-            self._end_stand_ins(name, old)
+            self.transient.end(name, old)
             return
         if hands_over:
             self._start_stand_in(entry)
         if hands_over and drain:
-            unit = decide.transient(self.app, name, decide.HANDOVER)
+            unit = handover.transient(self.app, name, handover.HANDOVER)
             self._leave_time(entry["report"])
-            self._write(unit, decide.handover(self.app, name, self.asked["drain_seconds"]))
-            self._systemctl("daemon-reload")
-            self._systemctl("start", [unit], "--no-block")
+            self.transient.write(unit, handover.handover(self.app, name, self.asked["drain_seconds"]))
+            self.transient.systemctl("daemon-reload")
+            self.transient.systemctl("start", [unit], "--no-block")
             return
         try:
             self._restart(unit)
             self._consumes(entry, unit, entry["report"])
         except RollError as error:
             # Or nobody would consume. The next run takes it away, once the class's own worker consumes.
-            working = "\nIts stand-in goes on working." if self._slots(name) else ""
+            working = "\nIts stand-in goes on working." if self.transient.slots(name) else ""
             raise RollError(f"{error}{working}") from error
-        self._end_stand_ins(name, self._slots(name))
+        self.transient.end(name, self.transient.slots(name))
 
     def _start_stand_in(self, entry: dict[str, Any]) -> None:
         """Start a second worker of the class and wait until it consumes."""
         name = entry["name"]
-        free = [slot for slot in decide.SLOTS if slot not in self._slots(name, ending=True)]
+        free = [slot for slot in handover.SLOTS if slot not in self.transient.slots(name, ending=True)]
         if not free:
             raise RollError(
-                f"{len(decide.SLOTS)} stand-ins of the class {name} still end their tasks; wait for them, or end them "
-                f"now: systemctl kill 'celery-{self.app}-{name}_standin*.service'"
+                f"{len(handover.SLOTS)} stand-ins of the class {name} still end their tasks; wait for them, or end "
+                f"them now: systemctl kill 'celery-{self.app}-{name}_standin*.service'"
             )
         slot = free[0]
-        stand_in = decide.transient(self.app, name, slot)
+        stand_in = handover.transient(self.app, name, slot)
         fragment, *drop_ins = show(self.module, [entry["unit"]])[entry["unit"]].files
         with open(fragment, encoding="utf-8") as stream:
             try:
-                text = decide.stand_in(stream.read(), self.app, name, slot)
+                text = handover.stand_in(stream.read(), self.app, name, slot)
             except ValueError as error:
                 raise RollError(str(error)) from error
-        self._write(stand_in, text)
+        self.transient.write(stand_in, text)
         for path in drop_ins:
             # Somebody's own additions to the class's unit are meant for this one as well.
             if os.path.dirname(path).endswith(f"/{entry['unit']}.d"):
-                os.makedirs(f"{decide.TRANSIENT_DIR}/{stand_in}.d", exist_ok=True)
-                shutil.copyfile(path, f"{decide.TRANSIENT_DIR}/{stand_in}.d/{os.path.basename(path)}")
-        self._systemctl("daemon-reload")
+                os.makedirs(f"{paths.TRANSIENT_UNITS}/{stand_in}.d", exist_ok=True)
+                shutil.copyfile(path, f"{paths.TRANSIENT_UNITS}/{stand_in}.d/{os.path.basename(path)}")
+        self.transient.systemctl("daemon-reload")
         try:
-            self._systemctl("start", [stand_in])
+            self.transient.systemctl("start", [stand_in])
             report = os.path.join(os.path.dirname(os.path.dirname(entry["report"])), f"{name}{slot}", "worker.json")
             self._consumes(entry, stand_in, report)
         except RollError as error:
             # It never had a task, and what it runs from may have to go.
-            self._end_stand_ins(name, [slot], patience=self.asked["timeout"])
+            self.transient.end(name, [slot], patience=self.asked["timeout"])
             raise RollError(f"{error}\nThe old worker of the class {name} was not touched.") from error
 
     def _restart(self, unit: str) -> None:
@@ -340,7 +317,7 @@ class Roll:
             return
         # Clears a start limit; a unit that never failed is no error to us.
         self.module.run_command(["systemctl", "reset-failed", unit])
-        self._systemctl("restart", [unit])
+        self.transient.systemctl("restart", [unit])
 
     def _consumes(self, entry: dict[str, Any], unit: str, report_path: str) -> None:
         """Wait until the worker of ``unit`` says that it consumes what it has to, from the release that is wanted."""
@@ -352,14 +329,14 @@ class Roll:
             report, changed = read_report(report_path)
             why = no_answer(report, status.pid, time.time() - changed)
             if not why and report is not None:
-                why = decide.not_as_wanted(entry, report)
+                why = handover.not_as_wanted(entry, report)
             running = runs_in(status.pid) if status.pid else None
             if not why and running not in (None, self._wanted()):
                 why = f"it runs from {running}, and not from {self._wanted()}"
             if not why:
                 return
             if time.monotonic() > deadline:
-                raise RollError(f"{unit} does not work after its start: {why}" + self._journal([unit]))
+                raise RollError(f"{unit} does not work after its start: {why}" + self.transient.journal([unit]))
             time.sleep(PAUSE)
 
     def _leave_time(self, report: str) -> None:
@@ -369,70 +346,13 @@ class Roll:
         except OSError:
             return
         try:
-            if os.path.lexists(f"{os.path.dirname(report)}/{decide.DRAIN_FILE}"):
-                os.unlink(decide.DRAIN_FILE, dir_fd=folder)
+            if os.path.lexists(f"{os.path.dirname(report)}/{handover.DRAIN_FILE}"):
+                os.unlink(handover.DRAIN_FILE, dir_fd=folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(decide.DRAIN_FILE, flags, 0o644, dir_fd=folder), "w", encoding="ascii") as stream:
+            with os.fdopen(os.open(handover.DRAIN_FILE, flags, 0o644, dir_fd=folder), "w", encoding="ascii") as stream:
                 stream.write(f"{self.asked['drain_seconds']}\n")
         finally:
             os.close(folder)
-
-    # Stand-ins
-
-    def _slots(self, name: str, *, ending: bool = False) -> list[str]:
-        """Return which stand-ins of a class are there; those that end already only when asked for."""
-        return [
-            slot
-            for slot in decide.SLOTS
-            if os.path.lexists(f"{decide.TRANSIENT_DIR}/{decide.transient(self.app, name, slot)}")
-            and (ending or not self._is_active(decide.ending(self.app, name, slot)))
-        ]
-
-    def _hands_over_already(self, name: str) -> bool:
-        unit = decide.transient(self.app, name, decide.HANDOVER)
-        return os.path.lexists(f"{decide.TRANSIENT_DIR}/{unit}") and self._is_active(unit)
-
-    def _is_active(self, unit: str) -> bool:
-        """Whether a unit does its work, which of one without a lasting process means that it is about to be active."""
-        code, output, _errors = self.module.run_command(
-            ["systemctl", "show", "--property=ActiveState", "--value", unit]
-        )
-        return code == 0 and output.strip() in ("active", "activating")
-
-    def _end_stand_ins(self, name: str, slots: Sequence[str], patience: float | None = None) -> None:
-        """Let stand-ins end in their own time. Those without long tasks have ended when this returns."""
-        for slot in slots:
-            command = decide.end(self.app, name, slot, self.asked["drain_seconds"])
-            self.module.run_command(["/bin/sh", "-c", command])
-        deadline = time.monotonic() + (PATIENCE if patience is None else patience)
-        for slot in slots:
-            while self._is_active(decide.ending(self.app, name, slot)) and time.monotonic() < deadline:
-                time.sleep(PAUSE)
-        self._forget_handover(name)
-
-    def _forget_handover(self, name: str) -> None:
-        """Remove a handover that failed, since its class's new worker did not start then."""
-        unit = decide.transient(self.app, name, decide.HANDOVER)
-        if os.path.lexists(f"{decide.TRANSIENT_DIR}/{unit}") and not self._is_active(unit):
-            os.unlink(f"{decide.TRANSIENT_DIR}/{unit}")
-            self._systemctl("daemon-reload")
-            self.module.run_command(["systemctl", "reset-failed", "--", unit])
-
-    def _clear(self, active: dict[str, bool]) -> None:
-        """End what an aborted run left, unless nothing else works for its class: then the new worker comes first."""
-        paths = glob.glob(f"{decide.TRANSIENT_DIR}/celery-{self.app}-*.service")
-        known = [decide.class_of(self.app, os.path.basename(path)) for path in paths]
-        for name in sorted({one[0] for one in known if one}):
-            if self._hands_over_already(name) or not active.get(name, True):
-                continue
-            slots = self._slots(name)
-            handover = decide.transient(self.app, name, decide.HANDOVER)
-            left = [decide.transient(self.app, name, slot) for slot in slots]
-            left += [handover] if os.path.lexists(f"{decide.TRANSIENT_DIR}/{handover}") else []
-            if left:
-                self.actions.append(f"end {' and '.join(left)}, left by an aborted run")
-            if not self.module.check_mode:
-                self._end_stand_ins(name, slots)
 
     # Others
 
@@ -443,29 +363,11 @@ class Roll:
         for unit in units:
             self._note(unit, f"reload or restart {unit}")
         if not self.module.check_mode:
-            self._systemctl("reload-or-restart", units)
+            self.transient.systemctl("reload-or-restart", units)
 
     def _note(self, unit: str, action: str) -> None:
         self.rolled.append(unit)
         self.actions.append(action)
-
-    def _write(self, unit: str, text: str) -> None:
-        os.makedirs(decide.TRANSIENT_DIR, exist_ok=True)
-        path = f"{decide.TRANSIENT_DIR}/{unit}"
-        with open(f"{path}.new", "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(f"{path}.new", 0o644)
-        os.replace(f"{path}.new", path)
-
-    def _systemctl(self, verb: str, units: Sequence[str] = (), *options: str) -> None:
-        command = ["systemctl", *options, verb, *(["--", *units] if units else [])]
-        code, _output, errors = self.module.run_command(command)
-        if code != 0:
-            raise RollError(f"systemctl {verb} {' '.join(units)} failed: {errors.strip()}" + self._journal(units))
-
-    def _journal(self, units: Sequence[str]) -> str:
-        """Return what units said last."""
-        return "".join(f"\n--- last lines of {unit}:\n{last_lines(self.module.run_command, unit)}" for unit in units)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils import paths
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 
@@ -21,12 +22,12 @@ _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _MODE = re.compile(r"0[0-7]{3}")
 #: What other parts of the collection own. Of the first, the app's own directory is left out.
 _OURS = (
-    "/etc/celeryops", "/opt/celeryops", "/run/celeryops", "/var/cache/celeryops", "/usr/local/bin/celeryops-run",
-    "/etc/systemd/system/celery-", "/run/systemd/system/celery-", "/etc/logrotate.d/celery-",
+    paths.CONFIG, paths.PROGRAMS, paths.RUN, paths.CACHE, paths.RUN_COMMAND,
+    f"{paths.UNITS}/celery-", f"{paths.TRANSIENT_UNITS}/celery-", "/etc/logrotate.d/celery-",
     "/etc/rabbitmq/", "/etc/redis/", "/etc/valkey/", "/var/lib/rabbitmq/", "/var/lib/redis/", "/var/lib/valkey/",
 )  # fmt: skip
 #: What the app may write to, and so could put another file in the place of.
-_THE_APPS = ("/var/lib/celeryops", "/var/log/celeryops")
+_THE_APPS = (paths.STATE, paths.LOG)
 #: What is gone after a restart of the host, or is no place for a file.
 _PASSING = ("/run", "/var/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - these are refused
 #: What the sandbox of the units hides (systemd.exec(5), ProtectHome=), and the trial, which has none, would find.

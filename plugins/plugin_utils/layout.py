@@ -1,13 +1,14 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where an app lives on a host: the one place that knows the paths and names derived from an app's name."""
+"""What an app is called on a host: the names derived from its own, and the paths (``module_utils.paths``)."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import ROLES
 
@@ -21,11 +22,8 @@ RESERVED_CLASS_NAMES = {
 }
 
 
-#: The installer's own directory in /opt/celeryops, the servers' in /etc/celeryops, and accounts that they have already.
+#: The installer's own directory beside the apps, those of the servers' configuration, and accounts that they have.
 RESERVED_APP_NAMES = frozenset({"uv", "redis", "valkey", "rabbitmq", "guest", "admin", "default"})
-
-#: Runs a program of any app on the host as its workers run (roles/celery_app/files).
-RUN_COMMAND = "/usr/local/bin/celeryops-run"
 
 
 def is_app_name(name: object) -> bool:
@@ -47,29 +45,28 @@ def app_layout(app: str) -> dict[str, Any]:
             raise UnreadableError("is a name that the servers or their accounts have", "another one")
         raise UnreadableError("is not an app name", "a lower-case letter, then at most 24 of a-z, 0-9 and _")
     app = str(app)
-    base, config = f"/opt/celeryops/{app}", f"/etc/celeryops/{app}"
+    paths = AppPaths(app)
     return {
         "app": app,
-        "base": base,
-        "releases": f"{base}/releases",
-        "current": f"{base}/current",
-        "runtime": f"{base}/runtime",
-        "config_dir": config,
-        "settings": f"{config}/celery.json",
-        "environment": f"{config}/celery.env",
-        # The app's own, as celery_app_files names them.
-        "files": f"{config}/files",
-        "state": f"/var/lib/celeryops/{app}",
-        "log": f"/var/log/celeryops/{app}",
-        "run": f"/run/celeryops/{app}",
+        "base": paths.base,
+        "releases": paths.releases,
+        "current": paths.current,
+        "runtime": paths.runtime,
+        "config_dir": paths.config,
+        "settings": paths.settings,
+        "environment": paths.environment,
+        "files": paths.files,
+        "state": paths.state,
+        "log": paths.log,
+        "run": paths.run,
         "user": app,
         "group": app,
         "vhost": app,
         "target": f"celery-{app}.target",
         "beat_unit": ROLES["celery_beat"].unit.format(app=app),
         "flower_unit": ROLES["flower"].unit.format(app=app),
-        "flower_base": f"{base}-flower",
-        "flower_environment": f"{config}/flower.env",
+        "flower_base": paths.flower_base,
+        "flower_environment": paths.flower_environment,
     }
 
 

@@ -16,7 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import user_part
-from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import without_name
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
 from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import SEPARATORS, parts_of

@@ -13,9 +13,9 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import looks_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import PROGRAMS, RUN_COMMAND
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import RUN_COMMAND
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
     Problem,
     UnreadableError,
@@ -36,7 +36,7 @@ IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z
 #: A Linux account, as useradd accepts it.
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 #: Where code, configuration and units are: what may be written there may run with other rights tomorrow.
-_CODE = ("/bin", "/boot", "/etc", "/lib", "/lib64", "/opt/celeryops", "/root", "/sbin", "/usr")
+_CODE = ("/bin", "/boot", "/etc", "/lib", "/lib64", PROGRAMS, "/root", "/sbin", "/usr")
 #: A program by its name or by its absolute path.
 _COMMAND = re.compile(r"(/[A-Za-z0-9_.+-]+)+|[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 #: Programs that change the account or its rights; a worker has its unit's account.

@@ -16,7 +16,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils import celery_vers
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
 from ansible_collections.celeryops.stack.plugins.module_utils.placed import NAME
-from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import without_name
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import app_files, folders
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import needs

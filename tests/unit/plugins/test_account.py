@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils import trial
+from ansible_collections.celeryops.stack.plugins.module_utils import account, trial
 from ansible_collections.celeryops.stack.plugins.module_utils.account import (
     Account,
     AccountError,
@@ -96,3 +96,40 @@ def test_a_number_without_a_name_is_nobodys_only_when_it_is_that_of_the_systems_
 def test_only_an_account_that_is_made_takes_over() -> None:
     assert Account(commands=[["groupadd", "shop"], ["useradd", "shop"]]).creates
     assert not Account(commands=[["usermod", "--shell", "/bin/false", "--", "shop"]]).creates
+
+
+@pytest.mark.parametrize(
+    ("uid", "shell", "groups", "manage", "word"),
+    [
+        (0, "/bin/false", [], True, "uid 0"),
+        (0, "/bin/false", [], False, "uid 0"),
+        (999, "/usr/sbin/nologin", ["x", "sudo"], True, "sudo"),
+        (999, "/usr/sbin/nologin", ["docker"], False, "docker"),
+        (1000, "/bin/bash", ["anna"], True, "a person's"),
+    ],
+)
+def test_accounts_that_must_not_run_an_app(uid: int, shell: str, groups: list[str], manage: bool, word: str) -> None:
+    assert word in (account.refusal("x", uid, shell, groups, manage) or "")
+
+
+def test_accounts_that_may_run_an_app() -> None:
+    assert account.refusal("x", 999, "/usr/sbin/nologin", ["x"], True) is None
+    assert account.refusal("x", 999, "/bin/sh", ["x"], True) is None
+    assert account.refusal("x", 1000, "/bin/bash", ["x"], False) is None
+
+
+def test_an_account_that_is_missing_is_made_with_its_group_and_without_a_shell() -> None:
+    lacks = account.examine("celeryops-none", "celeryops-nobody", "/var/lib/x", manage=True)
+    assert lacks.after == ["user celeryops-none", "group celeryops-nobody"]
+    assert [command[0] for command in lacks.commands] == ["groupadd", "useradd"]
+    assert lacks.commands[1][lacks.commands[1].index("--shell") + 1] == "/usr/sbin/nologin"
+
+
+def test_an_account_of_somebody_else_is_never_made() -> None:
+    with pytest.raises(account.AccountError, match="there is no account celeryops-none"):
+        account.examine("celeryops-none", "celeryops-nobody", "/var/lib/x", manage=False)
+
+
+def test_root_is_refused_even_when_its_group_would_have_to_be_made() -> None:
+    with pytest.raises(account.AccountError, match="uid 0"):
+        account.examine("root", "celeryops-nobody", "/root", manage=True)

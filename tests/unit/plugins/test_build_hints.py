@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.build_hints import build_hint
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.build_hints import build_hint
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils import trial
+from ansible_collections.celeryops.stack.plugins.module_utils import paths, placed, trial
 from ansible_collections.celeryops.stack.plugins.modules import commands as module
 from ansible_collections.celeryops.stack.plugins.plugin_utils.release_commands import release_commands
 
@@ -82,8 +82,8 @@ def test_mistakes_in_commands_are_told(entry: Any, said: str) -> None:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """A release with a source tree of its own."""
-    monkeypatch.setattr(module, "ROOT", str(tmp_path / "opt"))
-    monkeypatch.setattr(module, "STATE", str(tmp_path / "var"))
+    monkeypatch.setattr(paths, "PROGRAMS", str(tmp_path / "opt"))
+    monkeypatch.setattr(paths, "STATE", str(tmp_path / "var"))
     monkeypatch.setattr(trial, "PLACE", str(tmp_path))
     release = tmp_path / "opt" / "shop" / "releases" / "r2"
     (release / "bin").mkdir(parents=True)
@@ -140,8 +140,8 @@ def test_a_secret_file_that_has_left_the_inventory_is_not_shown_either(
     left.write_text("canary-number-3\n")
     left.chmod(0o640)
     (tmp_path / "etc" / "shop").mkdir(parents=True)
-    monkeypatch.setattr(module, "CONFIG", str(tmp_path / "etc"))
-    module.placed.write(str(tmp_path / "etc" / "shop" / module.placed.NAME), {str(left): {"sha256": "", "left": True}})
+    monkeypatch.setattr(paths, "CONFIG", str(tmp_path / "etc"))
+    placed.write(str(tmp_path / "etc" / "shop" / placed.NAME), {str(left): {"sha256": "", "left": True}})
     with pytest.raises(module.CommandsError) as error:
         run(["sh", "-c", f"cat {left}; exit 1"])
     assert "canary" not in str(error.value)
@@ -204,13 +204,13 @@ def test_another_run_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         check_mode = False
 
         def __init__(self, **_more: Any) -> None:
-            self.params = {"request": '{"name": "shop", "release": "1"}'}
+            self.params = {"name": "shop", "release": "1"}
 
         def fail_json(self, msg: str) -> None:
             raise SystemExit(msg)
 
     monkeypatch.setattr(module, "locked", locked)
-    monkeypatch.setattr(module, "AnsibleModule", Module)
+    monkeypatch.setattr(module, "QuietModule", Module)
     monkeypatch.setattr(module.Commands, "run", run)
     with pytest.raises(SystemExit, match=r"held: \['shop'\]"):
         module.main()

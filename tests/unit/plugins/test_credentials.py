@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils import credentials
-from ansible_collections.celeryops.stack.plugins.module_utils.release import index_environment
+from ansible_collections.celeryops.stack.plugins.module_utils.releases import credentials
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import index_environment
 
 PASSWORDS = ["pw", "p@ss:w/rd", "a b'c\"d\\e$f`g", "päss", "#hash", "100%"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils import journal, ours, placed
-from ansible_collections.celeryops.stack.plugins.modules.roll import Roll
+from ansible_collections.celeryops.stack.plugins.module_utils import journal, paths, placed
+from ansible_collections.celeryops.stack.plugins.module_utils.stand_ins import StandIns
 from ansible_collections.celeryops.stack.plugins.modules.units import Units
 
 SAID = """noise
@@ -31,7 +31,7 @@ class Host:
 
 @pytest.fixture(autouse=True)
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ours, "CONFIG", str(tmp_path))
+    monkeypatch.setattr(paths, "CONFIG", str(tmp_path))
     folder = tmp_path / "shop"
     folder.mkdir()
     (folder / "celery.env").write_text('SHOP_API_KEY="unseen456"\n')
@@ -48,9 +48,7 @@ def test_the_journal_of_an_app_is_told_without_its_secrets(kind: str, unit: str)
     if kind == "units":
         Units(host)._fail("not running", [unit])  # type: ignore[arg-type]
     else:
-        roll = Roll.__new__(Roll)
-        roll.module = host  # type: ignore[assignment]
-        host.told = roll._journal([unit])
+        host.told = StandIns(host, "shop", 9).journal([unit])  # type: ignore[arg-type]
     assert f"--- last lines of {unit}:\nnoise\n" in host.told
     for secret in ("unseen", "geheim"):
         assert secret not in host.told

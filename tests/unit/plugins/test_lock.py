@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.lock import ENDS, FOLDER, LockError, locked
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import ENDS, FOLDER, LockError, locked
 
 KEEP = "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True); input()"
 
@@ -77,7 +77,7 @@ COLLECTIONS = str(Path(__file__).resolve().parents[3] / "collections")
 MIGRATES = """
 import getpass, os, sys
 from ansible_collections.celeryops.stack.plugins.module_utils import trial
-from ansible_collections.celeryops.stack.plugins.module_utils.lock import locked
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import locked
 folder, token, pid = sys.argv[1:]
 me = trial.account_of(getpass.getuser())
 access = {"owner": me.name, "group": str(trial.grp.getgrgid(me.gid).gr_name), "mode": "0600"}

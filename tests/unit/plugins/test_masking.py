@@ -271,3 +271,18 @@ def test_a_web_token_is_hidden_behind_whatever_stands_before_it() -> None:
     assert masking.masked("aeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3.dBjftJeZ4CVP") == (
         "aeyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3.dBjftJeZ4CVP"
     )
+
+
+def test_output_is_cut_and_cleaned() -> None:
+    output = "\n".join(f"line {number}" for number in range(50)) + "\nGET https://u:pw@h/x hunter2 a b\n"
+    shown = masking.tail(output, ["hunter2", "a"], lines=3)
+    assert shown == "line 48\nline 49\nGET https://***@h/x *** a b"
+
+
+def test_the_end_of_an_output_is_25_lines_long() -> None:
+    output = "\n".join(map(str, range(30)))
+    assert masking.tail(output).splitlines() == [str(number) for number in range(5, 30)]
+
+
+def test_the_longest_secret_is_hidden_first_and_short_ones_stay() -> None:
+    assert masking.tail("abcdef abcd abc", ["abcd", "abcdef", "abc"]) == "*** *** abc"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.own_routes import doubts, refusal, strays
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.own_routes import doubts, refusal, strays
 
 
 def report(**parts: Any) -> dict[str, Any]:

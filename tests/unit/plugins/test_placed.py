@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.action.files import expand, with_sources
-from ansible_collections.celeryops.stack.plugins.module_utils import placed, removal
+from ansible_collections.celeryops.stack.plugins.module_utils import paths, placed, removal
 from ansible_collections.celeryops.stack.plugins.module_utils.foreign import SUFFIX
 
 from .test_files import Module, Placer
@@ -91,7 +91,7 @@ def test_a_record_that_cannot_be_read_says_nothing(tmp_path: Path, text: str) ->
 def test_a_removed_app_takes_along_what_was_placed_and_nobody_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removal, "CONFIG", str(tmp_path / "etc"))
+    monkeypatch.setattr(paths, "CONFIG", str(tmp_path / "etc"))
     (tmp_path / "etc" / "shop").mkdir(parents=True)
     same, edited, gone = tmp_path / "same", tmp_path / "edited", tmp_path / "gone"
     for path in (same, edited, gone):

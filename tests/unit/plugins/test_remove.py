@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.celeryops.stack.plugins.module_utils import paths
 from ansible_collections.celeryops.stack.plugins.module_utils.removal import Removal
 from ansible_collections.celeryops.stack.plugins.modules import remove
 
@@ -165,26 +166,27 @@ def test_data_of_a_server_go_when_it_holds_no_messages(
 @pytest.mark.parametrize(
     ("options", "other", "mark", "stays"),
     [
-        ({}, True, True, {"INSTALLER", "CACHE", "COMMAND", "RECORD"}),
-        ({}, False, True, {"RECORD"}),
-        ({}, False, False, {"COMMAND", "RECORD"}),
-        ({"servers": True}, False, True, {"RECORD"}),
+        ({}, True, True, {"UV", "CACHE", "RUN_COMMAND", "PLACED"}),
+        ({}, False, True, {"PLACED"}),
+        ({}, False, False, {"RUN_COMMAND", "PLACED"}),
+        ({"servers": True}, False, True, {"PLACED"}),
         ({"servers": True, "data": True}, False, True, set()),
     ],
 )
 def test_what_all_apps_share_goes_with_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], other: bool, mark: bool, stays: set[str]
 ) -> None:
-    places = {"INSTALLER": "opt/uv", "CACHE": "cache", "COMMAND": "run", "RECORD": "record", "FOLDER": "lock"}
+    places = {"UV": "opt/uv", "CACHE": "cache", "RUN_COMMAND": "run", "PLACED": "record", "LOCKS": "lock"}
     for name, place in places.items():
-        monkeypatch.setattr(remove, name, str(tmp_path / place))
+        monkeypatch.setattr(paths, name, str(tmp_path / place))
         path = tmp_path / place
         path.parent.mkdir(exist_ok=True)
         path.write_text("#!/bin/sh\n# Managed by celeryops.stack (role celery_app). x\n" if mark else "#!/bin/sh\n")
     monkeypatch.setattr(remove, "PARENTS", ())
-    monkeypatch.setattr(remove, "DYNAMIC", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(paths, "PROGRAMS", str(tmp_path / "opt"))
+    monkeypatch.setattr(paths, "DYNAMIC_STATE", str(tmp_path / "nowhere"))
     if other:
         (tmp_path / "opt/blog").mkdir()
     TIDY(remove.Remover(Host(**options)))  # type: ignore[arg-type]
     left = {name for name, place in places.items() if (tmp_path / place).exists()}
-    assert left - {"FOLDER"} == stays
+    assert left - {"LOCKS"} == stays

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import pwd
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,9 +15,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.action.release import completed
-from ansible_collections.celeryops.stack.plugins.modules import release as module
+from ansible_collections.celeryops.stack.plugins.module_utils import paths, placed
+from ansible_collections.celeryops.stack.plugins.module_utils import trial as trials
+from ansible_collections.celeryops.stack.plugins.module_utils.releases import procedure as module
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import ReleaseError
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.verify import IMPORT_TIMEOUT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.replaced import told
+
+from .release_request import procedure
 
 REPLACED = [
     {"setting": "task_routes", "app": "a.b to mails", "here": "a.b to default"},
@@ -68,7 +72,7 @@ class DryRun(Host):
 @pytest.fixture
 def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Try the release in use; what the app is found to be is given."""
-    monkeypatch.setattr(module, "ROOT", str(tmp_path))
+    monkeypatch.setattr(paths, "PROGRAMS", str(tmp_path))
     release = tmp_path / "shop" / "releases" / "one"
     packages = release / "lib" / "python3.13" / "site-packages"
     for name in ("celery", "kombu"):
@@ -82,13 +86,9 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict
     ) -> dict[str, Any]:
         line = json.dumps({"celeryops": {"tasks": ["a.b"], **report}})
         answer = (1, failed) if failed else (0, f"{line}\n")
-        monkeypatch.setattr(module.trial, "run_as", tried or (lambda *_arguments: answer))
-        complete = completed({
-            "name": "shop", "import": "shop:app", "user": pwd.getpwuid(os.getuid()).pw_name, "select": "current",
-            "source": {"type": "pip", "packages": ["shop"]}, "hold": True, **request,
-        })  # fmt: skip
-        result: dict[str, Any] = module.Release(host or Host(), complete).run()  # type: ignore[arg-type]
-        return result
+        monkeypatch.setattr(trials, "run_as", tried or (lambda *_arguments: answer))
+        options = {"user": pwd.getpwuid(os.getuid()).pw_name, "select": "current", "hold": True, **request}
+        return procedure(host or Host(), **options).run()
 
     return run
 
@@ -107,12 +107,12 @@ def test_no_line_of_a_secret_file_that_is_in_place_is_shown(
     secret.chmod(0o640)
     public.write_text("DEBUG = 'offen-12345'\n")
     public.chmod(0o644)
-    monkeypatch.setattr(module, "CONFIG", str(tmp_path / "etc"))
+    monkeypatch.setattr(paths, "CONFIG", str(tmp_path / "etc"))
     (tmp_path / "etc" / "shop").mkdir(parents=True)
     record = {str(path): {"sha256": ""} for path in (secret, public, tmp_path / "gone")}
-    module.placed.write(str(tmp_path / "etc" / "shop" / module.placed.NAME), record)
+    placed.write(str(tmp_path / "etc" / "shop" / placed.NAME), record)
     said = secret.read_text() + public.read_text()
-    with pytest.raises(module.ReleaseError) as error:
+    with pytest.raises(ReleaseError) as error:
         trial({}, failed=said)
     assert "geheim" not in str(error.value)
     assert "offen-12345" in str(error.value)
@@ -120,19 +120,19 @@ def test_no_line_of_a_secret_file_that_is_in_place_is_shown(
 
 def test_an_app_that_hangs_says_where(trial: Callable[..., dict[str, Any]]) -> None:
     def hang(_account: object, command: list[str], *_arguments: object) -> None:
-        soon = command[2].partition("import json")[0].replace(str(module.IMPORT_TIMEOUT - 5), "0.1")
+        soon = command[2].partition("import json")[0].replace(str(IMPORT_TIMEOUT - 5), "0.1")
         code = f"{soon}import time\ndef connect(): time.sleep(0.5)\nconnect()"
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
-        raise subprocess.TimeoutExpired(command, module.IMPORT_TIMEOUT, output=said)
+        raise subprocess.TimeoutExpired(command, IMPORT_TIMEOUT, output=said)
 
-    with pytest.raises(module.ReleaseError, match=r"(?s)took more than 300 s, so neither .* in connect"):
+    with pytest.raises(ReleaseError, match=r"(?s)took more than 300 s, so neither .* in connect"):
         trial({}, tried=hang)
 
 
 def test_a_release_with_a_route_that_leads_nowhere_is_not_taken(trial: Callable[..., dict[str, Any]]) -> None:
     routes = {"named": {"a.*": "mails"}, "tasks": {"a.b": "mails"}, "asked": [], "failed": {}}
     for _run in range(2):
-        with pytest.raises(module.ReleaseError, match=r"a\.\* to mails. Consumed are default. Write mails into"):
+        with pytest.raises(ReleaseError, match=r"a\.\* to mails. Consumed are default. Write mails into"):
             trial({"routes": routes}, consumed=["default"])
     assert trial({"routes": routes}, consumed=["mails"])["release"] == "one"
 
@@ -154,7 +154,7 @@ def test_a_file_of_the_apps_own_has_a_place_that_is_there_and_that_the_app_canno
     own = {"own": True, "owner": me, "group": grp.getgrgid(os.getgid()).gr_name, "mode": "0640", "content": "x"}
 
     def refused(path: Path, user: str = "nobody", **more: str) -> str:
-        with pytest.raises(module.ReleaseError) as error:
+        with pytest.raises(ReleaseError) as error:
             trial({}, configuration=[{"path": str(path), **own, **more}], user=user)
         return str(error.value)
 
@@ -176,69 +176,22 @@ def test_a_file_of_the_apps_own_has_a_place_that_is_there_and_that_the_app_canno
     assert "can be written by nobody-here, so the app could replace" in refused(loose / "a", user="nobody-here")
 
 
-def test_all_groups_of_an_account_count_for_what_it_may_write_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those of a directory service as well, which nobody lists; and of an account that is still to come, its own."""
-    writable, mine = module._writable_by, grp.getgrgid(tmp_path.stat().st_gid)
-    folder, nobody = str(tmp_path), pwd.getpwnam("nobody").pw_gid
-    tmp_path.chmod(0o775)
-    assert [writable(folder, user, "") for user in ("nobody", "nobody-here")] == [False, False]
-    assert [writable(folder, user, mine.gr_name) for user in ("nobody", "nobody-here")] == [True, True]
-    known = {("nobody", nobody): [nobody, mine.gr_gid]}
-    monkeypatch.setattr(os, "getgrouplist", lambda name, gid: known[name, gid])
-    assert writable(folder, "nobody", "")
-    tmp_path.chmod(0o755)
-    assert not writable(folder, "nobody", mine.gr_name)
-    assert not writable(f"{folder}/none", "nobody", mine.gr_name)
-    # What everybody may write to, an account that is still to come may as well.
-    tmp_path.chmod(0o757)
-    assert writable(folder, "nobody-here", "group-here")
-
-
-def test_an_access_list_counts_for_what_an_account_may_write_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nobody, group = pwd.getpwnam("nobody").pw_uid, grp.getgrnam("nogroup").gr_gid
-    monkeypatch.setattr(os, "getgrouplist", lambda _name, gid: [gid])
-
-    def writable(mode: int, *entries: tuple[int, int, int]) -> bool:
-        """With what `setfacl` stores: version 2, the entries, and the mask as the bits of the group."""
-        value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-        monkeypatch.setattr(os, "getxattr", lambda _path, _name: value)
-        tmp_path.chmod(mode)
-        told: bool = module._writable_by(str(tmp_path), "nobody", "")
-        return told
-
-    owner, group_of_it, mask = (0x01, 7, 0xFFFFFFFF), (0x04, 5, 0xFFFFFFFF), (0x10, 7, 0xFFFFFFFF)
-    assert writable(0o775, owner, (0x02, 7, nobody), group_of_it, mask)
-    assert writable(0o775, owner, group_of_it, (0x08, 7, group), mask)
-    # What the mask takes away, who may only read, and somebody else.
-    assert not writable(0o755, owner, (0x02, 7, nobody), group_of_it, mask)
-    assert not writable(0o775, owner, (0x02, 5, nobody), group_of_it, mask)
-    assert not writable(0o775, owner, (0x02, 7, 12345), (0x08, 7, 12345), group_of_it, mask)
-    # The owning group may only read, whatever the mask.
-    os.chown(tmp_path, -1, group)
-    assert not writable(0o775, owner, (0x02, 7, 12345), group_of_it, mask)
-    assert writable(0o775, owner, (0x02, 7, 12345), (0x04, 7, 0xFFFFFFFF), mask)
-
-
 def test_what_a_package_is_to_bring_is_not_asked_for_before_it_is_there(
     trial: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = Path("/etc/nobody-here")
     configuration = [{"path": f"{folder}/a", "own": True, "owner": "nobody-here", "mode": "0640", "sha256": ""}]
     missing = ["nobody-here"]
-    monkeypatch.setattr(module.Release, "_missing_packages", lambda _self: missing)
+    monkeypatch.setattr(module, "missing_packages", lambda _wanted: missing)
     assert trial({}, configuration=configuration, user="nobody", select="")["missing_packages"] == missing
     # A package replaces no link, and its directories are below others that the app must not be able to write to.
     for path, said in ((tmp_path / "link", "is a link on this host"), (Path("/tmp/none/a"), "/tmp can be written by")):
         (tmp_path / "link").unlink(missing_ok=True)
         (tmp_path / "link").symlink_to("/etc/hostname")
-        with pytest.raises(module.ReleaseError, match=said):
+        with pytest.raises(ReleaseError, match=said):
             trial({}, configuration=[{**configuration[0], "path": str(path)}], user="nobody", select="")
     missing.clear()
-    with pytest.raises(module.ReleaseError, match=f"{folder} is no directory on this host; make it before"):
+    with pytest.raises(ReleaseError, match=f"{folder} is no directory on this host; make it before"):
         trial({}, configuration=configuration, user="nobody", select="")
 
 
@@ -259,10 +212,10 @@ def test_a_dry_run_tells_of_a_directory_that_is_not_there_yet(
     told(missing / "a", dry)
     said = f"celery_app_files: {missing} is not on this host yet, for {missing}/a; unless the run itself makes it, "
     assert dry.told == [f"{said}make it before, or write a path below /etc/celeryops/shop/files/"]
-    with pytest.raises(module.ReleaseError, match="/tmp can be written by nobody, so the app could replace"):
+    with pytest.raises(ReleaseError, match="/tmp can be written by nobody, so the app could replace"):
         told(Path("/tmp/none/yet/a"), dry)
     for folder, host in (("file", dry), ("file/below", dry), ("dangling", dry), ("none", Host())):
-        with pytest.raises(module.ReleaseError, match=f"{tmp_path}/{folder} is no directory on this host; make it"):
+        with pytest.raises(ReleaseError, match=f"{tmp_path}/{folder} is no directory on this host; make it"):
             told(tmp_path / folder / "a", host)
     assert len(dry.told) == 1
 

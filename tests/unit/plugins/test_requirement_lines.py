@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.resolve import way_out
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.resolve import way_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import (
     file_problems,

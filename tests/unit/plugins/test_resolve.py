@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils import resolve
-from ansible_collections.celeryops.stack.plugins.module_utils.resolve import Attempt
+from ansible_collections.celeryops.stack.plugins.module_utils.releases import resolve
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.resolve import Attempt
 
 FLOOR = "celery>=5.4"
 

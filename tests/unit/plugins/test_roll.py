@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils import current
-from ansible_collections.celeryops.stack.plugins.module_utils import roll as decide
+from ansible_collections.celeryops.stack.plugins.module_utils import handover, paths, stand_ins
+from ansible_collections.celeryops.stack.plugins.module_utils.releases import store
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store
 from ansible_collections.celeryops.stack.plugins.modules import probe, roll
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_worker
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
@@ -43,7 +44,7 @@ def unit(name: str, **keys: Any) -> str:
 
 def test_a_stand_in_is_the_same_worker_with_places_and_a_name_of_its_own() -> None:
     own = unit("high", queues=["payments"], memory_max="1G").splitlines()
-    other = decide.stand_in("\n".join(own) + "\n", "shop", "high", "_standin").splitlines()
+    other = handover.stand_in("\n".join(own) + "\n", "shop", "high", "_standin").splitlines()
     changed = [line for line in other if line not in own]
     assert [line.split(" ")[0] for line in changed] == [
         "#",
@@ -58,31 +59,31 @@ def test_a_stand_in_is_the_same_worker_with_places_and_a_name_of_its_own() -> No
 
 
 def test_a_class_whose_name_begins_another_is_not_confused() -> None:
-    text = decide.stand_in(unit("high", environment={"HIGH": "high@x"}), "shop", "high", "_standin2")
+    text = handover.stand_in(unit("high", environment={"HIGH": "high@x"}), "shop", "high", "_standin2")
     assert "--hostname=high_standin2@%%h" in text
     assert "HIGH=high@x" in text
     with pytest.raises(ValueError, match=r"run site\.yml first"):
-        decide.stand_in(unit("high-prio"), "shop", "high", "_standin")
+        handover.stand_in(unit("high-prio"), "shop", "high", "_standin")
 
 
 def test_the_names_of_transient_units_belong_to_no_class() -> None:
-    for suffix in (*decide.SLOTS, decide.HANDOVER):
-        name = decide.transient("shop", "high-prio", suffix)
-        assert decide.class_of("shop", name) == ("high-prio", suffix)
+    for suffix in (*handover.SLOTS, handover.HANDOVER):
+        name = handover.transient("shop", "high-prio", suffix)
+        assert handover.class_of("shop", name) == ("high-prio", suffix)
     for other in ("celery-shop-high.service", "celery-shop-high-standin.service", "celery-shop2-high_standin.service"):
-        assert decide.class_of("shop", other) is None
+        assert handover.class_of("shop", other) is None
 
 
 def test_a_handover_restarts_before_it_ends_the_stand_in() -> None:
-    text = decide.handover("shop", "high", 900)
+    text = handover.handover("shop", "high", 900)
     lines = [line for line in text.splitlines() if line.startswith("ExecStart=")]
     assert lines[0] == "ExecStart=/usr/bin/systemctl restart celery-shop-high.service"
-    for slot, line in zip(decide.SLOTS, lines[1:], strict=False):
+    for slot, line in zip(handover.SLOTS, lines[1:], strict=False):
         # As systemd.service(5) reads it: nothing in there is a variable, a specifier or an escape.
         assert shlex.split(line.removeprefix("ExecStart=-")) == [
             "/bin/sh",
             "-c",
-            decide.end("shop", "high", slot, 900),
+            handover.end("shop", "high", slot, 900),
         ]
         assert not set("$%\\") & set(line)
     assert lines[-2] == "ExecStart=/usr/bin/rm -f /run/systemd/system/celery-shop-high_handover.service"
@@ -91,13 +92,13 @@ def test_a_handover_restarts_before_it_ends_the_stand_in() -> None:
 
 def test_a_stand_in_gets_word_of_its_time_before_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shell runs what systemd would: with programs that only write down that they were called."""
-    monkeypatch.setattr(decide, "TRANSIENT_DIR", str(tmp_path))
-    monkeypatch.setattr(decide, "RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(paths, "TRANSIENT_UNITS", str(tmp_path))
+    monkeypatch.setattr(paths, "RUN", str(tmp_path))
     for name, text in (("systemctl", f'echo "$@" >> {tmp_path}/told'), ("systemd-run", 'shift 5; exec "$@"')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     # systemd 252 does not read it again as it was.
-    assert ";" not in decide.end("shop", "high", "_standin", 900).partition("/bin/sh")[2]
+    assert ";" not in handover.end("shop", "high", "_standin", 900).partition("/bin/sh")[2]
     unit = tmp_path / "celery-shop-high_standin.service"
     folder = tmp_path / "shop" / "high_standin"
     folder.mkdir(parents=True)
@@ -107,7 +108,7 @@ def test_a_stand_in_gets_word_of_its_time_before_it_is_stopped(tmp_path: Path, m
     (folder / "drain").symlink_to(precious)
 
     def run() -> None:
-        command = decide.end("shop", "high", "_standin", 900)
+        command = handover.end("shop", "high", "_standin", 900)
         environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         subprocess.run(["/bin/sh", "-c", command], check=True, env=environment)
 
@@ -137,29 +138,7 @@ def test_a_stand_in_gets_word_of_its_time_before_it_is_stopped(tmp_path: Path, m
     ],
 )
 def test_who_is_replaced(running: str | None, active: bool, only_moved: bool, rolls: bool) -> None:
-    assert decide.must_roll(running, "/r/new", active=active, only_moved=only_moved) is rolls
-
-
-def test_the_release_before_is_the_one_that_was_in_use_last() -> None:
-    history = [[1.0, "a"], [2.0, "b"], [3.0, "a"], [4.0, "d"], [5.0, "gone"]]
-    assert decide.kept(["a", "b", "c", "d"], history, "d") == ["a", "b", "c"]
-
-
-def test_the_note_of_an_older_version_is_understood(tmp_path: Path) -> None:
-    release = tmp_path / "releases" / "one"
-    release.mkdir(parents=True)
-    (tmp_path / "activations.json").write_text(
-        json.dumps({"activations": [], "verified": {"path": str(release), "import": "shop:app", "user": "shop"}})
-    )
-    history = current.read_history(str(tmp_path))
-    assert history["verified"] == {str(release): {"import": "shop:app", "user": "shop"}}
-    current.switch(str(tmp_path), "releases/one", history)
-    history["verified"]["/gone"] = {}
-    current.save_history(str(tmp_path), history)
-    saved = current.read_history(str(tmp_path))
-    assert [name for _when, name in saved["activations"]] == ["one"]
-    assert list(saved["verified"]) == [str(release)]
-    assert current.leads_to(str(tmp_path)) == "releases/one"
+    assert handover.must_roll(running, "/r/new", active=active, only_moved=only_moved) is rolls
 
 
 class Host:
@@ -210,7 +189,7 @@ class Host:
         return 0, "", ""
 
     def _end(self, text: str) -> None:
-        """As module_utils.roll.end says: the test of that runs it."""
+        """As module_utils.handover.end says: the test of that runs it."""
         stopped = re.search(r"systemctl stop (\S+) ", text)
         assert stopped
         name = stopped[1]
@@ -227,7 +206,7 @@ class Host:
     def _start(self, name: str) -> None:
         self.active.add(name)
         self.pids[name] = pid = max(self.pids.values()) + 1
-        self.runs[pid] = current.leads_to(str(self.base / "opt" / "shop")).split("/")[1]
+        self.runs[pid] = Store("shop").current
         folder = self.base / "run" / name.removeprefix("celery-shop-").removesuffix(".service")
         if name.endswith("_handover.service"):
             return
@@ -248,13 +227,16 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
-    monkeypatch.setattr(roll, "ROOT", str(tmp_path / "opt"))
-    monkeypatch.setattr(decide, "TRANSIENT_DIR", str(tmp_path / "units"))
+    monkeypatch.setattr(paths, "PROGRAMS", str(tmp_path / "opt"))
+    monkeypatch.setattr(paths, "TRANSIENT_UNITS", str(tmp_path / "units"))
     monkeypatch.setattr(roll, "PAUSE", 0.0)
-    monkeypatch.setattr(roll, "PATIENCE", 0.0)
-    monkeypatch.setattr(
-        roll, "runs_in", lambda pid: f"{tmp_path}/opt/shop/releases/{host.runs[pid]}" if pid in host.runs else None
-    )
+    monkeypatch.setattr(stand_ins, "PAUSE", 0.0)
+    monkeypatch.setattr(stand_ins, "PATIENCE", 0.0)
+    for module in (roll, store):
+        monkeypatch.setattr(
+            module, "runs_in",
+            lambda pid: f"{tmp_path}/opt/shop/releases/{host.runs[pid]}" if pid in host.runs else None,
+        )  # fmt: skip
     return host
 
 
@@ -310,8 +292,8 @@ def test_somebody_consumes_before_the_old_worker_is_touched(host: Host, replace:
 
 def test_nobody_waits_for_the_tasks_of_a_stand_in(host: Host, replace: Callable[..., Any]) -> None:
     """They may be those that the old worker was not given the time for, and it may be replaced again meanwhile."""
-    host.long = {f"celery-shop-high{slot}.service" for slot in decide.SLOTS}
-    for slot in decide.SLOTS:
+    host.long = {f"celery-shop-high{slot}.service" for slot in handover.SLOTS}
+    for slot in handover.SLOTS:
         host.told.clear()
         assert replace(hand_over=["high"])["problem"] == ""
         assert [line for line in host.told if line != "daemon-reload"] == [
@@ -351,7 +333,7 @@ def test_a_release_is_switched_to_and_only_who_runs_another_is_replaced(
 ) -> None:
     found = replace(release="new", only_moved=True, hand_over=["high"])
     assert (found["previous"], found["problem"]) == ("old", "")
-    assert current.leads_to(str(host.base / "opt" / "shop")) == "releases/new"
+    assert Store("shop").current == "new"
     assert host.runs[host.pids["celery-shop-high.service"]] == "new"
     host.told.clear()
     again = replace(release="new", only_moved=True, hand_over=["high"])
@@ -361,9 +343,9 @@ def test_a_release_is_switched_to_and_only_who_runs_another_is_replaced(
 def test_going_back_restarts_only_what_ran_the_bad_release(host: Host, replace: Callable[..., Any]) -> None:
     replace(release="new", only_moved=True, classes=[], after=True)
     # What comes after the switch is due until it was done; nothing is after the way back.
-    assert current.read_history(str(host.base / "opt" / "shop"))["after"] == "releases/new"
+    assert Store("shop").history["after"] == "releases/new"
     back = replace(release="old", only_moved=True, discard="new")
-    assert current.read_history(str(host.base / "opt" / "shop"))["after"] == ""
+    assert Store("shop").history["after"] == ""
     assert host.told == []
     assert back["rolled"] == []
     assert not (host.base / "opt" / "shop" / "releases" / "new").exists()
@@ -456,7 +438,7 @@ def test_a_dry_run_only_tells(host: Host, replace: Callable[..., Any]) -> None:
         "reload or restart web.service",
     ]
     assert "current -> new" in found["diff"]["after"]
-    assert current.leads_to(str(host.base / "opt" / "shop")) == "releases/old"
+    assert Store("shop").current == "old"
 
 
 @pytest.mark.parametrize(
@@ -503,11 +485,6 @@ def test_what_probes_found_is_judged() -> None:
     assert "behind 4 other messages" in told[0]
 
 
-def test_the_release_that_was_in_use_last_comes_first_and_one_that_never_was_last() -> None:
-    history = [(5e8, "b"), (7e8, "a"), (9e8, "c"), (6e8, "d")]
-    assert decide.kept(["a", "b", "c", "d", "0", "e"], history, "c") == ["a", "d", "b", "0", "e"]
-
-
 @pytest.mark.parametrize(
     ("found", "told"),
     [
@@ -519,4 +496,4 @@ def test_the_release_that_was_in_use_last_comes_first_and_one_that_never_was_las
     ],
 )
 def test_what_a_worker_consumes_instead(found: Any, told: str) -> None:
-    assert decide.not_as_wanted({"queues": ["b", "a"]}, {"queues": found}) == told
+    assert handover.not_as_wanted({"queues": ["b", "a"]}, {"queues": found}) == told

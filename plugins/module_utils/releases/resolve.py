@@ -18,8 +18,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.celeryops.stack.plugins.module_utils.build_hints import build_hint
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import FLOOR, numbers, text
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.build_hints import build_hint
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import canonical
 
 #: What Celery brings and asks for itself (``Requires-Dist`` of Celery 5.4 to 5.7 and kombu 5.3 to 5.7, with ``redis``).
 _STACK = frozenset({
@@ -68,11 +69,6 @@ class Attempt:
     constraints: tuple[str, ...]
     bent: bool = False
     moved: bool = False
-
-
-def canonical(name: str) -> str:
-    """Return the name of a package as indexes compare it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def attempts(extra: Sequence[str], installed: Mapping[str, str], broker: str) -> Iterator[Attempt]:

@@ -1,7 +1,8 @@
-"""The packages of a release, where another name of the machine may be fetching apt's lists at the same time."""
+"""The control machine's part of a release: packages, and what it hands to the host."""
 
 from __future__ import annotations
 
+import hashlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.action.release import ActionModule
-from ansible_collections.celeryops.stack.plugins.module_utils.release import absent_packages
+from ansible_collections.celeryops.stack.plugins.modules.release import OPTIONS
 
 MISSING = {"failed": True, "msg": "No package matching 'git' is available"}
 LOCKED = {"failed": True, "msg": "Could not get lock /var/lib/dpkg/lock-frontend"}
@@ -49,47 +50,22 @@ def test_lists_that_are_not_complete_yet_are_fetched(
     assert action.answers == []
 
 
-#: As dpkg-query of Debian 12 prints it.
-LISTING = """\
-installed\tlibpq5\tamd64\t15.14-0+deb12u1\t
-installed\tzlib1g-dev\tamd64\t1:1.2.13.dfsg-1\tlibz-dev
-installed\tmawk\tamd64\t1.3.4.20200120-3.1\tawk, other (= 3), third:any
-not-installed\tgawk\tamd64\t\t
-config-files\tnginx\tamd64\t1.22.1-9\thttpd
-"""
-
-
-@pytest.mark.parametrize(
-    "there",
-    [
-        "libpq5", "libpq5:amd64", "libpq5:any", "libpq5=15.14-0+deb12u1", "libpq5=15.*", "libpq5>=15", "libz-dev",
-        "zlib1g-dev:amd64=1:1.2.*", "awk", "other", "third",
-    ],
-)  # fmt: skip
-def test_a_package_is_there_by_every_name_that_apt_takes(there: str) -> None:
-    assert absent_packages([there], LISTING, lambda version, least: version >= least) == []
-
-
-@pytest.mark.parametrize(
-    "absent", ["libpq", "libpq5:arm64", "libpq5=14.*", "libpq5>=16", "gawk", "nginx", "httpd", "libpq5-dev", "libpq*"]
-)
-def test_what_a_host_lacks_is_asked_for(absent: str) -> None:
-    assert absent_packages(["libpq5", absent], LISTING, lambda version, least: version >= least) == [absent]
-
-
 class Host(ActionModule):  # type: ignore[misc]
     """A host on which a package can be installed and is not found by its name afterwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.asked: list[list[str]] = []
+        self.requests: list[dict[str, Any]] = []
         source = {"type": "virtualenv", "path": "/srv/venv"}
-        self._task: Any = SimpleNamespace(args={"source": source, "system_packages": ["libpq*"], "import": "shop"})
+        args = {"source": source, "system_packages": ["libpq*"], "import": "shop", **options}
+        self._task: Any = SimpleNamespace(args=args)
         self._loader: Any = SimpleNamespace(get_basedir=str)
         self._connection: Any = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
 
     def _ask(self, request: dict[str, Any], _task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        self.asked.append(request["system_packages"])
         missing = request["system_packages"]
+        self.asked.append(missing)
+        self.requests.append(dict(request))
         return {"changed": False, "missing_packages": missing} if missing else {"changed": True, "release": "1.4.2"}
 
     def _install_packages(self, _names: list[str], _task_vars: dict[str, Any] | None) -> dict[str, Any]:
@@ -104,3 +80,36 @@ def test_a_release_is_built_whatever_name_its_packages_have(monkeypatch: pytest.
     host = Host()
     assert host.run(task_vars={})["release"] == "1.4.2"
     assert host.asked == [["libpq*"], []]
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ("shop.old.*", ["shop.old.*"]),
+        ("shop.b", ["shop.b"]),
+        ("shop.old.*, shop.b", ["shop.old.*", "shop.b"]),
+        ("[shop.b]", ["shop.b"]),
+        (["shop.b"], ["shop.b"]),
+    ],
+)
+def test_what_is_accepted_on_the_command_line_is_that_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, said: Any, names: list[str]
+) -> None:
+    """``-e celeryops_deploy_accept_missing_tasks=...`` is text, and one of its letters may be a ``*``."""
+    monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
+    host = Host(accept_missing_tasks=said)
+    host.run(task_vars={})
+    assert host.requests[0]["accept_missing_tasks"] == names
+
+
+def test_the_host_gets_what_was_written_and_digests_in_place_of_contents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
+    file = {"path": "/etc/shop.json", "content": "{}"}
+    host = Host(configuration=[file], keep="2", environment={"A": 1})
+    host.run(task_vars={})
+    sent = host.requests[0]
+    digest = hashlib.sha256(b"{}").hexdigest()
+    assert sent["configuration"] == [{"path": "/etc/shop.json", "sha256": digest}]
+    assert (sent["expected"], sent["keep"], sent["environment"]) == ([], "2", {"A": 1})
+    assert "contents" not in sent
+    assert set(sent) <= set(OPTIONS), "the module takes what it is given"

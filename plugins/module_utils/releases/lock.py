@@ -15,9 +15,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import LOCKS
+
 #: Root's alone: whoever may open a lock may also keep it, and /run/lock lets everybody (flock(2) asks for no right to
-#: write). Its name begins with a dot, as no app's does, and it is gone at boot like what it guards.
-FOLDER = "/run/celeryops/.lock"
+#: write). It is gone at boot like what it guards.
+FOLDER = LOCKS
 #: Seconds that another run is waited for. A build of a big app takes minutes; a run that drains may take a day.
 PATIENCE = 600
 #: What ends a module from outside: Ctrl-C at a run whose connection has a terminal (ssh -tt, as without pipelining; the

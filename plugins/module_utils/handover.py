@@ -10,14 +10,14 @@ Path"). A worker class has no underscore in its name, so that these names belong
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-TRANSIENT_DIR = "/run/systemd/system"
+from ansible_collections.celeryops.stack.plugins.module_utils import paths
+
 #: Several, since a class may be replaced again while a stand-in of it still ends its tasks.
 SLOTS = ("_standin", "_standin2", "_standin3", "_standin4")
 HANDOVER = "_handover"
-RUNTIME_DIR = "/run/celeryops"
 #: By this file in its runtime directory a worker learns how long this one stop may take (celeryops_runtime.drain).
 DRAIN_FILE = "drain"
 _MARKER = "# Managed by celeryops.stack (module roll): stands in while a worker is replaced, and is gone afterwards."
@@ -75,10 +75,10 @@ def end(app: str, worker_class: str, slot: str, seconds: int) -> str:
     read that again as it was (seen on Debian 12, when a daemon-reload came before the unit had begun).
     """
     unit = transient(app, worker_class, slot)
-    path = f"{TRANSIENT_DIR}/{unit}"
+    path = f"{paths.TRANSIENT_UNITS}/{unit}"
     steps = " || true && ".join([
         # The directory is the app's. install(1) puts a new file in the place of whatever is there, a link too.
-        f"echo {seconds} | install -T -m 0644 /dev/stdin {RUNTIME_DIR}/{app}/{worker_class}{slot}/{DRAIN_FILE}",
+        f"echo {seconds} | install -T -m 0644 /dev/stdin {paths.AppPaths(app).run}/{worker_class}{slot}/{DRAIN_FILE}",
         f"systemctl stop {unit}",
         f"rm -rf {path} {path}.d",
         "systemctl daemon-reload",
@@ -108,7 +108,7 @@ def handover(app: str, worker_class: str, seconds: int) -> str:
         f"ExecStart=/usr/bin/systemctl restart celery-{app}-{worker_class}.service",
         # One by one: systemd 262 stops none of several units of which one is not there.
         *(f'ExecStart=-/bin/sh -c "{end(app, worker_class, slot, seconds)}"' for slot in SLOTS),
-        f"ExecStart=/usr/bin/rm -f {TRANSIENT_DIR}/{transient(app, worker_class, HANDOVER)}",
+        f"ExecStart=/usr/bin/rm -f {paths.TRANSIENT_UNITS}/{transient(app, worker_class, HANDOVER)}",
         "ExecStart=/usr/bin/systemctl daemon-reload",
         "",
     ])  # fmt: skip
@@ -126,16 +126,6 @@ def must_roll(running: str | None, wanted: str, *, active: bool, only_moved: boo
     return not only_moved or not active or running != wanted
 
 
-def target_of(release: str) -> str:
-    """Return what the link ``current`` holds for a release: relative to the app's directory, or an absolute path."""
-    return release if release.startswith("/") else f"releases/{release}"
-
-
-def release_of(target: str) -> str:
-    """Return the release that a link leads to, as it is called everywhere else; empty without a link."""
-    return target.removeprefix("releases/")
-
-
 def not_as_wanted(wanted: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     """Return what a worker that was just started does otherwise than its class, or an empty string."""
     found, queues = report.get("queues"), sorted(wanted["queues"])
@@ -143,15 +133,3 @@ def not_as_wanted(wanted: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         shown = ", ".join(map(str, found)) if isinstance(found, list) and found else "nothing"
         return f"it consumes {shown}, and not {', '.join(queues)}"
     return ""
-
-
-def kept(releases: Iterable[str], history: Sequence[Sequence[Any]], current: str) -> list[str]:
-    """Return the releases of a host that one can go back to, the one that was in use last first.
-
-    Arguments:
-        releases: the complete ones.
-        history: (time, release) of every switch, oldest first.
-        current: the one in use, which is left out.
-    """
-    last = {str(name): float(when) for when, name in history}
-    return sorted((name for name in releases if name != current), key=lambda name: (-last.get(name, 0.0), name))

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import user_part
-from ansible_collections.celeryops.stack.plugins.module_utils.release import without_name
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import without_name
 
 #: pip's variables whose addresses its second pip gets as arguments, and those of every program for a proxy.
 _ADDRESSES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")

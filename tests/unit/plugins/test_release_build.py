@@ -7,22 +7,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.action import release as action
-from ansible_collections.celeryops.stack.plugins.modules import release as module
+from ansible_collections.celeryops.stack.plugins.module_utils import paths
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.build import Build
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.identity import release_id
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import ReleaseError
+
+from .release_request import procedure
 
 CONTRADICTION = "error: No solution found when resolving dependencies:\n  Because ..."
-
-
-class Host:
-    """A module without a host."""
-
-    check_mode = False
-
-    def __init__(self) -> None:
-        self.warned: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 def install(path: Path, **versions: str) -> None:
@@ -30,18 +22,13 @@ def install(path: Path, **versions: str) -> None:
         (path / "lib" / "python3.13" / "site-packages" / f"{name}-{version}.dist-info").mkdir(parents=True)
 
 
-def release(tmp_path: Path, **changes: Any) -> module.Release:
-    request = action.completed({
-        "name": "shop", "import": "shop:app", "user": "shop", "source": {"type": "pip", "packages": ["shop"]},
-        "extra_packages": ["celery[redis]>=5.7", "gunicorn"], **changes,
-    })  # fmt: skip
-    found = module.Release(Host(), request)  # type: ignore[arg-type]
-    found.work = str(tmp_path)
-    return found
+def build(tmp_path: Path, **options: Any) -> Build:
+    one = procedure(work=str(tmp_path), **{"extra_packages": ["celery[redis]>=5.7", "gunicorn"], **options})
+    return Build(one.request, one.store, one.source, one.programs, one.verification)
 
 
 def installer(
-    found: module.Release, path: Path, monkeypatch: pytest.MonkeyPatch, *outputs: str, **brings: str
+    found: Build, path: Path, monkeypatch: pytest.MonkeyPatch, *outputs: str, **brings: str
 ) -> list[tuple[str, str]]:
     """Let an installer say ``outputs`` one after the other, and then install ``brings``; return what it was asked."""
     asked: list[tuple[str, str]] = []
@@ -49,24 +36,24 @@ def installer(
     def command(words: list[str], _environment: dict[str, str], failed: str, **_more: bool) -> str:
         asked.append((Path(words[-3]).read_text(), Path(words[-1]).read_text()))
         if len(asked) <= len(outputs):
-            error = module.ReleaseError(failed)
+            error = ReleaseError(failed)
             error.output = outputs[len(asked) - 1]
             raise error
         install(path, **brings)
         return ""
 
-    monkeypatch.setattr(found, "_command", command)
-    monkeypatch.setattr(found, "_uv", lambda: "uv")
-    monkeypatch.setattr(found, "_uv_environment", dict)
+    monkeypatch.setattr(found.programs, "run", command)
+    monkeypatch.setattr(found.installer, "uv", lambda: "uv")
+    monkeypatch.setattr(paths, "CACHE", str(path.parent / "cache"))
     return asked
 
 
 def test_what_fits_is_added_to_what_the_app_got(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "env"
     install(path, celery="5.7.0", shop="1.4")
-    found = release(tmp_path)
+    found = build(tmp_path)
     asked = installer(found, path, monkeypatch, redis="8.1.0")
-    found._add_extra(str(path), ["--requirement", "app.txt"])
+    found.add_extra(str(path), ["--requirement", "app.txt"])
     assert asked == [("celery[redis]>=5.7\ngunicorn\n", "celery==5.7.0\nshop==1.4\ncelery>=5.4\n")]
     assert found.warnings == []
 
@@ -74,9 +61,9 @@ def test_what_fits_is_added_to_what_the_app_got(tmp_path: Path, monkeypatch: pyt
 def test_what_the_app_pins_wins_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "env"
     install(path, celery="5.6.3")
-    found = release(tmp_path)
+    found = build(tmp_path)
     asked = installer(found, path, monkeypatch, CONTRADICTION, redis="6.4.0")
-    found._add_extra(str(path), [])
+    found.add_extra(str(path), [])
     assert [lines for lines, _held in asked] == ["celery[redis]>=5.7\ngunicorn\n", "celery[redis]\ngunicorn\n"]
     (told,) = found.warnings
     assert "does not fit what the app itself asks for, which wins: the release has celery 5.6.3, redis 6.4.0" in told
@@ -85,25 +72,25 @@ def test_what_the_app_pins_wins_and_is_told(tmp_path: Path, monkeypatch: pytest.
 def test_an_extra_that_an_override_took_away_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "env"
     install(path, celery="5.7.0")
-    found = release(tmp_path, extra_packages=["celery[redis]"])
+    found = build(tmp_path, extra_packages=["celery[redis]"])
     asked = installer(found, path, monkeypatch)
-    found._add_extra(str(path), [])
+    found.add_extra(str(path), [])
     assert [lines for lines, _held in asked[:2]] == ["celery[redis]\n", "celery\nredis\n"]
 
 
 def test_another_failure_is_no_reason_to_try_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = release(tmp_path)
+    found = build(tmp_path)
     asked = installer(found, tmp_path / "env", monkeypatch, "gcc: not found")
-    with pytest.raises(module.ReleaseError, match="celery_app_system_packages"):
-        found._add_extra(str(tmp_path / "env"), [])
+    with pytest.raises(ReleaseError, match="celery_app_system_packages"):
+        found.add_extra(str(tmp_path / "env"), [])
     assert len(asked) == 1
 
 
 def test_where_nothing_fits_the_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = release(tmp_path)
+    found = build(tmp_path)
     asked = installer(found, tmp_path / "env", monkeypatch, *[CONTRADICTION] * 9)
-    with pytest.raises(module.ReleaseError, match=r"could not be installed\nWrite into celery_app_extra_packages what"):
-        found._add_extra(str(tmp_path / "env"), [])
+    with pytest.raises(ReleaseError, match=r"could not be installed\nWrite into celery_app_extra_packages what"):
+        found.add_extra(str(tmp_path / "env"), [])
     assert len(asked) == 3
 
 
@@ -123,34 +110,32 @@ def test_versions_that_are_not_taken_into_use(
     tmp_path: Path, versions: dict[str, str], changes: dict[str, Any], told: str
 ) -> None:
     install(tmp_path / "env", **versions)
-    found = release(tmp_path, **changes)
+    found = procedure(**changes).verification
     if not told:
-        found._fits(str(tmp_path / "env"), "the release x")
+        found.fits(str(tmp_path / "env"), "the release x")
         return
-    with pytest.raises(module.ReleaseError, match=f"the release x was not taken into use: .*{told}"):
-        found._fits(str(tmp_path / "env"), "the release x")
+    with pytest.raises(ReleaseError, match=f"the release x was not taken into use: .*{told}"):
+        found.fits(str(tmp_path / "env"), "the release x")
 
 
 def test_what_the_configuration_counts_on_ends_a_release_but_no_way_back(tmp_path: Path) -> None:
     need = {"package": "celery", "since": "5.7", "says": "a setting from celery 5.7 on", "instead": "nothing there"}
     install(tmp_path / "env", celery="5.6.3", kombu="5.6.2")
-    with pytest.raises(module.ReleaseError, match=r"and this release has celery 5\.6\.3; write nothing there"):
-        release(tmp_path, needs=[need])._fits(str(tmp_path / "env"), "the release x")
-    back = release(tmp_path, needs=[need], select="previous")
-    back._fits(str(tmp_path / "env"), "the release x")
+    with pytest.raises(ReleaseError, match=r"and this release has celery 5\.6\.3; write nothing there"):
+        procedure(needs=[need]).verification.fits(str(tmp_path / "env"), "the release x")
+    back = procedure(needs=[need], select="previous").verification
+    back.fits(str(tmp_path / "env"), "the release x")
     assert back.warnings == ["a setting from celery 5.7 on, and this release has celery 5.6.3; write nothing there"]
 
 
 def test_a_release_that_is_there_already_is_compared_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROOT", str(tmp_path))
+    monkeypatch.setattr(paths, "PROGRAMS", str(tmp_path))
     need = {"package": "celery", "since": "5.7", "says": "x", "instead": "nothing there"}
-    found = release(tmp_path, needs=[need], verify=False)
-    monkeypatch.setattr(found, "_facts", dict)
-    name = module.decide.release_id(found.source, {})
+    found = procedure(needs=[need], verify=False)
+    monkeypatch.setattr(found.source, "facts", dict)
+    name = release_id(found.request["source"], {})
     install(tmp_path / "shop" / "releases" / name, celery="5.6.3", kombu="5.6.2")
     (tmp_path / "shop" / "releases" / name / "release.json").write_text("{}")
-    with pytest.raises(
-        module.ReleaseError, match=f"the release {name} was not taken into use: x, and this release has"
-    ):
+    with pytest.raises(ReleaseError, match=f"the release {name} was not taken into use: x, and this release has"):
         found.run()
     assert not (tmp_path / "shop" / "current").is_symlink()
