@@ -29,8 +29,8 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "units": ("rabbitmq-server.service", "epmd.socket", "epmd.service"),
         "mark": ("/etc/rabbitmq/rabbitmq.conf",),
         "files": (
-            "/etc/systemd/system/rabbitmq-server.service.d/celeryops.conf",
-            "/etc/systemd/system/epmd.socket.d/celeryops.conf",
+            f"{paths.UNITS}/rabbitmq-server.service.d/celeryops.conf",
+            f"{paths.UNITS}/epmd.socket.d/celeryops.conf",
             "/etc/rabbitmq/rabbitmq.conf",
             "/etc/rabbitmq/rabbitmq-env.conf",
             "/etc/rabbitmq/erl_inetrc",
@@ -48,10 +48,10 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "redis": {
         "units": ("redis-server.service",),
-        "mark": ("/etc/celeryops/redis/redis.conf",),
+        "mark": (f"{paths.CONFIG}/redis/redis.conf",),
         "files": (
-            "/etc/systemd/system/redis-server.service.d/celeryops.conf",
-            "/etc/celeryops/redis",
+            f"{paths.UNITS}/redis-server.service.d/celeryops.conf",
+            f"{paths.CONFIG}/redis",
             "/etc/sysctl.d/30-celeryops-redis.conf",
             "/etc/apt/sources.list.d/celeryops-redis-backports.sources",
         ),
@@ -60,10 +60,10 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "valkey": {
         "units": ("valkey-server.service",),
-        "mark": ("/etc/celeryops/valkey/valkey.conf",),
+        "mark": (f"{paths.CONFIG}/valkey/valkey.conf",),
         "files": (
-            "/etc/systemd/system/valkey-server.service.d/celeryops.conf",
-            "/etc/celeryops/valkey",
+            f"{paths.UNITS}/valkey-server.service.d/celeryops.conf",
+            f"{paths.CONFIG}/valkey",
             "/etc/sysctl.d/30-celeryops-redis.conf",
             "/etc/apt/sources.list.d/celeryops-redis-backports.sources",
         ),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import RETIRED
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def not_readable(
                 continue
             for key, file in (("queues", "celery.json"), ("retired", RETIRED)):
                 if own.get(key, ()) is None:
-                    path = f"/etc/celeryops/{name}/{file}"
+                    path = f"{AppPaths(name).config}/{file}"
                     reason = (
                         f"which queues {name} had is not known: {path} cannot be read as what this collection writes"
                     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -239,3 +240,24 @@ def test_what_ansible_loads_and_what_users_processes_load_say_their_licence(file
     assert found
     assert [str(path) for path in found if line not in path.read_text()[:400]] == []
     assert (ROOT / "LICENSES" / f"{licence}.txt").read_text().strip()
+
+
+#: Tells what is wrong with those of a host.
+_SPELLS_THEM_STILL = {"plugins/plugin_utils/rules/machines.py"}
+
+
+def test_one_module_spells_the_directories_of_a_host() -> None:
+    spelt = re.compile(r"/(opt|etc|run|var/(lib|log|cache|lib/private))/celeryops\b")
+    found = set()
+    for path in (ROOT / "plugins").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        said |= {
+            id(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("DOCUMENTATION", "EXAMPLES")
+        }
+        texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in said)
+        if any(isinstance(node.value, str) and spelt.search(node.value) for node in texts):
+            found.add(str(path.relative_to(ROOT)))
+    assert found - _SPELLS_THEM_STILL == {"plugins/module_utils/paths.py"}
