@@ -88,6 +88,8 @@ MODULES = {
         "module_utils/rabbitmq_found": "rabbitmq_found",
         "module_utils/server_contents": "server_contents",
         "module_utils/foreign": "foreign",
+        "module_utils/file_changes": "files placed",
+        "module_utils/file_owners": "placed foreign",
         "module_utils/celery_versions": "celery_versions resolve celery_needs",
         "module_utils/releases/resolve": "resolve",
         "plugin_utils/celery_needs": "celery_needs",
@@ -169,6 +171,7 @@ MODULES = {
 #: templates, which whole inventories test (tests/unit/test_check.py).
 NOT_PURE = {
     "plugins/module_utils/account.py",
+    "plugins/module_utils/file_placer.py",
     "plugins/module_utils/releases/build.py",
     "plugins/module_utils/releases/procedure.py",
     "plugins/module_utils/releases/installer.py",

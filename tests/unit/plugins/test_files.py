@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.celeryops.stack.plugins.action.files import expand
 from ansible_collections.celeryops.stack.plugins.module_utils import placed
-from ansible_collections.celeryops.stack.plugins.modules.files import Placer
+from ansible_collections.celeryops.stack.plugins.module_utils.file_placer import Placer
 
 
 class Module:
@@ -51,28 +51,28 @@ def place(role: Path, target: Path, *, check_mode: bool = False) -> Placer:
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_a_tree_shows_its_version_and_names_and_no_source(role: Path, tmp_path: Path, check_mode: bool) -> None:
     placer = place(role, tmp_path / "opt", check_mode=check_mode)
-    (shown,) = [entry for entry in placer.diff if entry["after"] != "directory\n"]
+    (shown,) = [entry for entry in placer.changes.diff if entry["after"] != "directory\n"]
     assert shown["before_header"] == shown["after_header"] == str(tmp_path / "opt" / "package")
     assert shown["before"] == ""
     first, second = shown["after"].splitlines()
     assert first.startswith("__init__.py (version 0.2.0, ")
     assert second.startswith("sub/b.py (")
-    assert str(tmp_path / "opt" / "package" / "sub" / "b.py") in placer.changed_paths
+    assert str(tmp_path / "opt" / "package" / "sub" / "b.py") in placer.changes.paths
     assert (tmp_path / "opt" / "package" / "sub" / "b.py").exists() is not check_mode
 
 
 def test_a_change_in_a_tree_shows_which_file_and_a_second_run_none(role: Path, tmp_path: Path) -> None:
     place(role, tmp_path)
-    assert place(role, tmp_path).diff == []
+    assert place(role, tmp_path).changes.diff == []
     (tmp_path / "package" / "sub" / "b.py").write_text("edited\n")
     (tmp_path / "package" / "left.py").write_text("from an older version\n")
     placer = place(role, tmp_path)
-    (shown,) = placer.diff
+    (shown,) = placer.changes.diff
     assert [line.split(" ")[0] for line in shown["before"].splitlines()] == ["sub/b.py", "left.py"]
     assert [line.split(" ")[0] for line in shown["after"].splitlines()] == ["sub/b.py"]
     assert shown["before"].splitlines()[0] != shown["after"].splitlines()[0]
     assert not (tmp_path / "package" / "left.py").exists()
-    assert place(role, tmp_path).changed_paths == []
+    assert place(role, tmp_path).changes.paths == []
 
 
 def test_what_a_trial_says_is_its_end_without_the_apps_secrets(tmp_path: Path) -> None:

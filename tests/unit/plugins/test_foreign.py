@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils import foreign
-from ansible_collections.celeryops.stack.plugins.modules.files import Placer
+from ansible_collections.celeryops.stack.plugins.module_utils.file_placer import Placer
 
 HAND_MADE = b"listeners.tcp.default = 5672\n"
 OWN = b"# Managed by celeryops.stack (role rabbitmq). Local changes are overwritten.\nx = 1\n"
@@ -122,15 +122,15 @@ def test_somebody_elses_file_is_kept_once(tmp_path: Path, record: Path) -> None:
     path = tmp_path / "enabled_plugins"
     copy = tmp_path / "enabled_plugins.before-celeryops~"
     path.write_text("[rabbitmq_shovel].")
-    assert place(path, "[a].", check_mode=True).kept == [str(copy)]
+    assert place(path, "[a].", check_mode=True).owners.kept == [str(copy)]
     assert not copy.exists()
     assert not record.exists()
-    assert place(path, "[a].").kept == [str(copy)]
+    assert place(path, "[a].").owners.kept == [str(copy)]
     assert (path.read_text(), copy.read_text()) == ("[a].", "[rabbitmq_shovel].")
     # From now on it is ours, whatever is done to it.
     copy.unlink()
     path.write_text("[by_hand].")
-    assert place(path, "[b].").kept == []
+    assert place(path, "[b].").owners.kept == []
     assert not copy.exists()
 
 
@@ -138,17 +138,17 @@ def test_what_a_link_led_to_is_kept_beside_it(tmp_path: Path) -> None:
     path, elsewhere = tmp_path / "a.conf", tmp_path / "elsewhere"
     elsewhere.write_bytes(HAND_MADE)
     path.symlink_to(elsewhere)
-    (copy,) = place(path, OWN.decode()).kept
+    (copy,) = place(path, OWN.decode()).owners.kept
     assert Path(copy).read_bytes() == elsewhere.read_bytes() == HAND_MADE
     assert (path.is_symlink(), path.read_bytes()) == (False, OWN)
     (tmp_path / "dangling").symlink_to(tmp_path / "none")
-    assert place(tmp_path / "dangling", OWN.decode()).kept == []
+    assert place(tmp_path / "dangling", OWN.decode()).owners.kept == []
 
 
 def test_our_own_file_is_not_kept(tmp_path: Path, record: Path) -> None:
     path = tmp_path / "a.conf"
     for content in (OWN.decode(), OWN.decode() + "y = 2\n"):
-        assert place(path, content).kept == []
+        assert place(path, content).owners.kept == []
     # Nothing but its first line has to tell it.
     assert not record.exists()
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.conf"]
@@ -158,8 +158,8 @@ def test_what_was_there_already_as_it_should_be_is_ours_from_now_on(tmp_path: Pa
     path = tmp_path / "list"
     path.write_text("[a].")
     path.chmod(0o640)
-    assert place(path, "[a].").kept == []
-    assert place(path, "[b].").kept == []
+    assert place(path, "[a].").owners.kept == []
+    assert place(path, "[b].").owners.kept == []
     assert record.read_text() == f"{path}\n"
 
 
@@ -168,9 +168,9 @@ def test_a_secret_is_kept_as_closed_as_it_was(tmp_path: Path) -> None:
     path.write_text("HANDMADE")
     path.chmod(0o400)
     placer = place(path, "", secret_content="generated", mode="0400")
-    (copy,) = placer.kept
+    (copy,) = placer.owners.kept
     assert Path(copy).stat().st_mode & 0o777 == 0o400
-    assert "HANDMADE" not in str(placer.diff)
+    assert "HANDMADE" not in str(placer.changes.diff)
 
 
 def test_a_content_that_is_refused_leaves_no_copy(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def run(record: Path, *files: tuple[Path, str], check_mode: bool = False) -> tup
     usual: dict[str, Any] = {**dict.fromkeys(unsaid), "state": "file", "create_only": False, "backup": False}
     items = [{"path": str(path), "content": text, "own": True, "secret": True, **ME} for path, text in files]
     placer.run([{**usual, **entry} for item in items for entry in expand(item, [])])
-    return placer, placer.note_own(str(record))
+    return placer, placer.owners.note_own()
 
 
 def test_what_was_placed_is_noted_for_root_alone_and_nothing_of_it_is_shown(tmp_path: Path) -> None:
@@ -37,23 +37,23 @@ def test_what_was_placed_is_noted_for_root_alone_and_nothing_of_it_is_shown(tmp_
     placer, left = run(record, (target, "s3cret\n"))
     assert (target.read_text(), left) == ("s3cret\n", [])
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
-    assert "s3cret" not in str(placer.diff) + record.read_text()
+    assert "s3cret" not in str(placer.changes.diff) + record.read_text()
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
     assert placed.is_ours(str(target), placed.read(str(record))[str(target)])
     again, left = run(record, (target, "s3cret\n"))
-    assert (again.changed_paths, again.kept, left) == ([], [], [])
+    assert (again.changes.paths, again.owners.kept, left) == ([], [], [])
 
 
 def test_a_file_of_somebody_elses_is_kept_and_one_of_ours_is_not(tmp_path: Path) -> None:
     record, target = tmp_path / "celeryops.json", tmp_path / "celeryops-a"
     target.write_text("# theirs\n")
-    assert run(record, (target, "one\n"), check_mode=True)[0].kept == [f"{target}{SUFFIX}"]
-    assert run(record, (target, "one\n"))[0].kept == [f"{target}{SUFFIX}"]
+    assert run(record, (target, "one\n"), check_mode=True)[0].owners.kept == [f"{target}{SUFFIX}"]
+    assert run(record, (target, "one\n"))[0].owners.kept == [f"{target}{SUFFIX}"]
     assert Path(f"{target}{SUFFIX}").read_text() == "# theirs\n"
     Path(f"{target}{SUFFIX}").unlink()
-    assert run(record, (target, "two\n"))[0].kept == []
+    assert run(record, (target, "two\n"))[0].owners.kept == []
     target.write_text("edited by hand\n")
-    assert run(record, (target, "three\n"))[0].kept == [f"{target}{SUFFIX}"]
+    assert run(record, (target, "three\n"))[0].owners.kept == [f"{target}{SUFFIX}"]
 
 
 def test_a_file_that_leaves_stays_and_is_told_once(tmp_path: Path) -> None:
@@ -73,12 +73,12 @@ def test_a_file_that_was_there_as_it_is_to_be_stays_its_owners(tmp_path: Path) -
     target.write_text("theirs\n")
     for _run in range(2):
         placer, _left = run(record, (target, "theirs\n"))
-        assert placer.kept == []
+        assert placer.owners.kept == []
         assert not placed.is_ours(str(target), placed.read(str(record))[str(target)])
     assert run(record)[1] == [str(target)]
     assert not placed.is_ours(str(target), placed.read(str(record))[str(target)])
     # What replaces it is ours, and theirs is kept.
-    assert run(record, (target, "ours\n"))[0].kept == [f"{target}{SUFFIX}"]
+    assert run(record, (target, "ours\n"))[0].owners.kept == [f"{target}{SUFFIX}"]
     assert placed.is_ours(str(target), placed.read(str(record))[str(target)])
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from ansible_collections.celeryops.stack.plugins.doc_fragments.servers import ModuleDocFragment
 from ansible_collections.celeryops.stack.plugins.module_utils import server_contents
+from ansible_collections.celeryops.stack.plugins.module_utils.file_placer import Placer
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import keyspace
 from ansible_collections.celeryops.stack.plugins.module_utils.server_contents import (
     contents,
@@ -19,7 +20,6 @@ from ansible_collections.celeryops.stack.plugins.module_utils.server_contents im
 )
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Actions
 from ansible_collections.celeryops.stack.plugins.modules import units
-from ansible_collections.celeryops.stack.plugins.modules.files import Placer
 
 RABBITMQ = {"unit": "rabbitmq-server.service", "kind": "rabbitmq", "username": "", "password": "", "before": None}
 REDIS = {"unit": "redis-server.service", "kind": "redis", "username": "admin", "password": "x", "before": None}
