@@ -77,7 +77,7 @@ attributes:
   diff_mode:
     description: Shows the commands.
     support: full
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

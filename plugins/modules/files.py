@@ -127,7 +127,7 @@ attributes:
       - Shows the difference of contents that are not secret, and of owners and modes.
       - Of a tree, which is code and nothing that a person decides on, it shows the version and the names of the files.
     support: full
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
@@ -191,6 +191,13 @@ def main() -> None:
                         "choices": ["file", "directory", "link", "absent", "only"],
                         "default": "file",
                     },
+                    # Those that the control machine makes contents of (plugins/action/files.py).
+                    "template": {"type": "str"},
+                    "vars": {"type": "dict"},
+                    "each": {"type": "list", "elements": "dict"},
+                    "tree": {"type": "str"},
+                    "src": {"type": "str"},
+                    "secret": {"type": "bool", "default": False, "no_log": False},
                     "content": {"type": "str"},
                     "secret_content": {"type": "str", "no_log": True},
                     "owner": {"type": "str", "default": "root"},

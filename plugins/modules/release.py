@@ -223,7 +223,7 @@ attributes:
   diff_mode:
     description: Shows the old and the new release.
     support: full
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

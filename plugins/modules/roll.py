@@ -106,7 +106,7 @@ attributes:
   diff_mode:
     description: Shows the release before and after.
     support: full
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
