@@ -172,6 +172,8 @@ MODULES = {
 NOT_PURE = {
     "plugins/module_utils/account.py",
     "plugins/module_utils/file_placer.py",
+    "plugins/module_utils/rabbitmq_api.py",
+    "plugins/module_utils/rabbitmq_reconciler.py",
     "plugins/module_utils/releases/build.py",
     "plugins/module_utils/releases/procedure.py",
     "plugins/module_utils/releases/installer.py",

@@ -11,8 +11,9 @@ from urllib.parse import unquote
 
 import pytest
 
+from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_reconciler
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_api import Api
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import record_name
-from ansible_collections.celeryops.stack.plugins.modules import rabbitmq_definitions
 
 
 class EndedError(Exception):
@@ -108,9 +109,9 @@ def run(
             result.update(told)
             raise EndedError
 
-    monkeypatch.setattr(rabbitmq_definitions, "Api", lambda _params: server)
+    monkeypatch.setattr(rabbitmq_reconciler, "Api", lambda _params: server)
     with pytest.raises(EndedError):
-        rabbitmq_definitions.Reconciler(Module()).run()  # type: ignore[arg-type]
+        rabbitmq_reconciler.Reconciler(Module()).run()  # type: ignore[arg-type]
     return result, warnings
 
 
@@ -288,7 +289,7 @@ def test_a_connection_that_the_server_has_ended_meanwhile_is_no_failure() -> Non
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Impatient) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = {"api_host": "127.0.0.1", "api_port": server.server_address[1]}
-        api = rabbitmq_definitions.Api({**address, "login_user": "admin", "login_password": "x"})
+        api = Api({**address, "login_user": "admin", "login_password": "x"})
         assert api.call("GET", "definitions") == (200, {})
         time.sleep(0.3)
         assert api.call("GET", "definitions") == (200, {})
