@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.action.files import expand
-from ansible_collections.celeryops.stack.plugins.module_utils import placed
+from ansible_collections.celeryops.stack.plugins.module_utils import foreign, placed
 from ansible_collections.celeryops.stack.plugins.module_utils.file_placer import Placer
 
 
@@ -27,6 +27,16 @@ class Module:
 
     def fail_json(self, msg: str, **_more: Any) -> None:
         raise SystemExit(msg)
+
+
+@pytest.fixture(autouse=True)
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In the place of the record of this machine."""
+    path = tmp_path / "record"
+    read, write = foreign.recorded, foreign.record
+    monkeypatch.setattr(foreign, "record", lambda paths: write(paths, str(path)))
+    monkeypatch.setattr(foreign, "recorded", lambda: read(str(path)))
+    return path
 
 
 @pytest.fixture
