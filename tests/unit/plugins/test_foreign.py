@@ -107,7 +107,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def place(path: Path, content: str, *, check_mode: bool = False, **changes: Any) -> Placer:
-    """FilePath a file as the module does."""
+    """Place a file as the module does."""
     entry: dict[str, Any] = {
         "path": str(path), "state": "file", "content": content, "secret_content": None, "owner": "root",
         "group": "root", "mode": "0640", "target": None, "validate": None, "create_only": False, "backup": False,

@@ -21,7 +21,7 @@ ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.gete
 
 
 def run(record: Path, *files: tuple[Path, str], check_mode: bool = False) -> tuple[Placer, list[str]]:
-    """FilePath files of the app's own as the module does; what has left is returned as well."""
+    """Place files of the app's own as the module does; what has left is returned as well."""
     module = Module(check_mode=check_mode)
     module.params = {"record": str(record)}
     placer = Placer(module)  # type: ignore[arg-type]  # all that a Placer asks of it
