@@ -16,7 +16,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import quote, quote_plus, unquote
 
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import MASK, named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import HIDDEN_ACCOUNT, each_address
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import MASK, NOT_SHOWN, named_like_a_secret
 
 #: A file that a name without such an ending leads to, as GOOGLE_APPLICATION_CREDENTIALS does.
 _FILE = re.compile(r"\.?\.?/[\w.@/ -]*\.(json|pem|key|crt|cer|txt|ya?ml|toml|ini|cfg|conf|p12|pfx|py)")
@@ -54,6 +55,16 @@ _KNOWN_TOKEN = re.compile(
 #: found, not at each place where one might begin.
 _WEB_TOKEN = re.compile(r"(?<![\w-])(?P<first>[\w-]{13,})(?P<rest>\.eyJ[\w-]{10,}\.[\w-]{10,})")
 _WEB_TOKEN_BEGINS = re.compile(r"\beyJ(?=[\w-]{10})")
+#: Nobody writes a scheme with capitals and digits; who writes a password alone may.
+_NAME_OF_A_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*|[A-Za-z+]+")
+#: A host, a port and a path, with nothing behind them that could belong to something else.
+_PLACE = re.compile(
+    r"(?P<shown>(\[[0-9a-f:.]+\]|[a-z0-9_.-]*)(:[0-9]{1,5}|:(?=/))?(/[a-z0-9_.,~%+:/-]*)?)(?P<query>[?#].*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+#: The user of an address whose parts are beyond doubt; a token in its place is longer.
+_USER = re.compile(r"(?P<user>[a-z][a-z0-9_.-]{0,19}):[^\s/?#;:@\\'\"]+@[^@]*", re.DOTALL)
+NO_SCHEME = "(no scheme, not shown)"
 #: From here on a value is no accident in another word.
 _LONG = 12
 #: A line of a text of several lines that is long enough to be told from another one.
@@ -234,3 +245,58 @@ def _pattern(secret: str) -> re.Pattern[str]:
     elif len(secret) > 3:
         return re.compile(rf"(?<!\w){escaped}(?!\w)")
     return re.compile(rf"(?<=['\"]){escaped}(?=['\"])|(?<=[=:]){escaped}(?=[@\s'\"&;,]|$)")
+
+
+def hidden(url: object, only: str = "") -> str:
+    """Return what can be shown of a value that is meant to be one or several addresses.
+
+    A password with a sign that separates the parts of an address (``; / # ? @`` and others) moves what comes behind it
+    into another part. So what may be shown does not follow from the parts: nothing in front of the last ``@`` is, and
+    without one only what cannot be anything but a host.
+
+    Arguments:
+        url: the whole value, since one of its addresses may be a part of a password.
+        only: the address to show, when they can be told apart.
+    """
+    text = str(url).strip()
+    if not text:
+        return ""
+    scheme, separator, _rest = text.partition("://")
+    if not separator:
+        return text if text in (NO_SCHEME, NOT_SHOWN) else NO_SCHEME
+    if not _NAME_OF_A_SCHEME.fullmatch(scheme):
+        return NOT_SHOWN
+    several = each_address(text)
+    if len({"@" in address for address in several}) > 1:
+        # Of some with an account and some without, the latter may be the beginning of a password.
+        return _hidden(text)
+    return ";".join(map(_hidden, [only] if only else several))
+
+
+def _hidden(address: str) -> str:
+    scheme, _separator, rest = address.partition("://")
+    account, at, place = rest.rpartition("@")
+    found = _PLACE.fullmatch(place)
+    # A vhost, a database or a file; but a password that is a number looks like a port when there is no host.
+    shown = found["shown"] if found and not (not at and found["shown"].startswith(":")) else NOT_SHOWN
+    query = "?..." if found and found["query"] and shown != NOT_SHOWN else ""
+    return f"{scheme}://{HIDDEN_ACCOUNT if account or at else ''}{shown}{query}"
+
+
+def without_accounts(text: str) -> str:
+    """Return any value without the accounts of the addresses in it; one line is one address as far as ``@`` goes."""
+    return "\n".join(map(_line_without_accounts, text.split("\n"))) if "://" in text else text
+
+
+def _line_without_accounts(line: str) -> str:
+    head, separator, rest = line.partition("://")
+    if not separator or (HIDDEN_ACCOUNT in rest and "@" not in rest.replace(HIDDEN_ACCOUNT, "")):
+        return line
+    if "@" in rest:
+        plain = _USER.fullmatch(rest)
+        return f"{head}://{plain['user'] + ':' if plain else ''}***@{rest.rpartition('@')[2]}"
+    authority = re.split(r"[/?#\s'\",)\]}]", rest, maxsplit=1)[0]
+    host, colon, port = authority.rpartition(":")
+    if not colon or authority.startswith("[") or (host and re.fullmatch(r"[0-9]{0,5}", port)) or "{" in authority:
+        return line
+    return f"{head}://{NOT_SHOWN}"

@@ -5,26 +5,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Cluster
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import CONFIG, UNITS
 
 #: The queues of an app that left the inventory and are on the broker still, beside its configuration.
 RETIRED = "retired.json"
 #: How the first line of every file of ours begins, with the role that wrote it.
 MARK = re.compile(r"# Managed by celeryops\.stack \(roles? ([a-z_]+)")
-#: Scheme -> the server that it means, and the port of an address that names none (kombu 5.7: transport/pyamqp.py and
-#: transport/redis.py; redis-py for Sentinel).
-SCHEMES = {
-    "amqp": ("rabbitmq", 5672), "pyamqp": ("rabbitmq", 5672), "amqps": ("rabbitmq", 5671),
-    "redis": ("redis", 6379), "rediss": ("redis", 6379), "sentinel": ("redis", 26379),
-}  # fmt: skip
 #: No app has a dash in its name, so this can be read in one way only. The unit that stands in for another during its
 #: restart has an underscore in its own (module_utils/handover.py).
 _UNIT = re.compile(r"celery-([a-z][a-z0-9_]*)-[a-z0-9_-]+\.service")
@@ -73,13 +66,10 @@ def addresses(url: str) -> Iterator[dict[str, Any]]:
 
     The kind is ``rabbitmq`` or ``redis``, or empty for another store.
     """
-    for one in url.split(";"):
-        with contextlib.suppress(ValueError):
-            parts = urlsplit(one.strip())
-            if parts.hostname:
-                kind, port = SCHEMES.get(parts.scheme, ("", 0))
-                place = {"host": parts.hostname, "port": parts.port or port, "path": parts.path[1:]}
-                yield {"scheme": parts.scheme, "kind": kind, "user": unquote(parts.username or ""), **place}
+    for node in Cluster.read(url).nodes:
+        if node.host:
+            place = {"host": node.host, "port": node.real_port, "path": node.path}
+            yield {"scheme": node.scheme, "kind": node.server, "user": node.user, **place}
 
 
 def _app() -> dict[str, Any]:

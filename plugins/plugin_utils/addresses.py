@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from urllib.parse import unquote
 
-from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Cluster, Endpoint, each_address
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address, parts_of
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -19,32 +17,28 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 def places(url: object, machine: Callable[[str], str] = str) -> tuple[str, ...]:
     """Return ``host:port/path`` of each address in ``url``; what cannot be read, its role tells.
 
-    A path is RabbitMQ's virtual host or Redis's database; of other stores, whose names stand before it, it is whatever
-    they call it.
-
     Arguments:
         url: addresses, separated by semicolons.
         machine: returns one name for all names of a machine.
     """
-    found = []
-    for address in each_address(url):
-        parts = parts_of(address)
-        if parts is None:
-            # A name such as django-db; or what cannot be read, of which nothing is to be seen.
-            if "://" not in address:
-                found.append(address if _NAME.fullmatch(address) else NOT_SHOWN)
-            continue
-        host, port, scheme = parts.hostname or "", parts.port, parts.scheme.lower()
-        path = unquote(parts.path.removeprefix("/"))
-        if scheme.endswith("+socket"):
-            # A Unix socket is of the host itself.
-            host = "localhost"
-        kind, usual = SCHEMES.get(scheme, ("", 0))
-        if kind == "rabbitmq":
-            # kombu 5.7, utils/url.py and connection.py: an empty path is RabbitMQ's own virtual host "/".
-            path = path or "/"
-        elif kind:
-            path = path.strip("/") or "0"
-        place = f"{machine(host.rstrip('.'))}:{port or usual or ''}/{path}"
-        found.append(place if kind else f"{scheme}://{place}")
-    return tuple(sorted(set(found)))
+    # A name such as django-db; or what cannot be read, of which nothing is to be seen.
+    names = {
+        address if _NAME.fullmatch(address) else NOT_SHOWN for address in each_address(url) if "://" not in address
+    }
+    return tuple(sorted(names | {place(node, machine) for node in Cluster.read(url).nodes}))
+
+
+def place(endpoint: Endpoint, machine: Callable[[str], str] = str) -> str:
+    """Return ``host:port/path`` of a server.
+
+    The path is RabbitMQ's virtual host or Redis's database; of other stores, whose names stand before it, it is
+    whatever they call it.
+
+    Arguments:
+        endpoint: the server.
+        machine: returns one name for all names of a machine.
+    """
+    # A Unix socket is of the host itself.
+    host = "localhost" if endpoint.scheme.endswith("+socket") else endpoint.host
+    found = f"{machine(host.rstrip('.'))}:{endpoint.real_port or ''}/{endpoint.space}"
+    return found if endpoint.server else f"{endpoint.scheme}://{found}"

@@ -11,13 +11,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import DELAYS_WITH_KOMBU
-from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import places
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Cluster, Endpoint, scheme_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import place, places
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import OTHER_BACKENDS, broker_kind
 from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
     App,
@@ -41,7 +40,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     loopback,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import lax_in_url
-from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address, parts_of
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import WorkerClass
@@ -52,9 +50,6 @@ _TESTING_RABBITMQ = (4, 3)
 _MIB = 1024**2
 #: The variables of an app that lead to a server.
 URLS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
-#: Without TLS, which the servers of the inventory do not speak by themselves.
-_SERVED = {scheme: SCHEMES[scheme] for scheme in ("amqp", "pyamqp", "redis")}
-_LOOPBACK = re.compile(r"//([^/@]*@)?(localhost|127\.|\[::1\])|\+socket://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ def assemble(
             lead = _leads_to(found.values, host, machines, servers)
             app = apps.get(name) or _app(name, found, groups, lead["celery_app_broker_url"])
             # Hosts that are alike mean different servers by 127.0.0.1.
-            new = id(found) not in kinds or _LOOPBACK.search(str([found.values.get(url) for url in lead]))
+            new = id(found) not in kinds or any(_on_the_host(found.values.get(url)) for url in lead)
             kinds.add(id(found))
             variants = (*app.variants, (host, {**found.shown, **lead})) if new else app.variants
             logins = app.logins | frozenset(_logins(found, host, machines, servers)) if new else app.logins
@@ -173,13 +168,13 @@ def place_of(deployment: Deployment, broker: Mapping[str, Any], viewer: str) -> 
         broker: ``scheme``, ``host``, ``port`` and ``path`` (``ours.addresses``).
         viewer: the host.
     """
-    name = f"[{broker['host']}]" if ":" in str(broker["host"]) else broker["host"]
-    url = f"{broker['scheme']}://{name}:{broker['port']}/{broker['path']}"
+    endpoint = Endpoint(broker["scheme"], broker["host"], broker["port"], path=broker["path"])
+    return place(endpoint, lambda address: _machine_of(address, viewer, deployment.machines, deployment.servers))
 
-    def machine(address: str) -> str:
-        return _machine_of(address, viewer, deployment.machines, deployment.servers)
 
-    return next(iter(places(url, machine)), NOT_SHOWN)
+def _on_the_host(url: object) -> bool:
+    """Whether a URL leads to a server of the host itself, whichever that is."""
+    return any(node.scheme.endswith("+socket") or loopback(node.host) for node in Cluster.read(url).nodes)
 
 
 def _machine_of(address: str, viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]) -> str:
@@ -196,18 +191,17 @@ def _machine_of(address: str, viewer: str, machines: Mapping[str, Machine], serv
 def _logins(found: Planned, viewer: str, machines: Mapping[str, Machine], servers: Sequence[Server]) -> Iterable[Login]:
     """Yield how the addresses that the inventory gives ask servers of the inventory to be let in."""
     for name in found.given.intersection(URLS):
-        for address in each_address(found.values.get(name)):
-            parts = parts_of(address)
-            kind, port = _SERVED.get(parts.scheme.lower(), ("", 0)) if parts else ("", 0)
-            if parts is None or not kind or not parts.hostname:
+        for node in Cluster.read(found.values.get(name)).nodes:
+            kind = node.server
+            # The servers of the inventory do not speak TLS by themselves, and are no Sentinels.
+            if not kind or not node.host or node.tls or node.scheme == "sentinel":
                 continue
-            place = _machine_of(parts.hostname.rstrip("."), viewer, machines, servers), parts.port or port
+            machine = _machine_of(node.host.rstrip("."), viewer, machines, servers)
             for server in servers:
-                if (server.kind, machines[server.host].identity, server.port) == (kind, *place):
+                if (server.kind, machines[server.host].identity, server.port) == (kind, machine, node.real_port):
                     # What kombu and redis-py take where an address names none (kombu 5.7, redis-py 5 to 8).
-                    user = unquote(parts.username or "") or ("guest" if kind == "rabbitmq" else "default")
-                    vhost = unquote(parts.path.removeprefix("/")) or "/" if kind == "rabbitmq" else ""
-                    yield Login(name, kind, server.host, user, vhost)
+                    user = node.user or ("guest" if kind == "rabbitmq" else "default")
+                    yield Login(name, kind, server.host, user, node.space if kind == "rabbitmq" else "")
 
 
 def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str, str, str, str, str]]:
@@ -250,7 +244,7 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
 def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], addresses: tuple[str, ...] = ()) -> App:
     values = {key.removeprefix("celery_app_"): value for key, value in found.values.items()}
     url = values.get("broker_url")
-    kind = celery_app.broker_kind(url) if url else broker(groups, [values.get("broker")])
+    kind = broker_kind(url) if url else broker(groups, [values.get("broker")])
     durations, _problems = celery_app.durations(values)
     own = values.get("settings")
     own = own if isinstance(own, Mapping) else {}
@@ -301,21 +295,14 @@ def _weak_passwords(values: Mapping[str, Any]) -> dict[str, str]:
     """Return which URL of a server that others can reach has a password that they find."""
     found: dict[str, str] = {}
     for name in ("broker_url", "result_backend", "once_url"):
-        for address in each_address(values.get(name)):
-            reason, parts = "", parts_of(address)
-            # What cannot be read, the role tells.
-            if parts is not None and parts.hostname and not loopback(parts.hostname):
-                other = name == "result_backend" and parts.scheme in celery_app.OTHER_BACKENDS and parts.password
-                if parts.scheme in celery_app.BROKERS or other:
-                    reason = weakness(unquote(parts.password or ""), unquote(parts.username or ""))
-            if reason:
-                found[f"celery_app_{name}"] = reason
+        # What cannot be read, the role tells.
+        for node in Cluster.read(values.get(name)).nodes:
+            other = name == "result_backend" and node.scheme in OTHER_BACKENDS and node.password
+            if (node.server or other) and node.host and not loopback(node.host):
+                reason = weakness(node.password, node.user)
+                if reason:
+                    found[f"celery_app_{name}"] = reason
     return found
-
-
-def _without_credentials(url: str) -> Iterable[str]:
-    for parts in filter(None, map(parts_of, each_address(url))):
-        yield f"{parts.hostname}:{parts.port or ''}{parts.path}"
 
 
 def _results_at(values: Mapping[str, Any], given: frozenset[str]) -> str:
@@ -323,8 +310,12 @@ def _results_at(values: Mapping[str, Any], given: frozenset[str]) -> str:
     if "celery_app_result_backend" not in given:
         return ""
     address = str(values.get("result_backend") or "").strip()
-    places = ", ".join(place for place in _without_credentials(address) if not place.startswith("None"))
-    scheme = address.partition("://")[0]
+    places = ", ".join(
+        f"{node.host}:{node.port or ''}{node.path and '/'}{node.path}"
+        for node in Cluster.read(address).nodes
+        if node.host
+    )
+    scheme = scheme_of(address) or address
     kind = {"redis": "Redis", "rediss": "Redis", "sentinel": "Redis"}.get(scheme, scheme.removeprefix("db+"))
     return f"{kind} at {places}" if places else kind
 

@@ -11,13 +11,16 @@ answers 401. Where the address has none, Flower sends the account of the broker'
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote, urlsplit
+from dataclasses import replace
 
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import UnreadableURLError, each_address, parse
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import hidden
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import SEPARATORS, each_address, hidden, parts_of
 
-#: What stands for itself in the account of an address (RFC 3986, 3.2.1: unreserved and sub-delims).
-_AS_IT_IS = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]*")
+#: What stands for itself in the account of an address beside letters and digits (RFC 3986, 3.2.1: sub-delims and those
+#: that Python never encodes).
+_PLAIN = "!$&'()*+,;="
+_AS_IT_IS = re.compile(rf"[A-Za-z0-9._~{_PLAIN}-]*")
 
 
 def flower_api(api: str, broker: str) -> tuple[str, list[Problem]]:
@@ -30,25 +33,24 @@ def flower_api(api: str, broker: str) -> tuple[str, list[Problem]]:
     variable = "flower_broker_api"
     if not api:
         return "", []
-    parts = parts_of(api)
-    if parts is None:
-        reason = f"cannot be read: characters such as {SEPARATORS} inside a password must be percent-encoded"
-        return "", [Problem(variable, hidden(api), reason, "the password through urlencode | replace('/', '%2F')")]
-    own = (unquote(parts.username or ""), unquote(parts.password or ""))
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    try:
+        endpoint = parse(api)
+    except UnreadableURLError as error:
+        return "", [Problem(variable, hidden(api), error.reason, error.instead)]
+    own = (endpoint.user, endpoint.password)
     if own == ("", "") or own == _account(broker):
-        return place, []
+        return replace(endpoint, user="", password="").url(), []
     if all(map(_AS_IT_IS.fullmatch, own)):
-        return f"{parts.scheme}://{own[0]}:{own[1]}@{parts.netloc.rpartition('@')[2]}{parts.path}", []
+        return endpoint.url(plain=_PLAIN), []
     reason = "has an account that Flower cannot send: it would send the encoded signs as they stand there"
     instead = "the account of flower_broker_url, with the tag monitoring, or a password of letters and digits"
-    return "", [Problem(variable, hidden(api), reason, instead)]
+    return "", [Problem(variable, endpoint.shown(), reason, instead)]
 
 
 def _account(broker: str) -> tuple[str, str]:
     """Return the account of the first address, which is the one that Flower reads."""
-    first = next(iter(each_address(broker)), "")
-    if parts_of(first) is None:
+    try:
+        first = parse(next(iter(each_address(broker)), ""))
+    except UnreadableURLError:
         return "", ""
-    parts = urlsplit(first)
-    return unquote(parts.username or ""), unquote(parts.password or "")
+    return first.user, first.password

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import hidden, without_accounts
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
-from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import hidden, without_accounts
 
 #: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
 _URL_PASSWORD = re.compile(r"(?P<head>://[^:/?#\s]*):[^\s]*@")

@@ -15,11 +15,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import SEPARATORS, UnreadableURLError, parse
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import user_part
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import without_name
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, holds_password
-from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import SEPARATORS, parts_of
 
 #: A line of requirements, and the variable (or the file) that it stands in first.
 Line = tuple[str, str]
@@ -154,12 +154,19 @@ def index_problems(variable: str, indexes: Iterable[object]) -> Iterator[Problem
     for index in filter(None, map(str, indexes)):
         # uv takes a name in front, and either installer a folder.
         address = without_name(index)
-        if re.search(r"\s", address) or ("://" in address and parts_of(address) is None):
+        if re.search(r"\s", address) or ("://" in address and not _can_be_read(address)):
             # Several stand in one variable of the installers, with blanks between them.
             reason = f"cannot be read: blanks and characters such as {SEPARATORS} in a password must be percent-encoded"
             yield Problem(variable, NOT_SHOWN, reason, "the password through urlencode | replace('/', '%2F')")
         elif "://" not in address and not address.startswith(("/", ".")):
             yield Problem(variable, NOT_SHOWN, "is no address", "one such as https://packages.example.org/simple/")
+
+
+def _can_be_read(address: str) -> bool:
+    try:
+        return bool(parse(address))
+    except UnreadableURLError:
+        return False
 
 
 def too_old(line: str) -> str:

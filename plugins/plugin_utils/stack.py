@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import DELAYS_WITH_KOMBU
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import worker_options
@@ -401,29 +400,6 @@ def held_for(longest: int, prefetch: int, eta: int) -> int:
         eta: seconds that a worker holds a delayed task; 0 where the broker does.
     """
     return (prefetch + 1) * longest + eta + 600
-
-
-def broker_url(
-    scheme: str, reached: Iterable[Mapping[str, Any]], user: str, password: str, path: str, separator: str = ";"
-) -> str:
-    """Return the URL of all nodes, separated by ``;`` as kombu's failover wants it (kombu 5.7, Connection).
-
-    Arguments:
-        scheme: ``amqp`` or ``redis``.
-        reached: the nodes, as ``view`` returns them.
-        user: account name; percent-encoded here, as are password and path.
-        password: its password.
-        path: RabbitMQ's virtual host or Redis's database number.
-        separator: what stands between the nodes.
-    """
-    user, password, path = quote(user, safe=""), quote(password, safe=""), quote(str(path), safe="")
-    places = (f"{bracketed(str(node['address']))}:{node['port']}" for node in reached)
-    return separator.join(f"{scheme}://{user}:{password}@{place}/{path}" for place in places)
-
-
-def bracketed(address: str) -> str:
-    """Return an address as it stands in a URL: an IPv6 address in brackets (RFC 3986, 3.2.2)."""
-    return f"[{address}]" if ":" in address else address
 
 
 def loopback(address: object) -> bool:

@@ -12,10 +12,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Cluster
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
-from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address
 
 #: What both clients take (py-amqp 5.4, redis-py 8.1), with or without the prefix ``ssl_``; then what one takes alone.
 #: Without objects, which JSON cannot hold, the deprecated ``ssl_version``, and secrets.
@@ -71,8 +70,8 @@ def lax_in_url(url: Any) -> tuple[str, str]:
     Arguments:
         url: addresses, separated by semicolons. No other part of them is returned.
     """
-    for address in each_address(url):
-        for key, value in parse_qsl(address.partition("?")[2]):
+    for node in Cluster.read(url).nodes:
+        for key, value in node.query:
             if _plain(key) == "cert_reqs" and _requirement(value) in ("none", "0", "optional"):
                 return f"{key}={value}", _requirement(value)
     return "", ""

@@ -14,11 +14,22 @@ from typing import Any, TypedDict
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
-from ansible_collections.celeryops.stack.plugins.module_utils.ours import SCHEMES
 from ansible_collections.celeryops.stack.plugins.module_utils.placed import NAME
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import without_name
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import app_files, folders
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import (
+    PACKAGED_BACKENDS,
+    REDIS_BACKENDS,
+    SOCKET_BACKEND,
+    backend_problems,
+    broker_kind,
+    broker_problems,
+    first_scheme,
+    length_problems,
+    once_url_problems,
+    sentinel_problems,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import needs
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
     BOOL_OR_DICT,
@@ -28,7 +39,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings im
     TEXT_OR_NUMBER,
     number_fault,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, environment_problems, size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
@@ -58,7 +69,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT, IMPORT_PATH, check_platform
 from ansible_collections.celeryops.stack.plugins.plugin_utils.setting_values import value_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import SEPARATORS, each_address, hidden, parts_of
 
 NEWEST = celery_versions.text(celery_versions.NEWEST)
 
@@ -81,48 +91,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 #: In place of the list of routes: the app's own hold.
 FROM_APP = "from-app"
-
-#: What these schemes are called in the shared configuration. Both answer the same protocol to every client.
-BROKERS = {scheme: kind for scheme, (kind, _port) in SCHEMES.items()}
-BROKER_HELP = (
-    "amqp://user:password@host:5672/vhost (RabbitMQ; amqps:// for TLS) "
-    "or redis://user:password@host:6379/0 (rediss:// for TLS)"
-)
-#: Schemes of result backends that several hosts can share and that need no package beyond celery[redis]; then those
-#: that need the app's own packages.
-REDIS_BACKENDS = frozenset({"redis", "rediss", "sentinel"})
-#: The Redis of the host itself, behind a Unix socket (by_url in celery/app/backends.py and _params_from_url in
-#: celery/backends/redis.py, 5.7.0); for results only.
-SOCKET_BACKEND = "redis+socket"
-OTHER_BACKENDS = frozenset(
-    [
-        "rpc",
-        "mongodb",
-        "db+postgresql",
-        "db+mysql",
-        "db+mariadb",
-        "db+oracle",
-        "db+mssql",
-        "cache+memcached",
-        "cache+pylibmc",
-        "elasticsearch",
-        "cassandra",
-        "couchbase",
-        "couchdb",
-        "cosmosdbsql",
-        "consul",
-        "dynamodb",
-        "azureblockblob",
-        "arangodb",
-        "s3",
-        "gs",
-    ]
-)
-#: Names that packages give their result backends (entry points celery.result_backends): django-celery-results 2.6. Any
-#: other can be given by its class (by_name in celery/app/backends.py, 5.7.0).
-PACKAGED_BACKENDS = ("django-db", "django-cache")
-_IMPORT_OF_BACKEND = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-BACKEND_HELP = "redis://user:password@host:6379/0 (rediss:// for TLS), or nothing for an app that never reads a result"
 
 #: Celery keeps queues of its own on the same virtual host.
 _CELERYS_QUEUES = ("amq.", "celery_delayed", "celeryev", "celery.pidbox", "reply.")
@@ -319,9 +287,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
                 "a module and an attribute: shop.celery:app",
             )
         )
-    broker, broker_problems = _broker(values["broker_url"])
-    problems += [*broker_problems, *_backend_problems(values["result_backend"])]
-    if not broker_problems and values["broker"] not in ("", broker):
+    broker, unreachable = broker_kind(values["broker_url"]), broker_problems(values["broker_url"])
+    problems += [*unreachable, *backend_problems(values["result_backend"])]
+    if not unreachable and values["broker"] not in ("", broker):
         reason = f"is not where celery_app_broker_url leads to, which is {broker}"
         problems.append(Problem("celery_app_broker", values["broker"], reason, f"{broker}, or leave it out"))
     queues, queue_problems = queues_of(values, broker)
@@ -329,9 +297,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     problems += [*queue_problems, *pattern_problems("celery_app_routes", tasks, "route")]
     times, duration_problems = durations(values)
     problems += [*duration_problems, *_other_problems(values, broker)]
-    problems += [*_settings_problems(values, broker), *_sentinel_problems(values)]
+    problems += [*_settings_problems(values, broker), *sentinel_problems(values)]
     problems += _environment_problems(values["environment"], values["python_path"])
-    problems += _length_problems(values)
+    problems += length_problems(values)
     once, once_problems = _once(values)
     results, results_problems = result_rules(values["results"])
     files, file_problems = app_files(values.get("files") or (), layout, str(values["group"]))
@@ -418,7 +386,7 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
             "worker_detect_quorum_queues": True,
             "broker_native_delayed_delivery_queue_type": "quorum",
         }
-    scheme = _first_scheme(values["result_backend"])
+    scheme = first_scheme(values["result_backend"])
     if scheme in REDIS_BACKENDS or scheme == SOCKET_BACKEND:
         settings |= {
             # A result is stored when Redis is back, not lost.
@@ -628,159 +596,13 @@ def _source_example(kind: str) -> str:
     }[kind]
 
 
-def _addresses(url: Any) -> list[str]:
-    return each_address(url) or [""]
-
-
-def _scheme(address: str) -> str:
-    scheme, separator, _rest = address.partition("://")
-    return scheme.lower() if separator else ""
-
-
-def _first_scheme(url: Any) -> str:
-    return _scheme(_addresses(url)[0])
-
-
-def broker_kind(url: Any) -> str:
-    """Return which broker a URL leads to, ``rabbitmq`` or ``redis``; the former when it cannot be told."""
-    return BROKERS.get(_first_scheme(url), "rabbitmq")
-
-
-def _broker(url: Any) -> tuple[str, list[Problem]]:
-    """Return the broker's kind and what is wrong with its URL."""
-    variable = "celery_app_broker_url"
-    if not str(url).strip():
-        return "rabbitmq", [Problem(variable, "", "is empty", BROKER_HELP)]
-    addresses = _addresses(url)
-    kinds = {BROKERS.get(_scheme(address), "") for address in addresses}
-    problems = []
-    for address in addresses:
-        scheme = _scheme(address)
-        if scheme in BROKERS:
-            problems += _address_problems(variable, url, address, scheme)
-        elif scheme == "database" or scheme.partition("+")[0] in (
-            "db",
-            "sqla",
-            "sqlalchemy",
-            "mysql",
-            "postgresql",
-            "sqlite",
-            "django",
-            "pgmq",
-        ):
-            problems.append(
-                Problem(
-                    variable,
-                    hidden(url, address),
-                    "is a database, which loses tasks and is slow as a queue",
-                    BROKER_HELP,
-                )
-            )
-        elif scheme in ("filesystem", "memory"):
-            problems.append(
-                Problem(
-                    variable,
-                    hidden(url, address),
-                    "is a transport for tests, which no other host can reach",
-                    BROKER_HELP,
-                )
-            )
-        else:
-            problems.append(
-                Problem(variable, hidden(url, address), "is not a broker that this collection supports", BROKER_HELP)
-            )
-    if not problems and kinds != {broker_kind(url)}:
-        problems.append(Problem(variable, hidden(url), "mixes brokers", "addresses of one broker's nodes"))
-    return broker_kind(url), problems
-
-
-def _address_problems(variable: str, url: object, address: str, scheme: str) -> list[Problem]:
-    parts = parts_of(address)
-    if parts is None:
-        reason = f"cannot be read: characters such as {SEPARATORS} inside a password must be percent-encoded"
-        # Jinja's urlencode leaves the slash alone.
-        instead = "the password through urlencode | replace('/', '%2F')"
-        return [Problem(variable, hidden(url, address), reason, instead)]
-    if not parts.hostname:
-        return [Problem(variable, hidden(url, address), "names no host", f"{scheme}://user:password@host/...")]
-    if scheme in REDIS_BACKENDS and not re.fullmatch(r"/*[0-9]*/*", parts.path):
-        instead = f"{scheme}://user:password@{parts.hostname}:6379/0"
-        return [Problem(variable, hidden(url, address), "names a database of Redis that is no number", instead)]
-    return []
-
-
-def _sentinel_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
-    """Say which addresses of Sentinels lead nowhere, because nobody says for which server they are asked."""
-    for name, setting in (
-        ("broker_url", "broker_transport_options"),
-        ("result_backend", "result_backend_transport_options"),
-    ):
-        addresses = [address for address in _addresses(values[name]) if _scheme(address) == "sentinel"]
-        options = values["settings"].get(setting)
-        if addresses and not (isinstance(options, Mapping) and options.get("master_name")):
-            reason = "leads to Sentinels, and nothing says which server they are asked for"
-            instead = f"master_name in celery_app_settings.{setting} as well"
-            yield Problem(f"celery_app_{name}", hidden(values[name], addresses[0]), reason, instead)
-
-
-def _one_redis(variable: str, url: Any) -> Iterable[Problem]:
-    """Say that several addresses are none to Celery's backend in Redis, which takes all of them for one (5.7.0)."""
-    addresses = _addresses(url)
-    schemes = {_scheme(address) for address in addresses}
-    if len(addresses) > 1 and schemes & (REDIS_BACKENDS | {SOCKET_BACKEND}) and schemes != {"sentinel"}:
-        reason = "has several addresses, and results in Redis take one: every access would fail"
-        yield Problem(variable, hidden(url), reason, "one of them, or sentinel:// for each")
-
-
-def _backend_problems(url: Any) -> Iterable[Problem]:
-    variable = "celery_app_result_backend"
-    if not str(url).strip():
-        return
-    yield from _one_redis(variable, url)
-    for address in _addresses(url):
-        scheme = _scheme(address)
-        plain = "+".join(scheme.split("+")[:2])
-        if scheme in REDIS_BACKENDS:
-            yield from _address_problems(variable, url, address, scheme)
-        elif scheme == SOCKET_BACKEND:
-            yield from _socket_problems(variable, url, address)
-        elif not scheme:
-            if address not in PACKAGED_BACKENDS and not _IMPORT_OF_BACKEND.fullmatch(address):
-                reason = "is no address, and no result backend of a package that is known here"
-                instead = f"{BACKEND_HELP}; {' or '.join(PACKAGED_BACKENDS)}; or the class, as shop.backends:Results"
-                yield Problem(variable, hidden(url, address), reason, instead)
-        elif scheme in ("file", "filesystem") or scheme in ("cache+memory", "memory") or plain == "db+sqlite":
-            yield Problem(
-                variable, hidden(url, address), "can be read on one host, or in one process, only", BACKEND_HELP
-            )
-        elif plain not in OTHER_BACKENDS:
-            yield Problem(variable, hidden(url, address), f"is not a result backend of Celery {NEWEST}", BACKEND_HELP)
-
-
-def _socket_problems(variable: str, url: object, address: str) -> Iterable[Problem]:
-    # As Celery reads it, what stands before the first slash is no part of the path.
-    if not address.partition("://")[2].partition("/")[2].partition("?")[0]:
-        instead = f"{SOCKET_BACKEND}:///run/redis/redis-server.sock?virtual_host=0"
-        yield Problem(variable, hidden(url, address), "names no socket", instead)
-
-
 def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """Return what the shared configuration says of tasks that run once per period: nothing, without a rule."""
-    variable, url = "celery_app_once_url", str(values["once_url"]).strip()
-    problems: list[Problem] = []
-    for address in _addresses(url) if url else []:
-        scheme = _scheme(address)
-        if scheme in REDIS_BACKENDS:
-            problems += _address_problems(variable, url, address, scheme)
-        else:
-            problems.append(
-                Problem(variable, hidden(url, address), "is not a Redis", BACKEND_HELP.partition(", or")[0])
-            )
-    problems += _one_redis(variable, url)
-    redis = bool(url) or _first_scheme(values["result_backend"]) in REDIS_BACKENDS
-    rules, rule_problems = once_rules(values["once"], redis=redis)
+    url = str(values["once_url"]).strip()
+    redis = bool(url) or first_scheme(values["result_backend"]) in REDIS_BACKENDS
+    rules, problems = once_rules(values["once"], redis=redis)
     configuration = {"once": {"prefix": str(values["key_prefix"]), "rules": rules}} if rules else {}
-    return configuration, [*problems, *rule_problems]
+    return configuration, [*once_url_problems(url), *problems]
 
 
 def listed_routes(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -1046,19 +868,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return value
     return next((kind(value) for kind in (str, int, float) if isinstance(value, kind)), value)
-
-
-def _length_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
-    """Say which addresses are longer than the kernel hands to a process; their own text may be a secret."""
-    names = {
-        "broker_url": "CELERY_BROKER_URL",
-        "result_backend": "CELERY_RESULT_BACKEND",
-        "once_url": "CELERYOPS_ONCE_URL",
-    }
-    for key, name in names.items():
-        if size(name, values[key]) > LONGEST:
-            reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
-            yield Problem(f"celery_app_{key}", NOT_SHOWN, reason, "a shorter one")
 
 
 def _environment_problems(environment: Mapping[str, Any], python_path: Iterable[Any]) -> Iterable[Problem]:

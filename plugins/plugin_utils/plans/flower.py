@@ -11,7 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import each_address, scheme_of, server_of
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import hidden
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import address_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.flower_api import flower_api
 from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
 from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, size
@@ -29,7 +32,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     read_duration,
     target_unit,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import each_address, hidden
 
 SMALLEST_MEMORY = 128 * 1024**2
 
@@ -66,7 +68,6 @@ _PASSWORD = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
 _PYTHON = re.compile(r"/?[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
 _PATH = re.compile(r"/[A-Za-z0-9_./+@-]*")
 _PREFIX = re.compile(r"/?[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*/?")
-_BROKER = re.compile(r"(amqps?|pyamqp|rediss?|sentinel)://\S+")
 
 
 class Plan(Process, total=False):
@@ -160,7 +161,6 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         "config_dir": layout["config_dir"],
         "environment_file": layout["flower_environment"],
         "target": {"name": layout["target"], "content": target_unit(app)},
-        "address": f"{'https' if tls else 'http'}://{variables['flower_address']}:{variables['flower_port']}",
         "release": {
             "name": f"{app}-flower",
             "source": {
@@ -257,18 +257,21 @@ def _check_broker(variables: Mapping[str, Any]) -> list[Problem]:
             'the address of the broker with an account for Flower, or "{{ celery_app_broker_url }}" for the app\'s own'
         )
         problems.append(Problem("flower_broker_url", None, "is missing", instead))
-    elif not all(map(_BROKER.fullmatch, each_address(url))):
+    elif not all(server_of(scheme_of(address)) for address in each_address(url)):
         instead = "an address such as amqp://watcher:password@127.0.0.1:5672/shop"
         problems.append(
             Problem("flower_broker_url", hidden(url), "is not the URL of a RabbitMQ or Redis broker", instead)
         )
+    else:
+        for address in each_address(url):
+            problems += address_problems("flower_broker_url", url, address)
     api = str(variables["flower_broker_api"])
     if api and not re.fullmatch(r"https?://\S+/api/", api):
         instead = "one such as http://watcher:password@127.0.0.1:15672/api/, with the slash at its end"
         problems.append(
             Problem("flower_broker_api", hidden(api), "is not the URL of RabbitMQ's management API", instead)
         )
-    elif url.startswith(("amqp", "pyamqp")):
+    elif server_of(scheme_of(url)) == "rabbitmq":
         # Of another broker Flower does not ask it.
         problems += flower_api(api, url)[1]
     return problems

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import FIRST_PERSON, complaint
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import bracketed
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import DISTRIBUTION_PORT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
@@ -155,11 +156,6 @@ def _port(listener: Listener, listening: Iterator[Mapping[str, Any]] | Any, host
             else "stop that: this port cannot be another",
         )
         return
-
-
-def bracketed(address: str) -> str:
-    """Return an address as it stands before a port."""
-    return f"[{address}]" if ":" in address else address
 
 
 def meet(wanted_address: str, taken: str) -> bool:

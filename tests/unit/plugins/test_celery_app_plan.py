@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import server_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import broker_kind
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS, UNLISTED
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
@@ -265,7 +267,7 @@ def test_a_url_that_is_no_broker_is_refused_without_showing_its_password(url: st
     ],
 )
 def test_brokers_are_accepted(url: str) -> None:
-    assert planned(broker_url=url)["broker"] == celery_app.BROKERS[url.split(":")[0]]
+    assert planned(broker_url=url)["broker"] == server_of(url.split(":")[0])
 
 
 @pytest.mark.parametrize(
@@ -674,7 +676,7 @@ def test_results_in_several_sentinels_are_results_in_redis() -> None:
 
 
 def test_the_first_address_tells_the_broker() -> None:
-    kinds = [celery_app.broker_kind(url) for url in ("redis://a/0;amqp://b/", "amqp://a/;redis://b/0", "nonsense", "")]
+    kinds = [broker_kind(url) for url in ("redis://a/0;amqp://b/", "amqp://a/;redis://b/0", "nonsense", "")]
     assert kinds == ["redis", "rabbitmq", "rabbitmq", "rabbitmq"]
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     Given,
-    broker_url,
     listen_addresses,
     loopback,
     machine_at,
@@ -245,14 +244,6 @@ def test_a_client_that_names_no_type_gets_that_of_the_apps_queues(said: str | No
     (app,) = seen_by("app1", variables(app1={"celery_app_queue_type": said} if said else {}))["apps"]
     (vhost,) = rabbitmq_objects([app], {app["name"]: "one"}, {app["name"]: "two"})["vhosts"]
     assert vhost["default_queue_type"] == meant
-
-
-def test_urls_are_encoded_and_name_every_node() -> None:
-    reached = [{"address": "a", "port": 1}, {"address": "b", "port": 2}]
-    assert broker_url("http", [{"address": "::1", "port": 1}], "u", "p", "api") == "http://u:p@[::1]:1/api"
-    assert broker_url("amqp", reached, "u", "p@/ :%", "my/vhost") == (
-        "amqp://u:p%40%2F%20%3A%25@a:1/my%2Fvhost;amqp://u:p%40%2F%20%3A%25@b:2/my%2Fvhost"
-    )
 
 
 def test_the_consumer_timeout_is_the_next_power_of_two_in_hours() -> None:

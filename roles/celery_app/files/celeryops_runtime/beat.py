@@ -34,6 +34,8 @@ from celery.utils import uuid
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
+from celeryops_runtime.urls import scheme
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -69,7 +71,7 @@ def offer(conf: Any, environ: Mapping[str, str] | None = None) -> None:
         if key in defaults:
             defaults[key] = env[VARIABLE]
     redis = env.get("CELERY_RESULT_BACKEND", "")
-    if not redis.startswith(("redis://", "rediss://")):
+    if scheme(redis) not in ("redis", "rediss"):
         return
     prefix = (conf.result_backend_transport_options or {}).get("global_keyprefix", "")
     offered = {

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from celeryops_runtime import __version__
 from celeryops_runtime.config import ENVIRONMENT, ConfigError, SharedConfig, load
+from celeryops_runtime.urls import addresses, server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +92,7 @@ def declare(
     url = environ.get("CELERY_BROKER_WRITE_URL") or environ.get("CELERY_BROKER_URL")
     if not url:
         raise Failure(USAGE, "CELERY_BROKER_URL is not set; the app's celery.env sets it")
-    if not all(part.startswith(("amqp://", "amqps://", "pyamqp://")) for part in url.split(";")):
+    if not all(server(address) == "rabbitmq" for address in addresses(url)):
         raise Failure(USAGE, "CELERY_BROKER_URL is not an amqp:// or amqps:// URL, but the configuration says rabbitmq")
 
     from amqp.exceptions import AMQPError

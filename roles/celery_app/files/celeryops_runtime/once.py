@@ -27,6 +27,8 @@ import threading
 from types import new_class
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from celeryops_runtime.urls import server
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -59,8 +61,6 @@ AGAIN = 30
 
 COUNTED = 90 * 86400
 """Seconds for which the counters are kept after the last duplicate."""
-
-SCHEMES = ("redis://", "rediss://", "sentinel://")
 
 #: Compare and set, or compare and delete: KEYS[1] key, ARGV[1] the value it must have, ARGV[2] the new one or nothing.
 _EXCHANGE = """
@@ -110,7 +110,7 @@ def url_of(environ: Mapping[str, str]) -> str:
     :returns: ``CELERYOPS_ONCE_URL``, else ``CELERY_RESULT_BACKEND``; empty when neither is a Redis.
     """
     url = environ.get(URL) or environ.get("CELERY_RESULT_BACKEND") or ""
-    return url if url.startswith(SCHEMES) else ""
+    return url if server(url) == "redis" else ""
 
 
 def digest(

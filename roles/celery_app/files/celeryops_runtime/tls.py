@@ -22,6 +22,8 @@ import functools
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime.urls import scheme, server
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -88,15 +90,15 @@ def tls_settings(settings: Mapping[str, Any], environ: Mapping[str, str]) -> dic
         options for a URL that says TLS or where the settings ask for it, False and None otherwise.
     """
     found: dict[str, Any] = {}
-    scheme = environ.get("CELERY_BROKER_URL", "").partition("://")[0]
+    broker = scheme(environ.get("CELERY_BROKER_URL", ""))
     given = settings.get("broker_use_ssl")
-    if scheme:
-        translate = amqp_options if "amqp" in scheme else redis_options
-        found["broker_use_ssl"] = translate(given) if given or scheme in ("amqps", "rediss") else False
-    scheme = environ.get("CELERY_RESULT_BACKEND", "").partition("://")[0]
+    if broker:
+        translate = amqp_options if "amqp" in broker else redis_options
+        found["broker_use_ssl"] = translate(given) if given or broker in ("amqps", "rediss") else False
+    results = environ.get("CELERY_RESULT_BACKEND", "")
     given = settings.get("redis_backend_use_ssl")
-    if scheme in ("redis", "rediss", "sentinel"):
-        found["redis_backend_use_ssl"] = redis_options(given) if given or scheme == "rediss" else None
+    if server(results) == "redis":
+        found["redis_backend_use_ssl"] = redis_options(given) if given or scheme(results) == "rediss" else None
     return found
 
 

@@ -6,14 +6,13 @@ import itertools
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import _backend_problems, _broker, _once
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, shown
-from ansible_collections.celeryops.stack.plugins.plugin_utils.urls import (
-    each_address,
-    hidden,
-    parts_of,
-    without_accounts,
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import hidden, without_accounts
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import (
+    backend_problems,
+    broker_problems,
+    once_url_problems,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, shown
 
 #: Each half of a password with one odd sign, or several, between them.
 HEAD, TAIL = "Tr0ub4dor", "Staple99"
@@ -65,9 +64,7 @@ def test_no_mistake_in_a_url_shows_a_part_of_its_password() -> None:
     for url in everything():
         if "example" not in url and "2001" not in url:
             continue
-        problems = [*_broker(url)[1], *_backend_problems(url)]
-        values = {"once_url": url, "result_backend": url, "key_prefix": "shop:", "once": {}}
-        problems += _once(values)[1]
+        problems = [*broker_problems(url), *backend_problems(url), *once_url_problems(url)]
         problems += [Problem(name, url, "is wrong", "another") for name in ("flower_broker_url", "flower_broker_api")]
         problems += [Problem("celery_app_source.index_url", url, "is wrong", "another")]
         wrong += [str(problem) for problem in problems if HEAD in str(problem) or TAIL in str(problem)]
@@ -77,7 +74,7 @@ def test_no_mistake_in_a_url_shows_a_part_of_its_password() -> None:
 @pytest.mark.parametrize("sign", [";", "/", "#", "?"])
 def test_a_sign_that_an_address_separates_with_is_named(sign: str) -> None:
     url = f"amqp://shop:{HEAD}{sign}{TAIL}@mq.example.org:5672/shop"
-    (problem,) = _broker(url)[1]
+    (problem,) = broker_problems(url)
     assert str(problem) == (
         "celery_app_broker_url: 'amqp://***@mq.example.org:5672/shop' cannot be read: characters such as / # ? : @ ;"
         " inside a password must be percent-encoded; write the password through urlencode | replace('/', '%2F')"
@@ -109,45 +106,6 @@ def test_a_sign_that_an_address_separates_with_is_named(sign: str) -> None:
 def test_what_is_no_secret_is_shown(url: str, text: str) -> None:
     assert hidden(url) == text
     assert hidden(text) == text
-
-
-@pytest.mark.parametrize(
-    ("url", "parts"),
-    [
-        ("amqp://a;amqp://b", ["amqp://a", "amqp://b"]),
-        (" amqp://a ; amqp://b ;", ["amqp://a", "amqp://b"]),
-        ("amqp://u:a;b@c", ["amqp://u:a;b@c"]),
-        ("amqp://u:a;@c;amqp://d", ["amqp://u:a;@c;amqp://d"]),
-        ("django-db", ["django-db"]),
-        ("", []),
-        (None, []),
-    ],
-)
-def test_a_semicolon_separates_addresses_only(url: object, parts: list[str]) -> None:
-    assert [address for address in each_address(url) if address] == parts
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "django-db",
-        "amqp://u:a;b@c",
-        "redis://u:a/b@c",
-        "redis://u:1/b@c",
-        "redis://u:a#b@c",
-        "redis://u:a?b@c",
-        "amqp://[x",
-        "amqp://h:x",
-    ],
-)
-def test_what_can_be_read_in_two_ways_has_no_parts(address: str) -> None:
-    assert parts_of(address) is None
-
-
-def test_what_can_be_read_has_parts() -> None:
-    parts = parts_of("amqp://u:p%40@[::1]:5672/x?a=b;c")
-    assert parts is not None
-    assert (parts.username, parts.password, parts.hostname, parts.port, parts.path) == ("u", "p%40", "::1", 5672, "/x")
 
 
 @pytest.mark.parametrize(
