@@ -65,6 +65,8 @@ _PLACE = re.compile(
 #: The user of an address whose parts are beyond doubt; a token in its place is longer.
 _USER = re.compile(r"(?P<user>[a-z][a-z0-9_.-]{0,19}):[^\s/?#;:@\\'\"]+@[^@]*", re.DOTALL)
 NO_SCHEME = "(no scheme, not shown)"
+#: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
+_URL_PASSWORD = re.compile(r"(?P<head>://[^:/?#\s]*):[^\s]*@")
 #: From here on a value is no accident in another word.
 _LONG = 12
 #: A line of a text of several lines that is long enough to be told from another one.
@@ -283,6 +285,18 @@ def _hidden(address: str) -> str:
     return f"{scheme}://{HIDDEN_ACCOUNT if account or at else ''}{shown}{query}"
 
 
+def without_passwords(text: str) -> str:
+    """Return any text without the passwords of the addresses in it; the users stay."""
+    return re.sub(r"\S+", _without_password, text)
+
+
+def _without_password(match: re.Match[str]) -> str:
+    # Up to the last "@" alone: where none follows, each address would be read to the end of the word in vain.
+    word = match[0]
+    end = word.rfind("@") + 1
+    return _URL_PASSWORD.sub(rf"\g<head>:{MASK}@", word[:end]) + word[end:] if end and "://" in word else word
+
+
 def without_accounts(text: str) -> str:
     """Return any value without the accounts of the addresses in it; one line is one address as far as ``@`` goes."""
     return "\n".join(map(_line_without_accounts, text.split("\n"))) if "://" in text else text
@@ -294,7 +308,7 @@ def _line_without_accounts(line: str) -> str:
         return line
     if "@" in rest:
         plain = _USER.fullmatch(rest)
-        return f"{head}://{plain['user'] + ':' if plain else ''}***@{rest.rpartition('@')[2]}"
+        return f"{head}://{plain['user'] + ':' if plain else ''}{HIDDEN_ACCOUNT}{rest.rpartition('@')[2]}"
     authority = re.split(r"[/?#\s'\",)\]}]", rest, maxsplit=1)[0]
     host, colon, port = authority.rpartition(":")
     if not colon or authority.startswith("[") or (host and re.fullmatch(r"[0-9]{0,5}", port)) or "{" in authority:

@@ -11,11 +11,11 @@ server's own salt; nothing here returns one.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import without_passwords
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import (
     DEFAULT_ALGORITHM,
     hash_password,
@@ -48,7 +48,6 @@ HOLDS_MESSAGES = frozenset({"vhosts", "queues"})
 FOUND = "celeryops_found"
 _RECORD_PREFIX = "celeryops_managed_"
 _VHOST_METADATA = ("description", "tags", "default_queue_type")
-_URL_PASSWORD = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^:/@\s]*):[^@\s]*@")
 
 
 class Credentials(NamedTuple):
@@ -100,7 +99,7 @@ def index(document: Document) -> Index:
 def redact(value: Any) -> Any:
     """Return ``value`` without the passwords of URLs in it."""
     if isinstance(value, str):
-        return _URL_PASSWORD.sub(r"\1:" + MASK + "@", value)
+        return without_passwords(value)
     if isinstance(value, Mapping):
         return {key: redact(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

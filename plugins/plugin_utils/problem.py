@@ -11,12 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.masking import hidden, without_accounts
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import hidden, without_accounts, without_passwords
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import MASK, NOT_SHOWN, named_like_a_secret
 
-#: The password of a URL: what stands between the first ":" of the user part and the last "@" of the authority.
-_URL_PASSWORD = re.compile(r"(?P<head>://[^:/?#\s]*):[^\s]*@")
-#: The same of an address whose password is not empty and has no "@", wherever it stands.
+#: An address with a password that is not empty and has no "@", wherever it stands.
 _ADDRESS_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^\s@]{1,4096}@")
 #: What stands behind such a name in a text: PASSWORD=..., --password=...
 _ASSIGNED = re.compile(
@@ -158,14 +156,7 @@ def _holds_a_secret(value: Any) -> bool:
 
 def without_secrets(text: str) -> str:
     """Return a text without the passwords of URLs, and without what is assigned to a name of a secret."""
-    return _ASSIGNED.sub(r"\g<head>***", re.sub(r"\S+", _without_password, text))
-
-
-def _without_password(match: re.Match[str]) -> str:
-    # Up to the last "@" alone: where none follows, each address would be read to the end of the word in vain.
-    word = match[0]
-    end = word.rfind("@") + 1
-    return _URL_PASSWORD.sub(r"\g<head>:***@", word[:end]) + word[end:] if end and "://" in word else word
+    return _ASSIGNED.sub(rf"\g<head>{MASK}", without_passwords(text))
 
 
 def shown(value: Any) -> str:

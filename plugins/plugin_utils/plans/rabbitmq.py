@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
+from ansible_collections.celeryops.stack.plugins.module_utils.masking import user_part
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
@@ -241,7 +242,7 @@ class _Planner:
                 self._problem(
                     "repository.uris", uri, "is not the address of a repository", "a URL such as https://host/path"
                 )
-            elif re.search(r"://[^/\s]*@", uri):
+            elif any(user_part(uri)):
                 self._problem(
                     "repository.uris",
                     uri,
