@@ -164,6 +164,22 @@ def test_text_that_may_look_like_data_stays_text() -> None:
     assert {place for place, template in found.items() if not re.search(r"\| string \}\}$", template)} == set()
 
 
+def test_no_url_is_put_together_by_jinja() -> None:
+    """A filter does it (celeryops.stack.url): it encodes every part, and knows IPv6 and clusters."""
+    files = [path for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.*")]
+    files = [path for path in files if path.suffix in (".yml", ".j2") and path.name != "argument_specs.yml"]
+    assert ROOT / "playbooks" / "vars" / "stack.yml" in files
+    wrong = []
+    for path in files:
+        text = re.sub(r"(^|\s)#.*$", "", text_of(path), flags=re.MULTILINE)
+        wrong += [
+            line for line in text.splitlines() if "://" in line and not re.match(r"Documentation=https://\S+$", line)
+        ]
+        # Nor is anything put in front of one that is finished, or behind it.
+        wrong += re.findall(r"stack\.url\([^()]*\)\s*~.*|~\s*\w+\s*\|\s*celeryops\.stack\.url.*", text)
+    assert wrong == []
+
+
 def test_no_role_reads_another_hosts_variables() -> None:
     """Groups and other hosts' variables meet in playbooks/ only."""
     pattern = re.compile(r"\b(hostvars|groups)\s*(\[|\.)")

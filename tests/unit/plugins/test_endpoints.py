@@ -30,7 +30,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import (
 from celeryops_runtime.urls import server as server_at_run_time
 
 THOROUGH = bool(os.environ.get("CELERYOPS_THOROUGH"))
-own = settings(derandomize=True, database=None, deadline=None, max_examples=1000 if THOROUGH else 100)
+own = settings(derandomize=True, database=None, deadline=None, max_examples=500 if THOROUGH else 40)
 
 #: Whatever UTF-8 can hold.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -251,6 +251,25 @@ def told(**changes: Any) -> list[str]:
     return [str(problem).removeprefix("flower_") for problem in plan(variables(**changes), {})[1]]
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("amqp://w:s3/cret@mq:5672/shop", "cannot be read: "),
+        ("amqp://w:s3cret@mq1/shop;amqp://w:s3;cret@mq2/shop", "cannot be read: "),
+        ("amqp://w:s3cret@/shop", "names no host"),
+        ("redis://w:s3cret@c:6379/shop", "is no number; write redis://user:password@c:6379/0"),
+        ("sentinel://w:s3cret@[fd00::1]/x", "is no number; write sentinel://user:password@[fd00::1]:6379/0"),
+        ("http://w:s3cret@mq/", "is not the URL of a RabbitMQ or Redis broker"),
+        ("amqp://w:s3cret@mq/shop;http://w:s3cret@mq", "is not the URL of a RabbitMQ or Redis broker"),
+    ],
+)
+def test_a_broker_that_flower_could_not_reach(url: str, says: str) -> None:
+    (message,) = told(broker_url=url, broker_api="")
+    assert message.startswith("broker_url: ")
+    assert says in message
+    assert "cret" not in message
+
+
 def test_the_units_of_a_host() -> None:
     always = {"enabled": True, "state": "started"}
     target, flower = planned()["units"]

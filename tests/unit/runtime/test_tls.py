@@ -58,10 +58,11 @@ def test_tls_follows_the_urls() -> None:
         return tls_settings(given, {"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": backend})
 
     assert settings("amqp://a", "redis://a") == {"broker_use_ssl": False, "redis_backend_use_ssl": None}
-    assert settings("amqps://a;amqps://b", "rediss://a") == {
-        "broker_use_ssl": amqp_options(None),
-        "redis_backend_use_ssl": redis_options(None),
-    }
+    for broker, backend in (("amqps://a;amqps://b", "rediss://a"), ("AMQPS://a", "REDISS://a")):
+        assert settings(broker, backend) == {
+            "broker_use_ssl": amqp_options(None),
+            "redis_backend_use_ssl": redis_options(None),
+        }
     assert settings("rediss://a", "rpc://") == {"broker_use_ssl": redis_options(None)}
     # What the settings say holds with every scheme: kombu reads them so too.
     asked = settings("amqp://a:5671", "redis://a", broker_use_ssl=True, redis_backend_use_ssl={"ca_certs": "/ca"})
