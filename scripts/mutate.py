@@ -47,6 +47,7 @@ MODULES = {
     f"plugins/{module}.py": tuple(f"{TESTS}/test_{name}.py" for name in names.split())
     for module, names in {
         "plugin_utils/plans/celery_worker": "celery_worker_plan",
+        "plugin_utils/plans/shapes": "celery_worker_plan",
         "plugin_utils/class_keys": "celery_worker_plan",
         "plugin_utils/class_layers": "celery_worker_plan properties",
         "plugin_utils/worker_classes": "celery_worker_plan",

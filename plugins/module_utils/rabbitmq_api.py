@@ -11,6 +11,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import bracketed
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import Key, redact
 
 
@@ -35,7 +36,7 @@ class Api:
             "Authorization": "Basic " + base64.b64encode(credentials).decode("ascii"),
             "Content-Type": "application/json",
         }
-        self.address = f"{params['api_host']}:{params['api_port']}"
+        self.address = f"{bracketed(params['api_host'])}:{params['api_port']}"
         self.connection = http.client.HTTPConnection(params["api_host"], params["api_port"], timeout=60)
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
