@@ -12,17 +12,20 @@ import re
 from collections.abc import Iterator, Sequence
 
 
-def in_use(base: str, activations: Sequence[tuple[float, str]], releases: Sequence[str]) -> list[str]:
+def in_use(
+    base: str, activations: Sequence[tuple[float, str]], releases: Sequence[str], proc: str = "/proc"
+) -> list[str]:
     """Return the releases below ``base`` that some process of this host runs from.
 
     Arguments:
         base: the app's directory.
         activations: (time, release) of every switch of the link, oldest first.
         releases: the names that are known.
+        proc: where processes are.
     """
     found = set()
-    boot = _boot_time()
-    for process in glob.glob("/proc/[0-9]*"):
+    boot = _boot_time(proc)
+    for process in glob.glob(f"{proc}/[0-9]*"):
         words = list(_paths_of(process, base))
         if words:
             found.update(running_from(base, words, boot + _start_ticks(process), activations, releases))
@@ -57,8 +60,8 @@ def running_from(
     return sorted(found & known)
 
 
-def _boot_time() -> float:
-    with open("/proc/stat", encoding="ascii") as stream:
+def _boot_time(proc: str) -> float:
+    with open(f"{proc}/stat", encoding="ascii") as stream:
         return next(float(line.split()[1]) for line in stream if line.startswith("btime "))
 
 

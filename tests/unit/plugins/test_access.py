@@ -58,3 +58,10 @@ def test_an_access_list_counts_for_what_an_account_may_write_to(
     os.chown(tmp_path, -1, group)
     assert not writable(0o775, owner, (0x02, 7, 12345), group_of_it, mask)
     assert writable(0o775, owner, (0x02, 7, 12345), (0x04, 7, 0xFFFFFFFF), mask)
+
+
+def test_an_account_that_is_still_to_come_owns_nothing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    os.chown(tmp_path, 1, -1)
+    assert not writable_by(str(tmp_path), "nobody-here", "")
+    assert writable_by(str(tmp_path), pwd.getpwuid(1).pw_name, "")

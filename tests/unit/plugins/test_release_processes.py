@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -54,3 +55,53 @@ def test_a_process_that_runs_is_seen(tmp_path: Path) -> None:
             started.kill()
     assert found == ["one", "two"]
     assert in_use(str(base), activations, ["one", "two", "three"]) == []
+
+
+def process(proc: Path, number: int, words: str, maps: str = "", stat: str | None = None) -> None:
+    """Make what proc(5) has of a process; without ``stat`` it ends while it is looked at."""
+    folder = proc / str(number)
+    folder.mkdir(parents=True)
+    (folder / "cmdline").write_text(words)
+    (folder / "maps").write_text(maps)
+    (folder / "cwd").symlink_to("/")
+    if stat is not None:
+        (folder / "stat").write_text(stat)
+
+
+def fields(name: str, seconds: float) -> str:
+    ticks = round(seconds * os.sysconf("SC_CLK_TCK"))
+    return f"7 ({name}) S {' '.join(['0'] * 18)} {ticks} 0 0\n"
+
+
+#: The host was started at 100; each of these is one second and a half or more from the others.
+SWITCHES = [(97.5, "before"), (98.0, "at"), (102.5, "after"), (110.0, "later")]
+NAMES = [name for _when, name in SWITCHES]
+
+
+@pytest.mark.parametrize(
+    ("stat", "found"),
+    [
+        # It has ended, or is of another kind: taken for one from the start of the host.
+        (None, ["at"]),
+        ("7 (python) S 0\n", ["at"]),
+        (fields("python", 1.0), ["after"]),
+        # Half a second counts; what a program calls itself does not.
+        (fields("python", 7.5), ["after"]),
+        (fields("python", 8.0), ["later"]),
+        (fields(") S 1 (x) 0", 8.0), ["later"]),
+    ],
+)
+def test_when_a_process_was_started_is_read(tmp_path: Path, stat: str | None, found: list[str]) -> None:
+    (tmp_path / "stat").write_text("cpu 1\nbtime 100\n")
+    process(tmp_path, 7, "/opt/shop/current/bin/python\0-m\0celery", stat=stat)
+    assert in_use("/opt/shop", SWITCHES, NAMES, str(tmp_path)) == found
+
+
+def test_what_a_process_has_in_its_memory_is_in_use(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text("btime 100\n")
+    line = "7f00-7f01 r-xp 00000000 08:01 123 "
+    maps = f"{line}   /opt/shop/releases/at/lib/one two.so\n{line}/usr/lib/releases/x\n"
+    process(tmp_path, 7, "uwsgi", maps, fields("uwsgi", 1.0))
+    assert in_use("/opt/shop", SWITCHES, NAMES, str(tmp_path)) == ["at"]
+    process(tmp_path, 8, "uwsgi", f"{line}   /opt/shop/current/one two.so\n", fields("uwsgi", 1.0))
+    assert in_use("/opt/shop", SWITCHES, NAMES, str(tmp_path)) == ["after", "at"]

@@ -52,6 +52,8 @@ def test_a_switch_is_one_step_and_is_noted(base: Path) -> None:
     noted = (base / "activations.json").stat().st_mtime_ns
     Store("shop").switch("/srv/venv", after=True)
     assert (base / "activations.json").stat().st_mtime_ns == noted, "nothing was switched"
+    one.save()
+    assert (base / "activations.json").stat().st_mtime_ns == noted, "all was written"
 
 
 def test_a_dry_run_switches_notes_and_removes_nothing(base: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils import masking
+from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import masked
-from ansible_collections.celeryops.stack.plugins.module_utils.secret_files import secrets_in
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_files import secrets_in, secrets_placed
 
 
 def test_of_a_secret_file_no_line_is_shown_and_the_cause_is() -> None:
@@ -36,3 +38,16 @@ def test_a_line_of_code_hides_its_literal_and_no_word_of_the_language() -> None:
 def test_a_file_of_nothing_but_a_secret_hides_it_in_every_form(secret: str) -> None:
     found = secrets_in([{"path": "/etc/token", "content": f"{secret}\n", "secret": True}])
     assert {*masking.secrets_of({"SECRET": secret})} <= {*found}
+
+
+@pytest.mark.parametrize(
+    ("mode", "secret"), [(0o640, True), (0o600, True), (0o643, True), (0o644, False), (0o604, False)]
+)
+def test_of_what_is_on_the_host_that_is_secret_which_not_everybody_may_read(
+    tmp_path: Path, mode: int, secret: bool
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("token-abc-123\n")
+    file.chmod(mode)
+    placed.write(str(tmp_path / "files.json"), {str(file): {"sha256": ""}, str(tmp_path / "gone"): {"sha256": ""}})
+    assert secrets_placed(str(tmp_path / "files.json")) == (["token-abc-123"] if secret else [])
