@@ -73,6 +73,8 @@ MODULES = {
         "plugin_utils/plans/celery_app": "celery_app_plan",
         "plugin_utils/plans/rabbitmq": "rabbitmq_plan",
         "plugin_utils/plans/redis": "redis_plan redis_templates",
+        "plugin_utils/plans/redis_configuration": "redis_plan redis_templates",
+        "plugin_utils/plans/redis_users": "redis_plan removal_guards",
         "plugin_utils/plans/flower": "flower_plan",
         "plugin_utils/plans/celery_beat": "celery_beat_plan",
         "plugin_utils/hardening": "hardening celery_worker_plan",

@@ -6,11 +6,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis import (
-    acl_rules,
-    plan,
-    reaches_beyond_loopback,
-)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis import plan, reaches_beyond_loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_users import acl_rules
 
 GIB = 1024**3
 EVERYWHERE = "0.0.0.0"

@@ -7,7 +7,7 @@ import pwd
 from pathlib import Path
 
 from ansible_collections.celeryops.stack.plugins.module_utils.removal_guards import brokers_of, users_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis import acl_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_users import acl_rules
 
 UNIT = "celery-shop-high.service"
 

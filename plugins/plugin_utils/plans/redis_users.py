@@ -1,0 +1,221 @@
+# Copyright: celeryops.stack contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The users of Redis or Valkey: the ACL rules of each, and what is wrong with what is said of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
+from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+
+#: What the ACL of a user is made of. Celery 5.7 with kombu 5.7 was run with exactly these rules on Redis 7.0 and
+#: Valkey 8.0 (priorities, ETA, chord, group, retry, revoke, inspect, events, purge) and ACL LOG stayed empty.
+#: Scripting is part of it: chords and expiring queues use EVALSHA. +@connection instead of single commands, since
+#: "client setinfo", which clients send, is unknown to Redis 7.0 and an unknown command name is an error.
+_COMMON_COMMANDS = "-@all +@connection +@transaction +publish +subscribe +unsubscribe"
+_SCRIPTING = "+evalsha +eval +script|load +script|exists"
+_BROKER_COMMANDS = (
+    "+psubscribe +punsubscribe -@dangerous +lpush +rpush +rpop +brpop +llen +sadd +srem +smembers +set +get +del "
+    "+exists +hset +hget +hdel +zadd +zrem +zrange +zrevrangebyscore +zrangebyscore +pexpire " + _SCRIPTING + " +time"
+)
+_RESULT_COMMANDS = (
+    "-@dangerous +get +mget +set +setex +del +exists +expire +incr +incrby +zadd +zcount +zrange +rpush +lrange +llen "
+    "+sadd +sismember +hincrby +hgetall +pttl " + _SCRIPTING
+)
+_RESULT_KEYS = ("celery-task-meta-", "celery-taskset-meta-", "chord-unlock-")
+#: What the runtime keeps beside the results: who ran a task of celery_app_once, and how many duplicates were dropped.
+_ONCE_KEYS = "celeryops-once"
+#: RedBeat's schedule and lock, and what it does with them (celery-redbeat 2.4.2). Whether an app uses it may stand in
+#: its own settings, which nobody here sees.
+_SCHEDULE_KEYS = "redbeat:"
+_SCHEDULE_COMMANDS = (
+    "-@dangerous +smembers +sadd +srem +zadd +zrem +zrangebyscore +zrank +hset +hsetnx +hget +get +set +del +pexpire "
+    "+pttl " + _SCRIPTING
+)
+#: Keys of kombu's own in a broker database: bindings, unacknowledged messages, replies to "inspect", event queues.
+_BROKER_KEYS = ("_kombu.binding*", "unacked*", "*.reply.celery.pidbox*", "celeryev.*", "*.celery.pidbox*")
+
+_PURPOSES = ("results", "broker", "both")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+#: Text that goes into an ACL pattern as it is: nothing that Redis reads as a wildcard or as the end of the rule.
+_PATTERN_TEXT = re.compile(r"[A-Za-z0-9_.:@/-]+")
+#: Rules that would undo what this role promises: passwords come from "password" only, and every user has one.
+_FORBIDDEN_RULES = re.compile(r"on|off|nopass|reset|resetpass|sanitize-payload|skip-sanitize-payload|[<>#!].*")
+
+#: Passwords of servers that others can reach: Redis answers hundreds of thousands of guesses a second.
+_SHORTEST_REMOTE_PASSWORD = 16
+
+
+def acl_rules(user: Mapping[str, Any]) -> str:
+    """Return the rules of a user, without its name and password.
+
+    Arguments:
+        user: an item of ``redis_users``: ``purpose``, ``key_prefix``, ``databases``, ``queues``, ``rules``.
+    """
+    purpose, prefix = user.get("purpose") or "results", str(user.get("key_prefix") or "")
+    own_rules = " ".join(str(user.get("rules") or "").split())
+    if purpose == "custom":
+        # Without a category of its own a new user may run nothing and see nothing.
+        return f"resetkeys resetchannels -@all {own_rules}".strip()
+    databases = [int(database) for database in user.get("databases") or [0]]
+    broker, results = purpose in ("broker", "both"), purpose in ("results", "both")
+    keys: list[str] = []
+    channels: list[str] = []
+    commands = [_COMMON_COMMANDS]
+    if broker:
+        keys += [f"{prefix}*"] if prefix else [*_BROKER_KEYS, *(f"{queue}*" for queue in _queues(user))]
+        # PSUBSCRIBE is allowed only for a pattern that is in the list word for word, so all three are needed.
+        channels += [
+            f"{prefix}/{database}.{channel}"
+            for database in databases
+            for channel in ("celery.pidbox", "celeryev/*", "celeryev/worker.*")
+        ]
+        commands.append(_BROKER_COMMANDS)
+    if results:
+        keys += [] if broker and prefix else [f"{prefix}{key}*" for key in (*_RESULT_KEYS, _ONCE_KEYS, _SCHEDULE_KEYS)]
+        channels += [f"{prefix}{key}*" for key in _RESULT_KEYS[:2]]
+        commands += [_RESULT_COMMANDS, _SCHEDULE_COMMANDS]
+    return " ".join(
+        [
+            *(f"~{key}" for key in keys),
+            "resetchannels",
+            *(f"&{channel}" for channel in channels),
+            *_without_repetition(commands),
+            *([own_rules] if own_rules else []),
+        ]
+    )
+
+
+def _without_repetition(commands: Iterable[str]) -> list[str]:
+    """Return the command rules, each once and at its first place, all denials before the single commands.
+
+    ``-@dangerous`` takes away what came before it, so it has to stand before what is granted by name.
+    """
+    words = list(dict.fromkeys(word for text in commands for word in text.split()))
+    categories = [word for word in words if "@" in word]
+    return [*categories, *(word for word in words if "@" not in word)]
+
+
+def _queues(user: Mapping[str, Any]) -> list[str]:
+    return [str(queue) for queue in user.get("queues") or []]
+
+
+def user_problems(variables: Mapping[str, Any], users: Sequence[Mapping[str, Any]], *, remote: bool) -> list[Problem]:
+    """Return what is wrong with the administrator and the users.
+
+    Arguments:
+        variables: the role's variables.
+        users: those of the inventory, then those of the playbook.
+        remote: whether other hosts reach the server.
+    """
+    problems: list[Problem] = []
+    admin = str(variables["redis_admin_user"])
+    problems += _name_problems("redis_admin_user", admin)
+    problems += _password_problems("redis_admin_password", variables["redis_admin_password"], admin, remote=remote)
+    own = len(variables["redis_users"])
+    seen = {admin: "redis_admin_user"}
+    for index, user in enumerate(users):
+        where = f"redis_users[{index}]" if index < own else f"redis_extra_users[{index - own}]"
+        name = str(user["name"])
+        problems += _name_problems(f"{where}.name", name)
+        if name in seen:
+            told, other = f"{where}.name", seen[name]
+            if index >= own and other.startswith("redis_users"):
+                # People write the one, and the playbook the other.
+                told, other = (
+                    f"{other}.name",
+                    "an account in redis_extra_users, where the playbook has those of the apps,",
+                )
+            problems.append(Problem(told, name, f"is the name of {other} too", "another name"))
+        seen.setdefault(name, where)
+        problems += _password_problems(f"{where}.password", user["password"], name, remote=remote)
+        problems += _scope_problems(where, user, variables)
+        problems += _rule_problems(where, user)
+    return problems
+
+
+def _name_problems(where: str, name: str) -> list[Problem]:
+    if not _NAME.fullmatch(name):
+        return [Problem(where, name, "is not a user's name", "1 to 64 of A-Z, a-z, 0-9, _, . and -")]
+    if name == "default":
+        return [Problem(where, name, "is the user of clients that name none, and is switched off", "another name")]
+    return []
+
+
+def _password_problems(where: str, password: object, user: str, *, remote: bool) -> list[Problem]:
+    """Return what is wrong with a user's password, without showing it."""
+    text = str(password or "")
+    if not text:
+        reason = "is empty, and redis_bind lets other hosts in" if remote else "is empty"
+        return [Problem(where, "", reason, "a password: no user is without one")]
+    reason = weakness(text, user, _SHORTEST_REMOTE_PASSWORD) if remote else ""
+    if not reason:
+        return []
+    told = f"{reason}, and redis_bind lets other hosts guess"
+    return [Problem(where, NOT_SHOWN, told, f"at least {_SHORTEST_REMOTE_PASSWORD} random characters")]
+
+
+def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong with what a user may reach."""
+    purpose = str(user.get("purpose") or "results")
+    prefix = str(user.get("key_prefix") or "")
+    problems: list[Problem] = []
+    if purpose in _PURPOSES:
+        served = str(variables["redis_purpose"])
+        if served not in (purpose, "both"):
+            problems.append(
+                Problem(
+                    f"{where}.purpose",
+                    purpose,
+                    f"is not what this server is set up for (redis_purpose: {served})",
+                    "redis_purpose: both, or another purpose for the user",
+                )
+            )
+        if purpose != "results" and not prefix and not _queues(user):
+            problems.append(
+                Problem(
+                    f"{where}.queues",
+                    _queues(user),
+                    "leaves a broker's user without a queue",
+                    "the names of the app's queues, or a key_prefix",
+                )
+            )
+    # Celery puts an underscore between prefix and key of results unless the prefix ends in one of : _ - . and kombu
+    # puts nothing: with ":" both agree.
+    if prefix and (not prefix.endswith(":") or not _PATTERN_TEXT.fullmatch(prefix)):
+        problems.append(
+            Problem(f"{where}.key_prefix", prefix, "is not a prefix", "letters, digits, _ . - and a : at its end")
+        )
+    problems += [
+        Problem(f"{where}.queues", queue, "cannot be part of an ACL", "letters, digits and _ . : @ / - only")
+        for queue in _queues(user)
+        if not _PATTERN_TEXT.fullmatch(queue)
+    ]
+    count = int(variables["redis_databases"])
+    problems += [
+        Problem(f"{where}.databases", database, "is not a database of this server", f"numbers from 0 to {count - 1}")
+        for database in user.get("databases") or [0]
+        if not 0 <= int(database) < count
+    ]
+    return problems
+
+
+def _rule_problems(where: str, user: Mapping[str, Any]) -> list[Problem]:
+    rules = str(user.get("rules") or "")
+    if str(user.get("purpose") or "results") == "custom" and not rules.strip():
+        return [Problem(f"{where}.rules", rules, "lets a custom user do nothing", "rules such as ~cache:* +@read")]
+    return [
+        Problem(
+            f"{where}.rules",
+            NOT_SHOWN if rule[0] in "<>#!" else rule,
+            "is not for rules",
+            "keys, channels and commands there, and the password in password",
+        )
+        for rule in rules.split()
+        if _FORBIDDEN_RULES.fullmatch(rule)
+    ]
