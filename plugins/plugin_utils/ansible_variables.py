@@ -14,13 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+#: What Ansible says of a play, the same for each of its hosts.
+_OF_THE_PLAY = ("ansible_play_batch", "ansible_play_hosts", "ansible_play_hosts_all", "groups", "play_hosts")
+
 
 def in_play_of(task: Any, hostvars: Any) -> Callable[[str], dict[str, Any]]:
     """Return what returns the untemplated variables that a host has in the play of a task.
 
     They are those that each play of the same ``import_playbook`` starts from; what a later play, a role or a task adds
     is not known yet. From ansible-core 2.18 to 2.21 that is ``VariableManager.get_vars``
-    (ansible/vars/manager.py), to which ``HostVars`` leads by two attributes that are not public.
+    (ansible/vars/manager.py), to which ``HostVars`` leads by two attributes that are not public; it
+    has its loader in a third one.
 
     Arguments:
         task: an Ansible task, as an action plugin has it.
@@ -29,8 +33,37 @@ def in_play_of(task: Any, hostvars: Any) -> Callable[[str], dict[str, Any]]:
     play = task.get_play()
     manager, inventory = hostvars._variable_manager, hostvars._inventory
 
+    loader = manager._loader
+    same: dict[str, Any] = {}
+
     def of(host: str) -> dict[str, Any]:
-        known = manager.get_vars(play=play, host=inventory.get_host(host), include_hostvars=False)
+        manager._loader = _ReadsOnce(loader)
+        try:
+            known = manager.get_vars(play=play, host=inventory.get_host(host), include_hostvars=False)
+        finally:
+            manager._loader = loader
+        # Else each of a thousand hosts keeps several lists of all thousand, and once more in its ``vars``.
+        shared = {name: same.setdefault(name, known[name]) for name in _OF_THE_PLAY if name in known}
+        for variables in (known, known.get("vars") or {}):
+            variables.update(shared)
         return {**known, "hostvars": hostvars}
 
     return of
+
+
+class _ReadsOnce:
+    """Ansible's loader of files; of ``vars_files`` Ansible itself keeps only vaulted ones, and reads all others anew.
+
+    Arguments:
+        loader: an Ansible DataLoader.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def load_from_file(self, *arguments: Any, **options: Any) -> Any:
+        """Return what is in a file, the same object for all hosts."""
+        return self._loader.load_from_file(*arguments, **{**options, "cache": "all"})

@@ -9,6 +9,7 @@ start, a group, a capability. So the directives that may be changed are a list, 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -147,18 +148,22 @@ def sandbox(overrides: Mapping[str, Any], variable: str) -> tuple[list[str], lis
         variable: name of the variable that ``overrides`` comes from.
     """
     problems: list[Problem] = []
-    merged: dict[str, Any] = dict(SANDBOX)
+    lines = dict(_USUAL)
     for name, value in overrides.items():
         found = list(_check(name, value, f"{variable}.{name}"))
         problems += found
         if not found:
-            merged[str(name)] = value
+            lines[str(name)] = _lines(name, value)
+    return list(itertools.chain.from_iterable(lines.values())), problems
+
+
+def _lines(name: str, value: Any) -> list[str]:
+    """Return the lines of one directive."""
     lines: list[str] = []
-    for name, value in merged.items():
-        for entry in _listed(value):
-            older = _BEFORE_NEWER.get((name, _word(entry)))
-            lines += [f"{name}={word}" for word in (older, directive_value(entry)) if word is not None]
-    return lines, problems
+    for entry in _listed(value):
+        older = _BEFORE_NEWER.get((name, _word(entry)))
+        lines += [f"{name}={word}" for word in (older, directive_value(entry)) if word is not None]
+    return lines
 
 
 def _check(name: Any, value: Any, where: str) -> Iterator[Problem]:
@@ -227,3 +232,7 @@ def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]
+
+
+#: What stands in every unit that nobody changes, once for the classes of all hosts.
+_USUAL: Mapping[str, list[str]] = {name: _lines(name, value) for name, value in SANDBOX.items()}

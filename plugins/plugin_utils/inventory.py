@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import OURS
@@ -33,6 +35,7 @@ FACTS = (
     "service_mgr",
 )
 #: What the roles read: their own variables, and what joins them.
+_SHARED = ("celeryops_", "__celeryops_")
 _OURS = (*OURS, "__celeryops_")
 #: A template that says one of these may mean something else on each host, or reads what its text does not name.
 _ASKS_FOR_THE_HOST = re.compile(
@@ -61,7 +64,7 @@ class HostVariables:
         self._joins = joins
         self._template = template
         self._hosts: dict[str, Mapping[str, Any]] = {}
-        self._kinds: dict[str, str] = {}
+        self._kinds: dict[tuple[str, str], str] = {}
         self._said: dict[int, tuple[Any, str, frozenset[str], bool]] = {}
         self._values: dict[tuple[str, str], Any] = {}
 
@@ -79,31 +82,61 @@ class HostVariables:
         known = without_stale(self.raw(host).get("ansible_facts"))
         return {name: known[name] for name in FACTS if name in known}
 
-    def kind(self, host: str) -> str:
+    def kind(self, host: str, role: str = "", defaults: Mapping[str, Any] = MappingProxyType({})) -> str:
         """Return a text that is equal for hosts whose variables mean the same to the roles, facts left out.
 
         Only the roles' own variables count, and what their templates name, however far that leads: that each host has
         a number for some other tool makes none of them different here.
+
+        Arguments:
+            host: of the inventory.
+            role: the one that is planned; all of them without it.
+            defaults: of this role. What they mean is the same for all hosts, what they name may not be.
         """
-        if host not in self._kinds:
+        if (host, role) not in self._kinds:
             raw = self.raw(host)
             # By default Ansible makes a variable of each fact; facts are compared by themselves.
             others = {*(raw.get("ansible_facts") or {}), *self._joins}
-            ahead = [name for name in raw if str(name).startswith(_OURS) and name not in others]
-            found: dict[str, str] = {}
-            asks = False
-            while ahead:
-                name = ahead.pop()
-                # What a host is and who the others are is no value to read: a template that asks for it says so.
-                if name in found or name not in raw or _ASKS_FOR_THE_HOST.fullmatch(name):
-                    continue
-                text, mentioned, asking = self._meaning(raw[name])
-                found[name] = text
-                asks = asks or asking
-                ahead += mentioned
-            text = "\n".join(f"{name}: {found[name]}" for name in sorted(found))
-            self._kinds[host] = f"{host}: {text}" if asks else text
-        return self._kinds[host]
+            prefixes = (f"{role}_", *_SHARED) if role else _OURS
+            ahead = [name for name in raw if str(name).startswith(prefixes) and name not in others]
+            for default in defaults.values():
+                ahead += self._meaning(default)[1]
+            self._kinds[host, role] = self._told(host, raw, ahead, self._joins)
+        return self._kinds[host, role]
+
+    def meaning(self, host: str, name: str, defaults: Mapping[str, Any]) -> str:
+        """Return a text that is equal for hosts on which a variable means the same, facts left out.
+
+        Arguments:
+            host: of the inventory.
+            name: the variable.
+            defaults: of the role that reads it, which count where the host has no value.
+        """
+        return self._told(host, ChainMap(self.raw(host), defaults), [name], self._joins)  # type: ignore[arg-type]
+
+    def _told(self, host: str, known: Mapping[str, Any], names: Iterable[str], joins: Set[str]) -> str:
+        """Return what variables say and what their templates name say, with the host where one of them asks for it.
+
+        Arguments:
+            host: whose they are.
+            known: untemplated variables.
+            names: of the variables.
+            joins: names that mean the same on each host that is compared; only what they name may differ.
+        """
+        ahead = list(names)
+        found: dict[str, str] = {}
+        asks = False
+        while ahead:
+            name = ahead.pop()
+            # What a host is and who the others are is no value to read: a template that asks for it says so.
+            if name in found or name not in known or _ASKS_FOR_THE_HOST.fullmatch(name):
+                continue
+            text, mentioned, asking = self._meaning(known[name])
+            found[name] = "" if name in joins else text
+            asks = asks or (asking and name not in joins)
+            ahead += mentioned
+        text = "\n".join(f"{name}: {found[name]}" for name in sorted(found) if name not in joins)
+        return f"{host}: {text}" if asks else text
 
     def _meaning(self, value: Any) -> tuple[str, frozenset[str], bool]:
         """Return a value as text, the words in its templates, and whether one of them asks for the host."""
@@ -123,7 +156,7 @@ class HostVariables:
         if not name.startswith(_OURS):
             # Hosts of one kind may differ in it.
             return self._template(raw, raw[name])
-        key = (self.kind(host), name)
+        key = (name, self._told(host, raw, [name], frozenset()))
         if key not in self._values:
             self._values[key] = self._template(raw, raw[name])
         return self._values[key]

@@ -156,13 +156,19 @@ class InventoryCheck:
         """Plan every role of every host, once for all that are alike; return those without a mistake."""
         found = checked.found
         sound: list[tuple[str, str]] = []
-        alike: dict[tuple[str, str, str, str], tuple[Planned, list[Any]]] = {}
+        alike: dict[tuple[str, str, str], tuple[Planned, list[Any]]] = {}
+        surroundings: dict[str, str] = {}
         for role, host in duties(self._groups):
             facts = self._variables.facts(host)
-            key = (role, self._variables.kind(host), json.dumps(view(found, host)), json.dumps(facts, sort_keys=True))
+            defaults = self._controller.role_defaults(role)
+            around = json.dumps([view(found, host), facts], sort_keys=True)
+            # One text for all that are equal: they are compared often.
+            around = surroundings.setdefault(around, around)
+            key = (role, self._variables.kind(host, role, defaults), around)
             if key not in alike:
                 own = self._rehearsed({**self._variables.raw(host), "__celeryops_survey": found}, rehearsal)
-                planned, problems = self._planner.plan(role, own, facts, host)
+                known = functools.partial(self._meaning, host, defaults, around)
+                planned, problems = self._planner.plan(role, own, facts, host, known)
                 if role == "celery_app" and problems and "celery_app_queues" not in planned.given:
                     problems = where_written(problems, queue_places(self._apps[found["app_of"][host]]))
                 alike[key] = planned, problems
@@ -173,6 +179,10 @@ class InventoryCheck:
             if not problems and not idle:
                 sound.append((role, host))
         return sound
+
+    def _meaning(self, host: str, defaults: Mapping[str, Any], around: str, name: str) -> tuple[str, str]:
+        """Return what is equal wherever a variable comes to the same."""
+        return self._variables.meaning(host, name, defaults), around
 
     def _look_at_machines(self, checked: Checked, sound: Iterable[tuple[str, str]]) -> None:
         """Add what the machines that were seen do not have for the roles that are planned for them."""

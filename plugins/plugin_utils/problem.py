@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,6 +134,7 @@ def holds_password(value: object) -> bool:
     return bool(_ADDRESS_WITH_PASSWORD.search(str(value)))
 
 
+@functools.lru_cache(maxsize=4096)
 def _names_a_secret(key: str) -> bool:
     """Whether secrets are kept under ``key``, or under what it was meant to be."""
     if named_like_a_secret(key):

@@ -9,7 +9,8 @@ import contextlib
 import importlib
 import json
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
 
+Template = Callable[[Any], Any]
 PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
 
 
@@ -53,8 +55,17 @@ def unforeseen(error: Exception, variable: str, where: str) -> Problem:
     return Problem(variable, NOT_SHOWN, reason, "it in another way, and report this line")
 
 
+@dataclass(frozen=True)
+class _Read:
+    """One variable of a role: its value, what is wrong with its shape, and the value as the role takes it."""
+
+    value: Any
+    misshapen: tuple[Problem, ...]
+    converted: Any
+
+
 class RolePlanner:
-    """Plans roles; what the source of an app says is read once for all hosts that have it.
+    """Plans roles; what several hosts have alike, a variable or the source of an app, is read once for all of them.
 
     Arguments:
         controller: what the control machine has.
@@ -62,15 +73,36 @@ class RolePlanner:
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
-        self._read: dict[str, Found] = {}
+        self._sources: dict[str, Found] = {}
+        self._variables: dict[Hashable, _Read] = {}
+        #: Names of apps that can be parts of a path.
+        self._sound: set[Hashable] = set()
+        #: Variables that Ansible's own validation has passed.
+        self._valid: set[Hashable] = set()
 
     def plan(
-        self, role: str, raw: Mapping[str, Any], facts: Mapping[str, Any], host: str = "this host"
+        self,
+        role: str,
+        raw: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        host: str = "this host",
+        meaning: Callable[[str], Hashable] | None = None,
     ) -> tuple[Planned, list[Any]]:
-        """Return the plan of ``role`` for a host whose untemplated variables are ``raw``, and the mistakes."""
+        """Return the plan of a role for a host, and the mistakes.
+
+        Arguments:
+            role: the role.
+            raw: the untemplated variables of the host.
+            facts: what is known of the host.
+            host: its name, for messages.
+            meaning: returns what is equal wherever a variable comes to the same; without it each is read for itself.
+        """
         options = role_options(role)
-        merged, unsound = self._with_sound_names({**self._controller.role_defaults(role), **raw})
-        template = self._controller.templates_with(merged)
+        known = {**self._controller.role_defaults(role), **raw}
+        merged, template, unsound = self._with_sound_names(known, meaning)
+        read: dict[str, _Read] = {}
+        #: Variables that were read for another host already -> their place among those.
+        keys: dict[str, Hashable] = {}
         values: dict[str, Any] = {}
         problems: list[Any] = []
         #: Told already; a value of the right kind stands in, so that the other mistakes come to light as well.
@@ -79,8 +111,15 @@ class RolePlanner:
         for name, option in options.items():
             if name not in merged:
                 continue
+            # With a name that is unsound, what stands in for it counts, which the meaning does not tell.
+            keys[name] = (role, name, meaning(name)) if meaning and not unsound else None
             try:
-                values[name] = unsound[name] if name in unsound else template(merged[name])
+                read[name] = self._variables.get(keys[name]) or _read(
+                    name, option, unsound[name] if name in unsound else template(merged[name])
+                )
+                values[name] = read[name].value
+                if keys[name]:
+                    self._variables[keys[name]] = read[name]
             except Exception as error:  # A filter may raise anything.
                 wrong.add(name)
                 for place, cause in failing(merged[name], name, error, template):
@@ -101,13 +140,17 @@ class RolePlanner:
             f"{name}: is missing; write a value, see the README of the role {role}" for name in sorted(missing)
         ]
         problems += misspelt(role, options, raw)
-        found_shapes = misshapen(options, values)
+        found_shapes = [problem for one in read.values() for problem in one.misshapen]
         problems += found_shapes
         wrong |= {root(problem.variable) for problem in found_shapes}
-        rest = {name: option for name, option in options.items() if name not in wrong}
-        problems += _validate(role, rest, {name: value for name, value in values.items() if name not in wrong})
+        new = {
+            name: option for name, option in options.items() if name not in wrong and keys.get(name) not in self._valid
+        }
+        refused = _validate(role, new, {name: value for name, value in values.items() if name in new})
+        problems += refused
+        self._valid.update(() if refused else filter(None, map(keys.get, new)))
         values = {
-            name: instead.get(name, stand_in(name, option)) if name in wrong else converted(option, values[name])
+            name: instead.get(name, stand_in(name, option)) if name in wrong else read[name].converted
             for name, option in options.items()
             if name in wrong or name in values
         }
@@ -122,32 +165,41 @@ class RolePlanner:
             if not problems:
                 blamed = _blamed(function, values, facts, {name: options[name] for name in options if name in raw})
                 problems.append(unforeseen(error, blamed or f"role {role}", f"role {role}, {host}"))
-        read = Found()
+        source = Found()
         if role == "celery_app" and not problems:
             problems += self._missing_source(values["celery_app_source"])
             problems += self._missing_files(values.get("celery_app_files") or ())
-            read = self._read_source(values["celery_app_source"])
+            source = self._read_source(values["celery_app_source"])
         secret = {
             name for name, option in options.items() if option.get("no_log") or name.endswith(("_url", "_backend"))
         }
         given = frozenset(options) & frozenset(raw)
-        return Planned(values, plan, given, frozenset(secret), frozenset(wrong), read.lines, read.locked), problems
+        return Planned(values, plan, given, frozenset(secret), frozenset(wrong), source.lines, source.locked), problems
 
-    def _with_sound_names(self, merged: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return variables in which the names of apps can be parts of a path, and those that were none.
+    def _with_sound_names(
+        self, merged: dict[str, Any], meaning: Callable[[str], Hashable] | None
+    ) -> tuple[dict[str, Any], Template, dict[str, Any]]:
+        """Return variables in which the names of apps can be parts of a path, what templates with them, and the others.
 
         They are looked at before all others: a default that looks up a password would write it to wherever a name such
         as ``../x`` leads.
         """
+        template = self._controller.templates_with(merged)
         unsound: dict[str, Any] = {}
         for name in APP_VARIABLES:
+            key = meaning(name) if meaning and not unsound else None
+            if key in self._sound:
+                continue
             # What cannot be worked out is told with the other variables.
             with contextlib.suppress(Exception):
-                value = self._controller.template(merged, merged[name])
+                value = template(merged[name])
                 if not is_app_name(value):
                     unsound[name] = value
                     merged = {**merged, name: stand_in(name, {})}
-        return merged, unsound
+                    template = self._controller.templates_with(merged)
+                elif key:
+                    self._sound.add(key)
+        return merged, template, unsound
 
     def _missing_source(self, source: Mapping[str, Any]) -> Iterator[Problem]:
         """Yield that a wheel or a tree is not on the control machine, which is the one that builds from it."""
@@ -178,10 +230,16 @@ class RolePlanner:
         if source["type"] not in ("wheel", "path"):
             return Found()
         key = json.dumps(source, sort_keys=True, default=str)
-        if key not in self._read:
+        if key not in self._sources:
             local = self._controller.local(str(source.get("path") or ""))
-            self._read[key] = read_source(source, local)
-        return self._read[key]
+            self._sources[key] = read_source(source, local)
+        return self._sources[key]
+
+
+def _read(name: str, option: Mapping[str, Any], value: Any) -> _Read:
+    """Return a variable that was worked out, read by its option in the argument spec."""
+    wrong = tuple(misshapen({name: option}, {name: value}))
+    return _Read(value, wrong, None if wrong else converted(option, value))
 
 
 def _blamed(
