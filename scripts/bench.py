@@ -17,10 +17,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import bench_fleet
-from bench_common import BUILD, PASSWORD, ROOT, SUITE, Ratio, inventory, keep, lab, play, shop, spread, timed
 from rich.console import Console
 from rich.table import Table
+
+from tools.bench import fleet as fleets
+from tools.bench.common import BUILD, PASSWORD, ROOT, SUITE, Ratio, inventory, keep, lab, play, shop, spread, timed
 
 FLOOR = """
 - name: Floor
@@ -135,13 +136,13 @@ def first_runs(console: Console, rounds: int) -> Ratio:
 
 def check(console: Console, rounds: int) -> Ratio:
     """Measure the check of a large inventory against Ansible's own reading of it, in turns. No host is contacted."""
-    fleet = str(bench_fleet.write(BUILD / "fleet"))
+    fleet = str(fleets.write(BUILD / "fleet"))
     checks: list[float] = []
     listings: list[float] = []
     for _round in range(rounds):
         listings.append(timed(["ansible-inventory", "-i", fleet, "--list"])[0])
         checks.append(timed(["ansible-playbook", "-i", fleet, "celeryops.stack.check"])[0])
-    console.print(f"  check of {bench_fleet.WORKERS} hosts: {spread(checks)} s")
+    console.print(f"  check of {fleets.WORKERS} hosts: {spread(checks)} s")
     return Ratio("check_50_hosts_over_inventory", "check, 50 hosts / ansible-inventory", 3.0, checks, listings)
 
 

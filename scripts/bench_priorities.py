@@ -22,14 +22,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import bench_common
-from bench_common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop
 from rich.console import Console
 from rich.table import Table
 
+from tools.bench import common
+from tools.bench.common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop
+
 HOST = "celeryops-bench-priorities"
-on_host = functools.partial(bench_common.on_host, HOST)
-TRAFFIC = ROOT / "scripts" / "bench_traffic.py"
+on_host = functools.partial(common.on_host, HOST)
+TRAFFIC = ROOT / "scripts" / "tools" / "bench" / "traffic.py"
 SLOW, URGENT = 5_000, 100
 #: The share of the flood that has to wait from the first urgent task to the last, and of the processors that work.
 STILL_WAITING, PROCESSORS_BUSY = 0.2, 0.8

@@ -20,12 +20,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import bench_common
-from bench_common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop, spread
 from rich.console import Console
 
+from tools.bench import common
+from tools.bench.common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop, spread
+
 HOST = "celeryops-bench-throughput"
-on_host = functools.partial(bench_common.on_host, HOST)
+on_host = functools.partial(common.on_host, HOST)
 PROCESSES, TASKS = 2, 12_000
 PYTHON, CELERY = "/opt/celeryops/shop/current/bin/python", "/opt/celeryops/shop/current/bin/celery"
 UNIT = {"ours": "celery-shop-default.service", "stock": "stock.service"}

@@ -26,14 +26,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import demo_report
-from demo_report import Expected, Page, Unit
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from tools.demo import report as demo_report
+from tools.demo.report import Expected, Page, Unit
+
 ROOT = Path(__file__).resolve().parent.parent
-TRAFFIC = ROOT / "scripts" / "demo_traffic.py"
+TRAFFIC = ROOT / "scripts" / "tools" / "demo" / "traffic.py"
 LEAST = 300  # tasks, for the demo to count as one
 WIDTH = 132  # of the tables where nothing says how wide the screen is, as in a log
 

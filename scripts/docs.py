@@ -19,9 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import run_suites
 import suites_record
-import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLE_MARKS = ("<!-- BEGIN_ANSIBLE_DOCS -->", "<!-- END_ANSIBLE_DOCS -->")

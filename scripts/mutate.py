@@ -321,7 +321,7 @@ def mutants(path: Path) -> Iterator[str]:
         "--from",
         TOOL,
         "python",
-        str(ROOT / "scripts" / "mutants.py"),
+        str(ROOT / "scripts" / "tools" / "mutation" / "mutants.py"),
         str(path),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:

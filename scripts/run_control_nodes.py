@@ -30,10 +30,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import lab
-from suites_runs import VERSIONS as OF_A_HOST
+from tools.lab import containers, engine, images, machine
+from tools.suites.molecule import VERSIONS as OF_A_HOST
 
-ROOT = lab.ROOT
+ROOT = machine.ROOT
 WORK = ROOT / "build" / "control"
 FILES = ROOT / "tests" / "control"
 #: ansible-core -> (Debian of the control node, Debian of the host). Debian 12 has Python 3.11, which is too old for
@@ -116,7 +116,7 @@ class Machine:
         finished = subprocess.run(
             [
                 "docker", "exec", "--interactive", "--workdir=/root", "--env=HOME=/root", "--env=LC_ALL=C.UTF-8",
-                f"--env=PIP_CERT={lab.CA_BUNDLE_INSIDE}", "--env=PIP_DISABLE_PIP_VERSION_CHECK=1",
+                f"--env=PIP_CERT={containers.CA_BUNDLE_INSIDE}", "--env=PIP_DISABLE_PIP_VERSION_CHECK=1",
                 "--env=DEBIAN_FRONTEND=noninteractive", "--env=NO_COLOR=1",
                 *(f"--env={name}" for name in ("PIP_INDEX_URL",) if name in os.environ),
                 self.name, "sh", "-euc", command,
@@ -133,12 +133,12 @@ class Machine:
 
     def copy(self, source: Path, target: str) -> None:
         """Copy a file, or the content of a folder, into the container."""
-        lab.docker("cp", f"{source}/." if source.is_dir() else str(source), f"{self.name}:{target}")
+        machine.docker("cp", f"{source}/." if source.is_dir() else str(source), f"{self.name}:{target}")
 
 
 def build(folder: Path) -> Path:
     """Return the collection's tarball, built from this checkout."""
-    lab.run(["ansible-galaxy", "collection", "build", "--force", "--output-path", str(folder), str(ROOT)])
+    machine.run(["ansible-galaxy", "collection", "build", "--force", "--output-path", str(folder), str(ROOT)])
     return next(folder.glob("celeryops-stack-*.tar.gz"))
 
 
@@ -165,7 +165,7 @@ class Run:
         self.name = f"ansible{version}"
         self.suites = VERSIONS[version]
         self.log = WORK / f"{self.name}.log"
-        family = lab.own(f"celeryops-test-{self.name.replace('.', '-')}")
+        family = machine.own(f"celeryops-test-{self.name.replace('.', '-')}")
         self.control = Machine(f"{family}-control", self.log)
         self.host = Machine(f"{family}-host", self.log)
         self.outcome = Outcome()
@@ -202,7 +202,7 @@ class Run:
                 self.step(name, action)
             said = [line.split(" ", 1) for line in self.host.run(OF_A_HOST).splitlines() if " " in line]
             self.outcome.versions.update(dict(said))
-        except (StepError, lab.LabError) as problem:
+        except (StepError, machine.LabError) as problem:
             sys.stdout.write(f"\n== {self.name}: the whole log is {self.log.relative_to(ROOT)}\n{problem}\n")
         finally:
             if os.environ.get("KEEP"):
@@ -212,15 +212,15 @@ class Run:
         return self.outcome
 
     def remove(self) -> None:
-        for machine in (self.control, self.host):
-            lab.down(machine.name)
+        for node in (self.control, self.host):
+            containers.down(node.name)
 
     # -- what a user has ---------------------------------------------------------------------------------------------
 
     def create(self, tarball: Path) -> None:
         """Have both machines, the login, the key, Ansible and the collection."""
-        for machine, suite in zip((self.control, self.host), self.suites, strict=True):
-            lab.up(machine.name, suite, [])
+        for node, suite in zip((self.control, self.host), self.suites, strict=True):
+            containers.up(node.name, suite, [])
         installing = self.start(
             self.host, "apt-get -qq update && apt-get -qq install -y --no-install-recommends openssh-server"
         )
@@ -337,13 +337,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     WORK.mkdir(parents=True, exist_ok=True)
     runs = [Run(version) for version in dict.fromkeys(options.only or VERSIONS)]
     try:
-        lab.engine()
+        engine.engine()
         for suite in dict.fromkeys(suite for run in runs for suite in run.suites):
-            lab.image(suite)
+            images.image(suite)
         with tempfile.TemporaryDirectory(prefix="celeryops-") as folder:
             tarball = build(Path(folder))
             outcomes = {run.name: run.run(tarball) for run in runs}
-    except lab.LabError as problem:
+    except machine.LabError as problem:
         sys.stderr.write(f"lab: {problem}\n")
         return 1
     if options.json:

@@ -3,4 +3,4 @@
 set -eu
 cd "$(dirname "$0")/.."
 mypy collections/ansible_collections/celeryops/stack/plugins roles/celery_app/files
-mypy scripts/*.py
+mypy scripts/*.py scripts/tools

@@ -14,7 +14,7 @@ build/molecule/durations.json.
     KEEP=1 scripts/run_suites.py trixie             leaves the containers, and says how to get into them
 
 A stack whose tests take long has several hosts: `trixie` has those without the marker `apart`, `trixie-apart` and
-`trixie-releases` have the others. The kinds of runs, and how to add one, are in suites_runs.py.
+`trixie-releases` have the others. The kinds of runs, and how to add one, are in tools/suites/.
 """
 
 from __future__ import annotations
@@ -29,30 +29,23 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import lab
-import suites_order
 import suites_record
 from run_control_nodes import VERSIONS as CORES
-from suites_runs import (
+from tools.chaos.stacks import STACKS
+from tools.lab.images import SUITES
+from tools.suites import order
+from tools.suites.molecule import (
     APPLICATIONS,
     CELERIES,
     DEBIAN_TESTS,
-    ROOT,
     SCENARIOS,
     SHARDS,
     WHOLE,
-    WORK,
     Application,
-    Chaos,
-    Checks,
-    ControlNode,
-    Images,
-    Run,
     Suite,
-    say,
 )
-
-import chaos
+from tools.suites.programs import Chaos, Checks, ControlNode, Images
+from tools.suites.run import ROOT, WORK, Run, say
 
 MEASURED = WORK / "durations.json"
 DURATIONS = ROOT / "tests" / "durations.json"
@@ -73,7 +66,7 @@ GATE = (
 ALL = (
     *(
         "-".join([suite, *part])
-        for suite in lab.SUITES
+        for suite in SUITES
         for part in [
             *([*scenario, *shard] for scenario in ([], ["redis"]) for shard in ([], ["apart"], ["releases"])),
             ["fleet"],
@@ -84,12 +77,13 @@ ALL = (
     "bookworm-celery5.6",
     *(f"ansible{version}" for version in CORES),
     *(f"apps-{application}" for application in APPLICATIONS),
-    *(f"{name}-chaos" for name in chaos.STACKS if name.startswith(("trixie", "redis"))),
+    *(f"{name}-chaos" for name in STACKS if name.startswith(("trixie", "redis"))),
 )
 #: How much may run at the same time, for each processor: a stack under test waits about as long as it works, and with
 #: three of them two processors idled a sixth of the time.
 PER_PROCESSOR = 2.0
-#: And at most, on whatever machine: each of its containers takes inotify instances, of which there are few (lab.py).
+#: And at most, on whatever machine: each of its containers takes inotify instances, of which there are few
+#: (tools/lab/engine.py).
 MOST = 6.0
 
 
@@ -97,14 +91,14 @@ def every_run() -> dict[str, Run]:
     """Return everything that can be asked for, by name."""
     runs: list[Run] = [
         Suite(name, scenario, shard)
-        for name in lab.SUITES
+        for name in SUITES
         for scenario in SCENARIOS
         for shard in (SHARDS if scenario not in WHOLE else SHARDS[:1])
     ]
     runs += [Suite("trixie", SCENARIOS[0], celery=version) for version in CELERIES]
     runs += [Suite("bookworm", SCENARIOS[0], celery="5.6", also=DEBIAN_TESTS)]
     runs += [Application(application) for application in APPLICATIONS]
-    runs += [Chaos(name) for name in chaos.STACKS]
+    runs += [Chaos(name) for name in STACKS]
     runs += [ControlNode(version, suites) for version, suites in CORES.items()]
     return {run.name: run for run in runs}
 
@@ -165,7 +159,7 @@ def attend_all(runs: Sequence[Run], room: float, record: Path | None, *, keep_go
             run.counts["failed"] += 1
             run.say(f"its row could not be kept: {problem}")
 
-    suites_order.run_by_weight(runs, room, attend)
+    order.run_by_weight(runs, room, attend)
 
 
 def stop(runs: Sequence[Run]) -> None:
@@ -200,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.keep_durations:
         if not MEASURED.exists():
             parser.error(f"nothing was measured yet: there is no {MEASURED.relative_to(ROOT)}")
-        suites_order.keep_durations(MEASURED, DURATIONS)
+        order.keep_durations(MEASURED, DURATIONS)
         return 0
     unknown = [name for name in options.runs if name not in names]
     if unknown or not options.runs:
@@ -238,7 +232,7 @@ def test(options: argparse.Namespace, suites: Sequence[Run]) -> int:
     needed = [run.suite for run in runs if run.suite]
     if needed:
         runs.insert(0, Images(needed))
-    ordered = suites_order.in_order(runs, suites_order.read_durations(DURATIONS))
+    ordered = order.in_order(runs, order.read_durations(DURATIONS))
 
     def interrupted(_number: int, _frame: object) -> None:
         stop(ordered)
@@ -250,10 +244,8 @@ def test(options: argparse.Namespace, suites: Sequence[Run]) -> int:
     wall = time.monotonic() - began
 
     times = {run.name: run.times for run in ordered}
-    suites_order.write_times(MEASURED, {name: one for name, one in times.items() if one.wall})
-    sys.stdout.write(
-        "\n".join(["", *suites_order.budget(times, wall, stat, Path("/proc/stat").read_text()), ""]) + "\n"
-    )
+    order.write_times(MEASURED, {name: one for name, one in times.items() if one.wall})
+    sys.stdout.write("\n".join(["", *order.budget(times, wall, stat, Path("/proc/stat").read_text()), ""]) + "\n")
     total = sum((run.counts for run in [*before, *ordered]), Counter[str]())
     for run in [*before, *ordered]:
         if run.tests or run.counts["failed"]:

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import bench_common
-import bench_fleet
-import bench_priorities
-import bench_traffic
 import pytest
 import yaml
+
+import bench_priorities
 from bench_priorities import Latencies, flaws
+from tools.bench import common, fleet, traffic
 
 FLOODED = {"waiting": [4_600, 4_000, 3_700], "left": 3_600, "processors_busy": 0.98}
 
@@ -57,24 +56,24 @@ def test_weights_off_leaves_no_weight_and_changes_nothing_else() -> None:
 
 
 def test_the_flood_is_mostly_work() -> None:
-    names = [bench_traffic.slow(number)[0] for number in range(5_000)]
-    assert names.count(bench_traffic.BUSY[0]) == 4_500
-    assert names.count(bench_traffic.SLEEPY[0]) == 500
+    names = [traffic.slow(number)[0] for number in range(5_000)]
+    assert names.count(traffic.BUSY[0]) == 4_500
+    assert names.count(traffic.SLEEPY[0]) == 500
 
 
 def test_busy_ticks_leave_out_idle_and_waiting_for_disks() -> None:
-    assert bench_traffic.busy_and_all("cpu  10 1 5 100 20 2 3 4 7 7\ncpu0 0 0 0 0\n") == (25, 145)
+    assert traffic.busy_and_all("cpu  10 1 5 100 20 2 3 4 7 7\ncpu0 0 0 0 0\n") == (25, 145)
 
 
 def test_results_of_the_benchmarks_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_common, "RESULTS", tmp_path / "bench.json")
-    bench_common.keep({"one": 1.5, "two": 2.0})
-    bench_common.keep({"two": 3.0})
+    monkeypatch.setattr(common, "RESULTS", tmp_path / "bench.json")
+    common.keep({"one": 1.5, "two": 2.0})
+    common.keep({"two": 3.0})
     assert json.loads((tmp_path / "bench.json").read_text()) == {"one": 1.5, "two": 3.0}
 
 
 def test_the_fleet_is_as_large_as_the_benchmark_says(tmp_path: Path) -> None:
-    folder = bench_fleet.write(tmp_path / "fleet")
+    folder = fleet.write(tmp_path / "fleet")
     hosts = yaml.safe_load((folder / "hosts.yml").read_text())
     everywhere = yaml.safe_load((folder / "group_vars" / "all.yml").read_text())
     assert len(hosts["celery_workers"]["hosts"]) == 50

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import chaos_report
 import pytest
-from chaos_report import Ledger, Row, Strike, Window, attribute, broken, recovery, rows
 from rich.console import Console
 
-import chaos
+from tools.chaos import faults
+from tools.chaos import ledger as ledgers
+from tools.chaos import report as reports
+from tools.chaos import scenario as scenarios
+from tools.chaos.ledger import Ledger
+from tools.chaos.report import Row, Strike, Window, attribute, broken, recovery, rows
 
 #: Two faults, the second 100 s after the first, each striking once, 2 s after it began.
 WINDOWS = (
@@ -49,7 +52,7 @@ def ledger(*lines: str) -> Ledger:
     return found
 
 
-def task(*lines: str) -> chaos_report.Task:
+def task(*lines: str) -> ledgers.Task:
     (only,) = ledger(*lines).tasks.values()
     return only
 
@@ -219,7 +222,7 @@ def test_a_window_survives_its_file() -> None:
 
 def test_the_table_has_a_line_for_each_class_of_each_fault() -> None:
     report = rows(ledger(), WINDOWS, "broker", CLASSES, 6.0)
-    assert chaos_report.table(report, "title").row_count == len(WINDOWS) * len(CLASSES)
+    assert reports.table(report, "title").row_count == len(WINDOWS) * len(CLASSES)
 
 
 def test_the_ledger_reads_what_a_task_writes(
@@ -238,7 +241,7 @@ def test_the_ledger_reads_what_a_task_writes(
 
 
 def test_both_sides_know_the_same_kinds(tasks: ModuleType) -> None:
-    assert {kind: seconds for kind, seconds in tasks.SECONDS.items() if seconds} == dict(chaos_report.SECONDS)
+    assert {kind: seconds for kind, seconds in tasks.SECONDS.items() if seconds} == dict(ledgers.SECONDS)
 
 
 def test_a_task_ends_its_process_only_once(tasks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,24 +249,24 @@ def test_a_task_ends_its_process_only_once(tasks: ModuleType, tmp_path: Path, mo
     assert [tasks.ledger.first_time("one") for _ in range(2)] == [True, False]
 
 
-@pytest.mark.parametrize("without", sorted(chaos.WITHOUT))
+@pytest.mark.parametrize("without", sorted(faults.WITHOUT))
 def test_what_is_switched_off_is_shown_by_a_fault(without: str) -> None:
     options = argparse.Namespace(without=without, only=None, short=False)
-    assert {fault.key: fault.times for fault in chaos.chosen(options, "rabbitmq")} == chaos.WITHOUT[without]
+    assert {fault.key: fault.times for fault in faults.chosen(options, "rabbitmq")} == faults.WITHOUT[without]
 
 
 def test_a_broker_has_the_faults_that_mean_something_there() -> None:
     options = argparse.Namespace(without="", only=None, short=False)
-    keys = {broker: [fault.key for fault in chaos.chosen(options, broker)] for broker in ("rabbitmq", "redis")}
-    assert len(set(keys["rabbitmq"])) == len(keys["rabbitmq"]) == len(chaos.FAULTS)
+    keys = {broker: [fault.key for fault in faults.chosen(options, broker)] for broker in ("rabbitmq", "redis")}
+    assert len(set(keys["rabbitmq"])) == len(keys["rabbitmq"]) == len(faults.FAULTS)
     assert set(keys["rabbitmq"]) - set(keys["redis"]) == {"rabbitmq-restart", "disk-alarm"}
-    planned = {fault.key for fault in chaos.FAULTS if fault.planned}
+    planned = {fault.key for fault in faults.FAULTS if fault.planned}
     assert planned == {"quiet", "rolling-restart", "deploy", "broken-deploy", "restart-by-hand", "reboot"}
 
 
 def test_a_broken_release_breaks_in_a_worker_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chaos, "WORK", tmp_path)
-    scenario = chaos.Scenario("trixie", Console())
+    monkeypatch.setattr(scenarios, "WORK", tmp_path)
+    scenario = scenarios.Scenario("trixie", Console())
     good, bad = scenario.source(), scenario.source(broken=True)
     assert good != bad
     outcomes = {
@@ -280,15 +283,15 @@ def test_a_broken_release_breaks_in_a_worker_only(tmp_path: Path, monkeypatch: p
 
 
 def test_the_scenario_knows_its_classes_from_the_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chaos, "WORK", tmp_path)
-    assert chaos.Scenario("redis", Console()).classes == {"swift": "late", "steady": "late", "fleeting": "early"}
-    assert set(chaos.Scenario("redis", Console(), "late").classes.values()) == {"early"}
+    monkeypatch.setattr(scenarios, "WORK", tmp_path)
+    assert scenarios.Scenario("redis", Console()).classes == {"swift": "late", "steady": "late", "fleeting": "early"}
+    assert set(scenarios.Scenario("redis", Console(), "late").classes.values()) == {"early"}
 
 
 def test_a_stack_on_an_older_celery_holds_its_release_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chaos, "WORK", tmp_path)
+    monkeypatch.setattr(scenarios, "WORK", tmp_path)
     found = {
-        name: chaos.Scenario(name, Console(quiet=True)).source().get("constraints", "")
+        name: scenarios.Scenario(name, Console(quiet=True)).source().get("constraints", "")
         for name in ("trixie", "trixie-celery5.4", "redis-celery5.4", "redis-celery5.6")
     }
     assert found == {

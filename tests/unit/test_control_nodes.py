@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import run_control_nodes as nodes
 import yaml
+
+import run_control_nodes as nodes
 
 DEPRECATED = """\
 [DEPRECATION WARNING]: INJECT_FACTS_AS_VARS default to `True` is deprecated, top-level facts will not be auto injected.

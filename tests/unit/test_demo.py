@@ -12,10 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import demo
 import pytest
-from demo_report import Expected
 from rich.console import Console
+
+import demo
+from tools.demo.report import Expected
 
 DOCKER = "community.docker.docker"
 

@@ -8,10 +8,11 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-import demo_report
 import pytest
-from demo_report import Check, Expected, Page, Row, Unit, expected, judge, parse_units, rows
 from rich.console import Console
+
+from tools.demo import report as demo_report
+from tools.demo.report import Check, Expected, Page, Row, Unit, expected, judge, parse_units, rows
 
 VARIABLES: dict[str, Any] = {
     "celery_app_name": "shop",

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import demo_traffic
 import pytest
 from celery.exceptions import TimeoutError as NotThereYetError
-from demo_traffic import KINDS, PARTS, PERIODIC_TASK, Kind, Sending, Traffic, interleave, mix, plan
+
+from tools.demo import traffic as demo_traffic
+from tools.demo.traffic import KINDS, PARTS, PERIODIC_TASK, Kind, Sending, Traffic, interleave, mix, plan
 
 
 @pytest.mark.parametrize("total", [60, 300, 330, 1000, 1001])

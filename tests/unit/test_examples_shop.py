@@ -12,9 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import demo_traffic
 import pytest
 from celery.exceptions import Retry
+
+from tools.demo import traffic as demo_traffic
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

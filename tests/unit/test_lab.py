@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import lab
 import pytest
+
+import lab
+from tools.lab import containers, engine, images, machine
 
 # The engine is meant to outlive the process that starts it.
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -22,7 +24,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program(folder / "docker", f"test -f {tmp_path}/running")
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv("DOCKER_HOST", raising=False)
-    monkeypatch.setattr(lab, "STATE", tmp_path / "state")
+    monkeypatch.setattr(machine, "STATE", tmp_path / "state")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return folder
 
@@ -41,7 +43,7 @@ def without_init(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_engine_that_answers_is_used(programs: Path, tmp_path: Path) -> None:
     (tmp_path / "running").touch()
     program(programs / "dockerd", f"touch {tmp_path}/started-another")
-    lab.engine()
+    engine.engine()
     assert not (tmp_path / "started-another").exists()
 
 
@@ -50,8 +52,8 @@ def test_an_engine_that_does_not_answer_is_started(
 ) -> None:
     without_init(monkeypatch)
     program(programs / "dockerd", f"touch {tmp_path}/running")
-    lab.engine()
-    assert lab.engine_answers()
+    engine.engine()
+    assert engine.engine_answers()
 
 
 def test_an_engine_that_is_missing_is_installed_then_started(
@@ -64,46 +66,46 @@ def test_an_engine_that_is_missing_is_installed_then_started(
         program(tmp_path / name, line)
     (programs / "cp").symlink_to("/bin/cp")
     program(programs / "apt-get", f"{install}cp {tmp_path}/docker {tmp_path}/dockerd {programs}/")
-    lab.engine()
-    assert lab.engine_answers()
+    engine.engine()
+    assert engine.engine_answers()
     assert "docker.io iptables" in (tmp_path / "asked").read_text()
 
 
 def test_the_users_own_engine_is_not_replaced(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://builder:2376")
     program(programs / "dockerd", f"touch {tmp_path}/running")
-    with pytest.raises(lab.LabError, match="tcp://builder:2376"):
-        lab.engine()
+    with pytest.raises(machine.LabError, match="tcp://builder:2376"):
+        engine.engine()
 
 
 def test_an_engine_that_does_not_come_up_shows_its_log(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_init(monkeypatch)
     program(programs / "dockerd", "echo no iptables here")
-    with pytest.raises(lab.LabError, match="no iptables here"):
-        lab.engine(seconds=1)
+    with pytest.raises(machine.LabError, match="no iptables here"):
+        engine.engine(seconds=1)
 
 
-@pytest.mark.parametrize("suite", lab.SUITES)
+@pytest.mark.parametrize("suite", images.SUITES)
 def test_with_control_groups_2_every_suite_gets_the_hosts_tree(suite: str) -> None:
-    options = lab.cgroup_options(suite, "2", unified=False)
+    options = containers.cgroup_options(suite, "2", unified=False)
     assert "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw" in options
     assert not [option for option in options if "LEGACY" in option]
 
 
 @pytest.mark.parametrize("suite", ["bookworm", "trixie"])
 def test_with_control_groups_1_an_older_systemd_is_told_to_use_them(suite: str) -> None:
-    assert "--env=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1" in lab.cgroup_options(suite, "1", unified=True)
+    assert "--env=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1" in containers.cgroup_options(suite, "1", unified=True)
 
 
 def test_with_control_groups_1_a_new_systemd_gets_the_unified_tree_or_a_reason() -> None:
-    assert "--volume=/sys/fs/cgroup/unified:/sys/fs/cgroup:rw" in lab.cgroup_options("forky", "1", unified=True)
-    with pytest.raises(lab.LabError, match="version 2"):
-        lab.cgroup_options("forky", "1", unified=False)
+    assert "--volume=/sys/fs/cgroup/unified:/sys/fs/cgroup:rw" in containers.cgroup_options("forky", "1", unified=True)
+    with pytest.raises(machine.LabError, match="version 2"):
+        containers.cgroup_options("forky", "1", unified=False)
 
 
 def test_no_host_is_privileged(programs: Path) -> None:
     program(programs / "docker", "echo 1")
-    options = lab.container_options("trixie")
+    options = containers.container_options("trixie")
     assert "--privileged" not in options
     assert [option for option in options if option.startswith("--cap-add")] == ["--cap-add=SYS_ADMIN"]
 
@@ -112,10 +114,10 @@ def test_packages_are_shared_between_hosts_without_being_fetched_again(tmp_path:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "one_1.deb").write_text("one")
     (tmp_path / "cache" / "lock").touch()
-    lab.link_packages(tmp_path / "cache", tmp_path / "host")
+    containers.link_packages(tmp_path / "cache", tmp_path / "host")
     assert [path.name for path in (tmp_path / "host").iterdir()] == ["one_1.deb"]
     (tmp_path / "host" / "two_1.deb").write_text("two")
-    lab.link_packages(tmp_path / "host", tmp_path / "cache")
+    containers.link_packages(tmp_path / "host", tmp_path / "cache")
     assert (tmp_path / "cache" / "two_1.deb").read_text() == "two"
 
 
@@ -128,14 +130,14 @@ def test_a_name_that_is_no_host_name_is_refused(name: str, capsys: pytest.Captur
 
 def test_a_host_that_the_machine_has_no_room_for_is_refused_before_it_comes_up_broken() -> None:
     with pytest.raises(
-        lab.LabError, match=r"124 of the 128 inotify instances .*sysctl fs\.inotify\.max_user_instances=512"
+        machine.LabError, match=r"124 of the 128 inotify instances .*sysctl fs\.inotify\.max_user_instances=512"
     ):
-        lab.room_for_a_host(124, 128)
-    with pytest.raises(lab.LabError, match="remove hosts"):
-        lab.room_for_a_host(123, 128)
-    assert "room for 1 more" in lab.room_for_a_host(122, 128)
-    assert "room for 3 more" in lab.room_for_a_host(110, 128)
-    assert lab.room_for_a_host(104, 128) == ""
+        engine.room_for_a_host(124, 128)
+    with pytest.raises(machine.LabError, match="remove hosts"):
+        engine.room_for_a_host(123, 128)
+    assert "room for 1 more" in engine.room_for_a_host(122, 128)
+    assert "room for 3 more" in engine.room_for_a_host(110, 128)
+    assert engine.room_for_a_host(104, 128) == ""
 
 
 def test_the_instances_of_this_users_processes_are_counted(tmp_path: Path) -> None:
@@ -144,8 +146,8 @@ def test_the_instances_of_this_users_processes_are_counted(tmp_path: Path) -> No
         (tmp_path / process / "fd" / "5").symlink_to(leads_to)
     (tmp_path / "self").mkdir()
     (tmp_path / "4").mkdir()  # has ended meanwhile
-    assert lab.inotify_instances(tmp_path) == 2
-    assert lab.inotify_instances() >= 0
+    assert engine.inotify_instances(tmp_path) == 2
+    assert engine.inotify_instances() >= 0
 
 
 def test_no_host_is_started_where_the_limit_is_near(
@@ -153,18 +155,18 @@ def test_no_host_is_started_where_the_limit_is_near(
 ) -> None:
     limit = tmp_path / "limit"
     limit.write_text("128\n")
-    monkeypatch.setattr(lab, "INOTIFY_LIMIT", limit)
-    monkeypatch.setattr(lab, "inotify_instances", lambda: 0)
-    monkeypatch.setattr(lab, "image", lambda _suite: None)
+    monkeypatch.setattr(engine, "INOTIFY_LIMIT", limit)
+    monkeypatch.setattr(engine, "inotify_instances", lambda: 0)
+    monkeypatch.setattr(containers, "image", lambda _suite: None)
     asked = tmp_path / "asked"
     listing = " ".join(["echo", *(f"{number:012}" for number in range(21))])
     program(programs / "docker", f'echo "$1" >> {asked}; case "$1" in ps) {listing};; container) exit 1;; esac')
-    with pytest.raises(lab.LabError, match="126 of the 128"):
-        lab.up("one", "trixie", [])
+    with pytest.raises(machine.LabError, match="126 of the 128"):
+        containers.up("one", "trixie", [])
     assert "run" not in asked.read_text().split()
     limit.write_text("140\n")
-    lab.check_limits()
+    engine.check_limits()
     assert "room for 2 more" in capsys.readouterr().err
     monkeypatch.setenv("DOCKER_HOST", "tcp://builder:2376")
     limit.write_text("1\n")
-    lab.check_limits()
+    engine.check_limits()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import mutate
 import pytest
+
+import mutate
 
 ROOT = Path(__file__).resolve().parents[2]
 

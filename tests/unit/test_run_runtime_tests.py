@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from run_runtime_tests import ROOT, VERSIONS, passed, read, tools
 
 

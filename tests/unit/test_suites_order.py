@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from suites_order import (
+
+from tools.suites.order import (
     Times,
     budget,
     by_module,

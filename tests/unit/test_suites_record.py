@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import suites_record
 from docs import support_block, support_rows
 

@@ -12,12 +12,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import lab
 import pytest
-import run_suites
 import selection
-import suites_runs
-from suites_runs import Run, Suite
+
+import lab
+import run_suites
+from tools.lab import images
+from tools.suites import molecule, programs
+from tools.suites import run as runs_of
+from tools.suites.molecule import Suite
+from tools.suites.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "molecule" / "default" / "tests"
@@ -26,7 +30,7 @@ TESTS = ROOT / "molecule" / "default" / "tests"
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Logs and rows of the tests are no one else's."""
-    monkeypatch.setattr(suites_runs, "WORK", tmp_path)
+    monkeypatch.setattr(runs_of, "WORK", tmp_path)
     monkeypatch.setattr(run_suites, "WORK", tmp_path)
     monkeypatch.setattr(run_suites, "MEASURED", tmp_path / "durations.json")
     monkeypatch.setattr("signal.signal", lambda *_: None)
@@ -51,7 +55,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_every_test_is_on_one_host_of_its_stack(marks: dict[str, tuple[str, ...]], wanted: set[str]) -> None:
-    shards = ("all", *suites_runs.SHARDS)
+    shards = ("all", *molecule.SHARDS)
     assert {
         shard
         for shard in shards
@@ -60,7 +64,7 @@ def test_every_test_is_on_one_host_of_its_stack(marks: dict[str, tuple[str, ...]
 
 
 def test_the_shards_of_a_run_are_those_that_a_marker_may_name() -> None:
-    assert (selection.FIRST, *selection.APART) == suites_runs.SHARDS
+    assert (selection.FIRST, *selection.APART) == molecule.SHARDS
     with pytest.raises(selection.UnknownShardError, match="nowhere"):
         selection.belongs("test_x", {"apart": ("nowhere",)}, broker="redis", depth=selection.THOROUGH)
     with pytest.raises(selection.UnknownShardError, match="CELERYOPS_SHARD=nowhere"):
@@ -111,7 +115,7 @@ def test_every_host_that_a_marker_names_has_tests_and_is_in_both_gates() -> None
     assert named <= set(selection.APART)
     for shard in selection.APART:
         assert f"trixie-{shard}" in run_suites.GATE
-        for suite, scenario in itertools.product(lab.SUITES, ("", "-redis")):
+        for suite, scenario in itertools.product(images.SUITES, ("", "-redis")):
             assert f"{suite}{scenario}-{shard}" in run_suites.ALL
     every = run_suites.every_run()
     assert {*run_suites.GATE, *run_suites.ALL} <= every.keys()
@@ -127,14 +131,14 @@ def test_every_host_that_a_marker_names_has_tests_and_is_in_both_gates() -> None
 
 
 def test_the_modules_of_the_celery_runs_exist() -> None:
-    assert [name for name in suites_runs.CELERY_TESTS if not (TESTS / f"test_{name}.py").exists()] == []
+    assert [name for name in molecule.CELERY_TESTS if not (TESTS / f"test_{name}.py").exists()] == []
 
 
 def test_no_two_runs_share_a_host_a_folder_or_secrets() -> None:
     runs = [run for run in run_suites.every_run().values() if isinstance(run, Suite)]
     hosts = [run.host for run in runs]
     assert len({*hosts}) == len({run.folder for run in runs}) == len(runs)
-    # Whose name begins with another one's would be removed with it (lab.family).
+    # Whose name begins with another one's would be removed with it (tools.lab.containers.family).
     assert [(one, other) for one in hosts for other in hosts if other.startswith(f"{one}-")] == []
     assert [run.host for run in runs if lab.host_name(run.host) != run.host] == []
     # The inventories keep what they generate in a folder of that name, which the end of the run removes.
@@ -196,7 +200,7 @@ def test_the_gate_has_an_older_celery_with_the_tests_of_debian_12_beside_those_t
 
 
 def test_each_application_has_its_inventory_its_tests_and_a_row() -> None:
-    for application, suite in suites_runs.APPLICATIONS.items():
+    for application, suite in molecule.APPLICATIONS.items():
         run = run_suites.every_run()[f"apps-{application}"]
         assert isinstance(run, Suite)
         given = run.environment()
@@ -208,7 +212,7 @@ def test_each_application_has_its_inventory_its_tests_and_a_row() -> None:
         assert (ROOT / "examples" / application / "inventory" / "hosts.yml").exists()
         assert (ROOT / "molecule" / "apps" / "tests" / f"test_{application.replace('-', '_')}.py").exists()
     # Whose folder is forgotten in the list would have no run.
-    assert {path.parent.name for path in (ROOT / "examples").glob("*/inventory")} == {*suites_runs.APPLICATIONS}
+    assert {path.parent.name for path in (ROOT / "examples").glob("*/inventory")} == {*molecule.APPLICATIONS}
 
 
 def test_the_hosts_of_a_stack_share_its_row() -> None:
@@ -238,7 +242,7 @@ class Script(Run):
         self.finished("work", "ok" if ended_well else "failed", 1)
 
 
-class Check(suites_runs.Checks):
+class Check(programs.Checks):
     """The checks, of which a script stands for make."""
 
     def __init__(self, program: str, report: Path, folder: Path) -> None:

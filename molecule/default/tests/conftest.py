@@ -27,7 +27,8 @@ SUITE = os.environ.get("CELERYOPS_SUITE", "trixie")
 DEPTH = (
     THOROUGH if os.environ.get("CELERYOPS_THOROUGH") else FULL if (SCENARIO, SUITE) == ("default", "trixie") else BRIEF
 )
-#: Which part of the tests runs on this host, and where some modules only do, their names (scripts/suites_runs.py).
+#: Which part of the tests runs on this host, and where some modules only do, their names
+#: (scripts/tools/suites/molecule.py).
 SHARD = os.environ.get("CELERYOPS_SHARD") or EVERYTHING
 MODULES = os.environ.get("CELERYOPS_TESTS", "").split()
 INVENTORY = ROOT / "molecule" / SCENARIO / "inventory"

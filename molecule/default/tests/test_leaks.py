@@ -13,7 +13,7 @@ import pytest
 from testinfra.host import Host
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
-import lab
+from tools.lab.containers import resource_control
 
 pytestmark = pytest.mark.seldom
 
@@ -116,7 +116,7 @@ print(json.dumps([*alone, *beside]))
 
 
 # Debian testing's systemd manages control groups version 2 only: on a kernel with version 1 its units have no limits.
-if lab.resource_control(os.environ.get("CELERYOPS_SUITE", "trixie")):
+if resource_control(os.environ.get("CELERYOPS_SUITE", "trixie")):
 
     def test_the_limit_of_a_unit_holds_and_only_its_own_process_is_killed(host: Host) -> None:
         before = main_pids(host)

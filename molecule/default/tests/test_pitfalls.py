@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-#: `make test` has it with an older Celery (CELERY_TESTS in scripts/suites_runs.py).
+#: `make test` has it with an older Celery (CELERY_TESTS in scripts/tools/suites/molecule.py).
 pytestmark = [pytest.mark.seldom, pytest.mark.apart]
 Produce = Callable[..., Any]
 

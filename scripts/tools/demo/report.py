@@ -14,12 +14,13 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "collections"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "collections"))
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
     app_layout,
     worker_unit,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import read_classes
 
 Record = Mapping[str, Any]
 
@@ -110,15 +111,8 @@ class Row:
 def expected(variables: Mapping[str, Any]) -> Expected:
     """Read a host's variables: the same ones that the roles read."""
     default_queue = str(variables.get("celery_app_default_queue") or "default")
-    defaults = variables.get("celery_worker_defaults") or {}
-    layers = [variables.get(f"celery_worker_{layer}") or {} for layer in ("classes", "group_classes", "host_classes")]
-    classes = {}
-    for name in dict.fromkeys(name for layer in layers for name in layer):
-        settings = dict(defaults)
-        for layer in layers:
-            settings |= layer.get(name) or {}
-        if settings.get("state", "present") == "present":
-            classes[name] = tuple(settings.get("queues") or (default_queue,))
+    read, _problems = read_classes(variables, default_queue, 0)
+    classes = {name: tuple(found.queues) for name, found in read.items() if found.present}
     routes = tuple((route["task"], route["queue"]) for route in variables.get("celery_app_routes") or ())
     app = str(variables["celery_app_name"])
     return Expected(app, classes, routes, default_queue, str(variables.get("celery_app_user") or app))

@@ -2,7 +2,7 @@
 
 This file runs on the host, as the application's user, in the application's release and with its environment; the demo
 hands it to that Python on standard input. It writes one JSON object per line: `progress` while it works, `report` at
-the end. What the report means is decided elsewhere (`demo_report`), so that nothing here can colour it.
+the end. What the report means is decided elsewhere (`report.py`), so that nothing here can colour it.
 """
 
 from __future__ import annotations
