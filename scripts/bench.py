@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """How fast the collection is, as ratios of what was measured side by side in this run.
 
-    scripts/bench.py                 all five ratios, on Debian 13
+    scripts/bench.py                 the check of ever more hosts, and all five ratios, on Debian 13
     scripts/bench.py --rounds 3      fewer repetitions
+    scripts/bench.py --growth        only the check of ever more hosts, which needs no container
 
 Absolute seconds say more about the machine than about the collection, so none is judged. CONTRIBUTING.md says how to
 read the result, which is printed and written to build/bench.json.
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.bench import fleet as fleets
+from tools.bench import growth
 from tools.bench.common import BUILD, PASSWORD, ROOT, SUITE, Ratio, inventory, keep, lab, play, shop, spread, timed
 
 FLOOR = """
@@ -168,9 +170,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="repetitions of each check and second run (default: 5)")
     parser.add_argument("--first-rounds", type=int, default=2, help="repetitions of each first run (default: 2)")
+    parser.add_argument("--growth", action="store_true", help="only the check of ever more hosts")
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120)
     BUILD.mkdir(parents=True, exist_ok=True)
+    costs = growth.growth(console)
+    console.print(growth.table(costs))
+    keep(growth.results(costs))
+    if options.growth:
+        return
     ratios = [
         check(console, options.rounds),
         *second_runs(console, options.rounds),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 import bench_priorities
 from bench_priorities import Latencies, flaws
-from tools.bench import common, fleet, traffic
+from tools.bench import common, fleet, growth, traffic
 
 FLOODED = {"waiting": [4_600, 4_000, 3_700], "left": 3_600, "processors_busy": 0.98}
 
@@ -70,6 +73,35 @@ def test_results_of_the_benchmarks_stand_side_by_side(tmp_path: Path, monkeypatc
     common.keep({"one": 1.5, "two": 2.0})
     common.keep({"two": 3.0})
     assert json.loads((tmp_path / "bench.json").read_text()) == {"one": 1.5, "two": 3.0}
+
+
+def test_hosts_of_a_fleet_are_alike_or_all_differ(tmp_path: Path) -> None:
+    for number, different in ((10, False), (300, True)):
+        folder = fleet.write(tmp_path / "fleet", number, different=different)
+        hosts = yaml.safe_load((folder / "hosts.yml").read_text())["celery_workers"]["hosts"]
+        assert len({own["ansible_host"] for own in hosts.values()}) == len(hosts) == number
+        own = [path.read_text() for path in (folder / "host_vars").iterdir()]
+        assert len(set(own)) == len(own) == (number if different else 2)
+
+
+def test_a_run_is_known_by_what_its_children_took() -> None:
+    spends = (
+        "import subprocess, sys, time; b = bytearray(150 << 20); subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    )
+    works = "import time; b = bytearray(300 << 20)\nwhile time.process_time() < 0.5: pass"
+    took = growth.cost([sys.executable, "-c", spends, works])
+    assert took.processor_seconds >= 0.5
+    assert 300 <= took.memory_mb < 400
+    with pytest.raises(SystemExit, match="because"):
+        growth.cost([sys.executable, "-c", "raise SystemExit('because')"])
+    shown = Console(record=True, width=120, file=io.StringIO())
+    shown.print(growth.table({"10_alike": growth.Cost(1.25, 2.0, 66)}))
+    text = shown.export_text()
+    assert "1.2" in text
+    assert "66 MiB" in text
+    assert growth.results({"10_alike": growth.Cost(1.0, 2.0, 66)}) == {
+        "check": {"10_alike": {"seconds": 1.0, "processor_seconds": 2.0, "memory_mb": 66}}
+    }
 
 
 def test_the_fleet_is_as_large_as_the_benchmark_says(tmp_path: Path) -> None:

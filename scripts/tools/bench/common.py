@@ -18,6 +18,8 @@ BUILD = ROOT / "build" / "bench"
 RESULTS = ROOT / "build" / "bench.json"
 SUITE = "trixie"
 GROUPS = ("rabbitmq", "redis", "celery_workers", "celery_producers", "celery_beat", "flower")
+#: What Ansible says is read by a program.
+ENVIRONMENT = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_NOCOLOR": "1"}
 #: Of accounts in a container that lives for minutes.
 PASSWORD = "not-a-secret-but-long-enough"  # noqa: S105
 
@@ -72,9 +74,8 @@ def timed(command: Sequence[str]) -> tuple[float, str]:
     Raises:
         SystemExit: when it failed, with the end of what it said.
     """
-    environment = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_NOCOLOR": "1"}
     started = time.monotonic()
-    finished = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=ROOT)
+    finished = subprocess.run(command, check=False, capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT)
     seconds = time.monotonic() - started
     if finished.returncode:
         sys.exit(finished.stdout[-6000:] + finished.stderr[-2000:])

@@ -1,10 +1,11 @@
 """Writes the inventory of a large installation, the way people write one: a part of scripts/bench.py.
 
-Fifty hosts with workers, of which some are larger than the others and one is special, and a host for each other duty.
+Hosts with workers, of which some are larger than the others and some are special, and a host for each other duty.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,19 @@ def worker_class(number: int) -> dict[str, Any]:
     return values
 
 
-def files() -> dict[str, Any]:
-    """Return path -> content of every file of the inventory."""
-    names = [f"worker{number:02}.example.org" for number in range(1, WORKERS + 1)]
+def files(number_of_workers: int = WORKERS, *, different: bool = False) -> dict[str, Any]:
+    """Return path -> content of every file of the inventory.
+
+    Arguments:
+        number_of_workers: hosts with workers.
+        different: whether each of them has a class with values that no other host has.
+    """
+    names = [f"worker{number:02}.example.org" for number in range(1, number_of_workers + 1)]
     # A number that only another tool reads: every fleet has something of the kind.
-    workers = {name: {"ansible_host": f"10.0.1.{number}", "server_id": number} for number, name in enumerate(names, 1)}
+    workers = {
+        name: {"ansible_host": f"10.1.{number // 250}.{number % 250}", "server_id": number}
+        for number, name in enumerate(names, 1)
+    }
     groups: dict[str, Any] = {
         "all": {"vars": {"ansible_user": "root"}},
         "celery_workers": {"hosts": workers},
@@ -36,6 +45,12 @@ def files() -> dict[str, Any]:
     for number, (group, name) in enumerate(SERVERS.items(), 10):
         groups[group] = {"hosts": {f"{name}.example.org": {"ansible_host": f"10.0.0.{number}"}}}
     classes = {f"work{number}": worker_class(number) for number in range(CLASSES - 1)}
+    special = {names[0]: {"work2": {"concurrency": 8}}, names[-1]: {"work3": {"log": "file"}}}
+    if different:
+        special = {
+            name: {"work2": {"concurrency": 1 + number % 16, "memory_max": f"{512 + number}M"}}
+            for number, name in enumerate(names)
+        }
     return {
         "hosts.yml": groups,
         "group_vars/all.yml": {
@@ -51,16 +66,22 @@ def files() -> dict[str, Any]:
         "group_vars/rabbitmq.yml": {"rabbitmq_listen_addresses": ["127.0.0.1", "{{ ansible_host }}"]},
         "group_vars/redis.yml": {"redis_bind": ["127.0.0.1", "{{ ansible_host }}"]},
         "group_vars/large.yml": {"celery_worker_group_classes": {"work1": {"concurrency": 16}}},
-        f"host_vars/{names[0]}.yml": {"celery_worker_host_classes": {"work2": {"concurrency": 8}}},
-        f"host_vars/{names[-1]}.yml": {"celery_worker_host_classes": {"work3": {"log": "file"}}},
+        **{f"host_vars/{name}.yml": {"celery_worker_host_classes": own} for name, own in special.items()},
     }
 
 
-def write(folder: Path) -> Path:
-    """Write the inventory below ``folder`` and return its directory."""
+def write(folder: Path, number_of_workers: int = WORKERS, *, different: bool = False) -> Path:
+    """Write the inventory below ``folder``, in the place of one that was there, and return its directory.
+
+    Arguments:
+        folder: where.
+        number_of_workers: of ``files``.
+        different: of ``files``.
+    """
     import yaml
 
-    for path, content in files().items():
+    shutil.rmtree(folder, ignore_errors=True)
+    for path, content in files(number_of_workers, different=different).items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(yaml.safe_dump(content, sort_keys=False))
