@@ -118,6 +118,8 @@ MODULES = {
         "module_utils/look": "units systemd",
         "module_utils/listeners": "listeners",
         "module_utils/releases/lock": "lock",
+        "module_utils/text_files": "wording",
+        "module_utils/wording": "wording",
         "module_utils/journal": "journal",
         "module_utils/ours": "ours",
         "module_utils/releases/own_routes": "own_routes",

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.suites.run import thorough
+
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ROOT / "tests" / "runtime_versions.txt"
 TESTS = "tests/unit/runtime"
@@ -127,11 +129,6 @@ def main(words: Sequence[str]) -> int:
         counts.append(f"{versions.name}: {number}")
     print(", ".join(counts))
     return 0 if counts else 2
-
-
-def thorough() -> bool:
-    """Tell whether every set is to be run."""
-    return bool(os.environ.get("CELERYOPS_THOROUGH"))
 
 
 if __name__ == "__main__":

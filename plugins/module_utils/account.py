@@ -191,7 +191,7 @@ def group_ids(name: str, gid: int) -> list[int]:
 
 def group_names(name: str, gid: int) -> list[str]:
     """Return the names of an account's groups, or their numbers where they have none; the primary one is the last."""
-    return [*(_group_name(other) for other in group_ids(name, gid) if other != gid), _group_name(gid)]
+    return [*(group_name(other) for other in group_ids(name, gid) if other != gid), group_name(gid)]
 
 
 def _user(name: str) -> Any | None:
@@ -209,7 +209,8 @@ def _has_group(name: str) -> bool:
     return True
 
 
-def _group_name(gid: int) -> str:
+def group_name(gid: int) -> str:
+    """Return the name of a group, or its number where the host knows none."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:

@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import placed, server_contents
+from ansible_collections.celeryops.stack.plugins.module_utils.account import group_name
 from ansible_collections.celeryops.stack.plugins.module_utils.environment_file import parse_environment
 from ansible_collections.celeryops.stack.plugins.module_utils.file_changes import Changes
 from ansible_collections.celeryops.stack.plugins.module_utils.file_owners import Owners
@@ -179,7 +180,7 @@ class Placer:
         mode = _mode(entry)
         if status is None or (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (owner, group, mode):
             return
-        before = f"{_user(status.st_uid)}:{_group(status.st_gid)} {stat.S_IMODE(status.st_mode):04o}\n"
+        before = f"{_user(status.st_uid)}:{group_name(status.st_gid)} {stat.S_IMODE(status.st_mode):04o}\n"
         self.changes.note(path, before, f"{entry['owner']}:{entry['group']} {mode:04o}\n")
         if not self.module.check_mode:
             os.chown(path, owner, group)
@@ -225,10 +226,3 @@ def _user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)

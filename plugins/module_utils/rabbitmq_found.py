@@ -22,6 +22,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
+
 #: Runs a command and returns what it prints; an empty text when it fails.
 Run = Callable[[Sequence[str]], str]
 
@@ -79,10 +81,10 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
         fqdn: the host's whole name.
         run: runs a command.
     """
-    text = _read(f"{CONFIG_DIR}/rabbitmq-env.conf")
+    text = text_of(f"{CONFIG_DIR}/rabbitmq-env.conf")
     installed = os.path.exists(SERVER)
     shown = run(["systemctl", "show", "--property=Environment,EnvironmentFiles", "--", UNIT]) if installed else ""
-    outer = environment(shown, _read)
+    outer = environment(shown, text_of)
     inner = shell_variables(outer.get("CONF_ENV_FILE") or f"{CONFIG_DIR}/rabbitmq-env.conf", run)
     both = {**inner, **outer}
     host = fqdn if both.get("USE_LONGNAME") == "true" else hostname
@@ -91,7 +93,7 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
     node = _whole(both.get("NODENAME", ""), host)
     folders = {name: os.path.join(base, name) for name in nodes(base)}
     if directory:
-        names = members(directory, _read)
+        names = members(directory, text_of)
         # One that does not say whose it is, and one of a cluster, is of the node that is configured.
         own = node or f"rabbit@{host}"
         folders = {own if own in names or not names else names[0]: directory} if _filled(directory) else {}
@@ -99,7 +101,7 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
         return {}
     config = both.get("CONFIG_FILE") or f"{CONFIG_DIR}/rabbitmq.conf"
     stores = [both.get(variable, "") for variable in _STORES.values()]
-    settings = _settings(_read(config if config.endswith(".conf") else f"{config}.conf"))
+    settings = _settings(text_of(config if config.endswith(".conf") else f"{config}.conf"))
     return {
         "nodes": list(folders),
         "node": node,
@@ -112,14 +114,14 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
         "peers": {
             name: peers
             for name, path in folders.items()
-            if (peers := [member for member in members(path, _read) if member != name])
+            if (peers := [member for member in members(path, text_of) if member != name])
         },
         "leading": {
             f"RABBITMQ_{name}": {"now": outer[name], "own": f"{CONFIG_DIR}/{file}"}
             for name, file in _LEADING.items()
             if name in outer and outer[name].removesuffix(".conf") != f"{CONFIG_DIR}/{file}".removesuffix(".conf")
         },
-        "plugins": plugins(_read(both.get("ENABLED_PLUGINS_FILE") or f"{CONFIG_DIR}/enabled_plugins")),
+        "plugins": plugins(text_of(both.get("ENABLED_PLUGINS_FILE") or f"{CONFIG_DIR}/enabled_plugins")),
         "managed": MARKER in text,
     }
 
@@ -229,11 +231,3 @@ def _filled(path: str) -> bool:
         return bool(os.listdir(path))
     except OSError:
         return False
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""

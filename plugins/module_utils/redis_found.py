@@ -29,6 +29,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine impor
     ServerError,
     engine_names,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
 
 #: Runs a command and returns what it prints; an empty text when it fails.
 Run = Callable[[Sequence[str]], str]
@@ -127,7 +128,7 @@ def effective(argv: Sequence[str], read: Callable[[str], str] | None = None) -> 
         argv: the program, a file unless the next word is an option, and options, each with its values behind it.
         read: returns the text of a file; an empty one for a file that cannot be read.
     """
-    read = read or _read
+    read = read or text_of
     words = list(argv[1:])
     lines: list[list[str]] = []
     if words and not words[0].startswith("--"):
@@ -302,15 +303,7 @@ def _overrides(folder: str, own: str) -> list[str]:
     """Return the drop-ins that are read after the role's own and say what to start."""
     starts = re.compile(r"^\s*ExecStart\s*=", re.MULTILINE)
     later = [path for path in sorted(glob.glob(f"{folder}/*.conf")) if os.path.basename(path) > own]
-    return [path for path in later if starts.search(_read(path))]
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
+    return [path for path in later if starts.search(text_of(path))]
 
 
 def _header(path: str) -> str:

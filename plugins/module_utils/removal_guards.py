@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
 
 #: In the rules of whoever has its broker in Redis: the channel of Celery's remote control (plans/redis.py).
 _BROKER = "celery.pidbox"
@@ -39,7 +40,7 @@ def users_of(app: str, accounts: Iterable[str], units: Collection[str], proc: st
         # A process may end while it is looked at.
         with contextlib.suppress(OSError):
             uid = os.stat(folder).st_uid
-            words = _read(f"{folder}/cmdline").split("\0")
+            words = text_of(f"{folder}/cmdline").split("\0")
             # A process of the kernel, or one that has ended, has no words.
             if not words[0]:
                 continue
@@ -47,9 +48,9 @@ def users_of(app: str, accounts: Iterable[str], units: Collection[str], proc: st
             with contextlib.suppress(OSError):
                 program.append(os.readlink(f"{folder}/exe"))
             own = uid in numbers or any(path.startswith(places) for path in program)
-            if not own and not any(place in _read(f"{folder}/maps") for place in places):
+            if not own and not any(place in text_of(f"{folder}/maps") for place in places):
                 continue
-            group = _read(f"{folder}/cgroup")
+            group = text_of(f"{folder}/cgroup")
             if not any(part in units for part in group.replace("\n", "/").split("/")):
                 found.append(f"{os.path.basename(words[0])} (pid {entry})")
     return found
@@ -71,11 +72,3 @@ def brokers_of(acl: str) -> list[str]:
     return sorted(
         words[1] for words in lines if len(words) > 2 and words[0] == "user" and any(_BROKER in word for word in words)
     )
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""

@@ -116,6 +116,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils import server_cont
 from ansible_collections.celeryops.stack.plugins.module_utils.journal import last_lines
 from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, Outlook, look, show
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import UNIT_DIR
+from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
 
 #: The commands that only make and remove links, in their order.
 LINKS = ("unmask", "mask", "enable", "disable")
@@ -221,9 +222,8 @@ class Units:
         """Fail when a server that was restarted lacks what it held before."""
         missing = server_contents.lost_by_restart(server, before, self._output)
         if missing:
-            more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
             self.module.fail_json(
-                msg=f"{server['unit']} was restarted and lacks what it held before: {', '.join(missing[:10])}{more}. "
+                msg=f"{server['unit']} was restarted and lacks what it held before: {some_of(missing, 10)}. "
                 + server_contents.advice(server)
             )
 

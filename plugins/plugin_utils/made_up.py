@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
 
 #: No name of an app begins so, and no lookup asks for it.
@@ -94,8 +95,8 @@ def question(
     for host, machine in seen.items():
         used = in_use(names, machine)
         if used:
-            shown = f"{', '.join(used[:4])}{f' and {len(used) - 4} more' if used[4:] else ''}"
-            yield Found("celeryops_secrets_dir", host, f"passwords are in use that {secrets} has not: {shown}", instead)
+            reason = f"passwords are in use that {secrets} has not: {some_of(used, 4)}"
+            yield Found("celeryops_secrets_dir", host, reason, instead)
             return
     unknown = [host for host in expected if host not in seen]
     if names and unknown:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.configuration import differing
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import ReleaseError
+from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import read_report
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import tasks as known_tasks
 
@@ -26,10 +27,9 @@ def must_be_configured(request: Request, store: Store) -> None:
         raise ReleaseError(f"{request['name']} was never installed on this host; run site.yml first")
     others = differing(request["expected"])
     if others:
-        shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise ReleaseError(
-            f"{shown} on this host is not what the variables and this version of the collection say; a new release "
-            "is all that this playbook changes, so run site.yml first (with the release that is in use)"
+            f"{some_of(others, 3)} on this host is not what the variables and this version of the collection say; a "
+            "new release is all that this playbook changes, so run site.yml first (with the release that is in use)"
         )
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
+
 #: How many routes and tasks a message names.
 SHOWN = 8
 
@@ -32,9 +34,8 @@ def refusal(routes: Mapping[str, Any], consumed: Iterable[str]) -> str:
     if not lost:
         return ""
     names = sorted({queue for queue in lost.values() if queue is not None})
-    more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
     text = "celery_app_routes: from-app keeps the app's own routes, and no worker class consumes where these lead: "
-    text += f"{', '.join(sorted(lost)[:SHOWN])}{more}. Consumed are {', '.join(sorted(known)) or 'none'}. Write "
+    text += f"{some_of(sorted(lost), SHOWN)}. Consumed are {', '.join(sorted(known)) or 'none'}. Write "
     if names:
         text += f"{', '.join(names)} into the queues of a class in celery_worker_classes (or into celery_app_queues, "
         text += "if workers outside of this inventory consume them; or as celery_app_default_queue, if it is the "
@@ -56,9 +57,8 @@ def strays(queues: Mapping[str, str], consumed: Iterable[str]) -> list[str]:
     if not lost:
         return []
     names = sorted({queue for queue in queues.values() if queue not in known})
-    more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
     text = "tasks of the app name a queue in their own code, which comes before celery_app_routes, and no worker class "
-    text += f"consumes where these lead: {', '.join(lost[:SHOWN])}{more}. Their messages wait there for ever. Write "
+    text += f"consumes where these lead: {some_of(lost, SHOWN)}. Their messages wait there for ever. Write "
     text += f"{', '.join(names)} into the queues of a class in celery_worker_classes, or into celery_app_queues, if "
     return [f"{text}workers outside of this inventory consume them"]
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
+from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration, show_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import rules_out
@@ -152,7 +153,7 @@ def _newer_arguments(deployment: Deployment) -> Iterator[Finding]:
 def _hosts(names: list[str]) -> str:
     """Name hosts that are alike: three of them, and how many more there are."""
     if len(names) > _NAMED:
-        return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
+        return some_of(names, _NAMED)
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 

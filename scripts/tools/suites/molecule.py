@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tools.lab import containers, machine
 from tools.suites.order import times_of_tests
-from tools.suites.run import ROOT, WORK, Run, count
+from tools.suites.run import ROOT, WORK, Run, count, thorough
 
 #: The first is what most people run: one host, with RabbitMQ.
 SCENARIOS = ("default", "redis", "fleet", "before")
@@ -63,11 +63,6 @@ for one in distributions():
         print(sys.argv[1], one.version)
         break
 """
-
-
-def thorough() -> bool:
-    """Tell whether every long test is wanted, as `make test-all` wants them."""
-    return bool(os.environ.get("CELERYOPS_THOROUGH"))
 
 
 class Suite(Run):

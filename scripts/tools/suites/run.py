@@ -35,6 +35,11 @@ WORK = ROOT / "build" / "molecule"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
+def thorough() -> bool:
+    """Tell whether every long test is wanted, as `make test-all` wants them."""
+    return bool(os.environ.get("CELERYOPS_THOROUGH"))
+
+
 def say(name: str, text: str) -> None:
     """Tell the person at the keyboard what came of a step."""
     sys.stdout.write(f"  {name:20} {text}\n")
