@@ -38,6 +38,7 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "/etc/rabbitmq/definitions.json",
             "/etc/rabbitmq/celeryops-disk.erl",
             "/etc/rabbitmq/celeryops-disk.sh",
+            "/etc/rabbitmq/conf.d/40-celeryops.conf",
             "/etc/rabbitmq/conf.d/50-celeryops.conf",
             "/etc/apt/sources.list.d/celeryops-rabbitmq.sources",
             "/etc/apt/preferences.d/celeryops-rabbitmq.pref",

@@ -64,6 +64,17 @@ _STORE = "/var/lib/rabbitmq/mnesia"
 _START_CHECK = f"{_CONFIG_DIR}/celeryops-disk.sh"
 _STORE_WATCH = f"{_CONFIG_DIR}/celeryops-disk.erl"
 _PRIVATE_FILE = "50-celeryops.conf"
+#: What takes effect without a restart. RabbitMQ reads it when a channel is opened, and 4.3 when a consumer begins
+#: (get_consumer_timeout in rabbit_channel.erl of 3.10.8 and 4.0.5, in rabbit_queue_type.erl of 4.3.5): who consumes
+#: already keeps the old one until it connects again. A class with longer tasks connects after its server was told.
+_LIVE_FILE = f"{_CONFIG_DIR}/conf.d/40-celeryops.conf"
+_LIVE = "consumer_timeout"
+#: Evaluated by the node. No $ and no \\, which systemd reads.
+_RELOAD = (
+    f'{{ok, File}} = file:read_file("{_LIVE_FILE}"), '
+    f'{{match, [Value]}} = re:run(File, "^{_LIVE} = ([0-9]+)", [multiline, {{capture, [1], list}}]), '
+    f"application:set_env(rabbit, {_LIVE}, list_to_integer(Value))."
+)
 #: Where a signing key from a URL is kept, in ASCII armour and as it is; apt goes by the end of the name.
 _KEY_FILES = ("/etc/apt/keyrings/celeryops-rabbitmq.asc", "/etc/apt/keyrings/celeryops-rabbitmq.gpg")
 _NODE_NAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9._-]+")
@@ -167,13 +178,22 @@ class _Planner:
         plugins = self._plugins()
         kept = self.found.get("quorum") or self.found.get("data") or _STORE
         store = self.variables["config"].get("raft.data_dir", kept)
+        settings = self._settings()
         return {
             "node": node,
             "packages": self._packages(),
             "pins": self._pins(),
             "repository": self._repository(),
             "plugins": plugins,
-            "settings": self._settings(),
+            "settings": [entry for entry in settings if entry["key"] != _LIVE],
+            "live": {
+                "path": _LIVE_FILE,
+                "settings": [entry for entry in settings if entry["key"] == _LIVE],
+                # The node's own arguments are not for the program that speaks to it.
+                "reload": command_line(
+                    ["/usr/bin/env", "--unset=ERL_AFLAGS", "/usr/sbin/rabbitmqctl", "--quiet", "eval", _RELOAD]
+                ),
+            },
             "secret_files": [{"name": _PRIVATE_FILE}] if self.variables["secret_config"] else [],
             "stale_files": [{"path": path} for path in self._stale_files()],
             "environment": self._environment(node),
@@ -400,7 +420,7 @@ class _Planner:
         return str(address)
 
     def _settings(self) -> list[dict[str, str]]:
-        """Return the lines of rabbitmq.conf: the role's own, then the user's, which win."""
+        """Return the lines of rabbitmq.conf and of what is beside it: the role's own, then the user's, which win."""
         settings: dict[str, Any] = {}
         addresses = self.variables["listen_addresses"]
         if not addresses:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -395,8 +396,9 @@ def test_a_consumer_timeout_that_rabbitmq_would_not_start_with(value: Any, inste
     reason = "is not a whole number of milliseconds, and RabbitMQ would not start"
     expected = f"rabbitmq_config.consumer_timeout: {value!r} {reason}; write {instead}"
     assert expected in refused(config={"consumer_timeout": value})
-    assert settings(config={"consumer_timeout": 1})["consumer_timeout"] == "1"
-    assert settings(config={"consumer_timeout": "60000"})["consumer_timeout"] == "60000"
+    for own, live in ((1, "1"), ("60000", "60000")):
+        result = planned(config={"consumer_timeout": own})
+        assert result["live"]["settings"] == [{"key": "consumer_timeout", "value": live}]
     assert "'(not shown)' is not a whole number" in refused(secret_config={"consumer_timeout": value})
 
 
@@ -508,7 +510,6 @@ def test_the_configuration_of_a_server_that_nobody_says_anything_about() -> None
         "auth_mechanisms.1": "PLAIN",
         "auth_mechanisms.2": "AMQPLAIN",
         "loopback_users.guest": "true",
-        "consumer_timeout": "1800000",
         "load_definitions": "/etc/rabbitmq/definitions.json",
         "vm_memory_high_watermark.relative": "0.4",
         "disk_free_limit.absolute": str(3276 * 1024**2),
@@ -540,6 +541,23 @@ def test_a_log_file_instead_of_the_journal() -> None:
         "log.console": "false",
         "log.file.level": "debug",
     }
+
+
+def test_the_consumer_timeout_is_in_a_file_that_restarts_nobody() -> None:
+    result = planned(consumer_timeout="8h")
+    live = result["live"]
+    assert live["settings"] == [{"key": "consumer_timeout", "value": "28800000"}]
+    assert live["path"] == "/etc/rabbitmq/conf.d/40-celeryops.conf"
+    assert "consumer_timeout" not in {entry["key"] for entry in result["settings"]}
+    # How it is read again is a line of the unit, whose change is a restart: the value is not in it.
+    assert live["reload"] == planned(consumer_timeout="16h")["live"]["reload"]
+    words = shlex.split(live["reload"])
+    assert words[:5] == ["/usr/bin/env", "--unset=ERL_AFLAGS", "/usr/sbin/rabbitmqctl", "--quiet", "eval"]
+    assert words[5].startswith(f'{{ok, File}} = file:read_file("{live["path"]}"), ')
+    assert words[5].endswith("application:set_env(rabbit, consumer_timeout, list_to_integer(Value)).")
+    assert not set("$%\\") & set(words[5])
+    # A secret one is in the file of those.
+    assert planned(secret_config={"consumer_timeout": 60000})["live"]["settings"] == []
 
 
 def test_secret_lines_are_in_a_file_of_their_own_only() -> None:
