@@ -35,6 +35,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements impor
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
     ANY,
+    UNKNOWN_TASK,
     broker,
     listen_addresses,
     loopback,
@@ -269,7 +270,8 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
         settings=settings,
         own_settings=own,
         longest_eta=durations["longest_eta"],
-        longest_task=durations["longest_task"],
+        # What is derived is the longest of all classes, and one without a limit is none of the others.
+        longest_task=durations["longest_task"] if "celery_app_longest_task" in found.given else UNKNOWN_TASK,
         visibility_timeout=_number(timeout, 0),
         has_results=bool(str(values.get("result_backend") or "").strip()),
         results_at=_results_at(values, found.given),

@@ -24,7 +24,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import in_force, lines_of, rules_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import APP_GROUPS, SERVERS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import default_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import WorkerClass, read_classes
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import (
+    WorkerClass,
+    prefetch_of,
+    read_classes,
+)
 
 _LOOPBACK = re.compile(r"127\.|::1$|localhost\.?$|localhost\.localdomain", re.IGNORECASE)
 ANY = ("0.0.0.0", "::", "*")  # noqa: S104 - addresses that are looked for, not bound
@@ -33,11 +37,10 @@ DEAD_LETTERS = "celeryops-dead-letters"
 #: A class without a limit has tasks of unknown length; half an hour is RabbitMQ's own guess of what is too long
 #: (consumer_timeout, RabbitMQ 4.3).
 UNKNOWN_TASK = 1800
-#: Messages per process that a worker takes in advance where no other one could do them meanwhile: enough for its
-#: processes never to wait for the broker (`make bench`: 8 does nearly twice as many tasks as 1, 16 no more).
-PREFETCH_ALONE = 8
-#: Where tasks may take longer, in seconds, taking more than one in advance gains nothing.
-LONG_TASK = 3600
+#: Messages per process that a worker of RabbitMQ may take in advance: enough for its processes never to wait for the
+#: broker (`make bench`: 8 does nearly twice as many tasks as 1, 16 no more). The runtime takes one unless tasks are
+#: short (celeryops_runtime.prefetch).
+PREFETCH = 8
 
 Groups = Mapping[str, Sequence[str]]
 #: (host, variable, default) -> what the variable means on that host
@@ -313,9 +316,35 @@ def longest_task(app: Members) -> int:
     return max([UNKNOWN_TASK, *limits, *(_seconds(settings.get("task_time_limit")) for settings in app.settings)])
 
 
-def longest_run(app: Members) -> int:
-    """Return the same, with what the inventory says outright (``celery_app_longest_task``)."""
-    return max([longest_task(app), *map(_seconds, app.said("celery_app_longest_task"))])
+def class_times(app: Members) -> set[tuple[int, int]]:
+    """Return (seconds that a task may take, messages in advance) of each class, and of one that sets neither.
+
+    The latter is always there, so that a class with nothing of its own, or with shorter tasks, changes no timeout.
+    """
+    usual = max([UNKNOWN_TASK, *map(_seconds, _said_of_all(app))])
+    derived = prefetch_multiplier(app)
+    written = [
+        settings.get("worker_prefetch_multiplier", own)
+        for settings, own in zip(app.settings, app.said("celery_app_prefetch_multiplier"), strict=True)
+    ]
+    prefetch = max([1, *(_count(number, derived) for number in written)])
+    said = any(number is not None for number in written)
+    times = {(usual, prefetch)}
+    for one in app.all_classes:
+        own = one.prefetch_multiplier or (None if said else prefetch_of(one.time_limit))
+        times.add((one.time_limit or usual, own or prefetch))
+    return times
+
+
+def _said_of_all(app: Members) -> Iterator[object]:
+    """Yield how long a task may take by what the inventory says of the app, not of one of its classes."""
+    yield from app.said("celery_app_longest_task")
+    yield from (settings.get("task_time_limit") for settings in app.settings)
+
+
+def _count(value: object, otherwise: int) -> int:
+    """Return a whole number; another one for what is none, which its role tells."""
+    return int(str(value)) if re.fullmatch(r"[0-9]{1,9}", str(value)) else otherwise
 
 
 def _seconds(value: object) -> int:
@@ -330,14 +359,14 @@ def consumer_timeout(app: Members) -> int:
 
     A message waits behind as many others as a process prefetches, then runs itself; delayed tasks wait in the broker
     (Celery 5.7 and RabbitMQ 3.10, measured: a message that is held longer closes the channel, and its task runs again).
-    Rounded up to 2, 4, 8, ... hours, because RabbitMQ restarts when it changes.
+    Rounded up to 2, 4, 8, ... hours, so that few changes of a class change it.
     """
     held = 0
     for host, eta in zip(app.hosts, app.durations("celery_app_longest_eta"), strict=True):
         if app.given(host, "celery_app_queue_type", None) == "classic" or _kombu_cannot_delay(app.given, host):
             # Nothing delays messages in the broker then, so a worker holds them.
             held = max(held, eta)
-    needed = held_for(longest_run(app), most_prefetched(app), held)
+    needed = max(held_for(longest, prefetch, held) for longest, prefetch in class_times(app))
     return 3600 << ((needed - 1) // 3600).bit_length()
 
 
@@ -351,44 +380,30 @@ def _kombu_cannot_delay(given: Given, host: str) -> bool:
 def prefetch_multiplier(app: Members) -> int:
     """Return how many messages a process of this app's workers may take in advance, where nothing else is said.
 
-    What one worker has taken waits there although another one may be idle, so more than one message is taken only
-    where no other can be: with one host of workers, and one class for each queue. On Redis a message that a killed
-    worker had taken waits for the visibility timeout, so as few as possible are at stake.
+    How many hosts and classes there are has no part in it: what changed when one joins would restart all others. On
+    Redis a message that a killed worker had taken waits for the visibility timeout, so as few as possible are at stake;
+    and of a RabbitMQ elsewhere the consumer timeout is not known.
     """
-    alone = len(app.classes) == 1 and not _share_a_queue(next(iter(app.classes.values())))
-    elsewhere = any(app.said("celery_app_broker_url"))
-    if not alone or elsewhere or app.broker != "rabbitmq" or longest_run(app) > LONG_TASK:
-        return 1
-    return PREFETCH_ALONE
+    long = any(prefetch_of(_seconds(time)) for time in _said_of_all(app))
+    return PREFETCH if _on_rabbitmq(app) and not long else 1
 
 
-def _share_a_queue(classes: Iterable[WorkerClass]) -> bool:
-    """Whether two workers of a host consume the same queue."""
-    # One that names none has the app's default queue, and so may another one; a class of its own is told by its name.
-    every = [queue for one in classes for queue in (one.named_queues or [one.name]) * one.workers]
-    return len(every) != len(set(every))
-
-
-def most_prefetched(app: Members) -> int:
-    """Return how many messages a process may take in advance, by every variable that says so; at least one."""
-    derived = prefetch_multiplier(app)
-    said: list[Any] = [one.prefetch_multiplier for one in app.all_classes]
-    for host, settings in zip(app.hosts, app.settings, strict=True):
-        own = app.given(host, "celery_app_prefetch_multiplier", derived)
-        said.append(settings.get("worker_prefetch_multiplier", own))
-    return max([1, *(int(str(number)) for number in said if re.fullmatch(r"[0-9]{1,9}", str(number)))])
+def _on_rabbitmq(app: Members) -> bool:
+    """Whether the broker of an app is RabbitMQ, and a server of this inventory."""
+    return app.broker == "rabbitmq" and not any(app.said("celery_app_broker_url"))
 
 
 def visibility_timeout(app: Members) -> int | str:
     """Return how long Redis has to wait for an acknowledgement of a task of an app, in seconds.
 
-    Nothing (an empty text) where a process takes one message in advance, which is what the role celery_app itself
-    reckons with.
+    Nothing (an empty text) with RabbitMQ, and where a process takes one message in advance, which is what the role
+    celery_app itself reckons with.
     """
-    most = most_prefetched(app)
-    if most == 1:
+    times = class_times(app)
+    if _on_rabbitmq(app) or all(prefetch == 1 for _longest, prefetch in times):
         return ""
-    return held_for(longest_run(app), most, max(app.durations("celery_app_longest_eta")))
+    eta = max(app.durations("celery_app_longest_eta"))
+    return max(held_for(longest, prefetch, eta) for longest, prefetch in times)
 
 
 def held_for(longest: int, prefetch: int, eta: int) -> int:

@@ -41,6 +41,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments i
 
 #: Seconds between a task's time limit and the end of the unit that runs it.
 STOP_MARGIN = 30
+#: Where tasks may take longer, in seconds, taking more than one in advance gains nothing.
+LONG_TASK = 3600
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,15 @@ def _check_limits(written: WrittenClass, read: Mapping[str, Any]) -> list[Proble
             Problem(written.where("watchdog"), written.values["watchdog"], "restarts busy workers", instead)
         )
     return problems
+
+
+def prefetch_of(time_limit: int | None) -> int | None:
+    """Return how many messages a process takes in advance because of its time limit; None where that says nothing.
+
+    Arguments:
+        time_limit: in seconds; 0 or None without.
+    """
+    return 1 if (time_limit or 0) > LONG_TASK else None
 
 
 def namesakes(numbers: Mapping[str, int]) -> Iterator[tuple[str, str]]:

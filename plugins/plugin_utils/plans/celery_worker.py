@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import read_by
@@ -17,7 +19,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.shapes import Process, Unit
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import SIZE_HELP, parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import SIZE_HELP, parse_duration, parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
     IMPORT_APP,
@@ -31,7 +33,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     trial,
     with_environment,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import WorkerClass, read_classes
+from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import (
+    WorkerClass,
+    prefetch_of,
+    read_classes,
+)
 
 #: Seconds that a worker has, when its tasks' time is up, to return them to the queue before systemd ends it.
 STOP_GRACE = 30
@@ -151,7 +157,14 @@ def classes_of(variables: Mapping[str, Any]) -> tuple[dict[str, WorkerClass], li
     except (OverflowError, ValueError):
         # None is given; or a mistake in celery_app_settings, which is told there.
         limit = 0
-    return read_classes(variables, str(variables["celery_worker_default_queue"]), limit)
+    classes, problems = read_classes(variables, str(variables["celery_worker_default_queue"]), limit)
+    if variables.get("celery_worker_default_prefetch_multiplier") in (None, ""):
+        # In the class's own unit: that it is there changes nothing for the others.
+        classes = {
+            name: replace(one, prefetch_multiplier=one.prefetch_multiplier or prefetch_of(one.time_limit))
+            for name, one in classes.items()
+        }
+    return classes, problems
 
 
 def _unit(name: str, one: WorkerClass, layout: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,6 +201,7 @@ def _unit(name: str, one: WorkerClass, layout: Mapping[str, Any], variables: Map
         "user": str(variables["celery_worker_user"]),
         "group": str(variables["celery_worker_group"]),
         "command": command_line(with_environment(environment, command)),
+        "longest_task": 0 if one.time_limit else _longest_task(variables.get("celery_worker_longest_task")),
         "validate": _trial(one, command[0] if one.command_prefix else "", layout, variables),
         "environment_file": layout["environment"],
         "directory": layout["current"],
@@ -205,6 +219,13 @@ def _unit(name: str, one: WorkerClass, layout: Mapping[str, Any], variables: Map
         "sandbox": one.sandbox,
         "log_file": log_file,
     }
+
+
+def _longest_task(value: object) -> int:
+    """Return the seconds that a task of a class without a limit may take; 0 for what the role celery_app tells of."""
+    with contextlib.suppress(UnreadableError):
+        return parse_duration(value) if value else 0
+    return 0
 
 
 def _trial(one: WorkerClass, wrapper: object, layout: Mapping[str, Any], variables: Mapping[str, Any]) -> str:

@@ -602,6 +602,40 @@ def test_a_stop_waits_for_the_time_limit_of_the_app(limit: Any, seconds: int) ->
     assert entry["drain_seconds"] == seconds
 
 
+@pytest.mark.parametrize(
+    ("app", "keys", "number"),
+    [
+        ("", {"time_limit": "1h"}, None),
+        ("", {"time_limit": 3601}, 1),
+        (None, {"time_limit": 3601}, 1),
+        ("", {"time_limit": 3601, "prefetch_multiplier": 3}, 3),
+        # It was said of the app, 0 too, which is without end.
+        (8, {"time_limit": 3601}, None),
+        (0, {"time_limit": 3601}, None),
+        ("", {}, None),
+    ],
+)
+def test_long_tasks_are_not_taken_in_advance(app: Any, keys: dict[str, Any], number: int | None) -> None:
+    plan = planned(default_prefetch_multiplier=app, classes={"high": keys, "default": {}})
+    option = f"--prefetch-multiplier={number} "
+    assert (option in plan["classes"][0]["command"]) is (number is not None)
+    assert plan["promises"][0].get("prefetch_multiplier") == number
+    # The others' units are what they were.
+    assert plan["classes"][1] == planned(classes={"default": {}})["classes"][0]
+
+
+def test_a_class_connects_again_when_its_tasks_may_take_longer() -> None:
+    def unit_of(longest: Any, **keys: Any) -> str:
+        (entry,) = planned(longest_task=longest, classes={"high": keys})["classes"]
+        return render(ROLE / "templates" / "worker.service.j2", {"app": "shop", **entry})
+
+    assert "\n# Its tasks may take 21600 s." in unit_of("6h")
+    assert unit_of("6h") != unit_of("12h")
+    # What it says itself is on its command line; what nobody says, or cannot be read, is nothing.
+    assert unit_of("6h", time_limit="1h") == unit_of("", time_limit="1h")
+    assert unit_of("") == unit_of(None) == unit_of("soon")
+
+
 #: key -> the smallest and the largest number that may be written.
 RANGES = {
     "concurrency": (1, 100_000),

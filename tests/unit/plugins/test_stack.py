@@ -110,82 +110,77 @@ def test_the_order_of_the_classes_has_no_meaning() -> None:
     )
 
 
+def hours(**changes: Any) -> int:
+    return int(seen_by("app1", variables(app1=changes))["consumer_timeout"]) // 3600
+
+
 def test_the_consumer_timeout_covers_what_a_process_prefetches() -> None:
     assert seen_by("app1")["longest_task"] == 1800
-    assert seen_by("app1")["consumer_timeout"] == 2 * 3600
+    assert hours() == 8, "a task of half an hour behind eight others"
     slow = variables(app1={"celery_worker_classes": {"bulk": {"time_limit": "1h"}, "odd": {"time_limit": "soon"}}})
     assert seen_by("app1", slow)["longest_task"] == 3600
-    assert seen_by("app1", slow)["consumer_timeout"] == 4 * 3600
-    greedy = variables(app1={"celery_worker_defaults": {"time_limit": "1h", "prefetch_multiplier": 9}})
-    assert seen_by("app1", greedy)["consumer_timeout"] == 16 * 3600
+    assert seen_by("app1", slow)["consumer_timeout"] == 16 * 3600
+    assert hours(celery_worker_defaults={"time_limit": "1h", "prefetch_multiplier": 20}) == 32
+
+
+def test_each_class_counts_with_what_it_takes_itself() -> None:
+    def with_bulk(**keys: Any) -> int:
+        return hours(celery_worker_classes={"default": {}, "bulk": keys})
+
+    assert with_bulk(time_limit="1h") == 16
+    # One message in advance: a class whose tasks may take longer than an hour, and one that says so.
+    assert (with_bulk(time_limit="3h"), with_bulk(time_limit="5h")) == (8, 16)
+    assert with_bulk(time_limit="1h", prefetch_multiplier=1) == 8
+    assert with_bulk(time_limit="10s", prefetch_multiplier=8) == 8
+    assert with_bulk(time_limit="3h", prefetch_multiplier=8) == 32
+    # Of the whole app it was said: then it holds for long tasks too.
+    classes = {"celery_worker_classes": {"bulk": {"time_limit": "3h"}}}
+    assert hours(**classes, celery_app_prefetch_multiplier=8) == 32
+    assert hours(**classes, celery_app_settings={"worker_prefetch_multiplier": 8}) == 32
+    # What one level says of a class, another one may take back, and the class with it.
+    long = {"celery_worker_classes": {"bulk": {"time_limit": "12h"}}}
+    for more, known in (({}, 32), ({"time_limit": None}, 8), ({"state": "absent"}, 8), ({"time_limit": "1d"}, 64)):
+        assert hours(**long, celery_worker_host_classes={"bulk": more}) == known
+    assert hours(celery_worker_classes=["bulk"], celery_worker_host_classes={"bulk": 7}) == 8
 
 
 ALONE = {**GROUPS, "celery_workers": ["app1"]}
 
 
-def test_one_host_alone_takes_more_in_advance_and_the_consumer_timeout_knows() -> None:
-    def prefetch(groups: dict[str, list[str]] = ALONE, **changes: Any) -> int:
-        return int(seen_by("app1", variables(app1=changes), groups)["prefetch_multiplier"])
+def prefetch(groups: dict[str, list[str]] | None = None, **changes: Any) -> int:
+    return int(seen_by("app1", variables(app1=changes), groups)["prefetch_multiplier"])
 
-    assert prefetch() == 8
-    assert seen_by("app1", groups=ALONE)["consumer_timeout"] == 8 * 3600
-    assert prefetch(GROUPS) == 1, "another host could do it meanwhile"
+
+def test_how_many_hosts_there_are_changes_no_number() -> None:
+    kept = ("prefetch_multiplier", "consumer_timeout", "visibility_timeout", "longest_task")
+    for own in ({}, {"celery_app_broker": "redis"}, {"celery_worker_defaults": {"prefetch_multiplier": 2}}):
+        told = variables(**dict.fromkeys(("app1", "mq1", "app2"), own))
+        one, two, three = (
+            seen_by("app1", told, {**GROUPS, "celery_workers": workers})
+            for workers in (["app1"], ["app1", "mq1"], ["app1", "mq1", "app2"])
+        )
+        assert [one[key] for key in kept] == [two[key] for key in kept] == [three[key] for key in kept]
+
+
+def test_a_worker_of_rabbitmq_may_take_more_in_advance() -> None:
+    assert prefetch() == prefetch(ALONE) == 8
     assert prefetch({**ALONE, "rabbitmq": []}) == prefetch(celery_app_broker="redis") == 1
-    assert prefetch(celery_app_broker_url="amqp://elsewhere/shop") == 1, "others may consume there"
+    assert prefetch(celery_app_broker_url="amqp://elsewhere/shop") == 1, "its consumer timeout is not known"
     assert seen_by("cache1", groups={"rabbitmq": ["mq1"], "redis": ["cache1"]})["prefetch_multiplier"] == 1
 
 
-def test_long_tasks_are_not_taken_in_advance() -> None:
-    def prefetch(**changes: Any) -> int:
-        return int(seen_by("app1", variables(app1=changes), ALONE)["prefetch_multiplier"])
-
-    assert prefetch(celery_worker_defaults={"time_limit": "1h"}) == prefetch(celery_app_longest_task="1h") == 8
-    assert prefetch(celery_worker_defaults={"time_limit": 3601}) == prefetch(celery_app_longest_task="3601s") == 1
-
-
-@pytest.mark.parametrize(
-    ("levels", "prefetch"),
-    [
-        ({"celery_worker_classes": {"high": {"queues": ["a", "b"]}, "bulk": {"queues": ["c"]}}}, 8),
-        ({"celery_worker_classes": {"high": {"queues": ["a", "a"]}, "bulk": None}}, 8),
-        ({"celery_worker_classes": {"high": {"queues": ["a", "b"]}, "bulk": {"queues": ["b"]}}}, 1),
-        ({"celery_worker_classes": {"high": {"queues": ["bulk"]}, "bulk": {}}}, 1),
-        ({"celery_worker_classes": {"high": {}, "bulk": {}}, "celery_worker_defaults": {"queues": ["a"]}}, 1),
-        ({"celery_worker_classes": {"high": {}}, "celery_worker_defaults": {"queues": ["a"]}}, 8),
-        (
-            {
-                "celery_worker_classes": {"high": {"queues": ["a"]}, "bulk": {"queues": ["a"]}},
-                "celery_worker_group_classes": {"high": {"queues": ["b"]}},
-                "celery_worker_host_classes": {"high": {"nice": 5}},
-            },
-            8,
-        ),
-        (
-            {
-                "celery_worker_classes": {"high": {"queues": ["a"]}, "bulk": {"queues": ["b"]}},
-                "celery_worker_host_classes": {"high": {"queues": ["b"]}},
-            },
-            1,
-        ),
-        ({"celery_worker_classes": ["high"], "celery_worker_defaults": "none"}, 8),
-        ({"celery_worker_classes": {"high": {"queues": "a"}, "bulk": {"queues": ("a",)}}}, 8),
-        ({"celery_worker_classes": {"high": {"queues": ["a"], "workers": 2}}}, 1),
-        ({"celery_worker_classes": {"high": {"queues": ["a"], "workers": 1}}}, 8),
-        ({"celery_worker_classes": {"high": {}}, "celery_worker_defaults": {"workers": 2}}, 1),
-        ({"celery_worker_classes": {"high": {}}, "celery_worker_host_classes": {"high": {"workers": "3"}}}, 1),
-    ],
-)
-def test_classes_that_share_a_queue_take_one_message_each(levels: dict[str, Any], prefetch: int) -> None:
-    assert seen_by("app1", variables(app1=levels), ALONE)["prefetch_multiplier"] == prefetch
+def test_long_tasks_of_the_whole_app_are_not_taken_in_advance() -> None:
+    assert prefetch(celery_app_longest_task="1h") == prefetch(celery_app_settings={"task_time_limit": 3600}) == 8
+    assert prefetch(celery_app_longest_task="3601s") == prefetch(celery_app_settings={"task_time_limit": 3601}) == 1
+    assert prefetch(celery_worker_defaults={"time_limit": 3601}) == 8, "which the classes' own units say"
 
 
 def test_what_is_said_of_the_prefetch_counts_for_the_timeout() -> None:
-    def hours(**changes: Any) -> int:
-        return int(seen_by("app1", variables(app1=changes), ALONE)["consumer_timeout"]) // 3600
-
-    assert hours(celery_app_prefetch_multiplier=1) == 2
+    assert hours(celery_app_prefetch_multiplier=1) == 8, "of another host nothing is said"
+    both = {host: {"celery_app_prefetch_multiplier": 1} for host in ("app1", "mq1")}
+    assert seen_by("app1", variables(**both))["consumer_timeout"] == 2 * 3600
     assert hours(celery_app_prefetch_multiplier=1, celery_app_settings={"worker_prefetch_multiplier": 15}) == 16
-    assert hours(celery_app_prefetch_multiplier=15, celery_app_settings={"worker_prefetch_multiplier": 1}) == 2
+    assert hours(celery_app_prefetch_multiplier=15, celery_app_settings={"worker_prefetch_multiplier": 1}) == 8
 
 
 def test_the_address_is_one_that_the_server_listens_on() -> None:
@@ -207,14 +202,11 @@ def test_the_management_page_is_left_out_where_it_cannot_be_reached() -> None:
 
 
 def test_every_variable_that_speaks_of_long_tasks_counts() -> None:
-    def hours(**changes: object) -> int:
-        return int(seen_by("app1", variables(app1=dict(changes)))["consumer_timeout"]) // 3600
-
     assert hours(celery_app_longest_task="6h") == 16
     assert hours(celery_app_settings={"task_time_limit": 21600}) == 16
     assert hours(celery_app_settings={"worker_prefetch_multiplier": "15"}) == 16
-    assert hours(celery_app_queue_type="classic", celery_app_longest_eta="12h") == 16
-    assert hours(celery_app_queue_type="quorum", celery_app_longest_eta="12h") == 2
+    assert hours(celery_app_queue_type="classic", celery_app_longest_eta="12h") == 32
+    assert hours(celery_app_queue_type="quorum", celery_app_longest_eta="12h") == 8
 
 
 def test_an_inventory_of_servers_alone_is_sound() -> None:
@@ -247,36 +239,50 @@ def test_a_client_that_names_no_type_gets_that_of_the_apps_queues(said: str | No
 
 
 def test_the_consumer_timeout_is_the_next_power_of_two_in_hours() -> None:
-    def hours(longest: int, prefetch: int = 1, **own: Any) -> int:
-        changes = {
-            "celery_app_longest_task": longest,
-            "celery_app_settings": {"worker_prefetch_multiplier": prefetch},
-            **own,
-        }
-        return int(seen_by("app1", variables(app1=changes))["consumer_timeout"]) // 3600
+    def needed(longest: int, prefetch: int = 1, **own: Any) -> int:
+        settings = {"worker_prefetch_multiplier": prefetch}
+        changes = {"celery_app_longest_task": longest, "celery_app_settings": settings, **own}
+        return int(seen_by("app1", variables(app1=changes), ALONE)["consumer_timeout"]) // 3600
 
     # A task behind another one, and ten minutes: two hours to the second.
-    assert (hours(3300), hours(3301)) == (2, 4)
+    assert (needed(3300), needed(3301)) == (2, 4)
     # A task behind six others, and ten minutes: sixteen hours but a few seconds, and one second more.
-    assert (hours(8142, 6), hours(8143, 6)) == (16, 32)
+    assert (needed(8142, 6), needed(8143, 6)) == (16, 32)
     # What cannot be read is told by its role.
-    assert hours(3300, celery_app_queue_type="classic", celery_app_longest_eta="soon") == 2
-    assert hours(3300, celery_app_queue_type="classic") == 4
+    assert needed(3300, celery_app_queue_type="classic", celery_app_longest_eta="soon") == 2
+    assert needed(3300, celery_app_queue_type="classic") == 4
 
 
 def test_the_visibility_timeout_is_worked_out_where_more_than_one_message_waits() -> None:
+    redis = {"celery_app_broker": "redis"}
+
     def timeout(**own: Any) -> Any:
-        return seen_by("app1", variables(app1=own))["visibility_timeout"]
+        return seen_by("app1", variables(app1={**redis, **own}))["visibility_timeout"]
 
     assert timeout() == timeout(celery_app_settings={"worker_prefetch_multiplier": 1}) == ""
-    endless = variables(app1={"celery_app_broker": "redis", "celery_app_settings": {"worker_prefetch_multiplier": 0}})
+    endless = variables(app1={**redis, "celery_app_settings": {"worker_prefetch_multiplier": 0}})
     assert seen_by("app1", endless, ALONE)["visibility_timeout"] == ""
-    prefetch = {"celery_worker_defaults": {"prefetch_multiplier": 2}}
-    assert timeout(**prefetch) == 3 * 1800 + 3600 + 600
-    assert timeout(**prefetch, celery_app_longest_eta="soon") == 3 * 1800 + 3600 + 600
-    assert timeout(**prefetch, celery_app_longest_eta="2h", celery_app_longest_task="1h") == 3 * 3600 + 7200 + 600
-    unread = {"app1": {**prefetch, "celery_app_longest_eta": "soon"}, "mq1": {"celery_app_longest_eta": "x"}}
+    greedy = {"celery_worker_defaults": {"prefetch_multiplier": 2}}
+    assert seen_by("app1", variables(app1=greedy))["visibility_timeout"] == "", "RabbitMQ has none"
+    assert timeout(**greedy) == 3 * 1800 + 3600 + 600
+    assert timeout(**greedy, celery_app_longest_eta="soon") == 3 * 1800 + 3600 + 600
+    assert timeout(**greedy, celery_app_longest_eta="2h", celery_app_longest_task="1h") == 3 * 3600 + 7200 + 600
+    unread = {"app1": {**redis, **greedy, "celery_app_longest_eta": "soon"}, "mq1": {"celery_app_longest_eta": "x"}}
     assert seen_by("app1", variables(**unread))["visibility_timeout"] == 3 * 1800 + 600
+    # A Redis elsewhere is no RabbitMQ, whatever the groups suggest.
+    elsewhere = {**greedy, "celery_app_broker": None, "celery_app_broker_url": "redis://elsewhere/0"}
+    assert timeout(**elsewhere) == 3 * 1800 + 3600 + 600
+
+
+def test_a_class_with_shorter_tasks_changes_no_visibility_timeout() -> None:
+    def timeout(**classes: Any) -> Any:
+        told = variables(app1={"celery_app_broker": "redis", "celery_worker_classes": classes})
+        return seen_by("app1", told)["visibility_timeout"]
+
+    several = {"bulk": {"prefetch_multiplier": 4, "time_limit": "1h"}}
+    assert timeout(**several) == timeout(**several, quick={"time_limit": "1m", "prefetch_multiplier": 50})
+    assert timeout(**several) == timeout(**several, slow={"time_limit": "2h"}) == 5 * 3600 + 3600 + 600
+    assert timeout(**several, slow={"time_limit": "3h"}) == 2 * 10800 + 3600 + 600
 
 
 def test_an_app_is_named_in_redis_and_among_the_dead_as_its_first_host_says() -> None:
