@@ -82,6 +82,63 @@ def test_an_edited_unit_is_put_right_and_a_changed_class_placed_and_these_alone_
     assert {name for name in before if before[name] != after[name]} == {"high", "default"}
 
 
+#: A web process that runs while the inventory grows: it has the routes already, and ends when it has followed them.
+SENDER = """
+import time
+from {module} import app
+def queue():
+    return app.amqp.router.route({{}}, "shop.audits.note")["queue"]
+assert queue().name == "default", queue()
+open("/tmp/celeryops-growing", "w").close()
+while queue().name != "audits":
+    time.sleep(0.5)
+assert (queue().exchange.name, queue().routing_key) == ("tasks", "audits"), queue()
+"""
+
+
+@pytest.mark.alike
+@pytest.mark.usefixtures("restored")
+def test_a_class_that_joins_restarts_nobody_and_senders_find_it(
+    host: Host, site: Callable[..., Any], inventory: dict[str, Any], broker: str
+) -> None:
+    app, module = inventory["celery_app_name"], inventory["celery_app_import"].split(":")[0]
+    before, ours = main_pids(host, inventory), f"celery-{app}-audits.service"
+    program = SENDER.format(app=app, module=module)
+    host.check_output(
+        f"cat > /run/growing.py <<'END'\n{program}\nEND\n"
+        f"systemd-run --quiet --unit=growing --remain-after-exit --property=User={app} --property=WorkingDirectory=/"
+        f" --property=EnvironmentFile=/etc/celeryops/{app}/celery.env"
+        f" /opt/celeryops/{app}/current/bin/python -B /run/growing.py"
+    )
+    wait(lambda: host.file("/tmp/celeryops-growing").exists, 60, "the sender does not start")
+    # With RabbitMQ its tasks may even be longer than all others: only the server has to know.
+    limit = "12h" if broker == "rabbitmq" else "10m"
+    servers = ["rabbitmq-server.service"] if broker == "rabbitmq" else []
+    running = {unit: main_pid(host, unit) for unit in servers}
+    timeout = "rabbitmqctl eval 'application:get_env(rabbit, consumer_timeout).'"
+    waited = host.check_output(timeout) if servers else ""
+    run = site(
+        variables={
+            "celery_worker_classes": {
+                **inventory["celery_worker_classes"],
+                "audits": {"queues": ["audits"], "concurrency": 1, "time_limit": limit},
+            },
+            "celery_app_routes": [*inventory["celery_app_routes"], {"task": "shop.audits.*", "queue": "audits"}],
+        }
+    )
+    assert run.messages == []
+    assert host.service(ours).is_running
+    assert main_pids(host, inventory) == before
+    assert {unit: main_pid(host, unit) for unit in servers} == running
+    if servers:
+        # Twice twelve hours and ten minutes, in the next power of two.
+        assert host.check_output(timeout) == f"{{ok,{32 * 3_600_000}}}" != waited
+    result = "systemctl show --property=SubState,Result growing.service"
+    wait(lambda: "SubState=exited" in host.check_output(result), 60, "the sender does not follow")
+    assert "Result=success" in host.check_output(result)
+    host.check_output("systemctl stop growing.service; rm -f /run/growing.py /tmp/celeryops-growing")
+
+
 @pytest.fixture(scope="class")
 def smaller(
     host: Host,
