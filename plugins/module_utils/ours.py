@@ -45,7 +45,7 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
             app = apps.setdefault(name, _app())
             app["brokers"] = list(addresses(settings.get("CELERY_BROKER_URL", "")))
             stores = [*app["brokers"], *addresses(settings.get("CELERY_RESULT_BACKEND", ""))]
-            app["queues"] = _queues(f"{config}/{name}/celery.json")
+            app["queues"] = _queues(f"{config}/{name}")
             app["retired"] = _names(f"{config}/{name}/{RETIRED}")
             app["secrets"] = sorted({one["kind"] for one in stores} - {""})
         if os.path.exists(f"{config}/{name}/flower.env"):
@@ -101,11 +101,14 @@ def _acl(path: str) -> list[str]:
     return sorted(words[1] for words in lines if len(words) > 1 and words[0] == "user")
 
 
-def _queues(path: str) -> list[str] | None:
-    """Return the queues of a shared configuration (celeryops_runtime.config); None when it cannot be read.
+def _queues(folder: str) -> list[str] | None:
+    """Return the queues of a shared configuration (celeryops_runtime.config); None when they cannot be read.
 
-    A file that is not there says that there are none: the first run ended before it.
+    Where they have no file of their own, as on a host that was set up earlier, they are in that of the settings. No
+    file at all says that there are none: the first run ended before them.
     """
+    path = f"{folder}/queues.json"
+    path = path if os.path.lexists(path) else f"{folder}/celery.json"
     if not os.path.lexists(path):
         return []
     document = _json(path)

@@ -82,6 +82,11 @@ class AppPaths:
         return f"{self.config}/celery.json"
 
     @property
+    def queues(self) -> str:
+        """File of queues and routes, which processes look at again while they run (celeryops_runtime.queues_file)."""
+        return f"{self.config}/queues.json"
+
+    @property
     def environment(self) -> str:
         """Environment file of its units, for root alone."""
         return f"{self.config}/celery.env"

@@ -54,6 +54,7 @@ def app_layout(app: str) -> dict[str, Any]:
         "runtime": paths.runtime,
         "config_dir": paths.config,
         "settings": paths.settings,
+        "queues": paths.queues,
         "environment": paths.environment,
         "files": paths.files,
         "state": paths.state,

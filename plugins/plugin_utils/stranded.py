@@ -131,7 +131,7 @@ def not_readable(
         for name, own in machine.get("ours", {}).get("apps", {}).items():
             if host not in playing or (name not in apps and name not in gone):
                 continue
-            for key, file in (("queues", "celery.json"), ("retired", RETIRED)):
+            for key, file in (("queues", "queues.json"), ("retired", RETIRED)):
                 if own.get(key, ()) is None:
                     path = f"{AppPaths(name).config}/{file}"
                     reason = (

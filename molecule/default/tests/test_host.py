@@ -143,6 +143,7 @@ def test_the_apps_user_can_write_nothing_but_its_state_log_and_run_directories(
     [
         ("/etc/celeryops/shop/celery.env", "root", 0o600),
         ("/etc/celeryops/shop/celery.json", "root", 0o644),
+        ("/etc/celeryops/shop/queues.json", "root", 0o644),
         pytest.param(
             "/var/lib/rabbitmq/.erlang.cookie", "rabbitmq", 0o400, marks=pytest.mark.broker("rabbitmq"), id="cookie"
         ),
@@ -220,8 +221,10 @@ def test_workers_are_confined(host: Host, inventory: dict[str, Any]) -> None:
 
 
 def test_the_shared_configuration_is_what_the_inventory_says(host: Host, inventory: dict[str, Any]) -> None:
-    shared = json.loads(host.file("/etc/celeryops/shop/celery.json").content_string)
+    shared, settings = (
+        json.loads(host.file(f"/etc/celeryops/shop/{name}.json").content_string) for name in ("queues", "celery")
+    )
     assert shared["routes"] == inventory["celery_app_routes"]
     queues = {queue["name"] for queue in shared["queues"]}
     assert queues >= {route["queue"] for route in inventory["celery_app_routes"]}
-    assert not re.search(r"://[^/]*:[^/]*@", json.dumps(shared)), "a URL with a password"
+    assert not re.search(r"://[^/]*:[^/]*@", json.dumps([shared, settings])), "a URL with a password"

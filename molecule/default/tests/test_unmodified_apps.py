@@ -201,7 +201,8 @@ def test_it_is_what_the_inventory_says_and_not_what_the_app_says(
     assert (settings["accept_content"], settings["result_accept_content"]) == (["json"], None)
     assert {settings[f"{kind}_serializer"] for kind in ("task", "result", "event")} == {"json"}
     assert (settings["task_default_queue"], settings["task_default_exchange"]) == ("default", "tasks")
-    assert set(producer["queues"]) == {entry["name"] for entry in shared["queues"]}
+    queues = json.loads(host.file(f"/etc/celeryops/{app}/queues.json").content_string)["queues"]
+    assert set(producer["queues"]) == {entry["name"] for entry in queues}
     rabbitmq = broker == "rabbitmq"
     for queue in producer["queues"].values():
         assert (queue["arguments"] or {}) == ({"x-queue-type": "quorum"} if rabbitmq else {})
@@ -275,7 +276,11 @@ def test_a_certificate_that_is_not_the_servers_is_refused(
         "ca": ("CELERYOPS_CONFIG=/run/celeryops-no-ca.json", "certificate verify failed"),
     }[wrong]
     # The same document without a CA of its own: the system's does not know the server's.
-    document = json.loads(host.file("/etc/celeryops/constructor_shop/celery.json").content_string)
+    queues, document = (
+        json.loads(host.file(f"/etc/celeryops/constructor_shop/{name}.json").content_string)
+        for name in ("queues", "celery")
+    )
+    document |= queues
     for key in ("broker_use_ssl", "redis_backend_use_ssl"):
         document["settings"].pop(key)
     host.check_output(f"cat > /run/celeryops-no-ca.json <<'END'\n{json.dumps(document)}\nEND")
@@ -314,10 +319,10 @@ def test_manage_py_runs_by_the_documented_command(host: Host) -> None:
     assert found["queue"] == "default"
 
 
-def test_a_host_that_only_sends_gets_the_same_file(site: Callable[..., Any], host: Host) -> None:
+def test_a_host_that_only_sends_gets_the_same_files(site: Callable[..., Any], host: Host) -> None:
     # The scenario's own comes last, so that its variables hold.
     inventories = [f"--inventory={WEB}", f"--inventory={OWN}"]
-    path = "/etc/celeryops/shop/celery.json"
+    path, queues = "/etc/celeryops/shop/celery.json", "/etc/celeryops/shop/queues.json"
 
     def differing(*arguments: str) -> list[str]:
         run = site(*inventories, "--check", "--tags=celery_app_configure", "--limit=stack,web", *arguments)
@@ -328,8 +333,9 @@ def test_a_host_that_only_sends_gets_the_same_file(site: Callable[..., Any], hos
         assert placed, run.output
         return [path for paths in placed for path in paths]
 
-    # web has no classes, and its file is the one that is there: made for the host that has them.
-    assert path not in differing()
-    assert yaml.safe_load(host.file(path).content_string)["queues"]
+    # web has no classes, and its files are those that are there: made for the host that has them.
+    assert not {path, queues} & {*differing()}
+    assert yaml.safe_load(host.file(queues).content_string)["queues"]
     # That comparison sees a difference.
-    assert path in differing('--extra-vars={"celery_app_result_expires": "3h"}')
+    changed = differing('--extra-vars={"celery_app_result_expires": "3h", "celery_app_queues": ["others"]}')
+    assert {path, queues} <= {*changed}

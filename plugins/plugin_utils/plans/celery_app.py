@@ -307,6 +307,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     problems += [*once_problems, *results_problems, *command_problems, *file_problems]
     if problems:
         return {}, problems
+    quorum = broker == "rabbitmq" and any(queue["type"] == "quorum" for queue in queues)
     return {
         "app": values["name"],
         "layout": layout,
@@ -319,14 +320,20 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
             "broker": broker,
             "default_queue": str(values["default_queue"]),
             "exchange": str(values["exchange"]),
-            "queues": queues,
-            "routes": FROM_APP
-            if values["routes"] == FROM_APP
-            else [{"task": str(route["task"]), "queue": str(route["queue"])} for route in values["routes"]],
+            # What else depends on it, a process decides when it starts: the first quorum queue restarts all.
+            "quorum": quorum,
             "settings": merged_settings(base_settings(values, broker, times), values["settings"]),
             **once,
             # Without a rule the file stays as it was.
             **({"results": results} if results else {}),
+        },
+        # A file of its own, which restarts nobody.
+        "queues": {
+            "format": 1,
+            "queues": queues,
+            "routes": FROM_APP
+            if values["routes"] == FROM_APP
+            else [{"task": str(route["task"]), "queue": str(route["queue"])} for route in values["routes"]],
         },
         "environment": {
             "CELERY_LOADER": "celeryops_runtime.loader:Loader",
@@ -340,7 +347,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         # Where the app's own routes may lead: a class consumes these, or whoever wrote celery_app_queues says who does.
         "consumed": [queue["name"] for queue in queues if queue["name"] != str(values["dead_letter_queue"])],
         "packages": system_packages(values["source"], [*map(str, values["system_packages"])], values["extra_packages"]),
-        "needs": needs(values, quorum=broker == "rabbitmq" and any(queue["type"] == "quorum" for queue in queues)),
+        "needs": needs(values, quorum=quorum),
     }, []
 
 

@@ -165,7 +165,7 @@ def test_queues_come_from_everywhere_once_and_the_default_queue_first() -> None:
     document = planned(
         queues=["feeds", {"name": "legacy", "type": "classic"}, "default"],
         routes=[{"task": "shop.pay.*", "queue": "payments"}, {"task": "shop.feed", "queue": "feeds"}],
-    )["configuration"]
+    )["queues"]
     assert document["queues"] == [
         {"name": "default", "type": "quorum"},
         {"name": "feeds", "type": "quorum"},
@@ -177,18 +177,32 @@ def test_queues_come_from_everywhere_once_and_the_default_queue_first() -> None:
 
 
 def test_queues_on_redis_have_no_type_and_no_dead_letters() -> None:
-    assert planned(broker_url=BACKEND, queues=["feeds"])["configuration"]["queues"] == [
+    assert planned(broker_url=BACKEND, queues=["feeds"])["queues"]["queues"] == [
         {"name": "default"},
         {"name": "feeds"},
     ]
 
 
-def test_the_runtime_reads_what_the_plan_writes() -> None:
-    from celeryops_runtime.config import parse
+def test_a_queue_or_a_route_more_is_nothing_of_what_units_are_restarted_for() -> None:
+    more = planned(queues=["feeds"], routes=[{"task": "shop.feed", "queue": "feeds"}])
+    assert more["configuration"] == planned()["configuration"]
+    assert more["queues"] != planned()["queues"]
+    # The first quorum queue is another matter: delayed tasks wait in the broker then.
+    classic = planned(queue_type="classic", queues=["feeds"])["configuration"]
+    assert (more["configuration"]["quorum"], classic["quorum"]) == (True, False)
+    first = planned(queue_type="classic", queues=[{"name": "feeds", "type": "quorum"}])["configuration"]
+    assert first["quorum"] is True
+    assert planned(broker_url=BACKEND)["configuration"]["quorum"] is False
+
+
+def test_the_runtime_reads_what_the_plan_writes(tmp_path: Path) -> None:
+    from celeryops_runtime.config import load
 
     for broker in (BROKER, BACKEND):
-        document = json.loads(json.dumps(planned(broker_url=broker, queues=["feeds"])["configuration"]))
-        assert [queue.name for queue in parse(document).queues][:2] == ["default", "feeds"]
+        plan = planned(broker_url=broker, queues=["feeds"])
+        for key, path in (("configuration", "settings"), ("queues", "queues")):
+            (tmp_path / Path(plan["layout"][path]).name).write_text(json.dumps(plan[key]))
+        assert [queue.name for queue in load(str(tmp_path / "celery.json")).queues][:2] == ["default", "feeds"]
 
 
 def test_the_environment_names_loader_configuration_and_path() -> None:
@@ -959,6 +973,6 @@ def test_control_characters_stay_out_of_the_environment(value: str, fits: bool) 
 
 def test_an_apps_own_routes_may_lead_to_what_somebody_consumes() -> None:
     plan = planned(routes="from-app", queues=["payments"])
-    assert plan["configuration"]["routes"] == "from-app"
-    assert [queue["name"] for queue in plan["configuration"]["queues"]] == ["default", "payments", "dead-letters"]
+    assert plan["queues"]["routes"] == "from-app"
+    assert [queue["name"] for queue in plan["queues"]["queues"]] == ["default", "payments", "dead-letters"]
     assert plan["consumed"] == ["default", "payments"]

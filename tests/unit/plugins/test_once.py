@@ -110,7 +110,8 @@ def test_the_runtime_reads_what_the_plan_writes() -> None:
     from celeryops_runtime.config import OnceRule, parse
 
     declared = {"a.*": "1h", "b": {"period": 5, "key": ["day", 1], "on_failure": "keep", "when_redis_is_down": "run"}}
-    once = parse(planned(once=declared)["configuration"]).once
+    plan = planned(once=declared)
+    once = parse({**plan["configuration"], **plan["queues"]}).once
     assert once.rules == (
         OnceRule("a.*", 3600, None, "free", "refuse"),
         OnceRule("b", 5, ("day", 1), "keep", "run"),

@@ -47,7 +47,8 @@ def test_where_an_app_connects_to_and_no_password(host: Path) -> None:
         MARK.format("celery_app")
         + f"CELERY_BROKER_URL={quote_environment_file(broker)}\nCELERY_RESULT_BACKEND={quote_environment_file(store)}\n"
     )
-    (host / "etc/shop/celery.json").write_text('{"queues": [{"name": "default", "type": "quorum"}, {"name": "feeds"}]}')
+    (host / "etc/shop/queues.json").write_text('{"queues": [{"name": "default", "type": "quorum"}, {"name": "feeds"}]}')
+    (host / "etc/shop/celery.json").write_text('{"settings": {}}')
     (host / "etc/shop/retired.json").write_text('["old"]')
     (host / "etc/shop/flower.env").touch()
     (host / "etc/redis/users.acl").write_text("# Managed\nuser admin on #ab ~* +@all\nuser shop on #cd ~shop:*\n")
@@ -91,7 +92,13 @@ def test_what_cannot_be_read_is_not_empty(host: Path, text: str) -> None:
     (host / "etc/shop/celery.env").touch()
     app = seen(host)["apps"]["shop"]  # type: ignore[index]
     assert (app["queues"], app["retired"]) == ([], [])
-    (host / "etc/shop/celery.json").write_text(text)
+    (host / "etc/shop/queues.json").write_text(text)
     (host / "etc/shop/retired.json").write_text(text)
     app = seen(host)["apps"]["shop"]  # type: ignore[index]
     assert (app["queues"], app["retired"]) == (None, None)
+
+
+def test_a_host_that_was_set_up_earlier_has_queues_among_its_settings(host: Path) -> None:
+    (host / "etc/shop/celery.env").touch()
+    (host / "etc/shop/celery.json").write_text('{"queues": [{"name": "feeds"}]}')
+    assert seen(host)["apps"]["shop"]["queues"] == ["feeds"]  # type: ignore[index]

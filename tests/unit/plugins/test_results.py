@@ -19,7 +19,8 @@ def test_the_runtime_reads_what_the_plan_writes() -> None:
     from celeryops_runtime.config import ResultRule, parse
 
     declared = {"shop.reports.total": "keep", "shop.reports.*": "ignore", "*": "keep"}
-    read = parse(planned(results=declared)["configuration"]).results
+    plan = planned(results=declared)
+    read = parse({**plan["configuration"], **plan["queues"]}).results
     assert read == tuple(ResultRule(task, result) for task, result in declared.items())
     # An app without a rule keeps the file that it had.
     assert "results" not in planned()["configuration"]

@@ -130,7 +130,7 @@ def test_not_knowing_is_no_emptiness() -> None:
     assert judge([{**QUESTION, "leaving": [], "waiting": "x"}], ())[0] == []
 
 
-@pytest.mark.parametrize(("key", "file"), [("queues", "celery.json"), ("retired", "retired.json")])
+@pytest.mark.parametrize(("key", "file"), [("queues", "queues.json"), ("retired", "retired.json")])
 def test_a_file_that_cannot_be_read_is_not_an_empty_one(key: str, file: str) -> None:
     seen = {"app1": host(QUEUES)}
     assert list(not_readable(["shop"], seen, seen, [])) == []

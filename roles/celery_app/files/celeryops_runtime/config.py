@@ -1,9 +1,12 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The shared configuration: one JSON document per app, and its translation to Celery's settings.
+"""The shared configuration: a JSON document per app, one of its queues, and their translation to Celery's settings.
 
-Pure but for :func:`load`, which reads one file. Kombu is imported only where objects of it are built, so that
-reading the document costs a process no more than :mod:`json`.
+Queues and routes have a file of their own beside the settings, ``queues.json``: a process looks at it again while it
+runs (:mod:`celeryops_runtime.queues_file`), so that a queue more restarts nobody. Here the two are one document.
+
+Pure but for :func:`load` and :func:`reload_queues`, which read files. Kombu is imported only where objects of it are
+built, so that reading the document costs a process no more than :mod:`json`.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ __all__ = [
     "load",
     "parse",
     "process_settings",
+    "queues_path",
+    "reload_queues",
 ]
 
 ENVIRONMENT = "CELERYOPS_CONFIG"
@@ -51,6 +56,12 @@ PROCESS_ENVIRONMENT = "CELERYOPS_SETTINGS"
 
 FORMAT = 1
 """The only value of ``format`` that this version of the package understands."""
+
+QUEUES_FILE = "queues.json"
+"""Name of the document of the queues, in the directory of the other one."""
+
+QUEUES_KEYS = ("queues", "routes")
+"""What is in it."""
 
 FROM_APP = "from-app"
 """Stands in place of the routes where the app's own hold."""
@@ -158,10 +169,12 @@ class SharedConfig:
     :param queues: all queues of the app, in the order of the document, names distinct.
     :param routes: in order; the first that matches decides.
     :param settings: verbatim Celery settings under their lower-case names; they win over what is derived.
-    :param digest: SHA-256 of the file that it was read from, in hexadecimal; empty if it was not read from one.
+    :param digest: SHA-256 of the file of the settings, in hexadecimal; empty if it was not read from one. What is in
+        the file of the queues has no part in it.
     :param once: the tasks that run once per period; none if the document does not speak of them.
     :param results: whose results are kept, in order; the first that matches decides.
     :param own_routes: whether the app's own routes hold in their place (:class:`celeryops_runtime.own.OwnRoutes`).
+    :param queues_file: the file that queues and routes are in; empty where they are in that of the settings.
     """
 
     app: str
@@ -175,6 +188,7 @@ class SharedConfig:
     once: Once = Once()
     results: tuple[ResultRule, ...] = ()
     own_routes: bool = False
+    queues_file: str = ""
 
     @property
     def exchange_type(self) -> str:
@@ -233,6 +247,18 @@ class SharedConfig:
             for queue in self.queues
         ]
 
+    def routers(self) -> list[Any]:
+        """Build the routers, for ``task_routes``.
+
+        One per route: within one mapping Celery looks at exact names before patterns, whatever their order
+        (celery/app/routes.py, MapRoute, 5.7.0). Here the first that matches decides. An app's own routes are the
+        loader's to add.
+
+        :returns: new objects at each call.
+        """
+        keep = [KeepQueue(self.exchange, (queue.name for queue in self.queues))] if self.delays_in_broker else []
+        return [*keep, *({route.task: {"queue": route.queue}} for route in self.routes)]
+
 
 def celery_settings(config: SharedConfig) -> dict[str, Any]:
     """Translate the configuration to Celery settings.
@@ -254,13 +280,8 @@ def celery_settings(config: SharedConfig) -> dict[str, Any]:
         "task_default_exchange": config.exchange,
         "task_default_exchange_type": config.exchange_type,
         "task_default_routing_key": config.default_queue,
-        # One router per route: within one mapping Celery looks at exact names before patterns, whatever their
-        # order (celery/app/routes.py, MapRoute, 5.7.0). Here the first that matches decides. An app's own routes are
-        # the loader's to add.
-        "task_routes": [{route.task: {"queue": route.queue}} for route in config.routes],
+        "task_routes": config.routers(),
     }
-    if config.delays_in_broker:
-        derived["task_routes"].insert(0, KeepQueue(config.exchange, (queue.name for queue in config.queues)))
     if config.broker == "rabbitmq":
         default_type = next(queue.type for queue in config.queues if queue.name == config.default_queue)
         derived |= {
@@ -308,19 +329,71 @@ def load(path: str | None = None) -> SharedConfig:
             f"{ENVIRONMENT} is not set: it names the shared Celery configuration, a file such as "
             "/etc/celeryops/<app>/celery.json. CELERY_LOADER and it belong together; the app's celery.env sets both."
         )
+    document, text = _read(where)
+    beside = ""
+    if isinstance(document, dict) and document.get("format") == FORMAT and not document.keys() & set(QUEUES_KEYS):
+        beside = queues_path(where)
+        document = {**document, **_queues_document(beside)}
+    try:
+        return replace(parse(document), digest=hashlib.sha256(text.encode()).hexdigest(), queues_file=beside)
+    except ConfigError as exc:
+        named = f"{where}, with {beside}," if beside else where
+        raise ConfigError(f"the shared Celery configuration {named} is wrong: {exc}") from None
+
+
+def queues_path(path: str | None = None) -> str:
+    """Tell where the document of the queues is.
+
+    :param path: the shared configuration; ``$CELERYOPS_CONFIG`` if not given.
+    :returns: its path, whether or not there is such a file; empty where the shared configuration is not known.
+    """
+    where = path or os.environ.get(ENVIRONMENT)
+    return str(Path(where).with_name(QUEUES_FILE)) if where else ""
+
+
+def reload_queues(config: SharedConfig, path: str) -> SharedConfig:
+    """Read the document of the queues again.
+
+    :param config: the configuration in force.
+    :param path: the document.
+    :returns: that configuration with the queues and routes of the document.
+    :raises ConfigError: as for :func:`load`, and where the settings in force do not go with the document.
+    """
+    document = _queues_document(path)
+    try:
+        queues, routes, own_routes = _ways(document)
+        found = replace(config, queues=queues, routes=routes, own_routes=own_routes)
+        _consistent(found)
+        if (found.quorum_queues, found.own_routes) != (config.quorum_queues, config.own_routes):
+            raise ConfigError("its kind of queues or of routes is another one, which holds from the next start on")
+    except ConfigError as exc:
+        raise ConfigError(f"{path} is wrong: {exc}") from None
+    return found
+
+
+def _queues_document(path: str) -> dict[str, Any]:
+    """Return the document of the queues, without what it says of itself."""
+    content, _text = _read(path)
+    try:
+        document = _mapping(content, "the document")
+        _format(document)
+        _known(document, {"format", *QUEUES_KEYS}, "the document")
+    except ConfigError as exc:
+        raise ConfigError(f"the shared Celery configuration {path} is wrong: {exc}") from None
+    return {key: document[key] for key in QUEUES_KEYS if key in document}
+
+
+def _read(where: str) -> tuple[object, str]:
+    """Return what is in a file, and its text."""
     try:
         text = Path(where).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         raise ConfigError(f"the shared Celery configuration {where} cannot be read: {reason}") from None
     try:
-        document = json.loads(text)
+        return json.loads(text), text
     except ValueError as exc:
         raise ConfigError(f"the shared Celery configuration {where} is not JSON: {exc}") from None
-    try:
-        return replace(parse(document), digest=hashlib.sha256(text.encode()).hexdigest())
-    except ConfigError as exc:
-        raise ConfigError(f"the shared Celery configuration {where} is wrong: {exc}") from None
 
 
 def process_settings(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -354,22 +427,16 @@ def parse(document: object) -> SharedConfig:
         names its place in the document, not the file.
     """
     top = _mapping(document, "the document")
-    if top.get("format") != FORMAT or isinstance(top.get("format"), bool):
-        raise ConfigError(
-            f"format is {top.get('format')!r}, and this runtime reads format {FORMAT}: install the runtime and the "
-            "configuration from the same version of celeryops.stack"
-        )
+    _format(top)
     _known(
         top,
-        {"format", "app", "broker", "default_queue", "exchange", "queues", "routes", "settings", "once", "results"},
+        {"format", "app", "broker", "default_queue", "exchange", "quorum", "settings", "once", "results", *QUEUES_KEYS},
         "the document",
     )
     broker = _text(top, "broker", "the document")
     if broker not in BROKERS:
         raise ConfigError(f"broker is {broker!r}, not one of {', '.join(BROKERS)}")
-    queues = tuple(_queue(entry, f"queues[{i}]") for i, entry in enumerate(_list(top, "queues")))
-    own_routes = top.get("routes") == FROM_APP
-    routes = () if own_routes else tuple(_route(entry, f"routes[{i}]") for i, entry in enumerate(_list(top, "routes")))
+    queues, routes, own_routes = _ways(top)
     config = SharedConfig(
         app=_text(top, "app", "the document"),
         broker=broker,
@@ -386,6 +453,23 @@ def parse(document: object) -> SharedConfig:
     )
     _consistent(config)
     return config
+
+
+def _format(document: Mapping[str, Any]) -> None:
+    found = document.get("format")
+    if found != FORMAT or isinstance(found, bool):
+        raise ConfigError(
+            f"format is {found!r}, and this runtime reads format {FORMAT}: install the runtime and the "
+            "configuration from the same version of celeryops.stack"
+        )
+
+
+def _ways(document: Mapping[str, Any]) -> tuple[tuple[Queue, ...], tuple[Route, ...], bool]:
+    """Return the queues, the routes, and whether the app's own routes hold in their place."""
+    queues = tuple(_queue(entry, f"queues[{i}]") for i, entry in enumerate(_list(document, "queues")))
+    if document.get("routes") == FROM_APP:
+        return queues, (), True
+    return queues, tuple(_route(entry, f"routes[{i}]") for i, entry in enumerate(_list(document, "routes"))), False
 
 
 def _consistent(config: SharedConfig) -> None:

@@ -25,7 +25,8 @@ from celery.loaders.app import AppLoader
 from celery.signals import celeryd_after_setup
 
 from celeryops_runtime import delay, follow, once, probe, publish, results, systemd, tls, versions
-from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings
+from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings, queues_path
+from celeryops_runtime.queues_file import QueuesFile, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -233,6 +234,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         self._results: results.Results | None = None
         self._sends_delayed = False
         self._own_routes: OwnRoutes | None = None
+        self._queues_file: QueuesFile | None = None
         systemd.announce_beat()
 
     @property
@@ -246,6 +248,8 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         :raises celeryops_runtime.config.ConfigError: if the shared configuration cannot be used.
         """
         if self._shared is None:
+            # From before it is read: a later one is another version.
+            stamp = stamp_of(queues_path())
             config = load()
             self.digest = config.digest
             shared = celery_settings(config)
@@ -255,6 +259,9 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
 
                 self._own_routes = OwnRoutes(self.app, [queue.name for queue in config.queues])
                 shared["task_routes"].append(self._own_routes)
+            if config.queues_file:
+                self._queues_file = QueuesFile(self.app, config.queues_file, stamp, config, self._own_routes)
+                self._queues_file.govern(shared)
             settings = {**shared, **process_settings()}
             self._shared = {**settings, **connection_settings(settings)}
             self._mend(config)
@@ -394,6 +401,8 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
             from celeryops_runtime import beat
 
             beat.offer(conf)
+        if self._queues_file:
+            self._queues_file.install()
         if self._results:
             self._results.install()
         if not self._persists:

@@ -79,6 +79,13 @@ class OwnRoutes:
         self._read: Any = UNSAID
         self._routers: list[Any] = []
 
+    def knows(self, queues: Iterable[str]) -> None:
+        """Be told of other queues than before.
+
+        :param queues: names of those that there are.
+        """
+        self._queues = frozenset(queues)
+
     def routers(self) -> list[Any]:
         """Give what decides, in its order.
 
