@@ -149,6 +149,7 @@ class Plan(TypedDict, total=False):
     disk: dict[str, Any]
     api: dict[str, Any]
     definitions: dict[str, Any]
+    live: dict[str, Any]
 
 
 def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
