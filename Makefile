@@ -7,7 +7,7 @@
 #   make test-fast    the checks alone, without the slow tests: style, types, unit tests, build (two minutes)
 #   make test-all     every test on every stack and version, and the support table written anew; goes on where it was
 #                     interrupted (AGAIN=1: from the start)
-#   make bench        how fast a run is, and urgent tasks under a flood, tasks per second, as ratios
+#   make bench        how fast a run is, the check of a thousand hosts, urgent tasks under a flood, tasks per second
 #   make chaos        fault a stack under load in every way, on all brokers, and count what became of each task
 #   make docs         write what is generated in the READMEs
 #   make format       put the Python files into shape
