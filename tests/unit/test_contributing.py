@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 #: What runs leave behind, and what lies on a host.
-MADE = ("build/", "celery.json", "celery.env")
+MADE = ("build/", "celery.json", "queues.json", "celery.env")
 #: With an ending, as a folder, or below a folder of the repository.
 FILE = re.compile(
     r"(?:[\w.*<>-]+/)*[\w.*<>-]+\.(?:py|yml|sh|j2|md|json|txt)\b|(?:[\w.*<>-]+/)+|"
