@@ -215,7 +215,8 @@ VISIBILITY_MARGIN = 600
 class Plan(TypedDict, total=False):
     """What the tasks and templates of the role read.
 
-    ``configuration`` is the shared one, of all processes of the app.
+    ``configuration`` is the shared one, of all processes of the app; ``queues`` the part of it, with the routes, that
+    has a file of its own.
     """
 
     app: str
@@ -224,6 +225,7 @@ class Plan(TypedDict, total=False):
     group: str
     broker: str
     configuration: dict[str, Any]
+    queues: dict[str, Any]
     environment: dict[str, str]
     commands: list[dict[str, Any]]
     files: list[dict[str, Any]]

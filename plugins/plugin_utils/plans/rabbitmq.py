@@ -130,7 +130,10 @@ _OF_ONE_TYPE = ("classic_queues", "quorum_queues", "streams")
 
 
 class Plan(TypedDict, total=False):
-    """What the tasks and templates of the role read, without any secret."""
+    """What the tasks and templates of the role read, without any secret.
+
+    ``live`` are the settings that take effect without a restart: their file, and how the node reads it.
+    """
 
     node: dict[str, str]
     packages: list[str]
@@ -138,6 +141,7 @@ class Plan(TypedDict, total=False):
     repository: dict[str, Any]
     plugins: list[str]
     settings: list[dict[str, Any]]
+    live: dict[str, Any]
     secret_files: list[dict[str, str]]
     stale_files: list[dict[str, str]]
     environment: list[dict[str, Any]]

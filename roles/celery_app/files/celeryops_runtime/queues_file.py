@@ -151,6 +151,8 @@ class _Following(dict):  # type: ignore[type-arg]
     """What Celery's class of queues gets on top (celery/app/amqp.py, ``Queues.__missing__``, 5.7.0)."""
 
     def __missing__(self, name: str) -> Any:
-        if self._look() and name in self:  # type: ignore[attr-defined]
-            return self[name]
-        return super().__missing__(name)  # type: ignore[misc]
+        return self[name] if name in self else super().__missing__(name)  # type: ignore[misc]
+
+    def __contains__(self, name: object) -> bool:
+        """Look before a queue is said not to be there: remote control adds one then, as it is told to."""
+        return super().__contains__(name) or (self._look() and super().__contains__(name))  # type: ignore[attr-defined]
