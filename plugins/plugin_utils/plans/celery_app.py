@@ -232,7 +232,6 @@ class Plan(TypedDict, total=False):
     folders: list[dict[str, str]]
     record: str
     consumed: list[str]
-    queues: dict[str, Any]
     packages: list[str]
     needs: list[dict[str, str]]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import DISTRIBUTION_PORT, EPMD_PORT
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import DISTRIBUTION_PORT, EPMD_PORT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import ROLES

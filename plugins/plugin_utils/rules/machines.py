@@ -17,7 +17,7 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.module_utils.account import FIRST_PERSON, complaint
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import bracketed
 from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, is_app_name
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import DISTRIBUTION_PORT
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import DISTRIBUTION_PORT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
 
 _MIB = 1024**2

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import config_value, plan
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import plan
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_configuration import config_value
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
 from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
 

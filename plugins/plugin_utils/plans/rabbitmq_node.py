@@ -1,0 +1,110 @@
+# Copyright: celeryops.stack contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node: its name, what its processes listen on beside rabbitmq.conf, its plugins and its environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import CONFIG_DIR, Variables
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rabbitmq_takeover import (
+    choose_node,
+    data_settings,
+    enabled,
+    place_problems,
+)
+
+#: Distribution listens there whatever the AMQP port is (RABBITMQ_DIST_PORT's default).
+DISTRIBUTION_PORT = 25672
+EPMD_PORT = 4369
+MANAGEMENT = "rabbitmq_management"
+#: More ports than this have to be allowed to the Erlang runtime as well (RabbitMQ's scripts set 65536).
+ERLANG_PORTS = 65536
+_NODE_NAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9._-]+")
+_PLUGIN = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def node_of(given: Variables) -> dict[str, Any]:
+    default = f"rabbit@{given.facts.get('hostname', 'localhost')}"
+    name, problems = choose_node(given.values["node_name"], default, given.found, given.values["abandoned_nodes"])
+    given.problems += problems + place_problems(given.found, name, given.values["config"])
+    if not _NODE_NAME.fullmatch(name):
+        given.problem("node_name", name, "is not the name of an Erlang node", "a name such as rabbit@mq1")
+        name = "rabbit@localhost"
+    host = name.partition("@")[2]
+    nodes = given.values["nodes"] or [name]
+    if nodes[1:]:
+        given.problem(
+            "nodes", nodes, "names several nodes, and clusters are not supported yet", "one node, or leave it out"
+        )
+    elif given.facts and nodes != [name]:
+        given.problem("nodes", nodes, f"does not name this node, {name}", f"[{name}], or leave it out")
+    return {"name": name, "host": host, "long": "." in host}
+
+
+def plugins_of(given: Variables) -> list[str]:
+    plugins = given.values["plugins"]
+    for plugin in plugins:
+        if not _PLUGIN.fullmatch(plugin):
+            given.problem("plugins", plugin, "is not the name of a plugin", "a name such as rabbitmq_prometheus")
+    if MANAGEMENT not in plugins:
+        given.problem(
+            "plugins", plugins, f"lacks {MANAGEMENT}, through which objects are compared", f"{MANAGEMENT} as well"
+        )
+    return enabled(plugins, given.found, prune=bool(given.values["prune_plugins"]))
+
+
+def _distribution_value(given: Variables) -> ipaddress.IPv4Address:
+    value = given.values["cluster_listen_address"]
+    try:
+        return ipaddress.IPv4Address(value)
+    except ValueError:
+        return ipaddress.IPv4Address("127.0.0.1")
+
+
+def distribution_is_local(given: Variables) -> bool:
+    return _distribution_value(given).is_loopback
+
+
+def epmd_listen(given: Variables) -> list[str]:
+    address = _distribution_value(given)
+    if address.is_unspecified:
+        return [str(EPMD_PORT)]
+    return list(dict.fromkeys([f"127.0.0.1:{EPMD_PORT}", f"{address}:{EPMD_PORT}"]))
+
+
+def environment_of(given: Variables, node: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what rabbitmq-env.conf, a piece of shell, sets; every value is safe inside double quotes."""
+    value = given.values["cluster_listen_address"]
+    try:
+        address = ipaddress.IPv4Address(value)
+    except ValueError:
+        given.problem("cluster_listen_address", value, "is not an IPv4 address", "an address such as 127.0.0.1")
+        address = ipaddress.IPv4Address("127.0.0.1")
+    settings: list[dict[str, Any]] = [{"name": "NODENAME", "value": node["name"], "export": False}]
+    if node["long"]:
+        settings.append({"name": "USE_LONGNAME", "value": "true", "export": False})
+    settings += [{"name": name, "value": place, "export": False} for name, place in data_settings(given.found).items()]
+    if not address.is_unspecified:
+        interface = "-kernel inet_dist_use_interface {" + ",".join(str(address).split(".")) + "}"
+        settings += [
+            {"name": "ERL_EPMD_ADDRESS", "value": str(address), "export": True},
+            {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": interface, "export": False},
+            {"name": "CTL_ERL_ARGS", "value": interface, "export": False},
+        ]
+    if address.is_loopback:
+        settings.append({"name": "ERL_INETRC", "value": f"{CONFIG_DIR}/erl_inetrc", "export": True})
+    if given.values["open_files"] > ERLANG_PORTS:
+        settings.append({"name": "ERL_MAX_PORTS", "value": str(given.values["open_files"]), "export": True})
+    return settings
+
+
+def open_files(given: Variables) -> int:
+    files = int(given.values["open_files"])
+    if not 1024 <= files <= 2**20:
+        given.problem("open_files", files, "is out of range", "a number from 1024 to 1048576")
+    return files

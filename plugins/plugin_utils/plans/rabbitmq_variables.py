@@ -1,0 +1,90 @@
+# Copyright: celeryops.stack contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The variables of the role rabbitmq, and the mistakes that were found in them so far."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+    Problem,
+    UnreadableError,
+    closest,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
+    DURATION_HELP,
+    parse_duration,
+    parse_size,
+)
+
+CONFIG_DIR = "/etc/rabbitmq"
+
+
+class Variables:
+    """What the inventory says for one server.
+
+    Arguments:
+        variables: those named in the role's argument specs.
+        facts: the host's facts; when empty, nothing about the host is checked.
+    """
+
+    def __init__(self, variables: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        self.values = {name.removeprefix("rabbitmq_"): value for name, value in variables.items()}
+        self.facts = facts
+        self.found: Mapping[str, Any] = facts.get("celeryops_rabbitmq") or {}
+        self.problems: list[Problem] = []
+
+    def problem(self, name: str, value: Any, reason: str, instead: str) -> None:
+        self.problems.append(Problem(f"rabbitmq_{name}", value, reason, instead))
+
+    def duration(self, name: str) -> int:
+        try:
+            seconds = parse_duration(self.values[name])
+        except UnreadableError as error:
+            self.problem(name, self.values[name], error.reason, error.instead)
+            return 0
+        if not seconds:
+            self.problem(name, self.values[name], "is no time at all", DURATION_HELP)
+        return seconds
+
+    def address(self, name: str, value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        try:
+            return ipaddress.ip_address(value)
+        except ValueError:
+            self.problem(name, value, "is not an IP address", "an address such as 127.0.0.1, 10.0.0.5 or 0.0.0.0")
+            return ipaddress.ip_address("127.0.0.1")
+
+    def misspelt(self, where: str, name: str, reason: str, known: Iterable[str]) -> None:
+        """Note a name that is nearly one of RabbitMQ's own; any other may be somebody's."""
+        close = closest(name, known)
+        if close and close != name:
+            self.problem(where, name, reason, f"{close} (did you mean that?)")
+
+    def check_pattern(self, name: str, pattern: str) -> None:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            self.problem(name, pattern, f"is not a regular expression ({error})", "one such as ^shop")
+
+    def is_3_10(self) -> bool:
+        """Tell whether the server is Debian 12's RabbitMQ 3.10, as far as that is known."""
+        major = str(self.facts.get("distribution_major_version"))
+        return self.facts.get("distribution") == "Debian" and major == "12" and not self.values["repository"]
+
+
+def in_unit(value: Any, unit: str) -> str:
+    """Return what a value with a unit of its own comes to, or an example."""
+    if re.fullmatch(r"[0-9]+", str(value)):
+        # A number in quotes is in the right unit already.
+        return f"{value}, without quotes"
+    with contextlib.suppress(ValueError):
+        if unit == "milliseconds":
+            return str(1000 * parse_duration(value))
+        if unit == "bytes":
+            return str(parse_size(value))
+    return "a whole number, without quotes"
