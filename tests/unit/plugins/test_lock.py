@@ -14,7 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import ENDS, FOLDER, LockError, locked
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import (
+    ENDS,
+    FOLDER,
+    LockError,
+    held_back,
+    locked,
+)
 
 KEEP = "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True); input()"
 
@@ -90,6 +96,14 @@ with locked("shop", folder=folder), trial.standing_in(files, "/nowhere"):
 """
 
 
+def runs(pid: int) -> bool:
+    """Whether a process is there, other than as an entry that its parent, or init, has not asked for yet (proc(5))."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_what_is_under_way_ends_with_the_run(folder: Path, tmp_path: Path, number: int) -> None:
     token, pid = tmp_path / "files" / "token", tmp_path / "pid.whole"
@@ -103,8 +117,7 @@ def test_what_is_under_way_ends_with_the_run(folder: Path, tmp_path: Path, numbe
         run.send_signal(number)
         ended = run.wait(60)
     try:
-        with pytest.raises(ProcessLookupError):
-            os.kill(migration, 0)
+        assert not runs(migration)
         assert ended == 128 + number
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -126,3 +139,23 @@ def test_signals_are_as_they_were_afterwards(folder: Path) -> None:
     finally:
         for number, handler in own.items():
             signal.signal(number, handler)
+
+
+def test_a_signal_waits_until_a_program_is_known(folder: Path) -> None:
+    steps: list[str] = []
+
+    def start() -> None:
+        try:
+            with held_back():
+                os.kill(os.getpid(), signal.SIGTERM)
+                steps.append("started")
+        finally:
+            steps.append("known")
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit), locked("shop", folder=str(folder)):
+            start()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert steps == ["started", "known"]
