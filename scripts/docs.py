@@ -194,7 +194,7 @@ def versions_block() -> str:
 def settings_block() -> str:
     """What the role celery_app sets of Celery's settings with its defaults, for each broker."""
     sys.path.insert(0, str(ROOT / "collections"))
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import (
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_settings import (
         base_settings,
         durations,
         place_of,

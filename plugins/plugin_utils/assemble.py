@@ -29,7 +29,17 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Server,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_worker
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_queues import (
+    FROM_APP,
+    listed_routes,
+    queues_of,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_settings import (
+    base_settings,
+    merged_settings,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_settings import durations as durations_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration, parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import Line, in_force, lines_of, rules_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT
@@ -246,11 +256,11 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
     values = {key.removeprefix("celery_app_"): value for key, value in found.values.items()}
     url = values.get("broker_url")
     kind = broker_kind(url) if url else broker(groups, [values.get("broker")])
-    durations, _problems = celery_app.durations(values)
+    durations, _problems = durations_of(values)
     own = values.get("settings")
     own = own if isinstance(own, Mapping) else {}
-    queues, _problems = celery_app.queues_of(values, kind)
-    settings = celery_app.merged_settings(celery_app.base_settings(values, kind, durations), own)
+    queues, _problems = queues_of(values, kind)
+    settings = merged_settings(base_settings(values, kind, durations), own)
     options = settings.get("broker_transport_options")
     timeout = options.get("visibility_timeout", 0) if isinstance(options, Mapping) else 0
     lines = in_force([*lines_of(values.get("source"), values.get("extra_packages") or ()), *found.lines])
@@ -261,8 +271,8 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
         default_queue=str(values.get("default_queue")),
         queues={queue["name"]: queue.get("type", "classic") for queue in queues},
         declared=tuple(_declared(values, found.given)),
-        routes=tuple(Route(str(route["task"]), str(route["queue"])) for route in celery_app.listed_routes(values)),
-        own_routes=values.get("routes") == celery_app.FROM_APP,
+        routes=tuple(Route(str(route["task"]), str(route["queue"])) for route in listed_routes(values)),
+        own_routes=values.get("routes") == FROM_APP,
         files=tuple(
             {"number": number, **{key: entry.get(key) for key in ("path", "groups", "restarts")}}
             for number, entry in enumerate(values.get("files") or ())

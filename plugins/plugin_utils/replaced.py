@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import place_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_settings import place_of
 
 
 def told(app: str, replaced: Sequence[Mapping[str, str]], decided: Iterable[object]) -> str:

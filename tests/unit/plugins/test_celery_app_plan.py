@@ -12,7 +12,12 @@ import yaml
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import server_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import broker_kind
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS, UNLISTED
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import (
+    celery_app,
+    celery_app_environment,
+    celery_app_settings,
+    celery_app_source,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "celery_app"
@@ -95,20 +100,20 @@ def test_every_setting_that_the_plan_sets_is_one_of_celerys() -> None:
     assert not [
         problem
         for name, value in everything.items()
-        for problem in celery_app._kind_problems(name, name, value)  # what users' values are held against
+        for problem in celery_app_settings._kind_problems(name, name, value)  # what users' values are held against
     ]
 
 
 def test_every_setting_that_another_variable_decides_exists() -> None:
-    assert sorted(set(celery_app.OWNED_SETTINGS) - set(KINDS)) == []
+    assert sorted(set(celery_app_settings.OWNED_SETTINGS) - set(KINDS)) == []
 
 
 def test_every_variable_that_a_message_names_exists() -> None:
     known = set(yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"])
     texts = [
-        *celery_app.OWNED_SETTINGS.values(),
-        *celery_app.OWNED_KEYS.values(),
-        *celery_app.OWNED_ENVIRONMENT.values(),
+        *celery_app_settings.OWNED_SETTINGS.values(),
+        *celery_app_settings.OWNED_KEYS.values(),
+        *celery_app_environment.OWNED_ENVIRONMENT.values(),
     ]
     named = {word for text in texts for word in text.split() if word.startswith("celery_app_")}
     assert named
@@ -235,8 +240,8 @@ def test_the_environment_names_loader_configuration_and_path() -> None:
     ],
 )
 def test_packages_follow_from_the_source(source: dict[str, Any], packages: list[str]) -> None:
-    assert celery_app.system_packages(source, []) == packages
-    assert celery_app.system_packages(source, ["libpq5"]) == [*packages, "libpq5"]
+    assert celery_app_source.system_packages(source, []) == packages
+    assert celery_app_source.system_packages(source, ["libpq5"]) == [*packages, "libpq5"]
 
 
 def test_a_package_in_a_repository_needs_git() -> None:
@@ -546,15 +551,15 @@ def test_sources_that_are_refused(source: dict[str, Any], variable: str) -> None
 
 
 def test_the_examples_of_sources_are_accepted() -> None:
-    for kind in celery_app.SOURCE_KEYS:
-        planned(source=yaml.safe_load(celery_app._source_example(kind)))
+    for kind in celery_app_source.SOURCE_KEYS:
+        planned(source=yaml.safe_load(celery_app_source._source_example(kind)))
 
 
 def test_every_key_of_a_source_belongs_to_a_type() -> None:
     specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     known = set(specs["celery_app_source"]["options"]) - {"type"}
-    assert set().union(*(needed | more for needed, more in celery_app.SOURCE_KEYS.values())) == known
-    assert set(celery_app.SOURCE_KEYS) == set(specs["celery_app_source"]["options"]["type"]["choices"])
+    assert set().union(*(needed | more for needed, more in celery_app_source.SOURCE_KEYS.values())) == known
+    assert set(celery_app_source.SOURCE_KEYS) == set(specs["celery_app_source"]["options"]["type"]["choices"])
 
 
 @pytest.mark.parametrize("prefix", ["shop", "shop_", "", "s h:"])
@@ -710,17 +715,17 @@ def test_rules_are_part_of_the_configuration_where_there_are_any() -> None:
 def test_only_transport_options_are_merged() -> None:
     base = {"x_transport_options": {"a": 1, "b": 1}, "task_annotations": {"a": 1}}
     own = {"x_transport_options": {"b": 2}, "task_annotations": {"b": 2}}
-    assert celery_app.merged_settings(base, own) == {
+    assert celery_app_settings.merged_settings(base, own) == {
         "x_transport_options": {"a": 1, "b": 2},
         "task_annotations": {"b": 2},
     }
-    assert celery_app.merged_settings(base, {"x_transport_options": "none"})["x_transport_options"] == "none"
+    assert celery_app_settings.merged_settings(base, {"x_transport_options": "none"})["x_transport_options"] == "none"
     # Ansible's own types of texts are no business of the renderer.
     tagged = type("Tagged", (str,), {})
-    merged = celery_app.merged_settings({}, {tagged("timezone"): tagged("UTC")})
+    merged = celery_app_settings.merged_settings({}, {tagged("timezone"): tagged("UTC")})
     assert [type(entry) for pair in merged.items() for entry in pair] == [str, str]
     plain = {"timezone": None, "include": ("a", True, 1, 1.5, None)}
-    assert celery_app.merged_settings({}, plain) == {"timezone": None, "include": ["a", True, 1, 1.5, None]}
+    assert celery_app_settings.merged_settings({}, plain) == {"timezone": None, "include": ["a", True, 1, 1.5, None]}
 
 
 REDIS_ONLY = "redis://user:password@host:6379/0 (rediss:// for TLS)"
@@ -865,7 +870,7 @@ def test_one_wrong_queue_or_route_hides_no_other() -> None:
 
 def test_what_is_no_duration_is_nothing_meanwhile() -> None:
     values = {"longest_eta": "x", "longest_task": "", "result_expires": "1d", "visibility_timeout": ""}
-    read, problems = celery_app.durations(values)
+    read, problems = celery_app_settings.durations(values)
     assert read == {"longest_eta": 0, "longest_task": 0, "result_expires": 86400, "visibility_timeout": 0}
     assert [(problem.variable, problem.reason) for problem in problems] == [
         ("celery_app_longest_eta", "is not a duration"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import _repository_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_source import _repository_problems
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     RunningClass,
     Server,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import visibility_timeout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_settings import visibility_timeout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import acting, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, pinned, rules_out, too_old
