@@ -102,7 +102,12 @@ def address_problems(variable: str, url: object, address: str) -> Iterator[Probl
     except UnreadableURLError as error:
         yield Problem(variable, hidden(url, address), error.reason, error.instead)
         return
-    if not endpoint.host:
+    if endpoint.scheme == SOCKET_BACKEND:
+        # As Celery reads it, what stands before the first slash is no part of the path.
+        if not endpoint.path:
+            right = Endpoint(SOCKET_BACKEND, path="run/redis/redis-server.sock", query=(("virtual_host", "0"),))
+            yield Problem(variable, hidden(url, address), "names no socket", right.url())
+    elif not endpoint.host:
         instead = f"{endpoint.scheme}://user:password@host/..."
         yield Problem(variable, hidden(url, address), "names no host", instead)
     elif endpoint.server == "redis" and not re.fullmatch(r"/*[0-9]*/*", endpoint.path):
@@ -120,10 +125,8 @@ def backend_problems(url: object) -> Iterator[Problem]:
     for address in _addresses(url):
         scheme = scheme_of(address)
         plain = "+".join(scheme.split("+")[:2])
-        if scheme in REDIS_BACKENDS:
+        if scheme in REDIS_BACKENDS or scheme == SOCKET_BACKEND:
             yield from address_problems(variable, url, address)
-        elif scheme == SOCKET_BACKEND:
-            yield from _socket_problems(variable, url, address)
         elif not scheme:
             if address not in PACKAGED_BACKENDS and not _IMPORT_OF_BACKEND.fullmatch(address):
                 reason = "is no address, and no result backend of a package that is known here"
@@ -135,13 +138,6 @@ def backend_problems(url: object) -> Iterator[Problem]:
         elif plain not in OTHER_BACKENDS:
             reason = f"is not a result backend of Celery {celery_versions.text(celery_versions.NEWEST)}"
             yield Problem(variable, hidden(url, address), reason, BACKEND_HELP)
-
-
-def _socket_problems(variable: str, url: object, address: str) -> Iterator[Problem]:
-    # As Celery reads it, what stands before the first slash is no part of the path.
-    if not address.partition("://")[2].partition("/")[2].partition("?")[0]:
-        instead = f"{SOCKET_BACKEND}:///run/redis/redis-server.sock?virtual_host=0"
-        yield Problem(variable, hidden(url, address), "names no socket", instead)
 
 
 def once_url_problems(url: object) -> Iterator[Problem]:

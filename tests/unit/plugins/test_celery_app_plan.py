@@ -366,6 +366,12 @@ def test_a_unix_socket_has_a_path(rest: str) -> None:
     assert problem.instead == "redis+socket:///run/redis/redis-server.sock?virtual_host=0"
 
 
+def test_a_unix_socket_that_can_be_read_in_two_ways_is_refused() -> None:
+    problem = only(refused(result_backend="redis+socket://:s3@cret/run/a@b.sock"))
+    assert problem.reason.startswith("cannot be read: ")
+    planned(result_backend="redis+socket://:s3%40cret@/run/a%40b.sock")
+
+
 @pytest.mark.parametrize("url", ["", "rediss://h/0", "db+postgresql+psycopg://u:p@h/d", "rpc://", "mongodb://h/x"])
 def test_result_backends_that_can_work_are_accepted(url: str) -> None:
     planned(result_backend=url)
