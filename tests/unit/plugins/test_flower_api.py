@@ -52,3 +52,9 @@ def test_an_account_that_flower_cannot_send_is_refused(password: str) -> None:
 def test_an_account_that_cannot_be_read_is_refused() -> None:
     for api in ("http://watch:p/ss@mq1:15672/api/", "http://watch:p;ss@mq1:15672/api/"):
         assert "must be percent-encoded" in flower_api(api, BROKER.format("other"))[1][0].reason
+
+
+def test_of_a_broker_that_cannot_be_read_no_account_is_known() -> None:
+    api = API.format("plain12345")
+    assert flower_api(api, "amqp://watch:plain;12345@mq1:5672/shop") == (api, [])
+    assert flower_api(api, "") == (api, [])
