@@ -12,6 +12,7 @@ import yaml
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import server_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import broker_kind
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS, UNLISTED
+from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import (
     celery_app,
     celery_app_environment,
@@ -364,6 +365,18 @@ def test_a_unix_socket_has_a_path(rest: str) -> None:
     problem = only(refused(result_backend=f"redis+socket://{rest}"))
     assert (problem.variable, problem.reason) == ("celery_app_result_backend", "names no socket")
     assert problem.instead == "redis+socket:///run/redis/redis-server.sock?virtual_host=0"
+
+
+@pytest.mark.parametrize("name", ["broker_url", "result_backend", "once_url"])
+def test_an_address_that_no_process_could_be_handed_is_refused(name: str) -> None:
+    variable = "CELERYOPS_ONCE_URL" if name == "once_url" else f"CELERY_{name.upper()}"
+    url = "redis://cache1/0?note="
+    url += "x" * (LONGEST - size(variable, url))
+    assert planned(**{name: url})
+    problem = only(refused(**{name: f"{url}x"}))
+    assert (problem.variable, problem.value) == (f"celery_app_{name}", "(not shown)")
+    assert problem.reason == f"is longer than the {LONGEST} bytes that the kernel hands to a process"
+    assert only(refused(**{name: f"{url}xx"})).reason == problem.reason
 
 
 def test_a_unix_socket_that_can_be_read_in_two_ways_is_refused() -> None:

@@ -170,6 +170,7 @@ def test_what_can_be_read_in_two_ways_is_refused(address: str) -> None:
         ("amqp://u:a;b@c", ["amqp://u:a;b@c"]),
         ("amqp://u:a;@c;amqp://d", ["amqp://u:a;@c;amqp://d"]),
         ("django-db", ["django-db"]),
+        ("mq1/shop;amqp://mq2/shop", ["mq1/shop", "amqp://mq2/shop"]),
         ("", []),
         (None, []),
     ],
