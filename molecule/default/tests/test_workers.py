@@ -63,7 +63,7 @@ def test_what_a_worker_says_of_itself_is_what_the_inventory_says(host: Host, inv
 
 def test_a_worker_says_what_it_was_started_with(host: Host, broker: str) -> None:
     bulk = report(host, "bulk")
-    # No other host could do meanwhile what is taken in advance here.
+    # However many hosts there are: it would take more than one only while its tasks are short.
     prefetch = 8 if broker == "rabbitmq" else 1
     assert (bulk["max_tasks_per_child"], bulk["time_limit"], bulk["prefetch_multiplier"]) == (40, 3600, prefetch)
     # Its tasks are not so short that it would take as many as it may.
