@@ -38,7 +38,7 @@ class Changes:
         if tree:
             self.note_part(tree, path, before, after)
         else:
-            self.note(path, "" if secret else _text(before), "" if secret else _text(after), secret=secret)
+            self.note(path, _text(before), _text(after), secret=secret)
 
     def note_part(self, tree: str, path: str, before: bytes | None, after: bytes | None) -> None:
         """Note a file of a tree by its name; None is for one that is not there."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,24 @@ def test_a_release_that_never_was_in_use_is_not_the_one_before(prepare: Callable
         prepare(select="previous")
     found = prepare(select="older")
     assert (found["release"], found["fresh"]) == ("older", True), "a deploy that goes back removes it"
+
+
+def test_what_was_built_and_never_used_does_not_hold_up_the_way_back(prepare: Callable[..., Any], base: Path) -> None:
+    history = json.loads((base / "activations.json").read_text())
+    activations = [[2.0, "older"], [3.0, "old"]]
+    (base / "activations.json").write_text(json.dumps({**history, "activations": activations}))
+    assert prepare(select="previous")["release"] == "older"
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(3, "0, {0}/1, {0}/2 on"), (4, "2 and 1 more on"), (5, "0, {0}/1, {0}/2 and 2 more on")]
+)
+def test_of_many_files_that_differ_three_are_named(
+    prepare: Callable[..., Any], tmp_path: Path, number: int, shown: str
+) -> None:
+    expected = [{"path": f"{tmp_path}/{name}", "sha256": "x"} for name in range(number)]
+    with pytest.raises(ReleaseError, match=re.escape(shown.format(tmp_path))):
+        prepare(select="older", expected=expected)
 
 
 def test_a_release_that_is_not_kept_is_answered_with_those_that_are(prepare: Callable[..., Any]) -> None:

@@ -74,7 +74,7 @@ def fields(name: str, seconds: float) -> str:
 
 
 #: The host was started at 100; each of these is one second and a half or more from the others.
-SWITCHES = [(97.5, "before"), (98.0, "at"), (102.5, "after"), (110.0, "later")]
+SWITCHES = [(97.5, "before"), (98.0, "at"), (102.5, "after"), (110.0, "later"), (120.5, "last")]
 NAMES = [name for _when, name in SWITCHES]
 
 
@@ -86,6 +86,7 @@ NAMES = [name for _when, name in SWITCHES]
         ("7 (python) S 0\n", ["at"]),
         (fields("python", 1.0), ["after"]),
         # Half a second counts; what a program calls itself does not.
+        (fields("python", 18.5), ["last"]),
         (fields("python", 7.5), ["after"]),
         (fields("python", 8.0), ["later"]),
         (fields(") S 1 (x) 0", 8.0), ["later"]),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils.releases import virtualenv
 
@@ -35,3 +38,14 @@ def test_nobody_but_root_may_write_a_release(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("lock")
     virtualenv.close(str(tmp_path))
     assert [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "lock", tmp_path / "bin")] == ["0o644", "0o755"]
+
+
+def test_what_nobody_else_may_write_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, mode in (("a", 0o755), ("b", 0o644), ("c", 0o664), ("d", 0o606)):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    tmp_path.chmod(0o755)
+    changed: list[tuple[str, int]] = []
+    monkeypatch.setattr(os, "chmod", lambda path, mode: changed.append((Path(path).name, mode)))
+    virtualenv.close(str(tmp_path))
+    assert sorted(changed) == [("c", 0o644), ("d", 0o604)]

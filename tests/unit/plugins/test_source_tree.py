@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def test_the_archive_belongs_to_root_and_holds_what_was_counted(tree: Path) -> N
         entries = {entry.name: entry for entry in archive.getmembers()}
     assert sorted(entries) == ["pyproject.toml", "src/shop/a.py", "src/shop/build/b.py"]
     assert {entry.uid for entry in entries.values()} == {0}
+    assert {name for name, entry in entries.items() if entry.mode == 0o755} == {"src/shop/a.py"}
     assert {entry.mode for entry in entries.values()} == {0o755, 0o644}
 
 
@@ -85,3 +87,26 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     for kind in ("wheel", "path"):
         with pytest.raises(AnsibleError, match=r"celery_app_source.path: there is no .* on the control machine"):
             source_tree.content_digest(tmp_path / "missing", kind, [])
+
+
+def test_only_files_and_links_are_part_of_a_release(tree: Path) -> None:
+    os.mkfifo(tree / "src" / "pipe")
+    (tree / "linked").symlink_to("src/shop")
+    (tree / "dangling").symlink_to("src/none")
+    names = [name for name, _path in source_tree.members(tree, ["src/shop/a.py"])]
+    assert names == ["dangling", "linked", "pyproject.toml", "src/shop/build/b.py"]
+
+
+def test_a_file_is_a_program_when_its_owner_may_run_it(tree: Path) -> None:
+    path = tree / "src" / "shop" / "a.py"
+    path.chmod(0o644)
+    before = digest(tree)
+    path.chmod(0o645)
+    assert digest(tree) == before
+    stream = io.BytesIO()
+    source_tree.write_archive(tree, [], stream)
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as archive:
+        assert archive.getmember("src/shop/a.py").mode == 0o644
+    path.chmod(0o744)
+    assert digest(tree) != before
