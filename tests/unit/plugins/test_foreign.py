@@ -163,6 +163,14 @@ def test_what_was_there_already_as_it_should_be_is_ours_from_now_on(tmp_path: Pa
     assert record.read_text() == f"{path}\n"
 
 
+def test_what_a_package_makes_by_itself_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "erl_inetrc"
+    path.write_text("made by a package\n")
+    assert place(path, OWN.decode(), pristine="made by a .*").owners.kept == []
+    path.write_text("made by a person\n")
+    assert place(path, OWN.decode(), pristine="made by a package").owners.kept != []
+
+
 def test_a_secret_is_kept_as_closed_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "cookie"
     path.write_text("HANDMADE")

@@ -88,7 +88,7 @@ def test_what_was_built_and_never_used_does_not_hold_up_the_way_back(prepare: Ca
 
 
 @pytest.mark.parametrize(
-    ("number", "shown"), [(3, "0, {0}/1, {0}/2 on"), (4, "2 and 1 more on"), (5, "0, {0}/1, {0}/2 and 2 more on")]
+    ("number", "shown"), [(3, "0, {0}/1, {0}/2 on"), (4, "2 and 1 more on"), (6, "0, {0}/1, {0}/2 and 3 more on")]
 )
 def test_of_many_files_that_differ_three_are_named(
     prepare: Callable[..., Any], tmp_path: Path, number: int, shown: str
