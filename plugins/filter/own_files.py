@@ -34,7 +34,7 @@ author: celeryops.stack contributors
 """
 
 EXAMPLES = r"""
-- name: FilePath the app's files
+- name: Place the app's files
   celeryops.stack.files:
     files: "{{ __celery_app.plan.files | celeryops.stack.own_files(celery_app_files, group_names) }}"
 """
