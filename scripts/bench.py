@@ -15,8 +15,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +23,9 @@ from rich.table import Table
 from tools.bench import fleet as fleets
 from tools.bench import growth
 from tools.bench.common import BUILD, PASSWORD, ROOT, SUITE, Ratio, inventory, keep, lab, play, shop, spread, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FLOOR = """
 - name: Floor

@@ -18,15 +18,17 @@ import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from tools.bench import common
 from tools.bench.common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 HOST = "celeryops-bench-priorities"
 on_host = functools.partial(common.on_host, HOST)

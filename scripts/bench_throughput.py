@@ -16,14 +16,16 @@ import functools
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from tools.bench import common
 from tools.bench.common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 HOST = "celeryops-bench-throughput"
 on_host = functools.partial(common.on_host, HOST)

@@ -23,8 +23,8 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -34,6 +34,9 @@ from tools.chaos.ledger import Ledger
 from tools.chaos.report import Row, Window
 from tools.chaos.scenario import PARTS, ROOT, ChaosError, Scenario, results_of
 from tools.chaos.stacks import NEWEST, STACKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 RESULTS = ROOT / "build" / "chaos.json"
 

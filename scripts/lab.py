@@ -15,12 +15,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tools.lab.containers import down, ready, restart, up
 from tools.lab.engine import engine
 from tools.lab.images import SUITES, image
 from tools.lab.machine import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def host_name(text: str) -> str:

@@ -26,12 +26,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.lab import containers, engine, images, machine
 from tools.suites.molecule import VERSIONS as OF_A_HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 ROOT = machine.ROOT
 WORK = ROOT / "build" / "control"

@@ -26,8 +26,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import suites_record
 from run_control_nodes import VERSIONS as CORES
@@ -46,6 +46,9 @@ from tools.suites.molecule import (
 )
 from tools.suites.programs import Chaos, Checks, ControlNode, Images
 from tools.suites.run import ROOT, WORK, Run, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MEASURED = WORK / "durations.json"
 DURATIONS = ROOT / "tests" / "durations.json"

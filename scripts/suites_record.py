@@ -16,9 +16,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What makes the collection, without what people read.

@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.action.files import with_sources
 from ansible_collections.celeryops.stack.plugins.action.release import placed
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import RenderError
 
 
 class ActionModule(ActionBase):

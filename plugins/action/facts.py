@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import this_run
 
 
 class ActionModule(ActionBase):

@@ -13,8 +13,8 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import local_source
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError, render
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_paths import local_source
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import RenderError, render
 
 #: What the module is given beside the content.
 _PASSED_ON = ("state", "owner", "group", "mode", "target", "validate", "create_only", "backup", "pristine", "own")

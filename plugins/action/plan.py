@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,26 +14,28 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils import drawing
-from ansible_collections.celeryops.stack.plugins.plugin_utils.ansible_variables import in_play_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import place_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.ansible_variables import in_play_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.check import Checked, InventoryCheck
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_paths import (
     beside_inventory,
     keep_out_of_repositories,
     unreadable,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.controller import Controller
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory_check import Checked, InventoryCheck
-from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import units_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
-from ansible_collections.celeryops.stack.plugins.plugin_utils.role_planner import RolePlanner
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout import places
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.controller import Controller
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.role_planner import RolePlanner
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import seen_now, without_stale
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import place_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output import diagram as drawing
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.order import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
-from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, second_look
-from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import seen_now, without_stale
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import units_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import Look, second_look
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
+    from collections.abc import Iterator, Mapping
+
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment
 
 
 class ActionModule(ActionBase):

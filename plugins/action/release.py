@@ -8,19 +8,21 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.action.files import expand, with_sources
-from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import local_source
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import RenderError
-from ansible_collections.celeryops.stack.plugins.plugin_utils.replaced import told
-from ansible_collections.celeryops.stack.plugins.plugin_utils.source_tree import content_digest, write_archive
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import names_in
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app.source_tree import content_digest, write_archive
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import names_in
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_paths import local_source
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import RenderError
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.replaced import told
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 #: What apt says of a package that is in none of its lists (ansible-core 2.18 to 2.21, modules/apt.py).
 _NO_PACKAGE = "No package matching"

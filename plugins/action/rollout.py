@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Works out on the control machine in which order workers are replaced (plugin_utils/rollout.py)."""
+"""Works out on the control machine in which order workers are replaced (plugin_utils/rollout/order.py)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import message
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout import Member, read
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.order import Member, read
 
 
 class ActionModule(ActionBase):

@@ -9,9 +9,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import message
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import names_in
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import judge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import names_in
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.stranded import judge
 
 
 class ActionModule(ActionBase):

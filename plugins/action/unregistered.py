@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.unregistered import unregistered
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.route_check import unregistered
 
 
 class ActionModule(ActionBase):

@@ -3,12 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import beside_inventory
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_paths import beside_inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 DOCUMENTATION = r"""
 name: beside_inventory

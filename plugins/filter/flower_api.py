@@ -3,9 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.flower_api import flower_api
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.flower_api import flower_api
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DOCUMENTATION = r"""
 name: flower_api

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import (
     DEFAULT_ALGORITHM,
     hash_password,
     stable_salt,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 DOCUMENTATION = r"""
 name: rabbitmq_document

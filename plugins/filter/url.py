@@ -3,10 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Cluster, Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 DOCUMENTATION = r"""
 name: url

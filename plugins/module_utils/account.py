@@ -13,9 +13,11 @@ import grp
 import os
 import pwd
 import subprocess
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 #: Debian's groups whose members can become root or read what only root should (base-passwd), and those that hold a
 #: daemon that runs as root. An account of such a name is as good as one.

@@ -13,8 +13,11 @@ Sources: ``celery.app.defaults.NAMESPACES``, the parameters of ``celery.bin.work
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 Numbers = tuple[int, ...]
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 import fnmatch
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 #: What absent_packages() reads, as dpkg-query(1) prints it.
 PACKAGE_FORMAT = "${db:Status-Status}\t${Package}\t${Architecture}\t${Version}\t${Provides}\n"

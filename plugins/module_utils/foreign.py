@@ -12,9 +12,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MARKER = b"Managed by celeryops.stack"
 #: Behind the name of the copy stands what logrotate, apt, systemd and RabbitMQ's conf.d leave out: no ending that they

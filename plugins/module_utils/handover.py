@@ -10,10 +10,12 @@ Path"). A worker class has no underscore in its name, so that these names belong
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Several, since a class may be replaced again while a stand-in of it still ends its tasks.
 SLOTS = ("_standin", "_standin2", "_standin3", "_standin4")

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import glob
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking, ours, paths, secret_files
 from ansible_collections.celeryops.stack.plugins.module_utils.environment_file import parse_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 LINES = 20
 

@@ -10,9 +10,11 @@ import ipaddress
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 #: TCP_LISTEN (include/net/tcp_states.h, Linux), as the tables say it.
 _LISTEN = "0A"

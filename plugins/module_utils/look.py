@@ -9,7 +9,6 @@ import fnmatch
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ from ansible_collections.celeryops.stack.plugins.module_utils.systemd import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ansible.module_utils.basic import AnsibleModule
 
 _PATHS = {"type": "list", "elements": "path", "default": []}

@@ -13,11 +13,14 @@ import html
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote
 
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import HIDDEN_ACCOUNT, each_address
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import MASK, NOT_SHOWN, named_like_a_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: A file that a name without such an ending leads to, as GOOGLE_APPLICATION_CREDENTIALS does.
 _FILE = re.compile(r"\.?\.?/[\w.@/ -]*\.(json|pem|key|crt|cer|txt|ya?ml|toml|ini|cfg|conf|p12|pfx|py)")

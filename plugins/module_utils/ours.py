@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Cluster
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import CONFIG, UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: The queues of an app that left the inventory and are on the broker still, beside its configuration.
 RETIRED = "retired.json"

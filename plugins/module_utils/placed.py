@@ -13,10 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import FILES_RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 #: In the configuration directory of an app.
 NAME = FILES_RECORD

@@ -9,11 +9,13 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import paths
 from ansible_collections.celeryops.stack.plugins.module_utils.account import group_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: What the roles write below; an app has a directory of its own in each of the first.
 OF_APPS = (paths.PROGRAMS, paths.CONFIG, paths.STATE, paths.LOG)

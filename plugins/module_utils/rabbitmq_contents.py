@@ -27,8 +27,11 @@ What a time limits is limited by an argument of the queue or by a policy, and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 QueueKey = tuple[str, str]
 

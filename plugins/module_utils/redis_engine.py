@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import CONFIG
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 ENGINES = ("redis", "valkey")
 TITLES = {"redis": "Redis", "valkey": "Valkey"}

@@ -8,14 +8,16 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import paths, placed
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import role_of
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_found import PLACES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 #: Directories with one for each app: what goes, and what is kept unless it is asked for.
 PROGRAMS = (paths.PROGRAMS, paths.CONFIG, paths.RUN)

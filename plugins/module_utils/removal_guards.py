@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from collections.abc import Collection, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 #: In the rules of whoever has its broker in Redis: the channel of Celery's remote control (plans/redis.py).
 _BROKER = "celery.pidbox"

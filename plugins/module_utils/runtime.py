@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import pwd
 import subprocess
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import group_ids
 from ansible_collections.celeryops.stack.plugins.module_utils.environment_file import parse_environment
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of, tail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class CommandError(Exception):

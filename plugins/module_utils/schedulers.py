@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.listeners import unit_of
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import app_of_unit, role_of
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: The options before Celery's subcommand that have a value (celery/bin/celery.py, 5.4 to 5.7).
 _WITH_VALUE = frozenset(

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 #: A text that no program would have by accident.
 _MIXED = re.compile(r"(?=.*\d)(?=.*\D)[^/\s]\S{7,}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import handover, paths
 from ansible_collections.celeryops.stack.plugins.module_utils.journal import last_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ansible.module_utils.basic import AnsibleModule
 
 #: Seconds between two looks at a unit.

@@ -10,8 +10,11 @@ Facts used here: ``systemctl show`` prints the properties of several units as bl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 UNIT_DIR = "/etc/systemd/system"
 

@@ -20,12 +20,14 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import group_ids
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import held_back
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 #: Where what is tried lies, for as long as it is: in memory, in a directory that only root and the app may enter.
 PLACE = "/run"

@@ -104,14 +104,16 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking, trial
 from ansible_collections.celeryops.stack.plugins.module_utils.quiet_module import QuietModule
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_files import secrets_in, secrets_placed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _TEXT: dict[str, Any] = {"type": "str", "required": True}
 _DICTS: dict[str, Any] = {"type": "list", "elements": "dict", "default": []}

@@ -101,8 +101,7 @@ ansible_facts:
 import os
 import platform
 import pwd
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils import distro
 from ansible.module_utils.basic import AnsibleModule
@@ -120,6 +119,9 @@ from ansible_collections.celeryops.stack.plugins.module_utils import (
     redis_found,
     schedulers,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 #: Directories whose servers set a limit that follows from the size of their disk.
 DATA = ("/var/lib/rabbitmq",)

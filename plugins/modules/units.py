@@ -107,8 +107,7 @@ actions:
 """
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -117,6 +116,9 @@ from ansible_collections.celeryops.stack.plugins.module_utils.journal import las
 from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, Outlook, look, show
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import UNIT_DIR
 from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: The commands that only make and remove links, in their order.
 LINKS = ("unmask", "mask", "enable", "disable")

@@ -58,7 +58,7 @@ def warm() -> None:
     for loader in (*loaders, connection_loader, shell_loader, become_loader):
         list(loader.all(class_only=True))
     importlib.import_module("ansible_collections.celeryops.stack.plugins.action.plan")
-    spec = importlib.import_module("ansible_collections.celeryops.stack.plugins.plugin_utils.spec")
+    spec = importlib.import_module("ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec")
     for role in ROLES:
         importlib.import_module(f"ansible_collections.celeryops.stack.plugins.plugin_utils.plans.{role}")
         spec.role_options(role)
@@ -125,7 +125,9 @@ def run(kind: str, folder: str, task: Task) -> int:
     """Run the check in ``folder``, and return what ``ansible-playbook`` would exit with."""
     os.chdir(folder)
     # This process is the run: what it has seen itself bears its name.
-    this_run = importlib.import_module("ansible_collections.celeryops.stack.plugins.plugin_utils.this_run").this_run
+    this_run = importlib.import_module(
+        "ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run"
+    ).this_run
     for path in Path("facts").glob("*"):
         path.write_text(path.read_text().replace("THIS_RUN", this_run(os.getpid())))
     said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -21,8 +21,8 @@ from checker import GROUPS, ROOT, SHOP
 
 from ansible_collections.celeryops.stack.plugins.action.files import expand, with_sources
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import is_file_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.controller import Controller
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory_check import InventoryCheck
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.check import InventoryCheck
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.controller import Controller
 
 QUEUES, SETTINGS = "/etc/celeryops/shop/queues.json", "/etc/celeryops/shop/celery.json"
 LIVE, DEFINITIONS = "/etc/rabbitmq/conf.d/40-celeryops.conf", "/etc/rabbitmq/definitions.json"

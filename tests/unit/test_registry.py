@@ -15,9 +15,14 @@ import pytest
 import yaml
 
 from ansible_collections.celeryops.stack.plugins.module_utils import removal
-from ansible_collections.celeryops.stack.plugins.plugin_utils import roles
-from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import APP_GROUPS, PROCESSES, ROLES, ROLES_OF_GROUP
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import role_options
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import role_options
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import roles
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import (
+    APP_GROUPS,
+    PROCESSES,
+    ROLES,
+    ROLES_OF_GROUP,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.configuration import differing
@@ -16,6 +15,8 @@ from ansible_collections.celeryops.stack.plugins.module_utils.workers import rea
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import tasks as known_tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ansible_collections.celeryops.stack.plugins.module_utils.releases.request import Request
     from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store
     from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Status

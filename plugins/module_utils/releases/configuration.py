@@ -9,7 +9,6 @@ import grp
 import hashlib
 import os
 import pwd
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import trial
@@ -18,6 +17,8 @@ from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPa
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import ReleaseError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ansible_collections.celeryops.stack.plugins.module_utils.releases.request import Request
 
 

@@ -16,11 +16,14 @@ Runs on managed hosts as well.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import user_part
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import without_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 #: pip's variables whose addresses its second pip gets as arguments, and those of every program for a proxy.
 _ADDRESSES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")

@@ -10,7 +10,6 @@ import glob
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import paths
@@ -20,6 +19,8 @@ from ansible_collections.celeryops.stack.plugins.module_utils.releases.requireme
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import delete
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ansible_collections.celeryops.stack.plugins.module_utils.releases.request import Request
     from ansible_collections.celeryops.stack.plugins.module_utils.releases.source import Source
 

@@ -12,10 +12,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import LOCKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Root's alone: whoever may open a lock may also keep it, and /run/lock lets everybody (flock(2) asks for no right to
 #: write). It is gone at boot like what it guards.

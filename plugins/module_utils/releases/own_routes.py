@@ -8,10 +8,12 @@ Runs on managed hosts as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 #: How many routes and tasks a message names.
 SHOWN = 8

@@ -9,7 +9,10 @@ import contextlib
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 def in_use(

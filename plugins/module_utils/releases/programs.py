@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking
@@ -16,6 +15,8 @@ from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPa
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_files import secrets_in, secrets_placed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ansible_collections.celeryops.stack.plugins.module_utils.releases.request import Request
 
 

@@ -15,12 +15,15 @@ Runs on managed hosts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import FLOOR, numbers, text
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.build_hints import build_hint
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: What Celery brings and asks for itself (``Requires-Dist`` of Celery 5.4 to 5.7 and kombu 5.3 to 5.7, with ``redis``).
 _STACK = frozenset({

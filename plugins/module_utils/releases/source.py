@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.releases import credentials
@@ -17,6 +16,8 @@ from ansible_collections.celeryops.stack.plugins.module_utils.releases.identity 
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import Programs, ReleaseError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ansible_collections.celeryops.stack.plugins.module_utils.releases.request import Request
 
 

@@ -14,13 +14,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.processes import in_use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 #: In a release: what it was built from, and that it is complete.
 MANIFEST = "release.json"

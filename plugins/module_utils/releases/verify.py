@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions, trial
@@ -20,6 +19,8 @@ from ansible_collections.celeryops.stack.plugins.module_utils.releases.configura
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import ReleaseError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ansible_collections.celeryops.stack.plugins.module_utils.releases.request import Request
     from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store
 

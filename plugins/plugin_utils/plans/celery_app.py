@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
 from ansible_collections.celeryops.stack.plugins.module_utils.placed import NAME
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import app_files, folders
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app.files import app_files, folders
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app.release_commands import release_commands
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.app_servers import (
     REDIS_BACKENDS,
     backend_problems,
     broker_kind,
@@ -23,13 +23,16 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import
     once_url_problems,
     sentinel_problems,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import needs
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.newer_features import needs
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.results import result_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.setting_kinds import (
     MOST_PREFETCHED,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
-from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
-from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import pattern_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.task_locks import once_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
+    Problem,
+    UnreadableError,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_environment import (
     VARIABLE,
     unit_environment_problems,
@@ -51,18 +54,17 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_s
     source_problems,
     system_packages,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
-    Problem,
-    UnreadableError,
-)
-from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
-from ansible_collections.celeryops.stack.plugins.plugin_utils.release_commands import release_commands
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import ACCOUNT, IMPORT_PATH, check_platform
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.patterns import pattern_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.queue_names import is_queue
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import (
     package_problems,
     text_problems,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import ACCOUNT, IMPORT_PATH, check_platform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 #: Accounts and groups that Debian (base-passwd), its packages or this collection's other services own.
 RESERVED_ACCOUNTS = PRIVILEGED_GROUPS | {

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
-from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import environment_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
     Problem,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.kernel_limits import environment_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.secret_text import altered
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ELSEWHERE = "nothing: the playbook knows the servers of the inventory, and {} is for one elsewhere"

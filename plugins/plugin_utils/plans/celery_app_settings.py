@@ -11,32 +11,32 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.app_servers import (
     PACKAGED_BACKENDS,
     REDIS_BACKENDS,
     SOCKET_BACKEND,
     first_scheme,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.serializers import (
+    DEFAULTS,
+    serializer_problems,
+    unread_problems,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.setting_kinds import (
     BOOL_OR_DICT,
     KINDS,
     TEXT_OR_DICT,
     TEXT_OR_NUMBER,
     number_fault,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.setting_values import value_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
     Problem,
     UnreadableError,
     closest,
     holds_password,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, parse_duration
-from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
-    DEFAULTS,
-    serializer_problems,
-    unread_problems,
-)
-from ansible_collections.celeryops.stack.plugins.plugin_utils.setting_values import value_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import DURATION_HELP, parse_duration
 
 NEWEST = celery_versions.text(celery_versions.NEWEST)
 #: Settings that another variable decides: what to write instead.

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import without_name
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
     Problem,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import (
     REQUIREMENT_EXAMPLE,
     file_problems,
     index_problems,
     is_requirement,
     package_problems,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 #: An option, or an address that makes git run a program (gitremote-helpers(7)); a line break is in none.
 _NO_REPOSITORY = re.compile(r"-|[A-Za-z0-9+.-]+::|[^\n]*[\x00-\x1f\x7f]")

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, read_by
-from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app.files import BEAT, read_by
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.shapes import Process, Unit
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.sandbox import sandbox
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import (
     IMPORT_APP,
     IMPORT_PATH,
     START_AFTER,
@@ -27,6 +25,10 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     trial,
     with_environment,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Neither skips nor doubles a task over a restart (celeryops_runtime.beat); the app's own choice wins over it.
 _DEFAULT_SCHEDULER = "celeryops_runtime.beat:Scheduler"

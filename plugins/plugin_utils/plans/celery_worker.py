@@ -7,21 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import read_by
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
-    app_layout,
-    worker_names,
-    worker_unit,
-)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app.files import read_by
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.shapes import Process, Unit
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import SIZE_HELP, parse_duration, parse_size
-from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import QUEUE_HELP, is_queue
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import (
     IMPORT_APP,
     START_AFTER,
     check_host,
@@ -33,11 +25,25 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     trial,
     with_environment,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import (
+    app_layout,
+    worker_names,
+    worker_unit,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import (
     WorkerClass,
     prefetch_of,
     read_classes,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import (
+    SIZE_HELP,
+    parse_duration,
+    parse_size,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.queue_names import QUEUE_HELP, is_queue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Seconds that a worker has, when its tasks' time is up, to return them to the queue before systemd ends it.
 STOP_GRACE = 30

@@ -8,23 +8,22 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import each_address, scheme_of, server_of
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import hidden
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import address_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.flower_api import flower_api
-from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import sandbox
-from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, size
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
-from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.app_servers import address_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.flower_api import flower_api
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
+    Problem,
+    UnreadableError,
+    did_you_mean,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.shapes import Process, Unit
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError, did_you_mean
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_size
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import index_problems, package_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.kernel_limits import LONGEST, size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.sandbox import sandbox
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import (
     ACCOUNT,
     START_AFTER,
     check_host,
@@ -32,6 +31,16 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     read_duration,
     target_unit,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.passwords import SHORTEST, weakness
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import (
+    index_problems,
+    package_problems,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SMALLEST_MEMORY = 128 * 1024**2
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_configuration import (
@@ -29,10 +28,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_pac
     stale_files,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import CONFIG_DIR, Variables
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import check_platform, command_line
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import check_platform, command_line
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+    from collections.abc import Mapping
+
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
         Problem,
     )
 

@@ -16,7 +16,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_var
     Variables,
     in_unit,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import (
     SIZE_HELP,
     parse_size,
 )

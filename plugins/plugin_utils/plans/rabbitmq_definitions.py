@@ -6,26 +6,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.object_names import faulty, told_apart_by_blanks
-from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST, weakness
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
+    did_you_mean,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_policies import (
     exchange_of,
     operator_policy_of,
     policy_of,
     queue_of,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
-    did_you_mean,
-)
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.object_names import faulty, told_apart_by_blanks
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.passwords import SHORTEST, weakness
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import Variables
 
 #: "No password shorter" is a floor against slips, and it keeps words like "shop" out of what Ansible masks in outputs.

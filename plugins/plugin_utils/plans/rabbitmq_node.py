@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import CONFIG_DIR, Variables
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rabbitmq_takeover import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.rabbitmq import (
     choose_node,
     data_settings,
     enabled,
     place_problems,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Distribution listens there whatever the AMQP port is (RABBITMQ_DIST_PORT's default).
 DISTRIBUTION_PORT = 25672

@@ -10,10 +10,10 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import user_part
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import CONFIG_DIR, Variables
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
     holds_password,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import CONFIG_DIR, Variables
 
 PRIVATE_FILE = "50-celeryops.conf"
 #: Where a signing key from a URL is kept, in ASCII armour and as it is; apt goes by the end of the name.

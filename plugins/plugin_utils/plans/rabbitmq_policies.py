@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import Variables, in_unit
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
     closest,
     did_you_mean,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import Variables, in_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _QUEUE_TYPES = ("quorum", "classic", "stream")
 #: Keys of policies whose values are whole numbers, and of what (rabbit_policies.erl of RabbitMQ 3.10 to 4.3).

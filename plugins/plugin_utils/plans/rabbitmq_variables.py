@@ -8,19 +8,21 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
     Problem,
     UnreadableError,
     closest,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import (
     DURATION_HELP,
     parse_duration,
     parse_size,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 CONFIG_DIR = "/etc/rabbitmq"
 

@@ -6,20 +6,22 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import Engine, engine_names
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_configuration import (
     memory_limit,
     sections,
     setting_problems,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_users import acl_rules, user_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, UnreadableError
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
-from ansible_collections.celeryops.stack.plugins.plugin_utils.redis_takeover import VARIABLE, takeover_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import check_platform
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import check_platform
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.redis import VARIABLE, takeover_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 #: Clients need descriptors, the server some for itself (server.h: CONFIG_MIN_RESERVED_FDS is 32).
 _OWN_DESCRIPTORS = 64

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import SIZE_HELP, parse_size, show_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import SIZE_HELP, parse_size, show_size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import Engine
 
 _DIRECTIVE = re.compile(r"[a-z][a-z0-9-]*")

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.passwords import weakness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 #: What the ACL of a user is made of. Celery 5.7 with kombu 5.7 was run with exactly these rules on Redis 7.0 and
 #: Valkey 8.0 (priorities, ETA, chord, group, retry, revoke, inspect, events, purge) and ACL LOG stayed empty.

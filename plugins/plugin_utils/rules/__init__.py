@@ -9,14 +9,15 @@ tuple ``RULES``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, did_you_mean
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment
 
 #: The variable by which an inventory says that a finding is meant.
 ACCEPT = "celery_app_accept"

@@ -8,18 +8,18 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import DISTRIBUTION_PORT, EPMD_PORT
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import parse_duration
-from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import ROLES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import PLUGIN_PORTS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import ROLES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment, Duty, Server
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import Listens
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment, Duty, Server
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import Listens
 
 #: What a producer and a worker have to agree on.
 APP_WIDE = (

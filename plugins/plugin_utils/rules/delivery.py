@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
-from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import CONSUMER_TIMEOUT, Policy, policies
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import rules_out
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.policies import CONSUMER_TIMEOUT, Policy, policies
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import show_duration
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import rules_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import (
         App,
         Deployment,
         RunningClass,

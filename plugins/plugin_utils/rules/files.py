@@ -8,16 +8,16 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import BEAT, VARIABLE, above, place
-from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import LEVELS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, did_you_mean
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app.files import BEAT, VARIABLE, above, place
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, did_you_mean
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import LEVELS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, Deployment
 
 _REASONS = {"groups": "is no group of the inventory", "restarts": "is no worker class of the app, and not beat"}
 

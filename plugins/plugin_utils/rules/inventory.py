@@ -9,15 +9,20 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import SHORTEST
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
-from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import ROLES_OF_GROUP, SERVERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.tls_options import unverified
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import ANY, loopback
-from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import unverified
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import ANY, loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import ROLES_OF_GROUP, SERVERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.passwords import SHORTEST
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, Machine, Server
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import (
+        App,
+        Deployment,
+        Machine,
+        Server,
+    )
 
 #: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
 SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")

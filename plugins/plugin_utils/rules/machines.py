@@ -10,15 +10,17 @@ at is no finding: whoever needs it says so later.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import FIRST_PERSON, complaint
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import bracketed
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, is_app_name
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Found
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import DISTRIBUTION_PORT
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Found
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout, is_app_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 _MIB = 1024**2
 #: A release of a small app, with its packages, takes 60 to 300 MiB; with less than this none can be built.

@@ -9,16 +9,16 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
-from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import Policy, acting, policies
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.roles import SERVERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import DEAD_LETTERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.policies import Policy, acting, policies
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.server_objects import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, Server
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, Deployment, Server
 
 
 def _places(deployment: Deployment) -> Iterator[tuple[Server, App, str]]:

@@ -9,8 +9,9 @@ import re
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import (
     OLDEST,
     OVERRIDES,
     Line,
@@ -19,12 +20,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements impor
     rules_out,
     too_old,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, Deployment
 
 #: How the path of a scheduler begins -> the package that it is in.
 _SCHEDULERS = {"redbeat": "celery-redbeat", "django_celery_beat": "django-celery-beat"}

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment
 
 
 def _kept_nowhere(deployment: Deployment) -> Iterator[Finding]:

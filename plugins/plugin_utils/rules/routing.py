@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.beat_schedule import sent_to
-from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import LEVELS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, closest
-from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.beat_schedule import sent_to
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, closest
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import misspelt_groups
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import LEVELS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.queue_names import is_queue
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, RunningClass
+    from collections.abc import Iterable, Iterator
+
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, Deployment, RunningClass
 
 
 def _unread(deployment: Deployment) -> Iterator[Finding]:

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import show_duration, show_size
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import rules_out
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.worker_arguments import newer_options, strangers
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import newer_options, strangers
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import show_duration, show_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import rules_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import Deployment, Machine, RunningClass
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import (
+        Deployment,
+        Machine,
+        RunningClass,
+    )
 
 #: Processes for each processor. Tasks that wait for the network justify several; beyond this they only wait for each
 #: other, each with its own copy of the app in memory.

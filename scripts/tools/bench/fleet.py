@@ -6,8 +6,10 @@ Hosts with workers, of which some are larger than the others and some are specia
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WORKERS, CLASSES, LARGE = 50, 20, 8
 #: Group -> hosts of it, beside the workers.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from tools.chaos.report import Strike
 from tools.chaos.scenario import APP, ROOT, ChaosError, Fault, Scenario, run
 from tools.lab import containers
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
 
 #: How long the broker is out of reach, in seconds: four times the sockets' timeouts.
 UNREACHABLE = 120.0

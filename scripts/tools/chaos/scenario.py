@@ -10,9 +10,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -23,6 +21,9 @@ from tools.chaos.stacks import STACKS
 from tools.lab import engine, machine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
     from rich.console import Console
 
 ROOT = machine.ROOT

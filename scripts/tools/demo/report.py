@@ -16,11 +16,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "collections"))
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import (
     app_layout,
     worker_unit,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import read_classes
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import read_classes
 
 Record = Mapping[str, Any]
 

@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.lab import machine
 from tools.lab.engine import check_limits, engine, engine_answers
 from tools.lab.images import image, image_name
 from tools.lab.machine import CACHE, LabError, docker, exclusive, step, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NETWORK = "celeryops-lab"
 LABEL = "celeryops.lab"

@@ -8,11 +8,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tools.lab import containers, machine
 from tools.suites.order import times_of_tests
 from tools.suites.run import ROOT, WORK, Run, count, thorough
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: The first is what most people run: one host, with RabbitMQ.
 SCENARIOS = ("default", "redis", "fleet", "before")

@@ -6,9 +6,11 @@ import dataclasses
 import json
 import threading
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
 #: What a run takes that nobody has measured, in seconds: as long as a long one, so that it does not come last.
 UNKNOWN = 900.0

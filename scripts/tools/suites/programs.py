@@ -7,13 +7,16 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from tools.chaos.stacks import STACKS
 from tools.lab import engine, images
 from tools.suites.order import times_of_tests
 from tools.suites.run import ROOT, WORK, Run, count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Images(Run):

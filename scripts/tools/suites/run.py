@@ -24,11 +24,14 @@ import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.lab import engine, images, machine
 from tools.suites.order import Times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 ROOT = machine.ROOT
 WORK = ROOT / "build" / "molecule"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.addresses import places
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.addresses import places
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.filter.own_files import FilterModule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_files import app_files, folders, read_by
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app.files import app_files, folders, read_by
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout
 
 LAYOUT = app_layout("shop")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils import assemble as module
-from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned, assemble
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model import build as module
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned, assemble
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import (
     App,
     Deployment,
     Duty,

@@ -11,13 +11,13 @@ from celery import Celery
 from celery.app.task import Task
 from celery.beat import ScheduleEntry
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.beat_schedule import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.beat_schedule import (
     KEYS,
     OPTIONS,
     schedule_problems,
     sent_to,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import MAX_SECONDS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import MAX_SECONDS
 
 SOUND: dict[str, Any] = {"task": "shop.mails.send", "schedule": 300}
 INSTEAD = "a number of seconds such as 300, or the whole schedule in the app's own code, where crontab() is"

@@ -8,7 +8,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.beside_inventory import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_paths import (
     beside_inventory,
     keep_out_of_repositories,
     local_source,

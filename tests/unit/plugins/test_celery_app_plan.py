@@ -10,16 +10,16 @@ import pytest
 import yaml
 
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import server_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import broker_kind
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS, UNLISTED
-from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import LONGEST, size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.app_servers import broker_kind
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.setting_kinds import KINDS, UNLISTED
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import (
     celery_app,
     celery_app_environment,
     celery_app_settings,
     celery_app_source,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.kernel_limits import LONGEST, size
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "celery_app"
 SECRET = "hunter2hunter2"

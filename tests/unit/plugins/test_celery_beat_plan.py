@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import render
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_worker
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_beat import plan
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "celery_beat"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_needs import needs, worker_options
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import read_classes
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.newer_features import needs, worker_options
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import read_classes
 
 
 def found(*, quorum: bool = False, **values: Any) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery.app.defaults import NAMESPACES, flatten
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS, number_fault
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.setting_kinds import KINDS, number_fault
 
 INFINITE = float("inf")
 

@@ -10,8 +10,8 @@ from celery.app.defaults import NAMESPACES, flatten
 from celery.bin.worker import worker
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions as versions
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import FLAGS, VALUED
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.setting_kinds import KINDS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.worker_arguments import FLAGS, VALUED
 
 
 def test_the_table_is_in_order_and_its_ends_are_the_limits() -> None:

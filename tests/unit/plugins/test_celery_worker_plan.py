@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.class_keys import KEYS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import Layer, merge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import render
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worker import classes_of, plan
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP, SIZE_HELP, parse_duration
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_keys import KEYS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import Layer, merge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import (
+    DURATION_HELP,
+    SIZE_HELP,
+    parse_duration,
+)
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "celery_worker"
 

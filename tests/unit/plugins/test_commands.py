@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils import paths, placed, trial
 from ansible_collections.celeryops.stack.plugins.modules import commands as module
-from ansible_collections.celeryops.stack.plugins.plugin_utils.release_commands import release_commands
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app.release_commands import release_commands
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.consequences import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.root_causes import (
     JOINTS,
     causes,
     root,
     where_written,
     without_consequences,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULTS = {

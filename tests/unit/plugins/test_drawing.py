@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import (
     App,
     Deployment,
     Duty,
@@ -17,7 +17,14 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     RunningClass,
     Server,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.drawing import crowd, graph, markdown, mermaid, svg, text
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.diagram import (
+    crowd,
+    graph,
+    markdown,
+    mermaid,
+    svg,
+    text,
+)
 
 HIGH = RunningClass("shop", "app1", "high", ("payments",), concurrency=4, stop_timeout=300, written={"concurrency": 4})
 BULK = RunningClass(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils.environment_file import parse_environment
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import quote_environment_file
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import quote_environment_file
 
 
 @pytest.mark.parametrize("value", ["", "a b", 'q"q', "back\\slash", "$HOME `id`", "two\nlines", "%h", "ü", "#x", "\\n"])

@@ -12,7 +12,7 @@ from celery.utils.nodenames import host_format
 
 from ansible_collections.celeryops.stack.plugins.modules import facts
 from ansible_collections.celeryops.stack.plugins.modules.facts import disk, installed, memory, named, servers, system
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import FACTS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.host_variables import FACTS
 
 
 def test_only_what_is_installed_and_configured_counts() -> None:

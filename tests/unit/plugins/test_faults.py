@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from check_in_process import checked
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils import inventory_check
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import check as inventory_check
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import redis
 
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.flower_api import flower_api
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.flower_api import flower_api
 
 BROKER = "amqp://watch:{}@mq1:5672/shop"
 API = "http://watch:{}@mq1:15672/api/"

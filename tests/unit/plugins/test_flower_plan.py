@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import render
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.flower import _OWN_OPTIONS, OPTIONS, plan
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "flower"
 EVERYWHERE = "0.0.0.0"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.hardening import ALLOWED, SANDBOX, sandbox
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.sandbox import ALLOWED, SANDBOX, sandbox
 
 
 @pytest.mark.parametrize(

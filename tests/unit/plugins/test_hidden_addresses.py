@@ -7,12 +7,12 @@ import itertools
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import hidden, without_accounts
-from ansible_collections.celeryops.stack.plugins.plugin_utils.app_servers import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.app_servers import (
     backend_problems,
     broker_problems,
     once_url_problems,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, shown
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, shown
 
 #: Each half of a password with one odd sign, or several, between them.
 HEAD, TAIL = "Tr0ub4dor", "Staple99"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
-from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import this_run
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.host_variables import HostVariables
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import this_run
 
 
 class Worked:

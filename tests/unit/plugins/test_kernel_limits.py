@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.kernel_limits import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.kernel_limits import (
     LONGEST,
     MOST,
     environment_problems,

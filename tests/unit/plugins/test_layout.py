@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout, worker_unit
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout, worker_unit
 
 
 def test_every_path_carries_the_name_so_that_apps_can_share_a_host() -> None:

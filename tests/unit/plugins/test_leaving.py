@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.leaving import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import (
     ONLY,
     Inventory,
     beats,

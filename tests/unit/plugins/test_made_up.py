@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up import (
     LIST,
     forget,
     in_use,

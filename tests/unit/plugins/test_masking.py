@@ -16,7 +16,7 @@ import pytest
 from markupsafe import escape
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking
-from ansible_collections.celeryops.stack.plugins.plugin_utils import problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages import problem
 
 PEM = (
     "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nq83vEjRWeJASNFZ4kBI0VniQ\nAQ==\n"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import SHARED, misspelt, misspelt_prefixes
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.unknown_variables import (
+    SHARED,
+    misspelt,
+    misspelt_prefixes,
+)
 
 ROLES = {
     "celery_app": ["celery_app_routes", "celery_app_name", "celery_app_install_environment"],

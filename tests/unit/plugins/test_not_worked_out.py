@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.not_worked_out import failing, first_line, not_worked_out
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.template_errors import (
+    failing,
+    first_line,
+    not_worked_out,
+)
 
 GENERAL = "redis_bind: cannot be worked out, it may need a variable that is not set: "
 FACT = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.object_names import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.object_names import (
     faulty,
     name_fault,
     told_apart_by_blanks,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.once import once_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.task_locks import once_rules
 
 from .test_celery_app_plan import BACKEND, SECRET, only, planned, refused
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import addresses, look
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import quote_environment_file
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import quote_environment_file
 
 MARK = "# Managed by celeryops.stack (role {}). Local changes are overwritten.\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.passwords import weakness
 
 
 @pytest.mark.parametrize(

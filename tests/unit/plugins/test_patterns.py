@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.patterns import (
     PATTERN_HELP,
     glob,
     pattern_fault,

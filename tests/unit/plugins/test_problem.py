@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.misspelt import misspelt
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.unknown_variables import misspelt
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
     Problem,
     closest,
     did_you_mean,

@@ -15,13 +15,20 @@ from check_in_process import checked
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils import roles, stack
-from ansible_collections.celeryops.stack.plugins.plugin_utils.class_keys import KEYS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.class_layers import Layer, merge
-from ansible_collections.celeryops.stack.plugins.plugin_utils.passwords import weakness
-from ansible_collections.celeryops.stack.plugins.plugin_utils.patterns import glob, pattern_fault, pattern_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.yaml_traps import yaml_slips
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import members as app_members
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import roles, survey
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_keys import KEYS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import Layer, merge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import read_class
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.passwords import weakness
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.patterns import (
+    glob,
+    pattern_fault,
+    pattern_problems,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import (
     MAX_BYTES,
     MAX_SECONDS,
     parse_duration,
@@ -29,8 +36,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import 
     show_duration,
     show_size,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_classes import read_class
-from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 #: `make test-all` looks further.
@@ -167,15 +172,15 @@ def test_hosts_are_surveyed_whatever_their_variables_say(groups: Any, variables:
     def said(host: str, name: str, default: Any) -> Any:
         return variables.get((host, name), default)
 
-    found = stack.survey(stack.members(groups, said), groups, said)
+    found = survey.survey(app_members.members(groups, said), groups, said)
     for host in ("a", "b", "c"):
-        seen = stack.view(found, host)
+        seen = survey.view(found, host)
         assert seen["broker"] in ("rabbitmq", "redis")
         assert seen["consumer_timeout"] >= 7200
         assert seen["queues"] == sorted(seen["queues"])
     # The order of hosts in a group decides nothing that a process reads.
     turned = {group: hosts[::-1] for group, hosts in groups.items()}
-    again = stack.survey(stack.members(turned, said), turned, said)
+    again = survey.survey(app_members.members(turned, said), turned, said)
     for name, app in found["apps"].items():
         own = {key: app[key] for key in ("queues", "longest_task")}
         assert {key: again["apps"][name][key] for key in own} == own

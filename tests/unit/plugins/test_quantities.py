@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import (
     DURATION_HELP,
     MAX_SECONDS,
     SIZE_HELP,

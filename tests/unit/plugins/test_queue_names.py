@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.queue_names import is_queue
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.queue_names import is_queue
 
 
 @pytest.mark.parametrize("name", ["a", "payments", "eu.payments-2", "_x", "A.B.c", "q" * 100])

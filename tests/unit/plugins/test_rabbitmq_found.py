@@ -17,7 +17,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_found imp
     plugins,
     shell_variables,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rabbitmq_takeover import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.rabbitmq import (
     choose_node,
     data_settings,
     enabled,

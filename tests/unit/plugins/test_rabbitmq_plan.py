@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import render
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import plan
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_configuration import config_value
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem, message
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "rabbitmq"
 GIB = 1024**3

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.celeryops.stack.plugins.module_utils import redis_found
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import engine_names
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import effective, started_with
-from ansible_collections.celeryops.stack.plugins.plugin_utils.redis_takeover import takeover_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.redis import takeover_problems
 
 DATA = "/var/lib/redis"
 PACKAGED = "/usr/bin/redis-server /etc/redis/redis.conf --supervised systemd --daemonize no"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import acl_users, engine_names
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import render
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "roles" / "redis" / "templates"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import forget, made_up
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rehearsal import Rehearsal
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up import forget, made_up
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.secret_staging import Rehearsal
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from ansible_collections.celeryops.stack.plugins.module_utils import removal
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import MARK
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import engine_names
 from ansible_collections.celeryops.stack.plugins.module_utils.removal import SERVERS, of_app, of_server, refusal
-from ansible_collections.celeryops.stack.plugins.plugin_utils.layout import app_layout
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rabbitmq_takeover import data_settings
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import render
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.rabbitmq import data_settings
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout
 
 UNITS = [
     "celery-shop-high.service", "celery-shop-beat.service", "celery-shop.target", "celery-shop_2-high.service",

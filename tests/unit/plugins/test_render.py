@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.action.files import expand
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import (
     RenderError,
     quote_environment_file,
     quote_systemd,

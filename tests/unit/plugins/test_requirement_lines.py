@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.resolve import way_out
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import misshapen
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import (
     file_problems,
     package_problems,
     text_problems,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import misshapen
 
 SOUND = [
     "celery", "celery[redis]>=5.6,<5.8", "celery [redis] >= 5.6, < 5.8", "celery===5.6.3+local",

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils import assemble
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment
-from ansible_collections.celeryops.stack.plugins.plugin_utils.results import result_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.results import result_rules
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model import build as assemble
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, Deployment
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import catalogue, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.results import RULES
 

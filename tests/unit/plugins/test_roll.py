@@ -18,8 +18,8 @@ from ansible_collections.celeryops.stack.plugins.module_utils import handover, p
 from ansible_collections.celeryops.stack.plugins.module_utils.releases import store
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store
 from ansible_collections.celeryops.stack.plugins.modules import probe, roll
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import render
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_worker
-from ansible_collections.celeryops.stack.plugins.plugin_utils.render import render
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import RunningClass
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import RunningClass
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.order import (
     Batch,
     Member,
     batches,
@@ -17,7 +17,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout import (
     number_at_once,
     read,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout import places as places_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.order import places as places_of
 
 
 def places(table: str) -> list[Member]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import (
     App,
     Deployment,
     Duty,
@@ -18,12 +19,16 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import 
     Server,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_settings import visibility_timeout
-from ansible_collections.celeryops.stack.plugins.plugin_utils.policies import acting, policies
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import everything, pinned, rules_out, too_old
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import held_for
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.policies import acting, policies
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import held_for
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import (
+    everything,
+    pinned,
+    rules_out,
+    too_old,
+)
 
 DENIED = "deprecated_features.permit.transient_nonexcl_queues"
 HOUR, DAY, GIB = 3600, 86400, 2**30
@@ -154,7 +159,7 @@ def test_what_can_be_meant_is_said_here() -> None:
 
 
 def noisy(name: str, **kinds: bool) -> Rule:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 
     def find(_deployment: Deployment) -> list[Finding]:
         return [Finding(Problem(f"v_{one}", one, "is odd", "another"), one, "shop") for one in ("a", "b")]

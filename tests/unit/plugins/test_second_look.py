@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import Planned
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, RunningClass
-from ansible_collections.celeryops.stack.plugins.plugin_utils.made_up import made_up, note
-from ansible_collections.celeryops.stack.plugins.plugin_utils.second_look import Look, inventory_of, second_look
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up import made_up, note
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, RunningClass
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import (
+    Look,
+    inventory_of,
+    second_look,
+)
 
 GROUPS = {"all": ["one", "two"], "redis": ["one"], "celery_workers": ["one"], "celery_beat": ["one"]}
 NAMES = {"one": "shop", "two": "old"}

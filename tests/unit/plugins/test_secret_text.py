@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.secret_text import altered
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import misshapen
-from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import misshapen
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.yaml_traps import yaml_slips
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.secret_text import altered
 
 PEM = "-----BEGIN KEY-----\nabc\n-----END KEY-----\n"
 

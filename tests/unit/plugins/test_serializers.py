@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kombu.serialization import prepare_accept_content, registry
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.serializers import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.serializers import (
     CONTENT_TYPES,
     DEFAULTS,
     SETTINGS,

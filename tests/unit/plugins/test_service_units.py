@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.quantities import DURATION_HELP
-from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import (
     check_environment,
     check_host,
     check_identity,
@@ -21,6 +20,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.service_units impo
     target_unit,
     with_environment,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import DURATION_HELP
 
 
 def test_the_target_is_the_same_whoever_writes_it() -> None:

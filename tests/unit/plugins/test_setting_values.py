@@ -15,8 +15,8 @@ from celery.utils.time import rate
 from kombu.connection import failover_strategies
 from kombu.entity import DELIVERY_MODES
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery_settings import KINDS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.setting_values import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.setting_kinds import KINDS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.setting_values import (
     CHOICES,
     COMPRESSIONS,
     value_problems,

@@ -13,8 +13,8 @@ import ansible.template
 from ansible.template import Templar
 from check_in_process import checked
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import HostVariables
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory_check import Checked, InventoryCheck
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.check import Checked, InventoryCheck
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.host_variables import HostVariables
 
 
 def trusted(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.source_requirements import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app.source_requirements import (
     Found,
     missing_parts,
     read_source,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleError
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils import source_tree
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app import source_tree
 
 
 def write(root: Path, *names: str) -> None:

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.spec import converted, misshapen, names_in, stand_in
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import (
+    converted,
+    misshapen,
+    names_in,
+    stand_in,
+)
 
 OPTIONS: dict[str, Any] = {
     "packages": {"type": "list", "elements": "str"},

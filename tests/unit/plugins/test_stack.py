@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import (
     Given,
     listen_addresses,
     loopback,
     machine_at,
-    members,
-    queue_places,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import members, queue_places
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.server_objects import (
     rabbitmq_objects,
     redis_users,
-    survey,
-    view,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import survey, view
 
 GROUPS = {"rabbitmq": ["mq1"], "redis": ["cache1"], "celery_workers": ["app1", "mq1"], "celery_beat": ["app1"]}
 Variables = dict[str, dict[str, Any]]

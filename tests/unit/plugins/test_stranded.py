@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import addresses
-from ansible_collections.celeryops.stack.plugins.plugin_utils.assemble import place_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import place_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import (
     App,
     Deployment,
     Machine,
     RunningClass,
     Server,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stranded import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.stranded import (
     judge,
     moves,
     not_readable,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.this_run import seen_now, this_run, without_stale
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import (
+    seen_now,
+    this_run,
+    without_stale,
+)
 
 
 def test_one_name_for_all_that_one_process_forks() -> None:

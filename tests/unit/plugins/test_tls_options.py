@@ -10,7 +10,7 @@ import pytest
 from amqp.transport import SSLTransport
 from redis.connection import SSLConnection
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.tls_options import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.tls_options import (
     AMQP_KEYS,
     REDIS_KEYS,
     lax_in_url,

@@ -12,7 +12,7 @@ import kombu.connection
 import pytest
 from kombu.transport.redis import SentinelChannel
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.transport_options import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.transport_options import (
     RABBITMQ,
     REDIS,
     RESULTS,

@@ -7,16 +7,22 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.deployment import App, Deployment, Machine, RunningClass
-from ansible_collections.celeryops.stack.plugins.plugin_utils.requirements import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import (
+    App,
+    Deployment,
+    Machine,
+    RunningClass,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import consumer_timeout
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import members
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import (
     in_force,
     is_requirement,
     lines_of,
     pinned,
     rules_out,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
-from ansible_collections.celeryops.stack.plugins.plugin_utils.stack import consumer_timeout, members
 
 PLACE = "celery_app_source.packages"
 HIGH = RunningClass("shop", "app1", "high", ("default",), stop_timeout=300)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from celery.bin.worker import worker
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.worker_arguments import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.worker_arguments import (
     FLAGS,
     OWN,
     VALUED,

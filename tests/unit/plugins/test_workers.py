@@ -16,7 +16,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.workers import (
     read_report,
     tasks,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.unregistered import unregistered
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.route_check import unregistered
 
 WANTED: dict[str, Any] = {
     "name": "bulk",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.yaml_slips import yaml_slips
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.yaml_traps import yaml_slips
 
 
 def told(text: str, *, all_keys: bool = False) -> list[str]:

@@ -1,0 +1,143 @@
+# Copyright: celeryops.stack contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Mistakes that only follow from others: a default that is derived from an unreadable value is wrong as well."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.setting_kinds import KINDS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, closest
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_keys import KEYS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import LEVELS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.queue_names import is_queue
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence, Set
+
+
+def _of_classes(key: str) -> tuple[str, ...]:
+    """Return where a key of any class may be written."""
+    return (*(f"{level}.*.{key}" for level in LEVELS), f"celery_worker_defaults.{key}")
+
+
+_SERVERS = ("rabbitmq_port", "rabbitmq_listen_addresses", "redis_port", "redis_bind", "celery_app_broker")
+_LIMITS = (*_of_classes("time_limit"), "celery_app_settings.task_time_limit")
+_HELD = (
+    *_LIMITS, *_of_classes("prefetch_multiplier"), "celery_app_settings.worker_prefetch_multiplier",
+    "celery_app_prefetch_multiplier",
+    "celery_app_longest_task", "celery_app_longest_eta", "celery_app_queue_type",
+)  # fmt: skip
+#: What a list or a longest time is gathered from: that a rule finds one of many, which can be read, to be unwise
+#: makes what comes of all of them no less right.
+_GATHERED = frozenset((*_of_classes("queues"), *_HELD))
+#: Where the roles meet (playbooks/vars/stack.yml): name -> what it is worked out from, down to the key.
+JOINTS: Mapping[str, tuple[str, ...]] = {
+    "celeryops_queues": _of_classes("queues"),
+    "celeryops_longest_task": _LIMITS,
+    "celeryops_visibility_timeout": _HELD,
+    "celeryops_prefetch_multiplier": (),
+    "celeryops_worker_options": (),
+    "celeryops_consumer_timeout": _HELD,
+    "celeryops_broker_url": (*_SERVERS, "celery_app_name"),
+    "celeryops_flower_broker_url": (*_SERVERS, "celery_app_name"),
+    "celeryops_result_backend": ("redis_port", "redis_bind", "celery_app_name"),
+    "celeryops_broker_api": (
+        "rabbitmq_management_port", "rabbitmq_management_listen_address", "celery_app_broker", "celery_app_name",
+    ),
+    "celeryops_flower_shared_configuration": (),
+    "celeryops_redis_purpose": ("celery_app_broker",),
+    "celeryops_redis_users": ("celery_app_key_prefix", "celery_app_name", "celery_app_broker", "redis_purpose"),
+    "celeryops_rabbitmq_definitions": ("celery_app_name", "celery_app_dead_letter_queue", "celery_app_broker"),
+}  # fmt: skip
+_NAME = re.compile(r"\b(?:celery|celeryops|rabbitmq|redis|flower)_\w+")
+
+
+def root(variable: str) -> str:
+    """Return the variable's name in a path such as ``celery_worker_classes.high.queues[0]``."""
+    return re.split(r"[.\[ :]", variable)[0]
+
+
+def without_consequences(problems: Sequence[Any], defaults: Mapping[str, Any], given: Set[str]) -> list[Any]:
+    """Return the problems that somebody can mend where they are.
+
+    A value that is handed on whole (a port in a URL) is wrong wherever it arrives. Of what is gathered from many values
+    only one that cannot be read spoils the result: that two classes share a queue, say, must not hide that a queue ends
+    in the name of another.
+
+    Arguments:
+        problems: all of them; texts begin with the variable's name.
+        defaults: the defaults of all roles' variables, as they are written.
+        given: names of the variables that the inventory sets: what is written there is a mistake of its own.
+    """
+    found = {(_path(problem), bool(getattr(problem, "readable", False))) for problem in problems}
+    spoilt = {
+        variable
+        for variable in {root(path) for path, _readable in found} - given
+        for cause in causes(variable, defaults, given)
+        if any(_spoils(path, cause, readable=readable) for path, readable in found)
+    }
+    return [problem for problem in problems if root(_path(problem)) not in spoilt]
+
+
+def where_written(problems: Sequence[Any], places: Mapping[str, str]) -> list[Any]:
+    """Return problems in which a queue that only a worker class names is told where that class names it.
+
+    Arguments:
+        problems: those of an app whose ``celery_app_queues`` nobody sets: it lists what the classes name.
+        places: queue -> the variable, with its path, in which a class names it.
+    """
+    return [
+        replace(problem, variable=places[problem.value])
+        # What is no name of a queue the class itself tells of.
+        if isinstance(problem, Problem)
+        and problem.variable == "celery_app_queues"
+        and is_queue(problem.value)
+        and problem.value in places
+        else problem
+        for problem in problems
+    ]
+
+
+def _spoils(path: str, cause: str, *, readable: bool) -> bool:
+    """Whether what is wrong at ``path`` makes wrong whatever is worked out from what stands at ``cause``."""
+    return not (readable and cause in _GATHERED) and _concerns(path, cause)
+
+
+def _path(problem: Any) -> str:
+    """Return the variable of a problem with the path inside it."""
+    return re.split(r"[\[ :]", str(getattr(problem, "variable", problem)))[0]
+
+
+def _concerns(path: str, cause: str) -> bool:
+    """Whether what is wrong at ``path`` is what stands at ``cause``, all that it is part of, or meant to be it."""
+    variable, *keys = path.split(".")
+    known: Collection[str] = KINDS if variable == "celery_app_settings" else KEYS
+    name, *wanted = cause.split(".")
+    return variable == name and all(
+        right in ("*", key) or (key not in known and closest(_modern(key), known, 0.6) == right)
+        for key, right in zip(keys, wanted, strict=False)
+    )
+
+
+def _modern(key: str) -> str:
+    """Return a key as it is spelt today: Celery's settings had capitals once."""
+    return key.lower().removeprefix("celery_")
+
+
+def causes(variable: str, defaults: Mapping[str, Any], given: Set[str]) -> set[str]:
+    """Return the variables, or keys in them, that the value of ``variable``, which nobody sets, is worked out from."""
+    found: set[str] = set()
+    ahead = [variable]
+    while ahead:
+        name = ahead.pop()
+        if name in given and name != variable:
+            continue
+        for mentioned in JOINTS.get(name) or _NAME.findall(str(defaults.get(name, ""))):
+            if mentioned not in found:
+                found.add(mentioned)
+                ahead.append(mentioned)
+    return found - {variable}
