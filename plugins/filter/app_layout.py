@@ -23,7 +23,7 @@ options:
     description: The app's short name.
     type: str
     required: true
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

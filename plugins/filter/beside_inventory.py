@@ -34,7 +34,7 @@ options:
     description: What the user set instead, returned as it is.
     type: str
     default: ""
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

@@ -27,7 +27,7 @@ options:
     description: The address of the broker.
     type: str
     required: true
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

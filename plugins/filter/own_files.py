@@ -32,7 +32,7 @@ options:
     type: list
     elements: str
     required: true
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

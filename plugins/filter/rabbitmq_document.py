@@ -40,7 +40,7 @@ options:
     description: A secret of this installation.
     type: str
     required: true
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

@@ -32,7 +32,7 @@ options:
     description: The password of the account of each app's Flower.
     type: dict
     required: true
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

@@ -26,7 +26,7 @@ options:
     description: The password of each app's account.
     type: dict
     required: true
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

@@ -23,7 +23,7 @@ options:
     description: The host's C(ansible_facts).
     type: dict
     required: true
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

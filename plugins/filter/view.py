@@ -25,7 +25,7 @@ options:
     description: The host that looks.
     type: str
     required: true
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

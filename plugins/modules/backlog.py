@@ -9,6 +9,7 @@ short_description: Count the messages in queues of an app, as the app itself wou
 version_added: 0.1.0
 description:
   - Takes no message, and declares nothing. Runs the installed runtime as the app's account, with its environment.
+extends_documentation_fragment: [celeryops.stack.attributes.reads]
 options:
   app:
     description: The app, which has to be installed on the host.
@@ -31,10 +32,8 @@ options:
     type: int
     default: 0
 attributes:
-  check_mode:
-    description: Changes nothing. It does not wait either.
-    support: full
-author: celeryops.stack contributors
+  check_mode: {details: Changes nothing. It does not wait either.}
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

@@ -10,6 +10,7 @@ version_added: 0.1.0
 description:
   - Runs C(python -m celeryops_runtime declare) in the app's current release, as the account of the app, with the
     variables of its environment file. The broker's password is in that environment only, never in argv or output.
+extends_documentation_fragment: [celeryops.stack.attributes]
 options:
   current:
     description: The link to the app's current release.
@@ -28,13 +29,9 @@ options:
     type: int
     default: 10
 attributes:
-  check_mode:
-    description: Only looks at what is there.
-    support: full
-  diff_mode:
-    description: Lists what was missing.
-    support: full
-author: celeryops.stack contributors
+  check_mode: {details: Only looks at what is there.}
+  diff_mode: {details: Lists what was missing.}
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

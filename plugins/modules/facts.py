@@ -14,6 +14,7 @@ description:
     C(dpkg) knows in an instant. The roles skip C(apt) when nothing is missing.
   - >-
     Fails for a login that is not root, before anything is changed. What the roles do needs C(become) then.
+extends_documentation_fragment: [celeryops.stack.attributes.reads, celeryops.stack.attributes.action]
 options:
   accounts:
     description: Accounts to ask for beside those in C(/etc/passwd), wherever they are kept.
@@ -26,10 +27,10 @@ options:
     elements: str
     default: []
 attributes:
-  check_mode:
-    description: Changes nothing, so it runs the same.
+  facts:
+    description: Returns facts in C(ansible_facts).
     support: full
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

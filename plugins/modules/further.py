@@ -11,11 +11,8 @@ description:
   - Runs on the control machine only, behind M(celeryops.stack.facts). Run it once.
   - A run that C(--limit) narrows would start a scheduler beside one that it does not see, or replace passwords that are
     in use on a host that it leaves out. Where it may, the other hosts are looked at first; mostly there are none.
-attributes:
-  check_mode:
-    description: Changes nothing, so it runs the same.
-    support: full
-author: celeryops.stack contributors
+extends_documentation_fragment: [celeryops.stack.attributes.controller]
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

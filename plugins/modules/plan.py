@@ -13,6 +13,7 @@ description:
     the role's pure planning function, which returns what the role's templates and tasks render from.
   - All mistakes, of all roles and of all hosts asked for, come in one message.
   - A plan holds no secrets.
+extends_documentation_fragment: [celeryops.stack.attributes.controller]
 options:
   role:
     description:
@@ -58,10 +59,10 @@ options:
     type: str
     default: ""
 attributes:
-  check_mode:
-    description: Changes nothing, so it runs the same.
+  facts:
+    description: Returns facts in C(ansible_facts).
     support: full
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

@@ -13,6 +13,7 @@ description:
   - The task is the runtime's own, C(celeryops.probe), which every worker has. Its answer does not need a result
     backend.
   - A queue whose workers are all busy answers late. When the probe still waits in it, that is a warning and no failure.
+extends_documentation_fragment: [celeryops.stack.attributes.reads]
 options:
   current:
     description: The link to the app's current release.
@@ -45,10 +46,8 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode:
-    description: Sends nothing.
-    support: full
-author: celeryops.stack contributors
+  check_mode: {details: Sends nothing.}
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

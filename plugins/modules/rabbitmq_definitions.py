@@ -16,6 +16,7 @@ description:
     command line.
   - When the server refuses the login (the user was deleted, or its password changed by hand), that one user is repaired
     through C(rabbitmqctl), which reads it from a file that only the server's user can read.
+extends_documentation_fragment: [celeryops.stack.attributes]
 options:
   definitions:
     description:
@@ -79,13 +80,9 @@ options:
     type: int
     default: 60
 attributes:
-  check_mode:
-    description: Says what would be done; a server that is not there yet counts as empty.
-    support: full
-  diff_mode:
-    description: Shows the objects that differ, without passwords.
-    support: full
-author: celeryops.stack contributors
+  check_mode: {details: A server that is not there yet counts as empty.}
+  diff_mode: {details: "Shows the objects that differ, without passwords."}
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

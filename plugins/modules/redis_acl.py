@@ -12,6 +12,7 @@ description:
     what the server then has, so that M(celeryops.stack.redis_info) can tell whether it has to run again.
   - A server whose users somebody else changed loads the whole file (C(ACL LOAD)), all users at once or none.
   - Meant to be called only when M(celeryops.stack.redis_info) or a changed file asks for it.
+extends_documentation_fragment: [celeryops.stack.attributes]
 options:
   engine:
     description: The engine.
@@ -27,10 +28,9 @@ options:
     type: str
     required: true
 attributes:
-  check_mode:
-    description: Says that it would load the users.
-    support: full
-author: celeryops.stack contributors
+  check_mode: {details: Says that it would load the users.}
+  diff_mode: {support: none}
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

@@ -13,6 +13,7 @@ description:
     and can be written, and whether the running server has the users of its ACL file.
   - Fails when the other engine is set up on the host, or holds data, unless O(start_empty) is set. Warns, until the
     role has set the server up, of a configuration by hand, which is not read any more.
+extends_documentation_fragment: [celeryops.stack.attributes.reads]
 options:
   engine:
     description: The engine that is wanted.
@@ -49,11 +50,7 @@ options:
     description: Its password.
     type: str
     required: true
-attributes:
-  check_mode:
-    description: Changes nothing, so it runs the same.
-    support: full
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

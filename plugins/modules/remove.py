@@ -15,6 +15,7 @@ description:
     new account.
   - What this collection did not make is never touched. Units are known by their first line, accounts by their comment,
     servers by the configuration that a role wrote.
+extends_documentation_fragment: [celeryops.stack.attributes]
 options:
   app:
     description: The app. All of them when empty, with O(servers).
@@ -47,13 +48,9 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode:
-    description: Says what would be removed.
-    support: full
-  diff_mode:
-    description: Shows what goes.
-    support: full
-author: celeryops.stack contributors
+  check_mode: {details: Says what would be removed.}
+  diff_mode: {details: Shows what goes.}
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

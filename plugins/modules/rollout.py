@@ -11,6 +11,7 @@ description:
   - Runs on the control machine only; no host is contacted.
   - Puts the hosts into batches so that no batch holds all consumers of a queue, and tells for which class on which host
     a stand-in is needed, because nobody else consumes one of its queues.
+extends_documentation_fragment: [celeryops.stack.attributes.controller]
 options:
   places:
     description: >-
@@ -45,11 +46,7 @@ options:
     description: How long running tasks may go on in mode V(drain).
     type: str
     default: 24h
-attributes:
-  check_mode:
-    description: Changes nothing, so it runs the same.
-    support: full
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

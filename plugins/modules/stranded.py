@@ -10,6 +10,7 @@ version_added: 0.1.0
 description:
   - Runs on the control machine only, on what M(celeryops.stack.backlog) returned for each host. Run it once.
   - A queue that loses its consumers in this run must be empty, or be accepted. One that lost them earlier is a warning.
+extends_documentation_fragment: [celeryops.stack.attributes.controller]
 options:
   answers:
     description: The results of the loops over M(celeryops.stack.backlog), one for each host.
@@ -22,10 +23,10 @@ options:
     elements: str
     default: []
 attributes:
-  check_mode:
-    description: Changes nothing, so it runs the same.
+  facts:
+    description: Returns facts in C(ansible_facts).
     support: full
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

@@ -12,60 +12,17 @@ description:
   - A running unit is restarted when its unit file, one of its drop-ins or a file of O(units[].restart_on) is newer than
     its main process. This needs no handler and is right after an aborted run as well.
   - When a unit does not come up, the message carries the last lines of its journal.
-extends_documentation_fragment: [celeryops.stack.servers]
+extends_documentation_fragment: [celeryops.stack.units, celeryops.stack.servers, celeryops.stack.attributes]
 options:
   units:
     description: The units.
-    type: list
-    elements: dict
     required: true
-    suboptions:
-      name:
-        description: The unit's full name, such as C(redis-server.service).
-        type: str
-        required: true
-      state:
-        description: Whether it has to run.
-        type: str
-        choices: [started, stopped]
-      enabled:
-        description: Whether it starts at boot.
-        type: bool
-      masked:
-        description: Whether nothing may start it.
-        type: bool
-      restart_on:
-        description: Files, links or directories that the unit reads at its start; a newer one makes it restart.
-        type: list
-        elements: path
-        default: []
-      runs_from:
-        description: >-
-          A link to the directory with the program. The unit restarts when its main process runs from another one than
-          the link leads to now, whenever that was switched.
-        type: path
-      reload_on:
-        description: Files that the unit rereads on reload; one that is newer than its last change of state reloads it.
-        type: list
-        elements: path
-        default: []
   prune:
     description:
       - Unit files in C(/etc/systemd/system) to stop, disable and delete unless they are in O(units).
       - They go on working until everything in O(units) was seen to start, and stay when something does not. Where the
         memory limits of both add up to more than the host has, they are stopped before, and started again when
         something does not start.
-    type: dict
-    suboptions:
-      glob:
-        description: Which file names are looked at.
-        type: str
-        required: true
-      markers:
-        description: Texts of which the first line of the file must contain one, so that nobody else's unit is touched.
-        type: list
-        elements: str
-        required: true
   pending:
     description: Paths that earlier tasks of this run changed, or would change in check mode.
     type: list
@@ -76,17 +33,21 @@ options:
       - The servers among O(units). When one of them was restarted, what it holds is compared with what it held before,
         and the module fails when something is missing.
   prerequisite:
-    description: >-
-      What must be there before a unit is started: C(path), and C(missing), the message where it is not.
+    description: What must be there before a unit is started.
     type: dict
+    suboptions:
+      path:
+        description: A file.
+        type: path
+        required: true
+      missing:
+        description: The message where it is not there.
+        type: str
+        required: true
 attributes:
-  check_mode:
-    description: Says what would be done.
-    support: full
-  diff_mode:
-    description: Shows the actions.
-    support: full
-author: celeryops.stack contributors
+  check_mode: {details: Says what would be done.}
+  diff_mode: {details: Shows the actions.}
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

@@ -9,6 +9,7 @@ short_description: Warn about routes to tasks that no running worker has registe
 version_added: 0.1.0
 description:
   - Runs on the control machine only, on what M(celeryops.stack.workers) returned for each host. Run it once.
+extends_documentation_fragment: [celeryops.stack.attributes.controller]
 options:
   answers:
     description: What M(celeryops.stack.workers) returned, one entry for each host.
@@ -28,11 +29,7 @@ options:
     description: Whether the run leaves out hosts of the inventory.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Changes nothing, so it runs the same.
-    support: full
-author: celeryops.stack contributors
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""

@@ -12,6 +12,7 @@ description:
     count, limits, pool, registered tasks), all of them in one call. Nothing goes through the broker.
   - A report counts only while the process that wrote it is the unit's main process, and as long as it is renewed.
   - All differences, and all workers that do not answer, come in one message.
+extends_documentation_fragment: [celeryops.stack.attributes.reads]
 options:
   app:
     description: Name of the app, for messages.
@@ -81,9 +82,8 @@ options:
     default: []
 attributes:
   check_mode:
-    description: Asks the same, but not what does not run or would be changed; a difference is a warning.
-    support: full
-author: celeryops.stack contributors
+    details: Asks the same, but not what does not run or would be changed; a difference is a warning.
+author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
