@@ -140,7 +140,7 @@ def shell_variables(path: str, run: Run) -> dict[str, str]:
     who = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
     told = run([*who, "sh", "-c", _SHELL, "sh", path, BASE, *_VARIABLES])
     pairs = (line.partition("=") for line in told.splitlines())
-    return {name: value for name, _, value in pairs if value and not (name == "MNESIA_BASE" and value == BASE)}
+    return {name: value for name, _sign, value in pairs if value and not (name == "MNESIA_BASE" and value == BASE)}
 
 
 def environment(shown: str, read: Callable[[str], str]) -> dict[str, str]:
@@ -158,7 +158,7 @@ def environment(shown: str, read: Callable[[str], str]) -> dict[str, str]:
             except ValueError:
                 words = []
             pairs = (word.partition("=") for word in words)
-            variables.update({name[9:]: value for name, _, value in pairs if name.startswith("RABBITMQ_")})
+            variables.update({name[9:]: value for name, _sign, value in pairs if name.startswith("RABBITMQ_")})
     for line in shown.splitlines():
         if line.startswith("EnvironmentFiles="):
             path = line.partition("=")[2].partition(" (ignore_errors=")[0]

@@ -283,5 +283,5 @@ class Client:
                 return None
             return self._stream.read(int(rest) + 2)[:-2].decode("utf-8", "surrogateescape")
         if kind == b"*":
-            return [self._answer() for _ in range(int(rest))]
+            return [self._answer() for _each in range(int(rest))]
         raise OSError(f"not an answer of the Redis protocol: {line!r}")

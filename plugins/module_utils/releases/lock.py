@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -79,7 +78,7 @@ def _ending_in_order() -> Iterator[None]:
     def end(number: int, _frame: Any) -> None:
         for one in ENDS:
             signal.signal(one, signal.SIG_IGN)
-        sys.exit(128 + number)
+        raise SystemExit(128 + number)
 
     for number, handler in before.items():
         if handler is signal.SIG_DFL:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 import zipfile
@@ -14,8 +15,10 @@ from email import message_from_string
 from email.message import Message
 from typing import TYPE_CHECKING, Any
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+# ansible-core brings it; `ansible-test sanity --test import` runs without.
+with contextlib.suppress(ImportError):
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, did_you_mean
 
@@ -159,7 +162,7 @@ def of_lock(lock: Mapping[str, Any]) -> Iterator[str]:
         versions.setdefault(str(entry.get("name") or ""), set()).add(str(entry.get("version") or ""))
     for name, found in versions.items():
         if len(found) == 1 and "" not in found:
-            yield f"{name}=={next(iter(found))}"
+            yield f"{name}=={found.pop()}"
 
 
 def of_requirements(root: Path, name: str, seen: frozenset[Path] = frozenset()) -> Iterator[Line]:

@@ -69,7 +69,7 @@ def unread_problems(own: Mapping[str, Any]) -> Iterator[Problem]:
     settings = {**DEFAULTS, **{name: value for name, value in own.items() if value is not None}}
     told: set[tuple[str, str]] = set()
     for writer, (what, readers) in _READERS.items():
-        reader = next(name for name in readers if name in settings)
+        reader = next((name for name in readers if name in settings), "")
         form, accepted = settings[writer], settings[reader]
         # What is of another kind, empty, unsafe or misspelt is told by itself.
         if not isinstance(accepted, (list, tuple)) or not accepted or not isinstance(form, str):

@@ -9,6 +9,7 @@ test compares both with the installed Celery, and tells what to change when Cele
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import MAX_SECONDS
@@ -161,7 +162,7 @@ def number_fault(name: str, value: Any) -> tuple[str, str]:
     """
     whole = KINDS.get(name) == "int"
     kind = "a whole number" if whole else "a number"
-    if value != value or value in (float("inf"), float("-inf")):
+    if isinstance(value, float) and not math.isfinite(value):
         return "is no finite number", f"{kind}, or null for none"
     # What an extension of Celery means by a number is its own matter.
     least, most = _RANGES.get(name, (0 if name in KINDS else float("-inf"), float("inf")))

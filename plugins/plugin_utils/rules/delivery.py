@@ -238,9 +238,12 @@ def _worker_holds_eta(deployment: Deployment) -> Iterator[Finding]:
             problem = Problem("celery_app_queue_type", "classic", f"{reason} quorum queues delay them", "quorum")
         else:
             variable, line = next(
-                (variable, line)
-                for variable, line in app.requirements
-                if rules_out(line, "kombu", celery_versions.DELAYS_WITH_KOMBU)
+                (
+                    (variable, line)
+                    for variable, line in app.requirements
+                    if rules_out(line, "kombu", celery_versions.DELAYS_WITH_KOMBU)
+                ),
+                ("", ""),
             )
             least = f"kombu {celery_versions.text(celery_versions.DELAYS_WITH_KOMBU)}"
             reason += f" {least} or newer delays them in RabbitMQ"

@@ -41,10 +41,10 @@ def _stop_timeout(deployment: Deployment) -> Iterator[Finding]:
         if worker.time_limit is not None and worker.stop_timeout < worker.time_limit
     ]
     for worker, subject in _together(deployment, "stop-timeout", "stop_timeout", short):
-        assert worker.time_limit is not None
+        limit = show_duration(worker.time_limit or 0)
         fate = "run again from its start" if worker.late else "lost"
-        reason = f"is under the time limit of {show_duration(worker.time_limit)}: a task that a stop cuts off is {fate}"
-        instead = f"at least {show_duration(worker.time_limit)}"
+        reason = f"is under the time limit of {limit}: a task that a stop cuts off is {fate}"
+        instead = f"at least {limit}"
         value = worker.written.get("stop_timeout", show_duration(worker.stop_timeout))
         yield Finding(Problem(worker.where("stop_timeout"), value, reason, instead), subject, worker.app)
 

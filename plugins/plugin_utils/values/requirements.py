@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+# ansible-core brings it; `ansible-test sanity --test import` runs without.
+with contextlib.suppress(ImportError):
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import SEPARATORS, UnreadableURLError, parse
@@ -50,7 +53,7 @@ REQUIREMENT_EXAMPLE = "a package with its versions, such as celery[redis]>=5.6"
 #: Where lines stand that win over all others.
 OVERRIDES = "celery_app_source.overrides"
 #: The oldest that this collection supports.
-OLDEST = {name: Version(celery_versions.text(oldest)) for name, oldest in celery_versions.OLDEST.items()}
+OLDEST = {name: celery_versions.text(oldest) for name, oldest in celery_versions.OLDEST.items()}
 #: What Celery cannot be installed without, and nobody writes down by himself: who names them, names everything.
 _FROZEN = frozenset({"billiard", "vine"})
 #: What markers ask of a host (packaging.python.org, "Dependency specifiers"), where all hosts are alike.
@@ -181,7 +184,8 @@ def too_old(line: str) -> str:
     oldest = OLDEST.get(requirement.name.lower())
     if oldest is None:
         return ""
-    return requirement.name.lower() if any(_ends_before(one, oldest) for one in requirement.specifier) else ""
+    first = Version(oldest)
+    return requirement.name.lower() if any(_ends_before(one, first) for one in requirement.specifier) else ""
 
 
 def rules_out(line: str, package: str, since: celery_versions.Numbers) -> bool:

@@ -180,8 +180,8 @@ _OF_A_PART: dict[str, tuple[Callable[[object], bool], str]] = {
 """What is only used of a part of a chord."""
 
 
-def _fields(values: Mapping[Any, Any], where: str, fields: Mapping[str, Any] = _FIELDS) -> str | None:
-    for name, (right, wanted) in fields.items():
+def _fields(values: Mapping[Any, Any], where: str, fields: Mapping[str, Any] | None = None) -> str | None:
+    for name, (right, wanted) in (_FIELDS if fields is None else fields).items():
         value = values.get(name)
         if value is not None and not right(value):
             return f"{where} {name} is not {wanted}"
@@ -607,7 +607,7 @@ def _is_flat(value: object, text: str) -> bool:
     if text.count("{") + text.count("[") <= DEEPEST:
         return True
     level = [value]
-    for _ in range(DEEPEST):
+    for _level in range(DEEPEST):
         level = [
             child
             for one in level

@@ -248,7 +248,7 @@ class Store:
         :raises redis.exceptions.RedisError: if Redis does not answer in time, or refuses.
         """
         old = self.client.set(key, f"running {task_id}", nx=True, get=True, px=period * 1000)
-        state, _, owner = _text(old).partition(" ")
+        state, _blank, owner = _text(old).partition(" ")
         return state, owner
 
     def finish(self, key: str, task_id: str) -> None:
@@ -290,7 +290,7 @@ class Store:
         :returns: ``state``, ``owner`` and ``seconds`` until it is free; None if it is.
         :raises redis.exceptions.RedisError: if Redis does not answer in time, or refuses.
         """
-        state, _, owner = _text(self.client.get(key)).partition(" ")
+        state, _blank, owner = _text(self.client.get(key)).partition(" ")
         return {"state": state, "owner": owner, "seconds": self.client.pttl(key) // 1000} if state else None
 
     def forget(self, key: str) -> bool:

@@ -216,7 +216,7 @@ def _mapped(routes: Any) -> list[tuple[Any, Any]]:
             found += part.items()
         elif isinstance(part, (list, tuple)):
             pairs = [pair for pair in part if isinstance(pair, (list, tuple)) and len(pair) == PAIR]
-            found += [(name, way) for name, way in pairs]
+            found += [(pair[0], pair[1]) for pair in pairs]
     return found
 
 

@@ -336,7 +336,7 @@ def _mend_redis() -> None:
             raise MaybeSentError(f"Redis did not answer in time; the message may run, later: {exc}") from exc
         except redis.exceptions.ConnectionError as exc:
             # Not connected: nothing was sent. Its subclasses are answers, such as that Redis still loads its data.
-            if type(exc) is not redis.exceptions.ConnectionError or " connecting to " in str(exc):
+            if exc.__class__ is not redis.exceptions.ConnectionError or " connecting to " in str(exc):
                 raise
             raise MaybeSentError(
                 f"the connection to Redis was lost before it answered; the message may run: {exc}"

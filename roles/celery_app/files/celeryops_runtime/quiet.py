@@ -112,7 +112,7 @@ def poll(connection: Any, gate: Gate, timeout: float = 0) -> None:
     """
     if connection.transport.driver_type != "amqp" or not connection.connected:
         return
-    for _ in range(10):
+    for _each in range(10):
         try:
             connection.connection.blocking_read(timeout)
         except (TimeoutError, BlockingIOError):
