@@ -18,8 +18,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import ansible.executor.task_queue_manager
-import ansible.plugins.strategy.linear  # noqa: F401 - what every run needs is imported once, here
 from ansible.cli.playbook import PlaybookCLI
 from ansible.plugins.loader import (
     become_loader,
@@ -30,6 +28,10 @@ from ansible.plugins.loader import (
     shell_loader,
     strategy_loader,
 )
+
+# What every run needs is imported once, here.
+for _name in ("ansible.executor.task_queue_manager", "ansible.plugins.strategy.linear"):
+    importlib.import_module(_name)
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = "ansible_collections.celeryops.stack.plugins"

@@ -95,7 +95,7 @@ def run_playbook(
     output = report + warnings
     start = report.find("{")
     assert start >= 0, output
-    told, _ = json.JSONDecoder().raw_decode(report[start:])
+    told, _other = json.JSONDecoder().raw_decode(report[start:])
     changed, called, messages = [], [], []
     for play in told["plays"]:
         for task in play["tasks"]:

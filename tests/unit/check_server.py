@@ -18,8 +18,6 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import ansible.executor.task_queue_manager
-import ansible.plugins.strategy.linear  # noqa: F401 - what every run needs is imported once, here
 from ansible import context
 from ansible.cli.playbook import PlaybookCLI
 from ansible.executor.task_executor import TaskExecutor
@@ -45,6 +43,10 @@ from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 from checker import laid_over_the_shop
 from jinja2 import Environment
+
+# What every run needs is imported once, here.
+for _name in ("ansible.executor.task_queue_manager", "ansible.plugins.strategy.linear"):
+    importlib.import_module(_name)
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = str(ROOT / "playbooks" / "check.yml")

@@ -246,7 +246,7 @@ def test_both_sides_know_the_same_kinds(tasks: ModuleType) -> None:
 
 def test_a_task_ends_its_process_only_once(tasks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks.ledger, "DIRECTORY", tmp_path)
-    assert [tasks.ledger.first_time("one") for _ in range(2)] == [True, False]
+    assert [tasks.ledger.first_time("one") for _each in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize("without", sorted(faults.WITHOUT))

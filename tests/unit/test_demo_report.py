@@ -84,8 +84,10 @@ def good() -> dict[str, Any]:
     return {"begin": 1.0, "end": 9.0, "records": records, "periodic": periodic}
 
 
-def judged(report: dict[str, Any], units: list[Unit] = UNITS, pages: tuple[Page, ...] = (PAGE,)) -> dict[str, Check]:
-    table = rows(PROMISE, units, report["records"] + report["periodic"])
+def judged(
+    report: dict[str, Any], units: list[Unit] | None = None, pages: tuple[Page, ...] = (PAGE,)
+) -> dict[str, Check]:
+    table = rows(PROMISE, UNITS if units is None else units, report["records"] + report["periodic"])
     return {check.name: check for check in judge(PROMISE, table, report, pages, least=10)}
 
 

@@ -34,8 +34,8 @@ def test_mix_gives_the_rounding_to_the_largest_share() -> None:
 
 
 def test_interleave_spreads_each_group_evenly() -> None:
-    few = [Sending("few", "t") for _ in range(2)]
-    many = [Sending("many", "t") for _ in range(8)]
+    few = [Sending("few", "t") for _each in range(2)]
+    many = [Sending("many", "t") for _each in range(8)]
     order = [item.kind for item in interleave([few, many])]
     assert Counter(order) == {"few": 2, "many": 8}
     assert Counter(order[:5]) == {"few": 1, "many": 4}
@@ -164,7 +164,7 @@ def test_an_ignored_result_is_found_in_the_journal_and_not_in_the_backend(kept: 
 
     app = FakeApp()
     app.backend.kept = {"id-1"} if kept else set()
-    traffic, _ = traffic_of(app, journal)
+    traffic, _other = traffic_of(app, journal)
     traffic.run([], [Sending("seen, result ignored", "shop.stock.seen")], 0, 5)
     assert [(record["id"], record["state"]) for record in traffic.report()["records"]] == [("id-1", state)]
 

@@ -151,7 +151,7 @@ def test_a_feed_is_read_whole(shop: ModuleType, tmp_path: Path) -> None:
 
 
 def test_the_figures_of_a_day_are_the_same_every_time(shop: ModuleType) -> None:
-    first, again = (run(shop, "shop.reports.daily_sales", day=3, orders=100, seconds=0) for _ in range(2))
+    first, again = (run(shop, "shop.reports.daily_sales", day=3, orders=100, seconds=0) for _each in range(2))
     assert (first["cents"], first["median"]) == (again["cents"], again["median"])
     assert first["cents"] > 0
 
@@ -163,7 +163,7 @@ def test_the_parts_of_a_sum_make_its_total(shop: ModuleType) -> None:
 
 
 def test_the_leaky_report_keeps_its_pages(shop: ModuleType) -> None:
-    assert [run(shop, "shop.reports.leaky", megabytes=1)["kept"] for _ in range(2)] == [1, 2]
+    assert [run(shop, "shop.reports.leaky", megabytes=1)["kept"] for _each in range(2)] == [1, 2]
 
 
 @pytest.mark.parametrize(

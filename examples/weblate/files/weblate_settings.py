@@ -5,7 +5,9 @@ Nothing is said of Celery: broker, results, queues and their routes are the inve
 
 import os
 
-from weblate.settings_example import *  # noqa: F403 - so Weblate's documentation has it: all but what follows
+# So Weblate's documentation has it: all but what follows.
+from weblate.settings_example import *  # noqa: F403 pylint: disable=wildcard-import
+from weblate.settings_example import CACHES, DATABASES, LOGGING
 
 DEBUG = False
 SECRET_KEY = os.environ["WEBLATE_SECRET_KEY"]
@@ -23,7 +25,7 @@ SECURE_HSTS_SECONDS = 31536000
 SECURE_HSTS_PRELOAD = SECURE_HSTS_INCLUDE_SUBDOMAINS = ENABLE_HTTPS
 
 # An empty host is PostgreSQL's socket.
-DATABASES["default"].update(HOST="", PASSWORD="")  # noqa: F405 - from settings_example, as below
+DATABASES["default"].update(HOST="", PASSWORD="")
 
 # The app's state directory is one of the few places that its units may write to.
 DATA_DIR = "/var/lib/celeryops/weblate/data"
@@ -31,15 +33,15 @@ CACHE_DIR = f"{DATA_DIR}/cache"
 MEDIA_ROOT = f"{DATA_DIR}/media"
 STATIC_ROOT = f"{CACHE_DIR}/static"
 
-CACHES["default"].update(  # noqa: F405 - from settings_example
+CACHES["default"].update(
     LOCATION=os.environ["WEBLATE_CACHE_URL"],
     OPTIONS={"CLIENT_CLASS": "django_redis.client.DefaultClient"},
     # What the account in Redis may see.
     KEY_PREFIX="weblate_cache",
 )
-CACHES["avatar"]["LOCATION"] = f"{CACHE_DIR}/avatar"  # noqa: F405 - from settings_example
+CACHES["avatar"]["LOCATION"] = f"{CACHE_DIR}/avatar"
 
 # The example logs to the console as it does for DEBUG, and so to the journal of each unit; but not everything.
-for logger in LOGGING["loggers"].values():  # noqa: F405 - from settings_example
+for logger in LOGGING["loggers"].values():
     if logger["level"] == "DEBUG":
         logger["level"] = "INFO"

@@ -31,7 +31,7 @@ def second_run(host: Host, site: Callable[..., Any], broker: str) -> tuple[Any, 
 
 
 def test_a_second_run_changes_nothing(second_run: tuple[Any, bool]) -> None:
-    run, _ = second_run
+    run, _other = second_run
     assert run.messages == []
     assert run.changed == []
     assert run.stats["stack"]["changed"] == 0
@@ -49,7 +49,7 @@ def test_a_second_run_is_thirteen_remote_calls(second_run: tuple[Any, bool]) -> 
 @pytest.mark.broker("rabbitmq")
 def test_a_second_run_needs_no_rabbitmqctl(second_run: tuple[Any, bool]) -> None:
     """One call of it starts an Erlang machine and takes a second."""
-    _, called = second_run
+    _other, called = second_run
     assert not called
 
 

@@ -64,7 +64,7 @@ def test_nothing_listens_beyond_what_is_declared(host: Host, broker: str) -> Non
     listeners = tcp_listeners(host)
     undeclared = {(address, port) for address, port in listeners if address not in ports.get(port, set())}
     assert undeclared == set()
-    assert {port for _, port in listeners} == set(ports)
+    assert {port for _other, port in listeners} == set(ports)
     # No datagram service at all.
     assert udp_services(host) == set()
 

@@ -192,7 +192,8 @@ def test_what_a_restart_must_keep_is_told_by_the_queues_themselves(host: Host, a
             message = {"properties": {"delivery_mode": mode}, "payload": "x", "payload_encoding": "string"}
             api("POST", "exchanges/strange/amq.default/publish", {**message, "routing_key": name})
     output = host.check_output(shlex.join(command(look_at([], ["strange"]))))
-    assert {name: (queue.kind, queue.messages, queue.to_keep) for (_, name), queue in parse(output).queues.items()} == {
+    found = parse(output).queues.items()
+    assert {name: (queue.kind, queue.messages, queue.to_keep) for (_vhost, name), queue in found} == {
         "plain": ("lasting", 2, 2), "mixed": ("lasting", 2, 1), "quorum": ("lasting", 2, 2), "week": ("lasting", 2, 2),
         "brief": ("passing", 2, 2), "argument": ("passing", 2, 2), "onward": ("passing", 2, 2),
         "expires": ("fleeting", 2, 2),

@@ -207,7 +207,7 @@ def test_one_class_is_restarted_alone_and_an_old_task_ends_in_its_own_time(
     assert host.file(f"/proc/{old}").exists, "the old worker did not go on"
     # What comes now does not wait for the old task.
     produce("print(json.dumps(bool(send('shop.reports.mark', 2))))")
-    for _ in range(20):
+    for _each in range(20):
         if host.file(f"{STATE}/marks").exists:
             break
         time.sleep(1)

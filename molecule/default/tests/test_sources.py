@@ -391,7 +391,8 @@ def moved(host: Host, install: Install, sources: dict[str, Source], installed: I
 
 def test_a_new_commit_is_a_new_release_and_the_old_one_leaves(moved: Moved) -> None:
     state = moved.state["from_key"]
-    assert moved.commit[:7] in state.current != moved.before
+    assert moved.commit[:7] in state.current
+    assert state.current != moved.before
     assert [f"releases/{name}" for name in state.releases] == [state.current]
     assert "shop-2.1.0.dist-info" in state.packages
 

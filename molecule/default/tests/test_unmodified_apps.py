@@ -191,7 +191,7 @@ def test_producer_and_worker_have_the_same_in_force(both: tuple[str, dict[str, A
 def test_it_is_what_the_inventory_says_and_not_what_the_app_says(
     host: Host, both: tuple[str, dict[str, Any], dict[str, Any]], broker: str
 ) -> None:
-    app, producer, _ = both
+    app, producer, _other = both
     shared = json.loads(host.file(f"/etc/celeryops/{app}/celery.json").content_string)
     settings = producer["settings"]
     tls = ("broker_use_ssl", "redis_backend_use_ssl")
@@ -223,7 +223,7 @@ def test_it_is_what_the_inventory_says_and_not_what_the_app_says(
 
 def test_tls_follows_the_urls(both: tuple[str, dict[str, Any], dict[str, Any]], broker: str) -> None:
     """And not what the apps say, each of which turns the verification off or wants none of it."""
-    _app, producer, _ = both
+    _app, producer, _other = both
     settings = producer["settings"]
     ca = "/srv/celeryops-tls/ca.pem"
     # redis-py before 6 compares the name in the certificate only where it is told to.
@@ -327,7 +327,7 @@ def test_a_host_that_only_sends_gets_the_same_files(site: Callable[..., Any], ho
     def differing(*arguments: str) -> list[str]:
         run = site(*inventories, "--check", "--tags=celery_app_configure", "--limit=stack,web", *arguments)
         assert run.messages == [], run.output
-        report, _ = json.JSONDecoder().raw_decode(run.output[run.output.index("{") :])
+        report, _other = json.JSONDecoder().raw_decode(run.output[run.output.index("{") :])
         tasks = [task["hosts"].get("web", {}) for play in report["plays"] for task in play["tasks"]]
         placed = [result["changed_paths"] for result in tasks if "changed_paths" in result]
         assert placed, run.output

@@ -46,7 +46,7 @@ def test_nothing_listens_beyond_what_the_inventory_says(fleet: Fleet) -> None:
         listeners = tcp_listeners(fleet.hosts[name])
         undeclared = {(address, port) for address, port in listeners if address not in ports.get(port, set())}
         assert (name, undeclared) == (name, set())
-        assert (name, {port for _, port in listeners}) == (name, set(ports))
+        assert (name, {port for _other, port in listeners}) == (name, set(ports))
         assert (name, udp_services(fleet.hosts[name])) == (name, set())
 
 

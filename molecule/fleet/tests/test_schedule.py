@@ -71,7 +71,7 @@ def lock_taken(fleet: Fleet, since: float) -> set[str]:
 
 
 def gaps(times: list[tuple[float, str]]) -> list[float]:
-    return [later - earlier for (earlier, _), (later, _) in itertools.pairwise(times)]
+    return [later - earlier for (earlier, _first), (later, _second) in itertools.pairwise(times)]
 
 
 def known(fleet: Fleet, host: str) -> Any:
@@ -96,7 +96,7 @@ def test_the_scheduler_moves_with_what_it_knows(fleet: Fleet, with_beat_on: Call
     assert len(sent(fleet, "hourly", since)) == 1
     times = sent(fleet, "often", since)
     assert min(gaps(times)) > OFTEN - 1, times
-    hosts = [host for _, host in times]
+    hosts = [host for _other, host in times]
     assert hosts == sorted(hosts), "both schedulers sent"
     # While it moved some were due: they are made up for once, at once.
     first = next(when for when, host in times if host == "app2")
@@ -114,7 +114,7 @@ def test_a_standby_takes_over_from_a_scheduler_that_dies_or_stops(
     assert run.messages == []
     since = time.time()
     wait(lambda: sent(fleet, "often", since) != [], 60, "nothing was sent")
-    [active] = {host for _, host in sent(fleet, "often", since)}
+    [active] = {host for _other, host in sent(fleet, "often", since)}
     [standby] = CLASSES.keys() - {active}
     assert fleet.hosts[standby].service(UNIT).is_running
     assert lock_taken(fleet, before) == {active}
@@ -122,14 +122,14 @@ def test_a_standby_takes_over_from_a_scheduler_that_dies_or_stops(
     # systemd would start it again, and a host that is gone does not come back.
     fleet.on(active, f"systemctl kill --signal=KILL {UNIT}; systemctl stop {UNIT}")
     died = time.time()
-    wait(lambda: standby in {host for _, host in sent(fleet, "often", died)}, 60, "nobody took over")
+    wait(lambda: standby in {host for _other, host in sent(fleet, "often", died)}, 60, "nobody took over")
     taken = sent(fleet, "often", died)[0][0]
     assert taken - died < TAKEN_OVER + SLACK
 
     fleet.on(active, f"systemctl start {UNIT}")
     stopped = time.time()
     fleet.on(standby, f"systemctl stop {UNIT}")
-    wait(lambda: active in {host for _, host in sent(fleet, "often", stopped)}, 40, "nobody took over")
+    wait(lambda: active in {host for _other, host in sent(fleet, "often", stopped)}, 40, "nobody took over")
     back = next(when for when, host in sent(fleet, "often", stopped) if host == active)
     assert back - stopped < OFTEN + 5 + SLACK
 

@@ -40,13 +40,13 @@ def worker(*given: str, **own: Any) -> Planned:
 
 def model(
     planned: Mapping[tuple[str, str], Planned],
-    groups: Mapping[str, list[str]] = GROUPS,
+    groups: Mapping[str, list[str]] | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
     said: Mapping[tuple[str, str], Any] | None = None,
 ) -> Deployment:
     """Return the model; ``said`` are variables of hosts, (host, name) -> value."""
     return assemble(
-        groups,
+        groups or GROUPS,
         planned,
         lambda host: (facts or {}).get(host, {}),
         lambda host, name, default: (said or {}).get((host, name), default),

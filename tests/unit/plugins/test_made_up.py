@@ -69,8 +69,11 @@ def test_what_was_placed_is_no_question_any_more(tmp_path: Path) -> None:
     assert made_up(tmp_path) == made_up(tmp_path / "nowhere") == {}
 
 
-def ask(seen: dict[str, Any], expected: list[str], names: list[str] = NAMES) -> list[str]:
-    return [str(found) for found in question(Path("/inv/.celeryops/secrets"), names, seen, expected)]
+def ask(seen: dict[str, Any], expected: list[str], names: list[str] | None = None) -> list[str]:
+    return [
+        str(found)
+        for found in question(Path("/inv/.celeryops/secrets"), NAMES if names is None else names, seen, expected)
+    ]
 
 
 def test_the_first_run_asks_nothing() -> None:

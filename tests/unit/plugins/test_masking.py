@@ -66,7 +66,7 @@ def test_an_address_without_a_password_is_shown(url: str) -> None:
     [
         ("SECRET_KEY", "d9f0a71c"), ("DB_PASSWORD", "hunter2"), ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG"),
         ("SENTRY_TOKEN", "abcd"), ("DB_PASS", "korrekt"), ("smtp_passphrase", "mit zwei worten"),
-        ("FERNET_KEY", "x+/=="),         ("STRIPE_API_KEY", "sk-123456"), ("PG_PW", "blau-weiss"),
+        ("FERNET_KEY", "x+/=="), ("STRIPE_API_KEY", "sk-123456"), ("PG_PW", "blau-weiss"),
     ],
 )  # fmt: skip
 def test_what_is_named_like_a_secret_is_none_of_anybodys_business(variable: str, value: str) -> None:

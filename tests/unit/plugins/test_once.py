@@ -18,7 +18,7 @@ def rules(**declared: Any) -> list[dict[str, Any]]:
 
 
 def wrong(task: Any, value: Any) -> str:
-    _, problems = once_rules({task: value}, redis=True)
+    _other, problems = once_rules({task: value}, redis=True)
     return str(only(problems))
 
 
@@ -71,7 +71,7 @@ def test_what_cannot_be_meant(task: Any, value: Any, message: str) -> None:
 
 
 def test_a_rule_that_an_earlier_one_hides() -> None:
-    _, problems = once_rules({"shop.reports.*": 60, "shop.reports.nightly": "20h"}, redis=True)
+    _other, problems = once_rules({"shop.reports.*": 60, "shop.reports.nightly": "20h"}, redis=True)
     assert str(only(problems)) == (
         "celery_app_once: 'shop.reports.nightly' is never reached: shop.reports.* stands before it and matches too; "
         "write it above that rule"

@@ -55,7 +55,7 @@ def test_where_an_app_connects_to_and_no_password(host: Path) -> None:
     (host / "rabbitmq/definitions.json").write_text('{"users": [{"name": "shop", "password_hash": "hunter4"}]}')
     (host / "rabbitmq/rabbitmq.conf").write_text("# Managed by celeryops.stack (role rabbitmq). Local\n")
     found = seen(host)
-    [(name, app)] = found["apps"].items()  # type: ignore[attr-defined]
+    [(name, app)] = list(found["apps"].items())  # type: ignore[attr-defined]
     assert (name, app["brokers"]) == (
         "shop",
         [

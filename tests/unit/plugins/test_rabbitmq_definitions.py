@@ -52,7 +52,7 @@ class Server:
         return made
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        plain, _, condition = unquote(path).partition("?")
+        plain, _sign, condition = unquote(path).partition("?")
         if method == "DELETE":
             if condition and plain in self.in_use:
                 return 400, {"reason": "in use"}

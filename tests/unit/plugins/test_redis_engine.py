@@ -158,7 +158,7 @@ class TestClient:
             listener.listen(1)
 
             def serve() -> None:
-                connection, _ = listener.accept()
+                connection, _other = listener.accept()
                 with connection:
                     got.append(connection.recv(4096))
                     connection.sendall(answer)

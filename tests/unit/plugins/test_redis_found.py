@@ -169,8 +169,8 @@ def test_a_running_server_is_asked_itself(host: Host) -> None:
     got: list[bytes] = []
 
     def serve() -> None:
-        connection, _ = server.accept()
-        for _ in range(9):
+        connection, _other = server.accept()
+        for _each in range(9):
             got.append(connection.recv(4096))
             text = got[-1]
             if b"INFO" in text:

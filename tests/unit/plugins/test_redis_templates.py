@@ -112,7 +112,7 @@ class TestDataScript:
 
     def test_a_snapshot_becomes_the_beginning_of_the_log(self, tmp_path: Path) -> None:
         (tmp_path / "dump.rdb").write_text("REDIS0012 data")
-        for _ in range(2):
+        for _each in range(2):
             assert self.run(tmp_path, "aof").returncode == 0
         log = tmp_path / "appendonlydir"
         assert (log / "appendonly.aof.1.base.rdb").read_text() == "REDIS0012 data"
@@ -127,7 +127,7 @@ class TestDataScript:
         if name:
             (log / name).write_text("x")
         (tmp_path / "dump.rdb").write_text("REDIS0012 data")
-        for _ in range(2):
+        for _each in range(2):
             assert self.run(tmp_path, "aof").returncode == 0
         assert (log / "appendonly.aof.1.base.rdb").read_text() == "REDIS0012 data"
         kept = tmp_path / "appendonlydir.before-celeryops"

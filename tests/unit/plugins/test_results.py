@@ -43,7 +43,7 @@ def test_the_runtime_reads_what_the_plan_writes() -> None:
     ],
 )
 def test_what_cannot_be_meant(declared: dict[Any, Any], message: str) -> None:
-    _, problems = result_rules(declared)
+    _other, problems = result_rules(declared)
     assert message in str(only(problems))
     assert only(refused(results=declared)) == problems[0]
 

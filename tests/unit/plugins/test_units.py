@@ -262,7 +262,7 @@ class Systemctl:
     def run_command(self, command: list[str]) -> tuple[int, str, str]:
         names = [word for word in command if word.endswith(".service")]
         if command[1:3] == ["show", "--property=MemoryMax"]:
-            return 0, "\n\n".join(self.limits for _ in names), ""
+            return 0, "\n\n".join(self.limits for _each in names), ""
         if command[1] == "show":
             return 0, "\n\n".join(f"Id={name}\nActiveState={self._state(name)}" for name in names), ""
         if command[1] == "--no-reload":

@@ -26,12 +26,12 @@ def test_a_function_is_replaced_once_for_each_mark() -> None:
         return text
 
     library = types.SimpleNamespace(say=say)
-    for _ in range(2):
+    for _each in range(2):
         put_around(library, "say", louder)
     assert library.say("yes") == "yes!"
     assert (library.say.__name__, library.say.__doc__, library.say.__wrapped__) == ("say", "Say it.", say)
     assert hasattr(library.say, MARK)
-    for _ in range(2):
+    for _each in range(2):
         put_around(library, "say", louder, "__another__")
     assert library.say("yes") == "yes!!"
     put_around(library, "say", louder)

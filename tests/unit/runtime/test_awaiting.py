@@ -53,7 +53,7 @@ class Redis:
     def accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError), listener:
             while True:
-                connection, _ = listener.accept()
+                connection, _other = listener.accept()
                 self.connections.append(connection)
                 self.run(self.serve, connection)
 
@@ -61,7 +61,7 @@ class Redis:
         with contextlib.suppress(OSError, ValueError), connection, connection.makefile("rb") as stream:
             while head := stream.readline():
                 words = []
-                for _ in range(int(head[1:])):
+                for _each in range(int(head[1:])):
                     words.append(stream.read(int(stream.readline()[1:])))
                     stream.read(2)
                 connection.sendall(self.answer(connection, words))
@@ -111,7 +111,7 @@ def app(server: Redis) -> celery.Celery:
 def a_send(app: celery.Celery) -> None:
     """What finds the connection lost: the first write after it may still go out."""
     with contextlib.suppress(NotSentError):
-        for _ in range(10):
+        for _each in range(10):
             app.send_task("another")
             time.sleep(0.05)
 
@@ -199,7 +199,7 @@ def test_who_reads_goes_on_after_redis_was_away(
         monkeypatch.setattr(consumer, "drainer", greenletDrainer(consumer))
     server.stop()
     ends: list[BaseException] = []
-    for _ in range(awaiting.TRIES + 3):
+    for _each in range(awaiting.TRIES + 3):
         try:
             consumer.drain_events(timeout=0.1)
         except Exception as exc:
@@ -209,7 +209,7 @@ def test_who_reads_goes_on_after_redis_was_away(
     assert [isinstance(one, (RuntimeError, *consumer._connection_errors)) for one in told] == [True] * (not greenlets)
     server.start()
     server.succeed(app, result.id, 42)
-    for _ in range(10):
+    for _each in range(10):
         with contextlib.suppress(TimeoutError):
             consumer.drain_events(timeout=0.1)
     assert consumer.backend._pending_messages.take(result.id)["result"] == 42

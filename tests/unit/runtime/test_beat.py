@@ -66,7 +66,7 @@ def ran(path: Path, **ago: float) -> None:
 
 
 def tick(one: Made) -> None:
-    for _ in range(5):
+    for _each in range(5):
         one.tick()
 
 

@@ -254,7 +254,7 @@ def test_old_tasks_have_their_own_time_and_systemd_waits(monkeypatch: pytest.Mon
     worker.run(Request("running"))
     (tmp_path / "drain").write_text("600\n")
     terminate()
-    for _ in range(59):
+    for _each in range(59):
         worker.hub.turn()
         worker.now += 10
     assert worker.told == ["draining"], "the class's own time does not count"
@@ -319,7 +319,7 @@ def test_without_a_hub_a_thread_asks_the_loop(monkeypatch: pytest.MonkeyPatch) -
     asked.pop()()
     assert worker.told == ["draining"]
     state.task_ready(running)
-    for _ in range(100):
+    for _each in range(100):
         if asked:
             break
         signal.sigtimedwait([], 0.05)

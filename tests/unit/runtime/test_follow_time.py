@@ -37,7 +37,7 @@ class Held(Stand):
         def sleep(seconds: float) -> None:
             self.slept.append(seconds)
             self.connection.now += seconds
-            if self.ends:
+            if isinstance(self.ends, Exception):
                 raise self.ends
 
         monkeypatch.setattr(MemoryChannel, "basic_publish", basic_publish)

@@ -75,7 +75,7 @@ def clock() -> Clock:
 
 def looks(intake: Intake, broker: Broker, clock: Clock, times: int, seconds: float = 30) -> list[bool]:
     found = []
-    for _ in range(times):
+    for _each in range(times):
         clock.now += seconds
         found.append(intake.look(broker.consumer))
     return found
@@ -189,7 +189,7 @@ def test_a_broker_that_does_not_answer_is_asked_once(driver: str) -> None:
 
     broker.size = broker._size = size  # type: ignore[method-assign]
     intake = Intake(10.0, clock)
-    for _ in range(2):
+    for _each in range(2):
         clock.now += 60
         assert not intake.look(broker.consumer)
     assert (broker.asked, patience) == (1, [ANSWER_SECONDS]), "not once per queue, and not for long"

@@ -278,7 +278,7 @@ def test_pinned_settings() -> None:
     assert pinned == {"a": 10}
     with pytest.raises(KeyError):
         pinned.popitem()
-    assert type(pickle.loads(pickle.dumps(pinned))) is dict  # noqa: S301 (made one line above)
+    assert pickle.loads(pickle.dumps(pinned)).__class__ is dict  # noqa: S301 (made one line above)
 
 
 def test_a_producer_imports_nothing_that_protects_a_worker(python: Python) -> None:

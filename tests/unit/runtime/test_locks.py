@@ -29,12 +29,12 @@ def restarted() -> Iterator[tuple[int, list[bytes]]]:
         heard.append(told)
 
     def run() -> None:
-        first, _ = listener.accept()
+        first, _other = listener.accept()
         serve(first, b"one")
         # A reset, so that the client's next write fails.
         first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         first.close()
-        second, _ = listener.accept()
+        second, _other = listener.accept()
         with second:
             serve(second, b"two")
             over.wait(10)

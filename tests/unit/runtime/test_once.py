@@ -192,15 +192,15 @@ class TestGuard:
         wrapped = type(one)
         assert "before_start" in vars(wrapped)
         assert guarded.install() == ["c.*"]
-        assert type(one) is wrapped, "wrapped twice"
+        assert one.__class__ is wrapped, "wrapped twice"
 
     def test_tasks_of_one_class_have_a_rule_each(self, app: Celery) -> None:
         first, second = Counting(), Counting()
         first.name, second.name = "a", "b"
         app._tasks.update({"a": first, "b": second})
         guard(app, OnceRule("a", 5))
-        assert type(second) is Counting
-        assert type(first) is not Counting
+        assert second.__class__ is Counting
+        assert first.__class__ is not Counting
 
     def test_a_guarded_task_is_found_again_when_pickled(self, app: Celery) -> None:
         one = made(app, report, name="a.one")

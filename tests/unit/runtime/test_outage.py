@@ -95,7 +95,7 @@ def test_each_question_waits_once_for_a_redis_that_is_frozen(frozen: tuple[str, 
     for task in ("a", "b"):
         here.backend.mark_as_failure(task, ValueError("no"), request=Context(id=task))
     assert (len(connections), len(here.__dict__["_celeryops_results"].kept)) == (1, 2), "and then none for a while"
-    if url.startswith(BROKERS[-1].split(":")[0]):
+    if url.startswith(BROKERS[-1].partition(":")[0]):
         connection = kombu.Connection(url, transport_options={"socket_timeout": 0.3})
         with pytest.raises(connection.connection_errors):
             connection.ensure_connection(max_retries=3)
@@ -108,7 +108,7 @@ def test_each_question_waits_once_for_a_redis_that_is_frozen(frozen: tuple[str, 
 def test_the_loop_tries_a_lost_connection_once(url: str) -> None:
     connection = kombu.Connection(url)
     with pytest.raises(connection.connection_errors):
-        _ = connection.default_channel
+        _other = connection.default_channel
     producer = kombu.Producer(kombu.Connection(url))
     with pytest.raises(kombu.exceptions.OperationalError):
         producer.publish({}, retry=True)
@@ -121,7 +121,7 @@ def test_another_thread_waits_as_ever(url: str) -> None:
 
     def task() -> None:
         try:
-            _ = kombu.Connection(url).default_channel
+            _other = kombu.Connection(url).default_channel
         except WaitedError as exc:
             seen.append(exc)
 
@@ -193,7 +193,7 @@ def test_celerys_own_reconnect_waits() -> None:
     with pytest.raises(WaitedError):
         c.ensure_connected(kombu.Connection(AWAY[0]))
     with pytest.raises(kombu.Connection(AWAY[0]).connection_errors):
-        _ = kombu.Connection(AWAY[0]).default_channel
+        _other = kombu.Connection(AWAY[0]).default_channel
     step.start(c)
     [(seconds, call)] = c.timer.repeated
     assert (seconds, call) == (LATER_SECONDS, step.results.flush)

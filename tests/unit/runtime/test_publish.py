@@ -73,7 +73,7 @@ class Channel:
 
     def _basic_publish(self, message: Any, **options: Any) -> None:
         assert options["timeout"]
-        if self.fails:
+        if isinstance(self.fails, Exception):
             raise self.fails
         self.written.append(message)
 

@@ -82,7 +82,7 @@ def test_events_are_left_out_while_the_gate_is_shut(app: celery.Celery) -> None:
         raise OSError("timed out")
 
     events.producer.publish = fail
-    for _ in range(3):
+    for _each in range(3):
         events.send("worker-heartbeat")
     assert sent == ["worker-heartbeat", "tried"], "one error in half a minute"
     assert len(events._outbound_buffer) == 1

@@ -113,7 +113,7 @@ class TestChord:
     def test_its_parts_are_kept_and_it_is_told_once(self, app: Celery, caplog: pytest.LogCaptureFixture) -> None:
         install(app, part=IGNORE)
         part, body = task(app, "part"), task(app, "body")
-        for _ in range(2):
+        for _each in range(2):
             for by in (part.si(), app.signature("part", immutable=True)):
                 by.set(chord=body.si(), group_id="g").apply_async()
         assert sent(app) == [("part", False)] * 4
@@ -137,7 +137,7 @@ class TestWaiting:
         self, app: Celery, caplog: pytest.LogCaptureFixture
     ) -> None:
         install(app, **{"qui*": IGNORE})
-        assert [app.send_task("quiet").get(timeout=1) for _ in range(2)] == [None, None]
+        assert [app.send_task("quiet").get(timeout=1) for _each in range(2)] == [None, None]
         assert caplog.messages == [
             (
                 "quiet: its result is waited for, but celery_app_results (qui*: ignore) ignores it: "
@@ -170,7 +170,7 @@ class TestWaiting:
     def test_memory_is_bounded(self, app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "REMEMBERED", 3)
         rules = install(app, quiet=IGNORE)
-        results = [app.send_task("quiet") for _ in range(5)]
+        results = [app.send_task("quiet") for _each in range(5)]
         assert list(rules._ignored) == [one.id for one in results[2:]]
 
     def test_a_result_can_be_pickled(self, app: Celery) -> None:

@@ -15,7 +15,7 @@ STOP = STATE / "stop"
 
 def consumers(connection: Connection, queue: str) -> int:
     """Count them: a quorum queue that does not answer its node within 250 ms counts as one without consumers."""
-    for _ in range(4):
+    for _each in range(4):
         if count := connection.default_channel.queue_declare(queue, passive=True).consumer_count:
             return int(count)
         time.sleep(0.2)

@@ -22,7 +22,7 @@ HOG_BYTES, HOG_PIECE = 2 << 30, 16 << 20
 def _hog() -> None:
     """Take memory until the kernel ends this process."""
     pieces = []
-    for _ in range(HOG_BYTES // HOG_PIECE):
+    for _each in range(HOG_BYTES // HOG_PIECE):
         pieces.append(bytearray(b"x" * HOG_PIECE))
         time.sleep(0.01)
 
