@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """How fast the collection is, as ratios of what was measured side by side in this run.
 
     scripts/bench.py                 the check of ever more hosts, and all five ratios, on Debian 13

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """Whether an urgent task stays quick under a flood of slow ones: classes of work, beside what people do without them.
 
     scripts/bench_priorities.py                 every variant, on Debian 13

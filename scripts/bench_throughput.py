@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """How many tasks that do nothing a worker gets through: a class of the collection beside a worker started by hand.
 
 Both have the same number of processes and the same RabbitMQ, one after the other, in turns. The one started by hand is

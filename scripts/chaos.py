@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """Fault a running stack in every way that production knows, under load, and count what became of each task.
 
     scripts/chaos.py                              all four brokers, one after another: about an hour and a half

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """Show a deployed stack at work: real tasks of every kind through every class, and a table of what happened.
 
     scripts/demo.py                                  the container that `make demo` has set up
@@ -212,7 +212,7 @@ def ask_pages(pages: Sequence[Mapping[str, Any]], prefix: Sequence[str], name: s
 def ask_units(promise: Expected, prefix: Sequence[str]) -> list[Unit]:
     """Ask the host about the units of the app, and their processes."""
     facts = run(command_on(prefix, ["sh", "-c", FACTS.format(app=promise.app)]))
-    show, _, processes = facts.partition("----\n")
+    show, _sign, processes = facts.partition("----\n")
     return demo_report.parse_units(show, processes)
 
 

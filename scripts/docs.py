@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """Write what is generated in the READMEs: each role's variables, the check's rules, the table of supported versions.
 
 The text of a variable stands in one place, the role's meta/argument_specs.yml; what was tested stands in
@@ -244,7 +244,7 @@ def wanted() -> Iterator[tuple[Path, str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not up to date")
     options = parser.parse_args()
     try:

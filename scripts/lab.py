@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """The test lab: systemd containers that stand in for Debian hosts.
 
 The one place that knows how an engine is started, how an image is built from Debian's own packages and with which
@@ -33,7 +33,7 @@ def host_name(text: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("engine", help="have a container engine answer")
     build = commands.add_parser("image", help="have the images of these suites")

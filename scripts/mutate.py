@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """Break the check's code in every way that a mutation tester knows, and list what no test noticed.
 
 Each module has its own fast tests. What survives has to stand, with its reason, in tests/survivors.yml; anything else
@@ -309,7 +309,7 @@ def judged(tests: Sequence[str], killers: list[str], timeout: float, scratch: st
         os._exit(int(code != 0))
     os.close(tell)
     handle = os.pidfd_open(pid)
-    in_time, _, _ = select.select([handle], [], [], timeout)
+    in_time, _first, _second = select.select([handle], [], [], timeout)
     os.close(handle)
     # What the tests started ends with them.
     with contextlib.suppress(ProcessLookupError):
@@ -429,7 +429,7 @@ def main(words: Sequence[str], jobs: int) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many modules at once")
     parser.add_argument("words", nargs="*", help="only the modules whose path contains one of these")
     arguments = parser.parse_args()

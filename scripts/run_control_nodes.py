@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """Use the built tarball as its users do: from a control node of its own, over ssh, on several versions of ansible-core.
 
 For each version there are two containers. One is the control node: Debian with the Python that the version runs on, a
@@ -333,7 +333,7 @@ class Run:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--only", action="append", choices=VERSIONS, help="this version; may be given several times")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write versions and results there")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """Run the runtime's unit tests with other versions of Celery, kombu and redis-py: those of tests/runtime_versions.txt.
 
     scripts/run_runtime_tests.py               one set of each Celery, with CELERYOPS_THOROUGH all of them

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """Run the checks and Molecule's scenarios on several suites of Debian side by side, and say what came of it.
 
 Each run has its own containers, its own scratch folder below build/molecule/ and its own log there; what one does is
@@ -177,7 +177,7 @@ def outcome(counts: Counter[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     every = every_run()
     names = ["gate", "all", *every]
     parser.add_argument("runs", nargs="*", metavar="RUN", help=", ".join(names))

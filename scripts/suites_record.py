@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """What was seen of which tree: what passed is not repeated, and each row of the support table says of which it is.
 
 The tree is the collection: what its installation puts on a control node, and what reaches a host from there. A mended

@@ -359,7 +359,7 @@ class Scenario:
         strikes: list[Strike] = []
         times = (fault.short if self.short else 0) or fault.times
         self.say(fault.title + (f", {times} times" if times > 1 else ""))
-        for _ in range(times):
+        for _each in range(times):
             blows = fault.strike(self)
             strikes += blows
             if not self.wait(self.back(blows[-1].over), RECOVER):

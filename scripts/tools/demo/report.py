@@ -121,14 +121,14 @@ def expected(variables: Mapping[str, Any]) -> Expected:
 def parse_units(show: str, processes: str) -> list[Unit]:
     """Read `systemctl show` (a paragraph per unit) and `ps -eo pid=,ppid=,user=`."""
     table = [line.split(None, 2) for line in processes.splitlines() if line.strip()]
-    users = {int(pid): user.strip() for pid, _, user in table}
+    users = {int(pid): user.strip() for pid, _other, user in table}
     units = []
     for paragraph in show.strip().split("\n\n"):
         values = dict(line.split("=", 1) for line in paragraph.splitlines() if "=" in line)
         if not values.get("Id"):
             continue
         main = int(values.get("MainPID") or 0)
-        children = tuple(int(pid) for pid, parent, _ in table if main and int(parent) == main)
+        children = tuple(int(pid) for pid, parent, _other in table if main and int(parent) == main)
         user = users.get(main, "")
         # A dynamic user is known to systemd alone, unless the host's name service asks it: ps has its number then.
         if user.isdigit() and user == values.get("UID"):

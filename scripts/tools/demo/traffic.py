@@ -130,7 +130,7 @@ def interleave(groups: Iterable[list[Sending]]) -> list[Sending]:
         for order, group in enumerate(groups)
         for index, item in enumerate(group)
     ]
-    return [item for _, _, item in sorted(placed, key=lambda entry: entry[:2])]
+    return [item for _first, _second, item in sorted(placed, key=lambda entry: entry[:2])]
 
 
 def plan(total: int, run: str) -> tuple[list[Sending], list[Sending]]:

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 """Print every mutant of a module that cosmic-ray makes: a JSON text per line, the module's whole text as it became.
 
 It runs in the environment of cosmic-ray (mutate.py sees to that), which is why it is a program of its own.

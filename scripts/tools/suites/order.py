@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-import xml.etree.ElementTree as ElementTree
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

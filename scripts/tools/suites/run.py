@@ -22,9 +22,9 @@ import subprocess
 import sys
 import threading
 import time
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 from tools.lab import engine, images, machine
 from tools.suites.order import Times
