@@ -4,12 +4,13 @@
 #   make demo-down    remove it
 #   make test         what every change has to pass: the checks, and the whole stack on Debian 12 and 13, on RabbitMQ, on Redis,
 #                     on several hosts, and from the tarball on two versions of ansible-core (35 minutes)
-#   make test-fast    the checks alone, without the slow tests: style, types, unit tests, build (two minutes)
+#   make test-fast    the checks alone, without the slow ones: style, types, unit tests, build (two minutes)
 #   make test-all     every test on every stack and version, and the support table written anew; goes on where it was
 #                     interrupted (AGAIN=1: from the start)
 #   make bench        how fast a run is, the check of a thousand hosts, urgent tasks under a flood, tasks per second
 #   make chaos        fault a stack under load in every way, on all brokers, and count what became of each task
 #   make docs         write what is generated in the READMEs
+#   make changelog    write CHANGELOG.md from the fragments in changelogs/
 #   make format       put the Python files into shape
 #   make build        the collection's tarball, in build/
 #   make lock         pin the tools of requirements-dev.in anew
@@ -31,7 +32,9 @@ export PYTHONDONTWRITEBYTECODE :=
 HOST := celeryops-demo
 CODE := plugins roles/celery_app/files scripts tests molecule
 CHECKS := check-lint check-tests check-runtime check-package check-style check-format check-types check-yaml check-docs \
-	check-plugin-docs check-changelog
+	check-plugin-docs check-changelog check-sanity check-galaxy check-release-notes
+# Left out of `make test-fast`.
+SLOW_CHECKS := check-sanity check-galaxy check-release-notes
 
 .PHONY: help
 help:
@@ -62,10 +65,11 @@ test: tools
 
 # The same without the tests marked as slow: for while one works.
 test-fast: export PYTEST_ADDOPTS := -m "not slow"
+test-fast: LEFT_OUT := $(SLOW_CHECKS)
 test-fast: checks
 
 checks: tools
-	@+$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
+	@+$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(filter-out $(LEFT_OUT),$(CHECKS))
 
 # It goes on where it was interrupted: what has passed on this very tree is left out. All anew: make test-all AGAIN=1
 test-all: tools
@@ -107,6 +111,16 @@ check-plugin-docs:
 check-changelog:
 	@scripts/run_check.sh "changelog fragments" antsibull-changelog lint
 
+check-release-notes:
+	@scripts/run_check.sh "CHANGELOG.md" scripts/run_changelog.sh --check
+
+# On the ansible-core of .venv; run_control_nodes.py has the others.
+check-sanity:
+	@scripts/run_check.sh "ansible-test sanity" --show-last-line scripts/run_sanity.py
+
+check-galaxy:
+	@scripts/run_check.sh "import as Galaxy does it" scripts/run_galaxy_importer.sh
+
 .PHONY: bench
 bench: tools
 	@scripts/bench.py
@@ -120,9 +134,12 @@ chaos: tools
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 
-.PHONY: docs format build lock clean
+.PHONY: docs changelog format build lock clean
 docs: tools
 	@scripts/docs.py
+
+changelog: tools
+	@scripts/run_changelog.sh
 
 format: tools
 	@ruff check --quiet --fix . || true

@@ -6,7 +6,7 @@ virtual environment with ansible-core from the package index, no ansible.cfg, an
 tarball. The other is a bare host with a real sshd and an unprivileged login that has sudo and a key. What users do is
 done once: the check, a rehearsal on the bare host, the first run, the second, which may change nothing, and a deploy of
 a new version of the app; then a task is sent and its result read. A deprecation fails a run, and so does a warning that
-is not expected.
+is not expected. With CELERYOPS_THOROUGH, as `make test-all` sets it, this version's ansible-test has a run as well.
 
     scripts/run_control_nodes.py                            all versions
     scripts/run_control_nodes.py --only 2.18 --only 2.21    some
@@ -30,8 +30,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import run_sanity
 from tools.lab import containers, engine, images, machine
 from tools.suites.molecule import VERSIONS as OF_A_HOST
+from tools.suites.run import thorough
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -201,6 +203,7 @@ class Run:
                 ("deploy", self.deploy),
                 ("a task", self.ask),
                 ("Flower", self.pages),
+                *([("sanity", self.sanity)] if thorough() else []),
             ):
                 self.step(name, action)
             said = [line.split(" ", 1) for line in self.host.run(OF_A_HOST).splitlines() if " " in line]
@@ -330,6 +333,15 @@ class Run:
     def pages(self) -> None:
         """Flower shows queues and workers, with a password of signs that an address encodes."""
         self.host.run("cat >/var/tmp/pages.py && python3 /var/tmp/pages.py", stdin=PAGES)
+
+    def sanity(self) -> None:
+        """ansible-test of this version finds nothing in the repository."""
+        with tempfile.TemporaryDirectory(prefix="celeryops-") as folder:
+            run_sanity.copy(ROOT, Path(folder))
+            self.control.run("mkdir sanity; apt-get -qq install -y --no-install-recommends shellcheck >/dev/null")
+            self.control.copy(Path(folder), "/root/sanity")
+        self.control.copy(ROOT / "scripts" / "run_sanity.py", "/root/")
+        self.control.run(f"{ANSIBLE}/python run_sanity.py --tree sanity/{run_sanity.COLLECTION} /root")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ class Held(Stand):
         self.channel = Channel()
         self.connection = self.channel.connection
         self.asked: list[float | None] = []
-        self.ends: Exception | None = None
+        self.ends: list[Exception] = []
 
         def basic_publish(_self: Any, message: Any, **options: Any) -> None:
             self.asked.append(follow.seconds())
@@ -37,8 +37,8 @@ class Held(Stand):
         def sleep(seconds: float) -> None:
             self.slept.append(seconds)
             self.connection.now += seconds
-            if isinstance(self.ends, Exception):
-                raise self.ends
+            for problem in self.ends:
+                raise problem
 
         monkeypatch.setattr(MemoryChannel, "basic_publish", basic_publish)
 
@@ -159,7 +159,7 @@ def test_a_second_wait_of_one_task_gets_what_the_first_left(held: Held) -> None:
 
 def test_a_soft_limit_in_the_pause_loses_nothing(held: Held) -> None:
     held.connection.block(blocked=True)
-    held.ends = SoftTimeLimitExceeded()
+    held.ends = [SoftTimeLimitExceeded()]
     for what in FOLLOWS:
         found, _took = spend(held, what, timelimit=[100, 95])
         assert isinstance(found, Reject), what

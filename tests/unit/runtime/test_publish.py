@@ -66,15 +66,15 @@ class Channel:
         self.events: Any = defaultdict(set)
         self._confirm_selected = False
         self.written: list[Any] = []
-        self.fails: Exception | None = None
+        self.fails: list[Exception] = []
 
     def confirm_select(self) -> None:
         pass
 
     def _basic_publish(self, message: Any, **options: Any) -> None:
         assert options["timeout"]
-        if isinstance(self.fails, Exception):
-            raise self.fails
+        for problem in self.fails:
+            raise problem
         self.written.append(message)
 
     def at(self, seconds: float, what: str, tag: int = 0, *, multiple: bool = False) -> None:
@@ -148,7 +148,7 @@ def test_a_connection_that_was_dead_before_is_for_kombu_to_mend(channel: Channel
     with pytest.raises(ConnectionForced):
         channel.publish()
     assert not channel.written
-    channel.fails = RecoverableConnectionError("reset")
+    channel.fails = [RecoverableConnectionError("reset")]
     with pytest.raises(RecoverableConnectionError):
         channel.publish()
     channel.connection = None
