@@ -42,6 +42,7 @@ class ActionModule(ActionBase):
     """See plugins/modules/plan.py for what users read."""
 
     TRANSFERS_FILES = False
+    _VALID_ARGS = frozenset({"role", "show", "directory", "places", "machines", "rotate", "only", "drain"})
     _supports_check_mode = True
     _requires_connection = False
 

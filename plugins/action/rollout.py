@@ -17,6 +17,7 @@ class ActionModule(ActionBase):
     """See plugins/modules/rollout.py for what users read."""
 
     TRANSFERS_FILES = False
+    _VALID_ARGS = frozenset({"places", "hosts", "prefix", "classes", "mode", "at_once", "drain_timeout"})
     _supports_check_mode = True
     _requires_connection = False
 

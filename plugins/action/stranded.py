@@ -18,6 +18,7 @@ class ActionModule(ActionBase):
     """See plugins/modules/stranded.py for what users read."""
 
     TRANSFERS_FILES = False
+    _VALID_ARGS = frozenset({"answers", "accepted"})
     _supports_check_mode = True
     _requires_connection = False
 

@@ -16,6 +16,7 @@ class ActionModule(ActionBase):
     """See plugins/modules/unregistered.py for what users read."""
 
     TRANSFERS_FILES = False
+    _VALID_ARGS = frozenset({"answers", "elsewhere", "hosts", "limited"})
     _supports_check_mode = True
     _requires_connection = False
 
