@@ -54,7 +54,7 @@ demo: tools
 
 .PHONY: demo-down
 demo-down:
-	@scripts/lab.py down $(HOST) >/dev/null
+	@python3 scripts/lab.py down $(HOST) >/dev/null
 	@rm -rf inventories/demo/.celeryops
 
 # -- tests -----------------------------------------------------------------------------------------------------------
