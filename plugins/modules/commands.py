@@ -14,6 +14,7 @@ description:
     appears in the host's log or in the result.
   - They run in the source's own directory where the release has one (C(app), with C(manage.py)), else in the app's
     state directory.
+extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.attributes.action]
 options:
   name:
     description: The app's short name.
@@ -72,11 +73,9 @@ options:
     default: []
 attributes:
   check_mode:
-    description: Says what would be run.
-    support: full
+    details: Says what would be run.
   diff_mode:
-    description: Shows the commands.
-    support: full
+    details: Shows the commands.
 author: celeryops.stack contributors (@celeryops)
 """
 

@@ -17,7 +17,11 @@ description:
     its name or by a record on the host (C(/var/lib/celeryops/.placed)).
   - With O(units) it looks at the units that read the files as well, in the same call, and tells whether they are as
     they should be. It changes no unit; a task with M(celeryops.stack.units) does that, unless all is settled.
-extends_documentation_fragment: [celeryops.stack.servers]
+extends_documentation_fragment:
+  - celeryops.stack.units
+  - celeryops.stack.servers
+  - celeryops.stack.attributes
+  - celeryops.stack.attributes.action
 options:
   files:
     description: What to place, in this order.
@@ -109,24 +113,19 @@ options:
     type: path
   units:
     description: The units that read the files, to be looked at only. The same as in M(celeryops.stack.units).
-    type: list
-    elements: dict
   servers:
     description:
       - The servers among O(units). What one of them holds is asked before a file that makes it restart is replaced,
         while it still answers to what it was started with.
   prune:
     description: Unit files that should not be there. The same as in M(celeryops.stack.units).
-    type: dict
 attributes:
   check_mode:
-    description: Says what would change; validation commands do not run.
-    support: full
+    details: Says what would change; validation commands do not run.
   diff_mode:
-    description:
+    details:
       - Shows the difference of contents that are not secret, and of owners and modes.
       - Of a tree, which is code and nothing that a person decides on, it shows the version and the names of the files.
-    support: full
 author: celeryops.stack contributors (@celeryops)
 """
 

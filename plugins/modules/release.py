@@ -20,6 +20,7 @@ description:
   - None of its arguments appears in the host's log or in its result, and secrets are hidden in what it says. They are
     not marked as C(no_log), since Ansible then stars out each value of O(environment), be it a C(1), wherever it
     occurs, such as in the name of the release.
+extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.attributes.action]
 options:
   name:
     description: The app's short name.
@@ -218,11 +219,9 @@ options:
     elements: dict
 attributes:
   check_mode:
-    description: Says which release would be built and switched to.
-    support: full
+    details: Says which release would be built and switched to.
   diff_mode:
-    description: Shows the old and the new release.
-    support: full
+    details: Shows the old and the new release.
 author: celeryops.stack contributors (@celeryops)
 """
 

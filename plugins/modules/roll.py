@@ -18,6 +18,7 @@ description:
     that, for which this waits ten seconds. It goes on working when the new worker does not consume.
   - What an aborted run left of this is removed first.
   - Can switch to another release before, so that this and the restarts are one remote call.
+extends_documentation_fragment: [celeryops.stack.attributes]
 options:
   app:
     description: The app's short name.
@@ -101,11 +102,9 @@ options:
     default: false
 attributes:
   check_mode:
-    description: Says which workers would be replaced.
-    support: full
+    details: Says which workers would be replaced.
   diff_mode:
-    description: Shows the release before and after.
-    support: full
+    details: Shows the release before and after.
 author: celeryops.stack contributors (@celeryops)
 """
 
