@@ -145,9 +145,10 @@ class Placer:
             return
         self.changes.note(path, f"-> {current}\n" if current else "", f"-> {target}\n")
         if not self.module.check_mode:
-            temporary = tempfile.mktemp(prefix=f".{os.path.basename(path)}-", dir=os.path.dirname(path))  # noqa: S306 - a link cannot be made through an open file, and a taken name is an error
-            os.symlink(target, temporary)
-            os.replace(temporary, path)
+            # A link cannot be made through an open file; in a directory of its own no name is taken.
+            with tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}-", dir=os.path.dirname(path)) as folder:
+                os.symlink(target, f"{folder}/link")
+                os.replace(f"{folder}/link", path)
 
     def _absent(self, entry: dict[str, Any]) -> None:
         path = entry["path"]
