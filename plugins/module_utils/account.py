@@ -96,6 +96,7 @@ class Account:
         """
         path = f"/usr/sbin:/sbin:{os.environ.get('PATH', '/usr/bin:/bin')}"
         for command in self.commands:
+            # pylint: disable-next=ansible-bad-function
             outcome = subprocess.run(
                 command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
             )

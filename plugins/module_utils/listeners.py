@@ -139,6 +139,7 @@ def look(proc: str = "/proc") -> list[dict[str, Any]]:
     found = holders(unique.values(), processes, {})
     if any(one["pid"] == 1 or (not one["pid"] and not one["perhaps"]) for one in found):
         with contextlib.suppress(OSError):
+            # pylint: disable-next=ansible-bad-function
             shown = subprocess.run(
                 ["systemctl", "show", "*.socket", "--property=Id,Listen"], capture_output=True, text=True, check=False
             )

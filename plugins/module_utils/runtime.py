@@ -46,6 +46,7 @@ def run_runtime(
         raise CommandError(str(error)) from error
     groups = group_ids(account.pw_name, account.pw_gid)
     try:
+        # pylint: disable-next=ansible-bad-function
         outcome = subprocess.run(
             [python, "-m", "celeryops_runtime", *words, "--json"],
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": account.pw_dir, **variables},

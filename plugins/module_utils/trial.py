@@ -266,6 +266,7 @@ def run_as(
         process = None
         try:
             with held_back():
+                # pylint: disable-next=ansible-bad-function
                 process = subprocess.Popen(
                     list(command), env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
                     stderr=subprocess.STDOUT, start_new_session=True, umask=0o022, **identity,

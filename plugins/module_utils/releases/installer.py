@@ -129,6 +129,7 @@ class Installer:
         """Return the path of uv, which is installed once for all apps."""
         uv = f"{paths.UV}/bin/uv"
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            # pylint: disable-next=ansible-bad-function
             subprocess.run([uv, "--version"], capture_output=True, check=True)
             return uv
         delete(paths.UV)

@@ -57,6 +57,7 @@ class Programs:
             **{key: str(value) for key, value in self.request["install_environment"].items()}, **environment,
         }  # fmt: skip
         try:
+            # pylint: disable-next=ansible-bad-function
             outcome = subprocess.run(
                 list(command), env=clean, cwd=self.work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, errors="replace", check=False,

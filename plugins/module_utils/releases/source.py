@@ -52,6 +52,7 @@ class Source:
         """Return major.minor: a security update of the interpreter is taken over by the links of the environment."""
         code = "import sys; print('%d.%d' % sys.version_info[:2])"
         try:
+            # pylint: disable-next=ansible-bad-function
             return subprocess.run(
                 [self.request["python"], "-c", code], capture_output=True, text=True, check=True
             ).stdout.strip()
