@@ -42,6 +42,10 @@ class ActionModule(ActionBase):
         if "accept_missing_tasks" in request:
             # Letter by letter, "shop.old.*" on the command line would accept every task: one of them is a "*".
             request["accept_missing_tasks"] = names_in(request["accept_missing_tasks"])
+        # The plan of the workers says more of them.
+        request["running"] = [
+            {key: entry[key] for key in ("unit", "report") if key in entry} for entry in request.get("running") or []
+        ]
         search_path = [Path(path) for path in (task_vars or {}).get("ansible_search_path", [])]
         try:
             for name in ("expected", "configuration"):

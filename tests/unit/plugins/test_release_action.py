@@ -113,3 +113,17 @@ def test_the_host_gets_what_was_written_and_digests_in_place_of_contents(monkeyp
     assert (sent["expected"], sent["keep"], sent["environment"]) == ([], "2", {"A": 1})
     assert "contents" not in sent
     assert set(sent) <= set(OPTIONS), "the module takes what it is given"
+
+
+def test_the_host_gets_of_each_worker_what_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The playbooks hand over what the plan of celery_worker says of them, and the scheduler."""
+    monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
+    worker = {"name": "high", "unit": "celery-shop-high.service", "report": "/run/worker.json", "queues": ["payments"]}
+    host = Host(running=[worker, {"unit": "celery-shop-beat.service"}])
+    host.run(task_vars={})
+    sent = host.requests[0]["running"]
+    assert sent == [
+        {"unit": "celery-shop-high.service", "report": "/run/worker.json"},
+        {"unit": "celery-shop-beat.service"},
+    ]
+    assert {key for entry in sent for key in entry} <= set(OPTIONS["running"]["options"])
