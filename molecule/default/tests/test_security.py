@@ -120,7 +120,7 @@ def test_an_account_with_roots_rights_is_refused_before_the_role_changes_anythin
 @pytest.mark.parametrize(
     "message",
     [
-        "celery_app_user: 'root' would run the app with all rights",
+        "celery_app_user: 'root' amounts to root",
         "runs whatever code the sender of a message puts",
         "celery_app_environment.C_FORCE_ROOT",
     ],
