@@ -108,8 +108,8 @@ class InventoryCheck:
     ) -> None:
         self._controller = controller
         self._groups = groups
-        self._joins = frozenset(controller.variables_in("playbooks", "vars", "stack.yml"))
-        self._variables = HostVariables(raw, controller.template, self._joins)
+        self._joins = controller.variables_in("playbooks", "vars", "stack.yml")
+        self._variables = HostVariables(raw, controller.template, frozenset(self._joins))
         self._planner = RolePlanner(controller)
         self._failed: dict[str, str] = {}
         self._misplaced: dict[str, Problem] = {}
@@ -219,10 +219,13 @@ class InventoryCheck:
 
     def _finish(self, checked: Checked, playbook: str) -> None:
         """Add what the files say otherwise than it looks, and take away what only follows from another mistake."""
-        names = {name for _role, host in checked.planned for name in self._variables.raw(host)} - self._joins
+        names = {name for _role, host in checked.planned for name in self._variables.raw(host)}
+        names -= self._joins.keys()
         checked.problems += misspelt_prefixes({role: role_options(role) for role in ROLES}, names)
         checked.problems += [*slips_beside(self._controller.sources, playbook, _texts()), *self._misplaced.values()]
-        defaults = {name: value for role in ROLES for name, value in self._controller.role_defaults(role).items()}
+        defaults = {**self._joins}
+        for role in ROLES:
+            defaults |= self._controller.role_defaults(role)
         checked.problems = without_consequences(checked.problems, defaults, names)
 
     def _rehearsed(self, own: dict[str, Any], rehearsal: Rehearsal) -> dict[str, Any]:

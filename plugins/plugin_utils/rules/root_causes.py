@@ -11,49 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.setting_kinds import KINDS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, closest
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import derived
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_keys import KEYS
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import LEVELS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import OURS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import SOURCES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.queue_names import is_queue
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence, Set
 
 
-def _of_classes(key: str) -> tuple[str, ...]:
-    """Return where a key of any class may be written."""
-    return (*(f"{level}.*.{key}" for level in LEVELS), f"celery_worker_defaults.{key}")
-
-
-_SERVERS = ("rabbitmq_port", "rabbitmq_listen_addresses", "redis_port", "redis_bind", "celery_app_broker")
-_LIMITS = (*_of_classes("time_limit"), "celery_app_settings.task_time_limit")
-_HELD = (
-    *_LIMITS, *_of_classes("prefetch_multiplier"), "celery_app_settings.worker_prefetch_multiplier",
-    "celery_app_prefetch_multiplier",
-    "celery_app_longest_task", "celery_app_longest_eta", "celery_app_queue_type",
-)  # fmt: skip
 #: What a list or a longest time is gathered from: that a rule finds one of many, which can be read, to be unwise
 #: makes what comes of all of them no less right.
-_GATHERED = frozenset((*_of_classes("queues"), *_HELD))
-#: Where the roles meet (playbooks/vars/stack.yml): name -> what it is worked out from, down to the key.
-JOINTS: Mapping[str, tuple[str, ...]] = {
-    "celeryops_queues": _of_classes("queues"),
-    "celeryops_longest_task": _LIMITS,
-    "celeryops_visibility_timeout": _HELD,
-    "celeryops_prefetch_multiplier": (),
-    "celeryops_worker_options": (),
-    "celeryops_consumer_timeout": _HELD,
-    "celeryops_broker_url": (*_SERVERS, "celery_app_name"),
-    "celeryops_flower_broker_url": (*_SERVERS, "celery_app_name"),
-    "celeryops_result_backend": ("redis_port", "redis_bind", "celery_app_name"),
-    "celeryops_broker_api": (
-        "rabbitmq_management_port", "rabbitmq_management_listen_address", "celery_app_broker", "celery_app_name",
-    ),
-    "celeryops_flower_shared_configuration": (),
-    "celeryops_redis_purpose": ("celery_app_broker",),
-    "celeryops_redis_users": ("celery_app_key_prefix", "celery_app_name", "celery_app_broker", "redis_purpose"),
-    "celeryops_rabbitmq_definitions": ("celery_app_name", "celery_app_dead_letter_queue", "celery_app_broker"),
-}  # fmt: skip
-_NAME = re.compile(r"\b(?:celery|celeryops|rabbitmq|redis|flower)_\w+")
+_GATHERED = frozenset(source for sources in derived.SOURCES.values() for source in sources)
+#: A name in a template: what a host sees of the others, by its key, or a variable.
+_NAME = re.compile(rf"\bceleryops_stack\.(\w+)|\b((?:{'|'.join(OURS)})\w+)")
 
 
 def root(variable: str) -> str:
@@ -70,7 +42,7 @@ def without_consequences(problems: Sequence[Any], defaults: Mapping[str, Any], g
 
     Arguments:
         problems: all of them; texts begin with the variable's name.
-        defaults: the defaults of all roles' variables, as they are written.
+        defaults: the defaults of all roles' variables and the variables that join the roles, as they are written.
         given: names of the variables that the inventory sets: what is written there is a mistake of its own.
     """
     found = {(_path(problem), bool(getattr(problem, "readable", False))) for problem in problems}
@@ -128,16 +100,16 @@ def _modern(key: str) -> str:
     return key.lower().removeprefix("celery_")
 
 
-def causes(variable: str, defaults: Mapping[str, Any], given: Set[str]) -> set[str]:
-    """Return the variables, or keys in them, that the value of ``variable``, which nobody sets, is worked out from."""
+def causes(start: str, defaults: Mapping[str, Any], given: Set[str]) -> set[str]:
+    """Return the variables, or keys in them, that the value of ``start``, which nobody sets, is worked out from."""
     found: set[str] = set()
-    ahead = [variable]
+    ahead = [start]
     while ahead:
         name = ahead.pop()
-        if name in given and name != variable:
+        if name in given and name != start:
             continue
-        for mentioned in JOINTS.get(name) or _NAME.findall(str(defaults.get(name, ""))):
-            if mentioned not in found:
-                found.add(mentioned)
-                ahead.append(mentioned)
-    return found - {variable}
+        for key, variable in _NAME.findall(str(defaults.get(name, ""))):
+            new = {*SOURCES.get(key, ()), variable} - found - {""}
+            found |= new
+            ahead += new
+    return found - {start}

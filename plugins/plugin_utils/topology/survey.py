@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.newer_features import worker_options
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import default_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import derived
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import (
     UNKNOWN_TASK,
     consumer_timeout,
@@ -93,6 +94,26 @@ def _server(group: str, host: str, given: Given) -> dict[str, Any]:
             "port": given(host, management.port, None) or default_of(management.port),
         }
     return server
+
+
+def _listen(group: str, number: int) -> tuple[str, ...]:
+    """Return the variables of an address and a port of a server."""
+    listens = SERVERS[group].listens[number]
+    return (listens.port, listens.address)
+
+
+#: Key of what a host sees (``view``) -> the variables, down to the key, that it follows from.
+SOURCES: dict[str, tuple[str, ...]] = {
+    **derived.SOURCES,
+    "app": ("celery_app_name",),
+    "apps": ("celery_app_name", "celery_app_broker", "celery_app_key_prefix", "celery_app_dead_letter_queue"),
+    "broker": ("celery_app_broker",),
+    "rabbitmq": _listen("rabbitmq", 0),
+    "redis": _listen("redis", 0),
+    "management": _listen("rabbitmq", 1),
+    "rabbitmq_wanted": ("celery_app_broker",),
+    "worker_options": (),
+}
 
 
 def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:

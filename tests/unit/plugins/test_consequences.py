@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,12 @@ import yaml
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.root_causes import (
-    JOINTS,
     causes,
     root,
     where_written,
     without_consequences,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import SOURCES, view
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULTS = {
@@ -23,6 +24,9 @@ DEFAULTS = {
     "celery_app_queues": "{{ celeryops_queues | default([]) }}",
     "celery_app_visibility_timeout": "{{ celeryops_visibility_timeout | default('') }}",
     "celery_app_routes": [],
+    # What joins the roles (playbooks/vars/stack.yml).
+    "celeryops_queues": "{{ celeryops_stack.queues }}",
+    "celeryops_visibility_timeout": "{{ celeryops_stack.visibility_timeout }}",
 }
 
 
@@ -123,17 +127,43 @@ def test_a_path_leads_to_its_variable() -> None:
     assert [root(text) for text in ("a.b", "a[0].b", "a (x.y)", "a: text", "a")] == ["a"] * 5
 
 
-def test_every_joint_is_one_of_the_playbooks() -> None:
-    stack = yaml.safe_load((ROOT / "playbooks" / "vars" / "stack.yml").read_text())
-    assert sorted(set(JOINTS) - set(stack)) == []
-    used = {
-        name
-        for role in sorted((ROOT / "roles").iterdir())
-        for value in yaml.safe_load((role / "defaults" / "main.yml").read_text()).values()
-        for name in stack
-        if name in str(value)
-    }
-    assert sorted(used - set(JOINTS) - {"celeryops_secrets"}) == []
+STACK = yaml.safe_load((ROOT / "playbooks" / "vars" / "stack.yml").read_text())
+
+
+def test_what_a_host_sees_says_where_it_comes_from() -> None:
+    """Each key that the playbook uses, and no other."""
+    used = {key for value in STACK.values() for key in re.findall(r"celeryops_stack\.(\w+)", str(value))}
+    assert used - set(SOURCES) == set()
+    assert (
+        set(SOURCES)
+        - set(view({"apps": {}, "app_of": {}, "machines": {}, "servers": SERVED, "consumer_timeout": 0}, "a"))
+        == set()
+    )
+
+
+SERVED: dict[str, list[object]] = {"rabbitmq": [], "redis": []}
+
+
+@pytest.mark.parametrize(
+    ("join", "cause"),
+    [
+        ("celeryops_queues", "celery_worker_defaults.queues"),
+        ("celeryops_consumer_timeout", "celery_worker_classes.*.time_limit"),
+        ("celeryops_visibility_timeout", "celery_app_longest_eta"),
+        ("celeryops_broker_url", "rabbitmq_port"),
+        ("celeryops_broker_url", "rabbitmq_listen_addresses"),
+        ("celeryops_broker_url", "redis_port"),
+        ("celeryops_broker_url", "celery_app_broker"),
+        ("celeryops_broker_url", "celery_app_name"),
+        ("celeryops_result_backend", "redis_bind"),
+        ("celeryops_broker_api", "rabbitmq_management_port"),
+        ("celeryops_redis_users", "celery_app_key_prefix"),
+        ("celeryops_rabbitmq_definitions", "celery_app_dead_letter_queue"),
+        ("celeryops_redis_purpose", "celery_app_broker"),
+    ],
+)
+def test_the_joins_of_the_playbook_lead_to_the_variables_behind_them(join: str, cause: str) -> None:
+    assert cause in causes(join, STACK, set())
 
 
 def test_what_is_given_ends_one_way_and_no_other() -> None:
