@@ -71,9 +71,11 @@ def app_files(
         if in_units and path.startswith(tuple(f"{folder}/" for folder in _UNSEEN)):
             reason = "is where the sandbox of workers and scheduler lets them see nothing (ProtectHome=)"
             instead = f"a path elsewhere, such as one below {layout['files']}/"
-            faults.append(Problem(f"{where}.path", entry["path"], reason, instead))
+            faults.append(Problem("hidden-by-the-sandbox", f"{where}.path", entry["path"], reason, instead))
         if path in seen:
-            faults.append(Problem(f"{where}.path", entry["path"], f"is {seen[path]} as well", "each file once"))
+            faults.append(
+                Problem("told-twice", f"{where}.path", entry["path"], f"is {seen[path]} as well", "each file once")
+            )
         seen.setdefault(path, where)
         if not faults:
             usable[path] = where
@@ -93,7 +95,11 @@ def app_files(
         outer = next((folder for folder in above(path) if folder in usable), "")
         if outer:
             reason = f"is below {usable[outer]}, which is a file ({outer})"
-            problems.append(Problem(f"{where}.path", path, reason, f"another path here, or in {usable[outer]}"))
+            problems.append(
+                Problem(
+                    "below-which-is-a-file", f"{where}.path", path, reason, f"another path here, or in {usable[outer]}"
+                )
+            )
     return found, problems
 
 
@@ -112,46 +118,78 @@ def _path_problems(variable: str, written: str, path: str, layout: Mapping[str, 
     own = f"{layout['files']}/"
     instead = f"a path that is absolute, or one below {own}"
     if not written or written.endswith("/") or re.search(r"[\x00-\x1f\x7f]", written):
-        yield Problem(variable, written, "is not the path of a file", instead)
+        yield Problem("not-the-path", variable, written, "is not the path of a file", instead)
     elif ".." in written.split("/"):
-        yield Problem(variable, written, "leads upwards", instead)
+        yield Problem("leads-upwards", variable, written, "leads upwards", instead)
     elif not path.startswith(own) and path.startswith(_OURS):
-        yield Problem(variable, written, "is a place that this collection keeps its own files in", instead)
+        yield Problem(
+            "place-of-the-collection",
+            variable,
+            written,
+            "is a place that this collection keeps its own files in",
+            instead,
+        )
     elif path in _DIRECTORIES:
-        yield Problem(variable, written, "is a directory", f"the path of a file, or one below {own}")
+        yield Problem(
+            "directory-not-a-file", variable, written, "is a directory", f"the path of a file, or one below {own}"
+        )
     elif path.startswith(tuple(f"{folder}/" for folder in _THE_APPS)):
         reason = "is where the app itself may write, so that it could replace the file"
-        yield Problem(variable, written, reason, instead)
+        yield Problem("writable-by-the-app", variable, written, reason, instead)
     elif path.startswith(tuple(f"{folder}/" for folder in _PASSING)):
-        yield Problem(variable, written, "is a place that is not kept", instead)
+        yield Problem("place-not-kept", variable, written, "is a place that is not kept", instead)
 
 
 def _content_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
     given = [key for key in ("content", "src") if entry.get(key) is not None]
     if len(given) != 1:
         reason = "has both content and src" if given else "has neither content nor src"
-        yield Problem(where, entry["path"], reason, "one of them: the text itself, or a file on the control machine")
+        yield Problem(
+            "both-content-and-src",
+            where,
+            entry["path"],
+            reason,
+            "one of them: the text itself, or a file on the control machine",
+        )
     elif given == ["content"] and not isinstance(entry["content"], str):
         reason = "is no text any more: YAML or Jinja have made data of it"
-        yield Problem(f"{where}.content", NOT_SHOWN, reason, "a block of text; end a template with | string")
+        yield Problem(
+            "yaml-changed-the-text",
+            f"{where}.content",
+            NOT_SHOWN,
+            reason,
+            "a block of text; end a template with | string",
+        )
 
 
 def _access_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
     for key in ("owner", "group"):
         if entry.get(key) and not _ACCOUNT.fullmatch(str(entry[key])):
-            yield Problem(f"{where}.{key}", entry[key], "is not the name of an account", "a name such as root")
+            yield Problem(
+                "not-the-name", f"{where}.{key}", entry[key], "is not the name of an account", "a name such as root"
+            )
     mode = entry.get("mode")
     if mode is None:
         return
     if not isinstance(mode, str) or not _MODE.fullmatch(mode):
         octal = f"0{mode:o}" if isinstance(mode, int) and not isinstance(mode, bool) and 0 <= mode <= 0o777 else ""
         reason = f"is what YAML makes of {octal}" if octal and not isinstance(mode, str) else "is not a mode"
-        yield Problem(f"{where}.mode", mode, reason, f'four digits in quotes, such as "{octal or "0640"}"')
+        yield Problem(
+            "yaml-octal", f"{where}.mode", mode, reason, f'four digits in quotes, such as "{octal or "0640"}"'
+        )
     elif int(mode, 8) & 0o022 and not (int(mode, 8) & 0o002 == 0 and str(entry.get("group")) == "root"):
-        yield Problem(f"{where}.mode", mode, "lets others than its owner write it", '"0640", or "0644"')
+        yield Problem(
+            "lets-others-than-its-owner",
+            f"{where}.mode",
+            mode,
+            "lets others than its owner write it",
+            '"0640", or "0644"',
+        )
     elif int(mode, 8) & 0o004 and entry.get("secret", True) is not False:
         reason = "lets everybody on the host read a file that may hold secrets"
-        yield Problem(f"{where}.mode", mode, reason, '"0640", or secret: false if it holds none')
+        yield Problem(
+            "lets-everybody-on-the-host", f"{where}.mode", mode, reason, '"0640", or secret: false if it holds none'
+        )
 
 
 def read_by(files: Iterable[Mapping[str, Any]], layout: Mapping[str, Any], reader: str) -> list[str]:

@@ -45,7 +45,13 @@ def release_commands(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], list
         written: Mapping[Any, Any] = entry if isinstance(entry, Mapping) else {"command": entry}
         unknown = [key for key in written if key not in KEYS]
         problems += [
-            Problem(f"{where}.{key}", NOT_SHOWN, "is no key of a command", did_you_mean(str(key), KEYS))
+            Problem(
+                "no-key-of-a-command",
+                f"{where}.{key}",
+                NOT_SHOWN,
+                "is no key of a command",
+                did_you_mean(str(key), KEYS),
+            )
             for key in unknown
         ]
         inside = f"{where}.command" if isinstance(entry, Mapping) else where
@@ -53,7 +59,7 @@ def release_commands(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], list
         problems += found
         when = str(written.get("when", WHEN[0]))
         if when not in WHEN:
-            problems.append(Problem(f"{where}.when", when, "is no moment", did_you_mean(when, WHEN)))
+            problems.append(Problem("no-moment", f"{where}.when", when, "is no moment", did_you_mean(when, WHEN)))
         timeout = TIMEOUT
         if "timeout" in written:
             try:
@@ -63,7 +69,13 @@ def release_commands(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], list
             else:
                 if timeout < 1:
                     problems.append(
-                        Problem(f"{where}.timeout", written["timeout"], "must be longer than 0s", DURATION_HELP)
+                        Problem(
+                            "must-be-longer-than-0s",
+                            f"{where}.timeout",
+                            written["timeout"],
+                            "must be longer than 0s",
+                            DURATION_HELP,
+                        )
                     )
         commands.append({"argv": argv, "when": when, "timeout": timeout})
     return commands, problems
@@ -76,7 +88,9 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
             words = shlex.split(command)
         except ValueError:
             # A quote that is not closed; the text may hold anything.
-            return [], [Problem(where, NOT_SHOWN, "has a quote that is not closed", EXAMPLE)]
+            return [], [
+                Problem("quote-that-is-not-closed", where, NOT_SHOWN, "has a quote that is not closed", EXAMPLE)
+            ]
         shell = [word for word in words if word in _SHELL] + [";"] * _ends_a_command(command)
         # Of the first word alone: an argument may be called so.
         shell += [word for word in words[:1] if word in _BUILT_IN or re.match(r"\w+=", word)]
@@ -85,20 +99,28 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
             # Of what is assigned, the name: the rest may be a secret.
             reason = f"holds {re.sub('=.*', '=', shell[0])}, which only a shell understands"
             instead = 'one command for each entry, or [sh, -c, "..."]; what they need is in celery_app_environment'
-            return words, [Problem(where, NOT_SHOWN, reason, instead)]
+            return words, [Problem("needs-a-shell", where, NOT_SHOWN, reason, instead)]
     elif isinstance(command, (list, tuple)) and all(
         isinstance(word, (str, int, float)) and not isinstance(word, bool) for word in command
     ):
         words = [str(word) for word in command]
     else:
-        return [], [Problem(where, command, "is no command", EXAMPLE)]
+        return [], [Problem("no-command", where, command, "is no command", EXAMPLE)]
     if not words or not words[0].strip():
-        return [], [Problem(where, command, "is empty", EXAMPLE)]
+        return [], [Problem("empty", where, command, "is empty", EXAMPLE)]
     if any("\0" in word for word in words):
-        return [], [Problem(where, NOT_SHOWN, "holds a null character", EXAMPLE)]
+        return [], [Problem("holds-a-null-character", where, NOT_SHOWN, "holds a null character", EXAMPLE)]
     if _shows_a_secret(words):
         reason = "holds a secret, and every account on the host can read a command line"
-        return words, [Problem(where, NOT_SHOWN, reason, "it in celery_app_environment, where the program reads it")]
+        return words, [
+            Problem(
+                "secret-in-a-readable-file",
+                where,
+                NOT_SHOWN,
+                reason,
+                "it in celery_app_environment, where the program reads it",
+            )
+        ]
     return words, []
 
 

@@ -87,11 +87,11 @@ def missing_parts(source: Mapping[str, Any], local: Path) -> Iterator[Problem]:
     root = local / name
     if source.get("type") == "path" and not root.is_dir():
         reason = f"is no directory of the source ({root})"
-        yield Problem(f"{_SOURCE}.subdirectory", name, reason, "the path of one that is")
+        yield Problem("no-directory-of-the-source", f"{_SOURCE}.subdirectory", name, reason, "the path of one that is")
         return
     if source.get("type") == "path" and file and not (root / file).is_file():
         reason = f"is no file of the source ({root / file})"
-        yield Problem(f"{_SOURCE}.requirements_file", file, reason, "the path of one that is")
+        yield Problem("no-file-of-the-source", f"{_SOURCE}.requirements_file", file, reason, "the path of one that is")
     if source.get("install_as") == "tree":
         return
     known = _extras_of_wheel(local) if source.get("type") == "wheel" else _extras_of(_toml(root / "pyproject.toml"))
@@ -99,7 +99,13 @@ def missing_parts(source: Mapping[str, Any], local: Path) -> Iterator[Problem]:
         if canonicalize_name(extra) not in map(canonicalize_name, known or ()):
             # Installers go on without it, and uv says so nowhere when it is quiet.
             instead = did_you_mean(extra, known or ()) if known else "leave it out: there is none"
-            yield Problem(f"{_SOURCE}.extras", extra, "is no extra of the app, and would install nothing", instead)
+            yield Problem(
+                "no-extra-of-the-app",
+                f"{_SOURCE}.extras",
+                extra,
+                "is no extra of the app, and would install nothing",
+                instead,
+            )
 
 
 def _extras_of(project: Mapping[str, Any]) -> list[str] | None:

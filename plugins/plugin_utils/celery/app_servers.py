@@ -71,7 +71,7 @@ def broker_problems(url: object) -> list[Problem]:
     """Return what is wrong with ``celery_app_broker_url``."""
     variable = "celery_app_broker_url"
     if not str(url).strip():
-        return [Problem(variable, "", "is empty", BROKER_HELP)]
+        return [Problem("empty", variable, "", "is empty", BROKER_HELP)]
     problems: list[Problem] = []
     for address in _addresses(url):
         scheme = scheme_of(address)
@@ -83,9 +83,11 @@ def broker_problems(url: object) -> list[Problem]:
             reason = "is a database, which loses tasks and is slow as a queue"
         elif scheme in _FOR_TESTS:
             reason = "is a transport for tests, which no other host can reach"
-        problems.append(Problem(variable, hidden(url, address), reason, BROKER_HELP))
+        problems.append(Problem("transport-for-tests", variable, hidden(url, address), reason, BROKER_HELP))
     if not problems and len({server_of(scheme_of(address)) for address in _addresses(url)}) > 1:
-        problems.append(Problem(variable, hidden(url), "mixes brokers", "addresses of one broker's nodes"))
+        problems.append(
+            Problem("mixes-brokers", variable, hidden(url), "mixes brokers", "addresses of one broker's nodes")
+        )
     return problems
 
 
@@ -100,20 +102,20 @@ def address_problems(variable: str, url: object, address: str) -> Iterator[Probl
     try:
         endpoint = parse(address)
     except UnreadableURLError as error:
-        yield Problem(variable, hidden(url, address), error.reason, error.instead)
+        yield Problem("unreadable-address", variable, hidden(url, address), error.reason, error.instead)
         return
     if endpoint.scheme == SOCKET_BACKEND:
         # As Celery reads it, what stands before the first slash is no part of the path.
         if not endpoint.path:
             right = Endpoint(SOCKET_BACKEND, path="run/redis/redis-server.sock", query=(("virtual_host", "0"),))
-            yield Problem(variable, hidden(url, address), "names no socket", right.url())
+            yield Problem("names-no-socket", variable, hidden(url, address), "names no socket", right.url())
     elif not endpoint.host:
         instead = f"{endpoint.scheme}://user:password@host/..."
-        yield Problem(variable, hidden(url, address), "names no host", instead)
+        yield Problem("names-no-host", variable, hidden(url, address), "names no host", instead)
     elif endpoint.server == "redis" and not re.fullmatch(r"/*[0-9]*/*", endpoint.path):
         right = Endpoint(endpoint.scheme, endpoint.host, 6379, "user", "password", "0")
         reason = "names a database of Redis that is no number"
-        yield Problem(variable, hidden(url, address), reason, right.url())
+        yield Problem("names-a-database-of-redis", variable, hidden(url, address), reason, right.url())
 
 
 def backend_problems(url: object) -> Iterator[Problem]:
@@ -131,13 +133,13 @@ def backend_problems(url: object) -> Iterator[Problem]:
             if address not in PACKAGED_BACKENDS and not _IMPORT_OF_BACKEND.fullmatch(address):
                 reason = "is no address, and no result backend of a package that is known here"
                 instead = f"{BACKEND_HELP}; {' or '.join(PACKAGED_BACKENDS)}; or the class, as shop.backends:Results"
-                yield Problem(variable, hidden(url, address), reason, instead)
+                yield Problem("no-backend-address", variable, hidden(url, address), reason, instead)
         elif scheme in ("file", "filesystem") or scheme in ("cache+memory", "memory") or plain == "db+sqlite":
             reason = "can be read on one host, or in one process, only"
-            yield Problem(variable, hidden(url, address), reason, BACKEND_HELP)
+            yield Problem("file-on-one-host-only", variable, hidden(url, address), reason, BACKEND_HELP)
         elif plain not in OTHER_BACKENDS:
             reason = f"is not a result backend of Celery {celery_versions.text(celery_versions.NEWEST)}"
-            yield Problem(variable, hidden(url, address), reason, BACKEND_HELP)
+            yield Problem("not-a-result-backend", variable, hidden(url, address), reason, BACKEND_HELP)
 
 
 def once_url_problems(url: object) -> Iterator[Problem]:
@@ -147,7 +149,9 @@ def once_url_problems(url: object) -> Iterator[Problem]:
         if scheme_of(address) in REDIS_BACKENDS:
             yield from address_problems(variable, url, address)
         else:
-            yield Problem(variable, hidden(url, address), "is not a Redis", BACKEND_HELP.partition(", or")[0])
+            yield Problem(
+                "not-a-redis", variable, hidden(url, address), "is not a Redis", BACKEND_HELP.partition(", or")[0]
+            )
     yield from _one_redis(variable, url)
 
 
@@ -156,7 +160,7 @@ def _one_redis(variable: str, url: object) -> Iterator[Problem]:
     schemes = [scheme_of(address) for address in _addresses(url)]
     if len(schemes) > 1 and {*schemes} & (REDIS_BACKENDS | {SOCKET_BACKEND}) and {*schemes} != {"sentinel"}:
         reason = "has several addresses, and results in Redis take one: every access would fail"
-        yield Problem(variable, hidden(url), reason, "one of them, or sentinel:// for each")
+        yield Problem("several-result-addresses", variable, hidden(url), reason, "one of them, or sentinel:// for each")
 
 
 def sentinel_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -174,7 +178,13 @@ def sentinel_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         if addresses and not (isinstance(options, Mapping) and options.get("master_name")):
             reason = "leads to Sentinels, and nothing says which server they are asked for"
             instead = f"master_name in celery_app_settings.{setting} as well"
-            yield Problem(f"celery_app_{name}", hidden(values[name], addresses[0]), reason, instead)
+            yield Problem(
+                "sentinel-without-master-name",
+                f"celery_app_{name}",
+                hidden(values[name], addresses[0]),
+                reason,
+                instead,
+            )
 
 
 def length_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
@@ -191,4 +201,4 @@ def length_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     for key, name in names.items():
         if size(name, values[key]) > LONGEST:
             reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
-            yield Problem(f"celery_app_{key}", NOT_SHOWN, reason, "a shorter one")
+            yield Problem("longer-than-the-bytes", f"celery_app_{key}", NOT_SHOWN, reason, "a shorter one")

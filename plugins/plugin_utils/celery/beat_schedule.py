@@ -49,21 +49,23 @@ def schedule_problems(variable: str, schedule: Mapping[str, Any]) -> Iterator[Pr
     for name, entry in schedule.items():
         where = f"{variable}.{name}"
         if not isinstance(entry, Mapping):
-            yield Problem(where, entry, "is not an entry of a schedule", "{task: shop.mails.send, schedule: 300}")
+            yield Problem(
+                "not-an-entry", where, entry, "is not an entry of a schedule", "{task: shop.mails.send, schedule: 300}"
+            )
             continue
         meant: set[str] = set()
         for key in entry:
             if key not in KEYS and key not in OF_OTHERS:
                 meant.add(closest(str(key), KEYS, 0.6))
                 reason = "is no key of an entry, and beat would not start"
-                yield Problem(f"{where}.{key}", entry[key], reason, did_you_mean(str(key), KEYS))
+                yield Problem("no-key-of-an-entry", f"{where}.{key}", entry[key], reason, did_you_mean(str(key), KEYS))
         for key, (kind, reason, instead) in _KINDS.items():
             if entry.get(key) is not None and not isinstance(entry[key], kind):
-                yield Problem(f"{where}.{key}", entry[key], reason, instead)
+                yield Problem("no-key-of-an-entry", f"{where}.{key}", entry[key], reason, instead)
         for key, missing in _NEEDED.items():
             # Not what stands there under another name.
             if entry.get(key) is None and key not in meant:
-                yield Problem(f"{where}.{key}", None, "is missing", missing)
+                yield Problem("missing", f"{where}.{key}", None, "is missing", missing)
         yield from _task_problems(f"{where}.task", entry.get("task"))
         yield from _time_problems(f"{where}.schedule", entry.get("schedule"))
         options = entry.get("options")
@@ -81,7 +83,7 @@ def sent_to(schedule: object) -> Iterator[tuple[str, str]]:
 
 def _task_problems(variable: str, task: Any) -> Iterator[Problem]:
     if task is not None and (not isinstance(task, str) or "*" in task or any(pattern_fault(task))):
-        yield Problem(variable, task, "is not the name of a task", _NEEDED["task"])
+        yield Problem("not-the-name", variable, task, "is not the name of a task", _NEEDED["task"])
 
 
 def _time_problems(variable: str, seconds: Any) -> Iterator[Problem]:
@@ -91,21 +93,37 @@ def _time_problems(variable: str, seconds: Any) -> Iterator[Problem]:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         with contextlib.suppress(ValueError):
             instead = str(parse_duration(seconds))
-        yield Problem(variable, seconds, "is not a number of seconds", instead)
+        yield Problem("not-a-number-of-seconds", variable, seconds, "is not a number of seconds", instead)
     elif seconds <= 0:
-        yield Problem(variable, seconds, "is due at every moment: beat would send without a pause", instead)
+        yield Problem(
+            "due-at-every-moment", variable, seconds, "is due at every moment: beat would send without a pause", instead
+        )
     elif seconds > MAX_SECONDS:
-        yield Problem(variable, seconds, "is more than a hundred years", instead)
+        yield Problem("more-than-a-hundred-years", variable, seconds, "is more than a hundred years", instead)
 
 
 def _option_problems(variable: str, options: Mapping[Any, Any]) -> Iterator[Problem]:
     for key, value in options.items():
         close = closest(str(key), OPTIONS)
         if close and key not in OPTIONS:
-            yield Problem(f"{variable}.{key}", value, "is no option of a task", f"{close} (did you mean that?)")
+            yield Problem(
+                "no-option-of-a-task",
+                f"{variable}.{key}",
+                value,
+                "is no option of a task",
+                f"{close} (did you mean that?)",
+            )
     queue, expires = options.get("queue"), options.get("expires")
     if queue is not None and not isinstance(queue, str):
-        yield Problem(f"{variable}.queue", queue, "is not the name of a queue", "one that a worker class consumes")
+        yield Problem(
+            "not-the-name", f"{variable}.queue", queue, "is not the name of a queue", "one that a worker class consumes"
+        )
     if isinstance(expires, (int, float)) and expires <= 0:
         reason = "is over before a worker can begin: every one of these tasks would be dropped"
-        yield Problem(f"{variable}.expires", expires, reason, "a number of seconds such as 300, or leave it out")
+        yield Problem(
+            "expires-before-it-starts",
+            f"{variable}.expires",
+            expires,
+            reason,
+            "a number of seconds such as 300, or leave it out",
+        )

@@ -36,7 +36,7 @@ def flower_api(api: str, broker: str) -> tuple[str, list[Problem]]:
     try:
         endpoint = parse(api)
     except UnreadableURLError as error:
-        return "", [Problem(variable, hidden(api), error.reason, error.instead)]
+        return "", [Problem("unreadable-address", variable, hidden(api), error.reason, error.instead)]
     own = (endpoint.user, endpoint.password)
     if own == ("", "") or own == _account(broker):
         return replace(endpoint, user="", password="").url(), []
@@ -44,7 +44,7 @@ def flower_api(api: str, broker: str) -> tuple[str, list[Problem]]:
         return endpoint.url(plain=_PLAIN), []
     reason = "has an account that Flower cannot send: it would send the encoded signs as they stand there"
     instead = "the account of flower_broker_url, with the tag monitoring, or a password of letters and digits"
-    return "", [Problem(variable, endpoint.shown(), reason, instead)]
+    return "", [Problem("account-flower-cannot-send", variable, endpoint.shown(), reason, instead)]
 
 
 def _account(broker: str) -> tuple[str, str]:

@@ -29,6 +29,6 @@ def result_rules(declared: Mapping[str, Any]) -> tuple[list[dict[str, str]], lis
         task, result = str(raw), str(value)
         if result not in CHOICES:
             instead = did_you_mean(result, CHOICES)
-            problems.append(Problem(f"{VARIABLE}.{task}", value, "is not a choice here", instead))
+            problems.append(Problem("not-a-choice", f"{VARIABLE}.{task}", value, "is not a choice here", instead))
         rules.append({"task": task, "result": result})
     return rules, problems

@@ -52,12 +52,24 @@ def serializer_problems(variable: str, name: str, value: Any) -> Iterator[Proble
         if _unsafe(entry):
             reason = "runs whatever code the sender of a message puts into it"
             yield Problem(
-                variable, entry, reason, "json, and let tasks take plain values (identifiers, texts, numbers)"
+                "pickle-runs-code",
+                variable,
+                entry,
+                reason,
+                "json, and let tasks take plain values (identifiers, texts, numbers)",
             )
         elif meant:
-            yield Problem(variable, entry, "is no serializer of kombu 5.7", f"{meant} (did you mean that?)")
+            yield Problem(
+                "no-serializer-of-kombu",
+                variable,
+                entry,
+                "is no serializer of kombu 5.7",
+                f"{meant} (did you mean that?)",
+            )
     if not entries:
-        yield Problem(variable, value, "is empty, so that nobody would read anything", "[json], or leave it out")
+        yield Problem(
+            "empty", variable, value, "is empty, so that nobody would read anything", "[json], or leave it out"
+        )
 
 
 def unread_problems(own: Mapping[str, Any]) -> Iterator[Problem]:
@@ -79,11 +91,13 @@ def unread_problems(own: Mapping[str, Any]) -> Iterator[Problem]:
         both = f"{reader}: [{', '.join(map(str, [*accepted, form]))}]"
         if writer in own:
             reason = f"is not in {reader}, {list(accepted)}: every {what} would be refused by whoever reads it"
-            yield Problem(f"celery_app_settings.{writer}", form, reason, f"one that is, or {both}")
+            yield Problem(
+                "serializer-not-accepted", f"celery_app_settings.{writer}", form, reason, f"one that is, or {both}"
+            )
         elif (reader, form) not in told:
             told.add((reader, form))
             reason = f"lacks {form}, which {writer} is: every {what} would be refused by whoever reads it"
-            yield Problem(f"celery_app_settings.{reader}", accepted, reason, both)
+            yield Problem("package-lacks-module", f"celery_app_settings.{reader}", accepted, reason, both)
     yield from _unread_tasks(own, settings["accept_content"])
 
 
@@ -94,7 +108,13 @@ def _unread_tasks(own: Mapping[str, Any], accepted: Any) -> Iterator[Problem]:
             continue
         if _unsafe(form) or not _reads(accepted, form):
             reason = f"is not in accept_content, {list(accepted)}: the task would be refused by whoever reads it"
-            yield Problem(f"celery_app_settings.{variable}", form, reason, "one that is, or leave it out")
+            yield Problem(
+                "serializer-not-accepted",
+                f"celery_app_settings.{variable}",
+                form,
+                reason,
+                "one that is, or leave it out",
+            )
 
 
 def _forms(own: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

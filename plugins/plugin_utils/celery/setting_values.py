@@ -56,13 +56,15 @@ def value_problems(variable: str, name: str, value: Any, broker: str) -> Iterato
     elif name in _CHECKS:
         yield from _CHECKS[name](variable, value)
     elif name in CHOICES and isinstance(value, str) and value.lower() not in map(str.lower, CHOICES[name]):
-        yield Problem(variable, value, "is not one of its values", did_you_mean(value, CHOICES[name]))
+        yield Problem("not-a-choice", variable, value, "is not one of its values", did_you_mean(value, CHOICES[name]))
 
 
 def _eager(variable: str, value: Any) -> Iterator[Problem]:
     if value is True:
         reason = "runs every task in the process that calls it: none would ever be sent to a worker"
-        yield Problem(variable, value, reason, "false, or leave it out: it belongs into the settings of tests")
+        yield Problem(
+            "runs-every-task", variable, value, reason, "false, or leave it out: it belongs into the settings of tests"
+        )
 
 
 def _time_zone(variable: str, value: str) -> Iterator[Problem]:
@@ -84,18 +86,24 @@ def _time_zone(variable: str, value: str) -> Iterator[Problem]:
         cutoff = 1.0 if re.search(r"[0-9]", plain) or len(plain) < 5 else 0.8
         close = closest(plain, {**places, **known}, cutoff)
         instead = f"{known.get(close) or places[close]} (did you mean that?)" if close else _ZONE_HELP
-        yield Problem(variable, value, "is no time zone", instead)
+        yield Problem("no-time-zone", variable, value, "is no time zone", instead)
 
 
 def _rate(variable: str, value: Any) -> Iterator[Problem]:
     if isinstance(value, str) and value and not _RATE.fullmatch(value):
-        yield Problem(variable, value, "is not a rate, and no worker would start", _RATE_HELP)
+        yield Problem("not-a-rate", variable, value, "is not a rate, and no worker would start", _RATE_HELP)
 
 
 def _compression(variable: str, value: str) -> Iterator[Problem]:
     close = closest(value, COMPRESSIONS, 0.75)
     if close and value not in COMPRESSIONS:
-        yield Problem(variable, value, "is no compression of kombu 5.7", f"{close} (did you mean that?)")
+        yield Problem(
+            "no-compression-of-kombu",
+            variable,
+            value,
+            "is no compression of kombu 5.7",
+            f"{close} (did you mean that?)",
+        )
 
 
 def _annotations(variable: str, value: Any) -> Iterator[Problem]:
@@ -104,10 +112,16 @@ def _annotations(variable: str, value: Any) -> Iterator[Problem]:
         for task, attributes in annotation.items() if isinstance(annotation, Mapping) else ():
             if task != "*" and ("*" in str(task) or any(pattern_fault(str(task)))):
                 reason = "is a pattern, and annotations know none: they would hold for no task"
-                yield Problem(f"{variable}.{task}", "(a key)", reason, "the whole name of a task, or * for every task")
+                yield Problem(
+                    "pattern-in-annotations",
+                    f"{variable}.{task}",
+                    "(a key)",
+                    reason,
+                    "the whole name of a task, or * for every task",
+                )
             if not isinstance(attributes, Mapping):
                 instead = "attributes of the task, such as {rate_limit: 10/m}"
-                yield Problem(f"{variable}.{task}", attributes, "is not a dictionary", instead)
+                yield Problem("not-a-dictionary", f"{variable}.{task}", attributes, "is not a dictionary", instead)
                 continue
             yield from _rate(f"{variable}.{task}.rate_limit", attributes.get("rate_limit"))
 

@@ -35,6 +35,7 @@ def once_rules(declared: Mapping[str, Any], *, redis: bool) -> tuple[list[dict[s
     if declared and not redis:
         problems.append(
             Problem(
+                "needs-a-redis",
                 VARIABLE,
                 [str(task) for task in declared],
                 "needs a Redis, and the app has none: its results are kept elsewhere or nowhere",
@@ -53,13 +54,13 @@ def once_rules(declared: Mapping[str, Any], *, redis: bool) -> tuple[list[dict[s
 
 def _rule(task: str, variable: str, given: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:
     problems = [
-        Problem(f"{variable}.{name}", given[name], "is not a key of a rule", did_you_mean(str(name), KEYS))
+        Problem("not-a-key", f"{variable}.{name}", given[name], "is not a key of a rule", did_you_mean(str(name), KEYS))
         for name in given
         if name not in KEYS
     ]
     rule: dict[str, Any] = {"task": task, "period": None, "key": None}
     if "period" not in given:
-        problems.append(Problem(variable, dict(given), "has no period", "{period: 20h}"))
+        problems.append(Problem("no-period", variable, dict(given), "has no period", "{period: 20h}"))
     else:
         try:
             rule["period"] = parse_duration(given["period"])
@@ -67,18 +68,28 @@ def _rule(task: str, variable: str, given: Mapping[Any, Any]) -> tuple[dict[str,
             problems.append(error.of(f"{variable}.period", given["period"]))
         else:
             if not rule["period"]:
-                problems.append(Problem(f"{variable}.period", given["period"], "is no time at all", DURATION_HELP))
+                problems.append(
+                    Problem("zero-duration", f"{variable}.period", given["period"], "is no time at all", DURATION_HELP)
+                )
     key = given.get("key")
     if key is not None:
         if isinstance(key, (list, tuple)) and all(map(_is_argument, key)):
             rule["key"] = [int(part) if isinstance(part, int) else str(part) for part in key]
         else:
-            problems.append(Problem(f"{variable}.key", key, "does not name arguments", KEY_HELP))
+            problems.append(
+                Problem("does-not-name-arguments", f"{variable}.key", key, "does not name arguments", KEY_HELP)
+            )
     for name, allowed in CHOICES.items():
         rule[name] = str(given.get(name, allowed[0]))
         if rule[name] not in allowed:
             problems.append(
-                Problem(f"{variable}.{name}", given[name], "is not a choice here", " or ".join(sorted(allowed)))
+                Problem(
+                    "not-a-choice",
+                    f"{variable}.{name}",
+                    given[name],
+                    "is not a choice here",
+                    " or ".join(sorted(allowed)),
+                )
             )
     return rule, problems
 

@@ -45,12 +45,18 @@ def tls_problems(variable: str, options: Any, *, redis: bool) -> Iterator[Proble
         if _plain(key) not in known:
             server = "Redis" if redis else "RabbitMQ"
             reason = f"is no TLS option for {server}, and no process could connect"
-            yield Problem(f"{variable}.{key}", options[key], reason, did_you_mean(_plain(key), known))
+            yield Problem("no-tls-option", f"{variable}.{key}", options[key], reason, did_you_mean(_plain(key), known))
             continue
         yield from _value_problems(f"{variable}.{key}", _plain(key), options[key])
     if plain.get("keyfile") and not plain.get("certfile"):
         reason = "belongs to a certificate, and there is none"
-        yield Problem(f"{variable}.keyfile", plain["keyfile"], reason, "certfile as well, or leave it out")
+        yield Problem(
+            "belongs-to-a-certificate",
+            f"{variable}.keyfile",
+            plain["keyfile"],
+            reason,
+            "certfile as well, or leave it out",
+        )
 
 
 def unverified(options: Any) -> bool:
@@ -90,13 +96,21 @@ def _value_problems(variable: str, key: str, value: Any) -> Iterator[Problem]:
         number = isinstance(value, int) and not isinstance(value, bool) and value in list(ssl.VerifyMode)
         word = isinstance(value, str) and value.lower().removeprefix("cert_") in REQUIREMENTS
         if value is not None and not number and not word:
-            yield Problem(variable, value, "is not one of its values", did_you_mean(str(value), REQUIREMENTS))
+            yield Problem(
+                "not-a-choice", variable, value, "is not one of its values", did_you_mean(str(value), REQUIREMENTS)
+            )
     elif value is None:
         return
     elif key in _FILES and not str(value).startswith("/"):
-        yield Problem(variable, value, "is not an absolute path on the hosts", "a path such as /etc/ssl/private-ca.pem")
+        yield Problem(
+            "not-an-absolute-path",
+            variable,
+            value,
+            "is not an absolute path on the hosts",
+            "a path such as /etc/ssl/private-ca.pem",
+        )
     elif key in _SWITCHES and not isinstance(value, bool):
-        yield Problem(variable, value, "is not true or false", "true or false, without quotes")
+        yield Problem("not-a-boolean", variable, value, "is not true or false", "true or false, without quotes")
     elif key in _VERSIONS and str(value) not in ssl.TLSVersion.__members__:
         known = [name for name in ssl.TLSVersion.__members__ if name.startswith("TLSv")]
-        yield Problem(variable, value, "is no version of TLS", did_you_mean(str(value), known))
+        yield Problem("no-version-of-tls", variable, value, "is no version of TLS", did_you_mean(str(value), known))

@@ -107,7 +107,9 @@ def check_arguments(words: Iterable[str], variable: str) -> list[Problem]:
     for found in _read(list(words)):
         if isinstance(found, tuple):
             word, reason, instead = found
-            problems.append(Problem(variable, NOT_SHOWN if _is_secret(word) else word, reason, instead))
+            problems.append(
+                Problem("argument-not-allowed", variable, NOT_SHOWN if _is_secret(word) else word, reason, instead)
+            )
     return problems
 
 

@@ -91,7 +91,7 @@ def misshapen(options: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any
             problems += _check(option, values[name], path)
         elif not option.get("required"):
             # Nothing behind the colon: Ansible would hand the roles a null in place of the default.
-            problems.append(Problem(path, None, "is empty", f"{_something(option)}, or leave it out"))
+            problems.append(Problem("empty", path, None, "is empty", f"{_something(option)}, or leave it out"))
     return problems
 
 
@@ -130,31 +130,31 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
             instead = _listed(value, words) if isinstance(value, (str, int)) and not hidden else "a list"
             if where in WORDS:
                 instead = ", or ".join([_SHAPES.get(where, "a list"), *WORDS[where]])
-            yield Problem(where, shown, "is not a list", instead)
+            yield Problem("not-a-list", where, shown, "is not a list", instead)
             return
         entry = _entry(option)
         for number, element in enumerate(value):
             if element is None:
-                yield Problem(f"{where}[{number}]", None, "is empty", "a value, or leave it out")
+                yield Problem("empty", f"{where}[{number}]", None, "is empty", "a value, or leave it out")
             else:
                 yield from _check(entry, element, f"{where}[{number}]")
     elif kind == "dict":
         if not isinstance(value, Mapping):
             instead = f"keys and values, such as {_SHAPES.get(where, '{key: value}')}"
-            yield Problem(where, shown, "is not a dictionary", instead)
+            yield Problem("not-a-dictionary", where, shown, "is not a dictionary", instead)
             return
         yield from _check_keys(option.get("options") or {}, value, where)
     elif kind == "bool":
         if not isinstance(value, bool) and str(value).lower() not in (*_TRUE, *_FALSE):
-            yield Problem(where, shown, "is neither true nor false", "true or false")
+            yield Problem("not-a-boolean", where, shown, "is neither true nor false", "true or false")
     elif kind == "int":
         if isinstance(value, bool) or not _WHOLE_NUMBER.fullmatch(str(value)):
-            yield Problem(where, shown, "is not a whole number", "a whole number")
+            yield Problem("not-a-whole-number", where, shown, "is not a whole number", "a whole number")
     elif kind == "str" and isinstance(value, (list, tuple, Mapping)):
-        yield Problem(where, shown, "is not text", "text")
+        yield Problem("not-text", where, shown, "is not text", "text")
     elif kind == "str" and not option.get("choices") and isinstance(value, bool):
         reason = "is true or false to YAML, which takes yes, no, on and off for that, and not text"
-        yield Problem(where, shown, reason, "it in quotes")
+        yield Problem("yaml-boolean", where, shown, reason, "it in quotes")
     elif kind == "str" and option.get("no_log") and (fault := altered(where, value, lines=where.endswith("_key"))):
         yield fault
     elif option.get("choices") and str(value) not in map(str, option["choices"]):
@@ -162,9 +162,9 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
         octal = _octal(value, choices)
         if octal:
             reason = f"is what YAML makes of {octal}, a number to base 8"
-            yield Problem(where, value, reason, f'it in quotes: "{octal}"')
+            yield Problem("yaml-octal", where, value, reason, f'it in quotes: "{octal}"')
             return
-        yield Problem(where, shown, "is not one of its values", did_you_mean(str(value), choices))
+        yield Problem("not-a-choice", where, shown, "is not one of its values", did_you_mean(str(value), choices))
 
 
 def _listed(value: object, words: bool) -> str:
@@ -190,11 +190,13 @@ def _check_keys(options: Mapping[str, Mapping[str, Any]], value: Mapping[Any, An
         if key not in options:
             right = _OTHER_NAMES.get(str(key), "")
             instead = right if right in options else did_you_mean(str(key), options)
-            yield Problem(f"{where}.{key}", "(a key)", "is not known here", instead)
+            yield Problem("unknown-key", f"{where}.{key}", "(a key)", "is not known here", instead)
     for key, option in options.items():
         if option.get("required") and value.get(key) is None:
             choices = ", ".join(map(str, option.get("choices") or ()))
-            yield Problem(f"{where}.{key}", None, "is missing", f"one of {choices}" if choices else "a value")
+            yield Problem(
+                "missing", f"{where}.{key}", None, "is missing", f"one of {choices}" if choices else "a value"
+            )
 
 
 def converted(option: Mapping[str, Any], value: Any) -> Any:

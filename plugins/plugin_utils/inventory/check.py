@@ -146,7 +146,11 @@ class InventoryCheck:
             if not checked.problems:
                 checked.problems += [
                     Problem(
-                        "celeryops_secrets_dir", FilePath(secrets), f"cannot be written to ({why})", "another directory"
+                        "cannot-be-written",
+                        "celeryops_secrets_dir",
+                        FilePath(secrets),
+                        f"cannot be written to ({why})",
+                        "another directory",
                     )
                     for secrets, why in rehearsal.keep()
                 ]

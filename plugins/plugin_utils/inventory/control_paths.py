@@ -78,7 +78,7 @@ def begins_nowhere(variable: str, given: str) -> Problem | None:
     if Path(given).expanduser().is_absolute():
         return None
     instead = f'one, such as "{{{{ inventory_dir }}}}/../{Path(given).name}"'
-    return Problem(variable, given, "is not an absolute path", instead)
+    return Problem("not-an-absolute-path", variable, given, "is not an absolute path", instead)
 
 
 def unreadable(secrets: str) -> Problem | None:
@@ -98,7 +98,7 @@ def unreadable(secrets: str) -> Problem | None:
             return None
     reason = "has blanks or signs behind a blank from which Ansible's password lookup does not tell options"
     instead = "the absolute path of another directory, or move the inventory"
-    return Problem("celeryops_secrets_dir", FilePath(secrets), reason, instead)
+    return Problem("text-behind-the-address", "celeryops_secrets_dir", FilePath(secrets), reason, instead)
 
 
 def keep_out_of_repositories(sources: Iterable[str]) -> None:

@@ -98,12 +98,12 @@ def question(
         used = in_use(names, machine)
         if used:
             reason = f"passwords are in use that {secrets} has not: {some_of(used, 4)}"
-            yield Found("celeryops_secrets_dir", host, reason, instead)
+            yield Found("passwords-made-up", "celeryops_secrets_dir", host, reason, instead)
             return
     unknown = [host for host in expected if host not in seen]
     if names and unknown:
         reason = f"whether it has passwords already that {secrets} has not is not known: this run did not reach it"
-        yield Found("celeryops_secrets_dir", unknown[0], reason, instead)
+        yield Found("host-not-looked-at", "celeryops_secrets_dir", unknown[0], reason, instead)
 
 
 def _digest(path: Path) -> str:

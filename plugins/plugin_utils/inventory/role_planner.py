@@ -61,7 +61,7 @@ def unforeseen(error: Exception, variable: str, where: str) -> Problem:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}, {where}"
     reason = f"is something that the check does not understand ({place}), a fault of celeryops.stack"
-    return Problem(variable, NOT_SHOWN, reason, "it in another way, and report this line")
+    return Problem("bug-in-the-check", variable, NOT_SHOWN, reason, "it in another way, and report this line")
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,13 @@ class RolePlanner:
         if not (local.is_file() if kind == "wheel" else local.is_dir()):
             what = "the path of a wheel" if kind == "wheel" else "the path of a directory"
             reason = f"is {'no directory' if kind == 'path' and local.exists() else 'not'} on this machine ({local})"
-            yield Problem("celery_app_source.path", path, reason, f"{what}, absolute or from the inventory's directory")
+            yield Problem(
+                "not-on-this-machine",
+                "celery_app_source.path",
+                path,
+                reason,
+                f"{what}, absolute or from the inventory's directory",
+            )
         else:
             yield from missing_parts(source, local)
 
@@ -232,7 +238,7 @@ class RolePlanner:
             if not local.is_file():
                 reason = f"is not on this machine ({local})"
                 instead = "the path of a file, absolute or from the inventory's directory"
-                yield Problem(f"celery_app_files[{number}].src", str(path), reason, instead)
+                yield Problem("not-on-this-machine", f"celery_app_files[{number}].src", str(path), reason, instead)
 
     def _read_source(self, source: Mapping[str, Any]) -> Found:
         """Return what a wheel or a directory on this machine says of Celery; once for all hosts that have it."""

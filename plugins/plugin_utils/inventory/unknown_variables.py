@@ -70,7 +70,7 @@ def misspelt(role: str, known: Iterable[str], present: Iterable[str]) -> list[Pr
             continue
         instead = closest(name, names, _CLOSE) or _belongs(role, name.removeprefix(f"{role}_"))
         if instead:
-            problems.append(Problem(name, _WHAT, f"is not a variable of the role {role}", instead))
+            problems.append(Problem("not-a-variable", name, _WHAT, f"is not a variable of the role {role}", instead))
     return problems
 
 
@@ -100,5 +100,5 @@ def misspelt_prefixes(roles: Mapping[str, Iterable[str]], present: Iterable[str]
             continue
         close = closest(name, known, _CLOSE)
         if close:
-            problems.append(Problem(name, _WHAT, f"is not a variable {known[close]}", close))
+            problems.append(Problem("not-a-variable", name, _WHAT, f"is not a variable {known[close]}", close))
     return problems

@@ -52,7 +52,7 @@ def yaml_slips(name: str, text: str, *, all_keys: bool, texts: Container[str] = 
         if all_keys or path[0].startswith(OURS):
             # None of the values is shown.
             reason = f"has it in lines {' and '.join(map(str, lines))}, with different values: only the last counts"
-            problems.append(Problem(".".join(path), FilePath(name), reason, "it once"))
+            problems.append(Problem("key-written-twice", ".".join(path), FilePath(name), reason, "it once"))
     for path, node in _to_base_60(root, ()):
         within = _below_groups(path) if all_keys else path
         if within and within[0].startswith(OURS):
@@ -126,14 +126,24 @@ def _lost(group: str, node: Any, name: str) -> Iterator[Problem]:
         if place:
             reason = f"in line {node_of_key.start_mark.line + 1} of {name} is in no place where Ansible looks"
             yield Problem(
-                f"{group}.{key}", "(a key)", reason, f"it below {place}: {group}: {{{place}: {{{key}: ...}}}}"
+                "written-where-ansible-does-not-look",
+                f"{group}.{key}",
+                "(a key)",
+                reason,
+                f"it below {place}: {group}: {{{place}: {{{key}: ...}}}}",
             )
     for host, variables in _keys(_keys(node).get("hosts")).items():
         for key in _GROUP_KEYS:
             inner = _keys(_keys(variables).get(key))
             if any(variable.startswith(OURS) for variable in inner):
                 reason = f"of {name} is a variable of that name to Ansible, which looks at nothing in it"
-                yield Problem(f"{group}.hosts.{host}.{key}", "(a key)", reason, "the variables below the host itself")
+                yield Problem(
+                    "variable-unknown",
+                    f"{group}.hosts.{host}.{key}",
+                    "(a key)",
+                    reason,
+                    "the variables below the host itself",
+                )
     for child, content in _keys(_keys(node).get("children")).items():
         yield from _lost(child, content, name)
 
@@ -146,6 +156,7 @@ def _clock(path: tuple[str, ...], node: Any, name: str) -> Problem:
     number = f"the number {yaml.safe_load(written)}" if meant else "another number"
     reason = f"in line {node.start_mark.line + 1} of {name} is {number} to YAML, which counts to base 60 there"
     return Problem(
+        "written-where-ansible-does-not-look",
         variable,
         NOT_SHOWN if secret else written,
         reason,

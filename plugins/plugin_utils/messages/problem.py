@@ -47,6 +47,7 @@ class Problem:
     """One mistake, told so that the reader can mend it without looking anything up.
 
     Arguments:
+        id: of the message, a few words with dashes; tests and readers of logs go by it, so that its wording is free.
         variable: name of the variable, with the path inside it (``celery_worker_classes.high.time_limit``).
         value: what the user wrote; it is not shown where it may be a secret, nor are passwords inside URLs.
         reason: why it is wrong, continuing the sentence "<variable>: <value> ..." (``is not a duration``).
@@ -54,6 +55,7 @@ class Problem:
         readable: whether the value can be read all the same, so that what is worked out from it is what was meant.
     """
 
+    id: str = field(compare=False)
     variable: str
     value: Any
     reason: str
@@ -76,12 +78,14 @@ class UnreadableError(ValueError):
     """A value that is not what it has to be, whichever variable it is of.
 
     Arguments:
+        identity: the id, as of a Problem.
         reason: as of a Problem.
         instead: as of a Problem.
     """
 
-    def __init__(self, reason: str, instead: str) -> None:
+    def __init__(self, identity: str, reason: str, instead: str) -> None:
         super().__init__(f"{reason}; write {instead}")
+        self.id = identity
         self.reason = reason
         self.instead = instead
 
@@ -92,7 +96,7 @@ class UnreadableError(ValueError):
             variable: that holds the value, with the path inside it.
             value: what the user wrote.
         """
-        return Problem(variable, value, self.reason, self.instead)
+        return Problem(self.id, variable, value, self.reason, self.instead)
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     if values["source"]["type"] == "virtualenv" and f"{place}/".startswith(f"{layout['base']}/"):
         reason = "is the app's own: its releases are removed, and the link to the one in use would lead to itself"
         instead = "an environment that somebody else looks after"
-        problems.append(Problem("celery_app_source.path", values["source"]["path"], reason, instead))
+        problems.append(Problem("app-directory", "celery_app_source.path", values["source"]["path"], reason, instead))
     for key in ("requirements", "constraints"):
         content = str(values["source"].get(key) or "")
         problems += text_problems(f"celery_app_source.{key}", content, str(values.get("installer")))
@@ -129,7 +129,13 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         if re.search(r"[\s,]", package.strip()):
             instead = f"an entry for each: [{', '.join(filter(None, re.split(r'[ ,]+', package.strip())))}]"
             problems.append(
-                Problem(f"celery_app_system_packages[{number}]", package, "is no name of a package", instead)
+                Problem(
+                    "no-name-of-a-package",
+                    f"celery_app_system_packages[{number}]",
+                    package,
+                    "is no name of a package",
+                    instead,
+                )
             )
     # One requirement, and an argument that every account of the host may read.
     uv = str(values.get("uv_package") or "")
@@ -148,6 +154,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     if not IMPORT_PATH.fullmatch(values["import"]):
         problems.append(
             Problem(
+                "not-an-app-path",
                 "celery_app_import",
                 values["import"],
                 "is not what celery -A takes",
@@ -158,7 +165,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     problems += [*unreachable, *backend_problems(values["result_backend"])]
     if not unreachable and values["broker"] not in ("", broker):
         reason = f"is not where celery_app_broker_url leads to, which is {broker}"
-        problems.append(Problem("celery_app_broker", values["broker"], reason, f"{broker}, or leave it out"))
+        problems.append(
+            Problem("another-broker", "celery_app_broker", values["broker"], reason, f"{broker}, or leave it out")
+        )
     queues, queue_problems = queues_of(values, broker)
     tasks = (str(route["task"]) for route in listed_routes(values))
     problems += [*queue_problems, *pattern_problems("celery_app_routes", tasks, "route")]
@@ -223,12 +232,20 @@ def _account_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
         name, variable = values[key], f"celery_app_{key}"
         if not ACCOUNT.fullmatch(name):
             yield Problem(
-                variable, name, "is not an account name", "a lower-case letter, then a-z, 0-9, _ and -, 32 at most"
+                "not-an-account-name",
+                variable,
+                name,
+                "is not an account name",
+                "a lower-case letter, then a-z, 0-9, _ and -, 32 at most",
             )
         elif name in RESERVED_ACCOUNTS or name.startswith("systemd-"):
             reason = RIGHTS if name in PRIVILEGED_GROUPS else "belongs to the system"
             yield Problem(
-                variable, name, reason, "an account that only this app uses, for example celery-" + str(values["name"])
+                "belongs-to-the-system",
+                variable,
+                name,
+                reason,
+                "an account that only this app uses, for example celery-" + str(values["name"]),
             )
 
 
@@ -244,6 +261,7 @@ def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]:
     if not 1 <= int(values["prefetch_multiplier"]) <= MOST_PREFETCHED:
         yield Problem(
+            "out-of-range",
             "celery_app_prefetch_multiplier",
             values["prefetch_multiplier"],
             "is out of range",
@@ -251,12 +269,19 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
         )
     # Without quotes 3.10 is 3.1, which is told as what YAML has made of it.
     if re.fullmatch(r"[0-9]+(\.[0-9]{2,}(\.[0-9]+)?)?", str(values["python"])):
-        yield Problem("celery_app_python", values["python"], "is a version, not a program", f"python{values['python']}")
+        yield Problem(
+            "version-in-place-of-program",
+            "celery_app_python",
+            values["python"],
+            "is a version, not a program",
+            f"python{values['python']}",
+        )
     elif not _PYTHON.fullmatch(str(values["python"])):
         instead = "a program's name or its path, such as python3.12 or /opt/python/bin/python3"
-        yield Problem("celery_app_python", values["python"], "is not an interpreter", instead)
+        yield Problem("not-an-interpreter", "celery_app_python", values["python"], "is not an interpreter", instead)
     if int(values["keep_releases"]) < 1:
         yield Problem(
+            "less-than",
             "celery_app_keep_releases",
             values["keep_releases"],
             "is less than 1",
@@ -266,9 +291,10 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
     if not re.fullmatch(r"[A-Za-z0-9_.-]*:", values["key_prefix"]):
         ends = re.search(r"[^:]:$", values["key_prefix"])
         reason = "holds more than letters, digits, dots, _ and -" if ends else "does not end in one colon"
-        yield Problem("celery_app_key_prefix", values["key_prefix"], reason, f"{values['name']}:")
+        yield Problem("unsafe-characters", "celery_app_key_prefix", values["key_prefix"], reason, f"{values['name']}:")
     if not is_queue(values["exchange"]) or values["exchange"].startswith(CELERYS_QUEUES):
         yield Problem(
+            "not-an-exchange-name",
             "celery_app_exchange",
             values["exchange"],
             "is not an exchange name",
@@ -276,8 +302,18 @@ def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]
         )
     if broker == "rabbitmq" and not is_queue(values["dead_letter_queue"]):
         yield Problem(
-            "celery_app_dead_letter_queue", values["dead_letter_queue"], "is not a queue name", "dead-letters"
+            "not-a-queue-name",
+            "celery_app_dead_letter_queue",
+            values["dead_letter_queue"],
+            "is not a queue name",
+            "dead-letters",
         )
     for name in values["install_environment"]:
         if not VARIABLE.fullmatch(str(name)):
-            yield Problem("celery_app_install_environment", name, "is not a variable's name", "letters, digits and _")
+            yield Problem(
+                "not-a-variables-name",
+                "celery_app_install_environment",
+                name,
+                "is not a variable's name",
+                "letters, digits and _",
+            )

@@ -40,22 +40,37 @@ def unit_environment_problems(environment: Mapping[str, Any], python_path: Itera
     for raw, value in environment.items():
         name, variable = str(raw), f"celery_app_environment.{raw}"
         if not VARIABLE.fullmatch(name):
-            yield Problem(variable, NOT_SHOWN, "is not a variable's name", "letters, digits and _, no digit first")
+            yield Problem(
+                "not-a-variables-name",
+                variable,
+                NOT_SHOWN,
+                "is not a variable's name",
+                "letters, digits and _, no digit first",
+            )
         elif name in OWNED_ENVIRONMENT or name.startswith("CELERYOPS_"):
-            yield Problem(variable, NOT_SHOWN, "is not the app's to set", OWNED_ENVIRONMENT.get(name, "another name"))
+            yield Problem(
+                "reserved-environment",
+                variable,
+                NOT_SHOWN,
+                "is not the app's to set",
+                OWNED_ENVIRONMENT.get(name, "another name"),
+            )
         elif isinstance(value, bool):
             yield Problem(
+                "yaml-boolean",
                 variable,
                 value,
                 "is true or false, and variables are text",
                 'what the app reads, in quotes: "1" or "true"',
             )
         elif value is None or isinstance(value, (Mapping, list, tuple)):
-            yield Problem(variable, NOT_SHOWN, "is not text", "text or a number")
+            yield Problem("not-text", variable, NOT_SHOWN, "is not text", "text or a number")
         elif any(
             (ord(character) < 32 and character not in "\n\t") or ord(character) == 127 for character in str(value)
         ):
-            yield Problem(variable, NOT_SHOWN, "contains a control character, which systemd refuses", "text")
+            yield Problem(
+                "control-character", variable, NOT_SHOWN, "contains a control character, which systemd refuses", "text"
+            )
         # A fraction in an environment is what it looks like, unless it is written otherwise (number_slips).
         elif not isinstance(value, float) and (named_like_a_secret(name) or not isinstance(value, str)):
             yield from filter(None, [altered(variable, value, lines=True)])
@@ -63,5 +78,9 @@ def unit_environment_problems(environment: Mapping[str, Any], python_path: Itera
     for entry in python_path:
         if not str(entry).startswith("/") or ":" in str(entry):
             yield Problem(
-                "celery_app_python_path", entry, "is not an absolute path", "a directory on the host, such as /srv/shop"
+                "not-an-absolute-path",
+                "celery_app_python_path",
+                entry,
+                "is not an absolute path",
+                "a directory on the host, such as /srv/shop",
             )

@@ -37,24 +37,34 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
     for entry in values["queues"]:
         if isinstance(entry, Mapping):
             problems += [
-                Problem(f"celery_app_queues.{key}", entry[key], "is not a key of a queue", "name and type only")
+                Problem(
+                    "not-a-key", f"celery_app_queues.{key}", entry[key], "is not a key of a queue", "name and type only"
+                )
                 for key in entry
                 if key not in ("name", "type")
             ]
             if "name" not in entry:
-                problems.append(Problem("celery_app_queues", entry, "has no name", "{name: feeds, type: quorum}"))
+                problems.append(
+                    Problem("no-name", "celery_app_queues", entry, "has no name", "{name: feeds, type: quorum}")
+                )
                 continue
             kind = str(entry.get("type", default_type))
             if kind not in ("quorum", "classic"):
                 problems.append(
-                    Problem(f"celery_app_queues.{entry['name']}.type", kind, "is not a queue type", "quorum or classic")
+                    Problem(
+                        "not-a-queue-type",
+                        f"celery_app_queues.{entry['name']}.type",
+                        kind,
+                        "is not a queue type",
+                        "quorum or classic",
+                    )
                 )
             name = entry["name"]
         else:
             name, kind = entry, default_type
         if declared.setdefault(str(name), kind) != kind:
             reason = f"is there twice, as {declared[str(name)]} and as {kind}"
-            problems.append(Problem("celery_app_queues", name, reason, "one of the two"))
+            problems.append(Problem("there-twice", "celery_app_queues", name, reason, "one of the two"))
         types[str(name)] = kind
         named.append(("celery_app_queues", name))
     for route in listed_routes(values):
@@ -78,14 +88,26 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
 
 def _queue_name_problems(variable: str, name: Any, dead_letter_queue: str, broker: str) -> Iterable[Problem]:
     if not is_queue(name):
-        yield Problem(variable, name, "is not a queue name", QUEUE_HELP)
+        yield Problem("not-a-queue-name", variable, name, "is not a queue name", QUEUE_HELP)
     elif name.startswith(CELERYS_QUEUES):
-        yield Problem(variable, name, "is a name that RabbitMQ or Celery itself uses", "a name of your own")
+        yield Problem(
+            "reserved-queue-name", variable, name, "is a name that RabbitMQ or Celery itself uses", "a name of your own"
+        )
     elif broker == "redis" and name == _REDIS_DEAD_LETTERS:
-        yield Problem(variable, name, "is the list of the messages that no worker can take", "another name")
+        yield Problem(
+            "messages-accepted-as-list",
+            variable,
+            name,
+            "is the list of the messages that no worker can take",
+            "another name",
+        )
     elif name == dead_letter_queue:
         yield Problem(
-            variable, name, "is the dead-letter queue", "another name, or another celery_app_dead_letter_queue"
+            "dead-letter-queue",
+            variable,
+            name,
+            "is the dead-letter queue",
+            "another name, or another celery_app_dead_letter_queue",
         )
 
 
@@ -99,6 +121,7 @@ def _suffix_problems(places: Mapping[str, str]) -> Iterable[Problem]:
         for shorter in places:
             if longer.endswith("." + shorter):
                 yield Problem(
+                    "ends-in-the-name",
                     place,
                     longer,
                     f"ends in the name of the queue {shorter}, which would get a copy of every task sent to it",

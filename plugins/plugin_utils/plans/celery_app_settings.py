@@ -241,7 +241,9 @@ def durations(values: Mapping[str, Any]) -> tuple[dict[str, int], list[Problem]]
             read[name] = 0
         else:
             if not read[name] and values[name] != "" and name in _NO_ZERO:
-                problems.append(Problem(f"celery_app_{name}", values[name], _NO_ZERO[name], DURATION_HELP))
+                problems.append(
+                    Problem("zero-duration", f"celery_app_{name}", values[name], _NO_ZERO[name], DURATION_HELP)
+                )
     return read, problems
 
 
@@ -251,7 +253,11 @@ def settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Proble
     extra = {str(name) for name in values["extra_setting_names"]}
     for name in sorted(extra & OWNED_SETTINGS.keys()):
         yield Problem(
-            "celery_app_extra_setting_names", name, "is a setting that this collection decides", OWNED_SETTINGS[name]
+            "setting-of-the-collection",
+            "celery_app_extra_setting_names",
+            name,
+            "is a setting that this collection decides",
+            OWNED_SETTINGS[name],
         )
     for raw, value in settings.items():
         name, variable = str(raw), f"celery_app_settings.{raw}"
@@ -259,15 +265,20 @@ def settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Proble
         of_django = name == "cache_backend" and str(values["result_backend"]) in PACKAGED_BACKENDS
         if name in OWNED_SETTINGS and not of_django:
             shown = NOT_SHOWN if named_like_a_secret(name) or "url" in name or name == "result_backend" else value
-            yield Problem(variable, shown, "is decided by another variable", OWNED_SETTINGS[name])
+            yield Problem(
+                "decided-by-another-variable", variable, shown, "is decided by another variable", OWNED_SETTINGS[name]
+            )
             continue
         if name not in KINDS and name not in extra:
             # A setting of something else: what it is, nobody knows here.
             shown = value if isinstance(value, (bool, int, float)) else NOT_SHOWN
-            yield Problem(variable, shown, f"is not a setting of Celery {NEWEST}", _known_setting(name))
+            yield Problem(
+                "not-a-setting-of-celery", variable, shown, f"is not a setting of Celery {NEWEST}", _known_setting(name)
+            )
             continue
         if _secret_path(name, value):
             yield Problem(
+                "looks-like-a-secret",
                 f"celery_app_settings.{_secret_path(name, value)}",
                 NOT_SHOWN,
                 "looks like a secret, and every process on the host may read the shared configuration",
@@ -281,7 +292,11 @@ def settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Proble
             for key in value:
                 if (name, str(key)) in OWNED_KEYS:
                     yield Problem(
-                        f"{variable}.{key}", value[key], "is decided by another variable", OWNED_KEYS[name, str(key)]
+                        "decided-by-another-variable",
+                        f"{variable}.{key}",
+                        value[key],
+                        "is decided by another variable",
+                        OWNED_KEYS[name, str(key)],
                     )
     yield from unread_problems(settings)
 
@@ -317,23 +332,30 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
     if value is None:
         return
     if kind == "bool" and not isinstance(value, bool) and not (name in BOOL_OR_DICT and isinstance(value, Mapping)):
-        yield Problem(variable, value, "is not true or false", "true or false, without quotes")
+        yield Problem("not-a-boolean", variable, value, "is not true or false", "true or false, without quotes")
     elif kind in ("int", "float") and (isinstance(value, (bool, str)) or not isinstance(value, (int, float))):
-        yield Problem(variable, value, "is not a number", "a number without quotes (Celery counts time in seconds)")
+        yield Problem(
+            "not-a-number",
+            variable,
+            value,
+            "is not a number",
+            "a number without quotes (Celery counts time in seconds)",
+        )
     elif isinstance(value, (int, float)) and not isinstance(value, bool) and any(number_fault(name, value)):
-        yield Problem(variable, value, *number_fault(name, value))
+        yield Problem("number-out-of-range", variable, value, *number_fault(name, value))
     elif kind in ("string", "str", "bytes") and not (
         isinstance(value, str)
         or (name in TEXT_OR_NUMBER and isinstance(value, (int, float)) and not isinstance(value, bool))
         or (name in TEXT_OR_DICT and isinstance(value, Mapping))
     ):
-        yield Problem(variable, value, "is not text", "text, in quotes if it looks like something else")
+        yield Problem("not-text", variable, value, "is not text", "text, in quotes if it looks like something else")
     elif kind == "dict" and not isinstance(value, Mapping):
-        yield Problem(variable, value, "is not a dictionary", "key: value pairs")
+        yield Problem("not-a-dictionary", variable, value, "is not a dictionary", "key: value pairs")
     elif kind in ("list", "tuple") and not isinstance(value, (list, tuple)):
-        yield Problem(variable, value, "is not a list", "a list such as [a, b]")
+        yield Problem("not-a-list", variable, value, "is not a list", "a list such as [a, b]")
     elif not _is_json(value):
         yield Problem(
+            "cannot-be-written-as-json",
             variable,
             value,
             "cannot be written as JSON",

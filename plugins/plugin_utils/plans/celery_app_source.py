@@ -74,13 +74,27 @@ def _ssh_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     if "-----BEGIN " in key and len(key.strip().splitlines()) < 3:
         # As a variable of a CI job, or a text that YAML folds, hands it over.
         instead = "it behind a |, which keeps them, or as {{ lookup('ansible.builtin.file', '~/.ssh/shop') }}"
-        yield Problem("celery_app_source.deploy_key", "(not shown)", "has lost its line breaks", instead)
+        yield Problem(
+            "key-without-line-breaks",
+            "celery_app_source.deploy_key",
+            "(not shown)",
+            "has lost its line breaks",
+            instead,
+        )
     elif key and "PRIVATE KEY" not in key:
         instead = "the key itself, from a vault or as {{ lookup('ansible.builtin.file', '~/.ssh/shop') }}"
-        yield Problem("celery_app_source.deploy_key", NOT_SHOWN, "is no private key of SSH", instead)
+        yield Problem(
+            "no-private-key-of-ssh", "celery_app_source.deploy_key", NOT_SHOWN, "is no private key of SSH", instead
+        )
     if any(0 < len(line.split()) < 3 and not line.lstrip().startswith("#") for line in lines):
         instead = "lines as ssh-keyscan prints them, such as git.example.org ssh-ed25519 AAAA..."
-        yield Problem("celery_app_source.known_hosts", source["known_hosts"], "is no line of known_hosts", instead)
+        yield Problem(
+            "no-line-of-known-hosts",
+            "celery_app_source.known_hosts",
+            source["known_hosts"],
+            "is no line of known_hosts",
+            instead,
+        )
 
 
 def _repository_problems(repository: str) -> Iterable[Problem]:
@@ -95,7 +109,7 @@ def _repository_problems(repository: str) -> Iterable[Problem]:
     elif "://" not in repository and not re.match(r"/|[^/]+:", repository):
         reason, instead = "is no address, and no path on the host", _source_example("git")
     if reason:
-        yield Problem("celery_app_source.repo", repository, reason, instead)
+        yield Problem("not-a-repository-address", "celery_app_source.repo", repository, reason, instead)
 
 
 def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
@@ -103,38 +117,70 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     needed, allowed = SOURCE_KEYS[kind]
     given = {str(key) for key, value in source.items() if key != "type" and value not in (None, "", [], False)}
     for key in sorted(needed - given):
-        yield Problem(f"celery_app_source.{key}", None, f"is missing, and type {kind} needs it", _source_example(kind))
+        yield Problem(
+            "missing-for-the-source-type",
+            f"celery_app_source.{key}",
+            None,
+            f"is missing, and type {kind} needs it",
+            _source_example(kind),
+        )
     for key in sorted(given - needed - allowed):
         others = sorted(other for other, (a, b) in SOURCE_KEYS.items() if key in a | b)
         instead = f"it with type {' or '.join(others)} only, or leave it out" if others else "nothing there"
         value = NOT_SHOWN if key in ("deploy_key", "index_url", "extra_index_urls") else source[key]
-        yield Problem(f"celery_app_source.{key}", value, f"does not belong to type {kind}", instead)
+        yield Problem(
+            "key-of-another-source-type", f"celery_app_source.{key}", value, f"does not belong to type {kind}", instead
+        )
     if kind == "pip" and not given & {"packages", "requirements"}:
-        yield Problem("celery_app_source", {"type": kind}, "installs nothing", _source_example(kind))
+        yield Problem(
+            "installs-nothing", "celery_app_source", {"type": kind}, "installs nothing", _source_example(kind)
+        )
     if kind == "wheel" and "path" in given and not str(source["path"]).endswith(".whl"):
-        yield Problem("celery_app_source.path", source["path"], "is not a wheel", _source_example(kind))
+        yield Problem("not-a-wheel", "celery_app_source.path", source["path"], "is not a wheel", _source_example(kind))
     elif kind == "wheel" and "path" in given and len(str(source["path"]).rpartition("/")[2].split("-")) not in (5, 6):
         reason = "has not the name of a wheel, which says what is in it: installers refuse it"
-        yield Problem("celery_app_source.path", source["path"], reason, _source_example(kind))
+        yield Problem("not-the-name", "celery_app_source.path", source["path"], reason, _source_example(kind))
     if kind == "virtualenv" and "path" in given and not str(source["path"]).startswith("/"):
         yield Problem(
-            "celery_app_source.path", source["path"], "is not an absolute path on the host", _source_example(kind)
+            "not-an-absolute-path",
+            "celery_app_source.path",
+            source["path"],
+            "is not an absolute path on the host",
+            _source_example(kind),
         )
     for key in ("subdirectory", "requirements_file"):
         if key in given and (str(source[key]).startswith("/") or ".." in str(source[key]).split("/")):
             yield Problem(
-                f"celery_app_source.{key}", source[key], "leads out of the source", "a path relative to the source"
+                "leads-out-of-the-source",
+                f"celery_app_source.{key}",
+                source[key],
+                "leads out of the source",
+                "a path relative to the source",
             )
     yield from file_problems("celery_app_source.requirements_file", str(source.get("requirements_file") or ""))
     if "repo" in given and _NO_REPOSITORY.match(str(source["repo"])):
-        yield Problem("celery_app_source.repo", source["repo"], "is not a repository", _source_example("git"))
+        yield Problem(
+            "not-a-repository", "celery_app_source.repo", source["repo"], "is not a repository", _source_example("git")
+        )
     if kind == "git":
         yield from [*_ssh_problems(source), *_repository_problems(str(source.get("repo") or ""))]
     if "repo" in given and re.match(r"(git\+)?ssh://[^/@]*:[^/@]*@", str(source["repo"]), re.IGNORECASE):
         reason = "has a password, which SSH takes from no address and shows to everyone on the host"
-        yield Problem("celery_app_source.repo", NOT_SHOWN, reason, "ssh://user@host/path, and deploy_key")
+        yield Problem(
+            "password-in-ssh-address",
+            "celery_app_source.repo",
+            NOT_SHOWN,
+            reason,
+            "ssh://user@host/path, and deploy_key",
+        )
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
-        yield Problem("celery_app_source.version", source["version"], "is not a branch, tag or commit", "one of these")
+        yield Problem(
+            "not-a-branch-tag-or",
+            "celery_app_source.version",
+            source["version"],
+            "is not a branch, tag or commit",
+            "one of these",
+        )
     for key in ("index_url", "extra_index_urls"):
         value = source.get(key) or ()
         yield from index_problems(f"celery_app_source.{key}", [value] if isinstance(value, str) else value)
@@ -142,7 +188,13 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     names = Counter(url.removesuffix(without_name(url)).rstrip("=") for url in urls)
     for name in (name for name, times in names.items() if name and times > 1):
         reason = "is the name of several indexes, of which uv asks the first alone"
-        yield Problem("celery_app_source.extra_index_urls", name, reason, "a name of its own in front of each, or none")
+        yield Problem(
+            "name-of-several-indexes",
+            "celery_app_source.extra_index_urls",
+            name,
+            reason,
+            "a name of its own in front of each, or none",
+        )
     packages = source.get("packages") or ()
     yield from package_problems("celery_app_source.packages", packages, "options in requirements", "index_url")
     if (
@@ -151,7 +203,11 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         and "--hash" not in f"{source.get('requirements') or ''} {source.get('packages') or ''}"
     ):
         yield Problem(
-            "celery_app_source.require_hashes", True, "but no requirement has a hash", "--hash=sha256:... behind each"
+            "scheduler-not-required",
+            "celery_app_source.require_hashes",
+            True,
+            "but no requirement has a hash",
+            "--hash=sha256:... behind each",
         )
 
 
@@ -161,11 +217,13 @@ def override_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     for line in map(str, overrides):
         found = [*package_problems(variable, [line], "requirements there only", "index_url")]
         if not found and not is_requirement(line):
-            found = [Problem(variable, line, "is not a requirement", REQUIREMENT_EXAMPLE)]
+            found = [Problem("not-a-requirement", variable, line, "is not a requirement", REQUIREMENT_EXAMPLE)]
         yield from found
     if overrides and values.get("installer") == "pip":
         reason = "needs uv: pip follows what every package asks for"
-        yield Problem(variable, [*map(str, overrides)], reason, "celery_app_installer: uv, or leave it out")
+        yield Problem(
+            "overrides-need-uv", variable, [*map(str, overrides)], reason, "celery_app_installer: uv, or leave it out"
+        )
 
 
 def _source_example(kind: str) -> str:

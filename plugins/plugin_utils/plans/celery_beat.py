@@ -71,7 +71,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     scheduler = str(variables["celery_beat_scheduler"])
     if scheduler and not IMPORT_PATH.fullmatch(scheduler):
         instead = "one such as django_celery_beat.schedulers:DatabaseScheduler, or nothing for the collection's own"
-        problems.append(Problem("celery_beat_scheduler", scheduler, "is not an import path", instead))
+        problems.append(
+            Problem("not-an-import-path", "celery_beat_scheduler", scheduler, "is not an import path", instead)
+        )
     if scheduler.startswith("redbeat") and not times["max_interval"]:
         # The lock is renewed, and a standby looks for it, at this pace: a fifth of celeryops_runtime.beat.LOCK_SECONDS.
         times["max_interval"] = 5

@@ -91,7 +91,11 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     problems += check_host(facts)
     queue = str(variables["celery_worker_default_queue"])
     if not is_queue(queue):
-        problems.append(Problem("celery_worker_default_queue", queue, "cannot be the name of a queue", QUEUE_HELP))
+        problems.append(
+            Problem(
+                "cannot-be-the-name", "celery_worker_default_queue", queue, "cannot be the name of a queue", QUEUE_HELP
+            )
+        )
     problems += _host_problems(variables)
     found_classes, found = classes_of(variables)
     problems += found
@@ -148,7 +152,9 @@ def _host_problems(variables: Mapping[str, Any]) -> list[Problem]:
         problems.append(error.of("celery_worker_host_memory", value))
     cores = variables.get("celery_worker_host_cores")
     if int(cores or 0) < 0:
-        problems.append(Problem("celery_worker_host_cores", cores, "is less than nothing", "a number such as 4"))
+        problems.append(
+            Problem("negative", "celery_worker_host_cores", cores, "is less than nothing", "a number such as 4")
+        )
     return problems
 
 
@@ -322,11 +328,17 @@ def _rotation(
     else:
         if not max_size:
             value = variables["celery_worker_log_max_size"]
-            problems.append(Problem("celery_worker_log_max_size", value, "is nothing", SIZE_HELP))
+            problems.append(Problem("zero", "celery_worker_log_max_size", value, "is nothing", SIZE_HELP))
     keep = variables["celery_worker_log_keep"]
     if not 0 <= int(keep) <= 3650:
         problems.append(
-            Problem("celery_worker_log_keep", keep, "is out of range", "how many old files to keep, 0 to 3650")
+            Problem(
+                "out-of-range",
+                "celery_worker_log_keep",
+                keep,
+                "is out of range",
+                "how many old files to keep, 0 to 3650",
+            )
         )
     return {
         "path": f"/etc/logrotate.d/celery-{layout['app']}-workers",

@@ -209,50 +209,102 @@ def _check_access(variables: Mapping[str, Any]) -> list[Problem]:
     try:
         local = ipaddress.ip_address(address).is_loopback
     except ValueError:
-        problems.append(Problem("flower_address", address, "is not an IP address", "one such as 127.0.0.1 or 10.0.0.5"))
+        problems.append(
+            Problem(
+                "not-an-ip-address",
+                "flower_address",
+                address,
+                "is not an IP address",
+                "one such as 127.0.0.1 or 10.0.0.5",
+            )
+        )
         local = True
     if not 1024 <= int(variables["flower_port"]) <= 65535:
         instead = "1024 to 65535; a web server in front can have 443"
-        problems.append(Problem("flower_port", variables["flower_port"], "is out of range", instead))
+        problems.append(Problem("out-of-range", "flower_port", variables["flower_port"], "is out of range", instead))
     prefix = str(variables["flower_url_prefix"])
     if prefix and not _PREFIX.fullmatch(prefix):
-        problems.append(Problem("flower_url_prefix", prefix, "is not a path", "one such as flower"))
+        problems.append(Problem("not-a-path", "flower_url_prefix", prefix, "is not a path", "one such as flower"))
     users = variables["flower_basic_auth"]
     if not users:
         reason = "leaves Flower open to everyone"
-        problems.append(Problem("flower_basic_auth", users, reason, "at least one {user: password}"))
+        problems.append(
+            Problem(
+                "leaves-flower-open-to-everyone", "flower_basic_auth", users, reason, "at least one {user: password}"
+            )
+        )
     for name, password in users.items():
         where = f"flower_basic_auth.{name}"
         if not _USER.fullmatch(str(name)):
-            problems.append(Problem(where, name, "cannot be a user's name", "ASCII without space, comma and colon"))
+            problems.append(
+                Problem(
+                    "cannot-be-a-users-name",
+                    where,
+                    name,
+                    "cannot be a user's name",
+                    "ASCII without space, comma and colon",
+                )
+            )
         if not isinstance(password, str) or not _PASSWORD.fullmatch(password):
-            problems.append(Problem(where, NOT_SHOWN, "cannot be a password", "text of ASCII without space and comma"))
+            problems.append(
+                Problem(
+                    "cannot-be-a-password",
+                    where,
+                    NOT_SHOWN,
+                    "cannot be a password",
+                    "text of ASCII without space and comma",
+                )
+            )
         elif not local and (weak := weakness(password, name)):
             reason = f"{weak}, and on {address} others can guess"
-            problems.append(Problem(where, NOT_SHOWN, reason, f"at least {SHORTEST} random characters"))
+            problems.append(
+                Problem("guessable-password", where, NOT_SHOWN, reason, f"at least {SHORTEST} random characters")
+            )
     credentials = ",".join(f"{name}:{password}" for name, password in users.items())
     if size("FLOWER_BASIC_AUTH", credentials) > LONGEST:
         reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
-        problems.append(Problem("flower_basic_auth", NOT_SHOWN, reason, "fewer users, or shorter passwords"))
+        problems.append(
+            Problem(
+                "longer-than-the-bytes", "flower_basic_auth", NOT_SHOWN, reason, "fewer users, or shorter passwords"
+            )
+        )
     if len(str(variables["flower_cookie_secret"])) < 32:
         reason = "is too short to sign cookies"
         problems.append(
-            Problem("flower_cookie_secret", NOT_SHOWN, reason, "at least 32 random characters, or leave it out")
+            Problem(
+                "cookie-secret-too-short",
+                "flower_cookie_secret",
+                NOT_SHOWN,
+                reason,
+                "at least 32 random characters, or leave it out",
+            )
         )
     certificate, key = str(variables["flower_tls_certificate"]), str(variables["flower_tls_key"])
     for name, path in (("flower_tls_certificate", certificate), ("flower_tls_key", key)):
         if path and not _PATH.fullmatch(path):
-            problems.append(Problem(name, path, "is not an absolute path", "a file on the host"))
+            problems.append(
+                Problem("not-an-absolute-path", name, path, "is not an absolute path", "a file on the host")
+            )
     group = str(variables["flower_tls_group"])
     if key and (group == "root" or not ACCOUNT.fullmatch(group)):
-        problems.append(Problem("flower_tls_group", group, "cannot be the group of the key", "one such as ssl-cert"))
+        problems.append(
+            Problem(
+                "cannot-be-the-group",
+                "flower_tls_group",
+                group,
+                "cannot be the group of the key",
+                "one such as ssl-cert",
+            )
+        )
     if bool(certificate) != bool(key):
         name = "flower_tls_key" if certificate else "flower_tls_certificate"
-        problems.append(Problem(name, None, "is missing: TLS needs both files", "the path of the other file"))
+        problems.append(
+            Problem("missing-tls-file", name, None, "is missing: TLS needs both files", "the path of the other file")
+        )
     if not local and not certificate and not variables["flower_allow_cleartext"]:
         reason = "lets passwords cross the network readable"
         instead = "flower_tls_certificate and flower_tls_key, or flower_allow_cleartext: true behind a proxy with TLS"
-        problems.append(Problem("flower_address", address, reason, instead))
+        problems.append(Problem("lets-passwords-cross-the-network", "flower_address", address, reason, instead))
     return problems
 
 
@@ -265,11 +317,13 @@ def _check_broker(variables: Mapping[str, Any]) -> list[Problem]:
         instead = (
             'the address of the broker with an account for Flower, or "{{ celery_app_broker_url }}" for the app\'s own'
         )
-        problems.append(Problem("flower_broker_url", None, "is missing", instead))
+        problems.append(Problem("missing", "flower_broker_url", None, "is missing", instead))
     elif not all(server_of(scheme_of(address)) for address in each_address(url)):
         instead = "an address such as amqp://watcher:password@127.0.0.1:5672/shop"
         problems.append(
-            Problem("flower_broker_url", hidden(url), "is not the URL of a RabbitMQ or Redis broker", instead)
+            Problem(
+                "not-the-url", "flower_broker_url", hidden(url), "is not the URL of a RabbitMQ or Redis broker", instead
+            )
         )
     else:
         for address in each_address(url):
@@ -278,7 +332,13 @@ def _check_broker(variables: Mapping[str, Any]) -> list[Problem]:
     if api and not re.fullmatch(r"https?://\S+/api/", api):
         instead = "one such as http://watcher:password@127.0.0.1:15672/api/, with the slash at its end"
         problems.append(
-            Problem("flower_broker_api", hidden(api), "is not the URL of RabbitMQ's management API", instead)
+            Problem(
+                "not-the-url-of-rabbitmqs",
+                "flower_broker_api",
+                hidden(api),
+                "is not the URL of RabbitMQ's management API",
+                instead,
+            )
         )
     elif server_of(scheme_of(url)) == "rabbitmq":
         # Of another broker Flower does not ask it.
@@ -291,7 +351,7 @@ def _interpreter(variables: Mapping[str, Any]) -> list[Problem]:
     if _PYTHON.fullmatch(value):
         return []
     instead = "a program's name or its path, such as python3.12 or /opt/python/bin/python3"
-    return [Problem("flower_python", value, "is not an interpreter", instead)]
+    return [Problem("not-an-interpreter", "flower_python", value, "is not an interpreter", instead)]
 
 
 def _memory(variables: Mapping[str, Any]) -> tuple[int, list[Problem]]:
@@ -301,7 +361,15 @@ def _memory(variables: Mapping[str, Any]) -> tuple[int, list[Problem]]:
     except UnreadableError as error:
         return SMALLEST_MEMORY, [error.of("flower_memory_max", value)]
     if size < SMALLEST_MEMORY:
-        return size, [Problem("flower_memory_max", value, "is too little for Flower to start in", "128M or more")]
+        return size, [
+            Problem(
+                "too-little-for-flower",
+                "flower_memory_max",
+                value,
+                "is too little for Flower to start in",
+                "128M or more",
+            )
+        ]
     return size, []
 
 
@@ -314,11 +382,19 @@ def _options(options: Mapping[Any, Any]) -> tuple[dict[str, str], list[Problem]]
         text = ",".join(str(entry) for entry in value) if isinstance(value, list) else str(value)
         if name in _OWN_OPTIONS:
             instead = _OWN_OPTIONS[name] or "nothing: the role decides it"
-            problems.append(Problem(where, NOT_SHOWN, "is set by the role itself", instead))
+            problems.append(Problem("set-by-the-role-itself", where, NOT_SHOWN, "is set by the role itself", instead))
         elif name not in OPTIONS:
-            problems.append(Problem(where, value, "is no option of Flower 2.2", did_you_mean(str(name), OPTIONS)))
+            problems.append(
+                Problem(
+                    "no-option-of-flower", where, value, "is no option of Flower 2.2", did_you_mean(str(name), OPTIONS)
+                )
+            )
         elif not isinstance(value, (str, int, float, list)) or "\n" in text:
-            problems.append(Problem(where, value, "is not a text, number, boolean or list", "one of these"))
+            problems.append(
+                Problem(
+                    "not-a-text-number-boolean", where, value, "is not a text, number, boolean or list", "one of these"
+                )
+            )
         else:
             result[f"FLOWER_{str(name).upper()}"] = text.lower() if isinstance(value, bool) else text
     return result, problems

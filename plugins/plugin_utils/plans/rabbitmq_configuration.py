@@ -40,9 +40,17 @@ def settings_of(given: Variables) -> list[dict[str, str]]:
     settings: dict[str, Any] = {}
     addresses = given.values["listen_addresses"]
     if not addresses:
-        given.problem("listen_addresses", addresses, "is empty, so nobody could connect", "at least 127.0.0.1")
+        given.problem(
+            "empty-so-nobody-could-connect",
+            "listen_addresses",
+            addresses,
+            "is empty, so nobody could connect",
+            "at least 127.0.0.1",
+        )
     if len(set(addresses)) != len(addresses):
-        given.problem("listen_addresses", addresses, "names an address twice", "every address once")
+        given.problem(
+            "names-an-address-twice", "listen_addresses", addresses, "names an address twice", "every address once"
+        )
     _ports(given)
     for number, value in enumerate(addresses, start=1):
         address = given.address("listen_addresses", value)
@@ -67,7 +75,9 @@ def settings_of(given: Variables) -> list[dict[str, str]]:
             _config_entry(given, name, key, value)
     both = sorted(set(given.values["config"]) & set(given.values["secret_config"]))
     for key in both:
-        given.problem("secret_config", key, "is in rabbitmq_config as well", "it in one of the two")
+        given.problem(
+            "in-rabbitmq-config-as-well", "secret_config", key, "is in rabbitmq_config as well", "it in one of the two"
+        )
     settings.update(given.values["config"])
     for key in given.values["secret_config"]:
         settings.pop(key, None)
@@ -76,25 +86,43 @@ def settings_of(given: Variables) -> list[dict[str, str]]:
 
 def _config_entry(given: Variables, name: str, key: str, value: Any) -> None:
     if not _CONFIG_KEY.fullmatch(str(key)):
-        given.problem(f"{name}", key, "is not a key of rabbitmq.conf", "a key such as heartbeat or log.file.level")
+        given.problem(
+            "not-a-key-of-rabbitmq",
+            f"{name}",
+            key,
+            "is not a key of rabbitmq.conf",
+            "a key such as heartbeat or log.file.level",
+        )
     if name == "config" and named_like_a_secret(str(key)):
         given.problem(
-            f"config.{key}", NOT_SHOWN, "looks like a secret, which would be shown", "it in rabbitmq_secret_config"
+            "looks-like-a-secret-which",
+            f"config.{key}",
+            NOT_SHOWN,
+            "looks like a secret, which would be shown",
+            "it in rabbitmq_secret_config",
         )
         return
     shown = value if name == "config" else NOT_SHOWN
     if isinstance(value, (dict, list)) or value is None:
-        given.problem(f"{name}.{key}", shown, "is not a single value", "one key for each value")
+        given.problem("not-a-single-value", f"{name}.{key}", shown, "is not a single value", "one key for each value")
         return
     text = str(value)
     if key == "consumer_timeout" and not re.fullmatch(r"[1-9][0-9]{0,17}", text):
         reason = "is not a whole number of milliseconds, and RabbitMQ would not start"
-        given.problem(f"{name}.{key}", shown, reason, in_unit(value, "milliseconds"))
+        given.problem("not-a-whole-number", f"{name}.{key}", shown, reason, in_unit(value, "milliseconds"))
     elif re.search(r"[\n\r']", text) or text != text.strip() or not text:
-        given.problem(f"{name}.{key}", shown, "does not fit on a line of rabbitmq.conf", "a value without '")
+        given.problem(
+            "does-not-fit", f"{name}.{key}", shown, "does not fit on a line of rabbitmq.conf", "a value without '"
+        )
     # Its rabbitmq.conf has no quotes around values.
     elif "#" in text and given.is_3_10():
-        given.problem(f"{name}.{key}", shown, "has a #, which begins a comment in RabbitMQ 3.10", "a value without #")
+        given.problem(
+            "begins-a-comment-in-rabbitmq",
+            f"{name}.{key}",
+            shown,
+            "has a #, which begins a comment in RabbitMQ 3.10",
+            "a value without #",
+        )
 
 
 def _ports(given: Variables) -> None:
@@ -102,9 +130,9 @@ def _ports(given: Variables) -> None:
     for name in ("port", "management_port"):
         port = int(given.values[name])
         if not 1 <= port <= 65535:
-            given.problem(name, port, "is not a port", "a number from 1 to 65535")
+            given.problem("not-a-port", name, port, "is not a port", "a number from 1 to 65535")
         elif port in taken:
-            given.problem(name, port, f"is the port of {taken[port]}", "another port")
+            given.problem("port", name, port, f"is the port of {taken[port]}", "another port")
         taken[port] = f"rabbitmq_{name}"
 
 
@@ -118,7 +146,11 @@ def _memory_and_disk(given: Variables) -> dict[str, Any]:
     if share is not None:
         if not low <= share <= high:
             given.problem(
-                "memory_high_watermark", value, "is out of range", f"a share of the memory from {low} to {high}"
+                "out-of-range",
+                "memory_high_watermark",
+                value,
+                "is out of range",
+                f"a share of the memory from {low} to {high}",
             )
         settings["vm_memory_high_watermark.relative"] = share
         watermark = int(total * share)
@@ -126,11 +158,17 @@ def _memory_and_disk(given: Variables) -> dict[str, Any]:
         try:
             watermark = parse_size(value)
         except ValueError:
-            given.problem("memory_high_watermark", value, "is neither a share nor a size", f"0.4, 40%, or {SIZE_HELP}")
+            given.problem(
+                "neither-a-share-nor",
+                "memory_high_watermark",
+                value,
+                "is neither a share nor a size",
+                f"0.4, 40%, or {SIZE_HELP}",
+            )
         else:
             if watermark < 128 * MIB or (total and watermark > total * high):
                 instead = f"128M or more, and at most {high} of the memory"
-                given.problem("memory_high_watermark", value, "is out of range", instead)
+                given.problem("out-of-range", "memory_high_watermark", value, "is out of range", instead)
         settings["vm_memory_high_watermark.absolute"] = watermark
     settings.update(_disk(given, watermark, share))
     return settings
@@ -147,10 +185,12 @@ def _disk(given: Variables, watermark: int, share: float | None) -> dict[str, An
         try:
             size = parse_size(value)
         except ValueError:
-            given.problem("disk_free_limit", value, "is not a size", f"auto, or {SIZE_HELP}")
+            given.problem("not-a-size", "disk_free_limit", value, "is not a size", f"auto, or {SIZE_HELP}")
             return {}
         if not size:
-            given.problem("disk_free_limit", value, "would let the disk fill up", f"auto, or {SIZE_HELP}")
+            given.problem(
+                "let-the-disk-fill-up", "disk_free_limit", value, "would let the disk fill up", f"auto, or {SIZE_HELP}"
+            )
         return {"disk_free_limit.absolute": size}
     if not watermark:
         return {"disk_free_limit.relative": share if share is not None else 1.0}

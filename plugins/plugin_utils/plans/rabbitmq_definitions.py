@@ -88,16 +88,18 @@ def definitions_of(given: Variables) -> dict[str, Any]:
         document["global_parameters"] = [{"name": "cluster_name", "value": given.values["cluster_name"]}]
     for kind in given.values["prune"]:
         if kind not in KEYS:
-            given.problem("prune", kind, "is no kind of object", did_you_mean(kind, KEYS))
+            given.problem("no-kind-of-object", "prune", kind, "is no kind of object", did_you_mean(kind, KEYS))
     return document
 
 
 def _check_names(given: Variables, declared: Mapping[str, list[dict[str, Any]]]) -> None:
     for kind in ("vhosts", "policies", "operator_policies", "exchanges", "queues"):
         for name, reason, instead in faulty(entry["name"] for entry in declared[kind]):
-            given.problem(f"{kind}.name", name, reason, instead)
+            given.problem("not-an-object-name", f"{kind}.name", name, reason, instead)
     for name, other in told_apart_by_blanks([str(entry["name"]) for entry in declared["vhosts"]]):
-        given.problem("vhosts.name", name, f"differs from {other!r} only in its blanks", "one of the two")
+        given.problem(
+            "differs-from-only", "vhosts.name", name, f"differs from {other!r} only in its blanks", "one of the two"
+        )
 
 
 def _merged(given: Variables, kind: str) -> list[dict[str, Any]]:
@@ -110,7 +112,7 @@ def _merged(given: Variables, kind: str) -> list[dict[str, Any]]:
             key = (*(str(entry.get(part) or "") for part in _DECLARED[kind]), str(entry.get("arguments") or ""))
             identity = key if kind == "bindings" else key[:-1]
             if identity in seen and kind != "vhosts":
-                given.problem(name, "/".join(filter(None, identity)), "is declared twice", "it once")
+                given.problem("declared-twice", name, "/".join(filter(None, identity)), "is declared twice", "it once")
             seen.add(identity)
             objects[identity] = {**objects.get(identity, {}), **_given(entry)}
     return list(objects.values())
@@ -118,55 +120,82 @@ def _merged(given: Variables, kind: str) -> list[dict[str, Any]]:
 
 def _check_admin(given: Variables, admin: str, users: Iterable[Mapping[str, Any]]) -> None:
     if admin == "guest" or not _USER_NAME.fullmatch(admin):
-        given.problem("admin_user", admin, "cannot be the administrator's name", "a name of your own such as admin")
+        given.problem(
+            "cannot-be-the-administrators-name",
+            "admin_user",
+            admin,
+            "cannot be the administrator's name",
+            "a name of your own such as admin",
+        )
     if any(user["name"] == admin for user in users):
-        given.problem("users", admin, "is the administrator, who is declared already", "another name")
+        given.problem(
+            "administrator-who-is-declared-already",
+            "users",
+            admin,
+            "is the administrator, who is declared already",
+            "another name",
+        )
     _check_password(given, "admin_password", given.values["admin_password"], admin)
     if not re.fullmatch(r"[A-Za-z0-9]{16,255}", str(given.values["erlang_cookie"])):
-        given.problem("erlang_cookie", NOT_SHOWN, "is not an Erlang cookie", "16 to 255 letters and digits")
+        given.problem(
+            "not-an-erlang-cookie",
+            "erlang_cookie",
+            NOT_SHOWN,
+            "is not an Erlang cookie",
+            "16 to 255 letters and digits",
+        )
 
 
 def _check_password(given: Variables, name: str, password: Any, user: str) -> None:
     if len(str(password)) < MIN_PASSWORD:
-        given.problem(name, NOT_SHOWN, "is too short", f"at least {MIN_PASSWORD} characters")
+        given.problem("too-short", name, NOT_SHOWN, "is too short", f"at least {MIN_PASSWORD} characters")
         return
     if len(str(password).encode()) > MAX_PASSWORD:
         told = f"is longer than {MAX_PASSWORD} bytes, and RabbitMQ refuses a header or a handshake with it"
-        given.problem(name, NOT_SHOWN, told, "a shorter password")
+        given.problem("longer-than-bytes-and-rabbitmq", name, NOT_SHOWN, told, "a shorter password")
         return
     listen = [*given.values["listen_addresses"], given.values["management_listen_address"]]
     reason = "" if all(map(loopback, listen)) else weakness(password, user)
     if reason:
         told = f"{reason}, and the server listens where other hosts can guess"
-        given.problem(name, NOT_SHOWN, told, f"at least {SHORTEST} random characters")
+        given.problem("and-the-server-listens-where", name, NOT_SHOWN, told, f"at least {SHORTEST} random characters")
 
 
 def _user(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
     name = entry["name"]
     where = f"users.{name}"
     if name == "guest" or not _USER_NAME.fullmatch(name):
-        given.problem("users", name, "is not a user's name here", "a name without spaces and /, other than guest")
+        given.problem(
+            "not-a-users-name-here",
+            "users",
+            name,
+            "is not a user's name here",
+            "a name without spaces and /, other than guest",
+        )
     result: dict[str, Any] = {"name": name, "tags": sorted(entry.get("tags") or [])}
     for tag in result["tags"]:
         given.misspelt(f"{where}.tags", tag, "gives no right", _TAGS)
     if "password" in entry and "password_hash" in entry:
-        given.problem(where, NOT_SHOWN, "has both a password and a hash", "one of the two")
+        given.problem("both-a-password", where, NOT_SHOWN, "has both a password and a hash", "one of the two")
     elif "password" in entry:
         _check_password(given, f"{where}.password", entry["password"], name)
     elif "password_hash" in entry:
         algorithm = entry.get("hashing_algorithm") or DEFAULT_ALGORITHM
         result["hashing_algorithm"] = algorithm
         if algorithm not in ALGORITHMS:
-            given.problem(f"{where}.hashing_algorithm", algorithm, "is unknown", did_you_mean(algorithm, ALGORITHMS))
+            given.problem(
+                "unknown", f"{where}.hashing_algorithm", algorithm, "is unknown", did_you_mean(algorithm, ALGORITHMS)
+            )
         if not _BASE64.fullmatch(str(entry["password_hash"])):
             given.problem(
+                "not-a-hash-of-rabbitmqs",
                 f"{where}.password_hash",
                 NOT_SHOWN,
                 "is not a hash of RabbitMQ's",
                 "base64, as rabbitmqctl prints it",
             )
     else:
-        given.problem(where, name, "has neither a password nor a hash", "one of the two")
+        given.problem("neither-a-password-nor", where, name, "has neither a password nor a hash", "one of the two")
     limits = _limits(entry, "connections", "channels")
     if limits:
         result["limits"] = limits
@@ -180,10 +209,16 @@ def _permissions(
     for entry in user.get(kind) or []:
         where = f"users.{user['name']}.{kind}"
         if entry["vhost"] not in vhosts:
-            given.problem(where, entry["vhost"], "is no declared virtual host", did_you_mean(entry["vhost"], vhosts))
+            given.problem(
+                "no-declared-virtual-host",
+                where,
+                entry["vhost"],
+                "is no declared virtual host",
+                did_you_mean(entry["vhost"], vhosts),
+            )
         known = {(other["vhost"], other.get("exchange")) for other in result}
         if (entry["vhost"], entry.get("exchange")) in known:
-            given.problem(where, entry["vhost"], "is declared twice", "it once")
+            given.problem("declared-twice", where, entry["vhost"], "is declared twice", "it once")
         values = {name: str(entry.get(name) or "") for name in fields}
         for name in ("configure", "write", "read"):
             if name in values:
@@ -195,7 +230,13 @@ def _permissions(
 def _known_vhost(given: Variables, kind: str, entry: Mapping[str, Any], vhosts: set[str]) -> None:
     if entry["vhost"] not in vhosts:
         name = entry.get("name", entry.get("source"))
-        given.problem(f"{kind}.{name}.vhost", entry["vhost"], "is not declared", did_you_mean(entry["vhost"], vhosts))
+        given.problem(
+            "not-declared",
+            f"{kind}.{name}.vhost",
+            entry["vhost"],
+            "is not declared",
+            did_you_mean(entry["vhost"], vhosts),
+        )
 
 
 def _given(entry: Mapping[str, Any]) -> dict[str, Any]:

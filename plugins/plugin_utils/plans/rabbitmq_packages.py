@@ -25,6 +25,7 @@ def _install_environment(given: Variables) -> None:
     for name, value in given.values["install_environment"].items():
         if holds_password(value):
             given.problem(
+                "holds-a-password-which-everybody",
                 f"install_environment.{name}",
                 NOT_SHOWN,
                 "holds a password, which everybody on the host could read in the list of processes",
@@ -38,7 +39,13 @@ def packages_of(given: Variables) -> list[str]:
     erlang = given.values["erlang_version"]
     for name, value in (("version", version), ("erlang_version", erlang)):
         if value and not re.fullmatch(r"[0-9][A-Za-z0-9.+:~*-]*", value):
-            given.problem(name, value, "is not a package version", 'a version or a pattern such as "4.0.5-*"')
+            given.problem(
+                "not-a-package-version",
+                name,
+                value,
+                "is not a package version",
+                'a version or a pattern such as "4.0.5-*"',
+            )
     packages = [f"rabbitmq-server={version}" if version else "rabbitmq-server"]
     if erlang:
         packages.insert(0, f"erlang-base={erlang}")
@@ -59,16 +66,23 @@ def repository_of(given: Variables) -> dict[str, Any]:
         return {}
     for name in ("uris", "suites", "key"):
         if not repository.get(name):
-            given.problem(f"repository.{name}", repository.get(name), "is missing", "it, or leave the repository out")
+            given.problem(
+                "missing", f"repository.{name}", repository.get(name), "is missing", "it, or leave the repository out"
+            )
             return {}
     uris = repository["uris"]
     for uri in uris:
         if not re.match(r"(https?|file|copy|mirror\+https?)://?", uri):
             given.problem(
-                "repository.uris", uri, "is not the address of a repository", "a URL such as https://host/path"
+                "not-the-address",
+                "repository.uris",
+                uri,
+                "is not the address of a repository",
+                "a URL such as https://host/path",
             )
         elif any(user_part(uri)):
             given.problem(
+                "holds-a-login-and-every",
                 "repository.uris",
                 uri,
                 "holds a login, and every account may read the list of repositories",
@@ -77,6 +91,7 @@ def repository_of(given: Variables) -> dict[str, Any]:
     key = repository["key"]
     if not (key.startswith(("/", "https://")) or "BEGIN PGP PUBLIC KEY BLOCK" in key):
         given.problem(
+            "not-a-signing-key",
             "repository.key",
             key,
             "is not a signing key",
@@ -86,7 +101,11 @@ def repository_of(given: Variables) -> dict[str, Any]:
     components = repository.get("components") or []
     if not components and not all(suite.endswith("/") for suite in suites):
         given.problem(
-            "repository.components", components, "is empty", "components such as [main], or suites that end in /"
+            "empty",
+            "repository.components",
+            components,
+            "is empty",
+            "components such as [main], or suites that end in /",
         )
     signed_by = _key_file(key) or key
     if "\n" in signed_by:

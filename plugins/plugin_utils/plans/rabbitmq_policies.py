@@ -55,11 +55,11 @@ def policy_of(given: Variables, kind: str, entry: Mapping[str, Any]) -> dict[str
     given.check_pattern(f"{where}.pattern", entry["pattern"])
     if not entry["definition"]:
         given.problem(
-            f"{where}.definition", entry["definition"], "is empty", "at least one key, such as delivery-limit"
+            "empty", f"{where}.definition", entry["definition"], "is empty", "at least one key, such as delivery-limit"
         )
     if given.is_3_10() and entry.get("apply_to") in _OF_ONE_TYPE:
         reason = "is not known to RabbitMQ 3.10, which would refuse the policy"
-        given.problem(f"{where}.apply_to", entry["apply_to"], reason, "queues")
+        given.problem("not-known-to-rabbitmq-which", f"{where}.apply_to", entry["apply_to"], reason, "queues")
     for key, value in entry["definition"].items():
         _policy_key(given, f"{where}.definition.{key}", str(key), value)
     return {
@@ -75,10 +75,10 @@ def policy_of(given: Variables, kind: str, entry: Mapping[str, Any]) -> dict[str
 def _policy_key(given: Variables, where: str, key: str, value: Any) -> None:
     close = closest(key, _POLICY_KEYS)
     if close and key not in _POLICY_KEYS:
-        given.problem(where, value, "is no key of a policy", f"{close} (did you mean that?)")
+        given.problem("no-key-of-a-policy", where, value, "is no key of a policy", f"{close} (did you mean that?)")
     elif key == "consumer-timeout" and given.is_3_10():
         reason = "is not known to RabbitMQ 3.10, which would refuse the policy"
-        given.problem(where, value, reason, "rabbitmq_consumer_timeout, for all queues")
+        given.problem("not-known-to-rabbitmq-which", where, value, reason, "rabbitmq_consumer_timeout, for all queues")
     else:
         _limit(given, where, key, value)
 
@@ -86,14 +86,20 @@ def _policy_key(given: Variables, where: str, key: str, value: Any) -> None:
 def _limit(given: Variables, where: str, key: str, value: Any) -> None:
     """Note what RabbitMQ takes for no value of a key of a policy, or of an argument of a queue without its x-."""
     if key == "overflow" and value not in _OVERFLOW:
-        given.problem(where, value, "is nothing that a full queue can do", did_you_mean(str(value), _OVERFLOW))
+        given.problem(
+            "nothing-that-a-full-queue",
+            where,
+            value,
+            "is nothing that a full queue can do",
+            did_you_mean(str(value), _OVERFLOW),
+        )
     elif key in _POLICY_NUMBERS:
         unit = _POLICY_NUMBERS[key]
         least = -1 if key == "delivery-limit" else 1 if key in _POSITIVE else 0
         if isinstance(value, bool) or not isinstance(value, int):
-            given.problem(where, value, f"is not a whole number of {unit}", in_unit(value, unit))
+            given.problem("not-a-whole-number", where, value, f"is not a whole number of {unit}", in_unit(value, unit))
         elif value < least:
-            given.problem(where, value, "is out of range", f"a whole number of {unit} from {least} on")
+            given.problem("out-of-range", where, value, "is out of range", f"a whole number of {unit} from {least} on")
 
 
 def operator_policy_of(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,17 +126,31 @@ def queue_of(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
     queue_type = entry.get("type") or "quorum"
     where = f"queues.{entry['name']}"
     if queue_type not in _QUEUE_TYPES:
-        given.problem(f"{where}.type", queue_type, "is no type of queue", did_you_mean(queue_type, _QUEUE_TYPES))
+        given.problem(
+            "no-type-of-queue",
+            f"{where}.type",
+            queue_type,
+            "is no type of queue",
+            did_you_mean(queue_type, _QUEUE_TYPES),
+        )
     durable = entry.get("durable", True)
     if queue_type != "classic" and (not durable or entry.get("auto_delete")):
-        given.problem(where, queue_type, "queues are durable and not deleted by themselves", "type classic")
+        given.problem(
+            "queues-are-durable-and-not",
+            where,
+            queue_type,
+            "queues are durable and not deleted by themselves",
+            "type classic",
+        )
     arguments = dict(entry.get("arguments") or {})
     if "x-queue-type" in arguments:
-        given.problem(f"{where}.arguments", "x-queue-type", "has a key of its own", "type instead")
+        given.problem("key-of-its-own", f"{where}.arguments", "x-queue-type", "has a key of its own", "type instead")
     for key, value in arguments.items():
         known = [f"x-{name}" for name in (*_POLICY_KEYS, *_QUEUE_ARGUMENTS)]
         if key not in known and (close := closest(str(key), known)):
-            given.problem(f"{where}.arguments.{key}", value, "does nothing", f"{close} (did you mean that?)")
+            given.problem(
+                "does-nothing", f"{where}.arguments.{key}", value, "does nothing", f"{close} (did you mean that?)"
+            )
         else:
             _limit(given, f"{where}.arguments.{key}", str(key).removeprefix("x-"), value)
     return {

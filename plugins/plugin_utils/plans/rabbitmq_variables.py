@@ -41,37 +41,45 @@ class Variables:
         self.found: Mapping[str, Any] = facts.get("celeryops_rabbitmq") or {}
         self.problems: list[Problem] = []
 
-    def problem(self, name: str, value: Any, reason: str, instead: str) -> None:
-        self.problems.append(Problem(f"rabbitmq_{name}", value, reason, instead))
+    def problem(self, identity: str, name: str, value: Any, reason: str, instead: str) -> None:
+        self.problems.append(Problem(identity, f"rabbitmq_{name}", value, reason, instead))
 
     def duration(self, name: str) -> int:
         try:
             seconds = parse_duration(self.values[name])
         except UnreadableError as error:
-            self.problem(name, self.values[name], error.reason, error.instead)
+            self.problem(error.id, name, self.values[name], error.reason, error.instead)
             return 0
         if not seconds:
-            self.problem(name, self.values[name], "is no time at all", DURATION_HELP)
+            self.problem("zero-duration", name, self.values[name], "is no time at all", DURATION_HELP)
         return seconds
 
     def address(self, name: str, value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         try:
             return ipaddress.ip_address(value)
         except ValueError:
-            self.problem(name, value, "is not an IP address", "an address such as 127.0.0.1, 10.0.0.5 or 0.0.0.0")
+            self.problem(
+                "not-an-ip-address",
+                name,
+                value,
+                "is not an IP address",
+                "an address such as 127.0.0.1, 10.0.0.5 or 0.0.0.0",
+            )
             return ipaddress.ip_address("127.0.0.1")
 
     def misspelt(self, where: str, name: str, reason: str, known: Iterable[str]) -> None:
         """Note a name that is nearly one of RabbitMQ's own; any other may be somebody's."""
         close = closest(name, known)
         if close and close != name:
-            self.problem(where, name, reason, f"{close} (did you mean that?)")
+            self.problem("misspelt", where, name, reason, f"{close} (did you mean that?)")
 
     def check_pattern(self, name: str, pattern: str) -> None:
         try:
             re.compile(pattern)
         except re.error as error:
-            self.problem(name, pattern, f"is not a regular expression ({error})", "one such as ^shop")
+            self.problem(
+                "not-a-regular-expression", name, pattern, f"is not a regular expression ({error})", "one such as ^shop"
+            )
 
     def is_3_10(self) -> bool:
         """Tell whether the server is Debian 12's RabbitMQ 3.10, as far as that is known."""

@@ -102,7 +102,9 @@ def _platform_problems(variables: Mapping[str, Any], facts: Mapping[str, Any]) -
     """Return what the host's distribution cannot do."""
     if _true(variables["redis_backports"]) and not variables["redis_backports_mirror"]:
         instead = "the address of the Debian mirror that your hosts use"
-        return [Problem("redis_backports_mirror", "", "is needed with redis_backports", instead)]
+        return [
+            Problem("valkey-from-backports", "redis_backports_mirror", "", "is needed with redis_backports", instead)
+        ]
     problems = check_platform(facts)
     if problems or facts.get("distribution") != "Debian":
         return problems
@@ -110,6 +112,7 @@ def _platform_problems(variables: Mapping[str, Any], facts: Mapping[str, Any]) -
     if variables["redis_implementation"] == "valkey" and version == 12 and not _true(variables["redis_backports"]):
         return [
             Problem(
+                "not-in-debian-only",
                 "redis_implementation",
                 "valkey",
                 "is not in Debian 12, only in its backports",
@@ -133,9 +136,19 @@ def _apt_release(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 def _bind_problems(variables: Mapping[str, Any]) -> list[Problem]:
     addresses = [str(address) for address in variables["redis_bind"]]
     if not addresses:
-        return [Problem("redis_bind", addresses, "listens nowhere", "at least one address, such as 127.0.0.1")]
+        return [
+            Problem(
+                "listens-nowhere", "redis_bind", addresses, "listens nowhere", "at least one address, such as 127.0.0.1"
+            )
+        ]
     return [
-        Problem("redis_bind", address, "is not an IP address", "addresses such as 127.0.0.1, 10.0.0.5 or -::1")
+        Problem(
+            "not-an-ip-address",
+            "redis_bind",
+            address,
+            "is not an IP address",
+            "addresses such as 127.0.0.1, 10.0.0.5 or -::1",
+        )
         for address in addresses
         if address != "*" and _address(address) is None
     ]
@@ -145,7 +158,7 @@ def _number_problems(variables: Mapping[str, Any]) -> list[Problem]:
     """Return numbers that the server would not start with, or would serve nobody with."""
     ranges = {"redis_port": (1, 65535), "redis_maxclients": (32, 10_000_000), "redis_databases": (1, 10_000)}
     return [
-        Problem(name, variables[name], "is out of range", f"a number from {low} to {high}")
+        Problem("out-of-range", name, variables[name], "is out of range", f"a number from {low} to {high}")
         for name, (low, high) in ranges.items()
         if not low <= int(variables[name]) <= high
     ]
@@ -182,6 +195,7 @@ def _purpose_problems(variables: Mapping[str, Any]) -> list[Problem]:
     if policy != "noeviction":
         problems.append(
             Problem(
+                "delete-waiting-tasks",
                 "redis_maxmemory_policy",
                 policy,
                 f"would delete waiting tasks on a server with redis_purpose: {purpose}",
@@ -191,6 +205,7 @@ def _purpose_problems(variables: Mapping[str, Any]) -> list[Problem]:
     if persistence == "none":
         problems.append(
             Problem(
+                "lose-all-waiting-tasks",
                 "redis_persistence",
                 persistence,
                 f"would lose all waiting tasks at each restart of a server with redis_purpose: {purpose}",
@@ -205,6 +220,7 @@ def _timeout_problems(variables: Mapping[str, Any], timeout: int) -> list[Proble
         return []
     return [
         Problem(
+            "timeout-cuts-waiting-workers",
             "redis_timeout",
             variables["redis_timeout"],
             "would cut off workers that wait for work in an empty queue",

@@ -75,20 +75,28 @@ def memory_limit(variables: Mapping[str, Any], facts: Mapping[str, Any], *, fork
     if percentage:
         part = int(percentage.group(1))
         if not 1 <= part <= share:
-            return 0, [Problem("redis_maxmemory", wanted, "of the host's memory is not a usable part", advice)]
+            return 0, [
+                Problem(
+                    "memory-share-out-of-range",
+                    "redis_maxmemory",
+                    wanted,
+                    "of the host's memory is not a usable part",
+                    advice,
+                )
+            ]
         # Whole mebibytes: readable, and the kernel's own share may move by some kilobytes from boot to boot.
         return (host * part // 100) // 1024**2 * 1024**2, []
     try:
         size = parse_size(wanted)
     except ValueError:
         instead = f"{SIZE_HELP}, or a percentage of the host's memory such as 25%"
-        return 0, [Problem("redis_maxmemory", wanted, "is not a size", instead)]
+        return 0, [Problem("not-a-size", "redis_maxmemory", wanted, "is not a size", instead)]
     if size < _SMALLEST_MEMORY:
         reason = "would mean no limit at all" if size == 0 else "is too little to work with"
-        return 0, [Problem("redis_maxmemory", wanted, reason, "at least 16M, or a percentage such as 25%")]
+        return 0, [Problem("no-limit", "redis_maxmemory", wanted, reason, "at least 16M, or a percentage such as 25%")]
     if host and 100 * size > share * host:
         reason = f"is too much for a host with {show_size(host)} of memory"
-        return 0, [Problem("redis_maxmemory", wanted, reason, advice)]
+        return 0, [Problem("too-much-for-a-host", "redis_maxmemory", wanted, reason, advice)]
     return size, []
 
 
@@ -101,18 +109,28 @@ def setting_problems(settings: Mapping[str, Any]) -> list[Problem]:
         if name == "cluster-enabled":
             if _scalar(value) != "no":
                 reason = "cannot work: Celery does not support Redis Cluster"
-                problems.append(Problem(where, value, reason, "no, and spread apps over servers"))
+                problems.append(Problem("redis-cluster", where, value, reason, "no, and spread apps over servers"))
         elif plain in _TAKEN:
-            problems.append(Problem(where, NOT_SHOWN, "is set in another way", _TAKEN[plain]))
+            problems.append(Problem("set-in-another-way", where, NOT_SHOWN, "is set in another way", _TAKEN[plain]))
         elif _SECRET_DIRECTIVE.search(plain):
             reason = "is a secret, and redis_settings is shown in diffs"
             problems.append(
-                Problem(where, NOT_SHOWN, reason, "nothing, and a key without one that only the server reads")
+                Problem(
+                    "secret-in-settings",
+                    where,
+                    NOT_SHOWN,
+                    reason,
+                    "nothing, and a key without one that only the server reads",
+                )
             )
         elif not _DIRECTIVE.fullmatch(str(name)):
-            problems.append(Problem(where, value, "is not a directive", "lower-case names such as slowlog-max-len"))
+            problems.append(
+                Problem(
+                    "not-a-directive", where, value, "is not a directive", "lower-case names such as slowlog-max-len"
+                )
+            )
         problems += [
-            Problem(where, entry, "is not a value", "text, a number, true, false or a list of these")
+            Problem("not-a-value", where, entry, "is not a value", "text, a number, true, false or a list of these")
             for entry in (value if isinstance(value, list) else [value])
             if entry is None or isinstance(entry, (dict, list)) or "\n" in str(entry)
         ]

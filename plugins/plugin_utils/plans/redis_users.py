@@ -133,7 +133,7 @@ def user_problems(variables: Mapping[str, Any], users: Sequence[Mapping[str, Any
                     f"{other}.name",
                     "an account in redis_extra_users, where the playbook has those of the apps,",
                 )
-            problems.append(Problem(told, name, f"is the name of {other} too", "another name"))
+            problems.append(Problem("name-taken", told, name, f"is the name of {other} too", "another name"))
         seen.setdefault(name, where)
         problems += _password_problems(f"{where}.password", user["password"], name, remote=remote)
         problems += _scope_problems(where, user, variables)
@@ -143,9 +143,19 @@ def user_problems(variables: Mapping[str, Any], users: Sequence[Mapping[str, Any
 
 def _name_problems(where: str, name: str) -> list[Problem]:
     if not _NAME.fullmatch(name):
-        return [Problem(where, name, "is not a user's name", "1 to 64 of A-Z, a-z, 0-9, _, . and -")]
+        return [
+            Problem("not-a-users-name", where, name, "is not a user's name", "1 to 64 of A-Z, a-z, 0-9, _, . and -")
+        ]
     if name == "default":
-        return [Problem(where, name, "is the user of clients that name none, and is switched off", "another name")]
+        return [
+            Problem(
+                "user-default",
+                where,
+                name,
+                "is the user of clients that name none, and is switched off",
+                "another name",
+            )
+        ]
     return []
 
 
@@ -154,12 +164,14 @@ def _password_problems(where: str, password: object, user: str, *, remote: bool)
     text = str(password or "")
     if not text:
         reason = "is empty, and redis_bind lets other hosts in" if remote else "is empty"
-        return [Problem(where, "", reason, "a password: no user is without one")]
+        return [Problem("empty-password", where, "", reason, "a password: no user is without one")]
     reason = weakness(text, user, _SHORTEST_REMOTE_PASSWORD) if remote else ""
     if not reason:
         return []
     told = f"{reason}, and redis_bind lets other hosts guess"
-    return [Problem(where, NOT_SHOWN, told, f"at least {_SHORTEST_REMOTE_PASSWORD} random characters")]
+    return [
+        Problem("guessable-password", where, NOT_SHOWN, told, f"at least {_SHORTEST_REMOTE_PASSWORD} random characters")
+    ]
 
 
 def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str, Any]) -> list[Problem]:
@@ -172,6 +184,7 @@ def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str,
         if served not in (purpose, "both"):
             problems.append(
                 Problem(
+                    "purpose-not-served",
                     f"{where}.purpose",
                     purpose,
                     f"is not what this server is set up for (redis_purpose: {served})",
@@ -181,6 +194,7 @@ def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str,
         if purpose != "results" and not prefix and not _queues(user):
             problems.append(
                 Problem(
+                    "user-without-queues",
                     f"{where}.queues",
                     _queues(user),
                     "leaves a broker's user without a queue",
@@ -191,16 +205,34 @@ def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str,
     # puts nothing: with ":" both agree.
     if prefix and (not prefix.endswith(":") or not _PATTERN_TEXT.fullmatch(prefix)):
         problems.append(
-            Problem(f"{where}.key_prefix", prefix, "is not a prefix", "letters, digits, _ . - and a : at its end")
+            Problem(
+                "not-a-prefix",
+                f"{where}.key_prefix",
+                prefix,
+                "is not a prefix",
+                "letters, digits, _ . - and a : at its end",
+            )
         )
     problems += [
-        Problem(f"{where}.queues", queue, "cannot be part of an ACL", "letters, digits and _ . : @ / - only")
+        Problem(
+            "not-in-an-acl",
+            f"{where}.queues",
+            queue,
+            "cannot be part of an ACL",
+            "letters, digits and _ . : @ / - only",
+        )
         for queue in _queues(user)
         if not _PATTERN_TEXT.fullmatch(queue)
     ]
     count = int(variables["redis_databases"])
     problems += [
-        Problem(f"{where}.databases", database, "is not a database of this server", f"numbers from 0 to {count - 1}")
+        Problem(
+            "not-a-database-of-this",
+            f"{where}.databases",
+            database,
+            "is not a database of this server",
+            f"numbers from 0 to {count - 1}",
+        )
         for database in user.get("databases") or [0]
         if not 0 <= int(database) < count
     ]
@@ -210,9 +242,18 @@ def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str,
 def _rule_problems(where: str, user: Mapping[str, Any]) -> list[Problem]:
     rules = str(user.get("rules") or "")
     if str(user.get("purpose") or "results") == "custom" and not rules.strip():
-        return [Problem(f"{where}.rules", rules, "lets a custom user do nothing", "rules such as ~cache:* +@read")]
+        return [
+            Problem(
+                "lets-a-custom-user-do",
+                f"{where}.rules",
+                rules,
+                "lets a custom user do nothing",
+                "rules such as ~cache:* +@read",
+            )
+        ]
     return [
         Problem(
+            "not-for-rules",
             f"{where}.rules",
             NOT_SHOWN if rule[0] in "<>#!" else rule,
             "is not for rules",

@@ -96,7 +96,9 @@ def number_at_once(said: object, hosts: int) -> int:
     match = re.fullmatch(r"([0-9]{1,6})(%?)", str(said).strip())
     number = int(match[1]) if match and not isinstance(said, bool) else 0
     if not number or (match and match[2] and number > 100):
-        raise UnreadableError("is neither a number of hosts nor a share of them", "one such as 2 or 25%")
+        raise UnreadableError(
+            "neither-a-number-of-hosts", "is neither a number of hosts nor a share of them", "one such as 2 or 25%"
+        )
     return max(1, hosts * number // 100 if match and match[2] else number)
 
 
@@ -189,15 +191,31 @@ def read(
     there = sorted({name for member in own for name in (member.worker_class, member.name) if name})
     names = names_in(names) if isinstance(names, str) else names
     if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
-        problems.append(Problem(f"{prefix}_classes", names, "is not a list of classes", "a list such as [high, bulk]"))
+        problems.append(
+            Problem(
+                "not-a-list-of-classes",
+                f"{prefix}_classes",
+                names,
+                "is not a list of classes",
+                "a list such as [high, bulk]",
+            )
+        )
         names = []
     for name in names:
         if name not in there:
             reason = "is no worker class of these hosts"
-            problems.append(Problem(f"{prefix}_classes", name, reason, f"one of {', '.join(there) or 'none'}"))
+            problems.append(
+                Problem(
+                    "no-worker-class-of-these",
+                    f"{prefix}_classes",
+                    name,
+                    reason,
+                    f"one of {', '.join(there) or 'none'}",
+                )
+            )
     mode = values.get("mode", "wait")
     if mode not in MODES:
-        problems.append(Problem(f"{prefix}_mode", mode, "is no way to end a worker", " or ".join(MODES)))
+        problems.append(Problem("not-a-mode", f"{prefix}_mode", mode, "is no way to end a worker", " or ".join(MODES)))
     seconds = 0
     try:
         seconds = parse_duration(values.get("drain_timeout", "24h"))
@@ -206,7 +224,9 @@ def read(
     else:
         if seconds < 1:
             reason = "leaves the tasks no time"
-            problems.append(Problem(f"{prefix}_drain_timeout", values.get("drain_timeout"), reason, DURATION_HELP))
+            problems.append(
+                Problem("no-time-at-all", f"{prefix}_drain_timeout", values.get("drain_timeout"), reason, DURATION_HELP)
+            )
     order: list[Batch] = []
     try:
         order = batches(every, hosts, names, values.get("at_once", "25%"))

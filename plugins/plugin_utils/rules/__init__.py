@@ -82,7 +82,9 @@ def judge(deployment: Deployment, rules: Iterable[Rule]) -> Verdict:
             elif not deployment.accepts(rule.name, finding.subject, finding.app):
                 entry = f"{rule.name}:{finding.subject}" if finding.subject else rule.name
                 meant = f'{finding.problem.instead}, or {ACCEPT}: ["{entry}"] if it is meant'
-                told = Problem(finding.problem.variable, finding.problem.value, finding.problem.reason, meant)
+                told = Problem(
+                    finding.problem.id, finding.problem.variable, finding.problem.value, finding.problem.reason, meant
+                )
                 if rule.unwise:
                     warnings.append(str(told))
                 else:
@@ -99,8 +101,12 @@ def _unknown(deployment: Deployment, rules: Sequence[Rule]) -> Iterable[Problem]
             rule = entry.partition(":")[0]
             if rule not in names:
                 instead = did_you_mean(rule, [name for name, acceptable in names.items() if acceptable])
-                yield Problem(ACCEPT, entry, "is not a rule of the check", instead)
+                yield Problem("not-a-rule", ACCEPT, entry, "is not a rule of the check", instead)
             elif not names[rule]:
                 yield Problem(
-                    ACCEPT, entry, "is a mistake that cannot be meant", "nothing there, and mend what it found"
+                    "not-acceptable",
+                    ACCEPT,
+                    entry,
+                    "is a mistake that cannot be meant",
+                    "nothing there, and mend what it found",
                 )

@@ -78,7 +78,11 @@ def _differs(deployment: Deployment) -> Iterator[Finding]:
             for name in APP_WIDE:
                 if variables.get(name) != common.get(name):
                     reason = f"on {host} is another value than on {first}: {_AGREE}"
-                    yield Finding(Problem(name, variables.get(name), reason, "one value for all hosts"), name, app.name)
+                    yield Finding(
+                        Problem("another-value", name, variables.get(name), reason, "one value for all hosts"),
+                        name,
+                        app.name,
+                    )
 
 
 def _another_server(deployment: Deployment) -> Iterator[Finding]:
@@ -90,14 +94,16 @@ def _another_server(deployment: Deployment) -> Iterator[Finding]:
                 # What nobody sets follows from what others are told of.
                 if value != other and name in app.given:
                     reason = f"on {host} is another server than on {first}, {other}: {_AGREE}"
-                    yield Finding(Problem(name, value, reason, "one server for all hosts"), name, app.name)
+                    yield Finding(
+                        Problem("another-server", name, value, reason, "one server for all hosts"), name, app.name
+                    )
 
 
 def _accounts(deployment: Deployment) -> Iterator[Finding]:
     for variable, account, host, app, common in deployment.accounts:
         reason = f"on {host} is not the account of {app}, {common}, which owns what its processes write"
         instead = f"celery_app_{variable.rpartition('_')[2]} for all of them, or leave it out"
-        yield Finding(Problem(variable, account, reason, instead), variable, app)
+        yield Finding(Problem("another-account", variable, account, reason, instead), variable, app)
 
 
 def _given_twice(deployment: Deployment) -> Iterator[Finding]:
@@ -105,7 +111,11 @@ def _given_twice(deployment: Deployment) -> Iterator[Finding]:
         setting, variable = "worker_prefetch_multiplier", "celery_app_prefetch_multiplier"
         if variable in app.given and app.own_settings.get(setting, app.variables[variable]) != app.variables[variable]:
             reason = f"has no effect: celery_app_settings.{setting} is {app.own_settings[setting]}"
-            yield Finding(Problem(variable, app.variables[variable], reason, "one of the two"), variable, app.name)
+            yield Finding(
+                Problem("no-effect-beside-settings", variable, app.variables[variable], reason, "one of the two"),
+                variable,
+                app.name,
+            )
         for setting, key in _KEY_OF_SETTING.items():
             if setting not in app.own_settings or not app.classes:
                 continue
@@ -113,7 +123,13 @@ def _given_twice(deployment: Deployment) -> Iterator[Finding]:
             value = app.classes[0].written.get(key)
             if common and _meaning(key, value) != _meaning(key, app.own_settings[setting]):
                 reason = f"has no effect: celery_worker_defaults.{key} is {value} for every class"
-                problem = Problem(f"celery_app_settings.{setting}", app.own_settings[setting], reason, "one of the two")
+                problem = Problem(
+                    "no-effect-beside-defaults",
+                    f"celery_app_settings.{setting}",
+                    app.own_settings[setting],
+                    reason,
+                    "one of the two",
+                )
                 yield Finding(problem, setting, app.name)
     for duty in deployment.of_role("celery_beat"):
         settings = deployment.apps[duty.app].own_settings if duty.app in deployment.apps else {}
@@ -122,14 +138,18 @@ def _given_twice(deployment: Deployment) -> Iterator[Finding]:
             value = _meaning(variable, duty.variables.get(variable) or "")
             if setting in settings and value and value != _meaning(variable, settings[setting]):
                 reason = f"has no effect: {variable} is {duty.variables[variable]}"
-                problem = Problem(f"celery_app_settings.{setting}", settings[setting], reason, "one of the two")
+                problem = Problem(
+                    "no-effect", f"celery_app_settings.{setting}", settings[setting], reason, "one of the two"
+                )
                 yield Finding(problem, setting, duty.app)
     for server in deployment.of_kind("rabbitmq"):
         own: Mapping[str, Any] = server.variables.get("rabbitmq_config") or {}
         for key, variable in _VARIABLE_OF_KEY.items():
             if key in own and variable in server.given:
                 reason = f"is decided by {variable} as well, which is {server.variables.get(variable)}"
-                yield Finding(Problem(f"rabbitmq_config.{key}", own[key], reason, "one of the two"), key)
+                yield Finding(
+                    Problem("decided-twice", f"rabbitmq_config.{key}", own[key], reason, "one of the two"), key
+                )
 
 
 def _meaning(key: str, value: object) -> object:
@@ -173,7 +193,9 @@ def _one_port(deployment: Deployment) -> Iterator[Finding]:
         # Two RabbitMQ on one machine are a mistake of another kind.
         own = own or {other, variable} == {"RabbitMQ"}
         if port and (other, where) != (variable, host) and not own:
-            yield Finding(Problem(variable, port, f"on {host} is taken by {other} of {where}", "another port"), host)
+            yield Finding(
+                Problem("port-taken", variable, port, f"on {host} is taken by {other} of {where}", "another port"), host
+            )
 
 
 RULES = (

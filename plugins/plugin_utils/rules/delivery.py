@@ -70,7 +70,7 @@ def _too_short(app: App, worker: RunningClass | None, needed: int) -> Finding:
         reason = f"makes the visibility timeout {show_duration(app.visibility_timeout)}, which {reason}"
         longest = show_duration(worker.time_limit or app.longest_task)
         instead = f"at least {longest}, or leave it out: it is derived then"
-    problem = Problem(variable, value, f"{reason}: such a task would run twice", instead)
+    problem = Problem("task-runs-twice", variable, value, f"{reason}: such a task would run twice", instead)
     return Finding(problem, app.name, app.name)
 
 
@@ -92,7 +92,7 @@ def _different_timeouts(deployment: Deployment) -> Iterator[Finding]:
             )
             value = show_duration(app.visibility_timeout)
             instead = "one value for both"
-            problem = Problem("celery_app_visibility_timeout", value, reason, instead)
+            problem = Problem("differs-from", "celery_app_visibility_timeout", value, reason, instead)
             yield Finding(problem, app.name, app.name)
 
 
@@ -105,7 +105,7 @@ def _results_only(deployment: Deployment) -> Iterator[Finding]:
         ]
         if apps and server.variables.get("redis_purpose") == "results":
             reason = f"does not fit: the server is the broker of {', '.join(apps)}"
-            problem = Problem("redis_purpose", "results", reason, "both, or leave it out")
+            problem = Problem("does-not-fit-the-server", "redis_purpose", "results", reason, "both, or leave it out")
             yield Finding(problem, server.host)
 
 
@@ -114,7 +114,9 @@ def _evicted_results(deployment: Deployment) -> Iterator[Finding]:
         policy = server.variables.get("redis_maxmemory_policy")
         if server.variables.get("redis_purpose") == "results" and policy != "noeviction":
             reason = "may delete a result that somebody waits for, or the counter of a chord, which then never ends"
-            yield Finding(Problem("redis_maxmemory_policy", policy, reason, "noeviction"), server.host)
+            yield Finding(
+                Problem("evicts-results", "redis_maxmemory_policy", policy, reason, "noeviction"), server.host
+            )
 
 
 def _consumer_timeout(deployment: Deployment) -> Iterator[Finding]:
@@ -145,7 +147,7 @@ def _consumer_timeout(deployment: Deployment) -> Iterator[Finding]:
                     "message, acknowledged late or early: RabbitMQ would close its channel, and tasks would run again"
                 )
                 instead = f"more than {show_duration(needed)}, or leave it out: it is derived then"
-                yield Finding(Problem(variable, value, reason, instead), worker.name, app.name)
+                yield Finding(Problem("expires-too-early", variable, value, reason, instead), worker.name, app.name)
 
 
 def _consumer_timeout_elsewhere(deployment: Deployment) -> Iterator[Finding]:
@@ -166,7 +168,11 @@ def _consumer_timeout_elsewhere(deployment: Deployment) -> Iterator[Finding]:
             )
             instead = f"more than {needed * 1000} as consumer_timeout into its rabbitmq.conf ({show_duration(needed)})"
             value = ", ".join(app.broker_addresses)
-            yield Finding(Problem("celery_app_broker_url", value, reason, instead), worker.name, app.name)
+            yield Finding(
+                Problem("unknown-consumer-timeout", "celery_app_broker_url", value, reason, instead),
+                worker.name,
+                app.name,
+            )
 
 
 def _says_how_long(app: App, worker: RunningClass) -> bool:
@@ -211,7 +217,9 @@ def _consumer_timeout_of_queues(deployment: Deployment) -> Iterator[Finding]:
                     )
                     variable = f"{policy.variable}.definition.{CONSUMER_TIMEOUT}"
                     instead = f"more than {needed * 1000}, or leave it out"
-                    yield Finding(Problem(variable, timeout, reason, instead), slowest.name, app.name)
+                    yield Finding(
+                        Problem("in-milliseconds", variable, timeout, reason, instead), slowest.name, app.name
+                    )
 
 
 def _unlimited_prefetch(deployment: Deployment) -> Iterator[Finding]:
@@ -226,7 +234,7 @@ def _unlimited_prefetch(deployment: Deployment) -> Iterator[Finding]:
             reason = f"lets {names} take all messages there are: what waits there beyond {after} runs twice"
             variable = "celery_app_settings.worker_prefetch_multiplier"
             instead = "1, or for short tasks a number such as 10"
-            yield Finding(Problem(variable, 0, reason, instead), app.name, app.name)
+            yield Finding(Problem("shares-virtual-host", variable, 0, reason, instead), app.name, app.name)
 
 
 def _worker_holds_eta(deployment: Deployment) -> Iterator[Finding]:
@@ -235,7 +243,13 @@ def _worker_holds_eta(deployment: Deployment) -> Iterator[Finding]:
             continue
         reason = "leaves delayed tasks to the workers, which hold them unacknowledged: only"
         if not app.quorum:
-            problem = Problem("celery_app_queue_type", "classic", f"{reason} quorum queues delay them", "quorum")
+            problem = Problem(
+                "countdown-in-the-worker",
+                "celery_app_queue_type",
+                "classic",
+                f"{reason} quorum queues delay them",
+                "quorum",
+            )
         else:
             variable, line = next(
                 (
@@ -247,7 +261,7 @@ def _worker_holds_eta(deployment: Deployment) -> Iterator[Finding]:
             )
             least = f"kombu {celery_versions.text(celery_versions.DELAYS_WITH_KOMBU)}"
             reason += f" {least} or newer delays them in RabbitMQ"
-            problem = Problem(variable, line.strip(), reason, least.replace(" ", ">="))
+            problem = Problem("leaves-delayed-tasks", variable, line.strip(), reason, least.replace(" ", ">="))
         yield Finding(problem, app.name, app.name)
 
 
@@ -260,14 +274,22 @@ def _long_eta(deployment: Deployment) -> Iterator[Finding]:
             )
             instead = f"at most {show_duration(most)}, and let a periodic task look in a database for what is due"
             value = app.variables.get("celery_app_longest_eta")
-            yield Finding(Problem("celery_app_longest_eta", value, reason, instead), app.name, app.name)
+            yield Finding(
+                Problem("too-long-in-the-broker", "celery_app_longest_eta", value, reason, instead), app.name, app.name
+            )
 
 
 def _global_prefetch(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         if app.quorum and app.own_settings.get("worker_detect_quorum_queues") is False:
             reason = "makes workers ask for a global prefetch, which quorum queues refuse"
-            problem = Problem("celery_app_settings.worker_detect_quorum_queues", False, reason, "true, or leave it out")
+            problem = Problem(
+                "polls-too-often",
+                "celery_app_settings.worker_detect_quorum_queues",
+                False,
+                reason,
+                "true, or leave it out",
+            )
             yield Finding(problem, app.name, app.name)
 
 
@@ -280,12 +302,20 @@ def _fragile_messages(deployment: Deployment) -> Iterator[Finding]:
             # 15 of 2861 tasks over three restarts (measured with Celery 5.7.0).
             reason = "lets tasks be lost without an error when RabbitMQ restarts before it has stored them"
             variable = "celery_app_settings.broker_transport_options.confirm_publish"
-            yield Finding(Problem(variable, False, reason, "true, or leave it out"), "confirm_publish", app.name)
+            yield Finding(
+                Problem("loses-tasks", variable, False, reason, "true, or leave it out"), "confirm_publish", app.name
+            )
         mode = app.own_settings.get("task_default_delivery_mode")
         # A quorum queue keeps every message on disk.
         if mode in (1, "transient") and "classic" in app.queues.values():
             reason = "keeps the tasks of classic queues in memory only: a restart of RabbitMQ loses them"
-            problem = Problem("celery_app_settings.task_default_delivery_mode", mode, reason, "persistent")
+            problem = Problem(
+                "classic-queues-keep-tasks",
+                "celery_app_settings.task_default_delivery_mode",
+                mode,
+                reason,
+                "persistent",
+            )
             yield Finding(problem, "task_default_delivery_mode", app.name)
 
 
@@ -296,7 +326,11 @@ def _priorities(deployment: Deployment) -> Iterator[Finding]:
             value = app.own_settings["task_queue_max_priority"]
             instead = "a queue and a class for urgent tasks, or celery_app_queue_type: classic"
             yield Finding(
-                Problem("celery_app_settings.task_queue_max_priority", value, reason, instead), app.name, app.name
+                Problem(
+                    "queue-argument-unknown", "celery_app_settings.task_queue_max_priority", value, reason, instead
+                ),
+                app.name,
+                app.name,
             )
 
 
@@ -314,7 +348,9 @@ def _shared_system_queues(deployment: Deployment, *, known: bool) -> Iterator[Fi
                 exclusive, durable = f"{queue}_exclusive", f"{queue}_durable"
                 if app.settings.get(exclusive) is False and not app.settings.get(durable):
                     reason = f"makes queues that are neither durable nor exclusive, which {_denial(known)}"
-                    problem = Problem(f"celery_app_settings.{exclusive}", False, reason, "true, or leave it out")
+                    problem = Problem(
+                        "queue-type-ignored", f"celery_app_settings.{exclusive}", False, reason, "true, or leave it out"
+                    )
                     yield Finding(problem, app.name, app.name)
             if denies:
                 yield from _never_exclusive(app)
@@ -334,7 +370,9 @@ def _never_exclusive(app: App) -> Iterator[Finding]:
                 "durable nor exclusive, which rabbitmq_config denies"
             )
             instead = f"celery>={celery_versions.text(since)}, or leave {_PERMIT} out"
-            yield Finding(Problem(variable, line.strip(), reason, instead), app.name, app.name)
+            yield Finding(
+                Problem("celery-without-quorum-queues", variable, line.strip(), reason, instead), app.name, app.name
+            )
             return
 
 

@@ -33,7 +33,7 @@ def _for_nobody(deployment: Deployment) -> Iterator[Finding]:
                     if name not in names:
                         variable = f"{VARIABLE}[{entry['number']}].{key}"
                         instead = did_you_mean(name, sorted(names))
-                        yield Finding(Problem(variable, name, _REASONS[key], instead), name, app.name)
+                        yield Finding(Problem("names-nobody", variable, name, _REASONS[key], instead), name, app.name)
 
 
 def _machines(deployment: Deployment, app: App, groups: Iterable[str] | None) -> set[str]:
@@ -62,7 +62,9 @@ def _below_a_file(deployment: Deployment) -> Iterator[Finding]:
             # Within an app its own plan has told it.
             if one is not other and machines & others:
                 reason = f"is below a file of {one.name} on {min(machines & others)} ({folder})"
-                problem = Problem(f"{VARIABLE}[{number}].path", path, reason, f"another path for {other.name}")
+                problem = Problem(
+                    "below-a-file", f"{VARIABLE}[{number}].path", path, reason, f"another path for {other.name}"
+                )
                 yield Finding(problem, path, other.name)
 
 
@@ -76,7 +78,7 @@ def _of_two_apps(deployment: Deployment) -> Iterator[Finding]:
                 )
                 instead = f"another path for {other.name}"
                 variable = f"{VARIABLE}[{number}].path"
-                yield Finding(Problem(variable, path, reason, instead), path, other.name)
+                yield Finding(Problem("file-of-two-apps", variable, path, reason, instead), path, other.name)
 
 
 RULES = (

@@ -49,7 +49,7 @@ def misspelt_groups(deployment: Deployment) -> Iterator[Finding]:
         another = bool(placed) and plain.startswith(f"{right}_") and plain not in _OTHER_NAMES
         if not placed or (set(hosts) - set(placed) and not another):
             reason = "is not one that this collection knows"
-            yield Finding(Problem("a group of the inventory", name, reason, right), name)
+            yield Finding(Problem("unknown-group", "a group of the inventory", name, reason, right), name)
 
 
 def _no_duty(deployment: Deployment) -> Iterator[Finding]:
@@ -59,20 +59,24 @@ def _no_duty(deployment: Deployment) -> Iterator[Finding]:
     reason = "has no group that this collection knows" if groups else "has no host, or could not be read"
     path = "" if groups else "its path behind -i, and "
     instead = f"{path}its hosts into the groups of their duties: {', '.join(ROLES_OF_GROUP)}"
-    yield Finding(Problem("the inventory", groups, reason, instead))
+    yield Finding(Problem("no-group-that-this-collection", "the inventory", groups, reason, instead))
 
 
 def _strays(deployment: Deployment) -> Iterator[Finding]:
     for variable, app, host, carried in deployment.strays:
         reason = f"is not the app that {host} carries, {carried}: its files would not be there"
-        yield Finding(Problem(variable, app, reason, "celery_app_name instead, or leave it out"), host, carried)
+        yield Finding(
+            Problem("another-app", variable, app, reason, "celery_app_name instead, or leave it out"), host, carried
+        )
 
 
 def _weak_passwords(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         for variable, reason in app.weak_passwords.items():
             told = f"has a password that {reason}, for a server beyond this host"
-            problem = Problem(variable, NOT_SHOWN, told, f"a random one of {SHORTEST} characters or more")
+            problem = Problem(
+                "weak-password", variable, NOT_SHOWN, told, f"a random one of {SHORTEST} characters or more"
+            )
             yield Finding(problem, variable, app.name)
 
 
@@ -81,7 +85,15 @@ def _several_servers(deployment: Deployment) -> Iterator[Finding]:
         hosts = [server.host for server in deployment.of_kind(kind)]
         if len(hosts) > 1:
             reason = "has more than one host, and clusters are not supported yet"
-            yield Finding(Problem(kind, hosts, reason, "one host, and staging and production into an inventory each"))
+            yield Finding(
+                Problem(
+                    "more-than-one-host",
+                    kind,
+                    hosts,
+                    reason,
+                    "one host, and staging and production into an inventory each",
+                )
+            )
 
 
 def _several_beats(deployment: Deployment) -> Iterator[Finding]:
@@ -94,7 +106,9 @@ def _several_beats(deployment: Deployment) -> Iterator[Finding]:
             instead = (
                 "one host, or celery_beat_scheduler: redbeat.RedBeatScheduler (celery-redbeat in the app's packages)"
             )
-            yield Finding(Problem("celery_beat", [duty.host for duty in duties], reason, instead), app, app)
+            yield Finding(
+                Problem("several-schedulers", "celery_beat", [duty.host for duty in duties], reason, instead), app, app
+            )
 
 
 def _redbeat(deployment: Deployment) -> Iterator[Finding]:
@@ -111,7 +125,9 @@ def _redbeat(deployment: Deployment) -> Iterator[Finding]:
             instead = (
                 "a host into the group redis, a redis:// address in celery_app_result_backend, or another scheduler"
             )
-            yield Finding(Problem("celery_beat_scheduler", scheduler, reason, instead), app.name, app.name)
+            yield Finding(
+                Problem("keeps-its-schedule", "celery_beat_scheduler", scheduler, reason, instead), app.name, app.name
+            )
 
 
 def _no_beat(deployment: Deployment) -> Iterator[Finding]:
@@ -120,7 +136,13 @@ def _no_beat(deployment: Deployment) -> Iterator[Finding]:
         schedule = app.own_settings.get("beat_schedule")
         if schedule and isinstance(schedule, Mapping) and app.name not in scheduling:
             reason = f"has nobody who sends its tasks: no host of {app.name} runs beat"
-            problem = Problem("celery_app_settings.beat_schedule", list(schedule), reason, "a host into celery_beat")
+            problem = Problem(
+                "schedule-without-beat",
+                "celery_app_settings.beat_schedule",
+                list(schedule),
+                reason,
+                "a host into celery_beat",
+            )
             yield Finding(problem, app.name, app.name)
 
 
@@ -140,7 +162,15 @@ def _out_of_reach(deployment: Deployment) -> Iterator[Finding]:
             instead = f'an address of {server.host}, or ["0.0.0.0"]'
             variable = SERVERS[server.kind].listens[0].address
             # As it was written: Redis's "-::1" is not "::1".
-            yield Finding(Problem(variable, server.variables.get(variable) or list(server.listen), reason, instead))
+            yield Finding(
+                Problem(
+                    "server-out-of-reach",
+                    variable,
+                    server.variables.get(variable) or list(server.listen),
+                    reason,
+                    instead,
+                )
+            )
 
 
 def _reached_on_loopback(deployment: Deployment) -> Iterator[Finding]:
@@ -167,7 +197,9 @@ def _reached_on_loopback(deployment: Deployment) -> Iterator[Finding]:
         reason = f"is where {viewers} would look for the {kinds} of {host}: each would ask itself"
         variables = " and ".join(SERVERS[server.kind].listens[0].address for server in servers)
         instead = f"an address of {host} that they can reach, or such an address in {variables}"
-        yield Finding(Problem("ansible_host", deployment.machines[host].address, reason, instead), host)
+        yield Finding(
+            Problem("loopback-address", "ansible_host", deployment.machines[host].address, reason, instead), host
+        )
 
 
 def _is_told(app: App, server: Server) -> bool:
@@ -192,7 +224,11 @@ def _tls_without_server(deployment: Deployment) -> Iterator[Finding]:
             if asked and variable not in app.given and not absent:
                 reason = "asks for TLS of a server of this inventory, and those listen without: nobody could connect"
                 instead = f"an address with TLS in {variable}, or leave it out"
-                yield Finding(Problem(f"celery_app_settings.{setting}", value, reason, instead), setting, app.name)
+                yield Finding(
+                    Problem("tls-without-server", f"celery_app_settings.{setting}", value, reason, instead),
+                    setting,
+                    app.name,
+                )
 
 
 def _unverified_tls(deployment: Deployment) -> Iterator[Finding]:
@@ -202,7 +238,11 @@ def _unverified_tls(deployment: Deployment) -> Iterator[Finding]:
             if unverified(value):
                 reason = "verifies no certificate, so that anybody on the way can pass for the server"
                 instead = "cert_reqs: required, and ca_certs where the hosts do not know the CA"
-                yield Finding(Problem(f"celery_app_settings.{setting}", value, reason, instead), setting, app.name)
+                yield Finding(
+                    Problem("no-certificate-verified", f"celery_app_settings.{setting}", value, reason, instead),
+                    setting,
+                    app.name,
+                )
         for variable, (said, requirement) in app.lax_urls.items():
             instead = "ssl_cert_reqs=required, and ssl_ca_certs where the hosts do not know the CA"
             reason = (
@@ -211,7 +251,7 @@ def _unverified_tls(deployment: Deployment) -> Iterator[Finding]:
                 if requirement == "optional"
                 else "verifies no certificate, so that anybody on the way can pass for the server"
             )
-            yield Finding(Problem(variable, said, reason, instead), variable, app.name)
+            yield Finding(Problem("option-of-servers", variable, said, reason, instead), variable, app.name)
 
 
 def _no_broker(deployment: Deployment) -> Iterator[Finding]:
@@ -221,7 +261,9 @@ def _no_broker(deployment: Deployment) -> Iterator[Finding]:
         if not deployment.of_kind(app.broker):
             reason = f"is to be the broker of {app.name}, and the group {app.broker} has no host"
             instead = f"a host into the group {app.broker}, or celery_app_broker_url"
-            yield Finding(Problem("celery_app_broker", app.broker, reason, instead), app.name, app.name)
+            yield Finding(
+                Problem("results-only-server", "celery_app_broker", app.broker, reason, instead), app.name, app.name
+            )
 
 
 RULES = (

@@ -99,7 +99,13 @@ def _account(values: Mapping[str, Any], machine: Mapping[str, Any], host: str) -
     reason = complaint(user, group, accounts[user], groups.get(group, True), manage=manage)
     if reason:
         sentence, _semicolon, instead = reason.partition("; ")
-        yield Found("celery_app_user", host, sentence, instead or "make it, or leave celery_app_user_manage out")
+        yield Found(
+            "account-unsuitable",
+            "celery_app_user",
+            host,
+            sentence,
+            instead or "make it, or leave celery_app_user_manage out",
+        )
 
 
 # Ports
@@ -150,6 +156,7 @@ def _port(listener: Listener, listening: Iterator[Mapping[str, Any]] | Any, host
         place = ", ".join(filter(None, [f"pid {socket['pid']}" if socket["pid"] else "", unit or ", ".join(perhaps)]))
         taken = f"{bracketed(str(socket['address']))}:{listener.port}"
         yield Found(
+            "port-taken-by-another",
             listener.variable,
             host,
             f"{taken} is taken by {who}{f' ({place})' if place else ''}, which is not what the role manages",
@@ -196,12 +203,16 @@ def _directories(role: str, values: Mapping[str, Any], machine: Mapping[str, Any
             continue
         if entry["kind"] not in ("directory", "absent"):
             what = "a link that leads to no directory" if entry["kind"] == "link" else "no directory"
-            yield Found(path, host, f"this is {what}", "move it away: the role needs a directory there")
+            yield Found("differs", path, host, f"this is {what}", "move it away: the role needs a directory there")
         elif entry["read_only"]:
-            yield Found(path, host, "this is on a file system that is read only", "make it writable")
+            yield Found(
+                "read-only-file-system", path, host, "this is on a file system that is read only", "make it writable"
+            )
         elif entry["kind"] == "directory" and _is_anothers(entry, owners, accounts):
             reason = f"this belongs to the account {entry['owner']} (uid {entry['uid']}), which looks like a person's"
-            yield Found(path, host, reason, "move it away, or give it to root if the role may have it")
+            yield Found(
+                "owned-by-a-person", path, host, reason, "move it away, or give it to root if the role may have it"
+            )
         elif role == "celery_app" and owners and _is_nobodys(entry, accounts.get(str(values.get("celery_app_user")))):
             reason = (
                 f"this belongs to uid {entry['uid']}, which has no name here: an account that was deleted, or one of a "
@@ -209,10 +220,14 @@ def _directories(role: str, values: Mapping[str, Any], machine: Mapping[str, Any
             )
             there = accounts.get(str(values.get("celery_app_user")))
             to = f"{values.get('celery_app_user')}:{values.get('celery_app_group')}" if there else "root:root"
-            yield Found(path, host, reason, f"move it away, or give it to the app with: chown -R {to} {path}")
+            yield Found(
+                "owned-by-nobody", path, host, reason, f"move it away, or give it to the app with: chown -R {to} {path}"
+            )
         elif path.startswith("/opt/") and entry["noexec"]:
             reason = "this is on a file system without execution (noexec), and programs are to run from there"
-            yield Found(path, host, reason, "mount it without noexec, or another file system there")
+            yield Found(
+                "noexec-file-system", path, host, reason, "mount it without noexec, or another file system there"
+            )
     yield from _room(role, values, known, host)
 
 
@@ -276,4 +291,4 @@ def _room(role: str, values: Mapping[str, Any], known: Mapping[str, Mapping[str,
     outer = known.get("/opt/celeryops")
     if base not in known and outer and outer["size"] and outer["free"] < ROOM and not outer["read_only"]:
         reason = f"only {outer['free'] // _MIB} MiB are free there, and a release takes {ROOM // _MIB} at least"
-        yield Found("/opt/celeryops", host, reason, "make room, or mount a file system there")
+        yield Found("disk-full", "/opt/celeryops", host, reason, "make room, or mount a file system there")

@@ -49,7 +49,9 @@ def _without_dead_letters(deployment: Deployment) -> Iterator[Finding]:
             instead = f'dead-letter-exchange: "" and dead-letter-routing-key: {dead} beside it, and a priority above 0'
             shown = sorted(policy.definition)
             yield Finding(
-                Problem(f"{variable}.definition", shown, reason, instead), variable.rpartition(".")[2], app.name
+                Problem("hides-another-file", f"{variable}.definition", shown, reason, instead),
+                variable.rpartition(".")[2],
+                app.name,
             )
 
 
@@ -66,7 +68,11 @@ def _declared_otherwise(deployment: Deployment) -> Iterator[Finding]:
                     f"is not how {app.name} declares the queue, of type {kind} alone: RabbitMQ refuses the second one"
                 )
                 instead = "its type in celery_app_queues, everything else as a policy, and nothing here"
-                yield Finding(Problem(f"rabbitmq_queues.{name}", differs, reason, instead), str(name), app.name)
+                yield Finding(
+                    Problem("queue-declared-otherwise", f"rabbitmq_queues.{name}", differs, reason, instead),
+                    str(name),
+                    app.name,
+                )
         for entry in server.variables.get("rabbitmq_exchanges") or ():
             name = entry["name"]
             if entry["vhost"] != vhost or name != app.variables.get("celery_app_exchange"):
@@ -77,7 +83,11 @@ def _declared_otherwise(deployment: Deployment) -> Iterator[Finding]:
                     f"is not how {app.name} declares its exchange, a durable topic: RabbitMQ refuses the second one"
                 )
                 instead = "another name here, or in celery_app_exchange"
-                yield Finding(Problem(f"rabbitmq_exchanges.{name}", differs, reason, instead), str(name), app.name)
+                yield Finding(
+                    Problem("exchange-declared-otherwise", f"rabbitmq_exchanges.{name}", differs, reason, instead),
+                    str(name),
+                    app.name,
+                )
 
 
 def _differences(entry: Mapping[str, Any], further: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
@@ -103,7 +113,9 @@ def _accounts_of_apps(deployment: Deployment) -> Iterator[Finding]:
             if secret and name in (app.name, f"{app.name}-flower"):
                 whose = app.name if name == app.name else f"the Flower of {app.name}"
                 reason = f"is another one than the playbook gives to {whose}, which would be refused"
-                problem = Problem(f"rabbitmq_users.{name}.{secret}", NOT_SHOWN, reason, "the account without it")
+                problem = Problem(
+                    "another-password", f"rabbitmq_users.{name}.{secret}", NOT_SHOWN, reason, "the account without it"
+                )
                 yield Finding(problem, name, app.name)
 
 
@@ -138,7 +150,7 @@ def _unknown_accounts(deployment: Deployment) -> Iterator[Finding]:
                 value, reason = login.vhost, f"is no virtual host of {whose}, {refused}"
                 instead = f"{app.name} behind the address, or the virtual host into rabbitmq_vhosts"
             if reason:
-                yield Finding(Problem(login.variable, value, reason, instead), login.variable, app.name)
+                yield Finding(Problem("no-account", login.variable, value, reason, instead), login.variable, app.name)
 
 
 RULES = (

@@ -53,7 +53,7 @@ def _too_old(variable: str, line: str, app: str | None) -> Iterator[Finding]:
     instead = f"{name}>={OLDEST[name]}"
     if app is not None and variable != OVERRIDES:
         instead += f", there or in {OVERRIDES}, which wins"
-    yield Finding(Problem(variable, line.strip(), reason, instead), name, app)
+    yield Finding(Problem("release-too-old", variable, line.strip(), reason, instead), name, app)
 
 
 def _pairs(deployment: Deployment) -> Iterator[Finding]:
@@ -64,14 +64,18 @@ def _pairs(deployment: Deployment) -> Iterator[Finding]:
         for what, instead in celery_versions.misfits(known, app.broker):
             told = {name: (variable, line) for (name, _version), variable, line in found}
             variable, line = told.get("kombu") or told["celery"]
-            yield Finding(Problem(variable, line.strip(), f"does not fit: {what}", instead), "kombu", app.name)
+            yield Finding(
+                Problem("does-not-fit", variable, line.strip(), f"does not fit: {what}", instead), "kombu", app.name
+            )
 
 
 def _newer_settings(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         for name, since, (variable, line) in _newer(app, app.requirements):
             reason = f"is a setting from Celery {since} on, and {variable} has {line.strip()}: it would change nothing"
-            problem = Problem(f"celery_app_settings.{name}", app.own_settings[name], reason, _or_newer(since))
+            problem = Problem(
+                "setting-too-new", f"celery_app_settings.{name}", app.own_settings[name], reason, _or_newer(since)
+            )
             yield Finding(problem, name, app.name)
 
 
@@ -81,7 +85,9 @@ def _perhaps_newer_settings(deployment: Deployment) -> Iterator[Finding]:
         for name, since, (_variable, line) in _newer(app, app.locked):
             if name not in certain:
                 reason = f"is a setting from Celery {since} on, and the app's own lock file has {line.strip()}"
-                problem = Problem(f"celery_app_settings.{name}", app.own_settings[name], reason, _or_newer(since))
+                problem = Problem(
+                    "setting-too-new", f"celery_app_settings.{name}", app.own_settings[name], reason, _or_newer(since)
+                )
                 yield Finding(problem, name, app.name)
 
 
@@ -108,7 +114,7 @@ def _missing(deployment: Deployment) -> Iterator[Finding]:
             if package not in installed:
                 reason = f"needs {package}, which is not among the packages of {app.name}"
                 instead = f"{package} into the requirements as well"
-                yield Finding(Problem(variable, value, reason, instead), package, app.name)
+                yield Finding(Problem("requirement-missing", variable, value, reason, instead), package, app.name)
 
 
 def _needed(deployment: Deployment, app: App) -> Iterator[tuple[str, str, str]]:
@@ -139,7 +145,7 @@ def _merged_indexes(deployment: Deployment) -> Iterator[Finding]:
         instead = "celery_app_installer: uv, which asks index_url first, or require_hashes: true with a hash for each"
         for variable, number in _further_indexes(app).items():
             shown = f"{number} address" + ("es" if number > 1 else "")
-            yield Finding(Problem(variable, shown, reason, instead), app.name, app.name)
+            yield Finding(Problem("second-index", variable, shown, reason, instead), app.name, app.name)
 
 
 def _further_indexes(app: App) -> dict[str, int]:

@@ -26,7 +26,11 @@ def _kept_nowhere(deployment: Deployment) -> Iterator[Finding]:
             if result == "keep":
                 reason = "has nowhere to keep them: the app has no result backend"
                 instead = "an address in celery_app_result_backend, or ignore"
-                yield Finding(Problem(f"celery_app_results.{task}", "keep", reason, instead), str(task), app.name)
+                yield Finding(
+                    Problem("nowhere-to-keep-them", f"celery_app_results.{task}", "keep", reason, instead),
+                    str(task),
+                    app.name,
+                )
 
 
 RULES = (

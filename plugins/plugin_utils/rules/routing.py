@@ -49,7 +49,7 @@ def _nobody(app: App, variable: str, queue: str, reason: str, read: Iterable[str
     close = closest(queue, read, 0.6)
     consumed = f"{close} (did you mean that?)" if close else "a queue that is consumed: " + ", ".join(sorted(read))
     instead = f"{consumed}, or add {queue} to the queues of a class"
-    return Finding(Problem(variable, queue, reason, instead), queue, app.name)
+    return Finding(Problem("queue-without-consumer", variable, queue, reason, instead), queue, app.name)
 
 
 def _no_class(deployment: Deployment) -> Iterator[Finding]:
@@ -61,7 +61,7 @@ def _no_class(deployment: Deployment) -> Iterator[Finding]:
         if hosts and not app.classes:
             reason = f"runs no worker class of {app.name}, and so nothing consumes its tasks"
             instead = "a class in celery_worker_classes, such as {default: {}}, or take the host out of the group"
-            yield Finding(Problem("celery_workers", hosts, reason, instead), app.name, app.name)
+            yield Finding(Problem("runs-no-worker-class", "celery_workers", hosts, reason, instead), app.name, app.name)
 
 
 def _without_host(deployment: Deployment) -> Iterator[Finding]:
@@ -76,7 +76,7 @@ def _without_host(deployment: Deployment) -> Iterator[Finding]:
         if name in deployment.replaced:
             reason += ", and the celery_worker_classes of the workers, which replace this one, leave it out"
             instead = "celery_worker_group_classes for what differs in a group of workers, or remove the class"
-        yield Finding(Problem(f"celery_worker_classes.{name}", name, reason, instead), name)
+        yield Finding(Problem("class-runs-nowhere", f"celery_worker_classes.{name}", name, reason, instead), name)
 
 
 def _few(hosts: Iterable[str]) -> str:
@@ -98,11 +98,15 @@ def _shared(deployment: Deployment) -> Iterator[Finding]:
                     close = closest(other.name, names, 0.6)
                     reason = f"names no queues, so that it consumes {queue}, which class {first.name} does as well"
                     instead = f"{close} (did you mean that?), or queues of its own" if close else "queues of its own"
-                    yield Finding(Problem(other.place, other.name, reason, instead), queue, app.name)
+                    yield Finding(
+                        Problem("class-without-queues", other.place, other.name, reason, instead), queue, app.name
+                    )
                     continue
                 reason = f"is consumed by class {first.name} as well, so neither decides how its tasks are treated"
                 instead = f"{queue} in one of them only"
-                yield Finding(Problem(other.where("queues"), queue, reason, instead), queue, app.name)
+                yield Finding(
+                    Problem("queue-of-several-classes", other.where("queues"), queue, reason, instead), queue, app.name
+                )
 
 
 def _same_node(deployment: Deployment) -> Iterator[Finding]:
@@ -121,11 +125,17 @@ def _same_node(deployment: Deployment) -> Iterator[Finding]:
             if machine.hostname and machine.identity != deployment.machines[other.host].identity:
                 reason = f"calls itself {machine.hostname}, and so does {other.host}: two workers would be {node}"
                 instead = "another hostname on one of the machines (hostnamectl set-hostname)"
-                yield Finding(Problem("celery_workers", worker.host, reason, instead), worker.host, app.name)
+                yield Finding(
+                    Problem("same-hostname", "celery_workers", worker.host, reason, instead), worker.host, app.name
+                )
             else:
                 reason = f"is the machine of {other.host} by another name: two workers would be {node}"
                 instead = "each machine once per app"
-                yield Finding(Problem("celery_workers", worker.host, reason, instead), worker.host, app.name)
+                yield Finding(
+                    Problem("one-machine-two-names", "celery_workers", worker.host, reason, instead),
+                    worker.host,
+                    app.name,
+                )
 
 
 def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
@@ -136,7 +146,11 @@ def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
             reason = f"is a class of {one.name} as well, on the same machine and broker: two workers would be {node}"
             # RabbitMQ: 405 RESOURCE_LOCKED for the second one's reply queue, which is exclusive.
             instead = f"another name, or a virtual host or key prefix of its own for {other.name}"
-            yield Finding(Problem(f"celery_worker_classes.{name}", name, reason, instead), name, other.name)
+            yield Finding(
+                Problem("class-on-several-hosts", f"celery_worker_classes.{name}", name, reason, instead),
+                name,
+                other.name,
+            )
 
 
 def _nodes(deployment: Deployment, worker: RunningClass) -> list[str]:
@@ -152,7 +166,9 @@ def _queue_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
             if queue in theirs:
                 reason = f"is consumed by workers of {one.name} on the same broker, which do not know its tasks"
                 instead = f"another queue, or a virtual host or key prefix of its own for {other.name}"
-                yield Finding(Problem(worker.where("queues"), queue, reason, instead), queue, other.name)
+                yield Finding(
+                    Problem("queue-of-another-app", worker.where("queues"), queue, reason, instead), queue, other.name
+                )
 
 
 def _suffix_of_another_app(deployment: Deployment) -> Iterator[Finding]:
@@ -165,7 +181,9 @@ def _suffix_of_another_app(deployment: Deployment) -> Iterator[Finding]:
                         reason = f"ends in the name of the queue {shorter} of {stranger.name} in the same virtual host"
                         reason += ", which would get a copy of every delayed task sent to it"
                         instead = f"{longer.replace('.', '-')} or another name without that ending"
-                        yield Finding(Problem(_place(app, longer), longer, reason, instead), longer, app.name)
+                        yield Finding(
+                            Problem("ends-in-the-name", _place(app, longer), longer, reason, instead), longer, app.name
+                        )
 
 
 def _place(app: App, queue: str) -> str:

@@ -46,7 +46,9 @@ def _stop_timeout(deployment: Deployment) -> Iterator[Finding]:
         reason = f"is under the time limit of {limit}: a task that a stop cuts off is {fate}"
         instead = f"at least {limit}"
         value = worker.written.get("stop_timeout", show_duration(worker.stop_timeout))
-        yield Finding(Problem(worker.where("stop_timeout"), value, reason, instead), subject, worker.app)
+        yield Finding(
+            Problem("under-the-time-limit", worker.where("stop_timeout"), value, reason, instead), subject, worker.app
+        )
 
 
 def _soft_limit(deployment: Deployment) -> Iterator[Finding]:
@@ -64,7 +66,9 @@ def _soft_limit(deployment: Deployment) -> Iterator[Finding]:
         else:
             instead = f"less than task_time_limit, which is {hard}s"
         yield Finding(
-            Problem(variable, shown, "never acts: the task is killed before", instead), worker.name, worker.app
+            Problem("limit-never-acts", variable, shown, "never acts: the task is killed before", instead),
+            worker.name,
+            worker.app,
         )
 
 
@@ -73,7 +77,11 @@ def _one_task_per_child(deployment: Deployment) -> Iterator[Finding]:
     for worker, subject in _together(deployment, "one-task-per-child", "max_tasks_per_child", single):
         reason = "starts a process for every single task, which costs more than most tasks do"
         instead = "a number such as 100, or max_memory_per_child against a leak"
-        yield Finding(Problem(worker.where("max_tasks_per_child"), 1, reason, instead), subject, worker.app)
+        yield Finding(
+            Problem("process-for-every-task", worker.where("max_tasks_per_child"), 1, reason, instead),
+            subject,
+            worker.app,
+        )
 
 
 def _memory(deployment: Deployment) -> Iterator[Finding]:
@@ -96,7 +104,7 @@ def _memory(deployment: Deployment) -> Iterator[Finding]:
     for (app, variable, value, total_shown, parts, memory), hosts in alike.items():
         has = "it has" if len(hosts) == 1 else "each has"
         reason = f"brings what the classes of {_hosts(hosts)} may take to {total_shown} ({parts}), and {has} {memory}"
-        problem = Problem(variable, value, reason, f"limits that fit into {memory}")
+        problem = Problem("too-much-memory", variable, value, reason, f"limits that fit into {memory}")
         yield Finding(problem, hosts[0] if len(hosts) == 1 else "", app)
 
 
@@ -121,13 +129,15 @@ def _concurrency(deployment: Deployment) -> Iterator[Finding]:
         processors = "1 processor" if cores == 1 else f"{cores} processors"
         reason = f"brings {_hosts(hosts)}, {has} {processors}, to {total} processes"
         instead = f"at most {_PROCESSES_PER_CORE * cores} for all classes of the host, or pool: threads or gevent"
-        yield Finding(Problem(variable, concurrency, reason, instead), name, app)
+        yield Finding(Problem("too-many-processes", variable, concurrency, reason, instead), name, app)
     for worker in _one_of_each(deployment):
         most = _MOST.get(worker.pool)
         if most and isinstance(worker.concurrency, int) and worker.concurrency > most:
             reason = f"is more than any host has a use for in pool {worker.pool}"
             instead = f"at most {most}, or auto" if worker.pool == "prefork" else f"at most {most}"
-            problem = Problem(worker.where("concurrency"), worker.concurrency, reason, instead)
+            problem = Problem(
+                "more-than-any-host-has", worker.where("concurrency"), worker.concurrency, reason, instead
+            )
             yield Finding(problem, worker.name, worker.app)
 
 
@@ -136,7 +146,9 @@ def _unknown_arguments(deployment: Deployment) -> Iterator[Finding]:
         for found in strangers(worker.arguments):
             newest = celery_versions.text(celery_versions.NEWEST)
             reason = f"is no option of a worker of Celery {newest}: it would not start, unless the app adds the option"
-            problem = Problem(worker.where("extra_arguments"), found.word, reason, found.instead)
+            problem = Problem(
+                "no-option-of-a-worker", worker.where("extra_arguments"), found.word, reason, found.instead
+            )
             yield Finding(problem, worker.name, worker.app)
 
 
@@ -150,7 +162,7 @@ def _newer_arguments(deployment: Deployment) -> Iterator[Finding]:
                 reason = f"is an option from Celery {version} on, and {older[0]} has {older[1].strip()}"
                 reason += ": no worker would start"
                 instead = f"nothing there, or requirements that allow celery>={version}"
-                problem = Problem(worker.where("extra_arguments"), word, reason, instead)
+                problem = Problem("option-too-new", worker.where("extra_arguments"), word, reason, instead)
                 yield Finding(problem, worker.name, worker.app)
 
 

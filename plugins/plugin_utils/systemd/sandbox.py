@@ -170,21 +170,29 @@ def _lines(name: str, value: Any) -> list[str]:
 
 def _check(name: Any, value: Any, where: str) -> Iterator[Problem]:
     if not isinstance(name, str) or not _DIRECTIVE.fullmatch(name):
-        yield Problem(where, name, "is not a systemd directive", "one such as MemoryDenyWriteExecute")
+        yield Problem(
+            "not-a-systemd-directive", where, name, "is not a systemd directive", "one such as MemoryDenyWriteExecute"
+        )
     elif name in _OWN or name.endswith("Directory"):
-        yield Problem(where, value, "is set by the role itself", _OWN.get(name, "the role's variables for directories"))
+        yield Problem(
+            "set-by-the-role-itself",
+            where,
+            value,
+            "is set by the role itself",
+            _OWN.get(name, "the role's variables for directories"),
+        )
     elif name in _FIXED:
         if value is None or [_word(entry) for entry in _listed(value)] != [_word(SANDBOX[name])]:
             instead = "nothing: what needs such rights belongs into a service of its own"
-            yield Problem(where, value, _FIXED[name], instead)
+            yield Problem("directive-fixed", where, value, _FIXED[name], instead)
     elif name not in ALLOWED:
         reason, instead = next(
             ((why, what) for pattern, why, what in _WHY_NOT if pattern.fullmatch(name)),
             ("is no directive of the sandbox that may be changed", _meant(name)),
         )
-        yield Problem(where, value, reason, instead)
+        yield Problem("directive-not-allowed", where, value, reason, instead)
     elif any(not isinstance(entry, (str, int, float)) or "\n" in str(entry) for entry in _listed(value)):
-        yield Problem(where, value, "is not a value of a directive", "a text, number, boolean or list")
+        yield Problem("not-a-value", where, value, "is not a value of a directive", "a text, number, boolean or list")
     else:
         for entry in _listed(value):
             yield from _check_entry(name, entry, where)
@@ -201,26 +209,42 @@ def _check_entry(name: str, value: Any, where: str) -> Iterator[Problem]:
     text = directive_value(value).strip()
     if name in _CHOICES:
         if _word(value) not in _CHOICES[name]:
-            yield Problem(where, value, "is not one of its values", did_you_mean(text, _CHOICES[name]))
+            yield Problem("not-a-choice", where, value, "is not one of its values", did_you_mean(text, _CHOICES[name]))
     elif name == "UMask":
         if not isinstance(value, str):
             # To YAML, 0077 is the number 63, which systemd takes for 0063: whoever should read nothing reads all.
-            yield Problem(where, value, "is a number to YAML, which reads 0077 as 63", 'it in quotes, such as "0077"')
+            yield Problem(
+                "yaml-number",
+                where,
+                value,
+                "is a number to YAML, which reads 0077 as 63",
+                'it in quotes, such as "0077"',
+            )
         elif not _UMASK.fullmatch(text):
             # systemd ignores it, and every account may read what tasks write.
-            yield Problem(where, value, "is no mask of permissions", 'three or four digits in quotes, such as "0077"')
+            yield Problem(
+                "no-mask-of-permissions",
+                where,
+                value,
+                "is no mask of permissions",
+                'three or four digits in quotes, such as "0077"',
+            )
     elif text.startswith(("+", "!")):
         # Before a path it means one on the host instead of one in the sandbox, before a command more rights.
-        yield Problem(where, value, "begins with a sign that lifts the sandbox", text.lstrip("+!"))
+        yield Problem(
+            "begins-with-a-sign", where, value, "begins with a sign that lifts the sandbox", text.lstrip("+!")
+        )
     elif name == _OPEN_PATHS:
         # A dash lets the path be missing.
         for path in text.split():
             _good, found = check_writable_paths([path.removeprefix("-")], where)
-            yield from (Problem(where, path, problem.reason, problem.instead) for problem in found)
+            yield from (Problem(problem.id, where, path, problem.reason, problem.instead) for problem in found)
     elif name in _CLOSED_PATHS:
         for path in text.split():
             if not path.removeprefix("-").startswith("/"):
-                yield Problem(where, path, "is not an absolute path", "a directory such as /srv/media")
+                yield Problem(
+                    "not-an-absolute-path", where, path, "is not an absolute path", "a directory such as /srv/media"
+                )
 
 
 def _word(value: Any) -> str:

@@ -181,7 +181,9 @@ def beats(
             units = machine.get("ours", {}).get("apps", {}).get(app, {}).get("units", {})
             if unit in units and other not in playing and not wanted.same(host, other, seen):
                 reason = f"the scheduler of {app} would start, while {other}, which --limit leaves out, has it too"
-                yield Found("celery_beat", host, reason, f"add {other} to --limit: this run moves it then")
+                yield Found(
+                    "two-schedulers", "celery_beat", host, reason, f"add {other} to --limit: this run moves it then"
+                )
         unknown = [
             other
             for other, its in wanted.app_of.items()
@@ -190,7 +192,7 @@ def beats(
         if unknown:
             names = f"{', '.join(unknown[:3])}{', ...' if unknown[3:] else ''}"
             reason = f"the scheduler of {app} would start, and whether {names} still has it is not known"
-            yield Found("celery_beat", host, reason, "run this when those hosts can be reached")
+            yield Found("two-schedulers", "celery_beat", host, reason, "run this when those hosts can be reached")
             continue
         elsewhere = _perhaps_elsewhere(wanted, seen, host, app)
         if elsewhere and not only:
@@ -200,7 +202,7 @@ def beats(
                 "let this run look there (celeryops_look_at_all_hosts: true), take hosts that are gone for good out of "
                 f"the inventory, or write {ONLY}: true if none of them has one"
             )
-            yield Found("celery_beat", host, reason, instead)
+            yield Found("two-schedulers", "celery_beat", host, reason, instead)
 
 
 def others_beats(
@@ -231,7 +233,7 @@ def others_beats(
                     "every due task would be sent twice"
                 )
                 instead = f"stop and disable that first, or write {ONLY}: true if it is another app's"
-                yield Found("celery_beat", host, reason, instead)
+                yield Found("two-schedulers", "celery_beat", host, reason, instead)
 
 
 def _may_be(named: str, imported: str) -> bool:
@@ -272,7 +274,13 @@ def without_app(wanted: Inventory, seen: Seen, playing: Collection[str], tags: C
     for host, app in new_beats(wanted, seen, playing):
         if not seen[host]["ours"]["apps"].get(app, {}).get("brokers"):
             reason = f"{app} is not installed, and --tags leaves that out: its scheduler would stop and not start again"
-            yield Found("celery_beat", host, reason, "run this without --tags, or with --tags celery_app,celery_beat")
+            yield Found(
+                "release-left-out-by-tags",
+                "celery_beat",
+                host,
+                reason,
+                "run this without --tags, or with --tags celery_app,celery_beat",
+            )
 
 
 def further(wanted: Inventory, seen: Seen, playing: Iterable[str], *, secrets: bool) -> list[str]:

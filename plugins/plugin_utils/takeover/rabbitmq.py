@@ -44,27 +44,41 @@ def choose_node(
         reason = (
             f"is not what RABBITMQ_NODENAME in the environment of rabbitmq-server.service says, {forced}, which wins"
         )
-        return name, [Problem(_NODE_NAME, name, reason, f"{forced}, or take that out of the unit")]
+        return name, [Problem("not-a-node-name", _NODE_NAME, name, reason, f"{forced}, or take that out of the unit")]
     elsewhere = [other for other in found.get("elsewhere") or [] if other not in abandoned]
     if elsewhere:
         reason = f"would start empty in {found['data']}, and leave behind the data of {', '.join(elsewhere)}"
         instead = f"nothing, and take that place out of rabbitmq-env.conf or of the unit; or {ABANDONED}: {elsewhere}"
-        return name, [Problem(_NODE_NAME, name, reason, instead)]
+        return name, [Problem("data-left-behind", _NODE_NAME, name, reason, instead)]
     if name in abandoned and name in (found.get("nodes") or []):
         reason = f"is the name of the node to run, {name}, whose data would stay in use"
-        return name, [Problem(ABANDONED, list(abandoned), reason, f"other names there, or another {_NODE_NAME}")]
+        return name, [
+            Problem(
+                "name-of-the-node", ABANDONED, list(abandoned), reason, f"other names there, or another {_NODE_NAME}"
+            )
+        ]
     chosen = bool(given or forced) and name in held and not current
     if not held or chosen or name in (current, one):
         return name, []
     if not given and not forced:
         reason = f"does not say which of the nodes is meant whose data this host holds: {', '.join(held)}"
-        return name, [Problem(_NODE_NAME, given, reason, f"one of them, and the others into {ABANDONED}")]
+        return name, [
+            Problem("several-apps", _NODE_NAME, given, reason, f"one of them, and the others into {ABANDONED}")
+        ]
     left = [current] if current else held
     reason = f"would start empty, and leave behind the data of {', '.join(left)}"
     if name in held:
         reason = f"would leave behind the data of {current}, which is in use"
     keep = f"{left[0]} to keep them" if len(left) == 1 else "one of these to keep its data"
-    return name, [Problem(_NODE_NAME, name, reason, f"{keep}, or {ABANDONED}: [{', '.join(left)}] to leave them")]
+    return name, [
+        Problem(
+            "leave-behind-the-data",
+            _NODE_NAME,
+            name,
+            reason,
+            f"{keep}, or {ABANDONED}: [{', '.join(left)}] to leave them",
+        )
+    ]
 
 
 def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any]) -> list[Problem]:
@@ -79,7 +93,9 @@ def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any
     for name, files in (found.get("leading") or {}).items():
         reason = f"would not be read: the environment of rabbitmq-server.service says {name}={files['now']}, which wins"
         instead = f"the lines of that file into {files['own']}, and take the variable out of the unit"
-        problems.append(Problem("rabbitmq_config", FilePath(files["own"]), reason, instead))
+        problems.append(
+            Problem("environment-not-for-the-app", "rabbitmq_config", FilePath(files["own"]), reason, instead)
+        )
     peers = (found.get("peers") or {}).get(node)
     if peers:
         reason = f"lacks {', '.join(peers)}, with which {node} is in a cluster, and clusters are not supported yet"
@@ -87,7 +103,7 @@ def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any
             "nothing: take this host out of the group rabbitmq, and write the cluster's address as "
             "celery_app_broker_url; or let it forget nodes that are gone for good (rabbitmqctl forget_cluster_node)"
         )
-        problems.append(Problem("rabbitmq_nodes", [node], reason, instead))
+        problems.append(Problem("package-lacks-modules", "rabbitmq_nodes", [node], reason, instead))
     for key, place in (found.get("stores") or {}).items():
         wanted = str(config.get(key) or place["kept"])
         if wanted.rstrip("/") != place["now"].rstrip("/"):
@@ -96,12 +112,14 @@ def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any
             instead = place["now"] or "nothing"
             if wanted:
                 instead += f", or move them to {wanted} while RabbitMQ is stopped"
-            problems.append(Problem(f"rabbitmq_config.{key}", FilePath(wanted), reason, instead))
+            problems.append(
+                Problem("leave-behind-the-queues", f"rabbitmq_config.{key}", FilePath(wanted), reason, instead)
+            )
     for data in found.get("real") or ():
         if data.startswith(_OUT_OF_REACH):
             reason = f"cannot run with its data in {data}, which its unit's sandbox hides"
             instead = "nothing, and move that directory below /srv or /var/lib, and its setting, or link, with it"
-            problems.append(Problem(_NODE_NAME, "", reason, instead))
+            problems.append(Problem("cannot-run-with-its-data", _NODE_NAME, "", reason, instead))
     return problems
 
 

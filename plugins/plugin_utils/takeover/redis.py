@@ -37,10 +37,11 @@ def takeover_problems(
         return
     refused = refusal(engine, held, start_empty=variables["redis_engine_change"] == "start_empty")
     if refused:
-        yield Problem("redis_implementation", engine, *refused)
+        yield Problem("engine-refused", "redis_implementation", engine, *refused)
         return
     for path in held[engine].get("overrides") or []:
         yield Problem(
+            "app-overrides-settings",
             "redis_implementation",
             engine,
             f"would not run as planned: {path} sets ExecStart= after the role's own drop-in",
@@ -75,6 +76,7 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
                 "save points and appendonly no there (CONFIG SET, and its file), then SAVE: its snapshot has them then"
             )
         yield Problem(
+            "cannot-be-done",
             VARIABLE,
             FilePath("keep"),
             f"cannot be done: by {source} the data of {title} are in {kept_in}, where the role's would not look",
@@ -82,6 +84,7 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
         )
     elif in_log and persistence != "aof" and server["stale_snapshot"] and not saves_here:
         yield Problem(
+            "data-left-behind",
             "redis_persistence",
             persistence,
             f"would start {title} without its data: they are in the log of writes ({server['log']}), and no snapshot "
@@ -90,6 +93,7 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
         )
     elif not server["appendonly"] and persistence == "aof" and server["log"] in own_logs:
         yield Problem(
+            "old-append-only-file",
             "redis_persistence",
             persistence,
             f"would start {title} with an old log of writes ({server['log']}), which the server there does not read",
@@ -98,6 +102,7 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
     elif in_memory and not server["saves"] and not server["appendonly"]:
         count = "keys (it does not say how many)" if server["keys"] < 0 else f"{server['keys']} keys"
         yield Problem(
+            "cannot-be-done",
             VARIABLE,
             FilePath("keep"),
             f"cannot be done: {title} has {count} in its memory alone (by {source} without save and appendonly), and "
@@ -111,6 +116,7 @@ def _unlike(engine: str, server: Mapping[str, Any], variables: Mapping[str, Any]
     title, source = engine_names(engine)["title"], server["source"]
     if server["databases"] > int(variables["redis_databases"]):
         yield Problem(
+            "fewer-than-the-other",
             "redis_databases",
             variables["redis_databases"],
             f"is less than {title} has: there are keys in database {server['databases'] - 1}, and it would not start",
@@ -122,6 +128,7 @@ def _unlike(engine: str, server: Mapping[str, Any], variables: Mapping[str, Any]
     missing = [path for path in server["modules"] if path not in files]
     if missing:
         yield Problem(
+            "package-lacks-settings-file",
             "redis_settings.loadmodule",
             files,
             f"lacks what {source} loads, and with data of such a module {title} would not start: {', '.join(missing)}",
@@ -129,6 +136,7 @@ def _unlike(engine: str, server: Mapping[str, Any], variables: Mapping[str, Any]
         )
     if server["replica_of"]:
         yield Problem(
+            "cannot-be-done",
             VARIABLE,
             FilePath("keep"),
             f"cannot be done: {title} is a replica of {server['replica_of']}, and would be a server of its own",

@@ -138,7 +138,7 @@ def not_readable(
                     reason = (
                         f"which queues {name} had is not known: {path} cannot be read as what this collection writes"
                     )
-                    yield Found("celery_worker_classes", host, reason, f"{_PUT_RIGHT} {path}")
+                    yield Found("retired-queues-unknown", "celery_worker_classes", host, reason, f"{_PUT_RIGHT} {path}")
 
 
 def _consumed(app: App) -> set[str]:
@@ -174,14 +174,16 @@ def judge(
             remembered[app] = sorted(question["queues"])
             if leaving:
                 reason = f"whether tasks of {app} wait in {', '.join(leaving)} is not known ({waiting})"
-                refused.append(Found("celery_worker_classes", host, reason, _way_out(leaving)))
+                refused.append(Found("queues-not-asked", "celery_worker_classes", host, reason, _way_out(leaving)))
             continue
         remembered[app] = sorted(name for name in question["queues"] if waiting.get(name) is not None)
         full = {name: number for name, number in waiting.items() if number}
         for name in sorted(full):
             if name in leaving:
                 reason = f"{_tasks(full[name])} in the queue {name} of {app}, which no class would consume any more"
-                refused.append(Found("celery_worker_classes", host, reason, _way_out([name])))
+                refused.append(
+                    Found("messages-of-another-app", "celery_worker_classes", host, reason, _way_out([name]))
+                )
             else:
                 told.append(
                     f"{_tasks(full[name])} in the queue {name} of {app}, which no class consumes; write a class with "
@@ -202,6 +204,7 @@ def _left_on_a_broker(question: Mapping[str, Any], leaving: list[str]) -> Iterat
     if told:
         reason = f"{told}, on the broker at {question['before']}, and this run would have it use {question['after']}"
         yield Found(
+            "waits-on-the-broker",
             "celery_app_broker",
             host,
             reason,

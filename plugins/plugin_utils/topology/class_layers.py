@@ -65,7 +65,7 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
             reason, instead = _name_problem(name)
             if reason:
                 # What stands in the class can be read all the same.
-                problems.append(Problem(where, name, reason, instead, readable=True))
+                problems.append(Problem("not-a-class-name", where, name, reason, instead, readable=True))
             if str(name) not in classes:
                 classes[str(name)] = WrittenClass(str(name))
                 _lay(classes[str(name)], defaults, "celery_worker_defaults", problems)
@@ -73,7 +73,11 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
             if keys is None or isinstance(keys, Mapping):
                 _lay(classes[str(name)], keys or {}, where, problems)
             else:
-                problems.append(Problem(where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"))
+                problems.append(
+                    Problem(
+                        "not-a-dictionary", where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"
+                    )
+                )
                 classes[str(name)].unread_queues = True
     problems += _absent_without_a_class(classes, layers)
     return classes, problems
@@ -87,7 +91,11 @@ def _absent_without_a_class(classes: Mapping[str, WrittenClass], layers: Sequenc
             if isinstance(keys, Mapping) and keys.get("state") == "absent" and alone and name in classes:
                 instead = did_you_mean(str(name), [other for other in classes if other != name])
                 yield Problem(
-                    f"{layer.variable}.{name}.state", "absent", "takes away a class that is not there", instead
+                    "absent-class-unknown",
+                    f"{layer.variable}.{name}.state",
+                    "absent",
+                    "takes away a class that is not there",
+                    instead,
                 )
 
 
@@ -117,7 +125,7 @@ def _lay(target: WrittenClass, keys: Mapping[Any, Any], where: str, problems: li
     for key, value in keys.items():
         if key not in known:
             instead = _OTHER_NAMES.get(str(key)) or did_you_mean(str(key), known)
-            problems.append(Problem(f"{where}.{key}", value, "is no key of a class", instead))
+            problems.append(Problem("unknown-key-of-class", f"{where}.{key}", value, "is no key of a class", instead))
             # What a class consumes whose queues stand under another name is not known.
             target.unread_queues = target.unread_queues or instead.startswith("queues ")
             target.meant.add(re.split(r"[ ,:]", instead)[0])

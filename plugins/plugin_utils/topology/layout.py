@@ -42,8 +42,12 @@ def app_layout(app: str) -> dict[str, Any]:
     """
     if not is_app_name(app):
         if app in RESERVED_APP_NAMES:
-            raise UnreadableError("is a name that the servers or their accounts have", "another one")
-        raise UnreadableError("is not an app name", "a lower-case letter, then at most 24 of a-z, 0-9 and _")
+            raise UnreadableError(
+                "reserved-app-name", "is a name that the servers or their accounts have", "another one"
+            )
+        raise UnreadableError(
+            "not-an-app-name", "is not an app name", "a lower-case letter, then at most 24 of a-z, 0-9 and _"
+        )
     app = str(app)
     paths = AppPaths(app)
     return {

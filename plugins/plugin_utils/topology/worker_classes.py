@@ -125,7 +125,7 @@ def read_classes(
     numbers = {name: one.workers for name, one in classes.items() if one.present}
     for name, other in namesakes(numbers):
         reason = f"is the name of a worker of class {other}, which has {numbers[other]}"
-        problems.append(Problem(f"{LEVELS[0]}.{name}", name, reason, "another name", readable=True))
+        problems.append(Problem("name-of-a-worker", f"{LEVELS[0]}.{name}", name, reason, "another name", readable=True))
     return classes, problems
 
 
@@ -191,13 +191,21 @@ def _check_pool(written: WrittenClass, read: dict[str, Any]) -> list[Problem]:
         else:
             reason = f"has no effect in pool {pool}"
             instead = f"pool: {key.pools[0]}, or leave it out"
-            problems.append(Problem(written.where(name), written.values[name], reason, instead, readable=True))
+            problems.append(
+                Problem("no-effect-in-pool", written.where(name), written.values[name], reason, instead, readable=True)
+            )
     concurrency = read["concurrency"]
     if pool == "solo":
         if concurrency not in (None, 1) and "concurrency" not in written.inherited:
             where = written.where("concurrency")
             problems.append(
-                Problem(where, concurrency, "cannot be: pool solo runs one task at a time", "1, or another pool")
+                Problem(
+                    "solo-runs-one-task",
+                    where,
+                    concurrency,
+                    "cannot be: pool solo runs one task at a time",
+                    "1, or another pool",
+                )
             )
         read["concurrency"] = 1
     elif pool != "prefork" and concurrency in (None, "auto"):
@@ -205,7 +213,9 @@ def _check_pool(written: WrittenClass, read: dict[str, Any]) -> list[Problem]:
             # Told by its name already.
             return problems
         reason = f"says nothing about how many tasks pool {pool} runs at once"
-        problems.append(Problem(written.where("concurrency"), concurrency, reason, "a number such as 50"))
+        problems.append(
+            Problem("concurrency-missing", written.where("concurrency"), concurrency, reason, "a number such as 50")
+        )
     elif concurrency is None:
         read["concurrency"] = "auto"
     return problems
@@ -222,11 +232,17 @@ def _check_limits(written: WrittenClass, read: Mapping[str, Any]) -> list[Proble
     for lower, upper, reason in pairs:
         if read[lower] is not None and read[upper] is not None and read[lower] >= read[upper]:
             instead = f"less than {upper}, which is {written.values[upper]}"
-            problems.append(Problem(written.where(lower), written.values[lower], reason, instead))
+            problems.append(Problem("limit-never-acts", written.where(lower), written.values[lower], reason, instead))
     if read["watchdog"] in range(1, 10):
         instead = "at least 10s, or 0 to turn the watchdog off"
         problems.append(
-            Problem(written.where("watchdog"), written.values["watchdog"], "restarts busy workers", instead)
+            Problem(
+                "restarts-busy-workers",
+                written.where("watchdog"),
+                written.values["watchdog"],
+                "restarts busy workers",
+                instead,
+            )
         )
     return problems
 
@@ -259,16 +275,16 @@ class _Reader:
         for choice in key.choices:
             if text == choice or (choice.isupper() and text.upper() == choice):
                 return choice
-        raise UnreadableError("is not one of its values", did_you_mean(text, key.choices))
+        raise UnreadableError("not-a-choice", "is not one of its values", did_you_mean(text, key.choices))
 
     @staticmethod
     def number(key: Key, value: Any) -> int:
         text = f"a whole number from {key.minimum} to {key.maximum}"
         if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value).strip()):
-            raise UnreadableError("is not a whole number", text)
+            raise UnreadableError("not-a-whole-number", "is not a whole number", text)
         number = int(value)
         if number < key.minimum or (key.maximum is not None and number > key.maximum):
-            raise UnreadableError("is out of range", text)
+            raise UnreadableError("out-of-range", "is out of range", text)
         return number
 
     @classmethod
@@ -278,20 +294,22 @@ class _Reader:
         try:
             return cls.number(key, value)
         except UnreadableError as error:
-            raise UnreadableError(error.reason, f"{error.instead}, or auto") from error
+            raise UnreadableError(error.id, error.reason, f"{error.instead}, or auto") from error
 
     @staticmethod
     def duration(key: Key, value: Any) -> int:
         seconds = parse_duration(value)
         if seconds < key.minimum:
-            raise UnreadableError(f"is shorter than {key.minimum}s", DURATION_HELP)
+            raise UnreadableError("too-short", f"is shorter than {key.minimum}s", DURATION_HELP)
         return seconds
 
     @staticmethod
     def size(key: Key, value: Any) -> int:
         size = parse_size(value)
         if size < key.minimum:
-            raise UnreadableError(f"is less than {show_size(key.minimum)}, too little to work in", SIZE_HELP)
+            raise UnreadableError(
+                "too-small", f"is less than {show_size(key.minimum)}, too little to work in", SIZE_HELP
+            )
         return size
 
     @staticmethod
@@ -299,12 +317,12 @@ class _Reader:
         try:
             return bool(boolean(value))
         except TypeError as error:
-            raise UnreadableError("is neither true nor false", "true or false") from error
+            raise UnreadableError("not-a-boolean", "is neither true nor false", "true or false") from error
 
     @staticmethod
     def mapping(_key: Key, value: Any) -> dict[Any, Any]:
         if not isinstance(value, Mapping):
-            raise UnreadableError("is not a dictionary", "{NAME: value}")
+            raise UnreadableError("not-a-dictionary", "is not a dictionary", "{NAME: value}")
         return dict(value)
 
     @staticmethod
@@ -312,7 +330,7 @@ class _Reader:
         if not isinstance(value, list) or any(
             not isinstance(entry, (str, int)) or "\n" in str(entry) for entry in value
         ):
-            raise UnreadableError("is not a list of texts", "a list such as [one, two]")
+            raise UnreadableError("not-a-list-of-texts", "is not a list of texts", "a list such as [one, two]")
         return [str(entry) for entry in value]
 
     @classmethod
@@ -322,20 +340,26 @@ class _Reader:
             try:
                 return shlex.split(value)
             except ValueError as error:
-                raise UnreadableError("has a quote that is not closed", "a list of words") from error
+                raise UnreadableError(
+                    "quote-that-is-not-closed", "has a quote that is not closed", "a list of words"
+                ) from error
         try:
             return cls.texts(key, value)
         except ValueError as error:
-            raise UnreadableError("is not a command", "a list of words such as [ddtrace-run]") from error
+            raise UnreadableError(
+                "not-a-command", "is not a command", "a list of words such as [ddtrace-run]"
+            ) from error
 
     @staticmethod
     def queues(_key: Key, value: Any) -> list[str]:
         if not isinstance(value, list) or not value:
-            raise UnreadableError("is not a list of queues", "a list such as [payments, mails]")
+            raise UnreadableError("not-a-list-of-queues", "is not a list of queues", "a list such as [payments, mails]")
         names = [str(entry) for entry in value]
         bad = [entry for entry in value if not is_queue(entry)]
         if bad:
-            raise UnreadableError(f"holds {bad[0]!r}, which cannot be the name of a queue", QUEUE_HELP)
+            raise UnreadableError(
+                "entry-not-a-queue-name", f"holds {bad[0]!r}, which cannot be the name of a queue", QUEUE_HELP
+            )
         if len(set(names)) != len(names):
-            raise UnreadableError("names a queue twice", "each queue once")
+            raise UnreadableError("names-a-queue-twice", "names a queue twice", "each queue once")
         return names

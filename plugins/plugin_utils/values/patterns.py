@@ -58,16 +58,16 @@ def pattern_problems(variable: str, patterns: Iterable[str], what: str) -> Itera
     for pattern in patterns:
         reason, instead = pattern_fault(pattern)
         if reason:
-            yield Problem(variable, pattern, reason, instead)
+            yield Problem("pattern-matches-nothing", variable, pattern, reason, instead)
             continue
         if pattern in seen:
             reason = f"is never reached: {pattern} stands before it and matches too"
-            yield Problem(variable, pattern, reason, "it once")
+            yield Problem("route-never-reached", variable, pattern, reason, "it once")
             continue
         hiding = next((other for other, expression in wide if expression.fullmatch(pattern)), "")
         if hiding:
             reason = f"is never reached: {hiding} stands before it and matches too"
-            yield Problem(variable, pattern, reason, f"it above that {what}")
+            yield Problem("route-never-reached", variable, pattern, reason, f"it above that {what}")
         seen.add(pattern)
         if "*" in pattern:
             wide.append((pattern, glob(pattern)))

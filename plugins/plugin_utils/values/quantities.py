@@ -42,12 +42,12 @@ def parse_duration(value: object) -> int:
     if seconds is None:
         text = str(value).strip()
         if meant := clock_meaning(text):
-            raise UnreadableError("is a time as clocks show it, not a duration", meant)
+            raise UnreadableError("clock-time", "is a time as clocks show it, not a duration", meant)
         if not _DURATION.fullmatch(text):
-            raise UnreadableError("is not a duration", DURATION_HELP)
+            raise UnreadableError("not-a-duration", "is not a duration", DURATION_HELP)
         seconds = sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
     if not 0 <= seconds <= MAX_SECONDS:
-        raise UnreadableError("is not between 0 and a hundred years", DURATION_HELP)
+        raise UnreadableError("not-a-percentage", "is not between 0 and a hundred years", DURATION_HELP)
     return seconds
 
 
@@ -79,10 +79,10 @@ def parse_size(value: object) -> int:
     if size is None:
         match = _SIZE.fullmatch(str(value).strip())
         if not match:
-            raise UnreadableError("is not a size", SIZE_HELP)
+            raise UnreadableError("not-a-size", "is not a size", SIZE_HELP)
         size = int(match.group(1)) * _BYTES[match.group(2).upper()]
     if not 0 <= size <= MAX_BYTES:
-        raise UnreadableError("is not between 0 and 2^63 - 1 bytes", SIZE_HELP)
+        raise UnreadableError("password-length", "is not between 0 and 2^63 - 1 bytes", SIZE_HELP)
     return size
 
 

@@ -77,9 +77,9 @@ def package_problems(variable: str, packages: Iterable[object], options: str, in
     """
     for package in map(str, packages):
         if "\n" in package or package.lstrip().startswith("-"):
-            yield Problem(variable, package, "is an option, not a requirement", options)
+            yield Problem("option-among-requirements", variable, package, "is an option, not a requirement", options)
         elif holds_password(package):
-            yield Problem(variable, package, "contains a password", f"the address as {index}")
+            yield Problem("contains-a-password", variable, package, "contains a password", f"the address as {index}")
         else:
             yield from _line_problems(variable, package, f"{REQUIREMENT_EXAMPLE}, one in each entry")
 
@@ -99,7 +99,7 @@ def text_problems(variable: str, text: str, installer: str) -> Iterator[Problem]
         if told and installer == "pip" and any(user_part(told["place"])):
             reason = "has a user or a password, which pip shows to everyone on the host while it builds a package"
             instead = "index_url or extra_index_urls, or PIP_FIND_LINKS in celery_app_install_environment"
-            yield Problem(variable, f"{told[1]} (not shown)", reason, instead)
+            yield Problem("account-in-the-address", variable, f"{told[1]} (not shown)", reason, instead)
         elif not leads:
             if not line.lstrip().startswith("-"):
                 yield from _line_problems(variable, line, f"{REQUIREMENT_EXAMPLE}, one in each line")
@@ -107,10 +107,16 @@ def text_problems(variable: str, text: str, installer: str) -> Iterator[Problem]
             # `uv export` and `pip freeze` name the app itself so.
             reason = "names a file or directory that does not come to the host with this text"
             instead = "what is in that file, or leave the line out; a directory is a source of the type path"
-            yield Problem(variable, line.strip(), reason, instead)
+            yield Problem("names-a-file-or-directory", variable, line.strip(), reason, instead)
         elif leads["editable"] and "://" in leads["place"] and installer == "uv":
             instead = "name @ git+https://..., or celery_app_installer: pip"
-            yield Problem(variable, line.strip(), "is no directory: uv has nothing else as editable", instead)
+            yield Problem(
+                "no-directory-uv-has-nothing",
+                variable,
+                line.strip(),
+                "is no directory: uv has nothing else as editable",
+                instead,
+            )
 
 
 def _line_problems(variable: str, line: str, instead: str) -> Iterator[Problem]:
@@ -120,21 +126,21 @@ def _line_problems(variable: str, line: str, instead: str) -> Iterator[Problem]:
         return
     if _FILE.fullmatch(line):
         reason = "is the name of a file, and an installer looks for a package of that name"
-        yield Problem(variable, line, reason, _content_of(line, variable) or instead)
+        yield Problem("name-of-a-file", variable, line, reason, _content_of(line, variable) or instead)
     elif _ON_THE_HOST.match(line) or (is_requirement(line) and "://" in line):
         return
     elif _LOCAL.match(line):
         reason = "is no path on the host"
         instead = "an absolute one; what is on this machine is a source of the type wheel or path"
-        yield Problem(variable, line, reason, instead)
+        yield Problem("no-path-on-the-host", variable, line, reason, instead)
     elif not is_requirement(line):
-        yield Problem(variable, line, "is not a requirement", instead)
+        yield Problem("not-a-requirement", variable, line, "is not a requirement", instead)
 
 
 def file_problems(variable: str, name: str) -> Iterator[Problem]:
     """Yield that a file, which the source of an app names, is by its name none that pip and uv read as requirements."""
     if _FILE.fullmatch(name) and not name.lower().endswith(_READ):
-        yield Problem(variable, name, "is no requirements file", f"the path of {_EXPORTED}")
+        yield Problem("no-requirements-file", variable, name, "is no requirements file", f"the path of {_EXPORTED}")
 
 
 def _content_of(name: str, variable: str) -> str:
@@ -160,9 +166,13 @@ def index_problems(variable: str, indexes: Iterable[object]) -> Iterator[Problem
         if re.search(r"\s", address) or ("://" in address and not _can_be_read(address)):
             # Several stand in one variable of the installers, with blanks between them.
             reason = f"cannot be read: blanks and characters such as {SEPARATORS} in a password must be percent-encoded"
-            yield Problem(variable, NOT_SHOWN, reason, "the password through urlencode | replace('/', '%2F')")
+            yield Problem(
+                "unreadable-blanks", variable, NOT_SHOWN, reason, "the password through urlencode | replace('/', '%2F')"
+            )
         elif "://" not in address and not address.startswith(("/", ".")):
-            yield Problem(variable, NOT_SHOWN, "is no address", "one such as https://packages.example.org/simple/")
+            yield Problem(
+                "no-address", variable, NOT_SHOWN, "is no address", "one such as https://packages.example.org/simple/"
+            )
 
 
 def _can_be_read(address: str) -> bool:

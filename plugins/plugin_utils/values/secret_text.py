@@ -38,18 +38,28 @@ def altered(variable: str, value: Any, *, lines: bool = False) -> Problem | None
         lines: whether it may have several lines, as a key has; a single one may not end in a line break all the same.
     """
     if isinstance(value, float):
-        return Problem(variable, NOT_SHOWN, "is a number with a fraction to YAML, which drops zeros", IN_QUOTES)
+        return Problem(
+            "number-with-a-fraction",
+            variable,
+            NOT_SHOWN,
+            "is a number with a fraction to YAML, which drops zeros",
+            IN_QUOTES,
+        )
     if isinstance(value, (datetime.date, datetime.time)):
-        return Problem(variable, NOT_SHOWN, "is a date to YAML, which writes it otherwise", IN_QUOTES)
+        return Problem("yaml-date", variable, NOT_SHOWN, "is a date to YAML, which writes it otherwise", IN_QUOTES)
     if not isinstance(value, str):
         return None
     text = str(value)
     if lines and len(text.strip("\n").split("\n")) > 1:
         return None
     if text.endswith(("\n", "\r")):
-        return Problem(variable, NOT_SHOWN, "ends in a line break, which becomes a part of it", ONE_LINE)
+        return Problem(
+            "ends-in-a-line-break", variable, NOT_SHOWN, "ends in a line break, which becomes a part of it", ONE_LINE
+        )
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        return Problem(variable, NOT_SHOWN, "contains a line break or another control character", ONE_LINE)
+        return Problem(
+            "line-break", variable, NOT_SHOWN, "contains a line break or another control character", ONE_LINE
+        )
     return None
 
 
@@ -77,10 +87,16 @@ def number_slips(name: str, root: Any, variable_of: Any, texts: Container[str] =
         line = node.start_mark.line + 1
         if plain:
             reason = f"in line {line} of {name} is the number {number} to YAML"
-            yield Problem(".".join(within), node.value, reason, f'it in quotes: "{node.value}"')
+            yield Problem(
+                "written-where-ansible-does-not-look",
+                ".".join(within),
+                node.value,
+                reason,
+                f'it in quotes: "{node.value}"',
+            )
         else:
             reason = f"in line {line} of {name} is {_NUMBERS[node.tag]} to YAML, and not written as it stands there"
-            yield Problem(".".join(within), NOT_SHOWN, reason, IN_QUOTES)
+            yield Problem("written-where-ansible-does-not-look", ".".join(within), NOT_SHOWN, reason, IN_QUOTES)
 
 
 def is_secret(path: tuple[str, ...]) -> bool:

@@ -545,6 +545,7 @@ def test_the_units_of_a_host() -> None:
         (
             {"app": "Shop"},
             Problem(
+                "test",
                 "celery_worker_app",
                 "Shop",
                 "is not an app name",
@@ -553,19 +554,19 @@ def test_the_units_of_a_host() -> None:
         ),
         (
             {"host_memory": "plenty"},
-            Problem("celery_worker_host_memory", "plenty", "is not a size", SIZE_HELP),
+            Problem("test", "celery_worker_host_memory", "plenty", "is not a size", SIZE_HELP),
         ),
         (
             {"host_cores": -1},
-            Problem("celery_worker_host_cores", -1, "is less than nothing", "a number such as 4"),
+            Problem("test", "celery_worker_host_cores", -1, "is less than nothing", "a number such as 4"),
         ),
         (
             {"log_max_size": 0},
-            Problem("celery_worker_log_max_size", 0, "is nothing", SIZE_HELP),
+            Problem("test", "celery_worker_log_max_size", 0, "is nothing", SIZE_HELP),
         ),
         (
             {"log_keep": 3651},
-            Problem("celery_worker_log_keep", 3651, "is out of range", "how many old files to keep, 0 to 3650"),
+            Problem("test", "celery_worker_log_keep", 3651, "is out of range", "how many old files to keep, 0 to 3650"),
         ),
     ],
 )
@@ -662,7 +663,7 @@ def test_a_number_may_be_as_small_and_as_large_as_is_said(key: str) -> None:
     one(**{key: most})
     instead = f"a whole number from {least} to {most}" + (", or auto" if key == "concurrency" else "")
     for value in (least - 1, most + 1):
-        expected = Problem(f"celery_worker_classes.high.{key}", value, "is out of range", instead)
+        expected = Problem("test", f"celery_worker_classes.high.{key}", value, "is out of range", instead)
         assert refused(classes={"high": {key: value}}) == [expected]
 
 
@@ -670,7 +671,9 @@ def test_a_number_may_be_as_small_and_as_large_as_is_said(key: str) -> None:
 def test_a_duration_may_be_as_short_as_is_said(key: str) -> None:
     least = SHORTEST[key]
     one(**{key: least})
-    expected = Problem(f"celery_worker_classes.high.{key}", least - 1, f"is shorter than {least}s", DURATION_HELP)
+    expected = Problem(
+        "test", f"celery_worker_classes.high.{key}", least - 1, f"is shorter than {least}s", DURATION_HELP
+    )
     assert refused(classes={"high": {key: least - 1}}) == [expected]
 
 
@@ -679,14 +682,14 @@ def test_a_size_may_be_as_small_as_is_said(key: str) -> None:
     least = SMALLEST[key]
     one(**{key: f"{least}M"})
     reason = f"is less than {least}M, too little to work in"
-    expected = Problem(f"celery_worker_classes.high.{key}", least * 1024**2 - 1, reason, SIZE_HELP)
+    expected = Problem("test", f"celery_worker_classes.high.{key}", least * 1024**2 - 1, reason, SIZE_HELP)
     assert refused(classes={"high": {key: least * 1024**2 - 1}}) == [expected]
 
 
 @pytest.mark.parametrize(("seconds", "fits"), [(0, True), (1, False), (9, False), (10, True)])
 def test_a_watchdog_leaves_time_to_be_busy(seconds: int, fits: bool) -> None:
     instead = "at least 10s, or 0 to turn the watchdog off"
-    expected = Problem("celery_worker_classes.high.watchdog", seconds, "restarts busy workers", instead)
+    expected = Problem("test", "celery_worker_classes.high.watchdog", seconds, "restarts busy workers", instead)
     assert plan(variables(classes={"high": {"watchdog": seconds}}), {})[1] == ([] if fits else [expected])
 
 
@@ -706,6 +709,7 @@ def test_a_stop_waits_for_the_time_limit_of_the_class(keys: dict[str, Any], seco
 @pytest.mark.parametrize("layer", ["group_classes", "host_classes"])
 def test_to_take_away_a_class_that_is_not_there_is_a_slip(layer: str) -> None:
     expected = Problem(
+        "test",
         f"celery_worker_{layer}.hgih.state",
         "absent",
         "takes away a class that is not there",
@@ -776,7 +780,11 @@ def test_a_null_takes_back_one_key_and_no_other() -> None:
 @pytest.mark.parametrize("value", ["-E", {"-E": 1}, ["-E", 1.5], ["-E", ["-E"]], ["-E\n"]])
 def test_what_is_no_list_of_texts(value: Any) -> None:
     expected = Problem(
-        "celery_worker_classes.high.extra_arguments", value, "is not a list of texts", "a list such as [one, two]"
+        "test",
+        "celery_worker_classes.high.extra_arguments",
+        value,
+        "is not a list of texts",
+        "a list such as [one, two]",
     )
     assert refused(classes={"high": {"extra_arguments": value}}) == [expected]
 

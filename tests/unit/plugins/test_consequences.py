@@ -31,7 +31,7 @@ DEFAULTS = {
 
 
 def problem(variable: str, *, readable: bool = False) -> Problem:
-    return Problem(variable, "x", "is wrong", "another", readable=readable)
+    return Problem("test", variable, "x", "is wrong", "another", readable=readable)
 
 
 def test_a_derived_default_is_not_told_beside_its_cause() -> None:
@@ -116,10 +116,15 @@ def test_what_is_handed_on_whole_is_told_once_whoever_finds_it() -> None:
 
 def test_a_queue_is_told_where_a_class_names_it() -> None:
     places = {"eu.high": "celery_worker_classes.eu.queues", "a b": "celery_worker_classes.eu.queues"}
-    told = [Problem(QUEUES, value, "is wrong", "another") for value in ("eu.high", "us.high", "a b", {"type": "x"})]
-    others = ["celery_app_queues: a text", Problem("celery_app_default_queue", "eu.high", "is wrong", "another")]
+    told = [
+        Problem("test", QUEUES, value, "is wrong", "another") for value in ("eu.high", "us.high", "a b", {"type": "x"})
+    ]
+    others = [
+        "celery_app_queues: a text",
+        Problem("test", "celery_app_default_queue", "eu.high", "is wrong", "another"),
+    ]
     moved, *left = where_written([*told, *others], places)
-    assert moved == Problem("celery_worker_classes.eu.queues", "eu.high", "is wrong", "another")
+    assert moved == Problem("test", "celery_worker_classes.eu.queues", "eu.high", "is wrong", "another")
     assert left == [*told[1:], *others]
 
 

@@ -65,8 +65,10 @@ def test_no_mistake_in_a_url_shows_a_part_of_its_password() -> None:
         if "example" not in url and "2001" not in url:
             continue
         problems = [*broker_problems(url), *backend_problems(url), *once_url_problems(url)]
-        problems += [Problem(name, url, "is wrong", "another") for name in ("flower_broker_url", "flower_broker_api")]
-        problems += [Problem("celery_app_source.index_url", url, "is wrong", "another")]
+        problems += [
+            Problem("test", name, url, "is wrong", "another") for name in ("flower_broker_url", "flower_broker_api")
+        ]
+        problems += [Problem("test", "celery_app_source.index_url", url, "is wrong", "another")]
         wrong += [str(problem) for problem in problems if HEAD in str(problem) or TAIL in str(problem)]
     assert wrong == []
 

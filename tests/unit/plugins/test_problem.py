@@ -19,22 +19,22 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
 
 
 def test_a_message_names_variable_value_reason_and_remedy() -> None:
-    problem = Problem("redis_purpose", "brokr", "is no purpose", "broker")
+    problem = Problem("test", "redis_purpose", "brokr", "is no purpose", "broker")
     assert message([problem]) == (
         "1 mistake in the variables; nothing was changed:\n  - redis_purpose: 'brokr' is no purpose; write broker"
     )
 
 
 def test_whether_its_value_could_be_read_makes_no_other_mistake_of_it() -> None:
-    problem = Problem("redis_purpose", "brokr", "is no purpose", "broker")
+    problem = Problem("test", "redis_purpose", "brokr", "is no purpose", "broker")
     assert not problem.readable
-    assert problem == Problem("redis_purpose", "brokr", "is no purpose", "broker", readable=True)
+    assert problem == Problem("test", "redis_purpose", "brokr", "is no purpose", "broker", readable=True)
     with pytest.raises(TypeError):
-        Problem("redis_purpose", "brokr", "is no purpose", "broker", True)  # type: ignore[misc]  # that is the point
+        Problem("test", "redis_purpose", "brokr", "is no purpose", "broker", True)  # type: ignore[misc]  # that is the point
 
 
 def test_the_same_mistake_of_fifty_hosts_is_told_once() -> None:
-    problem = Problem("redis_purpose", "brokr", "is no purpose", "broker")
+    problem = Problem("test", "redis_purpose", "brokr", "is no purpose", "broker")
     assert message([problem] * 50).count("brokr") == 1
 
 
@@ -64,7 +64,7 @@ def test_passwords_in_urls_are_hidden() -> None:
     ],
 )
 def test_what_may_be_a_secret_is_never_shown(variable: str, value: Any) -> None:
-    assert "hunter2" not in str(Problem(variable, value, "is wrong", "another"))
+    assert "hunter2" not in str(Problem("test", variable, value, "is wrong", "another"))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_may_be_a_secret_is_never_shown(variable: str, value: Any) -> None:
 )
 def test_what_is_no_secret_is_shown(variable: str, value: Any) -> None:
     assert not may_be_secret(variable, value)
-    assert shown(value) in str(Problem(variable, value, "is wrong", "another"))
+    assert shown(value) in str(Problem("test", variable, value, "is wrong", "another"))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_is_no_secret_is_shown(variable: str, value: Any) -> None:
     ],
 )
 def test_where_there_is_no_value_none_is_told(value: Any, reason: str, says: str) -> None:
-    assert str(Problem("flower_options.oauth2_secret", value, reason, "another")) == says
+    assert str(Problem("test", "flower_options.oauth2_secret", value, reason, "another")) == says
 
 
 def test_a_long_value_is_cut() -> None:
@@ -153,7 +153,7 @@ def test_a_suggestion_is_the_likeliest_name() -> None:
 
 
 def test_the_head_of_the_message_counts_lines() -> None:
-    one, other = (Problem("redis_purpose", value, "is no purpose", "broker") for value in ("a", "b"))
+    one, other = (Problem("test", "redis_purpose", value, "is no purpose", "broker") for value in ("a", "b"))
     assert message([one, other, one]).splitlines()[0] == "2 mistakes in the variables; nothing was changed:"
 
 

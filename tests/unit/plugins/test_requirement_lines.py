@@ -71,7 +71,7 @@ def test_the_name_of_a_file_is_no_package(name: str, instead: str) -> None:
     """An installer asks its index for a package ``requirements.txt``, which may be anybody's."""
     reason = "is the name of a file, and an installer looks for a package of that name"
     for variable in ("celery_app_source.requirements", "celery_app_source.constraints"):
-        assert [*text_problems(variable, f"{name}\n", "uv")] == [Problem(variable, name, reason, instead)]
+        assert [*text_problems(variable, f"{name}\n", "uv")] == [Problem("test", variable, name, reason, instead)]
     (problem,) = package_problems("celery_app_source.packages", [name], "", "")
     assert problem.reason == reason
     # What an installer reads as requirements, it reads from the source as well.

@@ -162,7 +162,7 @@ def noisy(name: str, **kinds: bool) -> Rule:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 
     def find(_deployment: Deployment) -> list[Finding]:
-        return [Finding(Problem(f"v_{one}", one, "is odd", "another"), one, "shop") for one in ("a", "b")]
+        return [Finding(Problem("test", f"v_{one}", one, "is odd", "another"), one, "shop") for one in ("a", "b")]
 
     return Rule(name, find, "Odd.", **kinds)
 
@@ -1315,6 +1315,7 @@ def test_a_celery_without_exclusive_queues_where_others_are_denied() -> None:
         return apps(replace(SHOP, requirements=((place, line),)), servers=(*servers, REDIS))
 
     assert only(stack("celery==5.5.3", server), "shared-system-queues").problem == Problem(
+        "test",
         place,
         "celery==5.5.3",
         f"{reason} durable nor exclusive, which rabbitmq_config denies",

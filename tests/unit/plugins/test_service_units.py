@@ -64,17 +64,21 @@ def test_an_environment_becomes_text() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        (7, "x", Problem("v.7", 7, "is not a name of an environment variable", "letters, digits and _")),
-        ("1A", "x", Problem("v.1A", "1A", "is not a name of an environment variable", "letters, digits and _")),
-        ("A-B", "x", Problem("v.A-B", "A-B", "is not a name of an environment variable", "letters, digits and _")),
+        (7, "x", Problem("test", "v.7", 7, "is not a name of an environment variable", "letters, digits and _")),
+        ("1A", "x", Problem("test", "v.1A", "1A", "is not a name of an environment variable", "letters, digits and _")),
+        (
+            "A-B",
+            "x",
+            Problem("test", "v.A-B", "A-B", "is not a name of an environment variable", "letters, digits and _"),
+        ),
         (
             "C_FORCE_ROOT",
             "1",
-            Problem("v.C_FORCE_ROOT", "1", "lets Celery run as root", "nothing here: nothing runs as root"),
+            Problem("test", "v.C_FORCE_ROOT", "1", "lets Celery run as root", "nothing here: nothing runs as root"),
         ),
-        ("A", ["x"], Problem("v.A", ["x"], "is not one line of text", "a text or a number")),
-        ("A", None, Problem("v.A", None, "is not one line of text", "a text or a number")),
-        ("A", "x\ny", Problem("v.A", "x\ny", "is not one line of text", "a text or a number")),
+        ("A", ["x"], Problem("test", "v.A", ["x"], "is not one line of text", "a text or a number")),
+        ("A", None, Problem("test", "v.A", None, "is not one line of text", "a text or a number")),
+        ("A", "x\ny", Problem("test", "v.A", "x\ny", "is not one line of text", "a text or a number")),
     ],
 )
 def test_what_cannot_be_a_variable_of_a_unit(name: Any, value: Any, problem: Problem) -> None:
@@ -84,7 +88,7 @@ def test_what_cannot_be_a_variable_of_a_unit(name: Any, value: Any, problem: Pro
 @pytest.mark.parametrize("name", ["CELERY_X", "CELERYOPS_X", "NOTIFY_SOCKET", "WATCHDOG_USEC", "PYTHONPATH"])
 def test_what_the_roles_set_is_not_set_beside_them(name: str) -> None:
     instead = "it with role celery_app"
-    expected = Problem(f"v.{name}", "(not shown)", "belongs to the shared configuration", instead)
+    expected = Problem("test", f"v.{name}", "(not shown)", "belongs to the shared configuration", instead)
     assert check_environment({name: "x"}, "v") == ({}, [expected])
 
 
@@ -114,7 +118,7 @@ def test_what_the_roles_set_is_not_set_beside_them(name: str) -> None:
 )
 def test_what_looks_like_a_secret_stays_out_of_a_unit(name: str, value: str) -> None:
     reason = "looks like a secret, and everyone on the host can read a unit file"
-    expected = Problem(f"v.{name}", "(not shown)", reason, "it into celery_app_environment")
+    expected = Problem("test", f"v.{name}", "(not shown)", reason, "it into celery_app_environment")
     assert check_environment({name: value}, "v") == ({}, [expected])
 
 
@@ -142,9 +146,15 @@ def test_who_an_app_is_and_runs_as() -> None:
     assert problem.variable == "flower_group"
     wrong = {"flower_import": "shop/celery", "flower_user": "docker", "flower_group": "a" * 33}
     assert check_identity("flower", wrong) == [
-        Problem("flower_import", "shop/celery", "is not an import path", "one such as shop.celery:app (what -A takes)"),
-        Problem("flower_user", "docker", "amounts to root", "an account that only this app uses"),
-        Problem("flower_group", "a" * 33, "is not an account name", "one such as shop"),
+        Problem(
+            "test",
+            "flower_import",
+            "shop/celery",
+            "is not an import path",
+            "one such as shop.celery:app (what -A takes)",
+        ),
+        Problem("test", "flower_user", "docker", "amounts to root", "an account that only this app uses"),
+        Problem("test", "flower_group", "a" * 33, "is not an account name", "one such as shop"),
     ]
 
 
@@ -155,7 +165,7 @@ def test_directories_that_may_be_written() -> None:
 
 @pytest.mark.parametrize("path", ["media", "/srv/a b", "/srv/../etc", "/srv/..", "/a%t", "/a$b", "/a:b", "", 7])
 def test_what_is_no_absolute_path(path: Any) -> None:
-    expected = Problem("v[1]", path, "is not an absolute path", "a directory such as /srv/media")
+    expected = Problem("test", "v[1]", path, "is not an absolute path", "a directory such as /srv/media")
     assert check_writable_paths(["/srv", path], "v") == (["/srv"], [expected])
 
 
@@ -165,7 +175,7 @@ def test_what_is_no_absolute_path(path: Any) -> None:
 )
 def test_code_and_configuration_are_not_written_to(path: str) -> None:
     reason = "holds code or configuration, which no worker may write to"
-    expected = Problem("v[0]", path, reason, "a directory that holds data only")
+    expected = Problem("test", "v[0]", path, reason, "a directory that holds data only")
     assert check_writable_paths([path], "v") == ([], [expected])
 
 
@@ -173,8 +183,8 @@ def test_a_host_that_can_carry_units_and_others() -> None:
     assert check_host({}) == []
     assert check_host({"os_family": "Debian", "service_mgr": "systemd"}) == []
     assert check_host({"os_family": "RedHat", "distribution": "Rocky", "service_mgr": "openrc"}) == [
-        Problem("ansible_facts['distribution']", "Rocky", "is not supported", "a host with Debian 12 or newer"),
-        Problem("ansible_facts['service_mgr']", "openrc", "cannot run the units", "a host with systemd"),
+        Problem("test", "ansible_facts['distribution']", "Rocky", "is not supported", "a host with Debian 12 or newer"),
+        Problem("test", "ansible_facts['service_mgr']", "openrc", "cannot run the units", "a host with systemd"),
     ]
 
 
@@ -197,8 +207,8 @@ def test_platforms(name: str, major: str, fine: bool) -> None:
 def test_a_duration_has_a_least_value() -> None:
     assert read_duration({"t": "10s"}, "t", 10) == (10, [])
     assert read_duration({"t": "1m"}, "t", 10) == (60, [])
-    assert read_duration({"t": 9}, "t", 10) == (10, [Problem("t", 9, "is shorter than 10s", DURATION_HELP)])
-    assert read_duration({"t": "x"}, "t", 10) == (10, [Problem("t", "x", "is not a duration", DURATION_HELP)])
+    assert read_duration({"t": 9}, "t", 10) == (10, [Problem("test", "t", 9, "is shorter than 10s", DURATION_HELP)])
+    assert read_duration({"t": "x"}, "t", 10) == (10, [Problem("test", "t", "x", "is not a duration", DURATION_HELP)])
 
 
 def test_switches_are_written_as_systemd_does() -> None:
