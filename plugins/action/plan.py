@@ -24,7 +24,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.controller import Controller
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.role_planner import RolePlanner
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import seen_now, without_stale
-from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, message
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, message, mistakes
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import place_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.output import diagram as drawing
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.order import places
@@ -132,7 +132,7 @@ class ActionModule(ActionBase):
         return {"files": [str(path) for path in pages]}
 
 
-def _outcome(problems: list[Any], result: dict[str, Any]) -> dict[str, Any]:
+def _outcome(problems: list[Problem], result: dict[str, Any]) -> dict[str, Any]:
     if problems:
-        return {"failed": True, "changed": False, "msg": message(problems)}
+        return {"failed": True, "changed": False, "msg": message(problems), "mistakes": mistakes(problems)}
     return {"changed": False, **result}

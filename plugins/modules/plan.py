@@ -77,6 +77,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+mistakes:
+  description: The lines of the message, each by C(id) and by C(variable), with the path inside it.
+  type: list
+  elements: dict
+  returned: when a variable has a mistake
+  sample: [{id: not-a-duration, variable: celery_worker_classes.high.time_limit}]
 plan:
   description: The plan of O(role) for the current host.
   type: dict

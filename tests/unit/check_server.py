@@ -143,7 +143,8 @@ def run(kind: str, folder: str, task: Task) -> int:
             # Text until ansible-core 2.18.
             print(f"[WARNING]: {warning.event.msg if hasattr(warning, 'event') else warning}")
         # As the playbook's callback writes it.
-        shown = json.dumps({name: value for name, value in result.items() if name in ("msg", "exception")}, default=str)
+        kept = {name: value for name, value in result.items() if name in ("msg", "mistakes", "exception")}
+        shown = json.dumps(kept, default=str)
         print(f"fatal: [task]: FAILED! => {shown}" if code else "ok: [task]")
     else:
         # What a user has around the playbook, and says on the command line.

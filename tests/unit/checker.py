@@ -49,13 +49,21 @@ class Answer:
         return self._message().splitlines()[1:]
 
     @property
+    def told(self) -> list[tuple[str, str]]:
+        """The mistakes by the id of the message and by the variable, sorted."""
+        return sorted((entry["id"], entry["variable"]) for entry in self._result().get("mistakes", ()))
+
+    @property
     def head(self) -> str:
         """The message's first line."""
         return self._message().partition("\n")[0]
 
     def _message(self) -> str:
+        return str(self._result().get("msg", ""))
+
+    def _result(self) -> dict[str, Any]:
         found = re.search(r"^fatal: \[[^]]*\]: FAILED! => (\{.*\})$", self.said, re.MULTILINE)
-        return str(json.loads(found[1])["msg"]) if found else ""
+        return dict(json.loads(found[1])) if found else {}
 
     @property
     def warnings(self) -> str:

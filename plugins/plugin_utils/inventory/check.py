@@ -89,7 +89,7 @@ class Checked:
     planned: dict[tuple[str, str], Planned]
     seen: dict[str, Mapping[str, Any]]
     given: Callable[[str, str, Any], Any]
-    problems: list[Any] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     deployment: Deployment | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -111,7 +111,7 @@ class InventoryCheck:
         self._joins = controller.variables_in("playbooks", "vars", "stack.yml")
         self._variables = HostVariables(raw, controller.template, frozenset(self._joins))
         self._planner = RolePlanner(controller)
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, Problem] = {}
         self._misplaced: dict[str, Problem] = {}
         self._apps: dict[str, Members] = {}
 
@@ -162,7 +162,7 @@ class InventoryCheck:
         """Plan every role of every host, once for all that are alike; return those without a mistake."""
         found = checked.found
         sound: list[tuple[str, str]] = []
-        alike: dict[tuple[str, str, str], tuple[Planned, list[Any]]] = {}
+        alike: dict[tuple[str, str, str], tuple[Planned, list[Problem]]] = {}
         surroundings: dict[str, str] = {}
         for role, host in duties(self._groups):
             facts = self._variables.facts(host)
@@ -207,7 +207,7 @@ class InventoryCheck:
             for name in _WAY:
                 self.given(host, name, None)
         # Whoever plans a role with it tells of it as well.
-        told = {root(str(getattr(problem, "variable", problem))) for problem in checked.problems}
+        told = {root(problem.variable) for problem in checked.problems}
         checked.problems += [text for name, text in self._failed.items() if name not in told]
         try:
             deployment = assemble(self._groups, checked.planned, self._variables.facts, self.given)

@@ -33,6 +33,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.template
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.unknown_variables import misspelt
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
     Problem,
+    Sentence,
     may_be_secret,
     without_secrets,
 )
@@ -96,7 +97,7 @@ class RolePlanner:
         facts: Mapping[str, Any],
         host: str = "this host",
         meaning: Callable[[str], Hashable] | None = None,
-    ) -> tuple[Planned, list[Any]]:
+    ) -> tuple[Planned, list[Problem]]:
         """Return the plan of a role for a host, and the mistakes.
 
         Arguments:
@@ -113,7 +114,7 @@ class RolePlanner:
         #: Variables that were read for another host already -> their place among those.
         keys: dict[str, Hashable] = {}
         values: dict[str, Any] = {}
-        problems: list[Any] = []
+        problems: list[Problem] = []
         #: Told already; a value of the right kind stands in, so that the other mistakes come to light as well.
         wrong: set[str] = set()
         instead: dict[str, Any] = {}
@@ -146,7 +147,8 @@ class RolePlanner:
                 with contextlib.suppress(Exception):
                     instead[name] = template(default)
         problems += [
-            f"{name}: is missing; write a value, see the README of the role {role}" for name in sorted(missing)
+            Problem("missing", name, None, "is missing", f"a value, see the README of the role {role}")
+            for name in sorted(missing)
         ]
         problems += misspelt(role, options, raw)
         found_shapes = [problem for one in read.values() for problem in one.misshapen]
@@ -268,8 +270,8 @@ def _blamed(
     return ""
 
 
-def _validate(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[str]:
+def _validate(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[Problem]:
     """Return what Ansible's own validation of the argument spec finds, without any secret value in it."""
     result = ArgumentSpecValidator(options).validate(values)
     texts = [str(remove_values(text, result._no_log_values)) for text in result.error_messages]
-    return [f"{role}: {without_secrets(text)}" for text in texts]
+    return [Sentence("argument-spec", role, NOT_SHOWN, without_secrets(text), "") for text in texts]

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.host_variables import texts
-from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import without_secrets
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Sentence, without_secrets
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
 #: How Ansible names what a template lacks: a variable, or a key of one (ansible-core 2.18 to 2.19).
@@ -58,7 +59,7 @@ def failing(
     yield from inner or [(where, error)]
 
 
-def not_worked_out(name: str, error: Exception, variables: Mapping[str, Any], *, hidden: bool) -> str:
+def not_worked_out(name: str, error: Exception, variables: Mapping[str, Any], *, hidden: bool) -> Sentence:
     """Return why a variable has no value and what can be done; of one that may hold a secret only what it lacks.
 
     Arguments:
@@ -71,24 +72,28 @@ def not_worked_out(name: str, error: Exception, variables: Mapping[str, Any], *,
     told = first_line(error).partition(": maximum recursion depth")[0]
     locked = _locked(str(error))
     if locked:
-        return f"{name}: cannot be decrypted: {locked}; run with --ask-vault-pass or --vault-password-file"
+        instead = "run with --ask-vault-pass or --vault-password-file"
+        return Sentence("cannot-be-decrypted", name, NOT_SHOWN, f"cannot be decrypted: {locked}", instead)
     lacks = _LACKS.search(told)
     if lacks and _is_fact(lacks, _written(re.split(r"[.\[]", name)[0], variables)):
         reason = "needs a fact, and the check contacts no host: it knows facts only where a fact cache holds them"
-        return f"{name}: {reason} ({lacks[0]}); {_CACHE}"
+        return Sentence("needs-a-fact", name, NOT_SHOWN, f"{reason} ({lacks[0]})", _CACHE)
     if not lacks and _NO_TEMPLATE.match(told):
         told = "" if hidden else f" ({told.rstrip('.')})"
-        return f"{name}: is no template of Jinja, or a variable in it is none{told}; {_WRITE_A_TEMPLATE}"
+        reason = f"is no template of Jinja, or a variable in it is none{told}"
+        return Sentence("not-a-template", name, NOT_SHOWN, reason, _WRITE_A_TEMPLATE)
     absent = _NO_FILE.search(told)
     if absent:
-        reason = f"a lookup finds no file {next(filter(None, absent.groups()))} on this machine"
-        return f"{name}: cannot be worked out: {reason}; write the path of one that is there"
+        reason = f"cannot be worked out: a lookup finds no file {next(filter(None, absent.groups()))} on this machine"
+        return Sentence("no-such-file", name, NOT_SHOWN, reason, "write the path of one that is there")
     nobody = _NO_HOST.fullmatch(told)
     if nobody:
-        return f"{name}: cannot be worked out: {nobody['host']} is no host of the inventory; write the name of one"
+        reason = f"cannot be worked out: {nobody['host']} is no host of the inventory"
+        return Sentence("no-such-host", name, NOT_SHOWN, reason, "write the name of one")
     if hidden:
         told = lacks[0] if lacks else "the template is not shown"
-    return f"{name}: cannot be worked out, it may need a variable that is not set: {told}"
+    reason = f"cannot be worked out, it may need a variable that is not set: {told}"
+    return Sentence("cannot-be-worked-out", name, NOT_SHOWN, reason, "")
 
 
 def first_line(error: Exception) -> str:

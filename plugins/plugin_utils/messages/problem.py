@@ -110,6 +110,15 @@ class Found(Problem):
         return " ".join(f"{self.variable}: on {self.value}, {self.reason}; {self.instead}".splitlines())
 
 
+@dataclass(frozen=True)
+class Sentence(Problem):
+    """What cannot be told by the value: its ``reason`` is a whole sentence, its ``instead`` what to do, if anything."""
+
+    def __str__(self) -> str:
+        told = f"{self.variable}: {self.reason}" + (f"; {self.instead}" if self.instead else "")
+        return " ".join(told.splitlines())
+
+
 def may_be_secret(variable: str, value: Any) -> bool:
     """Whether what somebody wrote may be a secret, by the name of the variable, of a key on the way or of one inside.
 
@@ -198,9 +207,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def message(problems: Sequence[Problem]) -> str:
     """Return the one message for all ``problems``, each on a line of its own, without repetitions."""
-    lines = list(dict.fromkeys(str(problem) for problem in problems))
+    lines = _lines(problems)
     head = "1 mistake in the variables" if len(lines) == 1 else f"{len(lines)} mistakes in the variables"
     return "\n".join([f"{head}; nothing was changed:", *(f"  - {line}" for line in lines)])
+
+
+def mistakes(problems: Sequence[Problem]) -> list[dict[str, str]]:
+    """Return ``id`` and ``variable`` of each line of the message, for programs."""
+    return [{"id": problem.id, "variable": problem.variable} for problem in _lines(problems).values()]
+
+
+def _lines(problems: Sequence[Problem]) -> dict[str, Problem]:
+    """Return the lines of a message, each with the first problem that it tells."""
+    lines: dict[str, Problem] = {}
+    for problem in problems:
+        lines.setdefault(str(problem), problem)
+    return lines
 
 
 def _plain(value: Any) -> Any:

@@ -33,7 +33,7 @@ def root(variable: str) -> str:
     return re.split(r"[.\[ :]", variable)[0]
 
 
-def without_consequences(problems: Sequence[Any], defaults: Mapping[str, Any], given: Set[str]) -> list[Any]:
+def without_consequences(problems: Sequence[Problem], defaults: Mapping[str, Any], given: Set[str]) -> list[Problem]:
     """Return the problems that somebody can mend where they are.
 
     A value that is handed on whole (a port in a URL) is wrong wherever it arrives. Of what is gathered from many values
@@ -41,11 +41,11 @@ def without_consequences(problems: Sequence[Any], defaults: Mapping[str, Any], g
     in the name of another.
 
     Arguments:
-        problems: all of them; texts begin with the variable's name.
+        problems: all of them.
         defaults: the defaults of all roles' variables and the variables that join the roles, as they are written.
         given: names of the variables that the inventory sets: what is written there is a mistake of its own.
     """
-    found = {(_path(problem), bool(getattr(problem, "readable", False))) for problem in problems}
+    found = {(_path(problem), problem.readable) for problem in problems}
     spoilt = {
         variable
         for variable in {root(path) for path, _readable in found} - given
@@ -55,7 +55,7 @@ def without_consequences(problems: Sequence[Any], defaults: Mapping[str, Any], g
     return [problem for problem in problems if root(_path(problem)) not in spoilt]
 
 
-def where_written(problems: Sequence[Any], places: Mapping[str, str]) -> list[Any]:
+def where_written(problems: Sequence[Problem], places: Mapping[str, str]) -> list[Problem]:
     """Return problems in which a queue that only a worker class names is told where that class names it.
 
     Arguments:
@@ -65,10 +65,7 @@ def where_written(problems: Sequence[Any], places: Mapping[str, str]) -> list[An
     return [
         replace(problem, variable=places[problem.value])
         # What is no name of a queue the class itself tells of.
-        if isinstance(problem, Problem)
-        and problem.variable == "celery_app_queues"
-        and is_queue(problem.value)
-        and problem.value in places
+        if problem.variable == "celery_app_queues" and is_queue(problem.value) and problem.value in places
         else problem
         for problem in problems
     ]
@@ -79,9 +76,9 @@ def _spoils(path: str, cause: str, *, readable: bool) -> bool:
     return not (readable and cause in _GATHERED) and _concerns(path, cause)
 
 
-def _path(problem: Any) -> str:
+def _path(problem: Problem) -> str:
     """Return the variable of a problem with the path inside it."""
-    return re.split(r"[\[ :]", str(getattr(problem, "variable", problem)))[0]
+    return re.split(r"[\[ :]", problem.variable)[0]
 
 
 def _concerns(path: str, cause: str) -> bool:

@@ -106,7 +106,10 @@ def _listen(group: str, number: int) -> tuple[str, ...]:
 SOURCES: dict[str, tuple[str, ...]] = {
     **derived.SOURCES,
     "app": ("celery_app_name",),
-    "apps": ("celery_app_name", "celery_app_broker", "celery_app_key_prefix", "celery_app_dead_letter_queue"),
+    # What a server is there for is held against the accounts of the apps.
+    "apps": (
+        "celery_app_name", "celery_app_broker", "celery_app_key_prefix", "celery_app_dead_letter_queue", "redis_purpose",
+    ),
     "broker": ("celery_app_broker",),
     "rabbitmq": _listen("rabbitmq", 0),
     "redis": _listen("redis", 0),

@@ -48,7 +48,7 @@ def test_what_the_inventory_sets_is_a_mistake_of_its_own() -> None:
 
 def test_what_the_playbook_joins_is_followed() -> None:
     queue, own = problem("celery_worker_classes.high.queues"), problem("celery_app_queues")
-    assert without_consequences([own, queue, "redis: a text"], DEFAULTS, set()) == [queue, "redis: a text"]
+    assert without_consequences([own, queue, problem("redis")], DEFAULTS, set()) == [queue, problem("redis")]
     assert causes("celery_app_routes", DEFAULTS, set()) == set()
 
 
@@ -105,7 +105,7 @@ def test_one_of_many_that_can_be_read_hides_nothing(cause: str, derived: str) ->
 
 
 def test_a_mistake_without_a_place_of_its_own_hides_what_follows_from_it() -> None:
-    unread = "celery_worker_defaults.queues: not worked out"
+    unread = problem("celery_worker_defaults.queues")
     assert without_consequences([unread, problem(QUEUES)], DEFAULTS, set()) == [unread]
 
 
@@ -120,7 +120,7 @@ def test_a_queue_is_told_where_a_class_names_it() -> None:
         Problem("test", QUEUES, value, "is wrong", "another") for value in ("eu.high", "us.high", "a b", {"type": "x"})
     ]
     others = [
-        "celery_app_queues: a text",
+        problem(QUEUES),
         Problem("test", "celery_app_default_queue", "eu.high", "is wrong", "another"),
     ]
     moved, *left = where_written([*told, *others], places)

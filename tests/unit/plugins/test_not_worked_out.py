@@ -20,7 +20,7 @@ FACT = (
 
 
 def told(error: str, written: Any = "{{ x }}", *, hidden: bool = False, **others: Any) -> str:
-    return not_worked_out("redis_bind", ValueError(error), {"redis_bind": written, **others}, hidden=hidden)
+    return str(not_worked_out("redis_bind", ValueError(error), {"redis_bind": written, **others}, hidden=hidden))
 
 
 LOCKED = "redis_bind: cannot be decrypted: it is encrypted with Ansible Vault, and no vault password "
