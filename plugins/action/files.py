@@ -109,7 +109,7 @@ def expand(item: Mapping[str, Any], search_path: list[Path]) -> list[dict[str, A
         if content is not None:
             if isinstance(content, (Mapping, list, tuple)):
                 # ansible-core 2.18 makes data of a template's text that looks like data; what it said is gone then.
-                reason = "content is no text any more: end its template with `| string`"
+                reason = "content is not text: end its template with `| string`"
                 raise ValueError(f"{entry['path']}: {reason}")
             entry["secret_content" if item.get("secret", False) else "content"] = str(content)
         entries.append(entry)

@@ -100,7 +100,7 @@ options:
         type: bool
         default: false
       keep:
-        description: Internal; the relative names that belong into a tree.
+        description: Internal; the relative names that belong in a tree.
         type: list
         elements: str
       part_of:

@@ -379,7 +379,7 @@ def test_what_the_playbook_derives_for_the_app_is_part_of_the_check(tmp_path: Pa
     user["permissions"] = [{"vhost": "shp"}]
     answer = checker.ask(tmp_path, laid_over_the_shop({"vars": {"rabbitmq_users": [user]}}))
     assert answer.code != 0
-    assert "'shp' is no declared virtual host" in answer.said
+    assert "'shp' is not a declared virtual host" in answer.said
 
 
 def test_variables_may_look_at_other_hosts(tmp_path: Path, checker: Checker) -> None:

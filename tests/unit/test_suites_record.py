@@ -123,7 +123,7 @@ def test_the_support_table_adds_up_the_hosts_of_a_stack() -> None:
         "trixie-celery5.6": ["trixie-celery5.6"],
         "apps-weblate": ["apps-weblate"],
     }
-    # What failed, what was not run, and what passed on two trees, is no stack.
+    # What failed, what was not run, and what passed on two trees, is not a stack.
     assert [row["row"] for row in support_rows(seen, stacks)] == ["apps-weblate", "trixie", "trixie-celery5.6", "forky"]
     assert support_block(seen, stacks).splitlines()[2:6] == [
         "| 13 (trixie) | - | - | - | - | - | - | - | - | weblate 2026.10.1 | 2026-11-30, 3 tests of abc |",

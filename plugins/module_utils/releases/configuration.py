@@ -76,7 +76,7 @@ def must_have_places(request: Request, *, to_come: bool, check_mode: bool) -> li
             what = f"{path} is no file on this host; remove it, or write another path"
         # A package or a play before this one may be what makes a directory, and a dry run makes none.
         elif lacks and not (to_come and _may_be_made(folder)):
-            what = f"{folder} is no directory on this host; {instead}"
+            what = f"{folder} is not a directory on this host; {instead}"
         elif loose:
             what = f"{loose} can be written by {request['user']}, so the app could replace {path} in it; "
             what += f"write a path below {owned.files}/"

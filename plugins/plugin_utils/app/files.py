@@ -152,7 +152,7 @@ def _content_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]
             "one of them: the text itself, or a file on the control machine",
         )
     elif given == ["content"] and not isinstance(entry["content"], str):
-        reason = "is no text any more: YAML or Jinja have made data of it"
+        reason = "is not text: YAML or Jinja has turned it into data"
         yield Problem(
             "yaml-changed-the-text",
             f"{where}.content",
@@ -173,7 +173,7 @@ def _access_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
         return
     if not isinstance(mode, str) or not _MODE.fullmatch(mode):
         octal = f"0{mode:o}" if isinstance(mode, int) and not isinstance(mode, bool) and 0 <= mode <= 0o777 else ""
-        reason = f"is what YAML makes of {octal}" if octal and not isinstance(mode, str) else "is not a mode"
+        reason = f"is how YAML reads {octal}" if octal and not isinstance(mode, str) else "is not a mode"
         yield Problem(
             "yaml-octal", f"{where}.mode", mode, reason, f'four digits in quotes, such as "{octal or "0640"}"'
         )

@@ -49,7 +49,7 @@ def release_commands(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], list
                 "no-key-of-a-command",
                 f"{where}.{key}",
                 NOT_SHOWN,
-                "is no key of a command",
+                "is not a key of a command",
                 did_you_mean(str(key), KEYS),
             )
             for key in unknown
@@ -59,7 +59,7 @@ def release_commands(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], list
         problems += found
         when = str(written.get("when", WHEN[0]))
         if when not in WHEN:
-            problems.append(Problem("no-moment", f"{where}.when", when, "is no moment", did_you_mean(when, WHEN)))
+            problems.append(Problem("no-moment", f"{where}.when", when, "is not a moment", did_you_mean(when, WHEN)))
         timeout = TIMEOUT
         if "timeout" in written:
             try:
@@ -105,7 +105,7 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
     ):
         words = [str(word) for word in command]
     else:
-        return [], [Problem("no-command", where, command, "is no command", EXAMPLE)]
+        return [], [Problem("no-command", where, command, "is not a command", EXAMPLE)]
     if not words or not words[0].strip():
         return [], [Problem("empty", where, command, "is empty", EXAMPLE)]
     if any("\0" in word for word in words):

@@ -86,11 +86,11 @@ def missing_parts(source: Mapping[str, Any], local: Path) -> Iterator[Problem]:
     name, file = str(source.get("subdirectory") or ""), str(source.get("requirements_file") or "")
     root = local / name
     if source.get("type") == "path" and not root.is_dir():
-        reason = f"is no directory of the source ({root})"
+        reason = f"is not a directory of the source ({root})"
         yield Problem("no-directory-of-the-source", f"{_SOURCE}.subdirectory", name, reason, "the path of one that is")
         return
     if source.get("type") == "path" and file and not (root / file).is_file():
-        reason = f"is no file of the source ({root / file})"
+        reason = f"is not a file of the source ({root / file})"
         yield Problem("no-file-of-the-source", f"{_SOURCE}.requirements_file", file, reason, "the path of one that is")
     if source.get("install_as") == "tree":
         return
@@ -103,7 +103,7 @@ def missing_parts(source: Mapping[str, Any], local: Path) -> Iterator[Problem]:
                 "no-extra-of-the-app",
                 f"{_SOURCE}.extras",
                 extra,
-                "is no extra of the app, and would install nothing",
+                "is not an extra of the app, and would install nothing",
                 instead,
             )
 

@@ -114,7 +114,7 @@ def address_problems(variable: str, url: object, address: str) -> Iterator[Probl
         yield Problem("names-no-host", variable, hidden(url, address), "names no host", instead)
     elif endpoint.server == "redis" and not re.fullmatch(r"/*[0-9]*/*", endpoint.path):
         right = Endpoint(endpoint.scheme, endpoint.host, 6379, "user", "password", "0")
-        reason = "names a database of Redis that is no number"
+        reason = "names a Redis database that is not a number"
         yield Problem("names-a-database-of-redis", variable, hidden(url, address), reason, right.url())
 
 
@@ -131,7 +131,7 @@ def backend_problems(url: object) -> Iterator[Problem]:
             yield from address_problems(variable, url, address)
         elif not scheme:
             if address not in PACKAGED_BACKENDS and not _IMPORT_OF_BACKEND.fullmatch(address):
-                reason = "is no address, and no result backend of a package that is known here"
+                reason = "is not an address, and no result backend of a package that is known here"
                 instead = f"{BACKEND_HELP}; {' or '.join(PACKAGED_BACKENDS)}; or the class, as shop.backends:Results"
                 yield Problem("no-backend-address", variable, hidden(url, address), reason, instead)
         elif scheme in ("file", "filesystem") or scheme in ("cache+memory", "memory") or plain == "db+sqlite":

@@ -57,7 +57,7 @@ def schedule_problems(variable: str, schedule: Mapping[str, Any]) -> Iterator[Pr
         for key in entry:
             if key not in KEYS and key not in OF_OTHERS:
                 meant.add(closest(str(key), KEYS, 0.6))
-                reason = "is no key of an entry, and beat would not start"
+                reason = "is not a key of an entry, and beat would not start"
                 yield Problem("no-key-of-an-entry", f"{where}.{key}", entry[key], reason, did_you_mean(str(key), KEYS))
         for key, (kind, reason, instead) in _KINDS.items():
             if entry.get(key) is not None and not isinstance(entry[key], kind):
@@ -110,7 +110,7 @@ def _option_problems(variable: str, options: Mapping[Any, Any]) -> Iterator[Prob
                 "no-option-of-a-task",
                 f"{variable}.{key}",
                 value,
-                "is no option of a task",
+                "is not an option of a task",
                 f"{close} (did you mean that?)",
             )
     queue, expires = options.get("queue"), options.get("expires")

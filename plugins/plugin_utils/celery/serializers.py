@@ -63,13 +63,11 @@ def serializer_problems(variable: str, name: str, value: Any) -> Iterator[Proble
                 "no-serializer-of-kombu",
                 variable,
                 entry,
-                "is no serializer of kombu 5.7",
+                "is not a serializer of kombu 5.7",
                 f"{meant} (did you mean that?)",
             )
     if not entries:
-        yield Problem(
-            "empty", variable, value, "is empty, so that nobody would read anything", "[json], or leave it out"
-        )
+        yield Problem("empty", variable, value, "is empty, so no message could be read", "[json], or leave it out")
 
 
 def unread_problems(own: Mapping[str, Any]) -> Iterator[Problem]:
@@ -90,13 +88,13 @@ def unread_problems(own: Mapping[str, Any]) -> Iterator[Problem]:
             continue
         both = f"{reader}: [{', '.join(map(str, [*accepted, form]))}]"
         if writer in own:
-            reason = f"is not in {reader}, {list(accepted)}: every {what} would be refused by whoever reads it"
+            reason = f"is not in {reader}, {list(accepted)}: every {what} would be rejected by every consumer"
             yield Problem(
                 "serializer-not-accepted", f"celery_app_settings.{writer}", form, reason, f"one that is, or {both}"
             )
         elif (reader, form) not in told:
             told.add((reader, form))
-            reason = f"lacks {form}, which {writer} is: every {what} would be refused by whoever reads it"
+            reason = f"lacks {form}, which {writer} is: every {what} would be rejected by every consumer"
             yield Problem("package-lacks-module", f"celery_app_settings.{reader}", accepted, reason, both)
     yield from _unread_tasks(own, settings["accept_content"])
 
@@ -107,7 +105,7 @@ def _unread_tasks(own: Mapping[str, Any], accepted: Any) -> Iterator[Problem]:
         if not isinstance(accepted, (list, tuple)) or not isinstance(form, str):
             continue
         if _unsafe(form) or not _reads(accepted, form):
-            reason = f"is not in accept_content, {list(accepted)}: the task would be refused by whoever reads it"
+            reason = f"is not in accept_content, {list(accepted)}: the task would be rejected by every consumer"
             yield Problem(
                 "serializer-not-accepted",
                 f"celery_app_settings.{variable}",

@@ -163,7 +163,7 @@ def number_fault(name: str, value: Any) -> tuple[str, str]:
     whole = KINDS.get(name) == "int"
     kind = "a whole number" if whole else "a number"
     if isinstance(value, float) and not math.isfinite(value):
-        return "is no finite number", f"{kind}, or null for none"
+        return "is not a finite number", f"{kind}, or null for none"
     # What an extension of Celery means by a number is its own matter.
     least, most = _RANGES.get(name, (0 if name in KINDS else float("-inf"), float("inf")))
     if value < least or value > most:

@@ -63,7 +63,7 @@ def _eager(variable: str, value: Any) -> Iterator[Problem]:
     if value is True:
         reason = "runs every task in the process that calls it: none would ever be sent to a worker"
         yield Problem(
-            "runs-every-task", variable, value, reason, "false, or leave it out: it belongs into the settings of tests"
+            "runs-every-task", variable, value, reason, "false, or leave it out: it belongs in the settings of tests"
         )
 
 
@@ -86,7 +86,7 @@ def _time_zone(variable: str, value: str) -> Iterator[Problem]:
         cutoff = 1.0 if re.search(r"[0-9]", plain) or len(plain) < 5 else 0.8
         close = closest(plain, {**places, **known}, cutoff)
         instead = f"{known.get(close) or places[close]} (did you mean that?)" if close else _ZONE_HELP
-        yield Problem("no-time-zone", variable, value, "is no time zone", instead)
+        yield Problem("no-time-zone", variable, value, "is not a time zone", instead)
 
 
 def _rate(variable: str, value: Any) -> Iterator[Problem]:
@@ -101,7 +101,7 @@ def _compression(variable: str, value: str) -> Iterator[Problem]:
             "no-compression-of-kombu",
             variable,
             value,
-            "is no compression of kombu 5.7",
+            "is not a compression of kombu 5.7",
             f"{close} (did you mean that?)",
         )
 

@@ -69,7 +69,9 @@ def _rule(task: str, variable: str, given: Mapping[Any, Any]) -> tuple[dict[str,
         else:
             if not rule["period"]:
                 problems.append(
-                    Problem("zero-duration", f"{variable}.period", given["period"], "is no time at all", DURATION_HELP)
+                    Problem(
+                        "zero-duration", f"{variable}.period", given["period"], "must be longer than 0s", DURATION_HELP
+                    )
                 )
     key = given.get("key")
     if key is not None:

@@ -44,7 +44,7 @@ def tls_problems(variable: str, options: Any, *, redis: bool) -> Iterator[Proble
     for key in options if isinstance(options, Mapping) else ():
         if _plain(key) not in known:
             server = "Redis" if redis else "RabbitMQ"
-            reason = f"is no TLS option for {server}, and no process could connect"
+            reason = f"is not a TLS option for {server}, and no process could connect"
             yield Problem("no-tls-option", f"{variable}.{key}", options[key], reason, did_you_mean(_plain(key), known))
             continue
         yield from _value_problems(f"{variable}.{key}", _plain(key), options[key])
@@ -113,4 +113,4 @@ def _value_problems(variable: str, key: str, value: Any) -> Iterator[Problem]:
         yield Problem("not-a-boolean", variable, value, "is not true or false", "true or false, without quotes")
     elif key in _VERSIONS and str(value) not in ssl.TLSVersion.__members__:
         known = [name for name in ssl.TLSVersion.__members__ if name.startswith("TLSv")]
-        yield Problem("no-version-of-tls", variable, value, "is no version of TLS", did_you_mean(str(value), known))
+        yield Problem("no-version-of-tls", variable, value, "is not a version of TLS", did_you_mean(str(value), known))

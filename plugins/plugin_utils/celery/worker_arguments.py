@@ -143,7 +143,7 @@ def _read(words: list[str]) -> Iterator[tuple[str, str, str] | Stranger]:
                 after = word
             yield word, "would be readable by everyone on the host", "celery_app_environment"
         elif not word.startswith("-") or word in ("-", "--"):
-            yield word, "is no option, and Celery would take it for a setting", _SETTING
+            yield word, "is not an option, and Celery would take it for a setting", _SETTING
         elif re.match(r"--[a-z-]+\s", word):
             option, value = word.split(maxsplit=1)
             if option in _OWNERS:

@@ -161,7 +161,7 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
         choices = [str(choice) for choice in option["choices"] if choice != ""]
         octal = _octal(value, choices)
         if octal:
-            reason = f"is what YAML makes of {octal}, a number to base 8"
+            reason = f"is how YAML reads {octal}, a number to base 8"
             yield Problem("yaml-octal", where, value, reason, f'it in quotes: "{octal}"')
             return
         yield Problem("not-a-choice", where, shown, "is not one of its values", did_you_mean(str(value), choices))

@@ -61,8 +61,10 @@ def unforeseen(error: Exception, variable: str, where: str) -> Problem:
     """
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}, {where}"
-    reason = f"is something that the check does not understand ({place}), a fault of celeryops.stack"
-    return Problem("bug-in-the-check", variable, NOT_SHOWN, reason, "it in another way, and report this line")
+    reason = f"hit a bug in celeryops.stack ({place})"
+    return Problem(
+        "bug-in-the-check", variable, NOT_SHOWN, reason, "the value in another way, and please report this line"
+    )
 
 
 @dataclass(frozen=True)

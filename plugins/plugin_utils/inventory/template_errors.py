@@ -80,19 +80,19 @@ def not_worked_out(name: str, error: Exception, variables: Mapping[str, Any], *,
         return Sentence("needs-a-fact", name, NOT_SHOWN, f"{reason} ({lacks[0]})", _CACHE)
     if not lacks and _NO_TEMPLATE.match(told):
         told = "" if hidden else f" ({told.rstrip('.')})"
-        reason = f"is no template of Jinja, or a variable in it is none{told}"
+        reason = f"is not a template of Jinja, or a variable in it is none{told}"
         return Sentence("not-a-template", name, NOT_SHOWN, reason, _WRITE_A_TEMPLATE)
     absent = _NO_FILE.search(told)
     if absent:
-        reason = f"cannot be worked out: a lookup finds no file {next(filter(None, absent.groups()))} on this machine"
+        reason = f"could not be evaluated: a lookup finds no file {next(filter(None, absent.groups()))} on this machine"
         return Sentence("no-such-file", name, NOT_SHOWN, reason, "write the path of one that is there")
     nobody = _NO_HOST.fullmatch(told)
     if nobody:
-        reason = f"cannot be worked out: {nobody['host']} is no host of the inventory"
+        reason = f"could not be evaluated: {nobody['host']} is not a host of the inventory"
         return Sentence("no-such-host", name, NOT_SHOWN, reason, "write the name of one")
     if hidden:
         told = lacks[0] if lacks else "the template is not shown"
-    reason = f"cannot be worked out, it may need a variable that is not set: {told}"
+    reason = f"could not be evaluated; it may use an undefined variable: {told}"
     return Sentence("cannot-be-worked-out", name, NOT_SHOWN, reason, "")
 
 

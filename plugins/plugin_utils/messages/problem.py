@@ -129,7 +129,7 @@ def may_be_secret(variable: str, value: Any) -> bool:
     if value is None or isinstance(value, (bool, FilePath)) or (isinstance(value, str) and value in _STAND_INS):
         return False
     variable, *keys = [key for key in re.split(r"[.\[\] :]+", variable) if key] or [""]
-    # A variable that is a secret itself is never handed over; what says the name of a key of it, is no secret.
+    # A variable that is a secret itself is never handed over; what says the name of a key of it, is not a secret.
     if any(map(_names_a_secret, keys)) or variable.endswith("_environment"):
         return True
     # Names and permissions of accounts may be shown; a whole account may not.

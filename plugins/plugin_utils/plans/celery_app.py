@@ -133,7 +133,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
                     "no-name-of-a-package",
                     f"celery_app_system_packages[{number}]",
                     package,
-                    "is no name of a package",
+                    "is not a name of a package",
                     instead,
                 )
             )

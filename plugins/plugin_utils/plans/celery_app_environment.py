@@ -52,7 +52,7 @@ def unit_environment_problems(environment: Mapping[str, Any], python_path: Itera
                 "reserved-environment",
                 variable,
                 NOT_SHOWN,
-                "is not the app's to set",
+                "is reserved",
                 OWNED_ENVIRONMENT.get(name, "another name"),
             )
         elif isinstance(value, bool):

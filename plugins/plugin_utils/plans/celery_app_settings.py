@@ -100,9 +100,9 @@ OWNED_KEYS = {
 }
 #: Durations that cannot be nothing, and why.
 _NO_ZERO = {
-    "longest_task": "is no time at all",
+    "longest_task": "must be longer than 0s",
     "result_expires": "would keep every result for ever",
-    "visibility_timeout": "would hand out every task again at once",
+    "visibility_timeout": "would redeliver every task immediately",
 }
 #: A dead TCP connection is noticed after this time: longer than any pause of a healthy server, shorter than patience.
 SOCKET_TIMEOUT = 30
@@ -266,7 +266,7 @@ def settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Proble
         if name in OWNED_SETTINGS and not of_django:
             shown = NOT_SHOWN if named_like_a_secret(name) or "url" in name or name == "result_backend" else value
             yield Problem(
-                "decided-by-another-variable", variable, shown, "is decided by another variable", OWNED_SETTINGS[name]
+                "decided-by-another-variable", variable, shown, "is managed by another variable", OWNED_SETTINGS[name]
             )
             continue
         if name not in KINDS and name not in extra:
@@ -295,7 +295,7 @@ def settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Proble
                         "decided-by-another-variable",
                         f"{variable}.{key}",
                         value[key],
-                        "is decided by another variable",
+                        "is managed by another variable",
                         OWNED_KEYS[name, str(key)],
                     )
     yield from unread_problems(settings)

@@ -84,7 +84,7 @@ def _ssh_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     elif key and "PRIVATE KEY" not in key:
         instead = "the key itself, from a vault or as {{ lookup('ansible.builtin.file', '~/.ssh/shop') }}"
         yield Problem(
-            "no-private-key-of-ssh", "celery_app_source.deploy_key", NOT_SHOWN, "is no private key of SSH", instead
+            "no-private-key-of-ssh", "celery_app_source.deploy_key", NOT_SHOWN, "is not a private key of SSH", instead
         )
     if any(0 < len(line.split()) < 3 and not line.lstrip().startswith("#") for line in lines):
         instead = "lines as ssh-keyscan prints them, such as git.example.org ssh-ed25519 AAAA..."
@@ -92,7 +92,7 @@ def _ssh_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
             "no-line-of-known-hosts",
             "celery_app_source.known_hosts",
             source["known_hosts"],
-            "is no line of known_hosts",
+            "is not a line of known_hosts",
             instead,
         )
 
@@ -107,7 +107,7 @@ def _repository_problems(repository: str) -> Iterable[Problem]:
     elif _WITH_A_VERSION.search(repository):
         reason, instead = "names a version as well", "the address alone, and version beside it"
     elif "://" not in repository and not re.match(r"/|[^/]+:", repository):
-        reason, instead = "is no address, and no path on the host", _source_example("git")
+        reason, instead = "is not an address, and no path on the host", _source_example("git")
     if reason:
         yield Problem("not-a-repository-address", "celery_app_source.repo", repository, reason, instead)
 

@@ -153,7 +153,7 @@ def _host_problems(variables: Mapping[str, Any]) -> list[Problem]:
     cores = variables.get("celery_worker_host_cores")
     if int(cores or 0) < 0:
         problems.append(
-            Problem("negative", "celery_worker_host_cores", cores, "is less than nothing", "a number such as 4")
+            Problem("negative", "celery_worker_host_cores", cores, "must not be negative", "a number such as 4")
         )
     return problems
 

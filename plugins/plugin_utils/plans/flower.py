@@ -386,7 +386,11 @@ def _options(options: Mapping[Any, Any]) -> tuple[dict[str, str], list[Problem]]
         elif name not in OPTIONS:
             problems.append(
                 Problem(
-                    "no-option-of-flower", where, value, "is no option of Flower 2.2", did_you_mean(str(name), OPTIONS)
+                    "no-option-of-flower",
+                    where,
+                    value,
+                    "is not an option of Flower 2.2",
+                    did_you_mean(str(name), OPTIONS),
                 )
             )
         elif not isinstance(value, (str, int, float, list)) or "\n" in text:

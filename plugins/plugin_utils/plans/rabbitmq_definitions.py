@@ -88,7 +88,7 @@ def definitions_of(given: Variables) -> dict[str, Any]:
         document["global_parameters"] = [{"name": "cluster_name", "value": given.values["cluster_name"]}]
     for kind in given.values["prune"]:
         if kind not in KEYS:
-            given.problem("no-kind-of-object", "prune", kind, "is no kind of object", did_you_mean(kind, KEYS))
+            given.problem("no-kind-of-object", "prune", kind, "is not a kind of object", did_you_mean(kind, KEYS))
     return document
 
 
@@ -213,7 +213,7 @@ def _permissions(
                 "no-declared-virtual-host",
                 where,
                 entry["vhost"],
-                "is no declared virtual host",
+                "is not a declared virtual host",
                 did_you_mean(entry["vhost"], vhosts),
             )
         known = {(other["vhost"], other.get("exchange")) for other in result}

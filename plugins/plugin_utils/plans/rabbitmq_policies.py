@@ -75,7 +75,7 @@ def policy_of(given: Variables, kind: str, entry: Mapping[str, Any]) -> dict[str
 def _policy_key(given: Variables, where: str, key: str, value: Any) -> None:
     close = closest(key, _POLICY_KEYS)
     if close and key not in _POLICY_KEYS:
-        given.problem("no-key-of-a-policy", where, value, "is no key of a policy", f"{close} (did you mean that?)")
+        given.problem("no-key-of-a-policy", where, value, "is not a key of a policy", f"{close} (did you mean that?)")
     elif key == "consumer-timeout" and given.is_3_10():
         reason = "is not known to RabbitMQ 3.10, which would refuse the policy"
         given.problem("not-known-to-rabbitmq-which", where, value, reason, "rabbitmq_consumer_timeout, for all queues")
@@ -110,7 +110,7 @@ def operator_policy_of(given: Variables, entry: Mapping[str, Any]) -> dict[str, 
 
 def exchange_of(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
     kind = str(entry.get("type") or "direct")
-    given.misspelt(f"exchanges.{entry['name']}.type", kind, "is no type of exchange", _EXCHANGE_TYPES)
+    given.misspelt(f"exchanges.{entry['name']}.type", kind, "is not a type of exchange", _EXCHANGE_TYPES)
     return {
         "vhost": entry["vhost"],
         "name": entry["name"],
@@ -130,7 +130,7 @@ def queue_of(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
             "no-type-of-queue",
             f"{where}.type",
             queue_type,
-            "is no type of queue",
+            "is not a type of queue",
             did_you_mean(queue_type, _QUEUE_TYPES),
         )
     durable = entry.get("durable", True)

@@ -51,7 +51,7 @@ class Variables:
             self.problem(error.id, name, self.values[name], error.reason, error.instead)
             return 0
         if not seconds:
-            self.problem("zero-duration", name, self.values[name], "is no time at all", DURATION_HELP)
+            self.problem("zero-duration", name, self.values[name], "must be longer than 0s", DURATION_HELP)
         return seconds
 
     def address(self, name: str, value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

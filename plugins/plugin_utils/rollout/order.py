@@ -203,7 +203,7 @@ def read(
         names = []
     for name in names:
         if name not in there:
-            reason = "is no worker class of these hosts"
+            reason = "is not a worker class of these hosts"
             problems.append(
                 Problem(
                     "no-worker-class-of-these",
@@ -215,7 +215,7 @@ def read(
             )
     mode = values.get("mode", "wait")
     if mode not in MODES:
-        problems.append(Problem("not-a-mode", f"{prefix}_mode", mode, "is no way to end a worker", " or ".join(MODES)))
+        problems.append(Problem("not-a-mode", f"{prefix}_mode", mode, "is not a valid mode", " or ".join(MODES)))
     seconds = 0
     try:
         seconds = parse_duration(values.get("drain_timeout", "24h"))

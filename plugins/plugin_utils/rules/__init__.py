@@ -94,7 +94,7 @@ def judge(deployment: Deployment, rules: Iterable[Rule]) -> Verdict:
 
 
 def _unknown(deployment: Deployment, rules: Sequence[Rule]) -> Iterable[Problem]:
-    """Yield what is accepted and is no rule, or none that can be accepted."""
+    """Yield what is accepted and is not a rule, or none that can be accepted."""
     names = {rule.name: rule.acceptable or rule.unwise for rule in rules}
     for app in deployment.apps.values():
         for entry in sorted(app.accepted):

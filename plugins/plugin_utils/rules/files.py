@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, Deployment
 
-_REASONS = {"groups": "is no group of the inventory", "restarts": "is no worker class of the app, and not beat"}
+_REASONS = {"groups": "is not a group of the inventory", "restarts": "is not a worker class of the app, and not beat"}
 
 
 def _for_nobody(deployment: Deployment) -> Iterator[Finding]:

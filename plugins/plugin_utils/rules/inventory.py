@@ -135,7 +135,7 @@ def _no_beat(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         schedule = app.own_settings.get("beat_schedule")
         if schedule and isinstance(schedule, Mapping) and app.name not in scheduling:
-            reason = f"has nobody who sends its tasks: no host of {app.name} runs beat"
+            reason = f"has no scheduler: no host of {app.name} runs beat"
             problem = Problem(
                 "schedule-without-beat",
                 "celery_app_settings.beat_schedule",
@@ -282,7 +282,7 @@ RULES = (
     Rule(
         "several-beats",
         _several_beats,
-        "Beat on two hosts without RedBeat: every due task would be sent twice. One of your own may hold a lock.",
+        "Beat on two hosts without RedBeat sends each due task twice. Fine if your own scheduler takes a lock.",
         acceptable=True,
     ),
     Rule(

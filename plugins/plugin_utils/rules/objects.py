@@ -144,10 +144,10 @@ def _unknown_accounts(deployment: Deployment) -> Iterator[Finding]:
                 account = "the account with this password" if kind == "rabbitmq" else "an account of another name"
                 instead += f", or {account} into {kind}_users"
             elif login.user not in declared:
-                reason = f"is no account of {whose}, {refused}"
+                reason = f"is not an account of {whose}, {refused}"
                 instead += f", or the account into {kind}_users"
             elif login.vhost and login.vhost not in vhosts:
-                value, reason = login.vhost, f"is no virtual host of {whose}, {refused}"
+                value, reason = login.vhost, f"is not a virtual host of {whose}, {refused}"
                 instead = f"{app.name} behind the address, or the virtual host into rabbitmq_vhosts"
             if reason:
                 yield Finding(Problem("no-account", login.variable, value, reason, instead), login.variable, app.name)

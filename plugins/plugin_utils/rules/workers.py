@@ -133,7 +133,7 @@ def _concurrency(deployment: Deployment) -> Iterator[Finding]:
     for worker in _one_of_each(deployment):
         most = _MOST.get(worker.pool)
         if most and isinstance(worker.concurrency, int) and worker.concurrency > most:
-            reason = f"is more than any host has a use for in pool {worker.pool}"
+            reason = f"is too high for pool {worker.pool}"
             instead = f"at most {most}, or auto" if worker.pool == "prefork" else f"at most {most}"
             problem = Problem(
                 "more-than-any-host-has", worker.where("concurrency"), worker.concurrency, reason, instead
@@ -145,7 +145,9 @@ def _unknown_arguments(deployment: Deployment) -> Iterator[Finding]:
     for worker in _one_of_each(deployment):
         for found in strangers(worker.arguments):
             newest = celery_versions.text(celery_versions.NEWEST)
-            reason = f"is no option of a worker of Celery {newest}: it would not start, unless the app adds the option"
+            reason = (
+                f"is not an option of a worker of Celery {newest}: it would not start, unless the app adds the option"
+            )
             problem = Problem(
                 "no-option-of-a-worker", worker.where("extra_arguments"), found.word, reason, found.instead
             )

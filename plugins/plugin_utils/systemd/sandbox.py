@@ -183,12 +183,12 @@ def _check(name: Any, value: Any, where: str) -> Iterator[Problem]:
         )
     elif name in _FIXED:
         if value is None or [_word(entry) for entry in _listed(value)] != [_word(SANDBOX[name])]:
-            instead = "nothing: what needs such rights belongs into a service of its own"
+            instead = "nothing: what needs such rights belongs in a service of its own"
             yield Problem("directive-fixed", where, value, _FIXED[name], instead)
     elif name not in ALLOWED:
         reason, instead = next(
             ((why, what) for pattern, why, what in _WHY_NOT if pattern.fullmatch(name)),
-            ("is no directive of the sandbox that may be changed", _meant(name)),
+            ("is not a directive of the sandbox that may be changed", _meant(name)),
         )
         yield Problem("directive-not-allowed", where, value, reason, instead)
     elif any(not isinstance(entry, (str, int, float)) or "\n" in str(entry) for entry in _listed(value)):
@@ -226,7 +226,7 @@ def _check_entry(name: str, value: Any, where: str) -> Iterator[Problem]:
                 "no-mask-of-permissions",
                 where,
                 value,
-                "is no mask of permissions",
+                "is not a mask of permissions",
                 'three or four digits in quotes, such as "0077"',
             )
     elif text.startswith(("+", "!")):

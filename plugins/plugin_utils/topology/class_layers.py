@@ -94,7 +94,7 @@ def _absent_without_a_class(classes: Mapping[str, WrittenClass], layers: Sequenc
                     "absent-class-unknown",
                     f"{layer.variable}.{name}.state",
                     "absent",
-                    "takes away a class that is not there",
+                    "removes a class that does not exist",
                     instead,
                 )
 
@@ -125,7 +125,9 @@ def _lay(target: WrittenClass, keys: Mapping[Any, Any], where: str, problems: li
     for key, value in keys.items():
         if key not in known:
             instead = _OTHER_NAMES.get(str(key)) or did_you_mean(str(key), known)
-            problems.append(Problem("unknown-key-of-class", f"{where}.{key}", value, "is no key of a class", instead))
+            problems.append(
+                Problem("unknown-key-of-class", f"{where}.{key}", value, "is not a key of a worker class", instead)
+            )
             # What a class consumes whose queues stand under another name is not known.
             target.unread_queues = target.unread_queues or instead.startswith("queues ")
             target.meant.add(re.split(r"[ ,:]", instead)[0])

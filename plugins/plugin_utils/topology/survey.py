@@ -108,7 +108,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "app": ("celery_app_name",),
     # What a server is there for is held against the accounts of the apps.
     "apps": (
-        "celery_app_name", "celery_app_broker", "celery_app_key_prefix", "celery_app_dead_letter_queue", "redis_purpose",
+        "celery_app_name",
+        "celery_app_broker",
+        "celery_app_key_prefix",
+        "celery_app_dead_letter_queue",
+        "redis_purpose",
     ),
     "broker": ("celery_app_broker",),
     "rabbitmq": _listen("rabbitmq", 0),

@@ -361,5 +361,5 @@ class _Reader:
                 "entry-not-a-queue-name", f"holds {bad[0]!r}, which cannot be the name of a queue", QUEUE_HELP
             )
         if len(set(names)) != len(names):
-            raise UnreadableError("names-a-queue-twice", "names a queue twice", "each queue once")
+            raise UnreadableError("names-a-queue-twice", "lists a queue twice", "each queue once")
         return names

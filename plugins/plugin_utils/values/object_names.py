@@ -20,9 +20,9 @@ def name_fault(name: Any) -> tuple[str, str] | None:
     if not text:
         return "is empty", "a name"
     if text != text.strip():
-        return "begins or ends with a blank, which nobody sees", repr(text.strip()) if text.strip() else "a name"
+        return "begins or ends with a blank, which is invisible", repr(text.strip()) if text.strip() else "a name"
     if not text.isprintable():
-        return "holds a sign that cannot be printed, such as a line break", "a name of one line"
+        return "contains an unprintable character, such as a line break", "a name of one line"
     if len(text.encode("utf-8", "surrogatepass")) > LONGEST:
         return f"is longer than {LONGEST} bytes", "a shorter name"
     return None

@@ -34,7 +34,7 @@ def weakness(password: object, user: object = "", shortest: int = SHORTEST) -> s
     plain = re.sub(r"[\W_]+", "", word)
     once = plain[: (plain + plain).find(plain, 1)] if plain else ""
     if {word, plain, once} & _COMMON or (not word and len(set(text)) < 6):
-        return "is one of the first that are tried"
+        return "is a commonly guessed password"
     if user and once in {str(user).lower(), re.sub(r"[\W\d_]+", "", str(user).lower())}:
         return "is the user's own name"
     if len(text) < shortest:

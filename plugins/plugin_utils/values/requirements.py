@@ -114,7 +114,7 @@ def text_problems(variable: str, text: str, installer: str) -> Iterator[Problem]
                 "no-directory-uv-has-nothing",
                 variable,
                 line.strip(),
-                "is no directory: uv has nothing else as editable",
+                "is not a directory: uv has nothing else as editable",
                 instead,
             )
 
@@ -130,7 +130,7 @@ def _line_problems(variable: str, line: str, instead: str) -> Iterator[Problem]:
     elif _ON_THE_HOST.match(line) or (is_requirement(line) and "://" in line):
         return
     elif _LOCAL.match(line):
-        reason = "is no path on the host"
+        reason = "is not a path on the host"
         instead = "an absolute one; what is on this machine is a source of the type wheel or path"
         yield Problem("no-path-on-the-host", variable, line, reason, instead)
     elif not is_requirement(line):
@@ -140,7 +140,7 @@ def _line_problems(variable: str, line: str, instead: str) -> Iterator[Problem]:
 def file_problems(variable: str, name: str) -> Iterator[Problem]:
     """Yield that a file, which the source of an app names, is by its name none that pip and uv read as requirements."""
     if _FILE.fullmatch(name) and not name.lower().endswith(_READ):
-        yield Problem("no-requirements-file", variable, name, "is no requirements file", f"the path of {_EXPORTED}")
+        yield Problem("no-requirements-file", variable, name, "is not a requirements file", f"the path of {_EXPORTED}")
 
 
 def _content_of(name: str, variable: str) -> str:
@@ -171,7 +171,11 @@ def index_problems(variable: str, indexes: Iterable[object]) -> Iterator[Problem
             )
         elif "://" not in address and not address.startswith(("/", ".")):
             yield Problem(
-                "no-address", variable, NOT_SHOWN, "is no address", "one such as https://packages.example.org/simple/"
+                "no-address",
+                variable,
+                NOT_SHOWN,
+                "is not an address",
+                "one such as https://packages.example.org/simple/",
             )
 
 

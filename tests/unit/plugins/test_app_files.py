@@ -64,8 +64,8 @@ def test_a_place_that_is_somebody_elses_is_refused(path: str, reason: str) -> No
     [
         ({"content": None}, "celery_app_files[0]: 'a.py' has neither content nor src; write one of them"),
         ({"src": "a"}, "celery_app_files[0]: 'a.py' has both content and src"),
-        ({"content": {"a": "s3cret"}}, "celery_app_files[0].content: '(not shown)' is no text any more"),
-        ({"mode": 0o640}, "celery_app_files[0].mode: 416 is what YAML makes of 0640; write four digits in quotes"),
+        ({"content": {"a": "s3cret"}}, "celery_app_files[0].content: '(not shown)' is not text: YAML or Jinja"),
+        ({"mode": 0o640}, "celery_app_files[0].mode: 416 is how YAML reads 0640; write four digits in quotes"),
         ({"mode": "640"}, "celery_app_files[0].mode: '640' is not a mode"),
         ({"mode": "0660"}, "celery_app_files[0].mode: '0660' lets others than its owner write it"),
         (

@@ -219,7 +219,7 @@ def test_lines_that_say_what_a_release_consists_of(own: dict[str, Any], requirem
 @pytest.mark.parametrize(
     ("own", "weak"),
     [
-        ({"broker_url": "amqp://shop:guest@mq1/shop"}, {"celery_app_broker_url": "is one of the first that are tried"}),
+        ({"broker_url": "amqp://shop:guest@mq1/shop"}, {"celery_app_broker_url": "is a commonly guessed password"}),
         ({"broker_url": "amqp://shop@mq1/shop"}, {"celery_app_broker_url": "is empty"}),
         ({"broker_url": "amqp://billing:billing@mq1/shop"}, {"celery_app_broker_url": "is the user's own name"}),
         ({"broker_url": "amqp://a%62c:ab%63@mq1/shop"}, {"celery_app_broker_url": "is the user's own name"}),
@@ -229,13 +229,13 @@ def test_lines_that_say_what_a_release_consists_of(own: dict[str, Any], requirem
         ({"broker_url": "other://shop:guest@mq1/shop"}, {}),
         (
             {"broker_url": "amqp://a:good-and-long-enough@mq1/;amqp://a:guest@mq2/"},
-            {"celery_app_broker_url": "is one of the first that are tried"},
+            {"celery_app_broker_url": "is a commonly guessed password"},
         ),
         ({"once_url": "redis://h/0"}, {"celery_app_once_url": "is empty"}),
         ({"result_backend": "redis://h/0"}, {"celery_app_result_backend": "is empty"}),
         (
             {"result_backend": "db+postgresql://u:secret@db/shop"},
-            {"celery_app_result_backend": "is one of the first that are tried"},
+            {"celery_app_result_backend": "is a commonly guessed password"},
         ),
         # Peers are trusted by other means there.
         ({"result_backend": "db+postgresql://u@db/shop"}, {}),

@@ -307,7 +307,7 @@ def test_what_is_no_database_of_redis(path: str) -> None:
     for variable in ("broker_url", "result_backend"):
         problem = only(refused(**{variable: f"redis://u:{SECRET}@h:6379{path}"}))
         assert (problem.variable, problem.value) == (f"celery_app_{variable}", f"redis://***@h:6379{path}")
-        assert problem.reason == "names a database of Redis that is no number"
+        assert problem.reason == "names a Redis database that is not a number"
         assert problem.instead == "redis://user:password@h:6379/0"
     planned(broker_url="amqp://u:p@h/shop")
 
@@ -798,7 +798,7 @@ def test_result_backends_of_packages_are_accepted(url: str) -> None:
         ("db+sqlite:///x", "can be read on one host, or in one process, only"),
         ("db+sqlite+x:///x", "can be read on one host, or in one process, only"),
         ("amqp://h", "is not a result backend of Celery 5.7"),
-        ("nonsense", "is no address, and no result backend of a package that is known here"),
+        ("nonsense", "is not an address, and no result backend of a package that is known here"),
     ],
 )
 def test_what_is_wrong_with_a_result_backend(url: str, reason: str) -> None:

@@ -17,13 +17,13 @@ INFINITE = float("inf")
     [
         ("task_time_limit", -5, "out of range"),
         ("task_soft_time_limit", -0.5, "out of range"),
-        ("task_time_limit", INFINITE, "no finite number"),
-        ("task_time_limit", float("nan"), "no finite number"),
+        ("task_time_limit", INFINITE, "not a finite number"),
+        ("task_time_limit", float("nan"), "not a finite number"),
         ("task_time_limit", 1e30, "out of range"),
         ("worker_prefetch_multiplier", -4, "out of range"),
         ("worker_prefetch_multiplier", 10_001, "out of range"),
         ("worker_prefetch_multiplier", 1.5, "not a whole number"),
-        ("worker_prefetch_multiplier", -INFINITE, "no finite number"),
+        ("worker_prefetch_multiplier", -INFINITE, "not a finite number"),
         ("broker_heartbeat", 65_536, "out of range"),
         ("broker_heartbeat_checkrate", 0, "is nothing"),
         ("broker_pool_limit", -1, "out of range"),
@@ -99,8 +99,8 @@ def test_a_number_may_be_as_small_and_as_large_as_is_said(name: str) -> None:
 
 
 def test_what_is_wrong_with_a_number_is_said_exactly() -> None:
-    assert number_fault("task_time_limit", INFINITE) == ("is no finite number", "a number, or null for none")
-    assert number_fault("task_protocol", INFINITE) == ("is no finite number", "a whole number, or null for none")
+    assert number_fault("task_time_limit", INFINITE) == ("is not a finite number", "a number, or null for none")
+    assert number_fault("task_protocol", INFINITE) == ("is not a finite number", "a whole number, or null for none")
     assert number_fault("task_protocol", 1.5) == ("is not a whole number", "a whole number")
     for value, reason in ((0, "is nothing"), (-1, "is out of range")):
         assert number_fault("redis_max_connections", value) == (reason, "a whole number above 0")
@@ -110,4 +110,4 @@ def test_what_is_wrong_with_a_number_is_said_exactly() -> None:
 def test_what_an_extension_means_by_a_number_is_its_own_matter() -> None:
     for value in (-5, 0, 0.5, 10**12):
         assert number_fault("redbeat_lock_timeout", value) == ("", "")
-    assert number_fault("redbeat_lock_timeout", float("nan"))[0] == "is no finite number"
+    assert number_fault("redbeat_lock_timeout", float("nan"))[0] == "is not a finite number"

@@ -323,7 +323,7 @@ def test_what_has_no_effect_in_a_pool_is_dropped_when_it_is_a_default_for_all() 
 @pytest.mark.parametrize(
     ("keys", "key", "reason", "instead"),
     [
-        ({"concurrncy": 2}, "concurrncy", "is no key", "concurrency (did you mean that?)"),
+        ({"concurrncy": 2}, "concurrncy", "is not a key", "concurrency (did you mean that?)"),
         ({"concurrency": "many"}, "concurrency", "is not a whole number", "or auto"),
         ({"concurrency": 0}, "concurrency", "is out of range", "from 1"),
         ({"concurrency": True}, "concurrency", "is not a whole number", "or auto"),
@@ -558,7 +558,7 @@ def test_the_units_of_a_host() -> None:
         ),
         (
             {"host_cores": -1},
-            Problem("test", "celery_worker_host_cores", -1, "is less than nothing", "a number such as 4"),
+            Problem("test", "celery_worker_host_cores", -1, "must not be negative", "a number such as 4"),
         ),
         (
             {"log_max_size": 0},
@@ -712,7 +712,7 @@ def test_to_take_away_a_class_that_is_not_there_is_a_slip(layer: str) -> None:
         "test",
         f"celery_worker_{layer}.hgih.state",
         "absent",
-        "takes away a class that is not there",
+        "removes a class that does not exist",
         "high (did you mean that?)",
     )
     assert refused(classes={"high": {}}, **{layer: {"hgih": {"state": "absent"}}}) == [expected]

@@ -12,7 +12,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.template
     not_worked_out,
 )
 
-GENERAL = "redis_bind: cannot be worked out, it may need a variable that is not set: "
+GENERAL = "redis_bind: could not be evaluated; it may use an undefined variable: "
 FACT = (
     "redis_bind: needs a fact, and the check contacts no host: it knows facts only where a fact cache holds them ({}); "
     "write the value, or gather facts into a cache before (fact_caching in ansible.cfg)"
@@ -51,7 +51,7 @@ def test_a_vault_that_nothing_opens_is_told_and_nothing_of_it(error: str, why: s
 def test_a_text_that_is_no_template_is_told_as_one(error: str) -> None:
     """A password with a brace and a number sign, in the words of ansible-core 2.19 to 2.21, and of 2.18."""
     instead = "; write one, or !unsafe in front of a text with {{, {% or {# that is not meant as one"
-    begin = "redis_bind: is no template of Jinja, or a variable in it is none"
+    begin = "redis_bind: is not a template of Jinja, or a variable in it is none"
     assert told(error, hidden=True) == begin + instead
     assert told(error) == f"{begin} ({error.partition('. String')[0].rstrip('.')}){instead}"
 
@@ -132,11 +132,11 @@ def test_the_first_line_without_secrets_is_told() -> None:
 )
 def test_a_file_that_a_lookup_does_not_find_is_told(error: str, hidden: bool) -> None:
     reason = "a lookup finds no file a/key on this machine; write the path of one that is there"
-    assert told(error, hidden=hidden) == f"redis_bind: cannot be worked out: {reason}"
+    assert told(error, hidden=hidden) == f"redis_bind: could not be evaluated: {reason}"
 
 
 def test_a_host_that_is_not_in_the_inventory_is_told() -> None:
-    said = "redis_bind: cannot be worked out: mq-1.invalid is no host of the inventory; write the name of one"
+    said = "redis_bind: could not be evaluated: mq-1.invalid is not a host of the inventory; write the name of one"
     assert told("hostvars['mq-1.invalid']", hidden=True) == said
     assert told("'HostVarsVars object' has no attribute 'db-1.invalid'", hidden=True).endswith("'db-1.invalid'")
     assert told("hunter2 in hostvars['a'] fails", hidden=True) == f"{GENERAL}the template is not shown"

@@ -20,12 +20,12 @@ def test_names_with_any_visible_sign_are_fine(name: str) -> None:
     ("name", "reason"),
     [
         ("", "is empty"),
-        (" ", "begins or ends with a blank, which nobody sees"),
-        ("shop ", "begins or ends with a blank, which nobody sees"),
-        ("\u00a0shop", "begins or ends with a blank, which nobody sees"),
-        ("shop\n", "begins or ends with a blank, which nobody sees"),
-        ("sh\nop", "holds a sign that cannot be printed, such as a line break"),
-        ("sh\x00op", "holds a sign that cannot be printed, such as a line break"),
+        (" ", "begins or ends with a blank, which is invisible"),
+        ("shop ", "begins or ends with a blank, which is invisible"),
+        ("\u00a0shop", "begins or ends with a blank, which is invisible"),
+        ("shop\n", "begins or ends with a blank, which is invisible"),
+        ("sh\nop", "contains an unprintable character, such as a line break"),
+        ("sh\x00op", "contains an unprintable character, such as a line break"),
         ("x" * 256, "is longer than 255 bytes"),
         ("ü" * 128, "is longer than 255 bytes"),
     ],
@@ -38,8 +38,8 @@ def test_what_nobody_can_have_meant(name: str, reason: str) -> None:
 
 def test_what_to_write_is_the_name_without_its_blanks() -> None:
     assert list(faulty(["ok", "shop ", "shop ", " "])) == [
-        ("shop ", "begins or ends with a blank, which nobody sees", "'shop'"),
-        (" ", "begins or ends with a blank, which nobody sees", "a name"),
+        ("shop ", "begins or ends with a blank, which is invisible", "'shop'"),
+        (" ", "begins or ends with a blank, which is invisible", "a name"),
     ]
 
 

@@ -39,7 +39,7 @@ def test_the_long_form() -> None:
     ("task", "value", "message"),
     [
         ("a", "20 hours", "celery_app_once.a.period: '20 hours' is not a duration; write a duration such as"),
-        ("a", 0, "celery_app_once.a.period: 0 is no time at all"),
+        ("a", 0, "celery_app_once.a.period: 0 must be longer than 0s"),
         ("a", "-1h", "celery_app_once.a.period: '-1h' is not a duration"),
         ("a", -5, "celery_app_once.a.period: -5 is not between 0 and a hundred years"),
         ("a", True, "celery_app_once.a.period: True is not a duration"),

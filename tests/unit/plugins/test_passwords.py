@@ -12,11 +12,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.values.passwords i
     [
         ("", "shop", "is empty"),
         (None, "shop", "is empty"),
-        ("guest", "guest", "is one of the first that are tried"),
-        ("Password12345!", "shop", "is one of the first that are tried"),
-        ("passwordpassword", "shop", "is one of the first that are tried"),
-        ("change-me-change-me", "shop", "is one of the first that are tried"),
-        ("123123123123", "shop", "is one of the first that are tried"),
+        ("guest", "guest", "is a commonly guessed password"),
+        ("Password12345!", "shop", "is a commonly guessed password"),
+        ("passwordpassword", "shop", "is a commonly guessed password"),
+        ("change-me-change-me", "shop", "is a commonly guessed password"),
+        ("123123123123", "shop", "is a commonly guessed password"),
         ("celeryworkers", "celeryworkers", "is the user's own name"),
         ("Shop-App-2026", "shop-app", "is the user's own name"),
         ("kX9wq7TtZ2m", "shop", "has fewer than 12 characters"),
@@ -36,7 +36,7 @@ def test_a_server_may_ask_for_longer_ones() -> None:
 @pytest.mark.parametrize(
     ("password", "user", "reason"),
     [
-        ("123451234512", "shop", "is one of the first that are tried"),
+        ("123451234512", "shop", "is a commonly guessed password"),
         ("123456123456", "shop", ""),
         ("927401638254", "", ""),
         ("aaaaaaaaaaaa", "a", "is the user's own name"),

@@ -19,22 +19,22 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
 
 
 def test_a_message_names_variable_value_reason_and_remedy() -> None:
-    problem = Problem("test", "redis_purpose", "brokr", "is no purpose", "broker")
+    problem = Problem("test", "redis_purpose", "brokr", "is not a purpose", "broker")
     assert message([problem]) == (
-        "1 mistake in the variables; nothing was changed:\n  - redis_purpose: 'brokr' is no purpose; write broker"
+        "1 mistake in the variables; nothing was changed:\n  - redis_purpose: 'brokr' is not a purpose; write broker"
     )
 
 
 def test_whether_its_value_could_be_read_makes_no_other_mistake_of_it() -> None:
-    problem = Problem("test", "redis_purpose", "brokr", "is no purpose", "broker")
+    problem = Problem("test", "redis_purpose", "brokr", "is not a purpose", "broker")
     assert not problem.readable
-    assert problem == Problem("test", "redis_purpose", "brokr", "is no purpose", "broker", readable=True)
+    assert problem == Problem("test", "redis_purpose", "brokr", "is not a purpose", "broker", readable=True)
     with pytest.raises(TypeError):
-        Problem("test", "redis_purpose", "brokr", "is no purpose", "broker", True)  # type: ignore[misc]  # that is the point
+        Problem("test", "redis_purpose", "brokr", "is not a purpose", "broker", True)  # type: ignore[misc]  # that is the point
 
 
 def test_the_same_mistake_of_fifty_hosts_is_told_once() -> None:
-    problem = Problem("test", "redis_purpose", "brokr", "is no purpose", "broker")
+    problem = Problem("test", "redis_purpose", "brokr", "is not a purpose", "broker")
     assert message([problem] * 50).count("brokr") == 1
 
 
@@ -87,7 +87,7 @@ def test_what_is_no_secret_is_shown(variable: str, value: Any) -> None:
     ("value", "reason", "says"),
     [
         ("(a key)", "is not known here", "flower_options.oauth2_secret: is not known here; write another"),
-        ("(a variable)", "is no variable", "flower_options.oauth2_secret: is no variable; write another"),
+        ("(a variable)", "is not a variable", "flower_options.oauth2_secret: is not a variable; write another"),
         (None, "is missing", "flower_options.oauth2_secret: is missing; write another"),
         (None, "is wrong", "flower_options.oauth2_secret: None is wrong; write another"),
     ],
@@ -153,7 +153,7 @@ def test_a_suggestion_is_the_likeliest_name() -> None:
 
 
 def test_the_head_of_the_message_counts_lines() -> None:
-    one, other = (Problem("test", "redis_purpose", value, "is no purpose", "broker") for value in ("a", "b"))
+    one, other = (Problem("test", "redis_purpose", value, "is not a purpose", "broker") for value in ("a", "b"))
     assert message([one, other, one]).splitlines()[0] == "2 mistakes in the variables; nothing was changed:"
 
 

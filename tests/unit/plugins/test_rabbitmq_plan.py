@@ -436,11 +436,11 @@ def test_what_policies_may_say(definition: dict[str, Any]) -> None:
     [
         (
             {"max-lenght": 5},
-            "definition.max-lenght: 5 is no key of a policy; write max-length (did you mean that?)",
+            "definition.max-lenght: 5 is not a key of a policy; write max-length (did you mean that?)",
         ),
         (
             {"delivery_limit": 5},
-            "definition.delivery_limit: 5 is no key of a policy; write delivery-limit (did you mean that?)",
+            "definition.delivery_limit: 5 is not a key of a policy; write delivery-limit (did you mean that?)",
         ),
         (
             {"message-ttl": "30m"},
@@ -654,7 +654,7 @@ def test_durations_are_read_or_told() -> None:
     result, problems = plan(variables(stop_timeout="soon"), FACTS)
     assert result["stop_timeout"] == 0
     assert [problem.reason for problem in problems] == ["is not a duration"]
-    assert [problem.reason for problem in plan(variables(stop_timeout=0), FACTS)[1]] == ["is no time at all"]
+    assert [problem.reason for problem in plan(variables(stop_timeout=0), FACTS)[1]] == ["must be longer than 0s"]
 
 
 @pytest.mark.parametrize(("listen", "host"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.5", "10.0.0.5")])
@@ -689,7 +689,7 @@ def test_what_is_wrong_with_names_is_said() -> None:
     assert told(plugins=["rabbitmq_management", "Bad"]) == [
         "plugins: 'Bad' is not the name of a plugin; write a name such as rabbitmq_prometheus"
     ]
-    assert told(prune=["queue"]) == ["prune: 'queue' is no kind of object; write queues (did you mean that?)"]
+    assert told(prune=["queue"]) == ["prune: 'queue' is not a kind of object; write queues (did you mean that?)"]
     planned(prune=["queues"])
 
 

@@ -56,7 +56,7 @@ def test_a_secret_travels_in_the_argument_that_ansible_hides() -> None:
 
 @pytest.mark.parametrize("content", [{"a": True}, [1, 2], {}, ("a",)])
 def test_content_that_became_data_is_refused_and_not_shown(content: object) -> None:
-    with pytest.raises(ValueError, match=r"^/etc/x: content is no text any more: end its template with `\| string`$"):
+    with pytest.raises(ValueError, match=r"^/etc/x: content is not text: end its template with `\| string`$"):
         expand({"path": "/etc/x", "content": content, "secret": True}, [])
 
 

@@ -164,7 +164,7 @@ def test_a_file_of_the_apps_own_has_a_place_that_is_there_and_that_the_app_canno
     loose.chmod(0o777)
     link.symlink_to("/etc/hostname")
     assert refused(tmp_path / "none" / "a").startswith(
-        f"celery_app_files: {tmp_path}/none is no directory on this host"
+        f"celery_app_files: {tmp_path}/none is not a directory on this host"
     )
     assert refused(link).startswith(f"celery_app_files: {link} is a link on this host; remove it")
     assert refused(loose).startswith(f"celery_app_files: {loose} is no file on this host")
@@ -191,7 +191,7 @@ def test_what_a_package_is_to_bring_is_not_asked_for_before_it_is_there(
         with pytest.raises(ReleaseError, match=said):
             trial({}, configuration=[{**configuration[0], "path": str(path)}], user="nobody", select="")
     missing.clear()
-    with pytest.raises(ReleaseError, match=f"{folder} is no directory on this host; make it before"):
+    with pytest.raises(ReleaseError, match=f"{folder} is not a directory on this host; make it before"):
         trial({}, configuration=configuration, user="nobody", select="")
 
 
@@ -215,7 +215,7 @@ def test_a_dry_run_tells_of_a_directory_that_is_not_there_yet(
     with pytest.raises(ReleaseError, match="/tmp can be written by nobody, so the app could replace"):
         told(Path("/tmp/none/yet/a"), dry)
     for folder, host in (("file", dry), ("file/below", dry), ("dangling", dry), ("none", Host())):
-        with pytest.raises(ReleaseError, match=f"{tmp_path}/{folder} is no directory on this host; make it"):
+        with pytest.raises(ReleaseError, match=f"{tmp_path}/{folder} is not a directory on this host; make it"):
             told(tmp_path / folder / "a", host)
     assert len(dry.told) == 1
 

@@ -49,7 +49,7 @@ def test_a_line_that_no_installer_reads_is_told(line: str) -> None:
 )
 def test_a_path_that_is_none_on_the_host_is_told(line: str) -> None:
     for problem in (*package_problems("packages", [line], "", ""), *text_problems("source.requirements", line, "uv")):
-        assert problem.reason == "is no path on the host"
+        assert problem.reason == "is not a path on the host"
 
 
 LOOKUP = "\"{{ lookup('ansible.builtin.file', %s) }}\", which is what it holds"

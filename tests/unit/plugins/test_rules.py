@@ -840,7 +840,7 @@ def test_of_a_server_elsewhere_nothing_is_told_without_need() -> None:
             name == "celery_app_longest_task"
         )
         assert rule in found(with_app(WITHOUT_RABBITMQ, **{**classic, "given": given}))
-    # The server is known, is no RabbitMQ, or nothing is consumed.
+    # The server is known, is not a RabbitMQ, or nothing is consumed.
     assert rule not in found(with_app(**slow))
     assert rule not in found(with_app(**{**ELSEWHERE, "broker_addresses": SHOP.broker_addresses}, **slow))
     assert rule in found(with_app(**ELSEWHERE, **slow))
@@ -1431,7 +1431,7 @@ def test_processes_fit_the_processors() -> None:
 def test_more_than_any_host_has_a_use_for(pool: str, most: int) -> None:
     assert found(sized(concurrency=most, pool=pool)) == {}
     finding = only(sized(concurrency=most + 1, pool=pool), "concurrency")
-    assert f"in pool {pool}" in finding.problem.reason
+    assert f"for pool {pool}" in finding.problem.reason
     assert finding.problem.instead == f"at most {most}" + (", or auto" if pool == "prefork" else "")
 
 

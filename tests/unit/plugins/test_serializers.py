@@ -58,13 +58,13 @@ def test_what_is_one_or_may_be_one_of_an_extension(form: str) -> None:
     ("form", "meant"), [("jsn", "json"), ("JSON", "json"), (" json", "json"), ("yml", "yaml"), ("msgpck", "msgpack")]
 )
 def test_a_misspelt_one(form: str, meant: str) -> None:
-    reason = f"is no serializer of kombu 5.7; write {meant} (did you mean that?)"
+    reason = f"is not a serializer of kombu 5.7; write {meant} (did you mean that?)"
     assert told("accept_content", ["json", form]) == [f"celery_app_settings.accept_content: {form!r} {reason}"]
     assert unread(task_serializer=form) == unread(accept_content=[form]) == []
 
 
 def test_a_list_of_nothing() -> None:
-    reason = "is empty, so that nobody would read anything; write [json], or leave it out"
+    reason = "is empty, so no message could be read; write [json], or leave it out"
     for name in ("accept_content", "result_accept_content"):
         assert told(name, []) == [f"celery_app_settings.{name}: [] {reason}"]
         assert unread(**{name: []}) == []
@@ -95,24 +95,24 @@ def test_what_is_read_or_told_otherwise(own: dict[str, Any]) -> None:
 def test_what_nobody_reads() -> None:
     (line,) = unread(task_serializer="yaml")
     assert line == (
-        "task_serializer: 'yaml' is not in accept_content, ['json']: every task would be refused by whoever reads it; "
+        "task_serializer: 'yaml' is not in accept_content, ['json']: every task would be rejected by every consumer; "
         "write one that is, or accept_content: [json, yaml]"
     )
     (line,) = unread(result_serializer="msgpack", accept_content=None)
     assert line == (
-        "result_serializer: 'msgpack' is not in accept_content, ['json']: every result would be refused by whoever "
-        "reads it; write one that is, or accept_content: [json, msgpack]"
+        "result_serializer: 'msgpack' is not in accept_content, ['json']: every result would be rejected by "
+        "every consumer; write one that is, or accept_content: [json, msgpack]"
     )
     (line,) = unread(accept_content=["yaml"], task_serializer="yaml")
     assert line == (
-        "accept_content: ['yaml'] lacks json, which result_serializer is: every result would be refused by whoever "
-        "reads it; write accept_content: [yaml, json]"
+        "accept_content: ['yaml'] lacks json, which result_serializer is: every result would be rejected by "
+        "every consumer; write accept_content: [yaml, json]"
     )
     # What is read of tasks does not count where results have a list of their own.
     (line,) = unread(accept_content=["json", "yaml"], result_serializer="yaml", result_accept_content=["json"])
     assert line == (
-        "result_serializer: 'yaml' is not in result_accept_content, ['json']: every result would be refused by whoever "
-        "reads it; write one that is, or result_accept_content: [json, yaml]"
+        "result_serializer: 'yaml' is not in result_accept_content, ['json']: every result would be rejected by "
+        "every consumer; write one that is, or result_accept_content: [json, yaml]"
     )
     assert unread(task_serializer="own", accept_content=["application/x-yaml", "json"]) != []
 
@@ -139,7 +139,7 @@ def test_what_is_of_another_kind_hides_nothing() -> None:
 
 @pytest.mark.parametrize("form", ["pickle", "yaml", "own"])
 def test_single_tasks_in_a_form_that_nobody_reads(form: str) -> None:
-    reason = "is not in accept_content, ['json']: the task would be refused by whoever reads it"
+    reason = "is not in accept_content, ['json']: the task would be rejected by every consumer"
     instead = "one that is, or leave it out"
     schedule = {"a": {"options": {"serializer": form}}, "b": {"options": {}}, "c": {"options": 5}, "d": 5}
     assert unread(beat_schedule=schedule) == [f"beat_schedule.a.options.serializer: {form!r} {reason}; write {instead}"]

@@ -88,7 +88,7 @@ def test_time_zones(zone: str) -> None:
     ],
 )
 def test_what_is_no_time_zone(zone: str, instead: str) -> None:
-    assert told("timezone", zone) == [f"s.timezone: {zone!r} is no time zone; write {instead}"]
+    assert told("timezone", zone) == [f"s.timezone: {zone!r} is not a time zone; write {instead}"]
 
 
 def test_a_machine_without_time_zones_says_nothing_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,9 @@ def test_annotations_are_dictionaries() -> None:
 @pytest.mark.parametrize("name", ["task_compression", "result_compression"])
 def test_compressions(name: str) -> None:
     assert [told(name, known) for known in (*COMPRESSIONS, "lz4", "application/x-gzip", "snappy")] == [[]] * 12
-    assert told(name, "gzpi") == [f"s.{name}: 'gzpi' is no compression of kombu 5.7; write gzip (did you mean that?)"]
+    assert told(name, "gzpi") == [
+        f"s.{name}: 'gzpi' is not a compression of kombu 5.7; write gzip (did you mean that?)"
+    ]
 
 
 @pytest.mark.parametrize("name", ["beat_schedule", "broker_transport_options", "timezone", "task_annotations"])

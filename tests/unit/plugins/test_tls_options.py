@@ -21,7 +21,7 @@ from celeryops_runtime.tls import amqp_options, redis_options
 
 AMQP = set(inspect.signature(SSLTransport._wrap_socket_sni).parameters)
 REDIS = {name for name in inspect.signature(SSLConnection.__init__).parameters if name.startswith("ssl_")}
-REASON = "is no TLS option for {}, and no process could connect; write"
+REASON = "is not a TLS option for {}, and no process could connect; write"
 
 
 def told(options: Any, *, redis: bool = False) -> list[str]:
@@ -76,11 +76,11 @@ def test_a_key_that_no_client_knows() -> None:
     (line,) = told({"ssl_cert_req": "none"}, redis=True)
     assert line == f"tls.ssl_cert_req: 'none' {REASON.format('Redis')} cert_reqs (did you mean that?)"
     (line,) = told({"ssl_version": "TLSv1_2"})
-    assert line.startswith("tls.ssl_version: 'TLSv1_2' is no TLS option for RabbitMQ")
+    assert line.startswith("tls.ssl_version: 'TLSv1_2' is not a TLS option for RabbitMQ")
     assert len(told({"ca_cert": "/x", "key_file": "/y"})) == 2
     (line,) = told({5: "x"})
     assert line.startswith(
-        "tls.5: 'x' is no TLS option for RabbitMQ, and no process could connect; write one of ca_certs"
+        "tls.5: 'x' is not a TLS option for RabbitMQ, and no process could connect; write one of ca_certs"
     )
 
 
@@ -109,12 +109,12 @@ def test_a_key_of_the_other_client() -> None:
             {"check_hostname": "no"},
             "tls.check_hostname: 'no' is not true or false; write true or false, without quotes",
         ),
-        ({"min_version": "TLSv1.2"}, "tls.min_version: 'TLSv1.2' is no version of TLS; write TLSv1_2 (did you mean"),
+        ({"min_version": "TLSv1.2"}, "tls.min_version: 'TLSv1.2' is not a version of TLS; write TLSv1_2 (did you mean"),
         (
             {"min_version": 1.2},
-            "tls.min_version: 1.2 is no version of TLS; write one of TLSv1, TLSv1_1, TLSv1_2, TLSv1",
+            "tls.min_version: 1.2 is not a version of TLS; write one of TLSv1, TLSv1_1, TLSv1_2, TLSv1",
         ),
-        ({"tls_minimum_version": [1]}, "tls.tls_minimum_version: [1] is no version of TLS"),
+        ({"tls_minimum_version": [1]}, "tls.tls_minimum_version: [1] is not a version of TLS"),
         (
             {"keyfile": "/k"},
             "tls.keyfile: '/k' belongs to a certificate, and there is none; write certfile as well, or",

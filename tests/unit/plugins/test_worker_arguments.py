@@ -69,11 +69,11 @@ def test_what_the_role_sets_itself_is_told_once_however_it_is_written(
 @pytest.mark.parametrize(
     ("words", "word", "reason"),
     [
-        (["prefetch_multiplier=9"], "prefetch_multiplier=9", "is no option"),
-        (["beat"], "beat", "is no option"),
-        (["-E", "x"], "x", "is no option"),
-        (["--"], "--", "is no option"),
-        (["-"], "-", "is no option"),
+        (["prefetch_multiplier=9"], "prefetch_multiplier=9", "is not an option"),
+        (["beat"], "beat", "is not an option"),
+        (["-E", "x"], "x", "is not an option"),
+        (["--"], "--", "is not an option"),
+        (["-"], "-", "is not an option"),
         (["--heartbeat-interval 10"], "--heartbeat-interval 10", "is one word"),
         (["--without-mingle=yes"], "--without-mingle=yes", "takes no value"),
         (["-Ofairly"], "-Ofairly", "is not a value of -O"),

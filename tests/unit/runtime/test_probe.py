@@ -104,7 +104,7 @@ def test_a_process_of_the_pool_keeps_what_it_inherited(app: Celery, recwarn: pyt
 
 def test_an_answer_goes_to_the_queues_of_senders_only(app: Celery) -> None:
     probe.install(app)
-    with pytest.raises(ValueError, match="is no queue of a probe"):
+    with pytest.raises(ValueError, match="is not a queue of a probe"):
         app.tasks[probe.NAME].run(reply="payments", queue="one")
 
 
