@@ -16,7 +16,7 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Know which hosts to look at beyond those of this run
+- name: Find the hosts to look at beyond those of this run
   celeryops.stack.further:
   run_once: true
   register: celeryops_further
