@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
 from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
+from celeryops_runtime.wording import some_of as some_of_at_run_time
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.wording import som
     ],
 )
 def test_what_is_too_much_to_name_is_counted(names: list[str], told: str) -> None:
-    assert some_of(names, 2) == told
+    assert some_of(names, 2) == some_of_at_run_time(names, 2) == told
 
 
 def test_a_file_that_cannot_be_read_is_empty(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from celeryops_runtime.liveness import RECONNECT_SECONDS, Liveness
 from celeryops_runtime.readiness import Readiness, install
-from celeryops_runtime.systemd import RECONNECT_SECONDS, Liveness, notify, watchdog_seconds
+from celeryops_runtime.systemd import notify, watchdog_seconds
 
 if TYPE_CHECKING:
     import subprocess
@@ -396,13 +397,13 @@ def test_nothing_in_the_step_reaches_the_worker(
 
 def test_outside_systemd_no_step_is_added(python: Python) -> None:
     code = (
-        "from celery import Celery; from celeryops_runtime.systemd import announce_worker; a = Celery('a');"
-        "announce_worker(a); print(len(a.steps['consumer']))"
+        "from celery import Celery; a = Celery('a'); a.loader.on_worker_init();"
+        "print(*sorted({'Readiness', 'Prefetch'} & {step.__name__ for step in a.steps['consumer']}))"
     )
-    assert python("-c", code).stdout == "0\n"
-    assert python("-c", code, env={"NOTIFY_SOCKET": "/nonexistent"}).stdout == "2\n"
+    assert python("-c", code).stdout == "\n"
+    assert python("-c", code, env={"NOTIFY_SOCKET": "/nonexistent"}).stdout == "Prefetch Readiness\n"
     fixed = {"NOTIFY_SOCKET": "/nonexistent", "CELERYOPS_PREFETCH": "fixed"}
-    assert python("-c", code, env=fixed).stdout == "1\n"
+    assert python("-c", code, env=fixed).stdout == "Readiness\n"
 
 
 def test_beat_is_ready_when_it_says_so(python: Python, systemd: Systemd) -> None:

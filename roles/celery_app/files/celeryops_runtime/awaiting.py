@@ -80,15 +80,13 @@ def _ensure(own: Any) -> Callable[..., Any]:
     return ensure
 
 
-def _on_task_call(own: Any) -> Callable[..., Any]:
-    from celeryops_runtime.publish import NotSentError
-
+def _on_task_call(own: Any, not_sent: type[Exception]) -> Callable[..., Any]:
     def on_task_call(self: Any, producer: Any, task_id: str) -> Any:
         try:
             with _retried(1):
                 return own(self, producer, task_id)
         except (RuntimeError, *self.connection_errors) as exc:
-            raise NotSentError("not sent: the result backend, which is told first, does not answer") from exc
+            raise not_sent("not sent: the result backend, which is told first, does not answer") from exc
 
     return on_task_call
 
@@ -135,12 +133,15 @@ def _drain_events(own: Any) -> Callable[..., Any]:
     return drain_events
 
 
-def mend() -> None:
-    """Change Celery's result backend in this process. Calling it again changes nothing more."""
+def mend(not_sent: type[Exception]) -> None:
+    """Change Celery's result backend in this process. Calling it again changes nothing more.
+
+    :param not_sent: the error of a task that is not sent, since the result backend does not take the subscription.
+    """
     from celery.backends.redis import RedisBackend, ResultConsumer
 
     put_around(RedisBackend, "ensure", _ensure, _MARK)
-    put_around(RedisBackend, "on_task_call", _on_task_call, _MARK)
+    put_around(RedisBackend, "on_task_call", lambda own: _on_task_call(own, not_sent), _MARK)
     put_around(ResultConsumer, "consume_from", _consume_from, _MARK)
     put_around(ResultConsumer, "cancel_for", _cancel_for, _MARK)
     put_around(ResultConsumer, "drain_events", _drain_events, _MARK)

@@ -41,6 +41,7 @@ from celery.worker import state
 from celeryops_runtime import probe
 from celeryops_runtime.systemd import notify
 from celeryops_runtime.versions import scheduled
+from celeryops_runtime.wording import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -254,12 +255,14 @@ class Drain:
         for request in list(state.active_requests):
             (late if request.task.acks_late else early).append(f"{request.name}[{request.id}]")
         if late:
-            logger.warning("still running after %.0f s, back to the queue: %s", self.seconds, _listed(late))
+            logger.warning(
+                "still running after %.0f s, back to the queue: %s", self.seconds, some_of(sorted(late), _NAMED)
+            )
         if early:
             logger.error(
                 "still running after %.0f s, lost because acknowledged before they began: %s",
                 self.seconds,
-                _listed(early),
+                some_of(sorted(early), _NAMED),
             )
         if self._kind == "prefork":
             # Celery's cold shutdown, as its handler of SIGQUIT does it.
@@ -307,8 +310,3 @@ def _give_back(request: Any) -> bool:
     request.reject(requeue=True)
     state.task_ready(request)
     return True
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(sorted(names)[:_NAMED]) + more

@@ -338,7 +338,11 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         quiet.install(self.app)
         outage.install(self.app)
         versions.mend_cancelling()
-        systemd.announce_worker(self.app)
+        if os.environ.get("NOTIFY_SOCKET"):
+            # A unit with Type=notify.
+            from celeryops_runtime import readiness
+
+            readiness.install(self.app)
         celeryd_after_setup.connect(_after_setup, weak=False, dispatch_uid="celeryops_runtime.after_setup")
         if self._guard:
             self._guard.connect()

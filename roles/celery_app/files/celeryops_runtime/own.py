@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from celeryops_runtime.effective import plain, route
+from celeryops_runtime.wording import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -286,10 +287,8 @@ def _routes(app: Any, own: Any, here: Any) -> tuple[str, str] | None:
         ways[task] = (way or f"the default queue ({'celery' if own_default is UNSAID else own_default})", here)
     if not ways:
         return None
-    shown = list(ways)[:SHOWN]
-    more = f" and {len(ways) - len(shown)} more" if len(ways) > len(shown) else ""
-    texts = [", ".join(f"{task} to {ways[task][side]}" for task in shown) for side in (0, 1)]
-    return texts[0] + more, texts[1]
+    theirs, ours = ([f"{task} to {way[side]}" for task, way in ways.items()] for side in (0, 1))
+    return some_of(theirs, SHOWN), ", ".join(ours[:SHOWN])
 
 
 def _named(routes: Any) -> list[str]:

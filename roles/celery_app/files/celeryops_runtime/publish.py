@@ -363,9 +363,13 @@ def bound_writes(app: Any) -> None:
     app.__dict__["connection_for_write"] = connection_for_write
 
 
+def _mend_awaiting() -> None:
+    awaiting.mend(NotSentError)
+
+
 def mend(broker: str) -> None:
     """Change what publishes to a broker, in this process. Calling it again changes nothing more.
 
     :param broker: ``rabbitmq`` or ``redis``.
     """
-    run_each((_mend_amqp if broker == "rabbitmq" else _mend_redis, awaiting.mend, locks.mend))
+    run_each((_mend_amqp if broker == "rabbitmq" else _mend_redis, _mend_awaiting, locks.mend))

@@ -35,8 +35,10 @@ from celery.worker import state
 from celeryops_runtime import prefetch, versions
 from celeryops_runtime.drain import Drain, stop_seconds
 from celeryops_runtime.intake import Intake
+from celeryops_runtime.liveness import Liveness
 from celeryops_runtime.report import Report
-from celeryops_runtime.systemd import Liveness, notify, watchdog_seconds
+from celeryops_runtime.systemd import notify, watchdog_seconds
+from celeryops_runtime.wording import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,7 +208,7 @@ class Readiness(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         :returns: for example ``consuming payments, mails: 2 active, 3 waiting, 154 done``.
         """
         names = sorted(queue.name for queue in self.consumer.task_consumer.queues)
-        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        shown = some_of(names, 6)
         active = len(state.active_requests)
         waiting = max(0, len(state.reserved_requests) - active)
         if self.intake.starved:

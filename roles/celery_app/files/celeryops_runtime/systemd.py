@@ -1,26 +1,22 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""systemd's notification protocol with the standard library, and what is told through it.
+"""systemd's notification protocol with the standard library, and what beat tells through it.
 
 The protocol: sd_notify(3), a datagram of ``NAME=value`` lines to the socket in ``$NOTIFY_SOCKET``. Nothing here may
-harm the process that it reports on: every error is swallowed, and without the socket nothing happens at all.
+harm the process that it reports on: every error is swallowed, and without the socket nothing happens at all. What a
+worker tells is more: :mod:`celeryops_runtime.readiness`.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Mapping
 
-__all__ = ["Liveness", "announce_beat", "announce_worker", "notify", "watchdog_seconds"]
-
-RECONNECT_SECONDS = 300.0
-"""How long reconnecting may show no sign of progress before a worker counts as hung. Celery waits at most 32 s between
-two attempts (kombu ``ensure_connection``: interval_max 30 s), and counts each."""
+__all__ = ["announce_beat", "notify", "watchdog_seconds"]
 
 
 def notify(*lines: str, environ: Mapping[str, str] | None = None) -> bool:
@@ -59,75 +55,6 @@ def watchdog_seconds(environ: Mapping[str, str] | None = None, pid: int | None =
         return max(0.0, int(env.get("WATCHDOG_USEC") or 0) / 1e6)
     except ValueError:
         return 0.0
-
-
-class Liveness:
-    """What is known of a worker's life, and whether systemd may believe in it. No I/O, no threads."""
-
-    def __init__(self, watchdog: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with a worker that does not consume yet.
-
-        :param watchdog: WatchdogSec= in seconds, 0.0 if there is none.
-        :param clock: seconds that never run backwards.
-        """
-        self._clock = clock
-        self._seen = clock()
-        self._progress: Hashable = None
-        self.phase = "starting"
-        #: Seconds between two reports: a quarter of the watchdog's time, at most 10 s.
-        self.interval = min(10.0, watchdog / 4) if watchdog else 10.0
-        #: Seconds without a sign of the event loop after which the worker counts as hung. Celery's blocking loop waits
-        #: up to 2 s for a message (celery/worker/loops.py, synloop, 5.7.0), so never below twice that.
-        self.patience = max(watchdog / 2, 4.0)
-
-    def tick(self) -> None:
-        """Note that the event loop ran."""
-        self._seen = self._clock()
-
-    def enter(self, phase: str) -> bool:
-        """Note a change.
-
-        :param phase: ``consuming``, ``offline`` (reconnecting to the broker), ``draining`` (only the last tasks are
-            left) or ``leaving`` (shutting down, final).
-        :returns: whether this is news; after ``leaving`` nothing is.
-        """
-        if self.phase in {phase, "leaving"}:
-            return False
-        self.phase = phase
-        self._progress = None
-        self._seen = self._clock()
-        return True
-
-    def alive(self, *, busy: bool, progress: Hashable) -> bool:
-        """Judge.
-
-        :param busy: whether a task is running inside the event loop itself (the solo pool), which then cannot tick.
-        :param progress: any value that changes while the worker reconnects.
-        :returns: True while consuming or draining if the loop ticked within :attr:`patience` or is busy; while offline
-            if there was progress within :data:`RECONNECT_SECONDS`; always while starting or leaving, which systemd
-            limits itself (TimeoutStartSec=, TimeoutStopSec=).
-        """
-        if self.phase in {"consuming", "draining"}:
-            if busy:
-                self.tick()
-            return self._clock() - self._seen < self.patience
-        if self.phase == "offline":
-            if progress != self._progress:
-                self._progress = progress
-                self.tick()
-            return self._clock() - self._seen < RECONNECT_SECONDS
-        return True
-
-
-def announce_worker(app: Any) -> None:
-    """Make the worker that starts in this process tell systemd when it consumes, and that it lives.
-
-    :param app: the worker's app; the step is added to its consumer. Nothing happens outside a unit with Type=notify.
-    """
-    if os.environ.get("NOTIFY_SOCKET"):
-        from celeryops_runtime import readiness
-
-        readiness.install(app)
 
 
 def announce_beat() -> None:
