@@ -202,7 +202,7 @@ def test_a_queue_or_a_route_more_is_nothing_of_what_units_are_restarted_for() ->
 
 
 def test_the_runtime_reads_what_the_plan_writes(tmp_path: Path) -> None:
-    from celeryops_runtime.config import load
+    from celeryops_runtime.config_reader import load
 
     for broker in (BROKER, BACKEND):
         plan = planned(broker_url=broker, queues=["feeds"])

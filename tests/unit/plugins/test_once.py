@@ -107,7 +107,8 @@ def test_a_redis_of_its_own() -> None:
 
 
 def test_the_runtime_reads_what_the_plan_writes() -> None:
-    from celeryops_runtime.config import OnceRule, parse
+    from celeryops_runtime.config import OnceRule
+    from celeryops_runtime.config_reader import parse
 
     declared = {"a.*": "1h", "b": {"period": 5, "key": ["day", 1], "on_failure": "keep", "when_redis_is_down": "run"}}
     plan = planned(once=declared)

@@ -16,7 +16,8 @@ from .test_celery_app_plan import BACKEND, only, planned, refused, variables
 
 
 def test_the_runtime_reads_what_the_plan_writes() -> None:
-    from celeryops_runtime.config import ResultRule, parse
+    from celeryops_runtime.config import ResultRule
+    from celeryops_runtime.config_reader import parse
 
     declared = {"shop.reports.total": "keep", "shop.reports.*": "ignore", "*": "keep"}
     plan = planned(results=declared)

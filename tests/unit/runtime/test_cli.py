@@ -10,7 +10,7 @@ import pytest
 from amqp.exceptions import AccessRefused, NotFound, PreconditionFailed
 
 from celeryops_runtime import cli
-from celeryops_runtime.config import parse
+from celeryops_runtime.config_reader import parse
 from celeryops_runtime.topology import reconcile, topology
 
 from .conftest import BROKER, KOMBU

@@ -8,7 +8,9 @@ import pytest
 from celery import Celery
 from celery.app.defaults import SETTING_KEYS
 
-from celeryops_runtime.config import ConfigError, celery_settings, load, parse
+from celeryops_runtime.celery_settings import celery_settings
+from celeryops_runtime.config import ConfigError
+from celeryops_runtime.config_reader import load, parse
 
 from .conftest import CELERY
 

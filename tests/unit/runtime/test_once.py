@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery, Task
 
-from celeryops_runtime.config import ConfigError, Once, OnceRule, parse
-from celeryops_runtime.once import Guard, OnceError, digest, matching, url_of
+from celeryops_runtime.config import ConfigError, Once, OnceRule
+from celeryops_runtime.config_reader import parse
+from celeryops_runtime.once import OnceError, digest
+from celeryops_runtime.once_guard import Guard
+from celeryops_runtime.once_store import url_of
+from celeryops_runtime.task_rules import matching
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from celery.signals import setup_logging
 
 from celeryops_runtime import probe
 from celeryops_runtime.config import OnceRule
-from celeryops_runtime.once import matching
+from celeryops_runtime.task_rules import matching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

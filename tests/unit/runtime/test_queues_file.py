@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from celeryops_runtime import config as shared_config
-from celeryops_runtime.config import ConfigError, load, parse, queues_path, reload_queues
+from celeryops_runtime import config_reader
+from celeryops_runtime.config import ConfigError
+from celeryops_runtime.config_reader import load, parse, queues_path, reload_queues
 from celeryops_runtime.queues_file import QueuesFile, stamp_of
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ found.append(where(app, "shop.pay")[0])
 
 def test_a_file_that_is_the_same_is_not_read(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = queues_path(str(config_file))
-    monkeypatch.setattr(shared_config, "_read", lambda where: pytest.fail(f"{where} was read"))
+    monkeypatch.setattr(config_reader, "_read", lambda where: pytest.fail(f"{where} was read"))
     file = QueuesFile(object(), path, stamp_of(path), parse({**WHOLE}))
     assert file.look() is False
     assert QueuesFile().look() is False

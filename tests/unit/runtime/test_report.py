@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from celeryops_runtime.config import load
+from celeryops_runtime.config_reader import load
 from celeryops_runtime.report import Report, describe
 
 if TYPE_CHECKING:

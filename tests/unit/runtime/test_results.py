@@ -12,7 +12,8 @@ import pytest
 from celery import Celery, chord, group
 
 from celeryops_runtime import results as module
-from celeryops_runtime.config import ConfigError, ResultRule, parse
+from celeryops_runtime.config import ConfigError, ResultRule
+from celeryops_runtime.config_reader import parse
 from celeryops_runtime.results import Results
 
 if TYPE_CHECKING:

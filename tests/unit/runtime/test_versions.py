@@ -19,7 +19,7 @@ from kombu.asynchronous.timer import Entry, Timer
 from celeryops_runtime import versions
 from celeryops_runtime.config import Once, OnceRule
 from celeryops_runtime.loader import PinnedSettings
-from celeryops_runtime.once import Guard
+from celeryops_runtime.once_guard import Guard
 
 from .conftest import CELERY, KOMBU, Request, forget_requests, schedule
 

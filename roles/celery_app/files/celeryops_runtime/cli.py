@@ -21,7 +21,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from celeryops_runtime import __version__
-from celeryops_runtime.config import ENVIRONMENT, ConfigError, SharedConfig, load
+from celeryops_runtime.config import ConfigError, SharedConfig
+from celeryops_runtime.config_reader import ENVIRONMENT, load
 from celeryops_runtime.urls import addresses, server
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def once(config: SharedConfig, environ: Mapping[str, str], *, key: str = "", fre
     from celery import Celery
     from redis.exceptions import RedisError
 
-    from celeryops_runtime.once import URL, Store, url_of
+    from celeryops_runtime.once_store import URL, Store, url_of
 
     url = url_of(environ)
     if not url:

@@ -24,14 +24,16 @@ from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 from celery.signals import celeryd_after_setup
 
-from celeryops_runtime import delay, follow, once, probe, publish, results, systemd, tls, versions
-from celeryops_runtime.config import celery_settings, connection_settings, load, process_settings, queues_path
+from celeryops_runtime import delay, follow, probe, publish, results, systemd, tls, versions
+from celeryops_runtime.celery_settings import celery_settings, connection_settings
+from celeryops_runtime.config_reader import load, process_settings, queues_path
 from celeryops_runtime.queues_file import QueuesFile, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from celeryops_runtime.config import SharedConfig
+    from celeryops_runtime.once_guard import Guard
     from celeryops_runtime.own import OwnRoutes
 
 __all__ = ["Loader", "PinnedSettings", "hush_received", "refuse_pickle", "refuse_root"]
@@ -230,7 +232,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         self._broker = ""
         #: Which version of the shared configuration is in force (:attr:`celeryops_runtime.config.SharedConfig.digest`).
         self.digest = ""
-        self._guard: once.Guard | None = None
+        self._guard: Guard | None = None
         self._results: results.Results | None = None
         self._sends_delayed = False
         self._own_routes: OwnRoutes | None = None
@@ -272,7 +274,10 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
             follow.mend()
             self._results = results.Results(self.app, config.results)
             if config.once.rules:
-                self._guard = once.Guard(self.app, config.once, once.url_of(os.environ))
+                from celeryops_runtime.once_guard import Guard
+                from celeryops_runtime.once_store import url_of
+
+                self._guard = Guard(self.app, config.once, url_of(os.environ))
         if not self._connected:
             self._connected = True
             signal = self.app.on_after_configure

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Queues and routes that change while a process runs, so that a worker class more restarts nobody.
 
-They have a file of their own (:data:`celeryops_runtime.config.QUEUES_FILE`), which no unit is restarted for. Whoever
-sends a task looks whether it is still the one that was read, which costs a ``stat``; so web processes, beat and tasks
-that send others follow as well, and nobody has to tell them. A worker consumes what its command line names, whatever is
-added here.
+They have a file of their own (:data:`.config_reader.QUEUES_FILE`), which no unit is restarted for. Whoever sends a task
+looks whether it is still the one that was read, which costs a ``stat``; so web processes, beat and tasks that send
+others follow as well, and nobody has to tell them. A worker consumes what its command line names, whatever is added
+here.
 
 Celery asks the routers before it looks for a route's queue (celery/app/routes.py, ``Router.route``, 5.7.0), and its
 queues before the routers where the caller names one: the file is looked at in both places.
@@ -17,7 +17,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from celeryops_runtime.config import ConfigError, reload_queues
+from celeryops_runtime.config import ConfigError
+from celeryops_runtime.config_reader import reload_queues
 
 if TYPE_CHECKING:
     from celeryops_runtime.config import SharedConfig

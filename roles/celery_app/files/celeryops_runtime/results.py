@@ -24,7 +24,7 @@ from types import new_class
 from typing import TYPE_CHECKING, Any
 
 from celeryops_runtime import versions
-from celeryops_runtime.once import matching
+from celeryops_runtime.task_rules import matching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

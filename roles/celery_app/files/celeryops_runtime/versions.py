@@ -391,7 +391,7 @@ def hear_hard_limits(heard: Callable[[Any, str, Any, Any], None]) -> None:
 
 
 UNSET_BROKERS = ("broker_read_url", "broker_write_url")
-"""What the runtime takes out of an app's settings (:func:`celeryops_runtime.config.connection_settings`)."""
+"""What the runtime takes out of an app's settings (:func:`celeryops_runtime.celery_settings.connection_settings`)."""
 
 
 def leave_out_unset_brokers(conf: Any) -> None:
