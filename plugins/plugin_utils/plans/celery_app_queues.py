@@ -18,7 +18,7 @@ FROM_APP = "from-app"
 #: Celery keeps queues of its own on the same virtual host.
 CELERYS_QUEUES = ("amq.", "celery_delayed", "celeryev", "celery.pidbox", "reply.")
 _REDIS_DEAD_LETTERS = "dead-letters"
-"""The list on which the runtime keeps what no worker can take (malformed.py there); a queue is a list too."""
+"""The list on which the runtime keeps what no worker can take (malformed/refusal.py there); a queue is a list too."""
 
 
 def listed_routes(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

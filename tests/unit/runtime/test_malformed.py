@@ -16,15 +16,16 @@ from amqp.basic_message import Message as AmqpMessage
 from celery._state import _set_task_join_will_block, task_join_will_block
 from celery.signals import task_rejected
 from celery.worker import loops, state
-from kombu import compression
 from kombu.clocks import LamportClock
 from kombu.message import Message
 from kombu.transport import redis as transport
 from kombu.transport.virtual import Message as VirtualMessage
-from kombu.transport.virtual.base import BrokerState
 
-from celeryops_runtime import malformed
-from celeryops_runtime.malformed import Malformed, flaw
+from celeryops_runtime.malformed.flaws import flaw, shown
+from celeryops_runtime.malformed.refusal import REDIS_DEAD_LETTERS, Malformed
+from celeryops_runtime.malformed.tolerance import mend
+
+from .test_redis_lists import MESSAGE
 
 SECRET = "canary-word"
 BODY = json.dumps([[SECRET], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
@@ -93,8 +94,8 @@ class Stand:
 
 @pytest.fixture(scope="module")
 def one_stand() -> Iterator[Stand]:
-    malformed.mend()
-    malformed.mend()
+    mend()
+    mend()
     before = celery.current_app._get_current_object()
     blocks = task_join_will_block()
     yield Stand()
@@ -206,7 +207,7 @@ def test_what_celery_only_passes_on_or_does_not_look_at_runs(stand: Stand, name:
 def test_an_id_may_be_an_object() -> None:
     one = uuid4()
     assert flaw({"task": "a", "id": one}, [[], {}, None]) is None
-    assert malformed._shown(one) == repr(str(one))
+    assert shown(one) == repr(str(one))
 
 
 @pytest.mark.parametrize(("name", "value"), [("group", 5), ("group", {"a": 1}), ("group_index", "x")])
@@ -328,62 +329,9 @@ def test_an_unknown_task_is_a_dead_letter_as_ever(stand: Stand) -> None:
     assert stand.channel.told == [("reject", 7)]
 
 
-@pytest.mark.parametrize(("name", "squeeze"), [("gzip", zlib.compress), ("bzip2", None), ("lzma", None)])
-def test_a_bomb_stops_at_the_limit(monkeypatch: pytest.MonkeyPatch, name: str, squeeze: Any) -> None:
-    malformed.mend()
-    packed = squeeze(b"0" * 5000) if squeeze else compression.compress(b"0" * 5000, name)[0]
-    assert compression.decompress(packed, name) == b"0" * 5000
-    monkeypatch.setattr(malformed, "LARGEST", 4999)
-    with pytest.raises(malformed.TooLargeError, match="larger than 4999"):
-        compression.decompress(packed, name)
-
-
-class OtherPackage:
-    """A module such as zstd (Python 3.14, backports) or brotli, whose streams are those of zlib."""
-
-    class ZstdDecompressor:
-        def __new__(cls) -> Any:
-            return zlib.decompressobj()
-
-    class Decompressor:
-        def __init__(self) -> None:
-            self._own = zlib.decompressobj()
-            self._rest = b""
-
-        def process(self, body: bytes, output_buffer_limit: int) -> bytes:
-            # No more than half of what was asked for at once, as brotli may.
-            text: bytes = self._own.decompress(self._rest + body, max(1, output_buffer_limit // 2))
-            self._rest = self._own.unconsumed_tail
-            return text
-
-        def is_finished(self) -> bool:
-            return bool(self._own.eof)
-
-        def can_accept_more_data(self) -> bool:
-            return True
-
-
-@pytest.mark.parametrize(("module", "kind"), [("zstd", "application/zstd"), ("brotli", "application/x-brotli")])
-def test_the_decoders_of_other_packages_stop_too(monkeypatch: pytest.MonkeyPatch, module: str, kind: str) -> None:
-    monkeypatch.setattr(compression, module, OtherPackage, raising=False)
-    monkeypatch.setitem(compression._decoders, kind, zlib.decompress)
-    malformed.mend()
-    packed = zlib.compress(b"0" * 5000)
-    assert compression.decompress(packed, kind) == b"0" * 5000
-    with pytest.raises(malformed.TooLargeError, match="not complete"):
-        compression.decompress(packed[:-4], kind)
-    monkeypatch.setattr(malformed, "LARGEST", 4999)
-    with pytest.raises(malformed.TooLargeError, match="larger than 4999"):
-        compression.decompress(packed, kind)
-    monkeypatch.setattr(compression, module, types.SimpleNamespace())
-    malformed.mend()
-    with pytest.raises(malformed.TooLargeError, match="cannot be bounded"):
-        compression.decompress(packed, kind)
-
-
 @pytest.mark.parametrize("buffer", [b"\x80\x00\x02\xff\xfe", b"\x20\x00\x00\x00\x00\x0b\x01tT\x10" + bytes(7)])
 def test_properties_that_cannot_be_read_end_no_connection(buffer: bytes) -> None:
-    malformed.mend()
+    mend()
     message = AmqpMessage("body", content_type="text/plain")
     message._load_properties(60, buffer, 0)
     assert message.properties == {}
@@ -391,7 +339,7 @@ def test_properties_that_cannot_be_read_end_no_connection(buffer: bytes) -> None
 
 def test_the_first_look_at_a_connection_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     del monkeypatch
-    malformed.mend()
+    mend()
 
     def drain(exc: Exception) -> Any:
         def drain_events(timeout: float) -> None:
@@ -407,19 +355,6 @@ def test_the_first_look_at_a_connection_raises(monkeypatch: pytest.MonkeyPatch) 
             loops._quick_drain(drain(wrong))
 
 
-MESSAGE = {
-    "body": "W10=",
-    "headers": {},
-    "content-type": "application/json",
-    "content-encoding": "utf-8",
-    "properties": {
-        "delivery_tag": "1",
-        "delivery_info": {"exchange": "", "routing_key": "x"},
-        "body_encoding": "base64",
-    },
-}
-
-
 @pytest.mark.parametrize(
     "raw",
     [
@@ -431,7 +366,7 @@ MESSAGE = {
     ],
 )
 def test_what_stands_in_a_list_of_redis_arrives_whatever_it_is(stand: Stand, raw: bytes) -> None:
-    malformed.mend()
+    mend()
     payload = transport.loads(transport.bytes_to_str(raw))
     client = types.SimpleNamespace(lpush=lambda name, text: stand.channel.kept.append((name, text)))
 
@@ -451,77 +386,8 @@ def test_what_stands_in_a_list_of_redis_arrives_whatever_it_is(stand: Stand, raw
     stand.receive(message)
     assert [word for word, _tag in channel.told] == ["reject"]
     [(name, text)] = stand.channel.kept
-    assert name == malformed.REDIS_DEAD_LETTERS
+    assert name == REDIS_DEAD_LETTERS
     assert json.loads(text)["properties"]
-
-
-def test_a_message_of_kombus_is_left_as_it_is() -> None:
-    malformed.mend()
-    assert transport.loads(json.dumps(MESSAGE)) == MESSAGE
-    assert transport.loads(json.dumps([MESSAGE, "", "x"])) == [MESSAGE, "", "x"]
-
-
-class Redis:
-    """As much of kombu's transport as hands over what was read."""
-
-    def __init__(self) -> None:
-        malformed.mend()
-        self.got: list[Any] = []
-        self.own = object.__new__(transport.Transport)
-        self.own._callbacks = {"mails": self.got.append, "broadcast": self.got.append}
-        self.own.channels = [types.SimpleNamespace(_fanout_queues={"broadcast": ("celeryev", "")}), None]
-        self.own.state = BrokerState()
-        self.own.state.binding_declare("mails", "tasks", "mails", None)
-
-    def deliver(self, message: Any, queue: str = "mails") -> Any:
-        self.own._deliver(message, queue)
-        return self.got.pop()
-
-
-def addressed(way: Any, **more: Any) -> dict[str, Any]:
-    return {**MESSAGE, **more, "properties": {**MESSAGE["properties"], "delivery_info": way}}
-
-
-@pytest.mark.parametrize(
-    "way",
-    [
-        {}, {"exchange": "", "routing_key": ""}, {"exchange": None, "routing_key": None},
-        {"exchange": [1], "routing_key": {"a": 1}}, {"exchange": "celery", "routing_key": "celery"},
-        {"exchange": "tasks", "routing_key": "other"},
-    ],
-)  # fmt: skip
-def test_what_is_returned_finds_the_queue_it_came_from(way: dict[str, Any]) -> None:
-    found = Redis().deliver(addressed(dict(way), headers=None))
-    assert found["properties"]["delivery_info"] == {"exchange": "", "routing_key": "mails"}
-    assert found["headers"] == {}
-
-
-def test_what_leads_back_is_left_as_it_is() -> None:
-    redis = Redis()
-    for way in ({"exchange": "tasks", "routing_key": "mails", "priority": 3}, {"exchange": "", "routing_key": "mails"}):
-        assert redis.deliver(addressed(dict(way)))["properties"]["delivery_info"] == way
-    event = {"exchange": "celeryev", "routing_key": "worker.heartbeat"}
-    assert redis.deliver(addressed(dict(event)), "broadcast")["properties"]["delivery_info"] == event
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        json.dumps({**MESSAGE, "properties": {**MESSAGE["properties"], "delivery_tag": "\ud800"}}),
-        json.dumps({**MESSAGE, "headers": {"x": "@"}}).replace('"@"', "[" * 300 + "]" * 300),
-        json.dumps({**MESSAGE, "headers": {"x": "@"}}).replace('"@"', '{"a":' * 300 + "1" + "}" * 300),
-    ],
-)
-def test_what_kombu_could_not_note_is_wrapped(text: str) -> None:
-    malformed.mend()
-    assert transport.loads(text)["content-type"] == "application/data"
-    many = {**MESSAGE, "headers": {"x": [[1]] * 300}}
-    assert transport.loads(json.dumps(many)) == many
-
-
-def test_a_list_in_a_queue_is_no_message() -> None:
-    found = Redis().deliver([MESSAGE, "", "x"])
-    assert found["content-type"] == "application/data"
 
 
 def test_a_broadcast_of_redis_is_no_dead_letter(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
@@ -590,7 +456,7 @@ def test_what_is_no_queue_cannot_be_left(stand: Stand, caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("other", [10**30, 2**63, float("inf"), float("nan"), "x", [1], None, -5])
 def test_no_clock_of_another_process_makes_this_one_unsayable(other: Any) -> None:
-    malformed.mend()
+    mend()
     clock = LamportClock(41)
     assert clock.adjust(other) == 42
     assert clock.adjust(99) == 100
