@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from amqp.exceptions import AccessRefused, NotFound, PreconditionFailed
 
-from celeryops_runtime import cli
+from celeryops_runtime.commands import Failure
+from celeryops_runtime.commands.declare import declare
 from celeryops_runtime.config_reader import parse
 from celeryops_runtime.topology import reconcile, topology
 
@@ -196,8 +197,8 @@ def test_unreachable_broker_is_said_without_its_password(
     with socket.socket() as taken:  # bound and not listening: refused at once
         taken.bind(("127.0.0.1", 0))
         url = f"amqp://shop:secret-word@127.0.0.1:{taken.getsockname()[1]}/shop"
-        with pytest.raises(cli.Failure, match=r"RabbitMQ at amqp://shop:\*\*@127\.0\.0\.1") as caught:
-            cli.declare(parse(document), {"CELERY_BROKER_URL": url}, timeout=1)
+        with pytest.raises(Failure, match=r"RabbitMQ at amqp://shop:\*\*@127\.0\.0\.1") as caught:
+            declare(parse(document), {"CELERY_BROKER_URL": url}, timeout=1)
     assert caught.value.status == 1
     assert "secret-word" not in str(caught.value) + capsys.readouterr().out
 
