@@ -24,7 +24,7 @@ from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 from celery.signals import celeryd_after_setup
 
-from celeryops_runtime import delay, follow, probe, publish, results, systemd, tls, versions
+from celeryops_runtime import delay, follow, publish, results, systemd, tls, versions
 from celeryops_runtime.celery_settings import celery_settings, connection_settings
 from celeryops_runtime.config_reader import load, process_settings, queues_path
 from celeryops_runtime.queues_file import QueuesFile, stamp_of
@@ -330,6 +330,9 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         # Now that every module is imported: whatever they set is in the settings.
         conf = self.app.conf
         refuse_pickle([*(conf.accept_content or ()), *(conf.result_accept_content or ())], self._accepted)
+        # Not in a producer, which has no use for it.
+        from celeryops_runtime import probe
+
         probe.install(self.app)
 
     def on_worker_init(self) -> None:
