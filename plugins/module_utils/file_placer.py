@@ -40,6 +40,8 @@ class Placer:
         self.owners = Owners(str(module.params.get("record") or ""), check_mode=bool(module.check_mode))
         #: (temporary path, entry) of contents that wait until all were validated
         self.staged: list[tuple[str, dict[str, Any]]] = []
+        #: What does not belong into a tree any more, and goes once all that belongs there has come.
+        self.surplus: list[str] = []
         #: What servers hold, by unit.
         self.held: dict[str, Any] = {}
 
@@ -54,6 +56,8 @@ class Placer:
                     shutil.copy2(entry["path"], f"{entry['path']}.{time.strftime('%Y-%m-%d@%H:%M:%S')}~")
                 self.owners.keep(entry["path"], _mode(entry))
                 os.replace(temporary, entry["path"])
+            for path in self.surplus:
+                os.unlink(path)
             self.owners.save()
         except OSError as error:
             self.module.fail_json(
@@ -172,7 +176,7 @@ class Placer:
                 if os.path.relpath(path, entry["path"]) not in keep and path not in dict(self.staged):
                     self.changes.note_part(entry["path"], path, _read(path) if os.path.isfile(path) else b"", None)
                     if not self.module.check_mode:
-                        os.unlink(path)
+                        self.surplus.append(path)
 
     def _attributes(self, entry: dict[str, Any], status: os.stat_result | None) -> None:
         """Set owner, group and mode where they differ."""

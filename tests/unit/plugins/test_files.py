@@ -86,6 +86,26 @@ def test_a_change_in_a_tree_shows_which_file_and_a_second_run_none(role: Path, t
     assert place(role, tmp_path).changes.paths == []
 
 
+def test_nothing_leaves_a_tree_while_what_comes_is_not_there(
+    role: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(role, tmp_path)
+    left, old = tmp_path / "package" / "left.py", tmp_path / "package" / "sub" / "b.py"
+    left.write_text("what the others import\n")
+    (role / "files" / "package" / "sub" / "b.py").write_text("imports it no more\n")
+
+    def refuse(_self: Placer) -> None:
+        raise SystemExit("something else is not valid")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Placer, "_ask_servers", refuse)
+        with pytest.raises(SystemExit):
+            place(role, tmp_path)
+    assert (left.exists(), old.read_text()) == (True, "long = 1\n" * 1000)
+    place(role, tmp_path)
+    assert (left.exists(), old.read_text()) == (False, "imports it no more\n")
+
+
 def test_what_a_trial_says_is_its_end_without_the_apps_secrets(tmp_path: Path) -> None:
     said = "\n".join(
         [
