@@ -50,7 +50,7 @@ class Probe(Task):  # type: ignore[misc]  # Celery has no type information
         :raises ValueError: if ``reply`` is not the name of such a queue.
         """
         if not reply.startswith(PREFIX):
-            raise ValueError(f"{reply!r} is no queue of a probe")
+            raise ValueError(f"{reply!r} is not a queue of a probe")
         answer = {"queue": queue, "node": self.request.hostname, "pid": os.getpid(), "release": release()}
         with self.app.producer_or_acquire(None) as producer:
             # The default exchange of AMQP leads to every queue by its name; kombu does the same for Redis.
