@@ -71,6 +71,10 @@ options:
     description: The app's shared configuration.
     type: path
     required: true
+  queues:
+    description: The app's queues and routes.
+    type: path
+    required: true
   timeout:
     description: How many seconds to wait for a worker that does not answer, or whose answer may be out of date.
     type: int
@@ -91,6 +95,7 @@ EXAMPLES = r"""
   celeryops.stack.workers:
     app: shop
     settings: /etc/celeryops/shop/celery.json
+    queues: /etc/celeryops/shop/queues.json
     workers:
       - name: bulk
         unit: celery-shop-bulk.service
@@ -116,7 +121,7 @@ tasks:
   elements: str
   returned: success
 routes:
-  description: The task names and patterns of the routes in the shared configuration.
+  description: The task names and patterns of the app's routes.
   type: list
   elements: str
   returned: success
@@ -207,19 +212,25 @@ class Workers:
         ]
 
     def _read_configuration(self) -> None:
-        try:
-            with open(self.module.params["settings"], "rb") as stream:
-                content = stream.read()
-            document = json.loads(content)
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError) as error:
-            self.module.fail_json(msg=f"{self.module.params['settings']} cannot be read: {error}")
-        self.settings = document.get("settings", {})
+        document, content = self._document(self.module.params["settings"])
+        if content:
+            self.settings = document.get("settings", {})
+            self.digest = hashlib.sha256(content).hexdigest()
         # The app's own routes (a word in their place) are looked at when a release is tried.
-        routes = document.get("routes", [])
+        routes = self._document(self.module.params["queues"])[0].get("routes", [])
         self.routes = [str(route["task"]) for route in routes] if isinstance(routes, list) else []
-        self.digest = hashlib.sha256(content).hexdigest()
+
+    def _document(self, path: str) -> tuple[dict[str, Any], bytes]:
+        """Return what a file of the app says, and its content; both are empty where it is not there yet."""
+        try:
+            with open(path, "rb") as stream:
+                content = stream.read()
+            document: dict[str, Any] = json.loads(content)
+        except FileNotFoundError:
+            return {}, b""
+        except (OSError, ValueError) as error:
+            self.module.fail_json(msg=f"{path} cannot be read: {error}")
+        return document, content
 
     def _main_pids(self, units: list[str]) -> dict[str, int]:
         if not units:
@@ -262,6 +273,7 @@ def main() -> None:
                 },
             },
             "settings": {"type": "path", "required": True},
+            "queues": {"type": "path", "required": True},
             "timeout": {"type": "int", "default": 30},
             "pending": {"type": "list", "elements": "path", "default": []},
         },

@@ -71,6 +71,7 @@ class Plan(Process, total=False):
     promises: list[dict[str, Any]]
     running: list[dict[str, Any]]
     settings: str
+    queues: str
     rotation: dict[str, Any]
     prerequisite: str
 
@@ -137,6 +138,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         "promises": promises,
         "running": [{key: entry[key] for key in ("name", "unit", "report", "queues")} for entry in promises],
         "settings": layout["settings"],
+        "queues": layout["queues"],
         "rotation": rotation,
         "prerequisite": layout["environment"],
     }, problems

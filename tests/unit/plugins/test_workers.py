@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.workers import (
     read_report,
     tasks,
 )
+from ansible_collections.celeryops.stack.plugins.modules import workers as workers_module
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.route_check import unregistered
 
 WANTED: dict[str, Any] = {
@@ -237,3 +240,20 @@ def test_a_difference_says_what_to_do_about_it() -> None:
     assert "its time limit in seconds is none, planned is 3600; " in str(limit)
     (unknown,) = differences(WANTED, {**REPORT, "configuration": None}, {}, "abc")
     assert "its version of the shared configuration is unknown, planned is abc; " in str(unknown)
+
+
+def test_the_routes_are_read_where_the_app_has_them(tmp_path: Path) -> None:
+    """They have a file of their own, which is no part of what a worker was started with."""
+    settings, queues = tmp_path / "celery.json", tmp_path / "queues.json"
+    module = SimpleNamespace(params={"settings": str(settings), "queues": str(queues), "workers": []}, check_mode=False)
+    asked = workers_module.Workers(module)  # type: ignore[arg-type]
+    asked._read_configuration()
+    assert (asked.settings, asked.routes, asked.digest) == ({}, [], "")
+    settings.write_text(json.dumps({"settings": {"task_acks_late": True}}))
+    queues.write_text(json.dumps({"routes": [{"task": "shop.mails.*", "queue": "mails"}]}))
+    asked._read_configuration()
+    assert (asked.settings, asked.routes) == ({"task_acks_late": True}, ["shop.mails.*"])
+    assert asked.digest == hashlib.sha256(settings.read_bytes()).hexdigest()
+    queues.write_text(json.dumps({"routes": "from-app"}))
+    asked._read_configuration()
+    assert asked.routes == []
