@@ -75,9 +75,11 @@ def test_a_link_is_not_followed(folder: Path) -> None:
 COLLECTIONS = str(Path(__file__).resolve().parents[3] / "collections")
 #: As the module "commands" does: a secret file in its place, and a program of the app in a session of its own.
 MIGRATES = """
-import getpass, os, sys
+import getpass, os, signal, sys
 from ansible_collections.celeryops.stack.plugins.module_utils import trial
 from ansible_collections.celeryops.stack.plugins.module_utils.lock import locked
+# As sshd starts it, whatever started the tests (nohup).
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 folder, token, pid = sys.argv[1:]
 me = trial.account_of(getpass.getuser())
 access = {"owner": me.name, "group": str(trial.grp.getgrgid(me.gid).gr_name), "mode": "0600"}
@@ -93,13 +95,13 @@ def test_what_is_under_way_ends_with_the_run(folder: Path, tmp_path: Path, numbe
     token, pid = tmp_path / "files" / "token", tmp_path / "pid.whole"
     words = [sys.executable, "-c", MIGRATES, str(folder), str(token), str(tmp_path / "pid")]
     with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": COLLECTIONS}) as run:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not pid.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         migration = int(pid.read_text())
         assert token.exists()
         run.send_signal(number)
-        ended = run.wait(10)
+        ended = run.wait(60)
     try:
         with pytest.raises(ProcessLookupError):
             os.kill(migration, 0)
