@@ -86,6 +86,29 @@ def _ending_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Let a signal that ends the run wait until the block is over.
+
+    A program that was just started would go on otherwise: nobody would know its number yet.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    before = {number: signal.getsignal(number) for number in ENDS}
+    for number, handler in before.items():
+        if callable(handler):
+            signal.signal(number, lambda one, _frame: caught.append(one))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if caught:
+        os.kill(os.getpid(), caught[0])
+
+
 def _taken(number: int) -> bool:
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

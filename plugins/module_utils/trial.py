@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking, placed
 from ansible_collections.celeryops.stack.plugins.module_utils.account import group_ids
+from ansible_collections.celeryops.stack.plugins.module_utils.lock import held_back
 
 #: Where what is tried lies, for as long as it is: in memory, in a directory that only root and the app may enter.
 PLACE = "/run"
@@ -356,13 +357,17 @@ def run_as(
         identity = {"preexec_fn": _in_a_view_of_its_own(account, views)}
     # A pipe would stay open as long as anything has it that the program leaves behind, a daemon of its own for one.
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            list(command), env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, start_new_session=True, umask=0o022, **identity,
-        )  # fmt: skip
+        process = None
         try:
+            with held_back():
+                process = subprocess.Popen(
+                    list(command), env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
+                    stderr=subprocess.STDOUT, start_new_session=True, umask=0o022, **identity,
+                )  # fmt: skip
             process.wait(timeout)
         except BaseException as error:
+            if process is None:
+                raise
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.module_utils.lock import ENDS, FOLDER, LockError, locked
+from ansible_collections.celeryops.stack.plugins.module_utils.lock import ENDS, FOLDER, LockError, held_back, locked
 
 KEEP = "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True); input()"
 
@@ -133,3 +133,23 @@ def test_signals_are_as_they_were_afterwards(folder: Path) -> None:
     finally:
         for number, handler in own.items():
             signal.signal(number, handler)
+
+
+def test_a_signal_waits_until_a_program_is_known(folder: Path) -> None:
+    steps: list[str] = []
+
+    def start() -> None:
+        try:
+            with held_back():
+                os.kill(os.getpid(), signal.SIGTERM)
+                steps.append("started")
+        finally:
+            steps.append("known")
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit), locked("shop", folder=str(folder)):
+            start()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert steps == ["started", "known"]
