@@ -81,7 +81,8 @@ try:
                 if name == "ca_certs":
                     context.load_verify_locations(files[name])
                 elif name == "certfile":
-                    context.load_cert_chain(files[name], files.get("keyfile"))
+                    # Without a password OpenSSL would ask for it, and there is nobody to ask.
+                    context.load_cert_chain(files[name], files.get("keyfile"), options.get("ssl_password") or "")
     for step in ("worker_consumer", "worker_autoscaler", "worker_timer", "beat_scheduler", "task_cls"):
         value = conf.get(step)
         if isinstance(value, str) and value:

@@ -153,3 +153,17 @@ def test_a_signal_waits_until_a_program_is_known(folder: Path) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert steps == ["started", "known"]
+
+
+def test_a_signal_comes_when_what_it_waited_for_has_failed(folder: Path) -> None:
+    def start() -> None:
+        with held_back():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise OSError("no such program")
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit), locked("shop", folder=str(folder)):
+            start()
+    finally:
+        signal.signal(signal.SIGTERM, before)

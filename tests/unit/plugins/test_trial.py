@@ -185,6 +185,19 @@ def test_files_of_tls_are_read(
         assert f"a worker cannot use {what} with TLS, {tmp_path}/none.pem: FileNotFoundError" in output
 
 
+@pytest.mark.parametrize("password", ["of-the-key", "another", None])
+def test_a_key_with_a_password_is_opened_with_it(tmp_path: Path, password: str | None) -> None:
+    """That of the key, not that of the account, which the backend has beside it."""
+    public, plain = certificate(tmp_path)
+    key = str(tmp_path / "locked.pem")
+    lock = ["openssl", "ec", "-aes256", "-passout", "pass:of-the-key", "-in", plain, "-out", key]
+    subprocess.run(lock, check=True, capture_output=True)
+    options = {"ssl_cert_reqs": "required", "ssl_ca_certs": public, "ssl_certfile": public, "ssl_keyfile": key}
+    options |= {"ssl_password": password} if password else {}
+    status, output = tried(tmp_path, result_backend="rediss://a:of-the-key@localhost/0", redis_backend_use_ssl=options)
+    assert bool(status) == (password != "of-the-key"), output
+
+
 def test_a_file_of_tls_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate\n")
     status, output = tried(
