@@ -183,6 +183,47 @@ def test_the_same_message_is_not_written_twice(channel: Channel) -> None:
     assert len(channel.written) == 1
 
 
+@pytest.mark.parametrize("between", [False, True])
+def test_a_message_confirmed_between_two_tries_is_not_written_again(channel: Channel, between: bool) -> None:
+    channel.at(0.1, "blocked")
+    with pytest.raises(MaybeSentError):
+        channel.publish()
+    channel.at(1, "unblocked")
+    channel.at(1.1, "ack", 1)
+    channel.connection.now += 4
+    if between:
+        channel.at(0.1, "ack", 2)
+        channel.publish("b")
+    channel.publish()
+    assert len(channel.written) == 1 + between
+    assert not channel.__dict__["_celeryops_confirms"].arrived
+    channel.at(0.1, "ack", 2 + between)
+    channel.publish()
+    assert len(channel.written) == 2 + between, "what was told as sent may be sent again"
+
+
+def test_a_message_refused_between_two_tries_is_written_again(channel: Channel) -> None:
+    channel.at(0.1, "blocked")
+    with pytest.raises(MaybeSentError):
+        channel.publish()
+    channel.at(1, "unblocked")
+    channel.at(1.1, "nack", 1)
+    channel.connection.now += 4
+    channel.at(0.1, "ack", 2)
+    channel.publish()
+    assert len(channel.written) == 2
+
+
+def test_a_message_refused_while_it_is_waited_for_again(channel: Channel) -> None:
+    channel.at(0.1, "blocked")
+    with pytest.raises(MaybeSentError):
+        channel.publish()
+    channel.at(1, "unblocked")
+    channel.at(1.1, "nack", 1)
+    with pytest.raises(MessageNacked):
+        channel.publish()
+
+
 def test_what_follows_a_task_waits_for_the_end_of_the_alarm(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "seconds", lambda: 600.0)
     channel.at(0.1, "blocked")

@@ -14,7 +14,8 @@ the alarm ends: one ``delay()`` took 120 s and ran four times (measured with Cel
 * A connection that is refused, or found dead before anything was written, is what kombu makes good, as ever.
 * What Celery sends on behalf of a task that is done, or is to be tried again, may wait longer (:mod:`.follow`).
 * The same message, tried again on the same connection (as Celery 5.7 does for the next step of a chain), is not
-  written twice: its first copy is waited for. On another connection it is: what follows a task is sent at least once.
+  written twice: its first copy is waited for, unless it was confirmed meanwhile. On another connection it is: what
+  follows a task is sent at least once.
 
 On Redis an ``LPUSH`` without an answer is such a message, and the connections that publish wait for
 :data:`REDIS_SECONDS`. Before a task whose result may be asked for is sent, the result backend subscribes to it, in a
@@ -95,6 +96,8 @@ class _Confirms:
         self.sent = 0
         self.open: dict[int, Hashable] = {}
         self.refused: set[int] = set()
+        self.doubtful: set[int] = set()
+        self.arrived: set[Hashable] = set()
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
 
@@ -104,25 +107,44 @@ class _Confirms:
         return self.sent
 
     def find(self, key: Hashable) -> int | None:
-        return None if key is None else next((tag for tag, other in self.open.items() if other == key), None)
+        """Return the number of a message that waits already, for which is waited again from now on."""
+        for tag, other in self.open.items():
+            if key is not None and other == key:
+                self.doubtful.discard(tag)
+                return tag
+        return None
+
+    def give_up(self, tag: int) -> None:
+        """Remember a message that nobody waits for any more: it may be tried again after RabbitMQ confirmed it."""
+        if self.open[tag] is not None:
+            self.doubtful.add(tag)
+
+    def has_arrived(self, key: Hashable) -> bool:
+        """Tell, once, whether a message that was given up has been confirmed since."""
+        arrived = key in self.arrived
+        self.arrived.discard(key)
+        return arrived
 
     def begin_anew(self) -> None:
         """Forget all: RabbitMQ counts from one on a channel that it closed and that was opened again."""
         self.sent = 0
         self.open.clear()
         self.refused.clear()
+        self.doubtful.clear()
 
-    def _told(self, tag: int, multiple: bool) -> list[int]:
+    def _told(self, tag: int, multiple: bool) -> dict[int, Hashable]:
         tags = [one for one in self.open if one == tag or (multiple and one <= tag)]
-        for one in tags:
-            del self.open[one]
-        return tags
+        return {one: self.open.pop(one) for one in tags}
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
-        self._told(tag, multiple)
+        told = self._told(tag, multiple)
+        self.arrived.update(key for one, key in told.items() if one in self.doubtful)
+        self.doubtful.difference_update(told)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
-        self.refused.update(self._told(tag, multiple))
+        told = self._told(tag, multiple)
+        self.refused.update(told.keys() - self.doubtful)
+        self.doubtful.difference_update(told)
 
 
 def _key(message: Any, arguments: dict[str, Any]) -> Hashable:
@@ -175,6 +197,8 @@ def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
     # What was announced, or the end of the connection, before anything is written.
     while _read(connection, 0):
         pass
+    if confirms.has_arrived(key):
+        return
     tag = confirms.find(key)
     if tag is None and left == 0:
         raise NotSentError(_OVER)
@@ -216,6 +240,7 @@ def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
         ) from exc
     if tag in confirms.open:
         blocked = _is_blocked(connection)
+        confirms.give_up(tag)
         if not blocked:
             # It may be dead: the next message needs another one.
             connection.collect()
