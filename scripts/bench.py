@@ -5,7 +5,7 @@
     scripts/bench.py --rounds 3      fewer repetitions
     scripts/bench.py --growth        only the check of ever more hosts, which needs no container
 
-Absolute seconds say more about the machine than about the collection, so none is judged. CONTRIBUTING.md says how to
+Absolute seconds say more about the machine than about the collection, so none is judged. scripts/README.md says how to
 read the result, which is printed and written to build/bench.json.
 """
 

@@ -6,7 +6,7 @@
 
 Each variant gets 5,000 slow tasks, which keep every processor busy, and then an urgent one every 150 ms. Its latency is
 the time from before it is sent until its code runs. What is judged is how many times the latency on the same system
-without the flood that is; CONTRIBUTING.md says how to read it. It fails when the flood was none.
+without the flood that is; scripts/README.md says how to read it. It fails when the flood was none.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def test_weights_off_leaves_no_weight_and_changes_nothing_else() -> None:
     assert weighted["high"]["cpu_weight"] > 100
     without = {name: {key: one[key] for key in one if key not in keys} for name, one in weighted.items()}
     assert off == {**on, "celery_worker_classes": without}
-    assert bench_priorities.processes() == 9  # CONTRIBUTING.md says so
+    assert bench_priorities.processes() == 9  # scripts/README.md says so
 
 
 def test_the_flood_is_mostly_work() -> None:

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md names is there: a map that leads nowhere is worse than none."""
+"""What CONTRIBUTING.md and the READMEs of the tests and scripts name is there: a wrong map is worse than none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+TEXT = "".join((ROOT / name).read_text() for name in ("CONTRIBUTING.md", "tests/README.md", "scripts/README.md"))
 #: What runs leave behind, and what lies on a host.
 MADE = ("build/", "celery.json", "queues.json", "celery.env")
 #: With an ending, as a folder, or below a folder of the repository.
