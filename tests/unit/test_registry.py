@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import checker
 import pytest
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.module_utils import removal
+from ansible_collections.celeryops.stack.plugins.module_utils import places, removal, server_contents
+from ansible_collections.celeryops.stack.plugins.plugin_utils.app import files as app_files
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import made_up
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import role_options
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import roles
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import layout, roles
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import (
     APP_GROUPS,
     PROCESSES,
     ROLES,
     ROLES_OF_GROUP,
+    SERVERS,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +55,19 @@ def test_each_role_has_a_folder_and_each_folder_a_role() -> None:
 @each_role
 def test_a_role_has_a_plan(role: roles.Role) -> None:
     assert callable(importlib.import_module(PLANS + role.name).plan)
+
+
+def words(paths: Iterable[str]) -> set[str]:
+    """The parts of paths and names."""
+    return {word for path in paths for word in re.split(r"[/_]", path)}
+
+
+def play_named(playbook: str, name: str) -> dict[str, Any]:
+    return next(play for play in plays(playbook) if play["name"] == name)
+
+
+def excluded(play: dict[str, Any]) -> set[str]:
+    return {group[1:] for group in str(play["hosts"]).split(":") if group.startswith("!")}
 
 
 @each_role
@@ -90,8 +107,29 @@ def test_facts_are_gathered_on_every_host_with_a_duty() -> None:
     assert [groups_of(play) for play in gathering] == [list(ROLES_OF_GROUP)]
 
 
-def test_what_each_server_installs_can_be_removed() -> None:
-    assert {kind for kind in ROLES if ROLES[kind].kind == "server"} <= set(removal.SERVERS)
+@pytest.mark.parametrize(
+    ("known", "where"),
+    [
+        (set(removal.SERVERS), "removal.SERVERS: what its role installed can be removed"),
+        (words(places.OF_SERVERS), "places.OF_SERVERS: directories that its role needs are looked at"),
+        (words(app_files._OURS), "app/files._OURS: an app places nothing there"),
+        (set(layout.RESERVED_APP_NAMES), "layout.RESERVED_APP_NAMES: no app has its name"),
+        (set(server_contents.OPTION["options"]["kind"]["choices"]), "server_contents: what it holds is compared"),
+        (set(made_up.OF_SERVERS.values()), "made_up: its passwords"),
+        (set(groups_of(play_named("remove.yml", "Remove from the hosts of the servers"))), "remove.yml"),
+        (excluded(play_named("remove.yml", "Remove from the hosts of the apps")), "remove.yml, the hosts before them"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_for_all_servers_knows_each(known: set[str], where: str) -> None:
+    assert set(SERVERS) - known == set(), where
+
+
+def test_what_leaves_before_the_roles_leaves_before_a_part_of_them() -> None:
+    """``--tags`` with the name of any role has the play as well that frees ports and accounts."""
+    [play] = [play for play in plays("site.yml") if "no longer" in play["name"] and "tasks" in play]
+    tags = {tag for task in play["tasks"] for tag in task.get("tags", ())}
+    assert set(ROLES) - tags == set()
 
 
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=lambda role: role.name)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: No name of an app begins so, and no lookup asks for it.
 LIST = ".made_up.json"
 ROTATE = "celeryops_rotate_secrets"
-_SERVERS = {
+OF_SERVERS = {
     "rabbitmq_admin_password": "rabbitmq", "rabbitmq_erlang_cookie": "rabbitmq", "redis_admin_password": "redis",
 }  # fmt: skip
 _OF_AN_APP = {
@@ -73,7 +73,7 @@ def in_use(names: Iterable[str], machine: Mapping[str, Any]) -> list[str]:
     for name in names:
         ending = next((text for text in _OF_AN_APP if name.endswith(text)), "")
         app = ours.get("apps", {}).get(name.removesuffix(ending), {}) if ending else {}
-        if _SERVERS.get(name) in ours.get("secrets", ()) or (ending and _OF_AN_APP[ending] in app.get("secrets", ())):
+        if OF_SERVERS.get(name) in ours.get("secrets", ()) or (ending and _OF_AN_APP[ending] in app.get("secrets", ())):
             found.append(name)
     return found
 
