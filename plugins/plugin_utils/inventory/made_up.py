@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Passwords that were made up on this machine and are, as far as it knows, on no host yet.
+"""Passwords that this machine generated and that, as far as it knows, are not on any host yet.
 
 Made up because their file was missing: on the first run, or since this is another machine than the one that has them.
 Which of the two it is the hosts know. Until they were asked, a file beside the passwords names those that were made up,

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules by which a broker neither loses a task nor hands it out twice."""
+"""Rules that keep a broker from losing a task or delivering it twice."""
 
 from __future__ import annotations
 
