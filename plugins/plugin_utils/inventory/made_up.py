@@ -97,12 +97,12 @@ def question(
     for host, machine in seen.items():
         used = in_use(names, machine)
         if used:
-            reason = f"passwords are in use that {secrets} has not: {some_of(used, 4)}"
+            reason = f"passwords are in use that are missing in {secrets}: {some_of(used, 4)}"
             yield Found("passwords-made-up", "celeryops_secrets_dir", host, reason, instead)
             return
     unknown = [host for host in expected if host not in seen]
     if names and unknown:
-        reason = f"whether it has passwords already that {secrets} has not is not known: this run did not reach it"
+        reason = f"this run did not reach it, so it may use passwords that are missing in {secrets}"
         yield Found("host-not-looked-at", "celeryops_secrets_dir", unknown[0], reason, instead)
 
 

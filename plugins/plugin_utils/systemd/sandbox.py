@@ -127,7 +127,7 @@ _FIXED: Mapping[str, str] = {
 _WHY_NOT = (
     (
         re.compile(r"Exec.*"),
-        "runs a command beside the service, with rights that the service has not",
+        "runs a command beside the service, with rights that the service does not have",
         "a unit of your own that is ordered before or after this one",
     ),
     (
