@@ -96,6 +96,6 @@ RULES = (
     Rule(
         "file-for-nobody",
         _for_nobody,
-        "A file of `celery_app_files` for a group of hosts, or a worker class, that there is not.",
+        "A file of `celery_app_files` for a group of hosts, or a worker class, that does not exist.",
     ),
 )

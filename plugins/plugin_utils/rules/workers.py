@@ -218,10 +218,10 @@ RULES = (
     Rule(
         "stop-timeout",
         _stop_timeout,
-        "A stop that gives running tasks less time than their class's time limit does: it cuts them off.",
+        "A stop timeout shorter than the class's time limit: a stop interrupts running tasks.",
         acceptable=True,
     ),
-    Rule("soft-time-limit", _soft_limit, "A soft time limit that is not under the hard one: it never acts."),
+    Rule("soft-time-limit", _soft_limit, "A soft time limit that is not below the hard one: it never takes effect."),
     Rule(
         "one-task-per-child",
         _one_task_per_child,
@@ -243,7 +243,7 @@ RULES = (
     Rule(
         "unknown-argument",
         _unknown_arguments,
-        "An argument of a class that no worker of Celery has: it would not start. An app may add options of its own.",
+        "An argument of a class that no Celery worker has: it would not start. An app may add its own options.",
         acceptable=True,
     ),
     Rule(
