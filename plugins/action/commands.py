@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hands the commands around a release to the host, with the configuration that they run with."""
+"""Passes the commands around a release to the host, with their configuration."""
 
 from __future__ import annotations
 

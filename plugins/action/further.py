@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells which hosts beyond those of the run have to be looked at before it changes anything."""
+"""Finds the hosts outside of the run that must be inspected before it changes anything."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Collects the variables of roles on the control machine and hands them to the pure functions that plan and judge."""
+"""Collects the variables of roles on the control machine and passes them to the pure functions that plan and check."""
 
 from __future__ import annotations
 

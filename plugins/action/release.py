@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings to the host what a release needs from the control machine, and only when it is needed."""
+"""Transfers to the host what a release needs from the control machine, and only if it is needed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Works out on the control machine in which order workers are replaced (plugin_utils/rollout/order.py)."""
+"""Computes on the control machine the order in which workers are replaced (plugin_utils/rollout/order.py)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says what waits in queues that no class consumes, and refuses a run that would leave tasks behind."""
+"""Reports tasks in queues that no class consumes, and refuses a run that would leave tasks behind."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ options:
         type: str
         required: true
       kind:
-        description: What it is.
+        description: Kind of server.
         type: str
         required: true
         choices: [rabbitmq, redis, valkey]
@@ -36,6 +36,6 @@ options:
         default: ""
       before:
         description:
-          - What it held before, as C(held) of M(celeryops.stack.files) tells. Without it, it is asked itself.
+          - Its contents before, C(held) of M(celeryops.stack.files). By default the module asks the server.
         type: dict
 """

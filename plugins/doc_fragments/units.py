@@ -21,7 +21,7 @@ options:
         type: str
         required: true
       state:
-        description: Whether it has to run.
+        description: Whether it must run.
         type: str
         choices: [started, stopped]
       enabled:
@@ -31,30 +31,30 @@ options:
         description: Whether nothing may start it.
         type: bool
       restart_on:
-        description: Files, links or directories that the unit reads at its start; a newer one makes it restart.
+        description: Files, links or directories that the unit reads at its start; a newer one restarts it.
         type: list
         elements: path
         default: []
       runs_from:
         description: >-
-          A link to the directory with the program. The unit restarts when its main process runs from another one than
-          the link leads to now, whenever that was switched.
+          A link to the directory with the program. The unit restarts if its main process runs from another one than
+          the link points to now, whenever it was switched.
         type: path
       reload_on:
-        description: Files that the unit rereads on reload; one that is newer than its last change of state reloads it.
+        description: Files that the unit rereads on reload; one newer than its last change of state reloads it.
         type: list
         elements: path
         default: []
   prune:
-    description: Unit files in C(/etc/systemd/system) that should not be there, unless they are in O(units).
+    description: Unit files in C(/etc/systemd/system) that should not exist, unless they are in O(units).
     type: dict
     suboptions:
       glob:
-        description: Which file names are looked at.
+        description: Pattern of the file names.
         type: str
         required: true
       markers:
-        description: Texts of which the first line of the file must contain one, so that nobody else's unit is touched.
+        description: Texts of which the first line of the file must contain one, so that no foreign unit is touched.
         type: list
         elements: str
         required: true

@@ -16,7 +16,7 @@ DOCUMENTATION = r"""
 name: app_layout
 short_description: The paths and names of an app
 version_added: 0.1.0
-description: Returns where an app of the given name lives on a host. The one place that knows these paths.
+description: Returns the paths of an app on a host. This is the only place that knows these paths.
 positional: _input
 options:
   _input:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 name: beside_inventory
-short_description: Where the control machine keeps what is made for an inventory
+short_description: Path of the files that are generated for an inventory on the control machine
 version_added: 0.1.0
 description:
-  - Returns a path in the folder C(.celeryops) beside the first inventory source that is on disk, or inside it when
+  - Returns a path in the directory C(.celeryops) beside the first inventory source on disk, or inside it if
     it is a directory.
 positional: _input, name, given
 options:
@@ -27,11 +27,11 @@ options:
     elements: str
     required: true
   name:
-    description: The file or directory asked for.
+    description: The requested file or directory.
     type: str
     required: true
   given:
-    description: What the user set instead, returned as it is.
+    description: A path that the user set instead, returned unchanged.
     type: str
     default: ""
 author: celeryops.stack contributors (@celeryops)

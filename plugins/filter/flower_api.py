@@ -12,33 +12,33 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 name: flower_api
-short_description: The address of RabbitMQ's management API as Flower can use it
+short_description: The URL of RabbitMQ's management API for Flower
 version_added: 0.1.0
 description:
-  - Leaves the account out of the address where it is the account of the broker's address. Flower sends that one
-    rightly, and of one in the address it would send encoded signs as they stand there.
+  - Removes the account from the URL if it is the account of the broker's URL. Flower sends that account
+    correctly, but would send encoded characters of an account in the API's URL undecoded.
 positional: _input, broker
 options:
   _input:
-    description: The address of the API. It may be empty.
+    description: The URL of the API. It may be empty.
     type: str
     required: true
   broker:
-    description: The address of the broker.
+    description: The URL of the broker.
     type: str
     required: true
 author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Show the address
+- name: Show the URL
   ansible.builtin.debug:
     msg: "{{ 'http://watch:p%40ss@mq1:15672/api/' | celeryops.stack.flower_api('amqp://watch:p%40ss@mq1:5672/shop') }}"
 """
 
 RETURN = r"""
 _value:
-  description: The address. It is empty for an empty one, and for one that the check refuses.
+  description: The URL. It is empty for an empty URL, and for one that the check refuses.
   type: str
 """
 

@@ -13,12 +13,12 @@ name: own_files
 short_description: The files of an app that belong on a host
 version_added: 0.1.0
 description:
-  - Puts what the plan says of each file together with its content, which stands in no plan. The result is what
-    M(celeryops.stack.files) takes.
+  - Combines each file of the plan with its content, which is not part of a plan. The result is input for
+    M(celeryops.stack.files).
 positional: _input, files
 options:
   _input:
-    description: What the plan of the role celery_app says of the files.
+    description: The files in the plan of the role celery_app.
     type: list
     elements: dict
     required: true

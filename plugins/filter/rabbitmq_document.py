@@ -21,11 +21,11 @@ short_description: The definitions that RabbitMQ loads at its start, as text
 version_added: 0.1.0
 description:
   - Adds the password hashes to a definitions document and returns it as JSON.
-  - The salt of a hash follows from O(salt_key) and the user's name, so the text changes only when its meaning does.
+  - The salt of a hash is derived from O(salt_key) and the user's name, so the text changes only if its meaning does.
 positional: _input
 options:
   _input:
-    description: The definitions, whose users carry neither a password nor a hash.
+    description: The definitions, whose users have neither a password nor a hash.
     type: dict
     required: true
   passwords:

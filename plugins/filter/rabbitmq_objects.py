@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 name: rabbitmq_objects
-short_description: What RabbitMQ has to hold for the apps that use it
+short_description: The RabbitMQ objects for the apps that use it
 version_added: 0.1.0
 description:
-  - Returns a virtual host, the accounts of the app and of its Flower, and a policy for each app, as
-    C(rabbitmq_extra_definitions) takes them.
+  - Returns a virtual host, the accounts of the app and of its Flower, and a policy for each app, in the form of
+    C(rabbitmq_extra_definitions).
 positional: _input, passwords, flower_passwords
 options:
   _input:
@@ -36,7 +36,7 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Show what the server is to hold
+- name: Show the objects of the server
   ansible.builtin.debug:
     msg: "{{ apps | celeryops.stack.rabbitmq_objects({'shop': 'secret'}, {'shop': 'other'}) }}"
   vars:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 name: redis_users
-short_description: The accounts that Redis has to hold for the apps
+short_description: The Redis accounts of the apps
 version_added: 0.1.0
-description: Returns an account for each app, as C(redis_extra_users) takes them.
+description: Returns an account for each app, in the form of C(redis_extra_users).
 positional: _input, passwords
 options:
   _input:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 name: seen_now
-short_description: Whether this run of Ansible has looked at a host
+short_description: Whether this run of Ansible has gathered the facts of a host
 version_added: 0.2.0
 description:
-  - Tells facts that M(celeryops.stack.facts) set in this run from those that a cache kept from an earlier one, which
-    may not be true any more.
+  - Distinguishes facts that M(celeryops.stack.facts) set in this run from cached facts of an earlier run, which
+    may be outdated.
 positional: _input
 options:
   _input:
@@ -27,14 +27,14 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Look at the host unless the play has
+- name: Gather facts of the host
   celeryops.stack.facts:
   when: not ansible_facts | celeryops.stack.seen_now
 """
 
 RETURN = r"""
 _value:
-  description: Whether it has.
+  description: Whether this run has.
   type: bool
 """
 

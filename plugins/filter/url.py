@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 name: url
-short_description: The URL under which a client reaches one or several servers
+short_description: The URL of one or several servers for a client
 version_added: 0.1.0
 description:
   - Percent-encodes user, password and path, writes an IPv6 address in brackets, and joins several servers as kombu's

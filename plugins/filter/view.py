@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 name: view
-short_description: How the hosts of an inventory fit together, as one host sees it
+short_description: The servers and the app of one host of an inventory
 version_added: 0.1.0
-description: Tells one host which servers there are, how it reaches them, and what its app is. Holds no secret.
+description: Returns which servers exist, how the host reaches them, and its app. Contains no secret.
 positional: _input, host
 options:
   _input:
-    description: What the check found in the inventory, the fact C(celeryops_survey).
+    description: The result of the check, the fact C(celeryops_survey).
     type: dict
     required: true
   host:
-    description: The host that looks.
+    description: The host.
     type: str
     required: true
 author: celeryops.stack contributors (@celeryops)

@@ -1,10 +1,10 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The system account that an app runs as: without a password, without a login shell, without a home of its own.
+"""The system account of an app: without a password, a login shell or its own home.
 
-An account that could become root, and one that a person logs in with, is refused before anything is changed. That is
-why ``ansible.builtin.user`` is not used, which takes over whatever account carries the name.
+An account that could become root, or that a person logs in with, is refused before anything is changed. That is
+why ``ansible.builtin.user`` is not used, which takes over any account of that name.
 """
 
 from __future__ import annotations

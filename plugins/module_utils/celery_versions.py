@@ -1,9 +1,9 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each version of Celery can do, and which kombu and redis-py it works with: the one place that knows it.
+"""What each version of Celery can do, and which kombu and redis-py it works with: the only place that knows it.
 
-The check reads it on the control machine, the release on the host, which has the standard library alone.
+The check uses it on the control machine, the release on the host, which has only the standard library.
 
 Sources: ``celery.app.defaults.NAMESPACES``, the parameters of ``celery.bin.worker.worker`` and the metadata
 (``Requires-Dist``, ``Requires-Python``) of Celery 5.4.0, 5.5.3, 5.6.3 and 5.7.0, compared with each other; kombu 5.3.4,

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which Debian packages a host lacks, of those that are wanted as apt takes them."""
+"""Which of the wanted Debian packages, named as for apt, a host lacks."""
 
 from __future__ import annotations
 

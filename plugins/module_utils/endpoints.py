@@ -1,11 +1,11 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The servers that Celery, Flower and this collection reach: the one place that reads their URLs and writes them.
+"""The servers that Celery, Flower and this collection connect to: the only place that reads and writes their URLs.
 
 A URL means here what it means to the clients (kombu 5.7, utils/url.py; redis-py 5 to 8, ``connection.parse_url``;
-tests compare them). What they would read in a way that nobody meant, because a password is not percent-encoded, is
-refused. A text without a secret is made of anything that is meant as a URL by ``masking.hidden``.
+tests compare them). A URL that they would misread, because a password is not percent-encoded, is
+refused. ``masking.hidden`` removes the secret from any text that is meant as a URL.
 
 Runs on managed hosts as well.
 """

@@ -1,9 +1,9 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is told of files that are placed: their paths, and a diff without secrets.
+"""What is shown of placed files: their paths, and a diff without secrets.
 
-Of a tree, which is code and nothing that a person decides on, the diff has the names of files with their versions.
+For a tree, which is code, the diff has the names of files with their versions.
 Runs on managed hosts.
 """
 

@@ -1,9 +1,9 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose the files are that are to be replaced: this collection's, the app's own, or somebody else's.
+"""The owner of each file to be replaced: this collection, the app, or somebody else.
 
-What somebody else wrote is kept beside it, once. Runs on managed hosts.
+A copy of a foreign file is kept beside it, once. Runs on managed hosts.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that somebody else wrote: before the first of them is replaced, it is kept beside itself.
+"""Foreign files: before one is replaced for the first time, a copy is kept beside it.
 
-Whose a file is, its first lines tell (``MARKER``), or its name, or for what can hold no comment (JSON, a list of
-plugins) a record of the paths that this collection placed. A file of comments alone says nothing, and is nobody's.
+A file of this collection is recognised by its first lines (``MARKER``), its name, or without comments (JSON, a list of
+plugins) by a record of placed paths. A file of comments only counts as nobody's.
 """
 
 from __future__ import annotations

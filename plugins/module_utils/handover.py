@@ -1,9 +1,9 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands in for a worker while it is replaced: names, and the texts of transient units. Pure functions, no I/O.
+"""The stand-in of a worker during its replacement: names, and the texts of transient units. Pure functions, no I/O.
 
-A unit in /run/systemd/system is as good as one in /etc and is gone after a reboot (systemd.unit(5), "Unit File Load
+A unit in /run/systemd/system works like one in /etc and disappears at a reboot (systemd.unit(5), "Unit File Load
 Path"). A worker class has no underscore in its name, so that these names belong to no class.
 """
 

@@ -1,9 +1,9 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a unit said last, for whoever has to find out why it does not run.
+"""The last log lines of a unit, to find out why it does not run.
 
-An app that does not start says why in a traceback, which quotes lines of its files and may quote its environment.
+An app that does not start logs a traceback, which quotes lines of its files and may quote its environment.
 Runs on managed hosts.
 """
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who listens where on a host: every TCP socket that waits for connections, with its process and its unit."""
+"""Every listening TCP socket of a host, with its process and its unit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at units and at the files that they read, and tells what has to be done; changes nothing."""
+"""Compares units and the files that they read, and returns what must be done; changes nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps secrets out of what is shown, and nothing else: a cause that is hidden helps nobody. No I/O here.
+"""Hides secrets in output, and only secrets: the cause of an error must stay visible. No I/O here.
 
 Runs on managed hosts as well.
 """

@@ -1,9 +1,9 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where on a host the collection keeps things: the one module that spells its directories. No I/O here.
+"""The paths of the collection on a host: the only module that has them. No I/O here.
 
-Each directory below has one of every app. Used on managed hosts and on the control machine.
+Each directory contains one directory per app. Used on managed hosts and on the control machine.
 """
 
 from __future__ import annotations

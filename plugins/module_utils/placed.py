@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of the files of an app's own that were placed on a host, by which they can be told from the user's.
+"""The record of an app's files that were placed on a host, to distinguish them from the user's.
 
 One file for each app, in its configuration directory: path -> ``sha256`` of what was placed, ``left`` where it is in
 the inventory no more, and ``found`` where somebody had put the very same there before, whose file it stays. Runs on

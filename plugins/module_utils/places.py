@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host has where the roles put things: accounts and directories. Looks only."""
+"""The accounts and directories of a host that the roles use. Read-only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What RabbitMQ's queues hold at this moment, as their own processes say.
+"""The current contents of RabbitMQ's queues, read from the queue processes.
 
 The management API tells what was counted up to five seconds ago, and nothing at all in the first seconds after a start,
 when a queue with messages looks like one without. What may delete a queue, or has to notice that one is gone, asks the

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host holds of RabbitMQ before the role changes anything: whose data, under which node's name, which plugins.
+"""RabbitMQ on a host before the role changes anything: data, their node name, plugins.
 
 A node's data belong to its name: they are in a directory of that name below a base, and a node of another name starts
 empty beside them. Nothing here changes anything.

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What RabbitMQ's definitions mean: which objects two documents share, where they differ, and who made what.
+"""Compares RabbitMQ's definitions: which objects two documents share, where they differ, and who made what.
 
 Pure functions over definitions documents (the JSON of ``GET /api/definitions`` and of ``load_definitions``). An object
 is known by its kind and its key, such as ``("policies", ("shop", "limits"))``. Passwords are looked at only through the

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings the definitions of a RabbitMQ server to the declared state. Runs on managed hosts.
+"""Reconciles a RabbitMQ server with the declared definitions. Runs on managed hosts.
 
 What differs is decided in ``rabbitmq_objects``; what queues and virtual hosts hold is asked as ``rabbitmq_contents``
 says.

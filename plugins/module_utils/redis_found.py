@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host holds of Redis and Valkey before the role changes anything: its data, and how a server there keeps them.
+"""Redis and Valkey on a host before the role changes anything: the data, and how the existing server stores them.
 
 Of a server that somebody else set up the settings are read that it was started with: the command line of its unit, the
 file named there, what that includes. A server that runs is asked itself as well (CONFIG GET), since its settings may

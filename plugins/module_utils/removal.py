@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of an app, and of the servers, is on a host and goes when it is removed. Decides; changes nothing."""
+"""What to remove of an app, and of the servers, from a host. Changes nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps an app or a server from being removed: processes that use it, messages that a server holds. Looks only."""
+"""What prevents the removal of an app or a server: processes that use it, messages in a server. Read-only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The schedulers of Celery that run on a host and are none of this collection's. Looks only."""
+"""Celery schedulers on a host that the collection did not start. Read-only."""
 
 from __future__ import annotations
 

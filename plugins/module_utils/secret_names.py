@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which names secrets stand under, and what stands in for them: one rule for variables, keys, options and settings.
+"""Which names denote secrets, and what replaces their values: one rule for variables, keys, options and settings.
 
 The runtime has the same patterns (roles/celery_app/files/celeryops_runtime/effective.py), since it runs without the
 collection; a test compares them. Runs on managed hosts as well.

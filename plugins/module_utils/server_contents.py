@@ -1,10 +1,10 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a server holds before a restart, and whether it still does afterwards.
+"""Compares the contents of a server before and after a restart.
 
-The last line of defence: what would start a server empty is refused before (``redis_found``, ``rabbitmq_found``). A
-server that cannot be asked before is not compared; nothing here changes anything.
+The last safeguard: what would start a server empty is refused earlier (``redis_found``, ``rabbitmq_found``). A
+server that did not answer before is not compared. Changes nothing.
 """
 
 from __future__ import annotations

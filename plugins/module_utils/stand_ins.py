@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Handles the units that stand in for workers while these are replaced (``handover`` has their names and texts)."""
+"""Manages the stand-in units of workers during a replacement (``handover`` has their names and texts)."""
 
 from __future__ import annotations
 

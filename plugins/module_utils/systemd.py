@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What systemd says of units, and what has to be done to them: pure functions, no I/O.
+"""The state of units in systemd, and what must be done to them: pure functions, no I/O.
 
 Facts used here: ``systemctl show`` prints the properties of several units as blocks separated by an empty line
 (systemctl(1), version 252); ``*TimestampMonotonic`` properties are microseconds of CLOCK_MONOTONIC

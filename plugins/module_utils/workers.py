@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What running workers say of themselves, compared with what is planned: pure functions, and the reading of reports.
+"""Compares the reports of running workers with the plan: pure functions, and the reading of reports.
 
 The reports are written by celeryops_runtime.report, inside the workers.
 """

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: backlog
-short_description: Count the messages in queues of an app, as the app itself would reach them
+short_description: Count the messages in queues of an app, over the app's own connection
 version_added: 0.1.0
 description:
-  - Takes no message, and declares nothing. Runs the installed runtime as the app's account, with its environment.
+  - Consumes and declares nothing. Runs the installed runtime under the app's account, with its environment.
 extends_documentation_fragment: [celeryops.stack.attributes.reads]
 options:
   app:
-    description: The app, which has to be installed on the host.
+    description: The app, which must be installed on the host.
     type: str
     required: true
   queues:
@@ -22,22 +22,22 @@ options:
     required: true
   taken:
     description:
-      - Whether to count as well what workers have taken from the queues and not begun, since they give it back when
-        they end. They are asked for it when the queues are empty, which takes three seconds. One that does not answer,
-        or has a runtime of before, is not counted.
+      - Whether to also count messages that workers have taken but not begun, since they return them when
+        they stop. It asks the workers once the queues are empty, which takes 3 seconds. A worker that does not answer,
+        or has an older runtime, is not counted.
     type: bool
     default: false
   wait:
-    description: For how many seconds at most to wait until all of them are empty.
+    description: Maximum number of seconds to wait until all queues are empty.
     type: int
     default: 0
 attributes:
-  check_mode: {details: Changes nothing. It does not wait either.}
+  check_mode: {details: Changes nothing and does not wait.}
 author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Ask what waits
+- name: Count waiting tasks
   celeryops.stack.backlog:
     app: shop
     queues: [feeds]
@@ -45,7 +45,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 waiting:
-  description: Queue -> messages, V(none) for one that does not exist; or a text that says why that is not known.
+  description: Queue -> messages, V(none) for a queue that does not exist; or a text with the reason why it is unknown.
   type: raw
   returned: always
 """

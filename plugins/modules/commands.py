@@ -5,14 +5,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: commands
-short_description: Run programs of an app's release as the app, before or after the release is taken into use
+short_description: Run programs of an app's release as the app, before or after the switch to the release
 version_added: 0.2.0
 description:
   - Runs one program after the other, as the app's account, from the release, with the environment and the shared
-    configuration that the release will have; of those, what is not in use yet is laid beside what is.
-  - The first one that fails ends it, with the end of what it printed. Secrets are not shown, and none of the arguments
+    configuration that the release will have. Files that are not in use yet are placed beside those in use.
+  - The first failure ends the module, with the end of the output. Secrets are not shown, and none of the arguments
     appears in the host's log or in the result.
-  - They run in the source's own directory where the release has one (C(app), with C(manage.py)), else in the app's
+  - They run in the source directory if the release has one (C(app), with C(manage.py)), else in the app's
     state directory.
 extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.attributes.action]
 options:
@@ -29,11 +29,11 @@ options:
     type: str
     required: true
   previous:
-    description: What is in use now, for the message.
+    description: The release in use, for the message.
     type: str
     default: ""
   when:
-    description: Which of O(commands) are run.
+    description: Which of O(commands) to run.
     type: str
     choices: [before, after]
     required: true
@@ -62,7 +62,7 @@ options:
     type: dict
     default: {}
   configuration:
-    description: Files, written as in M(celeryops.stack.files), that the programs find in place of those in use.
+    description: Files, in the form of M(celeryops.stack.files), that the programs see instead of those in use.
     type: list
     elements: dict
     default: []
@@ -73,7 +73,7 @@ options:
     default: []
 attributes:
   check_mode:
-    details: Says what would be run.
+    details: Reports what would be run.
   diff_mode:
     details: Shows the commands.
 author: celeryops.stack contributors (@celeryops)

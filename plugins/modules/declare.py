@@ -29,7 +29,7 @@ options:
     type: int
     default: 10
 attributes:
-  check_mode: {details: Only looks at what is there.}
+  check_mode: {details: Only reads what exists.}
   diff_mode: {details: Lists what was missing.}
 author: celeryops.stack contributors (@celeryops)
 """

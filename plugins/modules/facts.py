@@ -5,24 +5,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: facts
-short_description: What the roles have to know of a host, as facts, in one short remote call
+short_description: Gather the facts of a host that the roles need, in one short remote call
 version_added: 0.1.0
 description:
-  - Sets the few facts that the roles read, under Ansible's own names and with the same values, and some of its own.
-  - M(ansible.builtin.setup) looks at all mounts, disks and processors for what is read here from three files, and does
-    not tell which packages are installed. Asking C(apt) for that opens its whole cache, which takes about a second;
-    C(dpkg) knows in an instant. The roles skip C(apt) when nothing is missing.
+  - Sets the few facts that the roles read, with Ansible's own names and values, and some additional ones.
+  - M(ansible.builtin.setup) reads all mounts, disks and processors for what this module reads from 3 files, and does
+    not report installed packages. Asking C(apt) for that opens its whole cache, which takes about a second;
+    C(dpkg) answers at once. The roles skip C(apt) if nothing is missing.
   - >-
-    Fails for a login that is not root, before anything is changed. What the roles do needs C(become) then.
+    Fails before anything is changed if the login is not root; the roles then need C(become).
 extends_documentation_fragment: [celeryops.stack.attributes.reads, celeryops.stack.attributes.action]
 options:
   accounts:
-    description: Accounts to ask for beside those in C(/etc/passwd), wherever they are kept.
+    description: Accounts to look up in addition to those in C(/etc/passwd), in any user database.
     type: list
     elements: str
     default: []
   groups:
-    description: Groups to ask for beside those in C(/etc/group).
+    description: Groups to look up in addition to those in C(/etc/group).
     type: list
     elements: str
     default: []
@@ -34,10 +34,10 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Look at the host
+- name: Gather facts of the host
   celeryops.stack.facts:
 
-- name: Install the server unless it is there
+- name: Install the server if it is missing
   ansible.builtin.apt:
     name: rabbitmq-server
   when: "'rabbitmq-server' not in ansible_facts['celeryops_packages']"
@@ -53,49 +53,49 @@ ansible_facts:
       description: The name, such as C(Debian).
       type: str
     distribution_major_version:
-      description: The number; of a Debian in development, its name.
+      description: The number, or the name of a Debian in development.
       type: str
     distribution_release:
       description: The name of the release, such as C(trixie).
       type: str
     os_family:
-      description: V(Debian) for Debian and what is made from it, otherwise the name of the distribution.
+      description: V(Debian) for Debian and its derivatives, otherwise the name of the distribution.
       type: str
     service_mgr:
-      description: V(systemd) where it runs, otherwise V(service).
+      description: V(systemd) if it runs, otherwise V(service).
       type: str
     hostname:
       description: The host's own name up to the first dot.
       type: str
     nodename:
-      description: The host's own name as a whole, as its Celery workers call themselves.
+      description: The host's full own name, which its Celery workers use.
       type: str
     processor_vcpus:
-      description: How many processors the host has.
+      description: Number of processors of the host.
       type: int
     memtotal_mb:
       description: Memory in MiB.
       type: int
     celeryops_packages:
-      description: Names of the installed packages, without their architecture; empty where there is no C(dpkg).
+      description: Names of the installed packages, without their architecture; empty without C(dpkg).
       type: list
       elements: str
     celeryops_rabbitmq:
       description:
-        - Whose data, under which name and where, the host holds of RabbitMQ, and which plugins are enabled there; empty
+        - RabbitMQ data on the host with their node name and directory, and the enabled plugins; empty
           without any.
       type: dict
     celeryops_redis:
-      description: What the host holds of Redis and of Valkey, and how a server that another hand set up keeps it.
+      description: Data of Redis and Valkey on the host, and how a server that others set up stores them.
       type: dict
     celeryops_disks:
-      description: The size in bytes of the file system that holds, or will hold, a directory with data.
+      description: The size in bytes of the file system that has, or will have, a data directory.
       type: dict
     celeryops_machine:
       description: >-
-        What may be in the way, and what earlier runs left. C(accounts), C(groups), C(listeners) (sockets with their
-        process and unit), C(directories), C(ours) (apps with their units, and which passwords are in use; none itself),
-        C(schedulers) (those of Celery that somebody else runs), and C(id), the machine's own.
+        What may conflict, and what earlier runs left. C(accounts), C(groups), C(listeners) (sockets with their
+        process and unit), C(directories), C(ours) (apps with their units, and the names of passwords in use),
+        C(schedulers) (Celery schedulers that the collection did not start), and C(id), the machine id.
       type: dict
 """
 

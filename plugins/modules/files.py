@@ -11,12 +11,12 @@ description:
   - Templates are rendered on the control machine and see only the variables named here.
   - All new contents are written beside their targets and validated first; then each replaces its target atomically.
     When one fails its validation, none is replaced.
-  - Contents marked as secret appear in no output and no diff.
-  - A file that somebody else wrote is kept beside itself, once, before it is replaced, as C(<path>.before-celeryops~)
-    with its owner and no wider mode, and a warning says so. What this collection wrote is told by its first lines, by
-    its name or by a record on the host (C(/var/lib/celeryops/.placed)).
-  - With O(units) it looks at the units that read the files as well, in the same call, and tells whether they are as
-    they should be. It changes no unit; a task with M(celeryops.stack.units) does that, unless all is settled.
+  - Secret contents appear in no output and no diff.
+  - Before it replaces a file that it did not write, it keeps a copy once, as C(<path>.before-celeryops~)
+    with its owner and no wider mode, and warns. It recognises files of this collection by their first lines, by
+    their name or by a record on the host (C(/var/lib/celeryops/.placed)).
+  - With O(units) the same call also checks the units that read the files, and reports whether they are as
+    they should be. It changes no unit; a task with M(celeryops.stack.units) does that, unless nothing is left to do.
 extends_documentation_fragment:
   - celeryops.stack.units
   - celeryops.stack.servers
@@ -30,11 +30,11 @@ options:
     required: true
     suboptions:
       path:
-        description: Absolute path on the host. With O(files[].each), C(${key}) stands for a key of the current element.
+        description: Absolute path on the host. With O(files[].each), C(${key}) is a key of the current element.
         type: str
         required: true
       state:
-        description: What the path is to be. V(only) is used internally for O(files[].tree).
+        description: The state of the path. V(only) is used internally for O(files[].tree).
         type: str
         choices: [file, directory, link, absent, only]
         default: file
@@ -45,20 +45,20 @@ options:
         description: The variables that the template sees.
         type: dict
       each:
-        description: Renders O(files[].template) once for each of these dictionaries, whose keys are variables as well.
+        description: Render O(files[].template) once for each of these dictionaries, whose keys are variables too.
         type: list
         elements: dict
       tree:
         description: A directory below the role's C(files/), placed inside O(files[].path) with all of its text files.
         type: str
       content:
-        description: The content itself.
+        description: The content.
         type: str
       secret_content:
         description: Internal; the content of a file with O(files[].secret).
         type: str
       secret:
-        description: Whether the content must not be shown.
+        description: Whether to hide the content.
         type: bool
         default: false
       owner:
@@ -70,19 +70,19 @@ options:
         type: str
         default: root
       mode:
-        description: Octal permissions; C(0644), and C(0755) for a directory, unless given.
+        description: Octal permissions, by default C(0644), or C(0755) for a directory.
         type: str
       target:
-        description: Where a link leads.
+        description: The target of a link.
         type: str
       validate:
-        description: A command that must succeed for the new content; C(%s) stands for its temporary path.
+        description: A command that must succeed for the new content; C(%s) is replaced by its temporary path.
         type: str
       environment_file:
-        description: A file of variables that the command is given; its secrets are not shown when it fails.
+        description: A file of variables for the command; its secrets are not shown if the command fails.
         type: path
       create_only:
-        description: Leave the content of a file that exists as it is.
+        description: Do not change the content of an existing file.
         type: bool
         default: false
       backup:
@@ -90,13 +90,13 @@ options:
         type: bool
         default: false
       pristine:
-        description: A regular expression for contents that a package makes by itself, of which no copy is kept.
+        description: A regular expression for contents that a package creates, of which no copy is kept.
         type: str
       src:
-        description: The content as a file on the control machine, its path from the inventory unless absolute.
+        description: The content as a file on the control machine, absolute or relative to the inventory directory.
         type: str
       own:
-        description: Whether it is a file of the app's own, and so part of O(record).
+        description: Whether it is a file of the app, and so part of O(record).
         type: bool
         default: false
       keep:
@@ -108,24 +108,24 @@ options:
         type: str
   record:
     description:
-      - Where the files with O(files[].own) are noted. One that was noted and is among them no more stays where it is,
-        and a warning says so once. M(celeryops.stack.remove) removes those that hold what was placed.
+      - Path of the record of files with O(files[].own). A recorded file that is no longer among them stays in place,
+        with one warning. M(celeryops.stack.remove) removes such files if they are unchanged.
     type: path
   units:
-    description: The units that read the files, to be looked at only. The same as in M(celeryops.stack.units).
+    description: The units that read the files, to be checked only. The same as in M(celeryops.stack.units).
   servers:
     description:
-      - The servers among O(units). What one of them holds is asked before a file that makes it restart is replaced,
-        while it still answers to what it was started with.
+      - The servers among O(units). Their contents are read before a file that makes them restart is replaced,
+        while they still run with the old one.
   prune:
-    description: Unit files that should not be there. The same as in M(celeryops.stack.units).
+    description: Unit files that should not exist. The same as in M(celeryops.stack.units).
 attributes:
   check_mode:
-    details: Says what would change; validation commands do not run.
+    details: Reports what would change; validation commands do not run.
   diff_mode:
     details:
       - Shows the difference of contents that are not secret, and of owners and modes.
-      - Of a tree, which is code and nothing that a person decides on, it shows the version and the names of the files.
+      - For a tree, which is code, it shows the version and the names of the files.
 author: celeryops.stack contributors (@celeryops)
 """
 
@@ -146,17 +146,17 @@ changed_paths:
   elements: str
   returned: success
 kept:
-  description: The paths of the copies that were kept of files which somebody else wrote, or would be in check mode.
+  description: The paths of the copies of files that others wrote, or that would be kept in check mode.
   type: list
   elements: str
   returned: success
 left:
-  description: The files of O(record) that are among O(files) no more, since this run.
+  description: The files of O(record) that are no longer among O(files), since this run.
   type: list
   elements: str
   returned: with O(record)
 held:
-  description: What a server of O(servers) held before a file of its was replaced, by its unit.
+  description: The contents of each server of O(servers) before one of its files was replaced, by its unit.
   type: dict
   returned: success
 settled:

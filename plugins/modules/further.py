@@ -5,18 +5,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: further
-short_description: Tell which hosts beyond those of a run have to be looked at
+short_description: Find the hosts outside of a run that must be inspected
 version_added: 0.1.0
 description:
-  - Runs on the control machine only, behind M(celeryops.stack.facts). Run it once.
-  - A run that C(--limit) narrows would start a scheduler beside one that it does not see, or replace passwords that are
-    in use on a host that it leaves out. Where it may, the other hosts are looked at first; mostly there are none.
+  - Runs on the control machine only, after M(celeryops.stack.facts). Run it once.
+  - A run with C(--limit) could start a scheduler beside one that it does not see, or replace passwords that are
+    in use on an excluded host. If so, the other hosts are inspected first; usually there are none.
 extends_documentation_fragment: [celeryops.stack.attributes.controller]
 author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Find the hosts to look at beyond those of this run
+- name: Find the hosts to inspect outside of this run
   celeryops.stack.further:
   run_once: true
   register: celeryops_further

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plan
-short_description: Turn the variables of roles into their plans, or list every mistake in them
+short_description: Validate the variables of roles and compute their plans
 version_added: 0.1.0
 description:
   - Runs on the control machine only; no host is contacted.
-  - Takes the variables that the argument specs of the roles name, checks them against these specs, and gives them to
-    the role's pure planning function, which returns what the role's templates and tasks render from.
-  - All mistakes, of all roles and of all hosts asked for, come in one message.
-  - A plan holds no secrets.
+  - Reads the variables in the argument specs of the roles, validates them against these specs, and passes them to
+    the role's planning function, which returns the data for the role's templates and tasks.
+  - One message lists all mistakes of all requested roles and hosts.
+  - A plan contains no secrets.
 extends_documentation_fragment: [celeryops.stack.attributes.controller]
 options:
   role:
     description:
-      - The role whose plan is wanted for the current host.
-      - Without it, the whole inventory is checked, that is every role that the groups of each host stand for, and how
+      - The role to plan for the current host.
+      - Without it, the whole inventory is checked, that is every role of every host by its groups, and how
         the hosts fit together. Run it once.
     type: str
   show:
@@ -27,35 +27,35 @@ options:
     default: false
   directory:
     description:
-      - Where on the control machine C(plan.md), a page with the table and a diagram in Mermaid, and C(plan.svg), the
-        diagram as a picture, are written. Nowhere when empty.
+      - Directory on the control machine for C(plan.md), a page with the table and a Mermaid diagram, and C(plan.svg),
+        the diagram as a picture. If empty, they are not written.
     type: path
     default: ""
   places:
     description:
-      - Whether the whole inventory's worker classes become the fact C(celeryops_places), which
+      - Whether to set the fact C(celeryops_places) to the whole inventory's worker classes, which
         M(celeryops.stack.rollout) reads.
     type: bool
     default: false
   machines:
     description:
-      - Whether M(celeryops.stack.facts) has looked at the hosts in this run, so that what they carry is compared with
-        the inventory. What has to go from them becomes the fact C(celeryops_leaving). Schedulers that would run twice,
-        and passwords that would become others, are told.
+      - Whether M(celeryops.stack.facts) has run on the hosts in this run, so that their services are compared with
+        the inventory. The fact C(celeryops_leaving) lists what to remove from them. Schedulers that would run twice,
+        and passwords that would change, are reported.
     type: bool
     default: false
   rotate:
-    description: Whether passwords that hosts have in use may become others, with O(machines).
+    description: Whether passwords in use on hosts may change, with O(machines).
     type: bool
     default: false
   only:
-    description: Whether it is known that no host which was not looked at has a scheduler, with O(machines).
+    description: Whether the user guarantees that no host without facts has a scheduler, with O(machines).
     type: bool
     default: false
   drain:
     description:
-      - How long to wait until queues are empty that lose their consumers, with O(machines); it becomes part of the fact
-        C(celeryops_backlogs), which says what M(celeryops.stack.backlog) has to ask on which host.
+      - How long to wait until queues without consumers are empty, with O(machines). It becomes part of the fact
+        C(celeryops_backlogs), which lists what M(celeryops.stack.backlog) must count on which host.
     type: str
     default: ""
 attributes:
@@ -66,12 +66,12 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Build the plan
+- name: Compute the plan
   celeryops.stack.plan:
     role: celery_worker
   register: __celery_worker
 
-- name: Check everything before any host is touched
+- name: Validate all variables of all hosts
   celeryops.stack.plan:
   run_once: true
 """

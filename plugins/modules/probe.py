@@ -5,14 +5,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: probe
-short_description: Send a task through every queue of an app and wait until a worker answers
+short_description: Send a task through every queue of an app and wait for an answer
 version_added: 0.1.0
 description:
   - Runs C(python -m celeryops_runtime probe) in the app's current release, as the account of the app, with the
     variables of its environment file. The broker's password is in that environment only, never in argv or output.
-  - The task is the runtime's own, C(celeryops.probe), which every worker has. Its answer does not need a result
+  - The task is C(celeryops.probe) of the runtime, which every worker has. Its answer does not need a result
     backend.
-  - A queue whose workers are all busy answers late. When the probe still waits in it, that is a warning and no failure.
+  - If all workers of a queue are busy, the answer is late. A probe that still waits is a warning, not a failure.
 extends_documentation_fragment: [celeryops.stack.attributes.reads]
 options:
   current:
@@ -33,7 +33,7 @@ options:
     elements: str
     required: true
   releases:
-    description: The releases of which an answer may come; any when empty.
+    description: The releases that may answer; any if empty.
     type: list
     elements: str
     default: []
@@ -42,7 +42,7 @@ options:
     type: int
     default: 60
   tolerate:
-    description: Whether a failure is returned as RV(problem), so that the play can undo what was done.
+    description: Whether to return a failure as RV(problem), so that the play can roll back.
     type: bool
     default: false
 attributes:
@@ -51,7 +51,7 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: See that every queue leads to a worker
+- name: Verify that every queue has a worker
   celeryops.stack.probe:
     current: /opt/celeryops/shop/current
     environment_file: /etc/celeryops/shop/celery.env
@@ -61,11 +61,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 answers:
-  description: Queue -> C(node), C(pid), C(release) and C(seconds) of who answered, or C(waiting), a number of messages.
+  description: Queue -> C(node), C(pid), C(release) and C(seconds) of the worker that answered, or C(waiting), a number.
   type: dict
   returned: always
 problem:
-  description: What went wrong; empty when nothing did.
+  description: What went wrong; empty on success.
   type: str
   returned: always
 """

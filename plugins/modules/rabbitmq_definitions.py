@@ -6,23 +6,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rabbitmq_definitions
-short_description: Make the objects inside a RabbitMQ server what one document declares
+short_description: Reconcile the objects of a RabbitMQ server with a definitions document
 version_added: 0.1.0
 description:
   - Compares a definitions document with what the server has, in one HTTP request, and imports only what differs.
-  - Removes what an earlier run declared and this one no longer does. What it once declared is recorded in the server
-    itself, as a global parameter, so that it is known on every node and after a reinstallation of the control machine.
+  - Removes what an earlier run declared and this one does not. The server itself records what was declared,
+    in a global parameter, so the record survives a reinstallation of the control machine and exists on every node.
   - Passwords are checked against the salted hash that the server stores. They appear in no output, no diff and no
     command line.
-  - When the server refuses the login (the user was deleted, or its password changed by hand), that one user is repaired
-    through C(rabbitmqctl), which reads it from a file that only the server's user can read.
+  - If the server refuses the login (the user was deleted, or its password changed by hand), that user is repaired
+    with C(rabbitmqctl), which reads it from a file that only the server's user can read.
 extends_documentation_fragment: [celeryops.stack.attributes]
 options:
   definitions:
     description:
       - The document, in the format of RabbitMQ's own definitions, with the kinds C(vhosts), C(users), C(permissions),
         C(topic_permissions), C(parameters), C(global_parameters), C(policies), C(exchanges), C(queues), C(bindings).
-      - Users carry neither a password nor a hash here.
+      - Users have neither a password nor a hash here.
     type: dict
     required: true
   passwords:
@@ -34,25 +34,25 @@ options:
     type: dict
     default: {}
   owner:
-    description: Whose objects these are; another owner's objects on the same server are left alone.
+    description: Owner of these objects; those of other owners on the same server are not changed.
     type: str
     default: celeryops
   prune:
     description:
-      - Kinds of which every object that no owner declares is removed, whoever made it.
-      - Queues, exchanges and bindings are removed from declared virtual hosts only. A queue goes when it is proven that
-        it has neither messages nor consumers, a virtual host when none of its queues has any and nobody is connected to
-        it; else a warning says so. The queues themselves are asked, since the server's statistics are late, and empty
-        after a start; one that does not answer stays.
+      - Kinds of objects of which all undeclared ones are removed, whoever made them.
+      - Queues, exchanges and bindings are removed from declared virtual hosts only. A queue must prove that
+        it has neither messages nor consumers; a virtual host must have none in its queues, and no connected
+        client. Otherwise it stays, with a warning. The module asks the queues, since the server's statistics are late,
+        and empty after a start; a queue that does not answer stays.
     type: list
     elements: str
     choices: [vhosts, users, permissions, topic_permissions, parameters, policies, exchanges, queues, bindings]
     default: []
   found:
     description:
-      - What the server held before the first run, as M(celeryops.stack.files) tells. The server remembers it with the
-        first record of O(owner), and no virtual host and no queue of it is ever removed unless its kind is in O(prune),
-        even after it was declared and is no more.
+      - Contents of the server before the first run, as M(celeryops.stack.files) returns them. The server stores them in
+        the first record of O(owner). Virtual hosts and queues among them are never removed unless their kind is in
+        O(prune), even after they were declared and then left the document.
     type: dict
     default: {}
   api_host:
@@ -72,15 +72,15 @@ options:
     type: str
     required: true
   state_dir:
-    description: The server's own directory, where the file for such a repair is put for a moment.
+    description: The server's directory, for the temporary file of such a repair.
     type: path
     default: /var/lib/rabbitmq
   timeout:
-    description: For how many seconds to wait for a server that does not answer yet.
+    description: How many seconds to wait for a server that does not answer yet.
     type: int
     default: 60
 attributes:
-  check_mode: {details: A server that is not there yet counts as empty.}
+  check_mode: {details: A server that does not exist yet counts as empty.}
   diff_mode: {details: "Shows the objects that differ, without passwords."}
 author: celeryops.stack contributors (@celeryops)
 """
@@ -100,7 +100,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: What was done, or would be in check mode, in words.
+  description: What was done, or would be in check mode, as text.
   type: list
   elements: str
   returned: success

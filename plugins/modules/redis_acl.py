@@ -5,13 +5,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: redis_acl
-short_description: Make a running Redis or Valkey take the users of its ACL file
+short_description: Load the users of the ACL file into a running Redis or Valkey
 version_added: 0.1.0
 description:
-  - Changes the users that differ, without a restart and without closing the connections of the others, and remembers
-    what the server then has, so that M(celeryops.stack.redis_info) can tell whether it has to run again.
-  - A server whose users somebody else changed loads the whole file (C(ACL LOAD)), all users at once or none.
-  - Meant to be called only when M(celeryops.stack.redis_info) or a changed file asks for it.
+  - Changes the users that differ, without a restart and without closing the connections of other users, and records
+    the result, so that M(celeryops.stack.redis_info) can tell whether it must run again.
+  - If others changed the users on the server, it loads the whole file (C(ACL LOAD)), all users at once or none.
+  - Call it only if M(celeryops.stack.redis_info) or a changed file requires it.
 extends_documentation_fragment: [celeryops.stack.attributes]
 options:
   engine:
@@ -20,7 +20,7 @@ options:
     choices: [redis, valkey]
     required: true
   username:
-    description: A user that may do everything.
+    description: A user with all rights.
     type: str
     required: true
   password:
@@ -28,7 +28,7 @@ options:
     type: str
     required: true
 attributes:
-  check_mode: {details: Says that it would load the users.}
+  check_mode: {details: Reports that it would load the users.}
   diff_mode: {support: none}
 author: celeryops.stack contributors (@celeryops)
 """

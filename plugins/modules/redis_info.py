@@ -5,27 +5,27 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: redis_info
-short_description: Tell in one call what a host holds of Redis and Valkey, and refuse an unsafe change of engine
+short_description: Inspect Redis and Valkey on a host in one call, and refuse an unsafe change of engine
 version_added: 0.1.0
 description:
-  - Reads only. It answers, in one remote call, what the role C(redis) has to know before it changes anything - which
-    packages are missing, whether data of the other engine would be left behind, which kernel settings fall short
+  - Reads only. It returns, in one remote call, what the role C(redis) must know before it changes anything - which
+    packages are missing, whether data of the other engine would be abandoned, which kernel settings are too low
     and can be written, and whether the running server has the users of its ACL file.
-  - Fails when the other engine is set up on the host, or holds data, unless O(start_empty) is set. Warns, until the
-    role has set the server up, of a configuration by hand, which is not read any more.
+  - Fails if the other engine is set up on the host, or has data, unless O(start_empty) is set. Until the
+    role has set the server up, it warns of a manual configuration, which is not read any more.
 extends_documentation_fragment: [celeryops.stack.attributes.reads]
 options:
   engine:
-    description: The engine that is wanted.
+    description: The wanted engine.
     type: str
     choices: [redis, valkey]
     required: true
   start_empty:
-    description: Whether the other engine's data may be left behind.
+    description: Whether the other engine's data may be abandoned.
     type: bool
     default: false
   kernel:
-    description: Kernel settings to look at.
+    description: Kernel settings to check.
     type: list
     elements: dict
     default: []
@@ -35,11 +35,11 @@ options:
         type: str
         required: true
       value:
-        description: What it has to be.
+        description: The required value.
         type: int
         required: true
       minimum:
-        description: Whether more is as good.
+        description: Whether a higher value is accepted.
         type: bool
         default: false
   username:
@@ -54,7 +54,7 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Look at the host
+- name: Gather facts of the host
   celeryops.stack.redis_info:
     engine: valkey
     username: admin
@@ -70,19 +70,19 @@ missing_packages:
   returned: success
 acl:
   description:
-    - V(loaded) when the server has the users of its ACL file, V(stale) when not, V(denied) when it refuses the
-      password, V(down) when no server of this role runs.
+    - V(loaded) if the server has the users of its ACL file, V(stale) if not, V(denied) if it refuses the
+      password, V(down) if no server of this role runs.
   type: str
   returned: success
 kernel_pending:
-  description: Kernel settings to apply, as C(key=value); those that the host does not let us write are left out.
+  description: Kernel settings to apply, as C(key=value), without those that are read-only on the host.
   type: list
   elements: str
   returned: success
 retired_units:
   description:
-    - The unit of the other engine, when this role once set it up and it must not run any more, as
-      M(celeryops.stack.units) takes it.
+    - The unit of the other engine, if this role set it up and it must not run any more, in the form of
+      M(celeryops.stack.units).
   type: list
   elements: dict
   returned: success

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release
-short_description: Install one version of an app into an environment of its own and switch to it
+short_description: Install one version of an app into its own environment and switch to it
 version_added: 0.1.0
 description:
   - A release is a virtual environment below C(/opt/celeryops/<app>/releases), owned by root, named after everything
-    that decides its content, and never changed once it is complete. The link C(current) leads to the one in use.
-  - The link is switched in one step, and only after the packages are in, Celery and kombu are recent enough, and the
-    app could be imported by the account that will run it. Whatever fails before that leaves nothing behind.
-  - The account is a system user without a password, a login shell or a home of its own. One that could become root, or
-    that a person logs in with, is refused before anything is changed.
-  - What an aborted run left incomplete is removed and built again.
-  - When nothing is to be done this is one remote call. Debian packages and, for the types V(wheel) and V(path), the
-    content are brought over only when a release is built.
-  - None of its arguments appears in the host's log or in its result, and secrets are hidden in what it says. They are
-    not marked as C(no_log), since Ansible then stars out each value of O(environment), be it a C(1), wherever it
+    that determines its content, and never changed once it is complete. The link C(current) points to the one in use.
+  - The link is switched in one step, after the packages are installed, Celery and kombu are recent enough, and the
+    app's account could import the app. A failure before that leaves nothing behind.
+  - The account is a system user without a password, a login shell or its own home. One that could become root, or
+    that a person uses to log in, is refused before anything is changed.
+  - A release that an aborted run left incomplete is removed and rebuilt.
+  - If nothing is to be done this is one remote call. Debian packages and, for the types V(wheel) and V(path), the
+    content are transferred only when a release is built.
+  - None of its arguments appears in the host's log or in its result, and its messages hide secrets. They are
+    not marked as C(no_log), since Ansible would then hide each value of O(environment), even a C(1), wherever it
     occurs, such as in the name of the release.
 extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.attributes.action]
 options:
@@ -27,7 +27,7 @@ options:
     type: str
     required: true
   import:
-    description: What C(celery -A) takes.
+    description: Import path of the app for C(celery -A).
     type: str
     required: true
   user:
@@ -36,7 +36,7 @@ options:
     required: true
   account:
     description: >-
-      How the account is provided. Without this it must be there.
+      How to create the account. Without this it must exist.
     type: dict
     suboptions:
       group:
@@ -44,15 +44,15 @@ options:
         type: str
         required: true
       home:
-        description: Its home directory, which is not made.
+        description: Its home directory, which is not created.
         type: str
         required: true
       manage:
-        description: Whether the account is created and corrected, or only checked.
+        description: Whether to create and correct the account, or only check it.
         type: bool
         default: true
   directories:
-    description: What the app may write to. Made for its account before it is imported, where they are not there.
+    description: Directories that the app may write to. Created for its account before the import, if missing.
     type: list
     elements: str
     default: []
@@ -62,19 +62,19 @@ options:
     required: true
   extra_packages:
     description: >-
-      Requirements that every release gets beside the app's own, which are installed first and win where the two
-      contradict each other.
+      Requirements in addition to the app's own, which are installed first and win if the two
+      conflict.
     type: list
     elements: str
     default: []
   broker:
-    description: The broker that the workers speak to, since not every kombu and redis-py work together there.
+    description: The broker of the workers, since not every kombu and redis-py work together there.
     type: str
     choices: [rabbitmq, redis]
     default: rabbitmq
   needs:
     description: >-
-      What the configuration counts on. A release with an older version is not taken into use.
+      What the configuration requires. A release with an older version is not activated.
     type: list
     elements: dict
     default: []
@@ -88,20 +88,20 @@ options:
         type: str
         required: true
       says:
-        description: How the need is called in a message.
+        description: Name of the requirement in a message.
         type: str
         required: true
       instead:
-        description: What to write when the release has an older version.
+        description: What to write if the release has an older version.
         type: str
         required: true
   role:
-    description: Whose variables a message names.
+    description: The role whose variables a message names.
     type: str
     choices: [celery_app, flower]
     default: celery_app
   system_packages:
-    description: Debian packages that must be there; installed when they are not.
+    description: Debian packages to install if they are missing.
     type: list
     elements: str
     default: []
@@ -115,7 +115,7 @@ options:
     choices: [uv, pip]
     default: uv
   uv_package:
-    description: The requirement by which uv itself is installed.
+    description: The requirement that installs uv itself.
     type: str
     default: uv
   install_environment:
@@ -131,53 +131,53 @@ options:
     type: bool
     default: true
   keep:
-    description: How many releases stay. The current one, and those that a process still runs from, always do.
+    description: How many releases to keep. The current one, and those that a process still runs from, are always kept.
     type: int
     default: 3
   configuration:
     description: >-
-      Files, written as in M(celeryops.stack.files), that will be placed after this call. The app is imported with them,
-      laid beside those in use, and again when one of them or the environment has changed.
+      Files, in the form of M(celeryops.stack.files), to be placed after this call. The app is imported with them,
+      placed beside those in use, and again if one of them or the environment has changed.
     type: list
     elements: dict
     default: []
   hold:
     description: >-
-      Do everything but the switch and the removal of old releases, so that it is known of every host that it can follow
-      before the first one does. What is left is done by O(take).
+      Do everything except the switch and the removal of old releases, so that every host is known to be ready
+      before the first one switches. O(take) does the rest.
     type: bool
     default: false
   take:
-    description: The release that an earlier call with O(hold) has verified and that is now taken into use.
+    description: The release to switch to, which an earlier call with O(hold) has verified.
     type: str
     default: ""
   after:
     description: >-
-      With O(take), note that something is left to be done once the units run the release, until
-      M(celeryops.stack.commands) has done it.
+      With O(take), record that commands must run once the units run the release, until
+      M(celeryops.stack.commands) has run them.
     type: bool
     default: false
   switch:
     description:
-      - Whether the release is taken into use.
-      - Without, it is only built beside the one in use and verified, with what the following options say.
+      - Whether to switch to the release.
+      - If V(false), it is only built beside the one in use and verified, as the following options say.
     type: bool
     default: true
   select:
     description:
-      - A release that is on the host already, to be verified in place of building O(source); V(previous) is the one
-        that was in use before the present one, and with O(hold) V(current) is that one.
+      - A release on the host, to be verified instead of building O(source). V(previous) is the one
+        that was in use before the current one. With O(hold), V(current) is the current one.
     type: str
     default: ""
   expected:
     description: >-
-      Files, written as in M(celeryops.stack.files), that have to be on the host as they are here. When one is not,
-      nothing is done: a release is verified with the configuration that it will run with. Not with O(switch=true).
+      Files, in the form of M(celeryops.stack.files), that must be on the host unchanged. If one is not,
+      nothing is done, since a release is verified with its future configuration. Not with O(switch=true).
     type: list
     elements: dict
     default: []
   running:
-    description: The units that run the app here.
+    description: The units that run the app on this host.
     type: list
     elements: dict
     default: []
@@ -187,23 +187,23 @@ options:
         type: str
         required: true
       report:
-        description: Of a worker, the file that it writes.
+        description: For a worker, its report file.
         type: str
   consumed:
     description:
-      - With a configuration by which the app's own routes hold, the queues that they may lead to. A release with a
-        route or a task that leads elsewhere is not taken into use.
+      - If the app's own routes apply, the queues that they may name. A release with a
+        route or a task to another queue is not activated.
     type: list
     elements: str
     default: []
   decided:
     description:
-      - Names of Celery's settings that the inventory has outright. No warning says what the app has in their place.
+      - Names of Celery settings that the inventory sets explicitly. No warning reports the app's values of these.
     type: list
     elements: str
     default: []
   accept_missing_tasks:
-    description: Names of tasks, or patterns, that the running workers have and the new release need not have.
+    description: Names or patterns of tasks that the running workers have and the new release need not have.
     type: list
     elements: str
     default: []
@@ -211,15 +211,15 @@ options:
     description: Internal; a digest of the wheel or the tree on the control machine.
     type: str
   archive:
-    description: Internal; where on the host the wheel is, or an archive of the tree.
+    description: Internal; path on the host of the wheel, or of an archive of the tree.
     type: str
   contents:
-    description: Internal; the contents of O(configuration), which are brought over when the app is to be imported.
+    description: Internal; the contents of O(configuration), which are transferred when the app is imported.
     type: list
     elements: dict
 attributes:
   check_mode:
-    details: Says which release would be built and switched to.
+    details: Reports which release would be built and switched to.
   diff_mode:
     details: Shows the old and the new release.
 author: celeryops.stack contributors (@celeryops)
@@ -239,11 +239,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 release:
-  description: Name of the release that is current afterwards; the path for an existing virtual environment.
+  description: Name of the current release afterwards, or the path of an existing virtual environment.
   type: str
   returned: success
 previous:
-  description: What was current before; empty when nothing was.
+  description: The release that was current before; empty if there was none.
   type: str
   returned: success
 switches:
@@ -251,7 +251,7 @@ switches:
   type: bool
   returned: success
 due:
-  description: Whether an earlier run switched to this release, and ended before what O(after) speaks of was done.
+  description: Whether an earlier run switched to this release, but ended before the commands of O(after) had run.
   type: bool
   returned: when O(hold=true) or O(switch=false)
 actions:
@@ -260,7 +260,7 @@ actions:
   elements: str
   returned: success
 moved:
-  description: Whether the host has to change to run the release, in its link or in one of O(running).
+  description: Whether the host's link or one of O(running) must change to run the release.
   type: bool
   returned: when O(switch=false)
 fresh:
@@ -273,7 +273,7 @@ kept:
   elements: str
   returned: when O(switch=false)
 missing_tasks:
-  description: The accepted tasks that the running workers have and the release has not.
+  description: The accepted tasks that the running workers have and the release does not have.
   type: list
   elements: str
   returned: when O(switch=false)
@@ -283,15 +283,15 @@ held:
   returned: when O(hold=true)
 replaced:
   description:
-    - What the app itself says of settings that the configuration decides, where the two differ. Each has C(setting),
-      C(app) (what the app says) and C(here) (what holds).
+    - Settings for which the app and the configuration have different values. Each has C(setting),
+      C(app) (the app's value) and C(here) (the value in force).
   type: list
   elements: dict
   returned: when the app was imported
 versions:
   description: The versions of Celery and kombu in the release.
   type: dict
-  returned: when the release is there
+  returned: when the release exists
 """
 
 import os

@@ -9,47 +9,47 @@ short_description: Remove an app, or all apps and servers of this collection, fr
 version_added: 0.1.0
 description:
   - Stops, disables and removes units, and removes configuration, runtime, releases, and the account that was made for
-    an app. Units end as they always do, so running tasks get the time that their class gives them.
-  - Data stay unless O(data) says otherwise - what an app keeps in C(/var/lib/celeryops) and its logs, and what the
-    servers hold. What stays of an app belongs to root from then on; the next installation gives it to the app's
+    an app. Units stop as usual, so running tasks get the C(stop_timeout) of their class.
+  - Data stay unless O(data) is set - the app's files in C(/var/lib/celeryops), its logs, and the data of the
+    servers. The kept data of an app then belong to root; the next installation gives them to the app's
     new account.
-  - What this collection did not make is never touched. Units are known by their first line, accounts by their comment,
-    servers by the configuration that a role wrote.
+  - What this collection did not make is never changed. It recognises units by their first line, accounts by their
+    comment, servers by the configuration that a role wrote.
 extends_documentation_fragment: [celeryops.stack.attributes]
 options:
   app:
-    description: The app. All of them when empty, with O(servers).
+    description: The app. If empty, all apps, with O(servers).
     type: str
     default: ""
   servers:
-    description: Whether RabbitMQ, Redis and Valkey go as well, where a role of this collection set them up.
+    description: Whether to remove RabbitMQ, Redis and Valkey too, if a role of this collection set them up.
     type: bool
     default: false
   data:
-    description: Whether data go as well. They cannot be brought back.
+    description: Whether to remove data too. They cannot be restored.
     type: bool
     default: false
   phase:
     description:
-      - V(all) does everything on this host. V(stop) only ends the units; when one does not end, it starts those again
-        that ran, and says so in RV(refused). V(start) starts O(units).
-      - With several hosts, let all of them stop, then count with check mode, then remove, as the playbook does. A
-        worker gives back what it holds when it ends, so only then is it known what waits.
+      - V(all) does everything on this host. V(stop) only stops the units. If one does not stop, it restarts those
+        that ran, and returns RV(refused). V(start) starts O(units).
+      - With several hosts, stop the units on all, then count in check mode, then remove, as the playbook does. A
+        worker returns what it holds when it stops, so only then is the number of waiting tasks known.
     type: str
     choices: [all, stop, start]
     default: all
   units:
-    description: What V(start) starts, RV(running) of V(stop).
+    description: The units that V(start) starts; pass RV(running) of V(stop).
     type: list
     elements: str
     default: []
   messages:
-    description: Whether to remove an app although tasks wait in its queues, or although that is not known.
+    description: Whether to remove an app although tasks wait in its queues, or their number is unknown.
     type: bool
     default: false
 attributes:
-  check_mode: {details: Says what would be removed.}
-  diff_mode: {details: Shows what goes.}
+  check_mode: {details: Reports what would be removed.}
+  diff_mode: {details: Shows what is removed.}
 author: celeryops.stack contributors (@celeryops)
 """
 
@@ -67,22 +67,22 @@ removed:
   returned: always
 kept:
   description: >-
-    Directories with data that stay, and files of the app's own that were changed since they were placed, that were
-    there before, or that another app of the host has as well.
+    Directories with data, and files of the app that were changed since they were placed, that existed
+    before, or that another app of the host has too.
   type: list
   elements: str
   returned: always
 running:
-  description: Units that ran before V(stop) ended them.
+  description: Units that ran before V(stop).
   type: list
   elements: str
   returned: with O(phase=stop)
 refused:
-  description: Why units still run, or run again; empty when all have ended.
+  description: Why units still run, or run again; empty if all have stopped.
   type: str
   returned: with O(phase=stop)
 waiting:
-  description: Messages in the queues of each app that the host could ask for; a text where it could not.
+  description: Messages in the queues of each app, or a text if the host could not count them.
   type: dict
   returned: always
 """

@@ -5,19 +5,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: roll
-short_description: Replace the running workers of a host, one class after the other, without a pause in the work
+short_description: Replace the running workers of a host, class by class, without interrupting the work
 version_added: 0.1.0
 description:
   - Restarts the units of worker classes one by one. The old worker drains (what it has not begun goes back to its
-    queue, what runs has the class's C(stop_timeout)), the new one starts, and only when it consumes is the next class
-    taken.
-  - For a class that hands over, a stand-in takes the work meanwhile. It is a transient copy of the class's unit in
+    queue, running tasks get the class's C(stop_timeout)), then the new one starts. When it consumes, the next class
+    follows.
+  - For a class in O(hand_over), a stand-in does the work meanwhile. It is a transient copy of the class's unit in
     C(/run/systemd/system), started from the release that is current, and must consume before the old worker is touched.
-    So a release whose worker does not start stops nobody. When the new worker consumes it takes nothing more, ends its
-    tasks in its own time, for at most O(drain_seconds), and its unit file goes; a transient unit on the host sees to
-    that, for which this waits ten seconds. It goes on working when the new worker does not consume.
-  - What an aborted run left of this is removed first.
-  - Can switch to another release before, so that this and the restarts are one remote call.
+    So a release whose worker does not start stops no work. When the new worker consumes, the stand-in stops
+    consuming, ends its tasks within O(drain_seconds), and its unit file is removed. A transient unit on the host does
+    that; the module waits ten seconds for it. If the new worker does not consume, the stand-in keeps working.
+  - Stand-ins that an aborted run left are removed first.
+  - Can first switch to another release, so that the switch and the restarts are one remote call.
 extends_documentation_fragment: [celeryops.stack.attributes]
 options:
   app:
@@ -25,7 +25,7 @@ options:
     type: str
     required: true
   classes:
-    description: The worker classes, in the order in which they are taken.
+    description: The worker classes, in the order of their replacement.
     type: list
     elements: dict
     default: []
@@ -39,77 +39,77 @@ options:
         type: str
         required: true
       report:
-        description: The file in which its worker says what it does.
+        description: The report file of its worker.
         type: path
         required: true
       queues:
-        description: The queues that it has to consume.
+        description: The queues that it must consume.
         type: list
         elements: str
         required: true
   hand_over:
-    description: Names of the classes that get a stand-in. In mode V(drain) all of them do.
+    description: Names of the classes that get a stand-in. In mode V(drain) all classes do.
     type: list
     elements: str
     default: []
   units:
-    description: Further units of the app (the scheduler), restarted after the workers.
+    description: More units of the app (the scheduler), restarted after the workers.
     type: list
     elements: str
     default: []
   reload_units:
-    description: Units of others that run the release (web servers), reloaded or restarted after the switch.
+    description: The user's own units that run the release (web servers), reloaded or restarted after the switch.
     type: list
     elements: str
     default: []
   release:
-    description: The release to switch to before anything is restarted; what is current stays when this is empty.
+    description: The release to switch to before anything is restarted. If empty, the current one stays.
     type: str
     default: ""
   after:
-    description: Whether something has to be done on this host after the switch, which is noted until it is.
+    description: Whether to record that commands must run on this host after the switch, until they have run.
     type: bool
     default: false
   only_moved:
-    description: Whether units that run from the current release already are left alone.
+    description: Whether to skip units that already run from the current release.
     type: bool
     default: false
   mode:
     description:
-      - V(wait) returns when every old worker has ended.
-      - V(drain) returns when the stand-ins work. Old workers end in their own time, for at most O(drain_seconds), then
-        the new ones start and the stand-ins go; a transient unit on the host sees to that.
+      - V(wait) returns when every old worker has stopped.
+      - V(drain) returns when the stand-ins work. Old workers finish their tasks within O(drain_seconds), then
+        the new ones start and the stand-ins stop; a transient unit on the host does that.
     type: str
     choices: [wait, drain]
     default: wait
   drain_seconds:
     description: >-
-      How long running tasks may go on, in place of the class's C(stop_timeout): those of a stand-in, and in mode
+      How long running tasks may go on, instead of the class's C(stop_timeout): those of a stand-in, and in mode
       V(drain) those of the old worker.
     type: int
     default: 86400
   timeout:
-    description: How many seconds a worker that was started may take until its report says that it consumes.
+    description: How many seconds a started worker may take until it reports that it consumes.
     type: int
     default: 60
   discard:
-    description: A release that failed, removed at the end unless something runs from it.
+    description: A failed release, removed at the end unless a process runs from it.
     type: str
     default: ""
   tolerate:
-    description: Whether a failure is returned as RV(problem), so that the play can undo what was done.
+    description: Whether to return a failure as RV(problem), so that the play can roll back.
     type: bool
     default: false
 attributes:
   check_mode:
-    details: Says which workers would be replaced.
+    details: Reports which workers would be replaced.
   diff_mode:
     details: Shows the release before and after.
 author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Restart the workers, with somebody in their place where they work alone
+- name: Restart the workers, with a stand-in for the class high
   celeryops.stack.roll:
     app: shop
     classes:
@@ -136,7 +136,7 @@ previous:
   type: str
   returned: always
 problem:
-  description: What went wrong; empty when nothing did.
+  description: What went wrong; empty on success.
   type: str
   returned: always
 """

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rollout
-short_description: In which order the workers of many hosts are replaced
+short_description: Compute the order in which the workers of many hosts are replaced
 version_added: 0.1.0
 description:
   - Runs on the control machine only; no host is contacted.
-  - Puts the hosts into batches so that no batch holds all consumers of a queue, and tells for which class on which host
-    a stand-in is needed, because nobody else consumes one of its queues.
+  - Divides the hosts into batches so that no batch has all consumers of a queue, and returns the classes and hosts that
+    need a stand-in, because no other worker consumes one of their queues.
 extends_documentation_fragment: [celeryops.stack.attributes.controller]
 options:
   places:
@@ -26,11 +26,11 @@ options:
     elements: str
     required: true
   prefix:
-    description: How the variables begin that the following options come from, for messages.
+    description: Prefix of the variables that the following options come from, for messages.
     type: str
     required: true
   classes:
-    description: Only these classes, or workers of them; all when empty.
+    description: Only these classes, or workers of them; all if empty.
     type: list
     elements: str
     default: []
@@ -39,7 +39,7 @@ options:
     type: str
     default: wait
   at_once:
-    description: How many hosts at the same time, a number or a share of them.
+    description: How many hosts at the same time, a number or a percentage.
     type: str
     default: 25%
   drain_timeout:
@@ -50,7 +50,7 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Work out the order
+- name: Compute the order of the hosts
   celeryops.stack.rollout:
     places: "{{ ansible_facts['celeryops_places'] }}"
     hosts: "{{ ansible_play_hosts }}"

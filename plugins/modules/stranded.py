@@ -5,11 +5,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stranded
-short_description: Refuse to leave tasks in queues that no class would consume any more
+short_description: Fail if tasks would stay in queues that no class consumes any more
 version_added: 0.1.0
 description:
   - Runs on the control machine only, on what M(celeryops.stack.backlog) returned for each host. Run it once.
-  - A queue that loses its consumers in this run must be empty, or be accepted. One that lost them earlier is a warning.
+  - A queue that loses its consumers in this run must be empty or accepted. For one that lost them earlier it warns.
 extends_documentation_fragment: [celeryops.stack.attributes.controller]
 options:
   answers:
@@ -18,7 +18,7 @@ options:
     elements: dict
     required: true
   accepted:
-    description: Queues that may keep their messages; a list, or their names with commas between.
+    description: Queues that may keep their messages; a list, or names separated by commas.
     type: list
     elements: str
     default: []
@@ -30,7 +30,7 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Refuse to leave tasks behind
+- name: Fail if tasks would be left behind
   celeryops.stack.stranded:
     answers: "{{ ansible_play_hosts | map('extract', hostvars, 'answer') }}"
   run_once: true

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: units
-short_description: Bring any number of systemd units to their state in one remote call
+short_description: Set the state of any number of systemd units in one remote call
 version_added: 0.1.0
 description:
   - Enables, starts, stops and restarts the units that need it, with one C(systemctl) call for all of them.
   - A running unit is restarted when its unit file, one of its drop-ins or a file of O(units[].restart_on) is newer than
-    its main process. This needs no handler and is right after an aborted run as well.
-  - When a unit does not come up, the message carries the last lines of its journal.
+    its main process. This needs no handler and also works after an aborted run.
+  - If a unit does not start, the message has the last lines of its journal.
 extends_documentation_fragment: [celeryops.stack.units, celeryops.stack.servers, celeryops.stack.attributes]
 options:
   units:
@@ -20,9 +20,9 @@ options:
   prune:
     description:
       - Unit files in C(/etc/systemd/system) to stop, disable and delete unless they are in O(units).
-      - They go on working until everything in O(units) was seen to start, and stay when something does not. Where the
-        memory limits of both add up to more than the host has, they are stopped before, and started again when
-        something does not start.
+      - They keep running until all of O(units) have started, and stay if one does not start. If the
+        memory limits of both add up to more than the host has, they stop first, and start again if
+        a unit does not start.
   pending:
     description: Paths that earlier tasks of this run changed, or would change in check mode.
     type: list
@@ -30,10 +30,10 @@ options:
     default: []
   servers:
     description:
-      - The servers among O(units). When one of them was restarted, what it holds is compared with what it held before,
-        and the module fails when something is missing.
+      - The servers among O(units). After a restart of one of them, its contents are compared with those before,
+        and the module fails if something is missing.
   prerequisite:
-    description: What must be there before a unit is started.
+    description: What must exist before a unit is started.
     type: dict
     suboptions:
       path:
@@ -41,11 +41,11 @@ options:
         type: path
         required: true
       missing:
-        description: The message where it is not there.
+        description: The message if it is missing.
         type: str
         required: true
 attributes:
-  check_mode: {details: Says what would be done.}
+  check_mode: {details: Reports what would be done.}
   diff_mode: {details: Shows the actions.}
 author: celeryops.stack contributors (@celeryops)
 """

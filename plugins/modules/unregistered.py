@@ -33,7 +33,7 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Warn of routes to tasks that no worker has
+- name: Warn of routes to tasks that no worker has registered
   celeryops.stack.unregistered:
     answers: "{{ ansible_play_hosts | map('extract', hostvars, 'answer') }}"
     hosts: "{{ ansible_play_hosts_all | length }}"

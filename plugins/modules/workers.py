@@ -5,13 +5,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: workers
-short_description: Ask the running workers of a host what they do, and compare it with what is planned
+short_description: Compare the running workers of a host with the plan
 version_added: 0.1.0
 description:
-  - Reads the report that each worker keeps in the runtime directory of its unit (queues that it consumes, prefetch
-    count, limits, pool, registered tasks), all of them in one call. Nothing goes through the broker.
-  - A report counts only while the process that wrote it is the unit's main process, and as long as it is renewed.
-  - All differences, and all workers that do not answer, come in one message.
+  - Reads the report that each worker writes to the runtime directory of its unit (consumed queues, prefetch
+    count, limits, pool, registered tasks), all reports in one call, without the broker.
+  - A report counts only if the unit's main process wrote it and keeps renewing it.
+  - One message lists all differences and all workers that do not answer.
 extends_documentation_fragment: [celeryops.stack.attributes.reads]
 options:
   app:
@@ -33,11 +33,11 @@ options:
         type: str
         required: true
       report:
-        description: The file that its worker writes.
+        description: The report file of its worker.
         type: path
         required: true
       queues:
-        description: The queues that it has to consume.
+        description: The queues that it must consume.
         type: list
         elements: str
         required: true
@@ -50,7 +50,7 @@ options:
         type: str
         required: true
       prefetch_multiplier:
-        description: Messages per process. Like all that follow, the shared configuration decides it unless given.
+        description: Messages per process. The default of this and the following options is the shared configuration.
         type: int
       time_limit:
         description: In seconds.
@@ -76,22 +76,22 @@ options:
     type: path
     required: true
   timeout:
-    description: How many seconds to wait for a worker that does not answer, or whose answer may be out of date.
+    description: How many seconds to wait for a worker that does not answer, or whose report may be outdated.
     type: int
     default: 30
   pending:
-    description: Paths that this run changed, or would change in check mode; what would change is not asked then.
+    description: Paths that this run changed, or would change in check mode; affected workers are skipped then.
     type: list
     elements: path
     default: []
 attributes:
   check_mode:
-    details: Asks the same, but not what does not run or would be changed; a difference is a warning.
+    details: Does the same, except for units that do not run or would change; a difference is a warning.
 author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Ask the workers
+- name: Verify the workers
   celeryops.stack.workers:
     app: shop
     settings: /etc/celeryops/shop/celery.json

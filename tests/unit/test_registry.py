@@ -103,7 +103,7 @@ def test_playbooks_name_groups_that_there_are(playbook: str) -> None:
 
 
 def test_facts_are_gathered_on_every_host_with_a_duty() -> None:
-    gathering = [play for play in plays("site.yml") if play["name"] == "Facts"]
+    gathering = [play for play in plays("site.yml") if play["name"] == "Gather facts"]
     assert [groups_of(play) for play in gathering] == [list(ROLES_OF_GROUP)]
 
 

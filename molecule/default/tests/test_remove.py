@@ -57,7 +57,7 @@ def test_an_app_goes_and_its_data_stay(host: Host, remove: Callable[..., Any]) -
     before = present(host)
     foretold = remove("--check", "--diff", celeryops_remove_messages=True)
     assert foretold.messages == []
-    assert foretold.changed == ["Remove"]
+    assert foretold.changed == ["Remove the app or everything"]
     assert [path for path in GOES[:4] if path not in foretold.output] == []
     assert present(host) == before
     run = remove(celeryops_remove_messages=True)

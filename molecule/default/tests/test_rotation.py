@@ -27,7 +27,7 @@ def test_new_passwords_reach_all_that_use_them(
     sends = "[send('shop.feeds.import_feed', 'rotated', 1, 3.0).id for _ in range(12)]"
     run = site(variables={"celeryops_secrets_dir": str(folder)})
     assert len(run.messages) == 1, run.messages
-    assert f"passwords are in use that {folder} has not" in run.messages[0]
+    assert f"passwords are in use that are missing in {folder}" in run.messages[0]
     assert "celeryops_rotate_secrets: true" in run.messages[0]
     assert run.changed == []
 

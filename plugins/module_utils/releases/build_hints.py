@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says which Debian packages a build misses that an installer reports as broken. No I/O here."""
+"""Derives from an installer's errors which Debian packages a build lacks. No I/O here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A release that is to be taken into use beside the one that runs: which one, and what it would mean."""
+"""The release to be activated: which one, and what the switch would change."""
 
 from __future__ import annotations
 

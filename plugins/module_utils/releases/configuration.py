@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files that a release is tried with: whether they are on the host, and whether the app's own can be put there."""
+"""The files that a release is tried with: whether they are on the host, and whether the app's own can be placed."""
 
 from __future__ import annotations
 

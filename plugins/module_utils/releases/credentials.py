@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hands passwords of addresses to git and pip so that no command line ever holds one. No I/O here.
+"""Passes passwords in URLs to git and pip so that no command line ever contains one. No I/O here.
 
 Every account of a host can read the command lines of all processes (proc(5), ``cmdline``). git gives the address of
 a remote to its helper (``git-remote-https URL``), also the one that ``url.<base>.insteadOf`` stands for; pip gives its

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The name of a release: readable first, then a digest of everything that decides its content. No I/O here."""
+"""The name of a release: a readable part, then a digest of everything that determines its content. No I/O here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an app's own routes lead to queues that somebody consumes. Decides; looks at nothing.
+"""Whether an app's own routes name queues that a worker class consumes. No I/O here.
 
 Runs on managed hosts as well.
 """

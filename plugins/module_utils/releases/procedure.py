@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings a host to the wanted release: the order in which the module release looks, builds, tries and switches."""
+"""The procedure of the module release: the order in which it inspects, builds, tries and switches."""
 
 from __future__ import annotations
 

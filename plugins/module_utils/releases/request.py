@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the module release is asked for: the types of its options (plugins/modules/release.py says what they mean)."""
+"""The types of the options of the module release (plugins/modules/release.py documents them)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the installer of a release is asked for, and where it finds packages. No I/O here.
+"""The requirements and package indexes for the installer of a release. No I/O here.
 
 Used on managed hosts and on the control machine.
 """

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the packages that a release gets beside the app's own are made to fit what the app asks for. No I/O here.
+"""Fits the additional packages of a release to the app's requirements. No I/O here.
 
 The app's requirements are installed first, alone, as their authors mean them. What was got then is held while the
 others are added: an installer that resolves everything together would rather take an app of years ago, which asks for

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the content of a release comes from: an index, a wheel, a tree of the control machine, a repository of git."""
+"""The source of a release: an index, a wheel, a directory of the control machine, a git repository."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The releases of an app on a host: which is in use, which were, which may go. The one owner of the link ``current``.
+"""The releases of an app on a host: in use, earlier, removable. The only owner of the link ``current``.
 
-A release is called by its name, or by the path of a virtual environment that somebody else looks after. Whoever changes
+A release is identified by its name, or by the path of a virtual environment that the user manages. Whoever changes
 something here has the app's lock (``releases.lock``).
 """
 

@@ -1,9 +1,9 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tries a release before it is taken into use: its versions, and the app, which is imported as its own account.
+"""Tries a release before it is activated: its versions, and the import of the app under its own account.
 
-It is imported with the configuration that will be placed; importing foreign code as root would be no check.
+The import uses the configuration that will be placed; an import as root would prove nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks into the virtual environment of a release: which packages it has, who may write to it."""
+"""Inspects the virtual environment of a release: which packages it has, who may write to it."""
 
 from __future__ import annotations
 

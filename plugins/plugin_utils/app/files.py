@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Configuration and secret files that an app wants (``celery_app_files``): where they are, whose, who reads them."""
+"""Configuration and secret files of an app (``celery_app_files``): their paths, owners and readers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands that are run before and after a release is taken into use: what is written, read and checked."""
+"""The commands before and after the switch to a release: how the variable is parsed and checked."""
 
 from __future__ import annotations
 

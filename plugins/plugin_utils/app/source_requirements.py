@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the source of an app says of Celery, where the source is on the control machine: a directory, or a wheel."""
+"""The Celery requirements in an app's source on the control machine: a directory or a wheel."""
 
 from __future__ import annotations
 

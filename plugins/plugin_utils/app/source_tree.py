@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of the control machine goes into a release: a wheel, or a tree without caches and secrets."""
+"""The content of a release from the control machine: a wheel, or a directory without caches and secrets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The URLs of an app's servers: which server each one leads to, and what is wrong with it.
+"""The URLs of an app's servers: which server each one names, and what is wrong with it.
 
 They are ``celery_app_broker_url``, ``celery_app_result_backend`` and ``celery_app_once_url``.
 """

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The setting ``beat_schedule``: what beat would end with at its start, or send into the void.
+"""The setting ``beat_schedule``: entries with which beat does not start, or that reach no worker.
 
 It reaches the processes as JSON, so a schedule is a number of seconds here; ``crontab()`` only code can have.
 """

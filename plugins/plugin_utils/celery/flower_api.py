@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The address of RabbitMQ's management API as Flower can use it.
+"""The URL of RabbitMQ's management API for Flower.
 
 Flower 2.2 (flower/utils/broker.py) decodes the account in the address and hands it to tornado 6.5 beside the address;
 tornado (simple_httpclient.py) takes the one in the address, which it does not decode: RabbitMQ is sent ``p%40ss`` and

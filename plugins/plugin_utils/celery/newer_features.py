@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an app's configuration counts on of Celery and kombu, for the release to be compared with once it is built.
+"""What an app's configuration requires of Celery and kombu, to compare with the built release.
 
 Requirements often leave the version open, and what an app's packages ask for stands in no inventory: then only what was
 installed says it.

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""In which form messages and results are written, and which forms are read: what is unsafe, and what nobody reads."""
+"""The serializers of messages and results: which are unsafe, and which nobody accepts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values of Celery's settings that are of the right kind, and that Celery could not work with, or would not."""
+"""Values of Celery settings that have the right type but do not work in Celery."""
 
 from __future__ import annotations
 

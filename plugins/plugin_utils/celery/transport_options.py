@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The dictionaries ``broker_transport_options`` and ``result_backend_transport_options``.
 
-Both clients pass over an option that they do not know, so a misspelt one has no effect and nobody says so.
+Both clients ignore unknown options, so a misspelt one silently has no effect.
 """
 
 from __future__ import annotations

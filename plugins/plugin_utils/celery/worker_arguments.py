@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Further arguments of ``celery worker``: which may be given, which the role gives itself, and which there are not.
+"""More arguments of ``celery worker``: which are allowed, which the role sets itself, and which do not exist.
 
 They are read as the command reads them: short options may be joined (``-Ec8`` is ``-E -c 8``), long ones are not
 abbreviated (click 8, parser.py: ``_match_long_opt`` wants the whole name), and a word that is no option is a setting

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each host's variables as Ansible has them in a play, in Ansible's own order.
+"""Each host's variables as in a play, with Ansible's own precedence.
 
 ``hostvars`` knows nothing of a play: what stands in its ``vars`` and ``vars_files``, or in those of the
 ``import_playbook`` that led to it, is missing there. Ansible has no public interface that works them out for another

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values that are not what their argument spec says.
+"""Values that do not match their argument spec.
 
 Ansible's own validation is generous: text where a list belongs is split into one, for itself. A role that reads the
 variable afterwards still has the text, and goes through it letter by letter. What it does refuse it tells without

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the control machine keeps what the collection makes for an inventory: generated passwords, the drawn plan.
+"""Paths of generated files on the control machine: passwords, the drawn plan.
 
 An inventory that is a directory is read whole: whatever lies in it, however deep, is taken for a list of hosts, so a
 file with a password would make a host of that name. Only names that begin with a dot are left alone whatever the

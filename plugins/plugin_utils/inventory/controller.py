@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an action plugin has of Ansible and of the control machine, for the functions that plan and judge."""
+"""What an action plugin passes from Ansible and the control machine to the functions that plan and check."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The variables of all hosts of an inventory, worked out once for all hosts that are alike.
+"""The variables of all hosts of an inventory, evaluated once for all similar hosts.
 
-Fifty workers mostly differ by their name and address. To template and plan each of them again would make a check take
-fifty times as long as it has to, and a check that is slow is not run.
+Fifty workers mostly differ only in name and address. To template and plan each of them again would make a check take
+fifty times as long as necessary, and nobody runs a slow check.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Passwords that were made up on this machine and are, as far as it knows, on no host yet.
+"""Passwords that this machine generated and that, as far as it knows, are not on any host yet.
 
 Made up because their file was missing: on the first run, or since this is another machine than the one that has them.
 Which of the two it is the hosts know. Until they were asked, a file beside the passwords names those that were made up,
@@ -97,12 +97,12 @@ def question(
     for host, machine in seen.items():
         used = in_use(names, machine)
         if used:
-            reason = f"passwords are in use that {secrets} has not: {some_of(used, 4)}"
+            reason = f"passwords are in use that are missing in {secrets}: {some_of(used, 4)}"
             yield Found("passwords-made-up", "celeryops_secrets_dir", host, reason, instead)
             return
     unknown = [host for host in expected if host not in seen]
     if names and unknown:
-        reason = f"whether it has passwords already that {secrets} has not is not known: this run did not reach it"
+        reason = f"this run did not reach it, so it may use passwords that are missing in {secrets}"
         yield Found("host-not-looked-at", "celeryops_secrets_dir", unknown[0], reason, instead)
 
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans one role for one host: what its variables come to, what the role makes of them, and every mistake in them."""
+"""Plans one role for one host: evaluates its variables, computes the plan, and collects every mistake."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Passwords that are made while an inventory is checked, and kept only when nothing is wrong with it.
+"""Passwords that are generated during a check, and kept only if the inventory is valid.
 
-Ansible's password lookup writes what it makes up at once. A check that refuses an inventory must leave nothing behind,
-so it works on a copy of the folder; what is new there moves to the folder itself when the inventory is sound.
+Ansible's password lookup writes a generated password at once. A check that refuses an inventory must leave nothing,
+so it works on a copy of the directory; new files move to the directory itself if the inventory is valid.
 """
 
 from __future__ import annotations

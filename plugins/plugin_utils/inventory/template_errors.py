@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is told of a variable whose template fails, or that cannot be decrypted."""
+"""The message about a variable whose template fails, or that cannot be decrypted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One name for the run of Ansible that is going on: what was seen of a host in an earlier one is not taken for now.
+"""A name for the current run of Ansible, so that facts of an earlier run do not count as current.
 
 Facts may be cached between runs (``fact_caching``). Most of them stay true for long; who listens on a port does not.
 """

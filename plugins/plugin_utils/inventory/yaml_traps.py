@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a YAML file says otherwise than it looks, and what Ansible has lost when it hands the variables over.
+"""Values that YAML reads differently than they look, and entries that Ansible silently drops.
 
 Of a key that stands twice in one mapping it takes the last one, and only warns; what is in no place that it knows, it
 leaves out without a word (ansible-core 2.18 to 2.21, plugins/inventory/yaml.py). ``12:30`` is the number 750 to YAML

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan as a person reads it: a table, and a diagram of routes, queues, worker classes and hosts."""
+"""The plan for people: a table, and a diagram of routes, queues, worker classes and hosts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Templates that decide nothing: plain Jinja2 that sees the plan and nothing else.
+"""Templates without logic: plain Jinja2 that sees only the plan.
 
 A template gets only the variables that the task names, so it cannot reach host variables, lookups or facts, and an
 unknown name is an error. That also makes thirty unit files cost thirty renderings, not thirty copies of all host

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the variables of the role celery_app mean: paths, accounts, and the shared Celery configuration."""
+"""The plan of the role celery_app: paths, accounts, and the shared Celery configuration."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Celery's settings, which all processes of an app share: those that follow from the variables, and the user's own."""
+"""Celery's settings, which all processes of an app share: derived from the variables, and the user's own."""
 
 from __future__ import annotations
 

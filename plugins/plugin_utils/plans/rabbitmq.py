@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the variables of the role ``rabbitmq`` mean: the server's settings and one document of its objects."""
+"""The plan of the role rabbitmq: the server's settings and one document of its objects."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The objects that RabbitMQ has to hold: virtual hosts, users and their permissions."""
+"""The declared objects of RabbitMQ: virtual hosts, users and their permissions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The users of Redis or Valkey: the ACL rules of each, and what is wrong with what is said of them."""
+"""The users of Redis or Valkey: their ACL rules, and the mistakes in their variables."""
 
 from __future__ import annotations
 

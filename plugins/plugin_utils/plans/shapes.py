@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the plan of a role is made of: the keys that its tasks and templates read.
+"""The types of the roles' plans: the keys that tasks and templates read.
 
 A plan that could not be made, because of a mistake in the variables, has none of them; it is never read. What several
 roles have in their plans has one shape; the rest is in the module of the role.

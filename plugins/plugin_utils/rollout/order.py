@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A rollout: what several hosts of one duty have is changed in an order in which none of what they serve stops.
+"""A rollout: several hosts of one duty are changed in an order that keeps their service available.
 
 - Its order is a list of batches. The hosts of a batch are changed at the same time, the members of a host one after the
   other, so that at most one member is away on each host of the batch and everything outside of it works. No batch

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What must not be, although each variable for itself may be written so: rules over the whole deployment.
+"""Rules over the whole deployment: mistakes that no single variable shows.
 
 A rule is a pure function from the model to its findings. The modules beside this one hold them by topic, each with a
 tuple ``RULES``.

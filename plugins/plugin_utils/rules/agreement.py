@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules against saying one thing in two places."""
+"""Rules against contradictions between variables."""
 
 from __future__ import annotations
 
@@ -207,14 +207,14 @@ RULES = (
     Rule(
         "another-server",
         _another_server,
-        "A URL of the shared configuration that leads the hosts of one app to different servers or databases.",
+        "A URL of the shared configuration that means different servers or databases on the hosts of one app.",
         acceptable=True,
     ),
     Rule("different-accounts", _accounts, "Processes of one app with different accounts: they share their files."),
-    Rule("given-twice", _given_twice, "One thing given in two places with different values."),
+    Rule("given-twice", _given_twice, "One setting in two places with different values."),
     Rule(
         "port-twice",
         _one_port,
-        "Two servers of one machine on one port, those of RabbitMQ's plugins and between its nodes included.",
+        "Two servers of one machine on one port, including RabbitMQ's plugin and inter-node ports.",
     ),
 )

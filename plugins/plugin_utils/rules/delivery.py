@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules by which a broker neither loses a task nor hands it out twice."""
+"""Rules that keep a broker from losing a task or delivering it twice."""
 
 from __future__ import annotations
 
@@ -388,12 +388,12 @@ RULES = (
     Rule(
         "visibility-timeout",
         _visibility_timeout,
-        "A visibility timeout of Redis that an ETA or a running task outlives: the task would run twice.",
+        "A visibility timeout of Redis that an ETA or a running task exceeds: the task would run twice.",
     ),
     Rule(
         "different-visibility-timeouts",
         _different_timeouts,
-        "Two apps on one Redis with different visibility timeouts: the shorter one holds for both.",
+        "Two apps on one Redis with different visibility timeouts: the shorter one applies to both.",
         acceptable=True,
     ),
     Rule("results-only-server", _results_only, "A Redis for results, which may evict, as the broker."),
@@ -406,23 +406,23 @@ RULES = (
     Rule(
         "consumer-timeout",
         _consumer_timeout,
-        "A consumer timeout of RabbitMQ that a task or its wait in a worker outlives: it would run again.",
+        "A consumer timeout of RabbitMQ that a task or its wait in a worker exceeds: it would run again.",
     ),
     Rule(
         "consumer-timeout-elsewhere",
         _consumer_timeout_elsewhere,
-        "A RabbitMQ outside of the inventory, for tasks that outlive the consumer timeout that it has by default.",
+        "A RabbitMQ outside of the inventory, for tasks that exceed its default consumer timeout.",
         unwise=True,
     ),
     Rule(
         "queue-consumer-timeout",
         _consumer_timeout_of_queues,
-        "A consumer timeout of single queues, by a policy, that a task or its wait in a worker outlives.",
+        "A consumer timeout that a policy sets for some queues, and that a task or its wait in a worker exceeds.",
     ),
     Rule(
         "unlimited-prefetch",
         _unlimited_prefetch,
-        "Workers that take every message there is: the last ones wait there beyond any timeout, and run twice.",
+        "Workers without a prefetch limit: the last messages wait there beyond any timeout, and run twice.",
         acceptable=True,
     ),
     Rule(
@@ -442,7 +442,7 @@ RULES = (
     Rule(
         "fragile-messages",
         _fragile_messages,
-        "Tasks that RabbitMQ need not have stored: unconfirmed ones, and transient ones in classic queues.",
+        "Tasks that RabbitMQ may not have stored: unconfirmed ones, and transient ones in classic queues.",
         unwise=True,
     ),
     Rule(

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules about the files that an app wants."""
+"""Rules about the files of an app."""
 
 from __future__ import annotations
 
@@ -96,6 +96,6 @@ RULES = (
     Rule(
         "file-for-nobody",
         _for_nobody,
-        "A file of `celery_app_files` for a group of hosts, or a worker class, that there is not.",
+        "A file of `celery_app_files` for a group of hosts, or a worker class, that does not exist.",
     ),
 )

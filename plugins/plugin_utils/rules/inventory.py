@@ -267,8 +267,12 @@ def _no_broker(deployment: Deployment) -> Iterator[Finding]:
 
 
 RULES = (
-    Rule("unknown-group", misspelt_groups, "A group whose name is nearly that of a duty: its hosts would get nothing."),
-    Rule("no-duty", _no_duty, "An inventory without any of the groups that this collection knows."),
+    Rule(
+        "unknown-group",
+        misspelt_groups,
+        "A group with a name close to one of the collection's groups: its hosts would get nothing.",
+    ),
+    Rule("no-duty", _no_duty, "An inventory without any group of this collection."),
     Rule("another-app", _strays, "Workers, beat or Flower of an app that their host does not carry."),
     Rule(
         "weak-password",
@@ -294,19 +298,19 @@ RULES = (
     Rule(
         "schedule-without-beat",
         _no_beat,
-        "A schedule of an app of which no host runs beat: nothing of it would ever be sent.",
+        "A schedule of an app without a host that runs beat: its tasks would never be sent.",
         acceptable=True,
     ),
-    Rule("server-out-of-reach", _out_of_reach, "A server that listens on loopback while hosts elsewhere need it."),
+    Rule("server-out-of-reach", _out_of_reach, "A server that listens on loopback while other hosts need it."),
     Rule(
         "server-on-loopback",
         _reached_on_loopback,
-        "A server whose address is loopback to Ansible, and so would be to hosts elsewhere that need it.",
+        "A server whose address is loopback to Ansible, and would be to other hosts that need it.",
     ),
     Rule(
         "tls-without-server",
         _tls_without_server,
-        "TLS with a RabbitMQ or Redis of this inventory, which listens without: no process could connect.",
+        "TLS with a RabbitMQ or Redis of this inventory, which listens without TLS: no process could connect.",
         acceptable=True,
     ),
     Rule("unverified-tls", _unverified_tls, "TLS that verifies no certificate.", unwise=True),

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host has that a role cannot work with: an account, a port, a directory. Told before anything is changed.
+"""Rules about accounts, ports and directories of a host that a role cannot use, before anything is changed.
 
 Pure functions of what celeryops.stack.facts saw (``module_utils/listeners.py`` and ``places.py``). What was not looked
 at is no finding: whoever needs it says so later.

@@ -157,13 +157,13 @@ RULES = (
     Rule(
         "policy-without-dead-letters",
         _without_dead_letters,
-        "A policy that displaces the one by which a task that was delivered too often is kept.",
+        "A policy that replaces the one that dead-letters tasks after too many deliveries.",
         acceptable=True,
     ),
     Rule(
         "declared-otherwise",
         _declared_otherwise,
-        "A queue or exchange of an app that the inventory declares in another way: RabbitMQ refuses one of the two.",
+        "A queue or exchange of an app that the inventory declares differently: RabbitMQ refuses one of the two.",
     ),
     Rule(
         "account-of-an-app",
@@ -174,7 +174,7 @@ RULES = (
     Rule(
         "unknown-account",
         _unknown_accounts,
-        "An address of a server of this inventory with an account or virtual host that the server does not get.",
+        "A URL of a server of this inventory with an account or virtual host that the server does not have.",
         acceptable=True,
     ),
 )

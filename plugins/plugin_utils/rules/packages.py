@@ -167,13 +167,13 @@ RULES = (
     Rule(
         "merged-indexes",
         _merged_indexes,
-        "pip with more than one package index: whoever has the highest version of a name delivers it.",
+        "pip with more than one package index: pip installs the highest version from any of them.",
         acceptable=True,
     ),
     Rule(
         "old-celery",
         _old_celery,
-        f"A Celery before {celery_versions.text(celery_versions.FLOOR)}, or a kombu that is older than it takes.",
+        f"A Celery before {celery_versions.text(celery_versions.FLOOR)}, or a kombu that is too old for it.",
     ),
     Rule("version-pair", _pairs, "Versions of Celery, kombu and redis-py that do not work together."),
     Rule(

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""RabbitMQ's policies as the inventory declares them, and which of them act on a queue."""
+"""RabbitMQ's policies in the inventory, and which of them apply to a queue."""
 
 from __future__ import annotations
 

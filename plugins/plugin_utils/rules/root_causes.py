@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mistakes that only follow from others: a default that is derived from an unreadable value is wrong as well."""
+"""Hides consequences of other mistakes: a default derived from an unreadable value is wrong as well."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ RULES = (
         "A queue that two worker classes consume: the limits and the weight of either may apply to its tasks.",
         acceptable=True,
     ),
-    Rule("same-node-name", _same_node, "Two workers of one app with one node name: they answer for each other."),
+    Rule("same-node-name", _same_node, "Two workers of one app with the same node name: they answer for each other."),
     Rule(
         "node-of-two-apps",
         _node_of_two_apps,

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules about what the worker classes may take, and for how long."""
+"""Rules about the memory, processes and times of the worker classes."""
 
 from __future__ import annotations
 
@@ -218,10 +218,10 @@ RULES = (
     Rule(
         "stop-timeout",
         _stop_timeout,
-        "A stop that gives running tasks less time than their class's time limit does: it cuts them off.",
+        "A stop timeout shorter than the class's time limit: a stop interrupts running tasks.",
         acceptable=True,
     ),
-    Rule("soft-time-limit", _soft_limit, "A soft time limit that is not under the hard one: it never acts."),
+    Rule("soft-time-limit", _soft_limit, "A soft time limit that is not below the hard one: it never takes effect."),
     Rule(
         "one-task-per-child",
         _one_task_per_child,
@@ -243,7 +243,7 @@ RULES = (
     Rule(
         "unknown-argument",
         _unknown_arguments,
-        "An argument of a class that no worker of Celery has: it would not start. An app may add options of its own.",
+        "An argument of a class that no Celery worker has: it would not start. An app may add its own options.",
         acceptable=True,
     ),
     Rule(

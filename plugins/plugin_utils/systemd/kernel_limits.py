@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much the kernel hands to a new process: beyond it nothing starts, with "Argument list too long"."""
+"""The kernel's limit on the arguments and environment of a process ("Argument list too long")."""
 
 from __future__ import annotations
 

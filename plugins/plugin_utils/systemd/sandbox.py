@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The sandbox of a unit, and what of it a person may change.
+"""The sandbox of a unit, and the directives that users may change.
 
 systemd runs a unit's file as root, and many a directive gives root back that the sandbox takes: a command before the
 start, a group, a capability. So the directives that may be changed are a list, and every other one is refused.
@@ -127,7 +127,7 @@ _FIXED: Mapping[str, str] = {
 _WHY_NOT = (
     (
         re.compile(r"Exec.*"),
-        "runs a command beside the service, with rights that the service has not",
+        "runs a command beside the service, with rights that the service does not have",
         "a unit of your own that is ordered before or after this one",
     ),
     (

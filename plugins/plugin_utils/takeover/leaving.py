@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What hosts still carry of apps although the inventory says otherwise, and what may be done about it. Pure functions.
+"""Services on hosts that the inventory no longer has, and what to do about them. Pure functions.
 
 What was seen of each host (the fact ``celeryops_machine``) is compared with the duties of the inventory. One machine
 may have several names, and an inventory need not know all apps of a machine: only what is certainly not wanted any more

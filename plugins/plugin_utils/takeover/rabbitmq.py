@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Under which name RabbitMQ goes on with the data that a host holds. Pure functions.
+"""The node name that keeps the RabbitMQ data of a host in use. Pure functions.
 
 A node of another name starts empty beside them: so the name that is in use is kept, whatever the host is called now,
 and a name that would leave data behind is refused, before anything is changed on any host.

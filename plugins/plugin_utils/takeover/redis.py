@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the role's Redis or Valkey would load what another hand's server on the host has. Pure functions.
+"""Whether the role's Redis or Valkey would load the data of an existing server on the host. Pure functions.
 
 The role's server has its data in one place, the package's, under the package's names, and reads either the log of
 writes (AOF) or the snapshot (RDB). Whatever it would not read is refused here, before anything is changed on any host.

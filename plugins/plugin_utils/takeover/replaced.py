@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an app itself says of settings that the role decides, as a person is told it."""
+"""The warning about settings of an app that the role overrides."""
 
 from __future__ import annotations
 

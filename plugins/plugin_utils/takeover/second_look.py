@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The check again, when the hosts have been looked at: what they carry is compared with the inventory."""
+"""The second check, with the facts of the hosts: compares their services with the inventory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Queues that lose their consumers: whom to ask what waits in them, and what to say of the answers. Pure functions.
+"""Queues that lose their consumers: which host counts their tasks, and what to report. Pure functions.
 
 A class, a route or a queue may leave the inventory while tasks wait, and so may a producer that still sends to it.
 The queues that a host knew before this run, and those that left earlier, are compared with what the classes of the

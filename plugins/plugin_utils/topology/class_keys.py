@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The keys of a worker class: how each is read, its default and its limits.
+"""The keys of a worker class: how each is parsed, its default and its limits.
 
 The names of classes are the user's, so Ansible's argument specs cannot look inside of them.
 """

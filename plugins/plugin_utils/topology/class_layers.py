@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The levels at which a worker class is written, laid over each other key by key."""
+"""The levels of a worker class, merged key by key."""
 
 from __future__ import annotations
 

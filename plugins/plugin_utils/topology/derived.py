@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The numbers that follow from what an inventory says of an app: each is one function, and nowhere else."""
+"""The numbers derived from an app's variables: each is one function, and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an app is called on a host: the names derived from its own, and the paths (``module_utils.paths``)."""
+"""The names and paths of an app on a host, derived from its own name (``module_utils.paths``)."""
 
 from __future__ import annotations
 

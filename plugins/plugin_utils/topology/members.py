@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The apps of an inventory: their hosts, and what each of these says, the worker classes read strictly."""
+"""The apps of an inventory: their hosts with their variables and strictly parsed worker classes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What RabbitMQ and Redis have to hold for the apps, in the words of the roles' variables."""
+"""The objects of RabbitMQ and Redis for the apps, in the form of the roles' variables."""
 
 from __future__ import annotations
 

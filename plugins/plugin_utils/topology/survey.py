@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the hosts of an inventory fit together, as plain data that travels as a fact; and as one host sees it."""
+"""The servers and apps of an inventory as plain data for a fact, and the view of one host."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a worker class means: each of its keys read, and what a mistake is answered with."""
+"""Parses worker classes: each key, and the message about a mistake."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a URL leads to, in one spelling and without any credentials: two URLs of one server are one text."""
+"""The canonical server of a URL, without credentials: equal for two URLs of one server."""
 
 from __future__ import annotations
 

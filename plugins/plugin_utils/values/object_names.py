@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names of RabbitMQ's objects that nobody can have meant. Pure functions."""
+"""Names of RabbitMQ objects that cannot be intended. Pure functions."""
 
 from __future__ import annotations
 

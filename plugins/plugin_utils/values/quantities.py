@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Durations and sizes as people write them.
+"""Parses durations and sizes.
 
 The units are those of systemd.time(7) and of systemd's size settings (systemd.exec(5), version 252: the suffixes
 K, M, G, T have base 1024), so that a value means the same in a variable and in a unit file.

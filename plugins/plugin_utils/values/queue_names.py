@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What may be the name of a queue: of an app, of a class and of a route alike."""
+"""Valid names of queues, for apps, classes and routes alike."""
 
 from __future__ import annotations
 

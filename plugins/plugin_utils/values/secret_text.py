@@ -1,9 +1,9 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Texts that are not what was written, secrets above all.
+"""Texts that YAML or a tool has changed, secrets above all.
 
-Nobody can type a line break at the end, nobody sees a zero that YAML drops.
+Nobody types a trailing line break, and nobody notices a zero that YAML drops.
 
 ``echo s3cret | ansible-vault encrypt_string`` and YAML's ``|`` keep the line break at the end. Unquoted,
 ``1234567890.50`` is a number, ``0123`` one to base 8, and ``2026-1-5`` a date: what a host gets is another text.

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
 # Managed by celeryops.stack (role flower). Local changes are overwritten.
-"""What Flower's options cannot say: which pages are open, that it declares nothing, and that it is up and alive.
+"""Settings without a Flower option: which pages are open, no declarations, and notifications to systemd.
 
 Flower executes this file before it starts (--conf, flower/command.py, 2.2.0). The options themselves come from its
 environment. If a later Flower has no such pages to protect, this fails and Flower does not start: better down than

@@ -83,7 +83,7 @@ def test_the_first_run_asks_nothing() -> None:
 def test_the_question_names_what_and_both_ways_out() -> None:
     [text] = ask({"new1": host([]), "app1": host(["rabbitmq"], shop=["rabbitmq", "redis", "flower"])}, ["app1", "new1"])
     assert text == (
-        "celeryops_secrets_dir: on app1, passwords are in use that /inv/.celeryops/secrets has not: "
+        "celeryops_secrets_dir: on app1, passwords are in use that are missing in /inv/.celeryops/secrets: "
         "rabbitmq_admin_password, rabbitmq_erlang_cookie, shop_flower_password, shop_rabbitmq_password and 1 more; set "
         "celeryops_secrets_dir to the folder that has them (.celeryops/secrets of the machine that ran this before), "
         "or celeryops_rotate_secrets: true to replace them on all hosts"
@@ -93,6 +93,6 @@ def test_the_question_names_what_and_both_ways_out() -> None:
 def test_a_host_that_was_not_reached_may_have_them() -> None:
     [text] = ask({"new1": host([])}, ["new1", "app1"])
     assert text.startswith(
-        "celeryops_secrets_dir: on app1, whether it has passwords already that /inv/.celeryops/secrets"
+        "celeryops_secrets_dir: on app1, this run did not reach it, so it may use passwords that are missing in "
     )
     assert ask({"new1": host([])}, ["new1", "app1"], []) == []

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a unit file cannot carry: the shared configuration of a Celery app, and its readiness for systemd.
+"""Applies the shared configuration to a Celery app, and reports its readiness to systemd.
 
-The package runs inside the user's own processes (workers, beat, Flower, producers). It comes in through
-``CELERY_LOADER=celeryops_runtime.loader:Loader`` and needs nothing of the app. Importing it has no effect:
+The package runs inside the user's own processes (workers, beat, Flower, producers). Celery loads it through
+``CELERY_LOADER=celeryops_runtime.loader:Loader``; the app does not change. Importing it has no effect:
 everything starts when Celery creates the loader, or on the command line (``python -m celeryops_runtime``).
 
 Only at one moment it has. While gevent patches the standard library it asks every object there is for its class

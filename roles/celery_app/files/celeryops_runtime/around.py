@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Puts functions of this package around those of Celery, kombu and their clients, each once.
+"""Wraps functions of Celery, kombu and their clients with functions of this package, each once.
 
 Their libraries have no hook where these are needed. What is replaced keeps its name and its documentation
 (:func:`functools.wraps`), and bears a mark, so that whoever comes again leaves it alone. Several modules may be around

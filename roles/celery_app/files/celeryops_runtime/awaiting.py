@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Lets who waits for a result in Redis get it, although Redis was restarted or away meanwhile.
+"""Lets callers that wait for a result in Redis get it after a restart or outage of Redis.
 
 A process has one subscription for all results that it may ask for (celery/backends/redis.py, ``ResultConsumer``): what
 sends a task adds to it, a result that nobody holds any more is taken from it, ``get()`` reads it. Whoever finds its

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How many messages wait, whatever the broker: in queues, and in workers that took them and have not begun.
+"""Counts waiting messages on any broker: in queues, and in workers that have taken but not begun them.
 
 No message is taken and nothing is declared. A broker counts what a worker has taken as delivered, although the worker
 gives back what it has not begun when it ends. So the workers are asked as well, by a command of remote control that is

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A scheduler that neither skips a due task nor sends it twice over a restart, a broker that is away, or a move.
+"""A scheduler that neither skips a due task nor sends it twice over a restart, a broker outage, or a move.
 
 Celery's own ``PersistentScheduler`` keeps what ran when in a dbm file, which a crash can corrupt, another Python may
 not read, and which is written every three minutes; and a task that is due while the broker is away is skipped

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The shared configuration in Celery's terms: the settings that it stands for, and those that go with the URLs."""
+"""Translates the shared configuration into Celery settings, including those that depend on the URLs."""
 
 from __future__ import annotations
 

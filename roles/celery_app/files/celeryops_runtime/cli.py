@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that roles, tests and people call: ``declare``, ``inspect-app``, ``once``, ``probe`` and ``backlog``.
+"""The command line for roles, tests and people: ``declare``, ``inspect-app``, ``once``, ``probe`` and ``backlog``.
 
 Exit status: 0 done, or nothing to do; 1 a server refuses, or an object is in the way; 2 wrong usage or configuration;
 3 the app cannot be imported, or the shared configuration is not in force in it.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Mends two faults of Celery's native delayed delivery on RabbitMQ, and brings it to a Celery without.
+"""Fixes two bugs of Celery's native delayed delivery on RabbitMQ, and adds it to a Celery without it.
 
 **Less than a second.** Celery 5.7.0 (celery/app/base.py, ``send_task``) truncates the remaining seconds and asks kombu
 for a routing key with ``calculate_routing_key(int(countdown), key)``; kombu 5.7.0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker does between SIGTERM and its end: nothing new, what runs to its end, the rest back to the queue.
+"""Drains a worker after SIGTERM: it takes nothing new, finishes running tasks, and returns the rest to the queue.
 
 Celery's own warm shutdown leaves its event loop at once and waits for the pool outside of it. A task that ends in that
 moment can stay unacknowledged, and runs again (measured with Celery 5.7.0: 6 of 51 restarts under load; none of 36

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What is in force in an app, as plain data: for a person who asks, and to compare a producer with a worker."""
+"""The settings in force in an app, as plain data: for people, and to compare a producer with a worker."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What follows a task is sent, or the task is not done: its retry, its replacement, the next step of its chain.
+"""Sends what follows a task before the task is done: its retry, its replacement, the next step of its chain.
 
 Celery publishes these from within the task's process. When that fails it rejects a retry without returning it to its
 queue (celery/app/task.py, ``Task.retry``, 5.7.0), and takes a task whose successor cannot be sent for a failed one: the

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a worker that waits for messages would get any: the hang that looks like idleness.
+"""Detects a worker that looks idle but receives no messages.
 
 A worker's loop may turn, its connection be open and its node answer, while the broker sends it nothing: Redis' BRPOP
 not issued again after a reconnect (celery/celery issues 10205, 10302, 10502), a consumer that the broker has forgotten.

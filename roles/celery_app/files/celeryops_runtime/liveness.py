@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a worker is alive, judged by the signs that it gives. No I/O, no threads."""
+"""Decides from a worker's activity whether it is alive. No I/O, no threads."""
 
 from __future__ import annotations
 

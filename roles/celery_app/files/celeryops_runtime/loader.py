@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The loader that puts the shared configuration into force in an app that knows nothing of it.
+"""The loader that applies the shared configuration to an unmodified app.
 
 Celery asks ``CELERY_LOADER`` for the class of every app's loader (celery/app/base.py, ``_get_default_loader``, 5.7.0)
 and the loader for the configuration the moment a setting is read for the first time. From then on the shared settings

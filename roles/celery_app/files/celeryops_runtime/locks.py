@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Lets redis-py enter its own locks again: releases before 6.4 wait there for themselves, and for ever.
+"""Makes redis-py's locks reentrant: releases before 6.4 wait for a lock that they hold, for ever.
 
 A subscription holds its lock while it writes. If Redis was restarted, the write fails, the connection is made anew, and
 its first act is to subscribe to what was subscribed to, with the same lock (redis-py 5.3.0 to 6.2.0,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What Redis has of the tasks that run once per period: a key for each run, and a counter of dropped calls by task.
+"""The Redis data of tasks that run once per period: a key for each run, and a counter of dropped calls by task.
 
 A key is taken with one command, ``SET key owner NX GET PX period``, whose answer says who has it. Its value is
 ``running <task id>``, and ``done <task id>`` once that task is through.

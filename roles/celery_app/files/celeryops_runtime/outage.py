@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What runs in a worker's event loop never waits for a server that is away.
+"""Keeps a worker's event loop from waiting for an unreachable server.
 
 Celery and kombu reconnect wherever something is said, and for as long as it takes: the worker's heartbeat is published
 with a retry that has no end (celery/worker/heartbeat.py, kombu/connection.py ``ensure``, 5.4 to 5.7), and the state of

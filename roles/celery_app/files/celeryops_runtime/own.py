@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What an app itself says of settings that the shared configuration decides.
+"""The app's own values of settings that the shared configuration overrides.
 
 Nobody who runs ``celery worker`` sees that a value of the app's is not the one in force, so whoever takes over an app
 is told once, setting by setting, when a release is tried. Its routes may hold all the same, if the inventory says so.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How many messages a worker of RabbitMQ takes in advance: several per process while its tasks are short, else one.
+"""The prefetch count of a worker on RabbitMQ: several messages per process while its tasks are short, else one.
 
 Fetching one by one costs a task that does nothing almost half of its speed, and a task of 20 ms next to none. What is
 held in advance has a price, though: a worker that the broker cannot reach goes on with it, and each of these tasks runs

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A task that every worker has, to see that a queue really leads to a worker and an answer comes back.
+"""A task that every worker has, to verify that a queue has a worker and that an answer comes back.
 
 :func:`install` registers it in the worker, :func:`ask` sends one through each queue and waits. The answer does not go
 through the result backend, which an app may not have, and which rules about its tasks may keep silent: the sender has a

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Queues and routes that change while a process runs, so that a worker class more restarts nobody.
+"""Queues and routes that change while a process runs, so that an additional worker class restarts nothing.
 
 They have a file of their own (:data:`.config_reader.QUEUES_FILE`), which no unit is restarted for. Whoever sends a task
 looks whether it is still the one that was read, which costs a ``stat``; so web processes, beat and tasks that send

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker says about itself never holds it: events, mingle, and the answers of remote control.
+"""Keeps events, mingle and the answers of remote control from blocking a worker.
 
 Celery publishes them from the worker's main process, with the same options as a task: it waits for RabbitMQ's
 confirmation. During an alarm of its memory or disk RabbitMQ reads nothing more from a connection that has published

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What this worker really does, as a file: the answer to ``celery inspect`` without a question through the broker.
+"""Writes what this worker really does to a file: like ``celery inspect``, but without the broker.
 
 The file is ``worker.json`` in the unit's RuntimeDirectory=, so it is gone when the worker is. It is replaced whole, and
 its time of change is that of the worker's last sign of life. Everything in it is read from the objects that do the work

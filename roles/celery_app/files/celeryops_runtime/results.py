@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Whose results are kept: the rules of the shared configuration, in every process that sends or runs tasks.
+"""Which results are kept: applies the rules of the shared configuration where tasks are sent or run.
 
 Celery decides it where a task is sent: the message carries ``ignore_result``, and only a message without it leaves the
 choice to the worker's task (celery/app/task.py, ``get_actual_ignore_result``, 5.7.0). So the rule is applied in both

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""systemd's notification protocol with the standard library, and what beat tells through it.
+"""systemd's notification protocol with the standard library, and the notifications of beat.
 
 The protocol: sd_notify(3), a datagram of ``NAME=value`` lines to the socket in ``$NOTIFY_SOCKET``. Nothing here may
 harm the process that it reports on: every error is swallowed, and without the socket nothing happens at all. What a

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Which rule of the shared configuration a task has, by its name."""
+"""Finds the rule of the shared configuration for a task name."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""TLS options as data: what a JSON document can say about them, translated to what the clients take.
+"""Translates TLS options from JSON data to the options of each client.
 
 The three clients want different things and are careless in different ways (kombu 5.7.0, py-amqp 5.4, redis-py 8.1,
 Celery 5.7.0):

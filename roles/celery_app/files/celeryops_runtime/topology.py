@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The RabbitMQ objects of an app, declared beforehand: exchange, queues, and the delayed delivery of both.
+"""Declares the RabbitMQ objects of an app in advance: exchange, queues, and their delayed delivery.
 
 Without them a worker that consumes some of the queues logs a CRITICAL line for the others, and a delayed task for a
 queue that nobody has declared yet waits minutes or is lost (measured with Celery 5.7.0 on RabbitMQ 3.10 and 4.0).

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the URLs of the environment say before a client reads them: how many there are, and which server they mean."""
+"""Parses the URLs of the environment before a client does: how many there are, and which server each means."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between the versions of Celery and kombu that this package works with; every other module asks here.
+"""The differences between the supported versions of Celery and kombu; all other modules use this one.
 
 Celery 5.4 to 5.7 with the kombu and redis-py that the app's requirements resolve to. Two kinds of functions: some
 answer the same question on every version (``scheduled``, ``ignores_result``, ``reconnects``), and some put a newer

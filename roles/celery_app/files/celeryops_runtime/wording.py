@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How a message names several things; the same as in plugins/module_utils/wording.py, and a test compares them."""
+"""Lists of names in messages; the same as in plugins/module_utils/wording.py, and a test compares them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The commands, one a module: what it does, and its words on the command line.
+"""The commands, one per module: what each does, and its arguments on the command line.
 
 Each module has a function ``add_to(commands)``, which is all that :mod:`celeryops_runtime.cli` asks of it. Celery and
 kombu are imported where a command needs them, so that ``--help`` and a wrong word cost nothing.

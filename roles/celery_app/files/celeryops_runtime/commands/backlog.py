@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""``backlog``: count the messages that wait in queues, and take none."""
+"""``backlog``: count the messages that wait in queues, without consuming any."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A broker that a command asks through an app, and what becomes of an answer that does not come."""
+"""The connection of a command to an app's broker, and the error if the broker does not answer."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""``declare``: make RabbitMQ hold what the app needs."""
+"""``declare``: declare the app's objects on RabbitMQ."""
 
 from __future__ import annotations
 

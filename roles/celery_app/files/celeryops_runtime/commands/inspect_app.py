@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""``inspect-app``: import an app, and report what it has become."""
+"""``inspect-app``: import an app, and report its settings in force."""
 
 from __future__ import annotations
 

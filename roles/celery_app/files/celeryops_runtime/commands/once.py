@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""``once``: report the tasks that run once per period, and free a key."""
+"""``once``: report the tasks that run once per period, and release a key."""
 
 from __future__ import annotations
 

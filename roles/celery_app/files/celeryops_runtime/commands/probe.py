@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""``probe``: send a probe through queues, and wait until a worker answered each."""
+"""``probe``: send a probe through queues, and wait for the answers of workers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A message that cannot be read or run stops nobody: it goes to the dead letters, with one line in the log.
+"""A message that cannot be read or run stops no worker: it goes to the dead letters, with one line in the log.
 
 What Celery does with such a message depends on what is wrong with it. A broken body is acknowledged, and so lost; a
 body or a header of another type than expected raises somewhere in the worker's main process, which ends, or, if the

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a task's message, in words that name the field and not its content."""
+"""Describes what is wrong with a task's message: the field, but not its content."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in a list of Redis arrives, whatever it is, and is returned to the queue that it came from.
+"""Delivers every entry of a Redis list, even an invalid one, and returns it to its own queue.
 
 Nothing checks it before: who may write to Redis can put anything there, and it is off the list by the time kombu reads
 it.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at each message before Celery takes it, and sends to the dead letters what no worker can run."""
+"""Checks each message before Celery takes it, and dead-letters those that no worker can run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Has kombu, py-amqp and Celery's loop bear what reaches them before the worker can refuse it."""
+"""Makes kombu, py-amqp and Celery's loop tolerate messages until the worker can refuse them."""
 
 from __future__ import annotations
 
