@@ -116,8 +116,8 @@ def test_facts_are_gathered_on_every_host_with_a_duty() -> None:
         (set(layout.RESERVED_APP_NAMES), "layout.RESERVED_APP_NAMES: no app has its name"),
         (set(server_contents.OPTION["options"]["kind"]["choices"]), "server_contents: what it holds is compared"),
         (set(made_up.OF_SERVERS.values()), "made_up: its passwords"),
-        (set(groups_of(play_named("remove.yml", "Remove from the hosts of the servers"))), "remove.yml"),
-        (excluded(play_named("remove.yml", "Remove from the hosts of the apps")), "remove.yml, the hosts before them"),
+        (set(groups_of(play_named("remove.yml", "Remove from the server hosts"))), "remove.yml"),
+        (excluded(play_named("remove.yml", "Remove from the app hosts")), "remove.yml, the hosts before them"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -127,7 +127,7 @@ def test_what_is_for_all_servers_knows_each(known: set[str], where: str) -> None
 
 def test_what_leaves_before_the_roles_leaves_before_a_part_of_them() -> None:
     """``--tags`` with the name of any role has the play as well that frees ports and accounts."""
-    [play] = [play for play in plays("site.yml") if "no longer" in play["name"] and "tasks" in play]
+    [play] = [play for play in plays("site.yml") if "have left the inventory" in play["name"] and "tasks" in play]
     tags = {tag for task in play["tasks"] for tag in task.get("tags", ())}
     assert set(ROLES) - tags == set()
 
