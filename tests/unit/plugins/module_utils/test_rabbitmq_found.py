@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from problems import told
 
 from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_found
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_found import (
@@ -277,66 +278,29 @@ def test_the_name_that_holds_data_is_kept(given: str, held: dict[str, Any], name
     assert choose_node(given, DEFAULT, held, []) == (name, [])
 
 
+IN_USE = {"nodes": ["rabbit@a"], "node": "rabbit@b", "forced": "rabbit@b"}
+
+
 @pytest.mark.parametrize(
-    ("given", "held", "text"),
+    ("given", "held", "identity", "instead"),
     [
-        (
-            "rabbit@new",
-            {"nodes": ["rabbit@old"]},
-            (
-                "rabbitmq_node_name: 'rabbit@new' would start empty, and leave behind the data of "
-                "rabbit@old; write rabbit@old to keep them, or rabbitmq_abandoned_nodes: [rabbit@old] to "
-                "leave them"
-            ),
-        ),
-        (
-            "rabbit@b",
-            {"nodes": ["rabbit@a", "rabbit@b"], "node": "rabbit@a"},
-            (
-                "rabbitmq_node_name: 'rabbit@b' would leave behind the data of rabbit@a, which is in use; "
-                "write rabbit@a to keep them, or rabbitmq_abandoned_nodes: [rabbit@a] to leave them"
-            ),
-        ),
-        (
-            "rabbit@new",
-            {"nodes": ["rabbit@a", "rabbit@b"]},
-            (
-                "rabbitmq_node_name: 'rabbit@new' would start empty, and leave behind the data of rabbit@a, "
-                "rabbit@b; write one of these to keep its data, or rabbitmq_abandoned_nodes: [rabbit@a, "
-                "rabbit@b] to leave them"
-            ),
-        ),
-        (
-            "",
-            {"nodes": ["rabbit@mq1", "rabbit@old"]},
-            (
-                "rabbitmq_node_name: '' does not say which of the nodes is meant whose data this host "
-                "holds: rabbit@mq1, rabbit@old; write one of them, and the others into "
-                "rabbitmq_abandoned_nodes"
-            ),
-        ),
-        (
-            "rabbit@a",
-            {"nodes": ["rabbit@a"], "node": "rabbit@b", "forced": "rabbit@b"},
-            (
-                "rabbitmq_node_name: 'rabbit@a' is not what RABBITMQ_NODENAME in the environment of "
-                "rabbitmq-server.service says, rabbit@b, which wins; write rabbit@b, or take that out of "
-                "the unit"
-            ),
-        ),
-        (
-            "",
-            {"nodes": ["rabbit@a"], "node": "rabbit@b", "forced": "rabbit@b"},
-            (
-                "rabbitmq_node_name: 'rabbit@b' would start empty, and leave behind the data of rabbit@a; "
-                "write rabbit@a to keep them, or rabbitmq_abandoned_nodes: [rabbit@a] to leave them"
-            ),
-        ),
+        ("rabbit@new", {"nodes": ["rabbit@old"]}, "leave-behind-the-data", "rabbit@old "),
+        ("rabbit@b", {"nodes": ["rabbit@a", "rabbit@b"], "node": "rabbit@a"}, "leave-behind-the-data", "rabbit@a "),
+        ("rabbit@new", {"nodes": ["rabbit@a", "rabbit@b"]}, "leave-behind-the-data", "one of these "),
+        ("", {"nodes": ["rabbit@mq1", "rabbit@old"]}, "several-apps", "one of them, "),
+        ("rabbit@a", IN_USE, "not-a-node-name", "rabbit@b, "),
+        ("", IN_USE, "leave-behind-the-data", "rabbit@a "),
     ],
 )
-def test_a_name_that_leaves_data_behind_is_refused(given: str, held: dict[str, Any], text: str) -> None:
-    _name, problems = choose_node(given, DEFAULT, held, [])
-    assert [str(problem) for problem in problems] == [text]
+def test_a_name_that_leaves_data_behind_is_refused(
+    given: str, held: dict[str, Any], identity: str, instead: str
+) -> None:
+    _name, (problem,) = choose_node(given, DEFAULT, held, [])
+    assert told([problem]) == [(identity, "rabbitmq_node_name")]
+    assert problem.instead.startswith(instead)
+    # What is left behind is named, and how to leave it.
+    left = [node for node in held["nodes"] if node != given and "forced" not in held]
+    assert [node for node in left if node not in str(problem)] == []
 
 
 @pytest.mark.parametrize(
