@@ -45,149 +45,70 @@ WORK = ROOT / "build" / "mutation"
 EXPLAINED = ROOT / "tests" / "survivors.yml"
 TOOL = "cosmic-ray==8.7.0"
 TESTS = "tests/unit/plugins"
-#: Module -> the files of tests that have to notice when it breaks, the likeliest first.
-MODULES = {
-    f"plugins/{module}.py": tuple(f"{TESTS}/test_{name}.py" for name in names.split())
-    for module, names in {
-        "plugin_utils/plans/celery_worker": "celery_worker_plan",
-        "plugin_utils/plans/shapes": "celery_worker_plan",
-        "plugin_utils/topology/class_keys": "celery_worker_plan",
-        "plugin_utils/topology/class_layers": "celery_worker_plan properties",
-        "plugin_utils/topology/worker_classes": "celery_worker_plan",
-        "plugin_utils/inventory/template_errors": "not_worked_out",
-        "plugin_utils/values/quantities": "quantities drawing",
-        "plugin_utils/values/requirements": "rules celery_app_plan requirement_lines",
-        "plugin_utils/rules/delivery": "rules",
-        "plugin_utils/rules/files": "rules",
-        "plugin_utils/rules/workers": "rules",
-        "plugin_utils/rules/machines": "machines",
-        "plugin_utils/rules/agreement": "rules",
-        "plugin_utils/rules/results": "results rules",
-        "plugin_utils/rules/__init__": "rules",
-        "plugin_utils/rules/inventory": "rules",
-        "plugin_utils/rules/objects": "rules",
-        "plugin_utils/rules/packages": "rules",
-        "plugin_utils/rules/routing": "rules",
-        "plugin_utils/rules/catalogue": "rules",
-        "plugin_utils/topology/machines": "stack",
-        "plugin_utils/topology/members": "stack version_rules",
-        "plugin_utils/topology/derived": "stack version_rules",
-        "plugin_utils/topology/survey": "stack",
-        "plugin_utils/topology/server_objects": "stack",
-        "plugin_utils/model/deployment": "rules drawing results",
-        "plugin_utils/celery/setting_kinds": "celery_numbers celery_app_plan",
-        "plugin_utils/celery/worker_arguments": "worker_arguments celery_worker_plan",
-        "plugin_utils/plans/celery_app": "celery_app_plan",
-        "plugin_utils/plans/celery_app_environment": "celery_app_plan",
-        "plugin_utils/plans/celery_app_queues": "celery_app_plan",
-        "plugin_utils/plans/celery_app_settings": "celery_app_plan celery_numbers rules",
-        "plugin_utils/plans/celery_app_source": "celery_app_plan repository_addresses",
-        "plugin_utils/plans/rabbitmq": "rabbitmq_plan",
-        "plugin_utils/plans/rabbitmq_configuration": "rabbitmq_plan",
-        "plugin_utils/plans/rabbitmq_definitions": "rabbitmq_plan",
-        "plugin_utils/plans/rabbitmq_node": "rabbitmq_plan",
-        "plugin_utils/plans/rabbitmq_packages": "rabbitmq_plan",
-        "plugin_utils/plans/rabbitmq_policies": "rabbitmq_plan",
-        "plugin_utils/plans/rabbitmq_variables": "rabbitmq_plan",
-        "plugin_utils/plans/redis": "redis_plan redis_templates",
-        "plugin_utils/plans/redis_configuration": "redis_plan redis_templates",
-        "plugin_utils/plans/redis_users": "redis_plan removal_guards",
-        "plugin_utils/plans/flower": "flower_plan",
-        "plugin_utils/plans/celery_beat": "celery_beat_plan",
-        "plugin_utils/systemd/sandbox": "hardening celery_worker_plan",
-        "plugin_utils/systemd/units": "service_units celery_worker_plan celery_beat_plan flower_plan",
-        "plugin_utils/rollout/order": "rollout",
-        "module_utils/handover": "roll",
-        "module_utils/workers": "workers",
-        "module_utils/rabbitmq_objects": "rabbitmq_objects",
-        "module_utils/rabbitmq_password": "rabbitmq_objects",
-        "module_utils/redis_engine": "redis_engine redis_templates",
-        "module_utils/redis_found": "redis_found",
-        "module_utils/rabbitmq_contents": "rabbitmq_contents rabbitmq_definitions",
-        "module_utils/rabbitmq_found": "rabbitmq_found",
-        "module_utils/server_contents": "server_contents",
-        "module_utils/foreign": "foreign",
-        "module_utils/file_changes": "files placed",
-        "module_utils/file_owners": "placed foreign",
-        "module_utils/celery_versions": "celery_versions resolve celery_needs",
-        "module_utils/releases/resolve": "resolve",
-        "plugin_utils/celery/newer_features": "celery_needs",
-        "plugin_utils/celery/flower_api": "flower_api",
-        "plugin_utils/systemd/kernel_limits": "kernel_limits",
-        "plugin_utils/values/secret_text": "secret_text",
-        "plugin_utils/app/source_requirements": "source_requirements",
-        "module_utils/secret_names": "secret_names",
-        "module_utils/releases/candidate": "release_procedure",
-        "module_utils/releases/configuration": "release_configuration replaced release_procedure",
-        "module_utils/releases/identity": "release_identity",
-        "module_utils/releases/processes": "release_processes",
-        "module_utils/releases/requirements": "release_requirements resolve",
-        "module_utils/releases/store": "release_store release_procedure roll",
-        "module_utils/releases/virtualenv": "release_virtualenv release_procedure",
-        "module_utils/access": "access",
-        "module_utils/debian_packages": "debian_packages",
-        "module_utils/environment_file": "environment_file",
-        "module_utils/paths": "layout release_store",
-        "module_utils/quiet_module": "quiet_module",
-        "module_utils/secret_files": "secret_files",
-        "module_utils/systemd": "systemd units",
-        "module_utils/look": "units systemd",
-        "module_utils/listeners": "listeners",
-        "module_utils/releases/lock": "lock",
-        "module_utils/text_files": "wording",
-        "module_utils/wording": "wording",
-        "module_utils/journal": "journal",
-        "module_utils/ours": "ours",
-        "module_utils/releases/own_routes": "own_routes",
-        "module_utils/placed": "placed",
-        "module_utils/places": "places",
-        "module_utils/removal": "removal",
-        "module_utils/schedulers": "schedulers",
-        "module_utils/removal_guards": "removal_guards remove",
-        "module_utils/releases/build_hints": "build_hints",
-        "module_utils/releases/credentials": "credentials",
-        "module_utils/endpoints": "endpoints flower_api addresses",
-        "module_utils/masking": "masking hidden_addresses",
-        "plugin_utils/celery/app_servers": "hidden_addresses celery_app_plan flower_plan",
-        "plugin_utils/app/release_commands": "commands",
-        "plugin_utils/takeover/leaving": "leaving",
-        "plugin_utils/inventory/made_up": "made_up rehearsal",
-        "plugin_utils/takeover/second_look": "second_look",
-        "plugin_utils/takeover/stranded": "stranded",
-        "plugin_utils/inventory/this_run": "this_run",
-        "plugin_utils/values/addresses": "addresses",
-        "plugin_utils/app/files": "app_files placed",
-        "plugin_utils/model/build": "assemble results",
-        "plugin_utils/celery/beat_schedule": "beat_schedule",
-        "plugin_utils/inventory/control_paths": "beside_inventory",
-        "plugin_utils/rules/root_causes": "consequences",
-        "plugin_utils/output/diagram": "drawing",
-        "plugin_utils/inventory/host_variables": "inventory",
-        "plugin_utils/topology/layout": "layout",
-        "plugin_utils/inventory/unknown_variables": "misspelt problem",
-        "plugin_utils/celery/task_locks": "once",
-        "plugin_utils/values/passwords": "passwords",
-        "plugin_utils/values/patterns": "patterns",
-        "plugin_utils/rules/policies": "rabbitmq_plan rules stack",
-        "plugin_utils/messages/problem": "problem",
-        "plugin_utils/values/object_names": "object_names",
-        "plugin_utils/takeover/rabbitmq": "rabbitmq_found",
-        "plugin_utils/takeover/redis": "redis_found",
-        "plugin_utils/values/queue_names": "queue_names celery_app_plan",
-        "plugin_utils/inventory/secret_staging": "rehearsal",
-        "plugin_utils/output/templating": "render",
-        "plugin_utils/takeover/replaced": "replaced",
-        "plugin_utils/celery/results": "results",
-        "plugin_utils/celery/serializers": "serializers",
-        "plugin_utils/celery/setting_values": "setting_values",
-        "plugin_utils/topology/roles": "rules stack layout leaving",
-        "plugin_utils/app/source_tree": "source_tree",
-        "plugin_utils/inventory/argument_spec": "spec",
-        "plugin_utils/celery/tls_options": "tls_options",
-        "plugin_utils/celery/transport_options": "transport_options",
-        "plugin_utils/rollout/route_check": "workers",
-        "plugin_utils/inventory/yaml_traps": "yaml_slips",
-    }.items()
+#: Modules -> tests that have to notice when they break, beside those that bear their name in the folder of their name.
+BESIDE = {
+    "module_utils/celery_versions": "module_utils/releases/resolve plugin_utils/celery/newer_features",
+    "module_utils/endpoints": "plugin_utils/celery/flower_api plugin_utils/values/addresses",
+    "module_utils/file_changes": "module_utils/file_placer module_utils/placed",
+    "module_utils/file_owners": "module_utils/placed module_utils/foreign",
+    "module_utils/handover": "modules/roll",
+    "module_utils/look": "module_utils/systemd",
+    "module_utils/masking": "plugin_utils/celery/app_servers*",
+    "module_utils/paths": "plugin_utils/topology/layout module_utils/releases/store",
+    "module_utils/rabbitmq_contents": "module_utils/rabbitmq_reconciler",
+    "module_utils/rabbitmq_password": "module_utils/rabbitmq_objects",
+    "module_utils/redis_engine": "plugin_utils/plans/redis_templates",
+    "module_utils/releases/candidate": "module_utils/releases/procedure",
+    "module_utils/releases/configuration": "plugin_utils/takeover/replaced module_utils/releases/procedure",
+    "module_utils/releases/requirements": "module_utils/releases/resolve",
+    "module_utils/releases/store": "module_utils/releases/procedure modules/roll",
+    "module_utils/releases/virtualenv": "module_utils/releases/procedure",
+    "module_utils/removal_guards": "modules/remove",
+    "module_utils/systemd": "module_utils/look",
+    "module_utils/text_files": "module_utils/wording",
+    "plugin_utils/app/files": "module_utils/placed",
+    "plugin_utils/app/release_commands": "modules/commands",
+    "plugin_utils/celery/app_servers": "plugin_utils/plans/celery_app* plugin_utils/plans/flower",
+    "plugin_utils/celery/setting_kinds": "plugin_utils/plans/celery_app_settings",
+    "plugin_utils/celery/worker_arguments": "plugin_utils/topology/worker_classes",
+    "plugin_utils/inventory/made_up": "plugin_utils/inventory/secret_staging",
+    "plugin_utils/inventory/unknown_variables": "plugin_utils/messages/problem",
+    "plugin_utils/model/build": "plugin_utils/celery/results",
+    "plugin_utils/model/deployment": "plugin_utils/rules/* plugin_utils/output/diagram plugin_utils/celery/results",
+    "plugin_utils/plans/celery_app_environment": "plugin_utils/plans/celery_app",
+    "plugin_utils/plans/celery_app_queues": "plugin_utils/plans/celery_app",
+    "plugin_utils/plans/celery_app_settings": "plugin_utils/celery/setting_kinds plugin_utils/rules/delivery",
+    "plugin_utils/plans/celery_app_source": "plugin_utils/plans/celery_app",
+    "plugin_utils/plans/celery_worker": "plugin_utils/topology/worker_classes",
+    "plugin_utils/plans/rabbitmq_variables": "plugin_utils/plans/rabbitmq*",
+    "plugin_utils/plans/redis_configuration": "plugin_utils/plans/redis*",
+    "plugin_utils/plans/redis_users": "plugin_utils/plans/redis module_utils/removal_guards",
+    "plugin_utils/plans/shapes": "plugin_utils/topology/worker_classes plugin_utils/plans/celery_worker",
+    "plugin_utils/rollout/route_check": "module_utils/workers",
+    "plugin_utils/rules/catalogue": "plugin_utils/rules/rules",
+    "plugin_utils/rules/policies": "plugin_utils/plans/rabbitmq* plugin_utils/topology/survey",
+    "plugin_utils/rules/results": "plugin_utils/celery/results",
+    "plugin_utils/systemd/sandbox": "plugin_utils/plans/celery_worker",
+    "plugin_utils/systemd/units": (
+        "plugin_utils/topology/worker_classes plugin_utils/plans/celery_worker plugin_utils/plans/celery_beat "
+        "plugin_utils/plans/flower"
+    ),
+    "plugin_utils/takeover/rabbitmq": "module_utils/rabbitmq_found",
+    "plugin_utils/takeover/redis": "module_utils/redis_found",
+    "plugin_utils/topology/class_keys": "plugin_utils/topology/worker_classes plugin_utils/plans/celery_worker",
+    "plugin_utils/topology/class_layers": "plugin_utils/properties",
+    "plugin_utils/topology/derived": "plugin_utils/topology/survey plugin_utils/rules/versions",
+    "plugin_utils/topology/machines": "plugin_utils/topology/survey",
+    "plugin_utils/topology/members": "plugin_utils/topology/survey plugin_utils/rules/versions",
+    "plugin_utils/topology/roles": (
+        "plugin_utils/rules/inventory plugin_utils/rules/agreement plugin_utils/topology/survey "
+        "plugin_utils/topology/layout plugin_utils/takeover/leaving"
+    ),
+    "plugin_utils/topology/server_objects": "plugin_utils/topology/survey",
+    "plugin_utils/topology/worker_classes": "plugin_utils/plans/celery_worker",
+    "plugin_utils/values/quantities": "plugin_utils/output/diagram",
+    "plugin_utils/values/queue_names": "plugin_utils/plans/celery_app_queues",
+    "plugin_utils/values/requirements": "plugin_utils/rules/packages plugin_utils/plans/celery_app_source",
 }
 #: Modules that mean something on a host only, where molecule tests what they ask and run; and those that hold Ansible's
 #: templates, which whole inventories test (tests/unit/test_check.py).
@@ -210,6 +131,31 @@ NOT_PURE = {
     "plugins/plugin_utils/inventory/controller.py",
     "plugins/plugin_utils/inventory/check.py",
     "plugins/plugin_utils/inventory/role_planner.py",
+}
+
+
+def _tests_of(module: str) -> tuple[str, ...]:
+    """Return the files of tests that have to notice when a module breaks, the likeliest first.
+
+    Arguments:
+        module: seen from ``plugins/``, without its ending.
+    """
+    folder, _slash, name = module.rpartition("/")
+    own = f"{folder}/{folder.rpartition('/')[2] if name == '__init__' else name}"
+    found: dict[str, None] = {}
+    for word in (own, f"{own}_*", *BESIDE.get(module, "").split()):
+        path, _slash, name = word.rpartition("/")
+        named = sorted((ROOT / TESTS / path).glob(f"test_{name}.py"))
+        found.update(dict.fromkeys(str(one.relative_to(ROOT)) for one in named))
+    return tuple(found)
+
+
+#: Module -> the files of tests that have to notice when it breaks, the likeliest first.
+MODULES = {
+    name: _tests_of(name.removeprefix("plugins/").removesuffix(".py"))
+    for folder in ("plugin_utils", "module_utils")
+    for path in sorted((ROOT / "plugins" / folder).rglob("*.py"))
+    if (name := str(path.relative_to(ROOT))) not in NOT_PURE and path.stat().st_size
 }
 #: What a mutant may take: one that counts for ever, or in powers, ends as a failure too.
 MEMORY = 4 * 2**30

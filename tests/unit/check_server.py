@@ -42,7 +42,7 @@ from ansible.utils.vars import load_options_vars
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 from checker import laid_over_the_shop
-from jinja2 import Environment
+from compiled import compile_once
 
 # What every run needs is imported once, here.
 for _name in ("ansible.executor.task_queue_manager", "ansible.plugins.strategy.linear"):
@@ -66,20 +66,9 @@ def warm() -> None:
         spec.role_options(role)
 
 
-def compile_once() -> None:
-    """Let a template that was compiled before a fork not be compiled in each: most are those of the defaults."""
-    compiled: dict[tuple[Any, ...], Any] = {}
-    compile_it = Environment.compile
-
-    def kept(self: Environment, source: Any, *how: Any, **more: Any) -> Any:
-        if not isinstance(source, str):
-            return compile_it(self, source, *how, **more)
-        key = (type(self), self.variable_start_string, self.block_start_string, source, how, *sorted(more.items()))
-        if key not in compiled:
-            compiled[key] = compile_it(self, source, *how, **more)
-        return compiled[key]
-
-    Environment.compile = kept  # type: ignore[method-assign]
+def check_once() -> None:
+    """Compile the templates of the defaults before any fork."""
+    compile_once()
     # Importable only since warm().
     checked = importlib.import_module("check_in_process").checked
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +152,7 @@ def serve() -> None:
     """Answer until nothing more is asked."""
     answers = os.dup(1)
     warm()
-    compile_once()
+    check_once()
     task = Task()
     # What Ansible prints here is no answer.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

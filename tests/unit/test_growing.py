@@ -8,6 +8,7 @@ are restarted for.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -127,6 +128,7 @@ def placed(controller: Controller, role: str, values: Mapping[str, Any], plan: M
     return Placed(contents, {unit["name"]: unit for unit in template(units)})
 
 
+@functools.cache
 def _tasks(role: str) -> list[dict[str, Any]]:
     """Return the tasks of a role that place its files; Ansible has to be told that its templates are trusted."""
     loader = DataLoader()

@@ -20,6 +20,8 @@ from kombu.asynchronous.timer import Timer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    Python = Callable[..., subprocess.CompletedProcess[str]]
+
 FILES = Path(__file__).resolve().parents[3] / "roles" / "celery_app" / "files"
 APPS = Path(__file__).resolve().parent / "apps"
 
@@ -114,8 +116,8 @@ def environment(config_file: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def python(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run Python in a process of its own: ``python("-c", code)``, with ``env={...}`` added to the environment."""
+def fresh_python(environment: dict[str, str], tmp_path: Path) -> Python:
+    """Run Python in a process that has imported nothing, as :func:`python` otherwise."""
 
     def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -127,5 +129,43 @@ def python(environment: dict[str, str], tmp_path: Path) -> Callable[..., subproc
             timeout=60,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def _forked() -> Iterator[subprocess.Popen[str]]:
+    """The process that forks for each program (forked.py), with no more of an environment than it needs to start."""
+    own = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "LC_ALL")}
+    command = [sys.executable, str(Path(__file__).with_name("forked.py"))]
+    with subprocess.Popen(command, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def python(_forked: subprocess.Popen[str], environment: dict[str, str], tmp_path: Path) -> Python:
+    """Run Python in a process of its own: ``python("-c", code)``, with ``env={...}`` added to the environment.
+
+    Celery is imported there already (forked.py).
+    """
+    assert _forked.stdin is not None
+    assert _forked.stdout is not None
+    asking, answer = _forked.stdin, _forked.stdout
+
+    def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        out, err = tmp_path / ".out", tmp_path / ".err"
+        asked = {
+            "words": words,
+            "environment": {**environment, **(env or {})},
+            "folder": str(tmp_path),
+            "out": str(out),
+            "err": str(err),
+        }
+        asking.write(json.dumps(asked) + "\n")
+        asking.flush()
+        status = int(answer.readline())
+        return subprocess.CompletedProcess([*words], status, out.read_text(), err.read_text())
 
     return run

@@ -165,12 +165,12 @@ def test_redis_has_nothing_to_declare(python: Python, config_file: Path, documen
     assert (found["changed"], found["failed"], found["missing"]) == (False, False, [])
 
 
-def test_declare_needs_no_celery(python: Python) -> None:
+def test_declare_needs_no_celery(fresh_python: Python) -> None:
     code = (
         "import sys; from celeryops_runtime import cli, topology;"
         "print(any(m == 'celery' or m.startswith('celery.') for m in sys.modules))"
     )
-    assert python("-c", code).stdout == "False\n"
+    assert fresh_python("-c", code).stdout == "False\n"
 
 
 @pytest.mark.parametrize(

@@ -51,12 +51,12 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_a_producer_loads_nothing_of_what_workers_do(python: Callable[..., Any]) -> None:
+def test_a_producer_loads_nothing_of_what_workers_do(fresh_python: Callable[..., Any]) -> None:
     code = (
         "import sys; from celery import Celery; Celery('a').conf.task_time_limit;"
         f"print(*sorted(name.partition('.')[2] for name in sys.modules if name.startswith('{PACKAGE}.')))"
     )
-    done = python("-c", code)
+    done = fresh_python("-c", code)
     assert done.stdout.split() == [
         "around", "awaiting", "celery_settings", "config", "config_reader", "delay", "follow", "loader", "locks",
         "publish", "queues_file", "results", "systemd", "task_rules", "tls", "urls", "versions",

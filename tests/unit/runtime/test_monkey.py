@@ -48,14 +48,16 @@ print(eventio._selectf is gevent.monkey.select, follow._sleep is gevent.monkey.s
 
 @pytest.fixture
 def beside_gevent(
-    python: Callable[..., CompletedProcess[str]], environment: dict[str, str], tmp_path: Path
+    fresh_python: Callable[..., CompletedProcess[str]], environment: dict[str, str], tmp_path: Path
 ) -> Callable[[str], CompletedProcess[str]]:
     """Run a program that can import what stands in for gevent."""
     (tmp_path / "gevent").mkdir()
     (tmp_path / "gevent" / "__init__.py").touch()
     (tmp_path / "gevent" / "monkey.py").write_text(GEVENT, encoding="utf-8")
     path = os.pathsep.join([environment["PYTHONPATH"], str(tmp_path)])
-    return lambda code: python("-c", code, env={"PYTHONPATH": path, "CELERY_BROKER_URL": "redis://broker.invalid/0"})
+    return lambda code: fresh_python(
+        "-c", code, env={"PYTHONPATH": path, "CELERY_BROKER_URL": "redis://broker.invalid/0"}
+    )
 
 
 def test_kombu_keeps_what_gevent_patches(beside_gevent: Callable[[str], CompletedProcess[str]]) -> None:

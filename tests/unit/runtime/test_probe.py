@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from celery.signals import setup_logging
+from kombu.transport.virtual import Transport
 
 from celeryops_runtime import probe
 from celeryops_runtime.config import OnceRule
@@ -23,10 +24,18 @@ def _nothing(**_signal: object) -> None:
 
 
 @pytest.fixture
-def app() -> Iterator[Celery]:
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     """An app without a result backend that ignores all results, on a broker inside this process."""
+    drain = Transport.drain_events
+
+    def impatient(self: Transport, connection: object, timeout: float | None = None) -> object:
+        return drain(self, connection, timeout and min(timeout, 0.1))
+
+    # A worker looks whether it has to stop every two seconds.
+    monkeypatch.setattr(Transport, "drain_events", impatient)
     app = Celery("shop", broker="memory://", set_as_current=False)
     app.conf.update(task_ignore_result=True, task_create_missing_queues=True)
+    app.conf.broker_transport_options = {"polling_interval": 0.05}
     # A worker sets up the logging of its whole process, which here belongs to the tests.
     setup_logging.connect(_nothing)
     yield app

@@ -1,0 +1,54 @@
+"""The node of a RabbitMQ: its name, its environment, its plugins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from problems import told
+from rabbitmq_plans import planned, refused
+
+
+def test_the_environment_of_the_server() -> None:
+    local = "-kernel inet_dist_use_interface {127,0,0,1}"
+    assert planned(node_name="rabbit@mq1.example.org", open_files=65537)["environment"] == [
+        {"name": "NODENAME", "value": "rabbit@mq1.example.org", "export": False},
+        {"name": "USE_LONGNAME", "value": "true", "export": False},
+        {"name": "ERL_EPMD_ADDRESS", "value": "127.0.0.1", "export": True},
+        {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": local, "export": False},
+        {"name": "CTL_ERL_ARGS", "value": local, "export": False},
+        {"name": "ERL_INETRC", "value": "/etc/rabbitmq/erl_inetrc", "export": True},
+        {"name": "ERL_MAX_PORTS", "value": "65537", "export": True},
+    ]
+    for files in (1024, 65536):
+        assert "ERL_MAX_PORTS" not in [entry["name"] for entry in planned(open_files=files)["environment"]]
+    elsewhere = [entry["name"] for entry in planned(cluster_listen_address="10.0.0.5")["environment"]]
+    assert elsewhere == ["NODENAME", "ERL_EPMD_ADDRESS", "SERVER_ADDITIONAL_ERL_ARGS", "CTL_ERL_ARGS"]
+
+
+@pytest.mark.parametrize("files", [1024, 2**20])
+def test_more_files_than_erlang_expects(files: int) -> None:
+    assert ("ERL_MAX_PORTS" in [entry["name"] for entry in planned(open_files=files)["environment"]]) is (files > 65536)
+
+
+@pytest.mark.parametrize(
+    ("given", "identity"),
+    [
+        *(({"open_files": files}, "out-of-range") for files in (1023, 2**20 + 1)),
+        ({"cluster_listen_address": "::1"}, "not-an-ipv4-address"),
+        ({"node_name": "rabbit"}, "not-the-name"),
+        ({"nodes": ["rabbit@a", "rabbit@b"]}, "names-several-nodes-and-clusters"),
+        ({"nodes": ["rabbit@a"]}, "does-not-name-this-node"),
+        ({"plugins": ["rabbitmq_prometheus"]}, "lacks-through-which-objects-are"),
+        ({"plugins": ["rabbitmq_management", "Bad"]}, "not-the-name"),
+    ],
+)
+def test_what_no_node_has_is_refused(given: dict[str, Any], identity: str) -> None:
+    (name,) = given
+    assert (identity, f"rabbitmq_{name}") in told(refused(**given))
+
+
+def test_a_node_is_told_with_its_own_name() -> None:
+    (problem,) = refused(nodes=["rabbit@a"])
+    assert problem.instead.startswith("[rabbit@mq1],")
+    planned(nodes=["rabbit@mq1"])
