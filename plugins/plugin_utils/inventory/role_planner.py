@@ -19,7 +19,7 @@ from ansible.module_utils.common.parameters import remove_values
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app.source_requirements import (
-    Found,
+    SourceLines,
     missing_parts,
     read_source,
 )
@@ -85,7 +85,7 @@ class RolePlanner:
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
-        self._sources: dict[str, Found] = {}
+        self._sources: dict[str, SourceLines] = {}
         self._variables: dict[Hashable, _Read] = {}
         #: Names of apps that can be parts of a path.
         self._sound: set[Hashable] = set()
@@ -99,6 +99,7 @@ class RolePlanner:
         facts: Mapping[str, Any],
         host: str = "this host",
         meaning: Callable[[str], Hashable] | None = None,
+        said: Any = None,
     ) -> tuple[Planned, list[Problem]]:
         """Return the plan of a role for a host, and the mistakes.
 
@@ -108,6 +109,7 @@ class RolePlanner:
             facts: what is known of the host.
             host: its name, for messages.
             meaning: returns what is equal wherever a variable comes to the same; without it each is read for itself.
+            said: what was read of the host for all roles already: the worker classes of the role celery_worker.
         """
         options = role_options(role)
         known = {**self._controller.role_defaults(role), **raw}
@@ -167,18 +169,22 @@ class RolePlanner:
             for name, option in options.items()
             if name in wrong or name in values
         }
-        function: PlanFunction = importlib.import_module(_PLANS + role).plan
+        module = importlib.import_module(_PLANS + role)
         plan: dict[str, Any] = {}
+        meant: list[Any] = []
         try:
-            plan, found = function(values, facts)
+            if hasattr(module, "read"):
+                # Beside a mistake, something else stands in for what was said.
+                meant = [module.read(values, *([said] if said and not problems and not unsound else []))]
+            plan, found = module.plan(values, facts, *meant)
             problems += [problem for problem in found if root(problem.variable) not in wrong]
             wrong |= unsound.keys() & options.keys()
         except Exception as error:
             # The function may rely on the spec. Where the spec was met, this is a fault of ours and has to be seen.
             if not problems:
-                blamed = _blamed(function, values, facts, {name: options[name] for name in options if name in raw})
+                blamed = _blamed(module.plan, values, facts, {name: options[name] for name in options if name in raw})
                 problems.append(unforeseen(error, blamed or f"role {role}", f"role {role}, {host}"))
-        source = Found()
+        source = SourceLines()
         if role == "celery_app" and not problems:
             problems += self._missing_source(values["celery_app_source"])
             problems += self._missing_files(values.get("celery_app_files") or ())
@@ -187,7 +193,8 @@ class RolePlanner:
             name for name, option in options.items() if option.get("no_log") or name.endswith(("_url", "_backend"))
         }
         given = frozenset(options) & frozenset(raw)
-        return Planned(values, plan, given, frozenset(secret), frozenset(wrong), source.lines, source.locked), problems
+        of_source = (source.lines, source.locked)
+        return Planned(values, plan, given, frozenset(secret), frozenset(wrong), *of_source, *meant), problems
 
     def _with_sound_names(
         self, merged: dict[str, Any], meaning: Callable[[str], Hashable] | None
@@ -244,10 +251,10 @@ class RolePlanner:
                 instead = "the path of a file, absolute or from the inventory's directory"
                 yield Problem("not-on-this-machine", f"celery_app_files[{number}].src", str(path), reason, instead)
 
-    def _read_source(self, source: Mapping[str, Any]) -> Found:
+    def _read_source(self, source: Mapping[str, Any]) -> SourceLines:
         """Return what a wheel or a directory on this machine says of Celery; once for all hosts that have it."""
         if source["type"] not in ("wheel", "path"):
-            return Found()
+            return SourceLines()
         key = json.dumps(source, sort_keys=True, default=str)
         if key not in self._sources:
             local = self._controller.local(str(source.get("path") or ""))

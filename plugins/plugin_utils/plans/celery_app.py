@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
@@ -101,14 +103,54 @@ class Plan(TypedDict, total=False):
     needs: list[dict[str, str]]
 
 
-def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
+@dataclass(frozen=True)
+class Configuration:
+    """What the variables of an app come to: the plan is rendered from it, and the model is built of it.
+
+    Each part is worked out when it is asked for, and once.
+
+    Arguments:
+        values: the variables, without the role's prefix.
+        broker: ``rabbitmq`` or ``redis``.
+    """
+
+    values: Mapping[str, Any]
+    broker: str
+
+    @cached_property
+    def queues(self) -> tuple[list[dict[str, str]], list[Problem]]:
+        """Its queues, and what is wrong with them."""
+        return queues_of(self.values, self.broker)
+
+    @cached_property
+    def durations(self) -> tuple[dict[str, int], list[Problem]]:
+        """Its durations in seconds, and which of them cannot be read."""
+        return durations(self.values)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Celery's settings in force: those that follow from the variables, and the user's own above them."""
+        return merged_settings(base_settings(self.values, self.broker, self.durations[0]), self.values["settings"])
+
+
+def read(variables: Mapping[str, Any]) -> Configuration:
+    """Return the configuration that the role's variables, which are complete, come to."""
+    values = {name.removeprefix("celery_app_"): value for name, value in variables.items()}
+    return Configuration(values, broker_kind(values["broker_url"]))
+
+
+def plan(
+    variables: Mapping[str, Any], facts: Mapping[str, Any], known: Configuration | None = None
+) -> tuple[Plan, list[Problem]]:
     """Return the plan of the role celery_app and the mistakes in its variables.
 
     Arguments:
         variables: the role's variables, complete.
         facts: facts of the host; empty when no host was asked.
+        known: what ``read`` returned, where somebody has asked it already.
     """
-    values = {name.removeprefix("celery_app_"): value for name, value in variables.items()}
+    configuration = known or read(variables)
+    values, broker = configuration.values, configuration.broker
     problems: list[Problem] = [*check_platform(facts)]
     try:
         layout = app_layout(values["name"])
@@ -161,18 +203,17 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
                 "a module and an attribute: shop.celery:app",
             )
         )
-    broker, unreachable = broker_kind(values["broker_url"]), broker_problems(values["broker_url"])
+    unreachable = broker_problems(values["broker_url"])
     problems += [*unreachable, *backend_problems(values["result_backend"])]
     if not unreachable and values["broker"] not in ("", broker):
         reason = f"is not where celery_app_broker_url leads to, which is {broker}"
         problems.append(
             Problem("another-broker", "celery_app_broker", values["broker"], reason, f"{broker}, or leave it out")
         )
-    queues, queue_problems = queues_of(values, broker)
+    queues, queue_problems = configuration.queues
     tasks = (str(route["task"]) for route in listed_routes(values))
     problems += [*queue_problems, *pattern_problems("celery_app_routes", tasks, "route")]
-    times, duration_problems = durations(values)
-    problems += [*duration_problems, *_other_problems(values, broker)]
+    problems += [*configuration.durations[1], *_other_problems(values, broker)]
     problems += [*settings_problems(values, broker), *sentinel_problems(values)]
     problems += unit_environment_problems(values["environment"], values["python_path"])
     problems += length_problems(values)
@@ -198,7 +239,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
             "exchange": str(values["exchange"]),
             # What else depends on it, a process decides when it starts: the first quorum queue restarts all.
             "quorum": quorum,
-            "settings": merged_settings(base_settings(values, broker, times), values["settings"]),
+            "settings": configuration.settings,
             **once,
             # Without a rule the file stays as it was.
             **({"results": results} if results else {}),

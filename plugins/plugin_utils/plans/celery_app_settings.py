@@ -36,6 +36,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
     closest,
     holds_password,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import held_for
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import DURATION_HELP, parse_duration
 
 NEWEST = celery_versions.text(celery_versions.NEWEST)
@@ -114,8 +115,6 @@ HEALTH_CHECK_INTERVAL = 10
 #: ``_get_sentinel_instance``, 5.4 to 5.7), and redis-py before 8 has none: one that is frozen, or whose host lost
 #: its power, is waited for, and the others are not asked.
 _SENTINEL_TIMES = {"socket_timeout": RESULT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
-#: kombu looks for unacknowledged messages every 100 s; nothing is returned before the timeout and this margin.
-VISIBILITY_MARGIN = 600
 
 
 def place_of(setting: str) -> str:
@@ -194,23 +193,15 @@ def _broker_transport_options(values: Mapping[str, Any], broker: str, durations:
             "write_timeout": SOCKET_TIMEOUT,
         }
     return {
+        # Behind one other task a delayed one waits for a process, then it runs; a shorter time runs it twice.
         "visibility_timeout": durations["visibility_timeout"]
-        or visibility_timeout(durations["longest_eta"], durations["longest_task"]),
+        or held_for(durations["longest_task"], 1, durations["longest_eta"]),
         "global_keyprefix": str(values["key_prefix"]),
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
         "health_check_interval": HEALTH_CHECK_INTERVAL,
     }
-
-
-def visibility_timeout(longest_eta: int, longest_task: int) -> int:
-    """Return for how long Redis may wait for an acknowledgement before the message is given to another worker.
-
-    The worker holds an ETA task until it is due, then the task may wait for a process that runs another one, then it
-    runs itself; it is acknowledged last. A shorter timeout runs such a task twice.
-    """
-    return longest_eta + 2 * longest_task + VISIBILITY_MARGIN
 
 
 def merged_settings(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

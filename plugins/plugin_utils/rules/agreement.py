@@ -9,6 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import URLS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import DISTRIBUTION_PORT, EPMD_PORT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import PLUGIN_PORTS
@@ -40,8 +41,6 @@ APP_WIDE = (
     "celery_app_once",
     "celery_app_results",
 )
-#: The same of where they lead to, which may have one name here and another one there.
-SERVERS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
 _AGREE = "producers and workers have to agree"
 #: Setting of Celery -> the key of a class that wins over it.
 _KEY_OF_SETTING = {
@@ -89,7 +88,8 @@ def _another_server(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         (first, common), *others = app.variants
         for host, variables in others:
-            for name in SERVERS:
+            for name in URLS:
+                # A server may have one name here and another one there.
                 value, other = (", ".join(one.get(name) or ()) or "none" for one in (variables, common))
                 # What nobody sets follows from what others are told of.
                 if value != other and name in app.given:

@@ -143,7 +143,7 @@ def _concurrency(deployment: Deployment) -> Iterator[Finding]:
 
 def _unknown_arguments(deployment: Deployment) -> Iterator[Finding]:
     for worker in _one_of_each(deployment):
-        for found in strangers(worker.arguments):
+        for found in strangers(worker.extra_arguments):
             newest = celery_versions.text(celery_versions.NEWEST)
             reason = (
                 f"is not an option of a worker of Celery {newest}: it would not start, unless the app adds the option"
@@ -156,7 +156,7 @@ def _unknown_arguments(deployment: Deployment) -> Iterator[Finding]:
 
 def _newer_arguments(deployment: Deployment) -> Iterator[Finding]:
     for worker in _one_of_each(deployment):
-        for word, since in newer_options(worker.arguments):
+        for word, since in newer_options(worker.extra_arguments):
             lines = deployment.apps[worker.app].requirements
             older = next((line for line in lines if rules_out(line[1], "celery", since)), None)
             if older:
@@ -208,10 +208,14 @@ def _one_of_each(deployment: Deployment) -> Iterator[RunningClass]:
     """Yield each class once for all hosts on which it says the same."""
     seen: set[tuple[object, ...]] = set()
     for worker in deployment.classes:
+        # Hosts that are alike share what was read.
+        read = (worker.app, worker.name, id(worker.written))
+        if read in seen:
+            continue
         key = (worker.app, worker.name, *sorted((key, repr(value)) for key, value in worker.written.items()))
         if key not in seen:
-            seen.add(key)
             yield worker
+        seen |= {read, key}
 
 
 RULES = (

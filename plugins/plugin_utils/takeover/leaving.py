@@ -13,12 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Found
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout, is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import loopback
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import PROCESSES
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import Node
 
 #: Says that no host has a scheduler that was not looked at.
 ONLY = "celeryops_no_other_scheduler"
@@ -45,7 +48,7 @@ class Inventory:
     app_of: Mapping[str, str]
     names: Collection[str]
     machines: Mapping[str, str] = field(default_factory=dict)
-    servers: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    servers: Mapping[str, Sequence[Node]] = field(default_factory=dict)
     accounts: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def duties(self, app: str, role: str) -> list[str]:
@@ -148,7 +151,7 @@ def loses_its_account(wanted: Inventory, seen: Seen, host: str, app: str) -> boo
     return False
 
 
-def _is(broker: Mapping[str, Any], server: Mapping[str, Any], host: str, wanted: Inventory, seen: Seen) -> bool:
+def _is(broker: Mapping[str, Any], server: Node, host: str, wanted: Inventory, seen: Seen) -> bool:
     """Whether an address, as ``host`` has it, is that of a server."""
     if int(broker["port"]) != int(server["port"]):
         return False

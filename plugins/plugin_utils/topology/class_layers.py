@@ -44,7 +44,7 @@ class WrittenClass:
 
     def where(self, key: str) -> str:
         """Return the variable, with its path, that ``key`` was written in."""
-        return self.origins.get(key, f"celery_worker_classes.{self.name}.{key}")
+        return self.origins.get(key, f"{LEVELS[0]}.{self.name}.{key}")
 
 
 def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[str, WrittenClass], list[Problem]]:
@@ -68,7 +68,7 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
                 problems.append(Problem("not-a-class-name", where, name, reason, instead, readable=True))
             if str(name) not in classes:
                 classes[str(name)] = WrittenClass(str(name))
-                _lay(classes[str(name)], defaults, "celery_worker_defaults", problems)
+                _lay(classes[str(name)], defaults, DEFAULTS, problems)
                 classes[str(name)].inherited = set(classes[str(name)].values)
             if keys is None or isinstance(keys, Mapping):
                 _lay(classes[str(name)], keys or {}, where, problems)
@@ -121,7 +121,7 @@ _OTHER_NAMES = {
 def _lay(target: WrittenClass, keys: Mapping[Any, Any], where: str, problems: list[Problem]) -> None:
     """Lay ``keys``, written in ``where``, over ``target``."""
     earlier: Any
-    known = [key for key in KEYS if key != "state" or where != "celery_worker_defaults"]
+    known = [key for key in KEYS if key != "state" or where != DEFAULTS]
     for key, value in keys.items():
         if key not in known:
             instead = _OTHER_NAMES.get(str(key)) or did_you_mean(str(key), known)

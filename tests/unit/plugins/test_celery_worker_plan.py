@@ -14,7 +14,7 @@ import yaml
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import render
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worker import classes_of, plan
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worker import plan, read
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_keys import KEYS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import Layer, merge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import (
@@ -746,8 +746,8 @@ def test_a_class_is_taken_away_where_it_is_not_by_default() -> None:
     ],
 )
 def test_what_is_known_of_queues_that_cannot_be_read(keys: dict[str, Any], queues: list[str], known: bool) -> None:
-    high = classes_of(variables(classes={"high": keys}))[0]["high"]
-    assert (high.queues, high.written.unread_queues) == (queues, not known)
+    high = read(variables(classes={"high": keys}))[0]["high"]
+    assert ([*high.queues], high.queues_known) == (queues, known)
 
 
 def test_one_mistake_hides_no_other() -> None:

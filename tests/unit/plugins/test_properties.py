@@ -111,11 +111,11 @@ def test_the_order_of_classes_means_nothing(base: dict[str, Any]) -> None:
     assert sorted(map(str, told)) == sorted(map(str, told_back))
 
 
-@given(CLASSES, st.integers(0, 10**6))
-def test_a_class_is_read_or_told_never_a_crash(base: Any, limit: int) -> None:
+@given(CLASSES)
+def test_a_class_is_read_or_told_never_a_crash(base: Any) -> None:
     workers, problems = merge({}, [Layer("celery_worker_classes", base)])
     for worker in workers.values():
-        read, found = read_class(worker, "default", limit)
+        read, found = read_class(worker)
         assert all(hasattr(read, name) for name in set(KEYS) - {"hardening"})
         problems += found
     assert all(isinstance(problem, Problem) and problem.instead for problem in problems)

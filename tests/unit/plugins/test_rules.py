@@ -18,7 +18,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment i
     RunningClass,
     Server,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_settings import visibility_timeout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.policies import acting, policies
@@ -735,7 +734,7 @@ def test_a_longest_task_that_a_class_outlives_is_told_where_it_stands() -> None:
 @pytest.mark.parametrize("limit", [1, 1800, DAY])
 def test_what_is_derived_is_long_enough(late: bool, eta: int, limit: int) -> None:
     worker = replace(HIGH, late=late, time_limit=limit, stop_timeout=limit)
-    derived = visibility_timeout(eta, limit)
+    derived = held_for(limit, 1, eta)
     assert found(patient(derived, worker, replace(worker, name="default", queues=("default",)), longest_eta=eta)) == {}
     several = held_for(limit, 5, eta)
     taking = replace(worker, prefetch=5, queues=("default", "payments"))
@@ -1343,13 +1342,13 @@ def test_a_stop_that_cuts_tasks_off(stop: int, fits: bool) -> None:
 
 
 def test_arguments_that_no_worker_has() -> None:
-    finding = only(with_class(arguments=("-E", "--without-mingl")), "unknown-argument")
+    finding = only(with_class(extra_arguments=("-E", "--without-mingl")), "unknown-argument")
     assert (finding.problem.variable, finding.problem.value) == (
         "celery_worker_classes.high.extra_arguments",
         "--without-mingl",
     )
     assert (finding.subject, finding.problem.instead) == ("high", "--without-mingle (did you mean that?)")
-    assert found(with_class(arguments=("-E", "-O", "fair", "--heartbeat-interval=10"))) == {}
+    assert found(with_class(extra_arguments=("-E", "-O", "fair", "--heartbeat-interval=10"))) == {}
 
 
 def test_one_stop_timeout_of_all_classes_is_told_once() -> None:
