@@ -90,9 +90,10 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     """
     checked, deployment, seen = look.checked, look.deployment, look.checked.seen
     wanted = inventory_of(checked.found, deployment.groups, checked.given, checked.planned)
+    imports = {name: str(app.variables.get("celery_app_import") or "") for name, app in deployment.apps.items()}
     problems: list[Problem] = [
         *gone.beats(wanted, seen, look.playing, _several(checked), only=look.only),
-        *gone.others_beats(wanted, seen, look.playing, _imports(checked, wanted), only=look.only),
+        *gone.others_beats(wanted, seen, look.playing, imports, only=look.only),
         *gone.without_app(wanted, seen, look.playing, look.tags),
     ]
     expected = list(dict.fromkeys(host for group in ROLES_OF_GROUP for host in wanted.groups.get(group, ())))
@@ -113,14 +114,6 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     moved = moves(deployment, seen, look.playing)
     asked = [{**one, "wait": wait} for one in questions(deployment.apps, seen, look.playing, whole, moved)]
     return problems, {"celeryops_leaving": leaving, "celeryops_backlogs": asked}
-
-
-def _imports(checked: Checked, wanted: gone.Inventory) -> dict[str, str]:
-    """Return what each app that has a scheduler is imported from."""
-    return {
-        str(wanted.app_of.get(host)): str(checked.given(host, "celery_app_import", None) or "")
-        for host in wanted.groups.get("celery_beat", ())
-    }
 
 
 def _several(checked: Checked) -> set[str]:

@@ -29,7 +29,12 @@ FOUND: Survey = {
     "servers": {"rabbitmq": [], "redis": []},
     "consumer_timeout": 7200,
 }
-SHOP = App("shop", hosts=("one",), classes=(RunningClass("shop", "one", "high", ("default",)),))
+SHOP = App(
+    "shop",
+    hosts=("one",),
+    classes=(RunningClass("shop", "one", "high", ("default",)),),
+    variables={"celery_app_import": "shop.celery:app"},
+)
 
 
 def given(host: str, name: str, default: Any) -> Any:
@@ -140,11 +145,8 @@ def test_a_configuration_that_cannot_be_read_is_told() -> None:
 
 
 def test_a_scheduler_of_another_hand_keeps_the_first_one_from_starting() -> None:
-    def imported(host: str, name: str, default: Any) -> Any:
-        return "shop.celery:app" if name == "celery_app_import" else given(host, name, default)
-
     for app, number in (("shop", 1), ("crm", 0)):
         mine = {**host(), "schedulers": [{"pid": 8, "unit": "", "app": app}]}
         for only in (False, True):
-            problems, _facts = second_look(look({"one": mine, "two": {}}, only=only, given=imported))
+            problems, _facts = second_look(look({"one": mine, "two": {}}, only=only))
             assert len(problems) == (0 if only else number), problems
