@@ -327,7 +327,7 @@ def _in_force(app: str, settings: Mapping[str, Any], one: WorkerClass) -> Runnin
         "soft_time_limit": one.soft_time_limit or max(_number(settings.get("task_soft_time_limit"), 0), 0) or None,
         "late": bool(settings["task_acks_late"]) if one.acknowledgement is None else one.acknowledgement == "late",
     }
-    return RunningClass(**{**vars(one), **settled, "app": app})
+    return RunningClass(**{**{name: getattr(one, name) for name in one.__slots__}, **settled, "app": app})
 
 
 def _prefetch(settings: Mapping[str, Any]) -> int | None:

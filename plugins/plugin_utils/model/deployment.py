@@ -61,7 +61,7 @@ class Route:
     queue: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunningClass(WorkerClass):
     """A worker class as it runs on a host: what it leaves open, the settings of its app say.
 
