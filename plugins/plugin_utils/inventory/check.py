@@ -39,8 +39,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.root_causes 
     where_written,
     without_consequences,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import leaving, units_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import inventory_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import inventory_of, leaving, units_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import Members, members, queue_places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import ROLES, ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import Survey, survey, view

@@ -82,9 +82,7 @@ def judge(deployment: Deployment, rules: Iterable[Rule]) -> Verdict:
             elif not deployment.accepts(rule.name, finding.subject, finding.app):
                 entry = f"{rule.name}:{finding.subject}" if finding.subject else rule.name
                 meant = f'{finding.problem.instead}, or {ACCEPT}: ["{entry}"] if it is meant'
-                told = Problem(
-                    finding.problem.id, finding.problem.variable, finding.problem.value, finding.problem.reason, meant
-                )
+                told = replace(finding.problem, instead=meant)
                 if rule.unwise:
                     warnings.append(str(told))
                 else:

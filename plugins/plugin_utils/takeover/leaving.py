@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Found
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout, is_app_name
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import Given, Groups, loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import machine as machine_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import PROCESSES
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import Node
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import Node, Survey
 
 #: Says that no host has a scheduler that was not looked at.
 ONLY = "celeryops_no_other_scheduler"
@@ -65,6 +67,29 @@ class Inventory:
             return True
         first, second = seen.get(one, {}), seen.get(other, {})
         return bool(first.get("id")) and first.get("id") == second.get("id") and first.get("ours") == second.get("ours")
+
+
+def inventory_of(
+    found: Survey,
+    groups: Groups,
+    given: Given,
+    planned: Mapping[tuple[str, str], Planned] | None = None,
+) -> Inventory:
+    """Return what the inventory wants of its hosts."""
+    named = {str(name) for host in groups.get("all", ()) if is_app_name(name := given(host, "celery_app_name", None))}
+    accounts: dict[str, set[str]] = {"rabbitmq": set(), "redis": set()}
+    for (role, _host), plan in (planned or {}).items():
+        if role in accounts:
+            users = plan.plan.get("definitions", plan.plan).get("users") or ()
+            accounts[role].update(str(user["name"]) for user in users)
+    return Inventory(
+        groups=groups,
+        app_of=found["app_of"],
+        names=named | set(found["app_of"].values()) - {""},
+        machines={host: machine_name(host, given) for host in groups.get("all", ())},
+        servers=found["servers"],
+        accounts=accounts,
+    )
 
 
 def leaving(wanted: Inventory, seen: Seen) -> dict[str, list[dict[str, Any]]]:

@@ -20,17 +20,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.stranded 
     not_readable,
     questions,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import is_app_name
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import machine
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_duration
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.check import Checked
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
     from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import Given, Groups
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -56,29 +51,6 @@ class Look:
     only: bool = False
 
 
-def inventory_of(
-    found: Survey,
-    groups: Groups,
-    given: Given,
-    planned: Mapping[tuple[str, str], Planned] | None = None,
-) -> gone.Inventory:
-    """Return what the inventory wants of its hosts."""
-    named = {str(name) for host in groups.get("all", ()) if is_app_name(name := given(host, "celery_app_name", None))}
-    accounts: dict[str, set[str]] = {"rabbitmq": set(), "redis": set()}
-    for (role, _host), plan in (planned or {}).items():
-        if role in accounts:
-            users = plan.plan.get("definitions", plan.plan).get("users") or ()
-            accounts[role].update(str(user["name"]) for user in users)
-    return gone.Inventory(
-        groups=groups,
-        app_of=found["app_of"],
-        names=named | set(found["app_of"].values()) - {""},
-        machines={host: machine(host, given) for host in groups.get("all", ())},
-        servers=found["servers"],
-        accounts=accounts,
-    )
-
-
 def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     """Return what is wrong, and the facts for the plays behind.
 
@@ -89,7 +61,7 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     may have. No file is removed: an earlier run that ended between may have placed these very passwords.
     """
     checked, deployment, seen = look.checked, look.deployment, look.checked.seen
-    wanted = inventory_of(checked.found, deployment.groups, checked.given, checked.planned)
+    wanted = gone.inventory_of(checked.found, deployment.groups, checked.given, checked.planned)
     imports = {name: str(app.variables.get("celery_app_import") or "") for name, app in deployment.apps.items()}
     problems: list[Problem] = [
         *gone.beats(wanted, seen, look.playing, _several(checked), only=look.only),

@@ -12,9 +12,9 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.check im
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up import made_up, note
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, Deployment, RunningClass
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import inventory_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import (
     Look,
-    inventory_of,
     second_look,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import Given
