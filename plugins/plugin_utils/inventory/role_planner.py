@@ -215,13 +215,8 @@ class RolePlanner:
         if not (local.is_file() if kind == "wheel" else local.is_dir()):
             what = "the path of a wheel" if kind == "wheel" else "the path of a directory"
             reason = f"is {'no directory' if kind == 'path' and local.exists() else 'not'} on this machine ({local})"
-            yield Problem(
-                "not-on-this-machine",
-                "celery_app_source.path",
-                path,
-                reason,
-                f"{what}, absolute or from the inventory's directory",
-            )
+            instead = f"{what}, absolute or from the inventory's directory"
+            yield Problem("not-on-this-machine", "celery_app_source.path", path, reason, instead)
         else:
             yield from missing_parts(source, local)
 

@@ -243,13 +243,8 @@ def settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Proble
     settings: Mapping[str, Any] = values["settings"]
     extra = {str(name) for name in values["extra_setting_names"]}
     for name in sorted(extra & OWNED_SETTINGS.keys()):
-        yield Problem(
-            "setting-of-the-collection",
-            "celery_app_extra_setting_names",
-            name,
-            "is a setting that this collection decides",
-            OWNED_SETTINGS[name],
-        )
+        reason = "is a setting that this collection decides"
+        yield Problem("setting-of-the-collection", "celery_app_extra_setting_names", name, reason, OWNED_SETTINGS[name])
     for raw, value in settings.items():
         name, variable = str(raw), f"celery_app_settings.{raw}"
         # Which of Django's caches: a name, no address.
@@ -282,13 +277,9 @@ def settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Proble
         if isinstance(value, Mapping):
             for key in value:
                 if (name, str(key)) in OWNED_KEYS:
-                    yield Problem(
-                        "decided-by-another-variable",
-                        f"{variable}.{key}",
-                        value[key],
-                        "is managed by another variable",
-                        OWNED_KEYS[name, str(key)],
-                    )
+                    reason = "is managed by another variable"
+                    instead = OWNED_KEYS[name, str(key)]
+                    yield Problem("decided-by-another-variable", f"{variable}.{key}", value[key], reason, instead)
     yield from unread_problems(settings)
 
 
@@ -325,13 +316,8 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
     if kind == "bool" and not isinstance(value, bool) and not (name in BOOL_OR_DICT and isinstance(value, Mapping)):
         yield Problem("not-a-boolean", variable, value, "is not true or false", "true or false, without quotes")
     elif kind in ("int", "float") and (isinstance(value, (bool, str)) or not isinstance(value, (int, float))):
-        yield Problem(
-            "not-a-number",
-            variable,
-            value,
-            "is not a number",
-            "a number without quotes (Celery counts time in seconds)",
-        )
+        instead = "a number without quotes (Celery counts time in seconds)"
+        yield Problem("not-a-number", variable, value, "is not a number", instead)
     elif isinstance(value, (int, float)) and not isinstance(value, bool) and any(number_fault(name, value)):
         yield Problem("number-out-of-range", variable, value, *number_fault(name, value))
     elif kind in ("string", "str", "bytes") and not (
@@ -345,13 +331,8 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
     elif kind in ("list", "tuple") and not isinstance(value, (list, tuple)):
         yield Problem("not-a-list", variable, value, "is not a list", "a list such as [a, b]")
     elif not _is_json(value):
-        yield Problem(
-            "cannot-be-written-as-json",
-            variable,
-            value,
-            "cannot be written as JSON",
-            "text, numbers, true, false, null, lists and dictionaries of these",
-        )
+        instead = "text, numbers, true, false, null, lists and dictionaries of these"
+        yield Problem("cannot-be-written-as-json", variable, value, "cannot be written as JSON", instead)
 
 
 def _is_json(value: Any) -> bool:

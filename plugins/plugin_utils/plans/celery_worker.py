@@ -92,11 +92,8 @@ def plan(
     problems += check_host(facts)
     queue = str(variables["celery_worker_default_queue"])
     if not is_queue(queue):
-        problems.append(
-            Problem(
-                "cannot-be-the-name", "celery_worker_default_queue", queue, "cannot be the name of a queue", QUEUE_HELP
-            )
-        )
+        reason = "cannot be the name of a queue"
+        problems.append(Problem("cannot-be-the-name", "celery_worker_default_queue", queue, reason, QUEUE_HELP))
     problems += _host_problems(variables)
     found_classes, found = known or read(variables)
     problems += found
@@ -325,15 +322,8 @@ def _rotation(
             problems.append(Problem("zero", "celery_worker_log_max_size", value, "is nothing", SIZE_HELP))
     keep = variables["celery_worker_log_keep"]
     if not 0 <= int(keep) <= 3650:
-        problems.append(
-            Problem(
-                "out-of-range",
-                "celery_worker_log_keep",
-                keep,
-                "is out of range",
-                "how many old files to keep, 0 to 3650",
-            )
-        )
+        instead = "how many old files to keep, 0 to 3650"
+        problems.append(Problem("out-of-range", "celery_worker_log_keep", keep, "is out of range", instead))
     return {
         "path": f"/etc/logrotate.d/celery-{layout['app']}-workers",
         "files": log_files,

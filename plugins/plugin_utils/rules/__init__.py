@@ -101,10 +101,5 @@ def _unknown(deployment: Deployment, rules: Sequence[Rule]) -> Iterable[Problem]
                 instead = did_you_mean(rule, [name for name, acceptable in names.items() if acceptable])
                 yield Problem("not-a-rule", ACCEPT, entry, "is not a rule of the check", instead)
             elif not names[rule]:
-                yield Problem(
-                    "not-acceptable",
-                    ACCEPT,
-                    entry,
-                    "is a mistake that cannot be meant",
-                    "nothing there, and mend what it found",
-                )
+                instead = "nothing there, and mend what it found"
+                yield Problem("not-acceptable", ACCEPT, entry, "is a mistake that cannot be meant", instead)

@@ -77,11 +77,8 @@ def _differs(deployment: Deployment) -> Iterator[Finding]:
             for name in APP_WIDE:
                 if variables.get(name) != common.get(name):
                     reason = f"on {host} is another value than on {first}: {_AGREE}"
-                    yield Finding(
-                        Problem("another-value", name, variables.get(name), reason, "one value for all hosts"),
-                        name,
-                        app.name,
-                    )
+                    instead = "one value for all hosts"
+                    yield Finding(Problem("another-value", name, variables.get(name), reason, instead), name, app.name)
 
 
 def _another_server(deployment: Deployment) -> Iterator[Finding]:
@@ -111,11 +108,9 @@ def _given_twice(deployment: Deployment) -> Iterator[Finding]:
         setting, variable = "worker_prefetch_multiplier", "celery_app_prefetch_multiplier"
         if variable in app.given and app.own_settings.get(setting, app.variables[variable]) != app.variables[variable]:
             reason = f"has no effect: celery_app_settings.{setting} is {app.own_settings[setting]}"
-            yield Finding(
-                Problem("no-effect-beside-settings", variable, app.variables[variable], reason, "one of the two"),
-                variable,
-                app.name,
-            )
+            instead = "one of the two"
+            problem = Problem("no-effect-beside-settings", variable, app.variables[variable], reason, instead)
+            yield Finding(problem, variable, app.name)
         for setting, key in _KEY_OF_SETTING.items():
             if setting not in app.own_settings or not app.classes:
                 continue

@@ -162,11 +162,8 @@ def _consumer_timeout_elsewhere(deployment: Deployment) -> Iterator[Finding]:
             )
             instead = f"more than {needed * 1000} as consumer_timeout into its rabbitmq.conf ({show_duration(needed)})"
             value = ", ".join(app.broker_addresses)
-            yield Finding(
-                Problem("unknown-consumer-timeout", "celery_app_broker_url", value, reason, instead),
-                worker.name,
-                app.name,
-            )
+            problem = Problem("unknown-consumer-timeout", "celery_app_broker_url", value, reason, instead)
+            yield Finding(problem, worker.name, app.name)
 
 
 def _says_how_long(app: App, worker: RunningClass) -> bool:

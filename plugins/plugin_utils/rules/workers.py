@@ -65,11 +65,8 @@ def _soft_limit(deployment: Deployment) -> Iterator[Finding]:
             instead = f"less than {show_duration(hard)}, the time limit of class {worker.name}"
         else:
             instead = f"less than task_time_limit, which is {hard}s"
-        yield Finding(
-            Problem("limit-never-acts", variable, shown, "never acts: the task is killed before", instead),
-            worker.name,
-            worker.app,
-        )
+        reason = "never acts: the task is killed before"
+        yield Finding(Problem("limit-never-acts", variable, shown, reason, instead), worker.name, worker.app)
 
 
 def _one_task_per_child(deployment: Deployment) -> Iterator[Finding]:
@@ -77,11 +74,8 @@ def _one_task_per_child(deployment: Deployment) -> Iterator[Finding]:
     for worker, subject in _together(deployment, "one-task-per-child", "max_tasks_per_child", single):
         reason = "starts a process for every single task, which costs more than most tasks do"
         instead = "a number such as 100, or max_memory_per_child against a leak"
-        yield Finding(
-            Problem("process-for-every-task", worker.where("max_tasks_per_child"), 1, reason, instead),
-            subject,
-            worker.app,
-        )
+        problem = Problem("process-for-every-task", worker.where("max_tasks_per_child"), 1, reason, instead)
+        yield Finding(problem, subject, worker.app)
 
 
 def _memory(deployment: Deployment) -> Iterator[Finding]:

@@ -302,13 +302,8 @@ def without_app(wanted: Inventory, seen: Seen, playing: Collection[str], tags: C
     for host, app in new_beats(wanted, seen, playing):
         if not seen[host]["ours"]["apps"].get(app, {}).get("brokers"):
             reason = f"{app} is not installed, and --tags leaves that out: its scheduler would stop and not start again"
-            yield Found(
-                "release-left-out-by-tags",
-                "celery_beat",
-                host,
-                reason,
-                "run this without --tags, or with --tags celery_app,celery_beat",
-            )
+            instead = "run this without --tags, or with --tags celery_app,celery_beat"
+            yield Found("release-left-out-by-tags", "celery_beat", host, reason, instead)
 
 
 def further(wanted: Inventory, seen: Seen, playing: Iterable[str], *, secrets: bool) -> list[str]:

@@ -73,11 +73,8 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
             if keys is None or isinstance(keys, Mapping):
                 _lay(classes[str(name)], keys or {}, where, problems)
             else:
-                problems.append(
-                    Problem(
-                        "not-a-dictionary", where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"
-                    )
-                )
+                instead = "keys such as {queues: [feeds]}, or {}"
+                problems.append(Problem("not-a-dictionary", where, keys, "is not a dictionary", instead))
                 classes[str(name)].unread_queues = True
     problems += _absent_without_a_class(classes, layers)
     return classes, problems
@@ -90,13 +87,8 @@ def _absent_without_a_class(classes: Mapping[str, WrittenClass], layers: Sequenc
             alone = sum(name in one.classes for one in layers) == 1
             if isinstance(keys, Mapping) and keys.get("state") == "absent" and alone and name in classes:
                 instead = did_you_mean(str(name), [other for other in classes if other != name])
-                yield Problem(
-                    "absent-class-unknown",
-                    f"{layer.variable}.{name}.state",
-                    "absent",
-                    "removes a class that does not exist",
-                    instead,
-                )
+                reason = "removes a class that does not exist"
+                yield Problem("absent-class-unknown", f"{layer.variable}.{name}.state", "absent", reason, instead)
 
 
 def _name_problem(name: Any) -> tuple[str, str]:

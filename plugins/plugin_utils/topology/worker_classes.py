@@ -215,15 +215,8 @@ def _check_pool(written: WrittenClass, read: dict[str, Any]) -> list[Problem]:
     if pool == "solo":
         if concurrency not in (None, 1) and "concurrency" not in written.inherited:
             where = written.where("concurrency")
-            problems.append(
-                Problem(
-                    "solo-runs-one-task",
-                    where,
-                    concurrency,
-                    "cannot be: pool solo runs one task at a time",
-                    "1, or another pool",
-                )
-            )
+            reason = "cannot be: pool solo runs one task at a time"
+            problems.append(Problem("solo-runs-one-task", where, concurrency, reason, "1, or another pool"))
         read["concurrency"] = 1
     elif pool != "prefork" and concurrency in (None, "auto"):
         if concurrency is None and "concurrency" in written.meant:
