@@ -13,8 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.ansible_variables import in_play_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.host_variables import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import seen_now
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import further
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import inventory_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import further, inventory_of
 
 
 class ActionModule(ActionBase):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.ansible_variables import in_play_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.check import Checked, InventoryCheck
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.check import InventoryCheck
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_paths import (
     beside_inventory,
     keep_out_of_repositories,
@@ -25,7 +24,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.controll
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.role_planner import RolePlanner
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import seen_now, without_stale
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, message, mistakes
-from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import place_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.output import diagram as drawing
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.order import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
@@ -82,7 +80,16 @@ class ActionModule(ActionBase):
         checked = check.run(str(task_vars.get("playbook_dir") or "."))
         facts: dict[str, Any] = {"celeryops_survey": checked.found}
         if boolean(arguments.get("machines", False)) and checked.deployment and not checked.problems:
-            more, behind = second_look(self._look(checked, checked.deployment, task_vars))
+            look = Look(
+                checked,
+                checked.deployment,
+                playing=frozenset(task_vars.get("ansible_play_hosts_all") or ()),
+                tags=frozenset(str(tag) for tag in task_vars.get("ansible_run_tags") or ("all",)),
+                rotate=boolean(arguments.get("rotate", False)),
+                drain=arguments.get("drain") or "",
+                only=boolean(arguments.get("only", False)),
+            )
+            more, behind = second_look(look)
             checked.problems += more
             facts |= behind
         if checked.deployment and boolean(arguments.get("places", False)):
@@ -93,25 +100,6 @@ class ActionModule(ActionBase):
         if arguments.get("show") and checked.deployment and not outcome.get("failed"):
             outcome |= self._show(checked.deployment, str(arguments.get("directory") or ""), checked.warnings)
         return outcome
-
-    def _look(self, checked: Checked, deployment: Deployment, task_vars: Mapping[str, Any]) -> Look:
-        """Return what is known behind the facts."""
-        arguments = self._task.args
-        return Look(
-            found=checked.found,
-            groups=task_vars["groups"],
-            seen=checked.seen,
-            planned=checked.planned,
-            given=checked.given,
-            playing=frozenset(task_vars.get("ansible_play_hosts_all") or ()),
-            tags=frozenset(str(tag) for tag in task_vars.get("ansible_run_tags") or ("all",)),
-            rotate=boolean(arguments.get("rotate", False)),
-            apps=deployment.apps,
-            drain=arguments.get("drain") or "",
-            place_of=functools.partial(place_of, deployment),
-            managed={deployment.machines[server.host].identity for server in deployment.of_kind("redis")},
-            only=boolean(arguments.get("only", False)),
-        )
 
     def _show(self, deployment: Deployment, directory: str, warnings: list[str]) -> dict[str, Any]:
         """Print the plan, and leave it in files for those who are not at this terminal."""

@@ -16,13 +16,16 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment i
     RunningClass,
     Server,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app, celery_worker
 
 GIB = 2**30
 GROUPS = {"all": ["app1", "mq1"], "celery_workers": ["app1"], "rabbitmq": ["mq1"]}
 
 
 def role(values: Mapping[str, Any], *given: str, **changes: Any) -> Planned:
-    return Planned(values, {}, frozenset(given), frozenset(), **changes)
+    readers = {"celery_app_name": celery_app.read, "celery_worker_app": celery_worker.read}
+    read = next((reader(values) for name, reader in readers.items() if name in values), None)
+    return Planned(values, {}, frozenset(given), frozenset(), read=read, **changes)
 
 
 def app(*given: str, **own: Any) -> Planned:

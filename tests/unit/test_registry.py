@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from ansible_collections.celeryops.stack.plugins.module_utils import places, removal, server_contents
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import ENGINES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app import files as app_files
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import made_up
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import role_options
@@ -123,6 +124,11 @@ def test_facts_are_gathered_on_every_host_with_a_duty() -> None:
 )
 def test_what_is_for_all_servers_knows_each(known: set[str], where: str) -> None:
     assert set(SERVERS) - known == set(), where
+
+
+def test_each_engine_of_redis_can_be_removed() -> None:
+    """Its role installs one of them; each has a package, units and data of its own."""
+    assert set(removal.SERVERS) == {*SERVERS, *ENGINES}
 
 
 def test_what_leaves_before_the_roles_leaves_before_a_part_of_them() -> None:

@@ -40,7 +40,7 @@ _INCLUDED = re.compile(r"\s*(?:-r|--requirement|-c|--constraint)[\s=]+(\S+)")
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceLines:
     """Lines about Celery, kombu and redis-py; each ends in a comment with the name of its file.
 
     Arguments:
@@ -52,7 +52,7 @@ class Found:
     locked: tuple[Line, ...] = ()
 
 
-def read_source(source: Mapping[str, Any], local: Path) -> Found:
+def read_source(source: Mapping[str, Any], local: Path) -> SourceLines:
     """Return what a wheel or a directory says; nothing of a file that cannot be read, which the installer will tell.
 
     Arguments:
@@ -61,7 +61,7 @@ def read_source(source: Mapping[str, Any], local: Path) -> Found:
     """
     extras = {str(extra) for extra in source.get("extras") or ()}
     if source.get("type") == "wheel":
-        return Found(tuple(_lines(_of_wheel(local, extras), local.name)))
+        return SourceLines(tuple(_lines(_of_wheel(local, extras), local.name)))
     root = local / str(source.get("subdirectory") or "")
     project = _toml(root / "pyproject.toml")
     lines: list[Line] = []
@@ -73,7 +73,7 @@ def read_source(source: Mapping[str, Any], local: Path) -> Found:
     locked = [line for name in _LOCKS for line in _lines(of_lock(_toml(root / name)), name)]
     if named != "requirements.txt":
         locked += of_requirements(root, "requirements.txt")
-    return Found(tuple(lines), tuple(locked))
+    return SourceLines(tuple(lines), tuple(locked))
 
 
 def missing_parts(source: Mapping[str, Any], local: Path) -> Iterator[Problem]:

@@ -64,7 +64,7 @@ def worker_options(classes: Iterable[WorkerClass]) -> list[Need]:
     found: list[Need] = []
     for one in classes:
         for word, since in newer_options(one.extra_arguments):
-            entry = {"variable": one.written.where("extra_arguments"), "word": word, "since": text(since)}
+            entry = {"variable": one.where("extra_arguments"), "word": word, "since": text(since)}
             if entry not in found:
                 found.append(entry)
     return found

@@ -39,17 +39,17 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.root_causes 
     where_written,
     without_consequences,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import leaving, units_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import inventory_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import inventory_of, leaving, units_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import Members, members, queue_places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import ROLES, ROLES_OF_GROUP
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import survey, view
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import Survey, survey, view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.controller import Controller
     from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import Given
 
 #: What leads to a host: the check goes nowhere, and says all the same that the plays behind it could not.
 _WAY = ("ansible_connection", "ansible_host", "ansible_port", "ansible_user")
@@ -85,10 +85,10 @@ class Checked:
         warnings: of rules that only warn.
     """
 
-    found: dict[str, Any]
+    found: Survey
     planned: dict[tuple[str, str], Planned]
     seen: dict[str, Mapping[str, Any]]
-    given: Callable[[str, str, Any], Any]
+    given: Given
     problems: list[Problem] = field(default_factory=list)
     deployment: Deployment | None = None
     warnings: list[str] = field(default_factory=list)
@@ -130,11 +130,8 @@ class InventoryCheck:
         Arguments:
             playbook: the directory of the playbook, beside which there may be variables.
         """
-        seen = {
-            host: machine
-            for host in self._groups["all"]
-            if (machine := seen_now(self._variables.raw(host).get("ansible_facts")))
-        }
+        raw = self._variables.raw
+        seen = {host: own for host in self._groups["all"] if (own := seen_now(raw(host).get("ansible_facts")))}
         with tempfile.TemporaryDirectory(prefix="celeryops-") as folder:
             rehearsal = Rehearsal(Path(folder))
             self._apps = members(self._groups, self.given)
@@ -155,7 +152,7 @@ class InventoryCheck:
                     for secrets, why in rehearsal.keep()
                 ]
             made = {str(secrets): sorted(made_up(secrets)) for secrets in rehearsal.folders}
-        checked.found |= {"look": _accounts(checked.planned), "made_up": made}
+        checked.found["look"], checked.found["made_up"] = _accounts(checked.planned), made
         return checked
 
     def _plan_all(self, checked: Checked, rehearsal: Rehearsal) -> list[tuple[str, str]]:
@@ -163,26 +160,29 @@ class InventoryCheck:
         found = checked.found
         sound: list[tuple[str, str]] = []
         alike: dict[tuple[str, str, str], tuple[Planned, list[Problem]]] = {}
-        surroundings: dict[str, str] = {}
+        surroundings: dict[str, tuple[dict[str, Any], str, bool]] = {}
+        texts: dict[str, str] = {}
         for role, host in duties(self._groups):
-            facts = self._variables.facts(host)
             defaults = self._controller.role_defaults(role)
-            around = json.dumps([view(found, host), facts], sort_keys=True)
-            # One text for all that are equal: they are compared often.
-            around = surroundings.setdefault(around, around)
+            if host not in surroundings:
+                facts, told = self._variables.facts(host), view(found, host)
+                around = json.dumps([told, facts], sort_keys=True)
+                # One text for all that are equal: they are compared often.
+                surroundings[host] = facts, texts.setdefault(around, around), told["rabbitmq_wanted"]
+            facts, around, rabbitmq_wanted = surroundings[host]
             key = (role, self._variables.kind(host, role, defaults), around)
             if key not in alike:
                 own = self._rehearsed({**self._variables.raw(host), "__celeryops_survey": found}, rehearsal)
                 known = functools.partial(self._meaning, host, defaults, around)
-                planned, problems = self._planner.plan(role, own, facts, host, known)
+                said = self._apps[found["app_of"][host]].classes[host] if role == "celery_worker" else None
+                planned, problems = self._planner.plan(role, own, facts, host, known, said)
                 if role == "celery_app" and problems and "celery_app_queues" not in planned.given:
                     problems = where_written(problems, queue_places(self._apps[found["app_of"][host]]))
                 alike[key] = planned, problems
             checked.planned[role, host], problems = alike[key]
             checked.problems += problems
             # A RabbitMQ that no app uses is left alone.
-            idle = role == "rabbitmq" and not view(found, host)["rabbitmq_wanted"]
-            if not problems and not idle:
+            if not problems and (rabbitmq_wanted or role != "rabbitmq"):
                 sound.append((role, host))
         return sound
 
@@ -256,8 +256,8 @@ def _accounts(planned: Mapping[tuple[str, str], Planned]) -> dict[str, dict[str,
     """Return host -> the accounts and groups that its app needs, for whoever looks at the host."""
     return {
         host: {
-            kind: [str(found.values.get(f"celery_app_{variable}"))]
-            for kind, variable in (("accounts", "user"), ("groups", "group"))
+            "accounts": [str(found.values.get("celery_app_user"))],
+            "groups": [str(found.values.get("celery_app_group"))],
         }
         for (role, host), found in planned.items()
         if role == "celery_app"

@@ -161,11 +161,6 @@ class HostVariables:
             self._values[key] = self._template(raw, raw[name])
         return self._values[key]
 
-    def view(self, host: str, names: Iterable[str]) -> dict[str, Any]:
-        """Return the variables ``names`` of ``host``, templated, without those that are not set."""
-        raw = self.raw(host)
-        return {name: self.get(host, name) for name in names if name in raw}
-
 
 def texts(value: Any) -> Iterator[str]:
     """Yield the texts in a value, those of keys included."""

@@ -14,12 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.common.parameters import remove_values
-
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app.source_requirements import (
-    Found,
+    SourceLines,
     missing_parts,
     read_source,
 )
@@ -31,12 +28,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.template_errors import failing, not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.unknown_variables import misspelt
-from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
-    Problem,
-    Sentence,
-    may_be_secret,
-    without_secrets,
-)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.root_causes import root
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import is_app_name
@@ -44,6 +36,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles imp
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.controller import Controller
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import Classes
 
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
 
@@ -85,12 +78,10 @@ class RolePlanner:
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
-        self._sources: dict[str, Found] = {}
+        self._sources: dict[str, SourceLines] = {}
         self._variables: dict[Hashable, _Read] = {}
         #: Names of apps that can be parts of a path.
         self._sound: set[Hashable] = set()
-        #: Variables that Ansible's own validation has passed.
-        self._valid: set[Hashable] = set()
 
     def plan(
         self,
@@ -99,6 +90,7 @@ class RolePlanner:
         facts: Mapping[str, Any],
         host: str = "this host",
         meaning: Callable[[str], Hashable] | None = None,
+        said: Classes | None = None,
     ) -> tuple[Planned, list[Problem]]:
         """Return the plan of a role for a host, and the mistakes.
 
@@ -108,6 +100,7 @@ class RolePlanner:
             facts: what is known of the host.
             host: its name, for messages.
             meaning: returns what is equal wherever a variable comes to the same; without it each is read for itself.
+            said: what was read of the host for all roles already: the worker classes of the role celery_worker.
         """
         options = role_options(role)
         known = {**self._controller.role_defaults(role), **raw}
@@ -156,29 +149,27 @@ class RolePlanner:
         found_shapes = [problem for one in read.values() for problem in one.misshapen]
         problems += found_shapes
         wrong |= {root(problem.variable) for problem in found_shapes}
-        new = {
-            name: option for name, option in options.items() if name not in wrong and keys.get(name) not in self._valid
-        }
-        refused = _validate(role, new, {name: value for name, value in values.items() if name in new})
-        problems += refused
-        self._valid.update(() if refused else filter(None, map(keys.get, new)))
         values = {
             name: instead.get(name, stand_in(name, option)) if name in wrong else read[name].converted
             for name, option in options.items()
             if name in wrong or name in values
         }
-        function: PlanFunction = importlib.import_module(_PLANS + role).plan
+        module = importlib.import_module(_PLANS + role)
         plan: dict[str, Any] = {}
+        meant: list[Any] = []
         try:
-            plan, found = function(values, facts)
+            if hasattr(module, "read"):
+                # Beside a mistake, something else stands in for what was said.
+                meant = [module.read(values, *([said] if said and not problems and not unsound else []))]
+            plan, found = module.plan(values, facts, *meant)
             problems += [problem for problem in found if root(problem.variable) not in wrong]
             wrong |= unsound.keys() & options.keys()
         except Exception as error:
             # The function may rely on the spec. Where the spec was met, this is a fault of ours and has to be seen.
             if not problems:
-                blamed = _blamed(function, values, facts, {name: options[name] for name in options if name in raw})
+                blamed = _blamed(module.plan, values, facts, {name: options[name] for name in options if name in raw})
                 problems.append(unforeseen(error, blamed or f"role {role}", f"role {role}, {host}"))
-        source = Found()
+        source = SourceLines()
         if role == "celery_app" and not problems:
             problems += self._missing_source(values["celery_app_source"])
             problems += self._missing_files(values.get("celery_app_files") or ())
@@ -187,7 +178,8 @@ class RolePlanner:
             name for name, option in options.items() if option.get("no_log") or name.endswith(("_url", "_backend"))
         }
         given = frozenset(options) & frozenset(raw)
-        return Planned(values, plan, given, frozenset(secret), frozenset(wrong), source.lines, source.locked), problems
+        of_source = (source.lines, source.locked)
+        return Planned(values, plan, given, frozenset(secret), frozenset(wrong), *of_source, *meant), problems
 
     def _with_sound_names(
         self, merged: dict[str, Any], meaning: Callable[[str], Hashable] | None
@@ -223,13 +215,8 @@ class RolePlanner:
         if not (local.is_file() if kind == "wheel" else local.is_dir()):
             what = "the path of a wheel" if kind == "wheel" else "the path of a directory"
             reason = f"is {'no directory' if kind == 'path' and local.exists() else 'not'} on this machine ({local})"
-            yield Problem(
-                "not-on-this-machine",
-                "celery_app_source.path",
-                path,
-                reason,
-                f"{what}, absolute or from the inventory's directory",
-            )
+            instead = f"{what}, absolute or from the inventory's directory"
+            yield Problem("not-on-this-machine", "celery_app_source.path", path, reason, instead)
         else:
             yield from missing_parts(source, local)
 
@@ -244,10 +231,10 @@ class RolePlanner:
                 instead = "the path of a file, absolute or from the inventory's directory"
                 yield Problem("not-on-this-machine", f"celery_app_files[{number}].src", str(path), reason, instead)
 
-    def _read_source(self, source: Mapping[str, Any]) -> Found:
+    def _read_source(self, source: Mapping[str, Any]) -> SourceLines:
         """Return what a wheel or a directory on this machine says of Celery; once for all hosts that have it."""
         if source["type"] not in ("wheel", "path"):
-            return Found()
+            return SourceLines()
         key = json.dumps(source, sort_keys=True, default=str)
         if key not in self._sources:
             local = self._controller.local(str(source.get("path") or ""))
@@ -270,10 +257,3 @@ def _blamed(
             function({**values, name: stand_in(name, option)}, facts)
             return name
     return ""
-
-
-def _validate(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[Problem]:
-    """Return what Ansible's own validation of the argument spec finds, without any secret value in it."""
-    result = ArgumentSpecValidator(options).validate(values)
-    texts = [str(remove_values(text, result._no_log_values)) for text in result.error_messages]
-    return [Sentence("argument-spec", role, NOT_SHOWN, without_secrets(text), "") for text in texts]

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-#: What the variables of the roles begin with.
 #: All that Ansible looks at in a group.
 _GROUP_KEYS = ("children", "hosts", "vars")
 #: How YAML merges one mapping into another.
@@ -125,25 +124,15 @@ def _lost(group: str, node: Any, name: str) -> Iterator[Problem]:
             place = "hosts"
         if place:
             reason = f"in line {node_of_key.start_mark.line + 1} of {name} is in no place where Ansible looks"
-            yield Problem(
-                "written-where-ansible-does-not-look",
-                f"{group}.{key}",
-                "(a key)",
-                reason,
-                f"it below {place}: {group}: {{{place}: {{{key}: ...}}}}",
-            )
+            instead = f"it below {place}: {group}: {{{place}: {{{key}: ...}}}}"
+            yield Problem("written-where-ansible-does-not-look", f"{group}.{key}", "(a key)", reason, instead)
     for host, variables in _keys(_keys(node).get("hosts")).items():
         for key in _GROUP_KEYS:
             inner = _keys(_keys(variables).get(key))
             if any(variable.startswith(OURS) for variable in inner):
                 reason = f"of {name} is a variable of that name to Ansible, which looks at nothing in it"
-                yield Problem(
-                    "variable-unknown",
-                    f"{group}.hosts.{host}.{key}",
-                    "(a key)",
-                    reason,
-                    "the variables below the host itself",
-                )
+                instead = "the variables below the host itself"
+                yield Problem("variable-unknown", f"{group}.hosts.{host}.{key}", "(a key)", reason, instead)
     for child, content in _keys(_keys(node).get("children")).items():
         yield from _lost(child, content, name)
 
@@ -155,13 +144,8 @@ def _clock(path: tuple[str, ...], node: Any, name: str) -> Problem:
     meant = "" if secret else clock_meaning(written)
     number = f"the number {yaml.safe_load(written)}" if meant else "another number"
     reason = f"in line {node.start_mark.line + 1} of {name} is {number} to YAML, which counts to base 60 there"
-    return Problem(
-        "written-where-ansible-does-not-look",
-        variable,
-        NOT_SHOWN if secret else written,
-        reason,
-        f"{meant}, or it in quotes where it is no duration" if meant else "it in quotes",
-    )
+    instead = f"{meant}, or it in quotes where it is no duration" if meant else "it in quotes"
+    return Problem("written-where-ansible-does-not-look", variable, NOT_SHOWN if secret else written, reason, instead)
 
 
 def _to_base_60(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import DELAYS_WITH_KOMBU
-from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Cluster, Endpoint, scheme_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.app_servers import OTHER_BACKENDS, broker_kind
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Cluster, scheme_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.app_servers import OTHER_BACKENDS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.tls_options import lax_in_url
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import (
+    URLS,
     App,
     Deployment,
     Duty,
@@ -27,25 +29,16 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment i
     RunningClass,
     Server,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_worker
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_queues import (
-    FROM_APP,
-    listed_routes,
-    queues_of,
-)
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_settings import (
-    base_settings,
-    merged_settings,
-)
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_settings import durations as durations_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_queues import FROM_APP, listed_routes
 from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import ACCOUNT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import UNKNOWN_TASK
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import ANY, listen_addresses, loopback
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import broker
-from ansible_collections.celeryops.stack.plugins.plugin_utils.values.addresses import place, places
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import listen_addresses, loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import broker, seconds
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.addresses import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.passwords import weakness
-from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_duration, parse_size
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_size
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import (
     Line,
     in_force,
@@ -54,14 +47,14 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirement
 )
 
 if TYPE_CHECKING:
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import WorkerClass
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app import Configuration
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import Given, Groups
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import Classes, WorkerClass
 
 #: What Debian's releases bring (apt-cache policy rabbitmq-server, November 2026).
 _DEBIANS_RABBITMQ = {"12": (3, 10), "13": (4, 0)}
 _TESTING_RABBITMQ = (4, 3)
 _MIB = 1024**2
-#: The variables of an app that lead to a server.
-URLS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
 
 
 @dataclass(frozen=True)
@@ -76,6 +69,8 @@ class Planned:
         unusable: names of the variables whose values could not be used; others stand in for them.
         lines: of requirements that the source of an app has, as far as it is on the control machine.
         locked: what its lock files say, which the installation does not read.
+        read: what the role's module in ``plans`` reads the variables as: the configuration of an app, or the worker
+            classes and the mistakes in them; None of other roles.
     """
 
     values: Mapping[str, Any]
@@ -85,6 +80,7 @@ class Planned:
     unusable: frozenset[str] = frozenset()
     lines: tuple[Line, ...] = ()
     locked: tuple[Line, ...] = ()
+    read: Any = None
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -93,10 +89,10 @@ class Planned:
 
 
 def assemble(
-    groups: Mapping[str, Sequence[str]],
+    groups: Groups,
     planned: Mapping[tuple[str, str], Planned],
     facts: Callable[[str], Mapping[str, Any]],
-    given: Callable[[str, str, Any], Any],
+    given: Given,
 ) -> Deployment:
     """Return the model.
 
@@ -106,82 +102,33 @@ def assemble(
         facts: returns what is known of a machine.
         given: returns a variable of any host of the inventory, worked out, or a default.
     """
-    hosts = list(dict.fromkeys(host for _role, host in planned))
-    machines = {host: _machine(host, facts(host), given) for host in hosts}
-    apps: dict[str, App] = {}
-    workers: dict[int, list[RunningClass]] = {}
-    servers = [
-        _server(role, host, found, facts(host))
-        for (role, host), found in planned.items()
-        if role in ("rabbitmq", "redis")
-    ]
-    duties: list[Duty] = []
-    kinds: set[int] = set()
-    strays: list[tuple[str, str, str, str]] = []
+    site = Deployment(
+        machines={host: _machine(host, facts(host), given) for host in dict.fromkeys(host for _role, host in planned)},
+        servers=tuple(
+            _server(role, host, found, facts(host)) for (role, host), found in planned.items() if role in SERVERS
+        ),
+        groups=groups,
+    )
+    carriers: dict[str, list[tuple[str, Planned]]] = {}
     for (role, host), found in planned.items():
         if role == "celery_app":
-            name = str(found.values.get("celery_app_name") or "")
-            lead = _leads_to(found.values, host, machines, servers)
-            app = apps.get(name) or _app(name, found, groups, lead["celery_app_broker_url"])
-            # Hosts that are alike mean different servers by 127.0.0.1.
-            new = id(found) not in kinds or any(_on_the_host(found.values.get(url)) for url in lead)
-            kinds.add(id(found))
-            variants = (*app.variants, (host, {**found.shown, **lead})) if new else app.variants
-            logins = app.logins | frozenset(_logins(found, host, machines, servers)) if new else app.logins
-            apps[name] = replace(
-                app, hosts=(*app.hosts, host), given=app.given | found.given, variants=variants, logins=logins
-            )
-        elif role in ("celery_beat", "flower") and found.values.get(f"{role}_state") != "absent":
-            duties.append(Duty(role, str(found.values.get(f"{role}_app") or ""), host, found.shown))
-    for (role, host), found in planned.items():
-        if role in ("rabbitmq", "redis", "celery_app") or ("celery_app", host) not in planned:
-            continue
-        carried = str(planned["celery_app", host].values.get("celery_app_name") or "")
-        run = str(found.values.get(f"{role}_app") or "")
-        if run != carried and f"{role}_app" in found.given:
-            strays.append((f"{role}_app", run, host, carried))
-        if role != "celery_worker":
-            continue
-        app = apps[carried]
-        # Hosts that are alike share what was planned for them.
-        if id(found) not in workers:
-            classes, _problems = celery_worker.classes_of(found.values)
-            workers[id(found)] = [_running(app, one) for one in classes.values() if one.present]
-        here = tuple(replace(worker, host=host) for worker in workers[id(found)])
-        apps[app.name] = replace(app, classes=(*app.classes, *here))
-    return Deployment(
-        machines=machines,
+            carriers.setdefault(str(found.values.get("celery_app_name") or ""), []).append((host, found))
+    apps = {name: _app(name, hosts, site, planned) for name, hosts in carriers.items()}
+    unplaced = _unplaced(groups, apps.values(), given)
+    return replace(
+        site,
         apps=apps,
-        servers=tuple(servers),
-        duties=tuple(duties),
-        groups=groups,
-        unplaced=(unplaced := _unplaced(groups, apps.values(), given)),
+        duties=tuple(
+            Duty(role, str(found.values.get(f"{role}_app") or ""), host, found.shown)
+            for (role, host), found in planned.items()
+            if role in ("celery_beat", "flower") and found.values.get(f"{role}_state") != "absent"
+        ),
+        unplaced=unplaced,
         replaced=frozenset(_replaced(groups, unplaced, given)),
         unusable=frozenset().union(*(found.unusable for found in planned.values())),
-        strays=tuple(strays),
+        strays=tuple(_strays(planned)),
         accounts=tuple(_accounts(planned)),
     )
-
-
-def _leads_to(
-    values: Mapping[str, Any], viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]
-) -> dict[str, tuple[str, ...]]:
-    """Return where the URLs of an app lead to from a host, with one name for each machine, without credentials."""
-    return {
-        name: places(values.get(name), lambda address: _machine_of(address, viewer, machines, servers)) for name in URLS
-    }
-
-
-def place_of(deployment: Deployment, broker: Mapping[str, Any], viewer: str) -> str:
-    """Return where a broker is that a host was found to use, in the form of ``App.broker_addresses``.
-
-    Arguments:
-        deployment: the inventory.
-        broker: ``scheme``, ``host``, ``port`` and ``path`` (``ours.addresses``).
-        viewer: the host.
-    """
-    endpoint = Endpoint(broker["scheme"], broker["host"], broker["port"], path=broker["path"])
-    return place(endpoint, lambda address: _machine_of(address, viewer, deployment.machines, deployment.servers))
 
 
 def _on_the_host(url: object) -> bool:
@@ -189,18 +136,7 @@ def _on_the_host(url: object) -> bool:
     return any(node.scheme.endswith("+socket") or loopback(node.host) for node in Cluster.read(url).nodes)
 
 
-def _machine_of(address: str, viewer: str, machines: Mapping[str, Machine], servers: Iterable[Server]) -> str:
-    """Return one name for the machine that a host means by an address."""
-    if loopback(address):
-        return machines[viewer].identity
-    for server in servers:
-        names = (server.host, machines[server.host].address, *server.listen)
-        if address in {name.lower() for name in names} - set(ANY):
-            return machines[server.host].identity
-    return address
-
-
-def _logins(found: Planned, viewer: str, machines: Mapping[str, Machine], servers: Sequence[Server]) -> Iterable[Login]:
+def _logins(found: Planned, viewer: str, site: Deployment) -> Iterable[Login]:
     """Yield how the addresses that the inventory gives ask servers of the inventory to be let in."""
     for name in found.given.intersection(URLS):
         for node in Cluster.read(found.values.get(name)).nodes:
@@ -208,12 +144,22 @@ def _logins(found: Planned, viewer: str, machines: Mapping[str, Machine], server
             # The servers of the inventory do not speak TLS by themselves, and are no Sentinels.
             if not kind or not node.host or node.tls or node.scheme == "sentinel":
                 continue
-            machine = _machine_of(node.host.rstrip("."), viewer, machines, servers)
-            for server in servers:
-                if (server.kind, machines[server.host].identity, server.port) == (kind, machine, node.real_port):
+            machine = site.machine_of(viewer, node.host.rstrip("."))
+            for server in site.servers:
+                if (server.kind, site.machines[server.host].identity, server.port) == (kind, machine, node.real_port):
                     # What kombu and redis-py take where an address names none (kombu 5.7, redis-py 5 to 8).
                     user = node.user or ("guest" if kind == "rabbitmq" else "default")
                     yield Login(name, kind, server.host, user, node.space if kind == "rabbitmq" else "")
+
+
+def _strays(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str, str, str, str]]:
+    """Yield (variable, app, host, app that the host carries) where a role is to run another app than that."""
+    for (role, host), found in planned.items():
+        if f"{role}_app" in found.given and ("celery_app", host) in planned:
+            run = str(found.values.get(f"{role}_app") or "")
+            carried = str(planned["celery_app", host].values.get("celery_app_name") or "")
+            if run != carried:
+                yield f"{role}_app", run, host, carried
 
 
 def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str, str, str, str, str]]:
@@ -232,7 +178,7 @@ def _accounts(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str,
                 yield variable, str(own), host, str(app.values.get("celery_app_name") or ""), str(common)
 
 
-def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any], Any]) -> Machine:
+def _machine(name: str, facts: Mapping[str, Any], given: Given) -> Machine:
     """Return a host, with what is known of it; what the inventory says counts where no facts were gathered."""
     # Text that is a number is one to the role as well: quoted, or the outcome of a template.
     cores = re.fullmatch(r"[0-9]{1,9}", str(given(name, "celery_worker_host_cores", None)).strip())
@@ -253,24 +199,43 @@ def _machine(name: str, facts: Mapping[str, Any], given: Callable[[str, str, Any
     )
 
 
-def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], addresses: tuple[str, ...] = ()) -> App:
-    values = {key.removeprefix("celery_app_"): value for key, value in found.values.items()}
-    url = values.get("broker_url")
-    kind = broker_kind(url) if url else broker(groups, [values.get("broker")])
-    durations, _problems = durations_of(values)
-    own = values.get("settings")
-    own = own if isinstance(own, Mapping) else {}
-    queues, _problems = queues_of(values, kind)
-    settings = merged_settings(base_settings(values, kind, durations), own)
+def _app(
+    name: str, carriers: Sequence[tuple[str, Planned]], site: Deployment, planned: Mapping[tuple[str, str], Planned]
+) -> App:
+    """Return an app.
+
+    Arguments:
+        name: its name.
+        carriers: its hosts, and what came of planning the role celery_app for each.
+        site: the machines and the servers.
+        planned: (role, host) -> what came of planning it.
+    """
+    variants: dict[str, dict[str, Any]] = {}
+    logins: set[Login] = set()
+    kinds: dict[int, Planned] = {}
+    for host, own in carriers:
+        # Hosts that are alike mean different servers by 127.0.0.1.
+        if id(own) not in kinds or any(_on_the_host(own.values.get(url)) for url in URLS):
+            machine = functools.partial(site.machine_of, host)
+            variants[host] = {**own.shown, **{url: places(own.values.get(url), machine) for url in URLS}}
+            logins.update(_logins(own, host, site))
+        kinds[id(own)] = own
+    found = carriers[0][1]
+    read: Configuration = found.read
+    values = read.values
+    if not values["broker_url"]:
+        read = replace(read, broker=broker(site.groups, [values["broker"]]))
+    settings, durations = read.settings, read.durations[0]
     options = settings.get("broker_transport_options")
     timeout = options.get("visibility_timeout", 0) if isinstance(options, Mapping) else 0
     lines = in_force([*lines_of(values.get("source"), values.get("extra_packages") or ()), *found.lines])
     return App(
         name,
-        broker=kind,
-        broker_addresses=addresses,
+        hosts=tuple(host for host, _own in carriers),
+        broker=read.broker,
+        broker_addresses=variants[carriers[0][0]]["celery_app_broker_url"],
         default_queue=str(values.get("default_queue")),
-        queues={queue["name"]: queue.get("type", "classic") for queue in queues},
+        queues={queue["name"]: queue.get("type", "classic") for queue in read.queues[0]},
         declared=tuple(_declared(values, found.given)),
         routes=tuple(Route(str(route["task"]), str(route["queue"])) for route in listed_routes(values)),
         own_routes=values.get("routes") == FROM_APP,
@@ -279,7 +244,7 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
             for number, entry in enumerate(values.get("files") or ())
         ),
         settings=settings,
-        own_settings=own,
+        own_settings=values["settings"],
         longest_eta=durations["longest_eta"],
         # What is derived is the longest of all classes, and one without a limit is none of the others.
         longest_task=durations["longest_task"] if "celery_app_longest_task" in found.given else UNKNOWN_TASK,
@@ -289,10 +254,13 @@ def _app(name: str, found: Planned, groups: Mapping[str, Sequence[str]], address
         requirements=tuple(lines),
         locked=found.locked,
         kombu_delays=not any(rules_out(line, "kombu", DELAYS_WITH_KOMBU) for _variable, line in lines),
-        weak_passwords=_weak_passwords(values),
+        weak_passwords=_weak_passwords(found.values),
         lax_urls={name: lax for name in URLS if any(lax := lax_in_url(found.values.get(name)))},
+        classes=tuple(_running(name, settings, carriers, planned)),
+        logins=frozenset(logins),
         variables=found.shown,
-        given=found.given,
+        variants=tuple(variants.items()),
+        given=frozenset().union(*(own.given for own in kinds.values())),
         accepted=frozenset(str(entry) for entry in values.get("accept") or ()),
     )
 
@@ -307,14 +275,14 @@ def _declared(values: Mapping[str, Any], given: frozenset[str]) -> Iterable[str]
 def _weak_passwords(values: Mapping[str, Any]) -> dict[str, str]:
     """Return which URL of a server that others can reach has a password that they find."""
     found: dict[str, str] = {}
-    for name in ("broker_url", "result_backend", "once_url"):
+    for name in URLS:
         # What cannot be read, the role tells.
         for node in Cluster.read(values.get(name)).nodes:
-            other = name == "result_backend" and node.scheme in OTHER_BACKENDS and node.password
+            other = name == "celery_app_result_backend" and node.scheme in OTHER_BACKENDS and node.password
             if (node.server or other) and node.host and not loopback(node.host):
                 reason = weakness(node.password, node.user)
                 if reason:
-                    found[f"celery_app_{name}"] = reason
+                    found[name] = reason
     return found
 
 
@@ -333,30 +301,33 @@ def _results_at(values: Mapping[str, Any], given: frozenset[str]) -> str:
     return f"{kind} at {places}" if places else kind
 
 
-def _running(app: App, one: WorkerClass) -> RunningClass:
-    """Return a class as it runs: what it leaves open, the settings of its app say."""
-    settings = app.settings
-    return RunningClass(
-        app.name,
-        "",
-        one.name,
-        queues=tuple(one.queues),
-        workers=one.workers,
-        pool=one.pool,
-        concurrency=one.concurrency,
-        prefetch=one.prefetch_multiplier or _prefetch(settings),
-        time_limit=one.time_limit or max(_number(settings.get("task_time_limit"), 0), 0) or None,
-        soft_time_limit=one.soft_time_limit or max(_number(settings.get("task_soft_time_limit"), 0), 0) or None,
-        stop_timeout=one.stop_timeout,
-        late=bool(settings["task_acks_late"]) if one.acknowledgement is None else one.acknowledgement == "late",
-        max_tasks_per_child=one.max_tasks_per_child,
-        max_memory_per_child=one.max_memory_per_child,
-        memory_max=one.memory_max,
-        queues_known=not one.written.unread_queues,
-        arguments=tuple(one.extra_arguments),
-        written=one.written.values,
-        origins=one.written.origins,
-    )
+def _running(
+    app: str,
+    settings: Mapping[str, Any],
+    carriers: Iterable[tuple[str, Planned]],
+    planned: Mapping[tuple[str, str], Planned],
+) -> Iterable[RunningClass]:
+    """Yield the classes of an app on each host: what they leave open, its settings say."""
+    # Hosts that are alike share what was planned for them.
+    known: dict[int, list[RunningClass]] = {}
+    for host, _own in carriers:
+        found = planned.get(("celery_worker", host))
+        if found is None:
+            continue
+        if id(found) not in known:
+            classes: Classes = found.read
+            known[id(found)] = [_in_force(app, settings, one) for one in classes[0].values() if one.present]
+        yield from (replace(one, host=host) for one in known[id(found)])
+
+
+def _in_force(app: str, settings: Mapping[str, Any], one: WorkerClass) -> RunningClass:
+    settled = {
+        "prefetch": one.prefetch_multiplier or _prefetch(settings),
+        "time_limit": one.time_limit or max(_number(settings.get("task_time_limit"), 0), 0) or None,
+        "soft_time_limit": one.soft_time_limit or max(_number(settings.get("task_soft_time_limit"), 0), 0) or None,
+        "late": bool(settings["task_acks_late"]) if one.acknowledgement is None else one.acknowledgement == "late",
+    }
+    return RunningClass(**{**{name: getattr(one, name) for name in one.__slots__}, **settled, "app": app})
 
 
 def _prefetch(settings: Mapping[str, Any]) -> int | None:
@@ -396,10 +367,7 @@ def _consumer_timeout(values: Mapping[str, Any]) -> int:
     if isinstance(own, Mapping) and re.fullmatch(r"[0-9]{1,18}", str(own.get("consumer_timeout"))):
         # Milliseconds there (rabbit.schema, RabbitMQ 3.10 to 4.3).
         return int(str(own["consumer_timeout"])) // 1000
-    try:
-        return parse_duration(values.get("rabbitmq_consumer_timeout"))
-    except ValueError:
-        return 0
+    return seconds(values.get("rabbitmq_consumer_timeout"))
 
 
 def _rabbitmq_version(values: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -411,9 +379,7 @@ def _rabbitmq_version(values: Mapping[str, Any], facts: Mapping[str, Any]) -> tu
     return _DEBIANS_RABBITMQ.get(str(facts.get("distribution_major_version")), _TESTING_RABBITMQ)
 
 
-def _unplaced(
-    groups: Mapping[str, Sequence[str]], apps: Iterable[App], given: Callable[[str, str, Any], Any]
-) -> dict[str, tuple[str, ...]]:
+def _unplaced(groups: Groups, apps: Iterable[App], given: Given) -> dict[str, tuple[str, ...]]:
     placed = {worker.name for app in apps for worker in app.classes}
     workers = set(groups.get("celery_workers", []))
     found: dict[str, list[str]] = {}
@@ -429,9 +395,7 @@ def _unplaced(
     return {name: tuple(hosts) for name, hosts in found.items()}
 
 
-def _replaced(
-    groups: Mapping[str, Sequence[str]], unplaced: Mapping[str, Sequence[str]], given: Callable[[str, str, Any], Any]
-) -> Iterable[str]:
+def _replaced(groups: Groups, unplaced: Mapping[str, Sequence[str]], given: Given) -> Iterable[str]:
     """Yield the classes for all hosts that dictionaries nearer to the workers, which Ansible takes instead, lack."""
     workers = [given(host, LEVELS[0], None) for host in groups.get("celery_workers", [])]
     for name, hosts in unplaced.items():

@@ -15,11 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import worker_names
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import machine_at
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import ANY, loopback, machine_at
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import WorkerClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+#: The variables of an app that lead to a server.
+URLS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
 
 
 @dataclass(frozen=True)
@@ -58,74 +61,23 @@ class Route:
     queue: str
 
 
-@dataclass(frozen=True)
-class RunningClass:
-    """One worker class on one host: a unit for each of its workers.
+@dataclass(frozen=True, slots=True)
+class RunningClass(WorkerClass):
+    """A worker class as it runs on a host: what it leaves open, the settings of its app say.
 
     Arguments:
-        app: name of its app.
-        host: name of its host.
-        name: name of the class.
-        queues: what it consumes.
-        workers: how many of them it has there.
-        pool: ``prefork``, ``threads``, ``gevent`` or ``solo``.
-        concurrency: tasks at a time of each worker; ``auto`` is the number of processors.
-        prefetch: messages that each of them takes in advance; None is as many as there are.
-        time_limit: after which a task is killed; None without.
-        soft_time_limit: after which a task is told to end; None without.
-        stop_timeout: that a stop gives to running tasks.
+        prefetch: messages that each of its workers takes in advance; None is as many as there are.
         late: whether a task is acknowledged when it is done, rather than when it begins.
-        max_tasks_per_child: None without.
-        max_memory_per_child: None without.
-        memory_max: limit of each unit; None without.
-        queues_known: whether what is written of its queues could be read.
-        arguments: further arguments of ``celery worker``.
-        written: key of the class -> what the inventory says, for those that it says anything about.
-        origins: key of the class -> the variable that says it, with the path inside it.
     """
 
-    app: str
-    host: str
-    name: str
-    queues: tuple[str, ...]
-    workers: int = 1
-    pool: str = "prefork"
-    concurrency: int | str = "auto"
     prefetch: int | None = 1
-    time_limit: int | None = None
-    soft_time_limit: int | None = None
-    stop_timeout: int = 0
     late: bool = True
-    max_tasks_per_child: int | None = None
-    max_memory_per_child: int | None = None
-    memory_max: int | None = None
-    queues_known: bool = True
-    arguments: tuple[str, ...] = ()
-    written: Mapping[str, Any] = field(default_factory=dict)
-    origins: Mapping[str, str] = field(default_factory=dict)
-
-    def where(self, key: str) -> str:
-        """Return the variable, with its path, in which ``key`` stands, or could."""
-        return self.origins.get(key, f"{self.place}.{key}")
-
-    @property
-    def place(self) -> str:
-        """The variable, with its path, in which the class stands: the one of all hosts, if it is there."""
-        ending = f".{self.name}"
-        places = [origin.rpartition(".")[0] for origin in self.origins.values()]
-        common = f"celery_worker_classes{ending}"
-        return common if common in places else next((place for place in places if place.endswith(ending)), common)
 
     @property
     def memory(self) -> int:
         """What its workers may take at most, as far as the inventory limits it; 0 without any limit."""
         children = self.concurrency if isinstance(self.concurrency, int) else 1
         return self.workers * (self.memory_max or children * (self.max_memory_per_child or 0))
-
-    @property
-    def names(self) -> list[str]:
-        """The names of its workers."""
-        return worker_names(self.name, self.workers)
 
 
 @dataclass(frozen=True)
@@ -320,6 +272,16 @@ class Deployment:
     unusable: frozenset[str] = frozenset()
     strays: tuple[tuple[str, str, str, str], ...] = ()
     accounts: tuple[tuple[str, str, str, str, str], ...] = ()
+
+    def machine_of(self, viewer: str, address: str) -> str:
+        """Return one name for the machine that a host means by an address."""
+        if loopback(address):
+            return self.machines[viewer].identity
+        for server in self.servers:
+            names = (server.host, self.machines[server.host].address, *server.listen)
+            if address in {name.lower() for name in names} - set(ANY):
+                return self.machines[server.host].identity
+        return address
 
     def of_kind(self, kind: str) -> list[Server]:
         """Return the servers of a kind, ``rabbitmq`` or ``redis``."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ansible_collections.celeryops.stack.plugins.module_utils.account import PRIVILEGED_GROUPS, RIGHTS
@@ -101,14 +103,54 @@ class Plan(TypedDict, total=False):
     needs: list[dict[str, str]]
 
 
-def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
+@dataclass(frozen=True)
+class Configuration:
+    """What the variables of an app come to: the plan is rendered from it, and the model is built of it.
+
+    Each part is worked out when it is asked for, and once.
+
+    Arguments:
+        values: the variables, without the role's prefix.
+        broker: ``rabbitmq`` or ``redis``.
+    """
+
+    values: Mapping[str, Any]
+    broker: str
+
+    @cached_property
+    def queues(self) -> tuple[list[dict[str, str]], list[Problem]]:
+        """Its queues, and what is wrong with them."""
+        return queues_of(self.values, self.broker)
+
+    @cached_property
+    def durations(self) -> tuple[dict[str, int], list[Problem]]:
+        """Its durations in seconds, and which of them cannot be read."""
+        return durations(self.values)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Celery's settings in force: those that follow from the variables, and the user's own above them."""
+        return merged_settings(base_settings(self.values, self.broker, self.durations[0]), self.values["settings"])
+
+
+def read(variables: Mapping[str, Any]) -> Configuration:
+    """Return the configuration that the role's variables, which are complete, come to."""
+    values = {name.removeprefix("celery_app_"): value for name, value in variables.items()}
+    return Configuration(values, broker_kind(values["broker_url"]))
+
+
+def plan(
+    variables: Mapping[str, Any], facts: Mapping[str, Any], known: Configuration | None = None
+) -> tuple[Plan, list[Problem]]:
     """Return the plan of the role celery_app and the mistakes in its variables.
 
     Arguments:
         variables: the role's variables, complete.
         facts: facts of the host; empty when no host was asked.
+        known: what ``read`` returned, where somebody has asked it already.
     """
-    values = {name.removeprefix("celery_app_"): value for name, value in variables.items()}
+    configuration = known or read(variables)
+    values, broker = configuration.values, configuration.broker
     problems: list[Problem] = [*check_platform(facts)]
     try:
         layout = app_layout(values["name"])
@@ -152,27 +194,20 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         "index_url of celery_app_source",
     )
     if not IMPORT_PATH.fullmatch(values["import"]):
-        problems.append(
-            Problem(
-                "not-an-app-path",
-                "celery_app_import",
-                values["import"],
-                "is not what celery -A takes",
-                "a module and an attribute: shop.celery:app",
-            )
-        )
-    broker, unreachable = broker_kind(values["broker_url"]), broker_problems(values["broker_url"])
+        reason = "is not what celery -A takes"
+        instead = "a module and an attribute: shop.celery:app"
+        problems.append(Problem("not-an-app-path", "celery_app_import", values["import"], reason, instead))
+    unreachable = broker_problems(values["broker_url"])
     problems += [*unreachable, *backend_problems(values["result_backend"])]
     if not unreachable and values["broker"] not in ("", broker):
         reason = f"is not where celery_app_broker_url leads to, which is {broker}"
         problems.append(
             Problem("another-broker", "celery_app_broker", values["broker"], reason, f"{broker}, or leave it out")
         )
-    queues, queue_problems = queues_of(values, broker)
+    queues, queue_problems = configuration.queues
     tasks = (str(route["task"]) for route in listed_routes(values))
     problems += [*queue_problems, *pattern_problems("celery_app_routes", tasks, "route")]
-    times, duration_problems = durations(values)
-    problems += [*duration_problems, *_other_problems(values, broker)]
+    problems += [*configuration.durations[1], *_other_problems(values, broker)]
     problems += [*settings_problems(values, broker), *sentinel_problems(values)]
     problems += unit_environment_problems(values["environment"], values["python_path"])
     problems += length_problems(values)
@@ -198,7 +233,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
             "exchange": str(values["exchange"]),
             # What else depends on it, a process decides when it starts: the first quorum queue restarts all.
             "quorum": quorum,
-            "settings": merged_settings(base_settings(values, broker, times), values["settings"]),
+            "settings": configuration.settings,
             **once,
             # Without a rule the file stays as it was.
             **({"results": results} if results else {}),
@@ -231,22 +266,12 @@ def _account_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     for key in ("user", "group"):
         name, variable = values[key], f"celery_app_{key}"
         if not ACCOUNT.fullmatch(name):
-            yield Problem(
-                "not-an-account-name",
-                variable,
-                name,
-                "is not an account name",
-                "a lower-case letter, then a-z, 0-9, _ and -, 32 at most",
-            )
+            instead = "a lower-case letter, then a-z, 0-9, _ and -, 32 at most"
+            yield Problem("not-an-account-name", variable, name, "is not an account name", instead)
         elif name in RESERVED_ACCOUNTS or name.startswith("systemd-"):
             reason = RIGHTS if name in PRIVILEGED_GROUPS else "belongs to the system"
-            yield Problem(
-                "belongs-to-the-system",
-                variable,
-                name,
-                reason,
-                "an account that only this app uses, for example celery-" + str(values["name"]),
-            )
+            instead = "an account that only this app uses, for example celery-" + str(values["name"])
+            yield Problem("belongs-to-the-system", variable, name, reason, instead)
 
 
 def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -260,60 +285,35 @@ def _once(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 
 def _other_problems(values: Mapping[str, Any], broker: str) -> Iterable[Problem]:
     if not 1 <= int(values["prefetch_multiplier"]) <= MOST_PREFETCHED:
-        yield Problem(
-            "out-of-range",
-            "celery_app_prefetch_multiplier",
-            values["prefetch_multiplier"],
-            "is out of range",
-            f"how many messages per process, 1 to {MOST_PREFETCHED}",
-        )
+        reason = "is out of range"
+        instead = f"how many messages per process, 1 to {MOST_PREFETCHED}"
+        yield Problem("out-of-range", "celery_app_prefetch_multiplier", values["prefetch_multiplier"], reason, instead)
     # Without quotes 3.10 is 3.1, which is told as what YAML has made of it.
     if re.fullmatch(r"[0-9]+(\.[0-9]{2,}(\.[0-9]+)?)?", str(values["python"])):
-        yield Problem(
-            "version-in-place-of-program",
-            "celery_app_python",
-            values["python"],
-            "is a version, not a program",
-            f"python{values['python']}",
-        )
+        reason = "is a version, not a program"
+        instead = f"python{values['python']}"
+        yield Problem("version-in-place-of-program", "celery_app_python", values["python"], reason, instead)
     elif not _PYTHON.fullmatch(str(values["python"])):
         instead = "a program's name or its path, such as python3.12 or /opt/python/bin/python3"
         yield Problem("not-an-interpreter", "celery_app_python", values["python"], "is not an interpreter", instead)
     if int(values["keep_releases"]) < 1:
-        yield Problem(
-            "less-than",
-            "celery_app_keep_releases",
-            values["keep_releases"],
-            "is less than 1",
-            "how many releases stay, the current one included",
-        )
+        instead = "how many releases stay, the current one included"
+        yield Problem("less-than", "celery_app_keep_releases", values["keep_releases"], "is less than 1", instead)
     # The result backend of Celery 5.7 puts a _ behind a prefix that ends otherwise, the broker does not.
     if not re.fullmatch(r"[A-Za-z0-9_.-]*:", values["key_prefix"]):
         ends = re.search(r"[^:]:$", values["key_prefix"])
         reason = "holds more than letters, digits, dots, _ and -" if ends else "does not end in one colon"
         yield Problem("unsafe-characters", "celery_app_key_prefix", values["key_prefix"], reason, f"{values['name']}:")
     if not is_queue(values["exchange"]) or values["exchange"].startswith(CELERYS_QUEUES):
-        yield Problem(
-            "not-an-exchange-name",
-            "celery_app_exchange",
-            values["exchange"],
-            "is not an exchange name",
-            "letters, digits, _ and -, and none of Celery's own",
-        )
+        reason = "is not an exchange name"
+        instead = "letters, digits, _ and -, and none of Celery's own"
+        yield Problem("not-an-exchange-name", "celery_app_exchange", values["exchange"], reason, instead)
     if broker == "rabbitmq" and not is_queue(values["dead_letter_queue"]):
-        yield Problem(
-            "not-a-queue-name",
-            "celery_app_dead_letter_queue",
-            values["dead_letter_queue"],
-            "is not a queue name",
-            "dead-letters",
-        )
+        reason = "is not a queue name"
+        instead = "dead-letters"
+        yield Problem("not-a-queue-name", "celery_app_dead_letter_queue", values["dead_letter_queue"], reason, instead)
     for name in values["install_environment"]:
         if not VARIABLE.fullmatch(str(name)):
-            yield Problem(
-                "not-a-variables-name",
-                "celery_app_install_environment",
-                name,
-                "is not a variable's name",
-                "letters, digits and _",
-            )
+            reason = "is not a variable's name"
+            instead = "letters, digits and _"
+            yield Problem("not-a-variables-name", "celery_app_install_environment", name, reason, instead)

@@ -40,29 +40,14 @@ def unit_environment_problems(environment: Mapping[str, Any], python_path: Itera
     for raw, value in environment.items():
         name, variable = str(raw), f"celery_app_environment.{raw}"
         if not VARIABLE.fullmatch(name):
-            yield Problem(
-                "not-a-variables-name",
-                variable,
-                NOT_SHOWN,
-                "is not a variable's name",
-                "letters, digits and _, no digit first",
-            )
+            instead = "letters, digits and _, no digit first"
+            yield Problem("not-a-variables-name", variable, NOT_SHOWN, "is not a variable's name", instead)
         elif name in OWNED_ENVIRONMENT or name.startswith("CELERYOPS_"):
-            yield Problem(
-                "reserved-environment",
-                variable,
-                NOT_SHOWN,
-                "is reserved",
-                OWNED_ENVIRONMENT.get(name, "another name"),
-            )
+            instead = OWNED_ENVIRONMENT.get(name, "another name")
+            yield Problem("reserved-environment", variable, NOT_SHOWN, "is reserved", instead)
         elif isinstance(value, bool):
-            yield Problem(
-                "yaml-boolean",
-                variable,
-                value,
-                "is true or false, and variables are text",
-                'what the app reads, in quotes: "1" or "true"',
-            )
+            instead = 'what the app reads, in quotes: "1" or "true"'
+            yield Problem("yaml-boolean", variable, value, "is true or false, and variables are text", instead)
         elif value is None or isinstance(value, (Mapping, list, tuple)):
             yield Problem("not-text", variable, NOT_SHOWN, "is not text", "text or a number")
         elif any(
@@ -77,10 +62,5 @@ def unit_environment_problems(environment: Mapping[str, Any], python_path: Itera
     yield from environment_problems("celery_app_environment", environment)
     for entry in python_path:
         if not str(entry).startswith("/") or ":" in str(entry):
-            yield Problem(
-                "not-an-absolute-path",
-                "celery_app_python_path",
-                entry,
-                "is not an absolute path",
-                "a directory on the host, such as /srv/shop",
-            )
+            instead = "a directory on the host, such as /srv/shop"
+            yield Problem("not-an-absolute-path", "celery_app_python_path", entry, "is not an absolute path", instead)

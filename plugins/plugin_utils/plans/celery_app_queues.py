@@ -94,21 +94,11 @@ def _queue_name_problems(variable: str, name: Any, dead_letter_queue: str, broke
             "reserved-queue-name", variable, name, "is a name that RabbitMQ or Celery itself uses", "a name of your own"
         )
     elif broker == "redis" and name == _REDIS_DEAD_LETTERS:
-        yield Problem(
-            "messages-accepted-as-list",
-            variable,
-            name,
-            "is the list of the messages that no worker can take",
-            "another name",
-        )
+        reason = "is the list of the messages that no worker can take"
+        yield Problem("messages-accepted-as-list", variable, name, reason, "another name")
     elif name == dead_letter_queue:
-        yield Problem(
-            "dead-letter-queue",
-            variable,
-            name,
-            "is the dead-letter queue",
-            "another name, or another celery_app_dead_letter_queue",
-        )
+        instead = "another name, or another celery_app_dead_letter_queue"
+        yield Problem("dead-letter-queue", variable, name, "is the dead-letter queue", instead)
 
 
 def _suffix_problems(places: Mapping[str, str]) -> Iterable[Problem]:
@@ -120,10 +110,6 @@ def _suffix_problems(places: Mapping[str, str]) -> Iterable[Problem]:
     for longer, place in places.items():
         for shorter in places:
             if longer.endswith("." + shorter):
-                yield Problem(
-                    "ends-in-the-name",
-                    place,
-                    longer,
-                    f"ends in the name of the queue {shorter}, which would get a copy of every task sent to it",
-                    longer.replace(".", "-") + " or another name without that ending",
-                )
+                reason = f"ends in the name of the queue {shorter}, which would get a copy of every task sent to it"
+                instead = longer.replace(".", "-") + " or another name without that ending"
+                yield Problem("ends-in-the-name", place, longer, reason, instead)

@@ -36,6 +36,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
     closest,
     holds_password,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import held_for
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import DURATION_HELP, parse_duration
 
 NEWEST = celery_versions.text(celery_versions.NEWEST)
@@ -114,8 +115,6 @@ HEALTH_CHECK_INTERVAL = 10
 #: ``_get_sentinel_instance``, 5.4 to 5.7), and redis-py before 8 has none: one that is frozen, or whose host lost
 #: its power, is waited for, and the others are not asked.
 _SENTINEL_TIMES = {"socket_timeout": RESULT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
-#: kombu looks for unacknowledged messages every 100 s; nothing is returned before the timeout and this margin.
-VISIBILITY_MARGIN = 600
 
 
 def place_of(setting: str) -> str:
@@ -194,23 +193,15 @@ def _broker_transport_options(values: Mapping[str, Any], broker: str, durations:
             "write_timeout": SOCKET_TIMEOUT,
         }
     return {
+        # Behind one other task a delayed one waits for a process, then it runs; a shorter time runs it twice.
         "visibility_timeout": durations["visibility_timeout"]
-        or visibility_timeout(durations["longest_eta"], durations["longest_task"]),
+        or held_for(durations["longest_task"], 1, durations["longest_eta"]),
         "global_keyprefix": str(values["key_prefix"]),
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
         "health_check_interval": HEALTH_CHECK_INTERVAL,
     }
-
-
-def visibility_timeout(longest_eta: int, longest_task: int) -> int:
-    """Return for how long Redis may wait for an acknowledgement before the message is given to another worker.
-
-    The worker holds an ETA task until it is due, then the task may wait for a process that runs another one, then it
-    runs itself; it is acknowledged last. A shorter timeout runs such a task twice.
-    """
-    return longest_eta + 2 * longest_task + VISIBILITY_MARGIN
 
 
 def merged_settings(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,13 +243,8 @@ def settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Proble
     settings: Mapping[str, Any] = values["settings"]
     extra = {str(name) for name in values["extra_setting_names"]}
     for name in sorted(extra & OWNED_SETTINGS.keys()):
-        yield Problem(
-            "setting-of-the-collection",
-            "celery_app_extra_setting_names",
-            name,
-            "is a setting that this collection decides",
-            OWNED_SETTINGS[name],
-        )
+        reason = "is a setting that this collection decides"
+        yield Problem("setting-of-the-collection", "celery_app_extra_setting_names", name, reason, OWNED_SETTINGS[name])
     for raw, value in settings.items():
         name, variable = str(raw), f"celery_app_settings.{raw}"
         # Which of Django's caches: a name, no address.
@@ -291,13 +277,9 @@ def settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Proble
         if isinstance(value, Mapping):
             for key in value:
                 if (name, str(key)) in OWNED_KEYS:
-                    yield Problem(
-                        "decided-by-another-variable",
-                        f"{variable}.{key}",
-                        value[key],
-                        "is managed by another variable",
-                        OWNED_KEYS[name, str(key)],
-                    )
+                    reason = "is managed by another variable"
+                    instead = OWNED_KEYS[name, str(key)]
+                    yield Problem("decided-by-another-variable", f"{variable}.{key}", value[key], reason, instead)
     yield from unread_problems(settings)
 
 
@@ -334,13 +316,8 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
     if kind == "bool" and not isinstance(value, bool) and not (name in BOOL_OR_DICT and isinstance(value, Mapping)):
         yield Problem("not-a-boolean", variable, value, "is not true or false", "true or false, without quotes")
     elif kind in ("int", "float") and (isinstance(value, (bool, str)) or not isinstance(value, (int, float))):
-        yield Problem(
-            "not-a-number",
-            variable,
-            value,
-            "is not a number",
-            "a number without quotes (Celery counts time in seconds)",
-        )
+        instead = "a number without quotes (Celery counts time in seconds)"
+        yield Problem("not-a-number", variable, value, "is not a number", instead)
     elif isinstance(value, (int, float)) and not isinstance(value, bool) and any(number_fault(name, value)):
         yield Problem("number-out-of-range", variable, value, *number_fault(name, value))
     elif kind in ("string", "str", "bytes") and not (
@@ -354,13 +331,8 @@ def _kind_problems(variable: str, name: str, value: Any) -> Iterable[Problem]:
     elif kind in ("list", "tuple") and not isinstance(value, (list, tuple)):
         yield Problem("not-a-list", variable, value, "is not a list", "a list such as [a, b]")
     elif not _is_json(value):
-        yield Problem(
-            "cannot-be-written-as-json",
-            variable,
-            value,
-            "cannot be written as JSON",
-            "text, numbers, true, false, null, lists and dictionaries of these",
-        )
+        instead = "text, numbers, true, false, null, lists and dictionaries of these"
+        yield Problem("cannot-be-written-as-json", variable, value, "cannot be written as JSON", instead)
 
 
 def _is_json(value: Any) -> bool:

@@ -74,13 +74,8 @@ def _ssh_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     if "-----BEGIN " in key and len(key.strip().splitlines()) < 3:
         # As a variable of a CI job, or a text that YAML folds, hands it over.
         instead = "it behind a |, which keeps them, or as {{ lookup('ansible.builtin.file', '~/.ssh/shop') }}"
-        yield Problem(
-            "key-without-line-breaks",
-            "celery_app_source.deploy_key",
-            "(not shown)",
-            "has lost its line breaks",
-            instead,
-        )
+        reason = "has lost its line breaks"
+        yield Problem("key-without-line-breaks", "celery_app_source.deploy_key", "(not shown)", reason, instead)
     elif key and "PRIVATE KEY" not in key:
         instead = "the key itself, from a vault or as {{ lookup('ansible.builtin.file', '~/.ssh/shop') }}"
         yield Problem(
@@ -88,13 +83,8 @@ def _ssh_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         )
     if any(0 < len(line.split()) < 3 and not line.lstrip().startswith("#") for line in lines):
         instead = "lines as ssh-keyscan prints them, such as git.example.org ssh-ed25519 AAAA..."
-        yield Problem(
-            "no-line-of-known-hosts",
-            "celery_app_source.known_hosts",
-            source["known_hosts"],
-            "is not a line of known_hosts",
-            instead,
-        )
+        reason = "is not a line of known_hosts"
+        yield Problem("no-line-of-known-hosts", "celery_app_source.known_hosts", source["known_hosts"], reason, instead)
 
 
 def _repository_problems(repository: str) -> Iterable[Problem]:
@@ -117,13 +107,8 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     needed, allowed = SOURCE_KEYS[kind]
     given = {str(key) for key, value in source.items() if key != "type" and value not in (None, "", [], False)}
     for key in sorted(needed - given):
-        yield Problem(
-            "missing-for-the-source-type",
-            f"celery_app_source.{key}",
-            None,
-            f"is missing, and type {kind} needs it",
-            _source_example(kind),
-        )
+        reason = f"is missing, and type {kind} needs it"
+        yield Problem("missing-for-the-source-type", f"celery_app_source.{key}", None, reason, _source_example(kind))
     for key in sorted(given - needed - allowed):
         others = sorted(other for other, (a, b) in SOURCE_KEYS.items() if key in a | b)
         instead = f"it with type {' or '.join(others)} only, or leave it out" if others else "nothing there"
@@ -141,22 +126,13 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         reason = "has not the name of a wheel, which says what is in it: installers refuse it"
         yield Problem("not-the-name", "celery_app_source.path", source["path"], reason, _source_example(kind))
     if kind == "virtualenv" and "path" in given and not str(source["path"]).startswith("/"):
-        yield Problem(
-            "not-an-absolute-path",
-            "celery_app_source.path",
-            source["path"],
-            "is not an absolute path on the host",
-            _source_example(kind),
-        )
+        reason = "is not an absolute path on the host"
+        yield Problem("not-an-absolute-path", "celery_app_source.path", source["path"], reason, _source_example(kind))
     for key in ("subdirectory", "requirements_file"):
         if key in given and (str(source[key]).startswith("/") or ".." in str(source[key]).split("/")):
-            yield Problem(
-                "leads-out-of-the-source",
-                f"celery_app_source.{key}",
-                source[key],
-                "leads out of the source",
-                "a path relative to the source",
-            )
+            reason = "leads out of the source"
+            instead = "a path relative to the source"
+            yield Problem("leads-out-of-the-source", f"celery_app_source.{key}", source[key], reason, instead)
     yield from file_problems("celery_app_source.requirements_file", str(source.get("requirements_file") or ""))
     if "repo" in given and _NO_REPOSITORY.match(str(source["repo"])):
         yield Problem(
@@ -166,21 +142,11 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield from [*_ssh_problems(source), *_repository_problems(str(source.get("repo") or ""))]
     if "repo" in given and re.match(r"(git\+)?ssh://[^/@]*:[^/@]*@", str(source["repo"]), re.IGNORECASE):
         reason = "has a password, which SSH takes from no address and shows to everyone on the host"
-        yield Problem(
-            "password-in-ssh-address",
-            "celery_app_source.repo",
-            NOT_SHOWN,
-            reason,
-            "ssh://user@host/path, and deploy_key",
-        )
+        instead = "ssh://user@host/path, and deploy_key"
+        yield Problem("password-in-ssh-address", "celery_app_source.repo", NOT_SHOWN, reason, instead)
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
-        yield Problem(
-            "not-a-branch-tag-or",
-            "celery_app_source.version",
-            source["version"],
-            "is not a branch, tag or commit",
-            "one of these",
-        )
+        reason = "is not a branch, tag or commit"
+        yield Problem("not-a-branch-tag-or", "celery_app_source.version", source["version"], reason, "one of these")
     for key in ("index_url", "extra_index_urls"):
         value = source.get(key) or ()
         yield from index_problems(f"celery_app_source.{key}", [value] if isinstance(value, str) else value)
@@ -188,13 +154,8 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     names = Counter(url.removesuffix(without_name(url)).rstrip("=") for url in urls)
     for name in (name for name, times in names.items() if name and times > 1):
         reason = "is the name of several indexes, of which uv asks the first alone"
-        yield Problem(
-            "name-of-several-indexes",
-            "celery_app_source.extra_index_urls",
-            name,
-            reason,
-            "a name of its own in front of each, or none",
-        )
+        instead = "a name of its own in front of each, or none"
+        yield Problem("name-of-several-indexes", "celery_app_source.extra_index_urls", name, reason, instead)
     packages = source.get("packages") or ()
     yield from package_problems("celery_app_source.packages", packages, "options in requirements", "index_url")
     if (
@@ -202,13 +163,9 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         and not source.get("requirements_file")
         and "--hash" not in f"{source.get('requirements') or ''} {source.get('packages') or ''}"
     ):
-        yield Problem(
-            "scheduler-not-required",
-            "celery_app_source.require_hashes",
-            True,
-            "but no requirement has a hash",
-            "--hash=sha256:... behind each",
-        )
+        reason = "but no requirement has a hash"
+        instead = "--hash=sha256:... behind each"
+        yield Problem("scheduler-not-required", "celery_app_source.require_hashes", True, reason, instead)
 
 
 def override_problems(values: Mapping[str, Any]) -> Iterable[Problem]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,19 +24,17 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units impo
     trial,
     with_environment,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import (
-    app_layout,
-    worker_names,
-    worker_unit,
-)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout, worker_unit
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import seconds
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import (
+    Classes,
     WorkerClass,
     prefetch_of,
     read_classes,
+    stop_timeout_of,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import (
     SIZE_HELP,
-    parse_duration,
     parse_size,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.queue_names import QUEUE_HELP, is_queue
@@ -76,12 +73,15 @@ class Plan(Process, total=False):
     prerequisite: str
 
 
-def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
+def plan(
+    variables: Mapping[str, Any], facts: Mapping[str, Any], known: Classes | None = None
+) -> tuple[Plan, list[Problem]]:
     """Return what the units are rendered from, and every mistake in the variables.
 
     Arguments:
         variables: the role's variables.
         facts: facts of the host; empty when only the inventory is checked.
+        known: what ``read`` returned, where somebody has asked it already.
     """
     problems: list[Problem] = []
     try:
@@ -92,16 +92,12 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     problems += check_host(facts)
     queue = str(variables["celery_worker_default_queue"])
     if not is_queue(queue):
-        problems.append(
-            Problem(
-                "cannot-be-the-name", "celery_worker_default_queue", queue, "cannot be the name of a queue", QUEUE_HELP
-            )
-        )
+        reason = "cannot be the name of a queue"
+        problems.append(Problem("cannot-be-the-name", "celery_worker_default_queue", queue, reason, QUEUE_HELP))
     problems += _host_problems(variables)
-    found_classes, found = classes_of(variables)
+    found_classes, found = known or read(variables)
     problems += found
-    present = [one for one in found_classes.values() if one.present]
-    workers = [(name, one) for one in present for name in worker_names(one.name, one.workers)]
+    workers = [(name, one) for one in found_classes.values() if one.present for name in one.names]
     classes = [_unit(name, one, layout, variables) for name, one in workers]
     promises = [_promise(name, one, layout) for name, one in workers]
     log_files = [entry["log_file"] for entry in classes if entry["log_file"]]
@@ -160,25 +156,31 @@ def _host_problems(variables: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def classes_of(variables: Mapping[str, Any]) -> tuple[dict[str, WorkerClass], list[Problem]]:
-    """Return the classes of one host (``worker_classes.read_classes``), and the mistakes in them.
+def read(variables: Mapping[str, Any], said: Classes | None = None) -> Classes:
+    """Return the classes of one host, with what they leave open to the role, and the mistakes in them.
 
     Arguments:
         variables: the role's variables.
+        said: what ``read_classes`` made of them, where somebody has asked it already.
     """
+    classes, problems = said or read_classes(variables)
     try:
         limit = int(float(str(variables.get("celery_worker_default_time_limit"))))
     except (OverflowError, ValueError):
         # None is given; or a mistake in celery_app_settings, which is told there.
         limit = 0
-    classes, problems = read_classes(variables, str(variables["celery_worker_default_queue"]), limit)
-    if variables.get("celery_worker_default_prefetch_multiplier") in (None, ""):
-        # In the class's own unit: that it is there changes nothing for the others.
-        classes = {
-            name: replace(one, prefetch_multiplier=one.prefetch_multiplier or prefetch_of(one.time_limit))
-            for name, one in classes.items()
-        }
-    return classes, problems
+    queue = str(variables["celery_worker_default_queue"])
+    of_all = variables.get("celery_worker_default_prefetch_multiplier") not in (None, "")
+    return {
+        name: replace(
+            one,
+            queues=one.queues or (queue,),
+            stop_timeout=one.stop_timeout or stop_timeout_of(limit),
+            # In the class's own unit: that it is there changes nothing for the others.
+            prefetch_multiplier=one.prefetch_multiplier or (None if of_all else prefetch_of(one.time_limit)),
+        )
+        for name, one in classes.items()
+    }, problems
 
 
 def _unit(name: str, one: WorkerClass, layout: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,15 +209,15 @@ def _unit(name: str, one: WorkerClass, layout: Mapping[str, Any], variables: Map
         **({"CELERYOPS_PREFETCH": "fixed"} if one.prefetch_multiplier else {}),
     }
     celery = [f"{layout['current']}/bin/celery", *_arguments(name, one, log_file, variables)]
-    command = started_through(one.command_prefix or [], layout["current"], celery)
+    command = started_through(one.command_prefix, layout["current"], celery)
     return {
         "unit": worker_unit(layout["app"], name),
         "name": name,
-        "queues": one.queues,
+        "queues": [*one.queues],
         "user": str(variables["celery_worker_user"]),
         "group": str(variables["celery_worker_group"]),
         "command": command_line(with_environment(environment, command)),
-        "longest_task": 0 if one.time_limit else _longest_task(variables.get("celery_worker_longest_task")),
+        "longest_task": 0 if one.time_limit else seconds(variables.get("celery_worker_longest_task")),
         "validate": _trial(one, command[0] if one.command_prefix else "", layout, variables),
         "environment_file": layout["environment"],
         "directory": layout["current"],
@@ -230,16 +232,9 @@ def _unit(name: str, one: WorkerClass, layout: Mapping[str, Any], variables: Map
         "stop_timeout": one.stop_timeout + STOP_GRACE,
         "watchdog": one.watchdog,
         "resources": {directive: value for directive, value in resources.items() if value is not None},
-        "sandbox": one.sandbox,
+        "sandbox": [*one.sandbox],
         "log_file": log_file,
     }
-
-
-def _longest_task(value: object) -> int:
-    """Return the seconds that a task of a class without a limit may take; 0 for what the role celery_app tells of."""
-    with contextlib.suppress(UnreadableError):
-        return parse_duration(value) if value else 0
-    return 0
 
 
 def _trial(one: WorkerClass, wrapper: object, layout: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
@@ -267,40 +262,33 @@ def _trial(one: WorkerClass, wrapper: object, layout: Mapping[str, Any], variabl
 
 def _promise(name: str, one: WorkerClass, layout: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a running worker is compared with; what is not said is left out."""
+    late = _ACKNOWLEDGEMENT[one.acknowledgement].get("task_acks_late")
+    return {
+        "name": name,
+        "unit": worker_unit(layout["app"], name),
+        "report": f"{layout['run']}/{name}/worker.json",
+        "queues": [*one.queues],
+        "pool": one.pool,
+        "concurrency": str(one.concurrency),
+        **_limits(one),
+        **({} if late is None else {"acks_late": late}),
+    }
+
+
+def _limits(one: WorkerClass) -> dict[str, int]:
+    """Return what a class says of its tasks, by the names that Celery's options and reports have; sizes in KiB."""
     said = {
         "prefetch_multiplier": one.prefetch_multiplier,
         "time_limit": one.time_limit,
         "soft_time_limit": one.soft_time_limit,
         "max_tasks_per_child": one.max_tasks_per_child,
-        "max_memory_per_child": _kibibytes(one.max_memory_per_child),
-        "acks_late": _ACKNOWLEDGEMENT[one.acknowledgement].get("task_acks_late"),
+        "max_memory_per_child": one.max_memory_per_child and one.max_memory_per_child // 1024,
     }
-    return {
-        "name": name,
-        "unit": worker_unit(layout["app"], name),
-        "report": f"{layout['run']}/{name}/worker.json",
-        "queues": one.queues,
-        "pool": one.pool,
-        "concurrency": str(one.concurrency),
-        **{key: value for key, value in said.items() if value is not None},
-    }
-
-
-def _kibibytes(size: int | None) -> int | None:
-    """Return a size as Celery counts it."""
-    return size if size is None else size // 1024
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _arguments(name: str, one: WorkerClass, log_file: str, variables: Mapping[str, Any]) -> list[str]:
     """Return the arguments of ``celery``; what nobody asked for is left to the app's shared configuration."""
-    optional = {
-        "--prefetch-multiplier": one.prefetch_multiplier,
-        "--time-limit": one.time_limit,
-        "--soft-time-limit": one.soft_time_limit,
-        "--max-tasks-per-child": one.max_tasks_per_child,
-        "--max-memory-per-child": _kibibytes(one.max_memory_per_child),
-        "--logfile": log_file or None,
-    }
     return [
         f"--app={variables['celery_worker_import']}",
         "worker",
@@ -312,7 +300,8 @@ def _arguments(name: str, one: WorkerClass, log_file: str, variables: Mapping[st
         f"--loglevel={one.log_level}",
         # Every worker would listen to the heartbeats of every other one, for elections that nobody holds.
         "--without-gossip",
-        *[f"{option}={value}" for option, value in optional.items() if value is not None],
+        *[f"--{name.replace('_', '-')}={value}" for name, value in _limits(one).items()],
+        *([f"--logfile={log_file}"] if log_file else []),
         *one.extra_arguments,
     ]
 
@@ -333,15 +322,8 @@ def _rotation(
             problems.append(Problem("zero", "celery_worker_log_max_size", value, "is nothing", SIZE_HELP))
     keep = variables["celery_worker_log_keep"]
     if not 0 <= int(keep) <= 3650:
-        problems.append(
-            Problem(
-                "out-of-range",
-                "celery_worker_log_keep",
-                keep,
-                "is out of range",
-                "how many old files to keep, 0 to 3650",
-            )
-        )
+        instead = "how many old files to keep, 0 to 3650"
+        problems.append(Problem("out-of-range", "celery_worker_log_keep", keep, "is out of range", instead))
     return {
         "path": f"/etc/logrotate.d/celery-{layout['app']}-workers",
         "files": log_files,

@@ -191,28 +191,15 @@ def read(
     there = sorted({name for member in own for name in (member.worker_class, member.name) if name})
     names = names_in(names) if isinstance(names, str) else names
     if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
-        problems.append(
-            Problem(
-                "not-a-list-of-classes",
-                f"{prefix}_classes",
-                names,
-                "is not a list of classes",
-                "a list such as [high, bulk]",
-            )
-        )
+        reason = "is not a list of classes"
+        instead = "a list such as [high, bulk]"
+        problems.append(Problem("not-a-list-of-classes", f"{prefix}_classes", names, reason, instead))
         names = []
     for name in names:
         if name not in there:
             reason = "is not a worker class of these hosts"
-            problems.append(
-                Problem(
-                    "no-worker-class-of-these",
-                    f"{prefix}_classes",
-                    name,
-                    reason,
-                    f"one of {', '.join(there) or 'none'}",
-                )
-            )
+            instead = f"one of {', '.join(there) or 'none'}"
+            problems.append(Problem("no-worker-class-of-these", f"{prefix}_classes", name, reason, instead))
     mode = values.get("mode", "wait")
     if mode not in MODES:
         problems.append(Problem("not-a-mode", f"{prefix}_mode", mode, "is not a valid mode", " or ".join(MODES)))

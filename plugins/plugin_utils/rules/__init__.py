@@ -82,9 +82,7 @@ def judge(deployment: Deployment, rules: Iterable[Rule]) -> Verdict:
             elif not deployment.accepts(rule.name, finding.subject, finding.app):
                 entry = f"{rule.name}:{finding.subject}" if finding.subject else rule.name
                 meant = f'{finding.problem.instead}, or {ACCEPT}: ["{entry}"] if it is meant'
-                told = Problem(
-                    finding.problem.id, finding.problem.variable, finding.problem.value, finding.problem.reason, meant
-                )
+                told = replace(finding.problem, instead=meant)
                 if rule.unwise:
                     warnings.append(str(told))
                 else:
@@ -103,10 +101,5 @@ def _unknown(deployment: Deployment, rules: Sequence[Rule]) -> Iterable[Problem]
                 instead = did_you_mean(rule, [name for name, acceptable in names.items() if acceptable])
                 yield Problem("not-a-rule", ACCEPT, entry, "is not a rule of the check", instead)
             elif not names[rule]:
-                yield Problem(
-                    "not-acceptable",
-                    ACCEPT,
-                    entry,
-                    "is a mistake that cannot be meant",
-                    "nothing there, and mend what it found",
-                )
+                instead = "nothing there, and mend what it found"
+                yield Problem("not-acceptable", ACCEPT, entry, "is a mistake that cannot be meant", instead)

@@ -9,6 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import URLS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import DISTRIBUTION_PORT, EPMD_PORT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import PLUGIN_PORTS
@@ -40,8 +41,6 @@ APP_WIDE = (
     "celery_app_once",
     "celery_app_results",
 )
-#: The same of where they lead to, which may have one name here and another one there.
-SERVERS = ("celery_app_broker_url", "celery_app_result_backend", "celery_app_once_url")
 _AGREE = "producers and workers have to agree"
 #: Setting of Celery -> the key of a class that wins over it.
 _KEY_OF_SETTING = {
@@ -78,18 +77,16 @@ def _differs(deployment: Deployment) -> Iterator[Finding]:
             for name in APP_WIDE:
                 if variables.get(name) != common.get(name):
                     reason = f"on {host} is another value than on {first}: {_AGREE}"
-                    yield Finding(
-                        Problem("another-value", name, variables.get(name), reason, "one value for all hosts"),
-                        name,
-                        app.name,
-                    )
+                    instead = "one value for all hosts"
+                    yield Finding(Problem("another-value", name, variables.get(name), reason, instead), name, app.name)
 
 
 def _another_server(deployment: Deployment) -> Iterator[Finding]:
     for app in deployment.apps.values():
         (first, common), *others = app.variants
         for host, variables in others:
-            for name in SERVERS:
+            for name in URLS:
+                # A server may have one name here and another one there.
                 value, other = (", ".join(one.get(name) or ()) or "none" for one in (variables, common))
                 # What nobody sets follows from what others are told of.
                 if value != other and name in app.given:
@@ -111,11 +108,9 @@ def _given_twice(deployment: Deployment) -> Iterator[Finding]:
         setting, variable = "worker_prefetch_multiplier", "celery_app_prefetch_multiplier"
         if variable in app.given and app.own_settings.get(setting, app.variables[variable]) != app.variables[variable]:
             reason = f"has no effect: celery_app_settings.{setting} is {app.own_settings[setting]}"
-            yield Finding(
-                Problem("no-effect-beside-settings", variable, app.variables[variable], reason, "one of the two"),
-                variable,
-                app.name,
-            )
+            instead = "one of the two"
+            problem = Problem("no-effect-beside-settings", variable, app.variables[variable], reason, instead)
+            yield Finding(problem, variable, app.name)
         for setting, key in _KEY_OF_SETTING.items():
             if setting not in app.own_settings or not app.classes:
                 continue

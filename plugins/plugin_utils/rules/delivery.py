@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
@@ -119,6 +120,11 @@ def _evicted_results(deployment: Deployment) -> Iterator[Finding]:
             )
 
 
+def _longest_held(app: App, workers: Iterable[RunningClass]) -> tuple[int, RunningClass | None]:
+    """Return the longest time for which one of these classes may hold a message of RabbitMQ, and the class."""
+    return max(((app.unacknowledged(one), one) for one in workers), key=lambda pair: pair[0], default=(0, None))
+
+
 def _consumer_timeout(deployment: Deployment) -> Iterator[Finding]:
     for server in deployment.of_kind("rabbitmq"):
         timeout = server.consumer_timeout
@@ -132,15 +138,7 @@ def _consumer_timeout(deployment: Deployment) -> Iterator[Finding]:
             if app.broker != "rabbitmq":
                 continue
             declared = _timeouts(deployment, server, app)
-            needed, worker = max(
-                (
-                    (app.unacknowledged(worker), worker)
-                    for worker in app.classes
-                    if not _all_limited(declared, worker, app)
-                ),
-                key=lambda pair: pair[0],
-                default=(0, None),
-            )
+            needed, worker = _longest_held(app, (one for one in app.classes if not _all_limited(declared, one, app)))
             if worker and timeout <= needed:
                 reason = (
                     f"is not above the {show_duration(needed)} for which class {worker.name} of {app.name} may hold a "
@@ -155,11 +153,7 @@ def _consumer_timeout_elsewhere(deployment: Deployment) -> Iterator[Finding]:
         here = any(deployment.vhosts(app, server) for server in deployment.of_kind("rabbitmq"))
         if app.broker != "rabbitmq" or here or "celery_app_broker_url" not in app.given:
             continue
-        needed, worker = max(
-            ((app.unacknowledged(worker), worker) for worker in app.classes if _says_how_long(app, worker)),
-            key=lambda pair: pair[0],
-            default=(0, None),
-        )
+        needed, worker = _longest_held(app, (one for one in app.classes if _says_how_long(app, one)))
         if worker and needed >= _USUAL_CONSUMER_TIMEOUT:
             reason = (
                 "is by its name no server of this inventory, so that nothing is known of its consumer_timeout, and "
@@ -168,11 +162,8 @@ def _consumer_timeout_elsewhere(deployment: Deployment) -> Iterator[Finding]:
             )
             instead = f"more than {needed * 1000} as consumer_timeout into its rabbitmq.conf ({show_duration(needed)})"
             value = ", ".join(app.broker_addresses)
-            yield Finding(
-                Problem("unknown-consumer-timeout", "celery_app_broker_url", value, reason, instead),
-                worker.name,
-                app.name,
-            )
+            problem = Problem("unknown-consumer-timeout", "celery_app_broker_url", value, reason, instead)
+            yield Finding(problem, worker.name, app.name)
 
 
 def _says_how_long(app: App, worker: RunningClass) -> bool:
@@ -201,16 +192,14 @@ def _consumer_timeout_of_queues(deployment: Deployment) -> Iterator[Finding]:
     for server in deployment.of_kind("rabbitmq"):
         for app in deployment.apps.values():
             for policy in _timeouts(deployment, server, app):
-                held = [
-                    (app.unacknowledged(worker), worker)
+                concerned = [
+                    worker
                     for worker in app.classes
                     if any(policy.fits(queue, app.queues.get(queue, "")) for queue in worker.queues)
                 ]
-                if not held:
-                    continue
-                needed, slowest = max(held, key=lambda pair: pair[0])
+                needed, slowest = _longest_held(app, concerned)
                 timeout = policy.consumer_timeout
-                if timeout <= needed * 1000:
+                if slowest and timeout <= needed * 1000:
                     reason = (
                         f"is {show_duration(timeout // 1000)} in milliseconds, not above the {show_duration(needed)} "
                         f"for which class {slowest.name} of {app.name} may hold a message: its tasks would run again"
@@ -376,14 +365,6 @@ def _never_exclusive(app: App) -> Iterator[Finding]:
             return
 
 
-def _refused_system_queues(deployment: Deployment) -> Iterator[Finding]:
-    yield from _shared_system_queues(deployment, known=True)
-
-
-def _perhaps_refused_system_queues(deployment: Deployment) -> Iterator[Finding]:
-    yield from _shared_system_queues(deployment, known=False)
-
-
 RULES = (
     Rule(
         "visibility-timeout",
@@ -447,12 +428,12 @@ RULES = (
     ),
     Rule(
         "shared-system-queues",
-        _refused_system_queues,
+        partial(_shared_system_queues, known=True),
         "Queues of Celery's own that are neither durable nor exclusive, on a RabbitMQ that is configured to deny them.",
     ),
     Rule(
         "perhaps-shared-system-queues",
-        _perhaps_refused_system_queues,
+        partial(_shared_system_queues, known=False),
         "The same on RabbitMQ 4.3 or newer, or where its version is not known: it may deny them.",
         unwise=True,
     ),

@@ -85,15 +85,8 @@ def _several_servers(deployment: Deployment) -> Iterator[Finding]:
         hosts = [server.host for server in deployment.of_kind(kind)]
         if len(hosts) > 1:
             reason = "has more than one host, and clusters are not supported yet"
-            yield Finding(
-                Problem(
-                    "more-than-one-host",
-                    kind,
-                    hosts,
-                    reason,
-                    "one host, and staging and production into an inventory each",
-                )
-            )
+            instead = "one host, and staging and production into an inventory each"
+            yield Finding(Problem("more-than-one-host", kind, hosts, reason, instead))
 
 
 def _several_beats(deployment: Deployment) -> Iterator[Finding]:
@@ -224,11 +217,8 @@ def _tls_without_server(deployment: Deployment) -> Iterator[Finding]:
             if asked and variable not in app.given and not absent:
                 reason = "asks for TLS of a server of this inventory, and those listen without: nobody could connect"
                 instead = f"an address with TLS in {variable}, or leave it out"
-                yield Finding(
-                    Problem("tls-without-server", f"celery_app_settings.{setting}", value, reason, instead),
-                    setting,
-                    app.name,
-                )
+                problem = Problem("tls-without-server", f"celery_app_settings.{setting}", value, reason, instead)
+                yield Finding(problem, setting, app.name)
 
 
 def _unverified_tls(deployment: Deployment) -> Iterator[Finding]:
@@ -238,11 +228,8 @@ def _unverified_tls(deployment: Deployment) -> Iterator[Finding]:
             if unverified(value):
                 reason = "verifies no certificate, so that anybody on the way can pass for the server"
                 instead = "cert_reqs: required, and ca_certs where the hosts do not know the CA"
-                yield Finding(
-                    Problem("no-certificate-verified", f"celery_app_settings.{setting}", value, reason, instead),
-                    setting,
-                    app.name,
-                )
+                problem = Problem("no-certificate-verified", f"celery_app_settings.{setting}", value, reason, instead)
+                yield Finding(problem, setting, app.name)
         for variable, (said, requirement) in app.lax_urls.items():
             instead = "ssl_cert_reqs=required, and ssl_ca_certs where the hosts do not know the CA"
             reason = (

@@ -13,11 +13,12 @@ import ipaddress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils import paths
 from ansible_collections.celeryops.stack.plugins.module_utils.account import FIRST_PERSON, complaint
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import bracketed
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Found
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import DISTRIBUTION_PORT
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout, is_app_name
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import is_app_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -223,7 +224,7 @@ def _directories(role: str, values: Mapping[str, Any], machine: Mapping[str, Any
             yield Found(
                 "owned-by-nobody", path, host, reason, f"move it away, or give it to the app with: chown -R {to} {path}"
             )
-        elif path.startswith("/opt/") and entry["noexec"]:
+        elif path.startswith(paths.PROGRAMS) and entry["noexec"]:
             reason = "this is on a file system without execution (noexec), and programs are to run from there"
             yield Found(
                 "noexec-file-system", path, host, reason, "mount it without noexec, or another file system there"
@@ -233,23 +234,21 @@ def _directories(role: str, values: Mapping[str, Any], machine: Mapping[str, Any
 
 def _needed(role: str, values: Mapping[str, Any]) -> Iterator[tuple[str, set[str]]]:
     """Yield the directories that a role uses, outer ones first, each with the accounts beside root that may own it."""
-    yield "/etc/systemd/system", set()
+    yield paths.UNITS, set()
     if role == "rabbitmq":
         yield from (("/etc/rabbitmq", {"rabbitmq"}), ("/var/lib/rabbitmq", {"rabbitmq"}))
     if role == "redis":
         kind = str(values.get("redis_implementation") or "redis")
-        yield from (("/etc/celeryops", set()), (f"/var/lib/{kind}", {kind}))
+        yield from ((paths.CONFIG, set()), (f"/var/lib/{kind}", {kind}))
     name = values.get("celery_app_name" if role == "celery_app" else f"{role}_app")
     if role in ("celery_app", "flower") and is_app_name(name):
-        layout = app_layout(str(name))
-        yield from (
-            (path, set()) for path in ("/opt/celeryops", layout["base"], "/etc/celeryops", layout["config_dir"])
-        )
+        its = paths.AppPaths(str(name))
+        yield from ((path, set()) for path in (paths.PROGRAMS, its.base, paths.CONFIG, its.config))
         if role == "flower":
-            yield layout["flower_base"], set()
+            yield its.flower_base, set()
             return
         user = str(values.get("celery_app_user"))
-        for parent, path in (("/var/lib/celeryops", layout["state"]), ("/var/log/celeryops", layout["log"])):
+        for parent, path in ((paths.STATE, its.state), (paths.LOG, its.log)):
             yield from ((parent, set()), (path, {user}))
 
 
@@ -287,8 +286,13 @@ def _room(role: str, values: Mapping[str, Any], known: Mapping[str, Mapping[str,
     name = values.get("celery_app_name")
     if role != "celery_app" or not is_app_name(name):
         return
-    base = app_layout(str(name))["base"]
-    outer = known.get("/opt/celeryops")
-    if base not in known and outer and outer["size"] and outer["free"] < ROOM and not outer["read_only"]:
+    outer = known.get(paths.PROGRAMS)
+    if (
+        paths.AppPaths(str(name)).base not in known
+        and outer
+        and outer["size"]
+        and outer["free"] < ROOM
+        and not outer["read_only"]
+    ):
         reason = f"only {outer['free'] // _MIB} MiB are free there, and a release takes {ROOM // _MIB} at least"
-        yield Found("disk-full", "/opt/celeryops", host, reason, "make room, or mount a file system there")
+        yield Found("disk-full", paths.PROGRAMS, host, reason, "make room, or mount a file system there")

@@ -48,11 +48,8 @@ def _without_dead_letters(deployment: Deployment) -> Iterator[Finding]:
             )
             instead = f'dead-letter-exchange: "" and dead-letter-routing-key: {dead} beside it, and a priority above 0'
             shown = sorted(policy.definition)
-            yield Finding(
-                Problem("hides-another-file", f"{variable}.definition", shown, reason, instead),
-                variable.rpartition(".")[2],
-                app.name,
-            )
+            problem = Problem("hides-another-file", f"{variable}.definition", shown, reason, instead)
+            yield Finding(problem, variable.rpartition(".")[2], app.name)
 
 
 def _declared_otherwise(deployment: Deployment) -> Iterator[Finding]:
@@ -68,11 +65,8 @@ def _declared_otherwise(deployment: Deployment) -> Iterator[Finding]:
                     f"is not how {app.name} declares the queue, of type {kind} alone: RabbitMQ refuses the second one"
                 )
                 instead = "its type in celery_app_queues, everything else as a policy, and nothing here"
-                yield Finding(
-                    Problem("queue-declared-otherwise", f"rabbitmq_queues.{name}", differs, reason, instead),
-                    str(name),
-                    app.name,
-                )
+                problem = Problem("queue-declared-otherwise", f"rabbitmq_queues.{name}", differs, reason, instead)
+                yield Finding(problem, str(name), app.name)
         for entry in server.variables.get("rabbitmq_exchanges") or ():
             name = entry["name"]
             if entry["vhost"] != vhost or name != app.variables.get("celery_app_exchange"):
@@ -83,11 +77,8 @@ def _declared_otherwise(deployment: Deployment) -> Iterator[Finding]:
                     f"is not how {app.name} declares its exchange, a durable topic: RabbitMQ refuses the second one"
                 )
                 instead = "another name here, or in celery_app_exchange"
-                yield Finding(
-                    Problem("exchange-declared-otherwise", f"rabbitmq_exchanges.{name}", differs, reason, instead),
-                    str(name),
-                    app.name,
-                )
+                problem = Problem("exchange-declared-otherwise", f"rabbitmq_exchanges.{name}", differs, reason, instead)
+                yield Finding(problem, str(name), app.name)
 
 
 def _differences(entry: Mapping[str, Any], further: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:

@@ -26,11 +26,8 @@ def _kept_nowhere(deployment: Deployment) -> Iterator[Finding]:
             if result == "keep":
                 reason = "has nowhere to keep them: the app has no result backend"
                 instead = "an address in celery_app_result_backend, or ignore"
-                yield Finding(
-                    Problem("nowhere-to-keep-them", f"celery_app_results.{task}", "keep", reason, instead),
-                    str(task),
-                    app.name,
-                )
+                problem = Problem("nowhere-to-keep-them", f"celery_app_results.{task}", "keep", reason, instead)
+                yield Finding(problem, str(task), app.name)
 
 
 RULES = (

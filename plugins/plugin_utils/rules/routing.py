@@ -131,11 +131,8 @@ def _same_node(deployment: Deployment) -> Iterator[Finding]:
             else:
                 reason = f"is the machine of {other.host} by another name: two workers would be {node}"
                 instead = "each machine once per app"
-                yield Finding(
-                    Problem("one-machine-two-names", "celery_workers", worker.host, reason, instead),
-                    worker.host,
-                    app.name,
-                )
+                problem = Problem("one-machine-two-names", "celery_workers", worker.host, reason, instead)
+                yield Finding(problem, worker.host, app.name)
 
 
 def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
@@ -146,11 +143,8 @@ def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
             reason = f"is a class of {one.name} as well, on the same machine and broker: two workers would be {node}"
             # RabbitMQ: 405 RESOURCE_LOCKED for the second one's reply queue, which is exclusive.
             instead = f"another name, or a virtual host or key prefix of its own for {other.name}"
-            yield Finding(
-                Problem("class-on-several-hosts", f"celery_worker_classes.{name}", name, reason, instead),
-                name,
-                other.name,
-            )
+            problem = Problem("class-on-several-hosts", f"celery_worker_classes.{name}", name, reason, instead)
+            yield Finding(problem, name, other.name)
 
 
 def _nodes(deployment: Deployment, worker: RunningClass) -> list[str]:

@@ -65,11 +65,8 @@ def _soft_limit(deployment: Deployment) -> Iterator[Finding]:
             instead = f"less than {show_duration(hard)}, the time limit of class {worker.name}"
         else:
             instead = f"less than task_time_limit, which is {hard}s"
-        yield Finding(
-            Problem("limit-never-acts", variable, shown, "never acts: the task is killed before", instead),
-            worker.name,
-            worker.app,
-        )
+        reason = "never acts: the task is killed before"
+        yield Finding(Problem("limit-never-acts", variable, shown, reason, instead), worker.name, worker.app)
 
 
 def _one_task_per_child(deployment: Deployment) -> Iterator[Finding]:
@@ -77,11 +74,8 @@ def _one_task_per_child(deployment: Deployment) -> Iterator[Finding]:
     for worker, subject in _together(deployment, "one-task-per-child", "max_tasks_per_child", single):
         reason = "starts a process for every single task, which costs more than most tasks do"
         instead = "a number such as 100, or max_memory_per_child against a leak"
-        yield Finding(
-            Problem("process-for-every-task", worker.where("max_tasks_per_child"), 1, reason, instead),
-            subject,
-            worker.app,
-        )
+        problem = Problem("process-for-every-task", worker.where("max_tasks_per_child"), 1, reason, instead)
+        yield Finding(problem, subject, worker.app)
 
 
 def _memory(deployment: Deployment) -> Iterator[Finding]:
@@ -143,7 +137,7 @@ def _concurrency(deployment: Deployment) -> Iterator[Finding]:
 
 def _unknown_arguments(deployment: Deployment) -> Iterator[Finding]:
     for worker in _one_of_each(deployment):
-        for found in strangers(worker.arguments):
+        for found in strangers(worker.extra_arguments):
             newest = celery_versions.text(celery_versions.NEWEST)
             reason = (
                 f"is not an option of a worker of Celery {newest}: it would not start, unless the app adds the option"
@@ -156,7 +150,7 @@ def _unknown_arguments(deployment: Deployment) -> Iterator[Finding]:
 
 def _newer_arguments(deployment: Deployment) -> Iterator[Finding]:
     for worker in _one_of_each(deployment):
-        for word, since in newer_options(worker.arguments):
+        for word, since in newer_options(worker.extra_arguments):
             lines = deployment.apps[worker.app].requirements
             older = next((line for line in lines if rules_out(line[1], "celery", since)), None)
             if older:
@@ -208,10 +202,14 @@ def _one_of_each(deployment: Deployment) -> Iterator[RunningClass]:
     """Yield each class once for all hosts on which it says the same."""
     seen: set[tuple[object, ...]] = set()
     for worker in deployment.classes:
+        # Hosts that are alike share what was read.
+        read = (worker.app, worker.name, id(worker.written))
+        if read in seen:
+            continue
         key = (worker.app, worker.name, *sorted((key, repr(value)) for key, value in worker.written.items()))
         if key not in seen:
-            seen.add(key)
             yield worker
+        seen |= {read, key}
 
 
 RULES = (

@@ -13,12 +13,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Found
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import app_layout, is_app_name
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import Given, Groups, loopback
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import machine as machine_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import PROCESSES
+
+if TYPE_CHECKING:
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import Node, Survey
 
 #: Says that no host has a scheduler that was not looked at.
 ONLY = "celeryops_no_other_scheduler"
@@ -45,7 +50,7 @@ class Inventory:
     app_of: Mapping[str, str]
     names: Collection[str]
     machines: Mapping[str, str] = field(default_factory=dict)
-    servers: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    servers: Mapping[str, Sequence[Node]] = field(default_factory=dict)
     accounts: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def duties(self, app: str, role: str) -> list[str]:
@@ -62,6 +67,29 @@ class Inventory:
             return True
         first, second = seen.get(one, {}), seen.get(other, {})
         return bool(first.get("id")) and first.get("id") == second.get("id") and first.get("ours") == second.get("ours")
+
+
+def inventory_of(
+    found: Survey,
+    groups: Groups,
+    given: Given,
+    planned: Mapping[tuple[str, str], Planned] | None = None,
+) -> Inventory:
+    """Return what the inventory wants of its hosts."""
+    named = {str(name) for host in groups.get("all", ()) if is_app_name(name := given(host, "celery_app_name", None))}
+    accounts: dict[str, set[str]] = {"rabbitmq": set(), "redis": set()}
+    for (role, _host), plan in (planned or {}).items():
+        if role in accounts:
+            users = plan.plan.get("definitions", plan.plan).get("users") or ()
+            accounts[role].update(str(user["name"]) for user in users)
+    return Inventory(
+        groups=groups,
+        app_of=found["app_of"],
+        names=named | set(found["app_of"].values()) - {""},
+        machines={host: machine_name(host, given) for host in groups.get("all", ())},
+        servers=found["servers"],
+        accounts=accounts,
+    )
 
 
 def leaving(wanted: Inventory, seen: Seen) -> dict[str, list[dict[str, Any]]]:
@@ -148,7 +176,7 @@ def loses_its_account(wanted: Inventory, seen: Seen, host: str, app: str) -> boo
     return False
 
 
-def _is(broker: Mapping[str, Any], server: Mapping[str, Any], host: str, wanted: Inventory, seen: Seen) -> bool:
+def _is(broker: Mapping[str, Any], server: Node, host: str, wanted: Inventory, seen: Seen) -> bool:
     """Whether an address, as ``host`` has it, is that of a server."""
     if int(broker["port"]) != int(server["port"]):
         return False
@@ -274,13 +302,8 @@ def without_app(wanted: Inventory, seen: Seen, playing: Collection[str], tags: C
     for host, app in new_beats(wanted, seen, playing):
         if not seen[host]["ours"]["apps"].get(app, {}).get("brokers"):
             reason = f"{app} is not installed, and --tags leaves that out: its scheduler would stop and not start again"
-            yield Found(
-                "release-left-out-by-tags",
-                "celery_beat",
-                host,
-                reason,
-                "run this without --tags, or with --tags celery_app,celery_beat",
-            )
+            instead = "run this without --tags, or with --tags celery_app,celery_beat"
+            yield Found("release-left-out-by-tags", "celery_beat", host, reason, instead)
 
 
 def further(wanted: Inventory, seen: Seen, playing: Iterable[str], *, secrets: bool) -> list[str]:

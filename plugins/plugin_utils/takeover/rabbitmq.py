@@ -52,11 +52,8 @@ def choose_node(
         return name, [Problem("data-left-behind", _NODE_NAME, name, reason, instead)]
     if name in abandoned and name in (found.get("nodes") or []):
         reason = f"is the name of the node to run, {name}, whose data would stay in use"
-        return name, [
-            Problem(
-                "name-of-the-node", ABANDONED, list(abandoned), reason, f"other names there, or another {_NODE_NAME}"
-            )
-        ]
+        instead = f"other names there, or another {_NODE_NAME}"
+        return name, [Problem("name-of-the-node", ABANDONED, list(abandoned), reason, instead)]
     chosen = bool(given or forced) and name in held and not current
     if not held or chosen or name in (current, one):
         return name, []
@@ -70,15 +67,8 @@ def choose_node(
     if name in held:
         reason = f"would leave behind the data of {current}, which is in use"
     keep = f"{left[0]} to keep them" if len(left) == 1 else "one of these to keep its data"
-    return name, [
-        Problem(
-            "leave-behind-the-data",
-            _NODE_NAME,
-            name,
-            reason,
-            f"{keep}, or {ABANDONED}: [{', '.join(left)}] to leave them",
-        )
-    ]
+    instead = f"{keep}, or {ABANDONED}: [{', '.join(left)}] to leave them"
+    return name, [Problem("leave-behind-the-data", _NODE_NAME, name, reason, instead)]
 
 
 def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any]) -> list[Problem]:

@@ -40,13 +40,9 @@ def takeover_problems(
         yield Problem("engine-refused", "redis_implementation", engine, *refused)
         return
     for path in held[engine].get("overrides") or []:
-        yield Problem(
-            "app-overrides-settings",
-            "redis_implementation",
-            engine,
-            f"would not run as planned: {path} sets ExecStart= after the role's own drop-in",
-            "its settings into redis_settings, and take the line out of that file",
-        )
+        reason = f"would not run as planned: {path} sets ExecStart= after the role's own drop-in"
+        instead = "its settings into redis_settings, and take the line out of that file"
+        yield Problem("app-overrides-settings", "redis_implementation", engine, reason, instead)
     server = held[engine].get("server") or {}
     if server and variables.get(VARIABLE, "keep") == "keep":
         yield from _left(engine, persistence, server)
@@ -75,13 +71,8 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
             move = (
                 "save points and appendonly no there (CONFIG SET, and its file), then SAVE: its snapshot has them then"
             )
-        yield Problem(
-            "cannot-be-done",
-            VARIABLE,
-            FilePath("keep"),
-            f"cannot be done: by {source} the data of {title} are in {kept_in}, where the role's would not look",
-            f"{move}; or {leave}",
-        )
+        reason = f"cannot be done: by {source} the data of {title} are in {kept_in}, where the role's would not look"
+        yield Problem("cannot-be-done", VARIABLE, FilePath("keep"), reason, f"{move}; or {leave}")
     elif in_log and persistence != "aof" and server["stale_snapshot"] and not saves_here:
         yield Problem(
             "data-left-behind",
@@ -135,10 +126,6 @@ def _unlike(engine: str, server: Mapping[str, Any], variables: Mapping[str, Any]
             f"a list of these, each with its arguments; or {VARIABLE}: leave for one run, if no data need them",
         )
     if server["replica_of"]:
-        yield Problem(
-            "cannot-be-done",
-            VARIABLE,
-            FilePath("keep"),
-            f"cannot be done: {title} is a replica of {server['replica_of']}, and would be a server of its own",
-            "another host into the group redis; or REPLICAOF NO ONE and CONFIG REWRITE there, if it takes over",
-        )
+        reason = f"cannot be done: {title} is a replica of {server['replica_of']}, and would be a server of its own"
+        instead = "another host into the group redis; or REPLICAOF NO ONE and CONFIG REWRITE there, if it takes over"
+        yield Problem("cannot-be-done", VARIABLE, FilePath("keep"), reason, instead)

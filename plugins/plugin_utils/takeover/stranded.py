@@ -11,16 +11,19 @@ their consumers on the one that it has.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Endpoint
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import RETIRED
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Found
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.addresses import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, Deployment
 
 LEAVE = "celeryops_leave_messages"
 DRAIN = "celeryops_drain"
@@ -30,11 +33,7 @@ _PUT_RIGHT = "put it right, or see that no task waits in a queue without a class
 
 
 def moves(
-    apps: Mapping[str, App],
-    seen: Mapping[str, Mapping[str, Any]],
-    playing: Collection[str],
-    place_of: Callable[[Mapping[str, Any], str], str],
-    managed: Collection[str],
+    deployment: Deployment, seen: Mapping[str, Mapping[str, Any]], playing: Collection[str]
 ) -> dict[str, dict[str, str]]:
     """Return app -> ``host``, which uses another broker than it will after this run, ``kind``, ``before``, ``after``.
 
@@ -42,12 +41,11 @@ def moves(
     another one the port counts, as there may be several.
 
     Arguments:
-        apps: those of the inventory.
+        deployment: the inventory.
         seen: host -> the fact ``celeryops_machine``, of the hosts that this run has looked at.
         playing: the hosts of this run.
-        place_of: returns where a broker is that a host uses, in the form of ``App.broker_addresses``.
-        managed: the machines with a Redis of the inventory.
     """
+    managed = {deployment.machines[server.host].identity for server in deployment.of_kind("redis")}
 
     def known_by(kind: str, place: str) -> tuple[str, str, str]:
         server, _slash, path = place.partition("/")
@@ -57,11 +55,12 @@ def moves(
     found: dict[str, dict[str, str]] = {}
     for host, machine in seen.items():
         for name, own in machine.get("ours", {}).get("apps", {}).items():
-            app = apps.get(name)
+            app = deployment.apps.get(name)
             if app is None or host not in playing or host not in app.hosts or not own["brokers"] or name in found:
                 continue
             kind = str(own["brokers"][0]["kind"])
-            before = sorted({place_of(broker, host) for broker in own["brokers"]})
+            nodes = [Endpoint(one["scheme"], one["host"], one["port"], path=one["path"]) for one in own["brokers"]]
+            before = sorted({place(node, functools.partial(deployment.machine_of, host)) for node in nodes})
             had = {known_by(kind, place) for place in before}
             if app.broker_addresses and not had & {known_by(app.broker, place) for place in app.broker_addresses}:
                 after = ", ".join(app.broker_addresses)

@@ -44,7 +44,7 @@ class WrittenClass:
 
     def where(self, key: str) -> str:
         """Return the variable, with its path, that ``key`` was written in."""
-        return self.origins.get(key, f"celery_worker_classes.{self.name}.{key}")
+        return self.origins.get(key, f"{LEVELS[0]}.{self.name}.{key}")
 
 
 def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[str, WrittenClass], list[Problem]]:
@@ -68,16 +68,13 @@ def merge(defaults: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[dict[st
                 problems.append(Problem("not-a-class-name", where, name, reason, instead, readable=True))
             if str(name) not in classes:
                 classes[str(name)] = WrittenClass(str(name))
-                _lay(classes[str(name)], defaults, "celery_worker_defaults", problems)
+                _lay(classes[str(name)], defaults, DEFAULTS, problems)
                 classes[str(name)].inherited = set(classes[str(name)].values)
             if keys is None or isinstance(keys, Mapping):
                 _lay(classes[str(name)], keys or {}, where, problems)
             else:
-                problems.append(
-                    Problem(
-                        "not-a-dictionary", where, keys, "is not a dictionary", "keys such as {queues: [feeds]}, or {}"
-                    )
-                )
+                instead = "keys such as {queues: [feeds]}, or {}"
+                problems.append(Problem("not-a-dictionary", where, keys, "is not a dictionary", instead))
                 classes[str(name)].unread_queues = True
     problems += _absent_without_a_class(classes, layers)
     return classes, problems
@@ -90,13 +87,8 @@ def _absent_without_a_class(classes: Mapping[str, WrittenClass], layers: Sequenc
             alone = sum(name in one.classes for one in layers) == 1
             if isinstance(keys, Mapping) and keys.get("state") == "absent" and alone and name in classes:
                 instead = did_you_mean(str(name), [other for other in classes if other != name])
-                yield Problem(
-                    "absent-class-unknown",
-                    f"{layer.variable}.{name}.state",
-                    "absent",
-                    "removes a class that does not exist",
-                    instead,
-                )
+                reason = "removes a class that does not exist"
+                yield Problem("absent-class-unknown", f"{layer.variable}.{name}.state", "absent", reason, instead)
 
 
 def _name_problem(name: Any) -> tuple[str, str]:
@@ -121,7 +113,7 @@ _OTHER_NAMES = {
 def _lay(target: WrittenClass, keys: Mapping[Any, Any], where: str, problems: list[Problem]) -> None:
     """Lay ``keys``, written in ``where``, over ``target``."""
     earlier: Any
-    known = [key for key in KEYS if key != "state" or where != "celery_worker_defaults"]
+    known = [key for key in KEYS if key != "state" or where != DEFAULTS]
     for key, value in keys.items():
         if key not in known:
             instead = _OTHER_NAMES.get(str(key)) or did_you_mean(str(key), known)

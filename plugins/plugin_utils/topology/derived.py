@@ -6,18 +6,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils.celery_versions import DELAYS_WITH_KOMBU
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import DEFAULTS, LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import Members, seconds
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import (
-    prefetch_of,
-)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import prefetch_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import in_force, lines_of, rules_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import Given
 
@@ -30,47 +28,19 @@ UNKNOWN_TASK = 1800
 PREFETCH = 8
 
 
-Function = TypeVar("Function", bound="Callable[[Members], object]")
-
-
-def worked_out_from(*sources: str) -> Callable[[Function], Function]:
-    """Note at a function which variables, down to the key, its number follows from: what is wrong there, it carries on.
-
-    Arguments:
-        sources: variables with their path; ``*`` is the name of any class.
-    """
-
-    def noted(function: Function) -> Function:
-        SOURCES[function.__name__] = sources
-        return function
-
-    return noted
-
-
 def _of_classes(key: str) -> tuple[str, ...]:
     """Return where a key of any class may be written."""
     return (*(f"{level}.*.{key}" for level in LEVELS), f"{DEFAULTS}.{key}")
 
 
-#: Function of this module -> where the number comes from.
-SOURCES: dict[str, tuple[str, ...]] = {}
-_LIMITS = (*_of_classes("time_limit"), "celery_app_settings.task_time_limit")
-_HELD = (
-    *_LIMITS, *_of_classes("prefetch_multiplier"), "celery_app_settings.worker_prefetch_multiplier",
-    "celery_app_prefetch_multiplier", "celery_app_longest_task", "celery_app_longest_eta", "celery_app_queue_type",
-)  # fmt: skip
-
-
-@worked_out_from(*_of_classes("queues"))
 def queues(app: Members) -> list[str]:
     """Return every queue that a worker class of an app names, sorted.
 
     They end in the shared configuration, which restarts all classes when it changes: the order of the classes must not.
     """
-    return sorted({queue for one in app.all_classes for queue in one.named_queues})
+    return sorted({queue for one in app.all_classes for queue in one.queues})
 
 
-@worked_out_from(*_LIMITS)
 def longest_task(app: Members) -> int:
     """Return how long the longest task may take in seconds, from every variable that says so; at least half an hour."""
     limits = [one.time_limit or 0 for one in app.all_classes]
@@ -109,7 +79,6 @@ def _count(value: object, otherwise: int) -> int:
     return int(str(value)) if re.fullmatch(r"[0-9]{1,9}", str(value)) else otherwise
 
 
-@worked_out_from(*_HELD)
 def consumer_timeout(app: Members) -> int:
     """Return how long RabbitMQ has to wait for an acknowledgement of a task of an app, in seconds.
 
@@ -133,7 +102,6 @@ def _kombu_cannot_delay(given: Given, host: str) -> bool:
     return any(rules_out(line, "kombu", DELAYS_WITH_KOMBU) for _variable, line in in_force(lines))
 
 
-@worked_out_from()
 def prefetch_multiplier(app: Members) -> int:
     """Return how many messages a process of this app's workers may take in advance, where nothing else is said.
 
@@ -150,7 +118,6 @@ def _on_rabbitmq(app: Members) -> bool:
     return app.broker == "rabbitmq" and not any(app.said("celery_app_broker_url"))
 
 
-@worked_out_from(*_HELD)
 def visibility_timeout(app: Members) -> int | str:
     """Return how long Redis has to wait for an acknowledgement of a task of an app, in seconds.
 
@@ -167,9 +134,27 @@ def visibility_timeout(app: Members) -> int | str:
 def held_for(longest: int, prefetch: int, eta: int) -> int:
     """Return for how many seconds a message may stay unacknowledged, with ten minutes to spare.
 
+    kombu looks for such messages every 100 s (5.3 to 5.7, transport/redis.py).
+
     Arguments:
         longest: seconds that a task may take.
         prefetch: messages that a process takes in advance.
         eta: seconds that a worker holds a delayed task; 0 where the broker does.
     """
     return (prefetch + 1) * longest + eta + 600
+
+
+_LIMITS = (*_of_classes("time_limit"), "celery_app_settings.task_time_limit")
+_HELD = (
+    *_LIMITS, *_of_classes("prefetch_multiplier"), "celery_app_settings.worker_prefetch_multiplier",
+    "celery_app_prefetch_multiplier", "celery_app_longest_task", "celery_app_longest_eta", "celery_app_queue_type",
+)  # fmt: skip
+#: Function of this module -> the variables, down to the key, that its number follows from (``*`` is the name of any
+#: class): what is wrong there, it carries on.
+SOURCES: dict[str, tuple[str, ...]] = {
+    queues.__name__: _of_classes("queues"),
+    longest_task.__name__: _LIMITS,
+    consumer_timeout.__name__: _HELD,
+    prefetch_multiplier.__name__: (),
+    visibility_timeout.__name__: _HELD,
+}

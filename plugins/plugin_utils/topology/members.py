@@ -10,11 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import default_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import (
+    converted,
+    default_of,
+    misshapen,
+    role_options,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import DEFAULTS, LEVELS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import APP_GROUPS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import (
+    Classes,
     WorkerClass,
     read_classes,
 )
@@ -36,22 +42,22 @@ class Members:
     Arguments:
         name: of the app; empty where it cannot be one, which the role celery_app tells.
         hosts: in the order of the inventory.
-        classes: host -> the worker classes that it has, of those among them that are workers.
+        classes: host -> its worker classes, of those among them that are workers.
         given: returns a variable of a host.
         groups: the inventory's groups and their hosts.
     """
 
     name: str
     hosts: Sequence[str]
-    classes: Mapping[str, Sequence[WorkerClass]]
+    classes: Mapping[str, Classes]
     given: Given
     groups: Groups
 
     @property
     def all_classes(self) -> Iterator[WorkerClass]:
-        """Every class of every host."""
-        for classes in self.classes.values():
-            yield from classes
+        """Every class of every host; of hosts that are alike once."""
+        for classes, _problems in {id(read): read for read in self.classes.values()}.values():
+            yield from (one for one in classes.values() if one.present)
 
     def said(self, name: str) -> list[Any]:
         """Return what each host says of a variable; None where it says nothing."""
@@ -84,15 +90,15 @@ def members(groups: Groups, given: Given) -> dict[str, Members]:
         # A name that is none must not end in the path of a password; the role celery_app tells of it.
         hosts.setdefault(str(name) if is_app_name(name) else "", []).append(host)
     workers = set(groups.get("celery_workers", []))
-    read: dict[tuple[int, ...], list[WorkerClass]] = {}
+    read: dict[tuple[int, ...], Classes] = {}
     return {
         name: Members(name, own, {host: _classes(given, host, read) for host in own if host in workers}, given, groups)
         for name, own in hosts.items()
     }
 
 
-def _classes(given: Given, host: str, read: dict[tuple[int, ...], list[WorkerClass]]) -> list[WorkerClass]:
-    """Return the classes that a worker has; what is wrong with them, the role celery_worker tells.
+def _classes(given: Given, host: str, read: dict[tuple[int, ...], Classes]) -> Classes:
+    """Return the classes of a worker.
 
     Arguments:
         given: returns a variable of a host.
@@ -102,10 +108,16 @@ def _classes(given: Given, host: str, read: dict[tuple[int, ...], list[WorkerCla
     said = {name: given(host, name, None) for name in (DEFAULTS, *LEVELS)}
     key = tuple(map(id, said.values()))
     if key not in read:
-        sound = {name: value for name, value in said.items() if isinstance(value, Mapping)}
-        classes, _problems = read_classes(sound, "", 0)
-        read[key] = [one for one in classes.values() if one.present]
+        options = role_options("celery_worker")
+        read[key] = read_classes({name: _readable(name, options[name], value) for name, value in said.items()})
     return read[key]
+
+
+def _readable(name: str, option: Mapping[str, Any], value: object) -> Any:
+    """Return a dictionary of classes, or of their defaults, as the role gets it; what is wrong with it, that tells."""
+    if not isinstance(value, Mapping):
+        return option["default"]
+    return value if misshapen({name: option}, {name: value}) else converted(option, value)
 
 
 def broker(groups: Groups, said: Iterable[object]) -> str:
@@ -118,8 +130,8 @@ def queue_places(app: Members) -> dict[str, str]:
     """Return queue -> the variable, with its path, in which a worker class of an app names it first."""
     places: dict[str, str] = {}
     for one in app.all_classes:
-        for queue in one.named_queues:
-            places.setdefault(queue, one.written.where("queues"))
+        for queue in one.queues:
+            places.setdefault(queue, one.where("queues"))
     return places
 
 

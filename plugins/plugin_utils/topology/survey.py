@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.newer_features import worker_options
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.newer_features import Need, worker_options
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import default_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import derived
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import (
@@ -33,11 +33,88 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members i
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 
-def survey(apps: Mapping[str, Members], groups: Groups, given: Given) -> dict[str, Any]:
-    """Return what the site playbook needs to join the roles, for all hosts; plain data, as it travels as a fact.
+class Management(TypedDict):
+    """Where RabbitMQ's management API listens."""
+
+    listen: str
+    port: Any
+
+
+class Node(TypedDict):
+    """A server of the inventory: its host, one name for its machine, how others reach that, and where it listens.
+
+    Whether its port is a number is told when the server is planned.
+    """
+
+    host: str
+    machine: str
+    reached_as: str
+    listen: list[str]
+    port: Any
+    management: NotRequired[Management]
+
+
+class Surveyed(TypedDict):
+    """What is known of an app: the queues that its classes name, sorted; times in seconds, an empty one for none.
+
+    The options of workers are those that not every Celery has.
+    """
+
+    broker: str
+    key_prefix: str
+    dead_letter_queue: str
+    queue_type: str
+    queues: list[str]
+    longest_task: int
+    visibility_timeout: int | str
+    prefetch_multiplier: int
+    worker_options: list[Need]
+
+
+class Survey(TypedDict):
+    """What the site playbook needs to join the roles, for all hosts: plain data, as it travels as a fact.
+
+    ``app_of`` and ``machines`` are of the hosts with an app: its name, and one name for their machine. The check adds
+    ``look`` (host -> the accounts and groups that its app needs) and ``made_up`` (folder of passwords -> their files).
+    """
+
+    apps: dict[str, Surveyed]
+    app_of: dict[str, str]
+    machines: dict[str, str]
+    servers: dict[str, list[Node]]
+    consumer_timeout: int
+    look: NotRequired[dict[str, dict[str, list[str]]]]
+    made_up: NotRequired[dict[str, list[str]]]
+
+
+class Reached(TypedDict, total=False):
+    """A server as a host reaches it."""
+
+    host: str
+    address: str
+    port: Any
+
+
+class View(Surveyed):
+    """What one host has to know of the others, and of its own app (an empty name where there is none).
+
+    ``management`` is empty where the API cannot be reached; ``rabbitmq_wanted`` is whether any app asks for RabbitMQ.
+    """
+
+    app: str
+    apps: list[dict[str, str]]
+    rabbitmq: list[Reached]
+    redis: list[Reached]
+    management: Reached
+    consumer_timeout: int
+    rabbitmq_wanted: bool
+
+
+def survey(apps: Mapping[str, Members], groups: Groups, given: Given) -> Survey:
+    """Return how the hosts fit together.
 
     Values that cannot be read are passed over: the role whose variable it is tells of them.
 
@@ -45,13 +122,6 @@ def survey(apps: Mapping[str, Members], groups: Groups, given: Given) -> dict[st
         apps: the apps of the inventory (``members``).
         groups: group name -> its hosts.
         given: returns a variable of a host.
-
-    Returns:
-        A dict with ``apps`` (name -> ``broker``: ``rabbitmq`` or ``redis``; ``queues``: every queue that a class of it
-        names, sorted; ``longest_task`` in seconds; ``visibility_timeout`` in seconds, or empty;
-        ``prefetch_multiplier``; ``key_prefix`` in Redis; ``dead_letter_queue``; ``queue_type`` in RabbitMQ;
-        ``worker_options`` that not every Celery has), ``app_of`` (host -> name of its app), ``machines`` (of these
-        hosts), ``servers`` (group -> the nodes and how they listen) and ``consumer_timeout`` in seconds.
     """
     app_of = {host: app.name for app in apps.values() for host in app.hosts}
     app_of = {host: app_of[host] for host in app_hosts(groups)}
@@ -72,28 +142,26 @@ def survey(apps: Mapping[str, Members], groups: Groups, given: Given) -> dict[st
         },
         "app_of": app_of,
         "machines": {host: machine(host, given) for host in app_of},
-        "servers": {group: [_server(group, host, given) for host in groups.get(group, [])] for group in SERVERS},
+        "servers": {group: [_node(group, host, given) for host in groups.get(group, [])] for group in SERVERS},
         "consumer_timeout": max([7200, *map(consumer_timeout, apps.values())]),
     }
 
 
-def _server(group: str, host: str, given: Given) -> dict[str, Any]:
-    listens = SERVERS[group].listens[0]
-    server = {
+def _node(group: str, host: str, given: Given) -> Node:
+    listens, *further = SERVERS[group].listens
+    node: Node = {
         "host": host,
-        "listen": listen_addresses(given(host, listens.address, default_of(listens.address))),
-        "reached_as": str(given(host, "ansible_host", None) or host),
         "machine": machine(host, given),
-        # Whether it is a number is told when the server is planned.
+        "reached_as": str(given(host, "ansible_host", None) or host),
+        "listen": listen_addresses(given(host, listens.address, default_of(listens.address))),
         "port": given(host, listens.port, None) or default_of(listens.port),
     }
-    if group == "rabbitmq":
-        management = SERVERS[group].listens[1]
-        server["management"] = {
+    for management in further:
+        node["management"] = {
             "listen": str(given(host, management.address, None) or default_of(management.address)),
             "port": given(host, management.port, None) or default_of(management.port),
         }
-    return server
+    return node
 
 
 def _listen(group: str, number: int) -> tuple[str, ...]:
@@ -121,73 +189,74 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "rabbitmq_wanted": ("celery_app_broker",),
     "worker_options": (),
 }
+_NO_APP: Surveyed = {
+    "broker": "redis",
+    "key_prefix": "",
+    "dead_letter_queue": "",
+    "queue_type": "quorum",
+    "queues": [],
+    "longest_task": UNKNOWN_TASK,
+    "visibility_timeout": "",
+    "prefetch_multiplier": 1,
+    "worker_options": [],
+}
 
 
-def view(found: Mapping[str, Any], host: str) -> dict[str, Any]:
+def view(found: Survey, host: str) -> View:
     """Return what ``host`` has to know of the others.
 
     Arguments:
         found: what ``survey`` returned.
         host: the host that looks.
-
-    Returns:
-        A dict with ``app`` (an empty string where there is none), ``broker``, ``queues``, ``longest_task`` (seconds),
-        ``visibility_timeout``, ``prefetch_multiplier`` and ``worker_options`` of that app; ``apps``, a list of all apps
-        with what the servers have to know of them; ``rabbitmq`` and ``redis``, the nodes as this host reaches them
-        (``host``, ``address``, ``port``); ``management``, ``address`` and ``port`` of RabbitMQ's management API, empty
-        where it cannot be reached; ``consumer_timeout`` (seconds); and ``rabbitmq_wanted``: whether any app asks for
-        that server.
     """
     apps = [
-        {"name": name, **{key: app[key] for key in ("broker", "key_prefix", "dead_letter_queue", "queue_type")}}
+        {
+            "name": name,
+            "broker": app["broker"],
+            "key_prefix": app["key_prefix"],
+            "dead_letter_queue": app["dead_letter_queue"],
+            "queue_type": app["queue_type"],
+        }
         for name, app in found["apps"].items()
         if name
     ]
     name = found["app_of"].get(host) or next((app["name"] for app in apps), "")
-    own = found["apps"].get(name) or {
-        "broker": "redis",
-        "queues": [],
-        "longest_task": UNKNOWN_TASK,
-        "visibility_timeout": "",
-        "prefetch_multiplier": 1,
-        "worker_options": [],
-    }
-    servers, place = found["servers"], (host, found["machines"].get(host, ""))
+    rabbitmq, redis = found["servers"]["rabbitmq"], found["servers"]["redis"]
+    place = (host, found["machines"].get(host, ""))
     return {
         "app": name,
-        **own,
+        **found["apps"].get(name, _NO_APP),
         "apps": apps,
-        "rabbitmq": [_reached(server, place) for server in servers["rabbitmq"]],
-        "redis": [_reached(server, place) for server in servers["redis"]],
-        "management": _management(servers["rabbitmq"][:1], place),
+        "rabbitmq": [_reached(node, place) for node in rabbitmq],
+        "redis": [_reached(node, place) for node in redis],
+        "management": _management(rabbitmq[0], place) if rabbitmq else {},
         "consumer_timeout": found["consumer_timeout"],
         "rabbitmq_wanted": not apps or any(app["broker"] == "rabbitmq" for app in apps),
     }
 
 
-def _reached(server: Mapping[str, Any], viewer: tuple[str, str]) -> dict[str, Any]:
+def _reached(node: Node, viewer: tuple[str, str]) -> Reached:
     """Return how ``viewer`` (name and machine) reaches a server; on its own machine on loopback, where that listens.
 
     One machine may stand in the inventory under several names, one for each of its apps.
     """
-    own = [address for address in server["listen"] if not loopback(address) and address not in ANY]
-    if _same_machine(server, viewer):
-        everywhere = any(loopback(address) or address in ANY for address in server["listen"])
+    own = [address for address in node["listen"] if not loopback(address) and address not in ANY]
+    if _same_machine(node, viewer):
+        everywhere = any(loopback(address) or address in ANY for address in node["listen"])
         address = "127.0.0.1" if everywhere or not own else own[0]
     else:
-        address = own[0] if own else server["reached_as"]
-    return {"host": server["host"], "address": address, "port": server["port"]}
+        address = own[0] if own else node["reached_as"]
+    return {"host": node["host"], "address": address, "port": node["port"]}
 
 
-def _same_machine(server: Mapping[str, Any], viewer: tuple[str, str]) -> bool:
-    return bool(server["host"] == viewer[0] or server["machine"] == viewer[1])
+def _same_machine(node: Node, viewer: tuple[str, str]) -> bool:
+    return bool(node["host"] == viewer[0] or node["machine"] == viewer[1])
 
 
-def _management(servers: Sequence[Mapping[str, Any]], viewer: tuple[str, str]) -> dict[str, Any]:
-    for server in servers:
-        address, port = server["management"]["listen"], server["management"]["port"]
-        if _same_machine(server, viewer):
-            return {"address": "127.0.0.1" if address in ANY else address, "port": port}
-        if not loopback(address):
-            return {"address": _reached(server, viewer)["address"] if address in ANY else address, "port": port}
-    return {}
+def _management(node: Node, viewer: tuple[str, str]) -> Reached:
+    address, port = node["management"]["listen"], node["management"]["port"]
+    if _same_machine(node, viewer):
+        return {"address": "127.0.0.1" if address in ANY else address, "port": port}
+    if loopback(address):
+        return {}
+    return {"address": _reached(node, viewer)["address"] if address in ANY else address, "port": port}

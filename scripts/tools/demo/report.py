@@ -111,8 +111,8 @@ class Row:
 def expected(variables: Mapping[str, Any]) -> Expected:
     """Read a host's variables: the same ones that the roles read."""
     default_queue = str(variables.get("celery_app_default_queue") or "default")
-    read, _problems = read_classes(variables, default_queue, 0)
-    classes = {name: tuple(found.queues) for name, found in read.items() if found.present}
+    read, _problems = read_classes(variables)
+    classes = {name: found.queues or (default_queue,) for name, found in read.items() if found.present}
     routes = tuple((route["task"], route["queue"]) for route in variables.get("celery_app_routes") or ())
     app = str(variables["celery_app_name"])
     return Expected(app, classes, routes, default_queue, str(variables.get("celery_app_user") or app))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app.source_requirements import (
-    Found,
+    SourceLines,
     missing_parts,
     read_source,
 )
@@ -25,7 +25,7 @@ old = ["kombu<5.5"]
 """
 
 
-def read(root: Path, files: dict[str, str], **source: Any) -> Found:
+def read(root: Path, files: dict[str, str], **source: Any) -> SourceLines:
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def test_a_project_says_what_it_needs(tmp_path: Path) -> None:
         "redis>=6 # pyproject.toml",
     ]
     # A tree is not installed, so nobody reads what its project asks for.
-    assert read(tmp_path, {}, install_as="tree") == Found()
+    assert read(tmp_path, {}, install_as="tree") == SourceLines()
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def test_what_no_installation_reads_is_told_apart(tmp_path: Path) -> None:
 
 def test_a_lock_with_two_versions_says_nothing(tmp_path: Path) -> None:
     text = '[[package]]\nname = "celery"\nversion = "5.6.3"\n[[package]]\nname = "celery"\nversion = "5.7.0"\n'
-    assert read(tmp_path, {"uv.lock": text}) == Found()
+    assert read(tmp_path, {"uv.lock": text}) == SourceLines()
 
 
 @pytest.mark.parametrize(
     "text", ["not = [toml", "", "package = 3", "[project]\ndependencies = 'x'\n[tool]\npoetry = 1"]
 )
 def test_what_cannot_be_read_says_nothing(tmp_path: Path, text: str) -> None:
-    assert read(tmp_path, {"pyproject.toml": text, "uv.lock": text.replace("package = 3", "")}) == Found()
+    assert read(tmp_path, {"pyproject.toml": text, "uv.lock": text.replace("package = 3", "")}) == SourceLines()
 
 
 def test_the_source_may_be_in_a_folder(tmp_path: Path) -> None:
     assert len(read(tmp_path, {"app/pyproject.toml": PROJECT}, subdirectory="app").lines) == 1
-    assert read(tmp_path, {}) == Found()
+    assert read(tmp_path, {}) == SourceLines()
 
 
 def test_a_wheel_says_it_in_its_metadata(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_a_wheel_says_it_in_its_metadata(tmp_path: Path) -> None:
     assert read_source(source, path).lines == ((V, f"celery[redis]==5.6.3 # {path.name}"),)
     assert len(read_source({**source, "extras": ["Old"]}, path).lines) == 2
     path.write_text("no wheel")
-    assert read_source(source, path) == Found()
-    assert read_source(source, tmp_path / "none.whl") == Found()
+    assert read_source(source, path) == SourceLines()
+    assert read_source(source, tmp_path / "none.whl") == SourceLines()
 
 
 def test_an_extra_has_one_name_in_all_spellings(tmp_path: Path) -> None:

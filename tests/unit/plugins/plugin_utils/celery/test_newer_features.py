@@ -35,7 +35,7 @@ def test_options_of_workers() -> None:
         },
         "celery_worker_defaults": {"extra_arguments": ["--disable-prefetch"]},
     }
-    classes, _problems = read_classes(said, "default", 0)
+    classes, _problems = read_classes(said)
     # Those of two hosts that are alike.
     options = worker_options([*classes.values(), *classes.values()])
     assert options == [

@@ -10,6 +10,7 @@ from app_plans import BACKEND, only, planned, refused, variables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.results import result_rules
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model import build as assemble
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, Deployment
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans import celery_app
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import catalogue, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.results import RULES
 
@@ -68,8 +69,10 @@ def test_kept_nowhere_is_told_and_can_be_meant() -> None:
 
 @pytest.mark.parametrize("backend", [BACKEND, "rpc://", ""])
 def test_the_check_knows_who_has_a_backend(backend: str) -> None:
-    found = assemble.Planned(variables(result_backend=backend), {}, frozenset(), frozenset())
-    assert assemble._app("shop", found, {}).has_results is bool(backend)
+    values = variables(result_backend=backend)
+    found = assemble.Planned(values, {}, frozenset(), frozenset(), read=celery_app.read(values))
+    shop = assemble.assemble({}, {("celery_app", "a"): found}, lambda _host: {}, lambda _host, _name, default: default)
+    assert shop.apps["shop"].has_results is bool(backend)
     assert set(RULES) <= set(catalogue.RULES)
 
 

@@ -15,6 +15,7 @@ from check_in_process import checked
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.check import Checked, InventoryCheck
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.host_variables import HostVariables
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import worker_classes
 
 
 def trusted(value: Any) -> Any:
@@ -97,3 +98,12 @@ def test_a_host_with_a_class_of_its_own_costs_little_more(tmp_path: Path) -> Non
         assert found["celery_app two.invalid"][1] is found["celery_app five.invalid"][1]
     # Its own classes, its address, and where its passwords are; not the sixty variables of its two roles.
     assert (costs(12) - costs(2)) / 10 < 15
+
+
+def test_the_classes_of_a_host_are_read_once(tmp_path: Path) -> None:
+    """For the survey, the plan of the role and the model: once for the hosts that are alike, and for each other one."""
+    reader = patch.object(worker_classes, "read_class", wraps=worker_classes.read_class)
+    with reader as reading, planned(tmp_path, WORKERS):
+        pass
+    read = [call.args[0].name for call in reading.mock_calls]
+    assert sorted(read) == sorted(["high", "default"] * 5 + ["own"])

@@ -32,7 +32,6 @@ def test_hosts_that_differ_by_name_and_address_are_alike() -> None:
     assert worked.asked == [1, 2]
     assert [worked.variables.get(host, "ansible_host") for host in "ab"] == ["10.0.0.1", "10.0.0.2"]
     assert worked.variables.get("a", "nothing", 7) == 7
-    assert worked.variables.view("a", ["redis_port", "nothing"]) == {"redis_port": "1"}
 
 
 def test_a_template_that_asks_for_the_host_makes_a_difference() -> None:

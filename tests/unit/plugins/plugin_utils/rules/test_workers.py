@@ -77,10 +77,10 @@ def test_a_soft_limit_says_which_hard_limit_it_has_to_stay_under() -> None:
 
 
 def test_arguments_that_no_worker_has() -> None:
-    finding = only(with_class(arguments=("-E", "--without-mingl")), "unknown-argument")
+    finding = only(with_class(extra_arguments=("-E", "--without-mingl")), "unknown-argument")
     assert about(finding) == ("celery_worker_classes.high.extra_arguments", "--without-mingl", "high", "shop")
     assert finding.problem.instead == "--without-mingle (did you mean that?)"
-    assert found(with_class(arguments=("-E", "-O", "fair", "--heartbeat-interval=10"))) == {}
+    assert found(with_class(extra_arguments=("-E", "-O", "fair", "--heartbeat-interval=10"))) == {}
 
 
 def test_the_same_class_on_many_hosts_is_told_once() -> None:

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.check import Checked
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up import made_up, note
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
-from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, RunningClass
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import App, Deployment, RunningClass
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import inventory_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import (
     Look,
-    inventory_of,
     second_look,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import Given
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import Survey
 
 GROUPS = {"all": ["one", "two"], "redis": ["one"], "celery_workers": ["one"], "celery_beat": ["one"]}
 NAMES = {"one": "shop", "two": "old"}
-FOUND = {"app_of": {"one": "shop"}, "servers": {"rabbitmq": [], "redis": []}}
-SHOP = App("shop", hosts=("one",), classes=(RunningClass("shop", "one", "high", ("default",)),))
+FOUND: Survey = {
+    "apps": {},
+    "app_of": {"one": "shop"},
+    "machines": {"one": "one"},
+    "servers": {"rabbitmq": [], "redis": []},
+    "consumer_timeout": 7200,
+}
+SHOP = App(
+    "shop",
+    hosts=("one",),
+    classes=(RunningClass("shop", "one", "high", ("default",)),),
+    variables={"celery_app_import": "shop.celery:app"},
+)
 
 
 def given(host: str, name: str, default: Any) -> Any:
@@ -35,16 +48,23 @@ def host(beat: bool = False, queues: tuple[str, ...] = (), secrets: tuple[str, .
     }
     app = {
         "units": units,
-        "brokers": [{"scheme": "redis", "kind": "redis", "user": "shop", "host": "one", "port": 6379}],
+        "brokers": [{"scheme": "redis", "kind": "redis", "user": "shop", "host": "one", "port": 6379, "path": "0"}],
     }
     rest = {"secrets": list(secrets), "queues": list(queues), "retired": []}
     return {"id": "", "ours": {"apps": {"shop": {**app, **rest}}, "secrets": [], "accounts": {}}}
 
 
-def look(seen: Mapping[str, Any], **own: Any) -> Look:
-    planned = {("celery_beat", "one"): Planned({}, {}, frozenset(), frozenset())}
-    common = Look(FOUND, GROUPS, seen, planned, given, frozenset(seen), frozenset({"all"}), rotate=False)
-    return replace(common, apps={"shop": SHOP}, **own)
+def look(
+    seen: Mapping[str, Any],
+    planned: Mapping[str, Any] | None = None,
+    given: Given = given,
+    found: Survey = FOUND,
+    **own: Any,
+) -> Look:
+    beat = {("celery_beat", "one"): Planned(planned or {}, {}, frozenset(), frozenset())}
+    deployment = Deployment(groups=GROUPS, apps={"shop": SHOP})
+    usual = {"playing": frozenset(seen), "tags": frozenset({"all"}), "rotate": False}
+    return Look(Checked(found, beat, dict(seen), given), deployment, **{**usual, **own})
 
 
 def test_the_inventory_knows_every_name_and_account() -> None:
@@ -86,7 +106,7 @@ def test_two_schedulers(scheduler: str | None, common: str | None, refused: bool
     def settings(host: str, name: str, default: Any) -> Any:
         return {"beat_scheduler": common} if name == "celery_app_settings" and common else given(host, name, default)
 
-    planned = {("celery_beat", "one"): Planned({"celery_beat_scheduler": scheduler}, {}, frozenset(), frozenset())}
+    planned = {"celery_beat_scheduler": scheduler}
     seen = {"one": host(), "two": host(beat=True)}
     own = look(seen, planned=planned, given=settings, playing=frozenset({"one"}))
     assert bool(second_look(own)[0]) is refused
@@ -96,8 +116,9 @@ def test_two_schedulers(scheduler: str | None, common: str | None, refused: bool
 def test_passwords_that_were_made_up(tmp_path: Path, secrets: tuple[str, ...], rotate: bool) -> None:
     (tmp_path / "shop_redis_password").write_text("made up")
     note(tmp_path, ["shop_redis_password"])
-    own = {"found": {**FOUND, "made_up": {str(tmp_path): ["shop_redis_password"]}}, "rotate": rotate}
-    problems, _facts = second_look(look({"one": host(beat=True, secrets=secrets), "two": {}}, **own))
+    found: Survey = {**FOUND, "made_up": {str(tmp_path): ["shop_redis_password"]}}
+    seen = {"one": host(beat=True, secrets=secrets), "two": {}}
+    problems, _facts = second_look(look(seen, found=found, rotate=rotate))
     refused = bool(secrets) and not rotate
     assert [problem.variable for problem in problems] == ["celeryops_secrets_dir"] * refused
     # Where the hosts may have others it stays a question, and stays: it may be the only copy of one that was placed.
@@ -108,7 +129,7 @@ def test_passwords_that_were_made_up(tmp_path: Path, secrets: tuple[str, ...], r
 def test_passwords_are_a_question_still_while_something_else_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "shop_redis_password").write_text("made up")
     note(tmp_path, ["shop_redis_password"])
-    found = {**FOUND, "made_up": {str(tmp_path): ["shop_redis_password"]}}
+    found: Survey = {**FOUND, "made_up": {str(tmp_path): ["shop_redis_password"]}}
     seen = {"one": host(), "two": host(beat=True)}
     problems, _facts = second_look(look(seen, found=found, playing=frozenset({"one"})))
     assert [problem.variable for problem in problems] == ["celery_beat"]
@@ -124,11 +145,8 @@ def test_a_configuration_that_cannot_be_read_is_told() -> None:
 
 
 def test_a_scheduler_of_another_hand_keeps_the_first_one_from_starting() -> None:
-    def imported(host: str, name: str, default: Any) -> Any:
-        return "shop.celery:app" if name == "celery_app_import" else given(host, name, default)
-
     for app, number in (("shop", 1), ("crm", 0)):
         mine = {**host(), "schedulers": [{"pid": 8, "unit": "", "app": app}]}
         for only in (False, True):
-            problems, _facts = second_look(replace(look({"one": mine, "two": {}}, only=only), given=imported))
+            problems, _facts = second_look(look({"one": mine, "two": {}}, only=only))
             assert len(problems) == (0 if only else number), problems

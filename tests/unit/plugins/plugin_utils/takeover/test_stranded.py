@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import addresses
-from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import place_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import (
     App,
     Deployment,
@@ -157,9 +156,8 @@ def move(before: str, kind: str, *after: str, host: str = "app1") -> dict[str, d
     """Return what is told of a host whose environment file has the URL ``before``."""
     app = {"units": WORKS, "brokers": list(addresses(before)), "queues": QUEUES, "retired": ["old"]}
     wanted = replace(SHOP, broker=kind, broker_addresses=after)
-    managed = {DEPLOYMENT.machines["r1"].identity}
     seen = {host: {"ours": {"apps": {"shop": app}}}}
-    return moves({"shop": wanted}, seen, ["app1"], lambda broker, viewer: place_of(DEPLOYMENT, broker, viewer), managed)
+    return moves(replace(DEPLOYMENT, apps={"shop": wanted}), seen, ["app1"])
 
 
 @pytest.mark.parametrize(

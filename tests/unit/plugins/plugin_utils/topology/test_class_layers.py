@@ -8,7 +8,7 @@ import pytest
 from problems import told
 from worker_plans import planned, refused, variables
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worker import classes_of, plan
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.celery_worker import plan, read
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_layers import Layer, merge
 
 
@@ -142,8 +142,8 @@ def test_a_class_is_taken_away_where_it_is_not_by_default() -> None:
     ],
 )
 def test_what_is_known_of_queues_that_cannot_be_read(keys: dict[str, Any], queues: list[str], known: bool) -> None:
-    high = classes_of(variables(classes={"high": keys}))[0]["high"]
-    assert (high.queues, high.written.unread_queues) == (queues, not known)
+    high = read(variables(classes={"high": keys}))[0]["high"]
+    assert ([*high.queues], high.queues_known) == (queues, known)
 
 
 def test_one_mistake_hides_no_other() -> None:

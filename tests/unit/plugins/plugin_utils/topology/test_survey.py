@@ -123,6 +123,13 @@ def test_the_consumer_timeout_covers_what_a_process_prefetches() -> None:
     assert hours(celery_worker_defaults={"time_limit": "1h", "prefetch_multiplier": 20}) == 32
 
 
+def test_the_class_that_a_host_has_where_none_is_written_counts_as_well() -> None:
+    bare = variables(app1={"celery_worker_defaults": {"time_limit": "2h"}})
+    for said in bare.values():
+        del said["celery_worker_classes"]
+    assert seen_by("app1", bare)["longest_task"] == 7200
+
+
 def test_each_class_counts_with_what_it_takes_itself() -> None:
     def with_bulk(**keys: Any) -> int:
         return hours(celery_worker_classes={"default": {}, "bulk": keys})
