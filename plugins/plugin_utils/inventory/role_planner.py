@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app.source_requirements import (
     SourceLines,
@@ -28,7 +31,12 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.template_errors import failing, not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.unknown_variables import misspelt
-from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, may_be_secret
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
+    Problem,
+    Sentence,
+    may_be_secret,
+    without_secrets,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.root_causes import root
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import is_app_name
@@ -36,7 +44,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles imp
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.controller import Controller
-    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import Classes
 
 _PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
 
@@ -82,6 +89,8 @@ class RolePlanner:
         self._variables: dict[Hashable, _Read] = {}
         #: Names of apps that can be parts of a path.
         self._sound: set[Hashable] = set()
+        #: Variables that Ansible's own validation has passed.
+        self._valid: set[Hashable] = set()
 
     def plan(
         self,
@@ -90,7 +99,7 @@ class RolePlanner:
         facts: Mapping[str, Any],
         host: str = "this host",
         meaning: Callable[[str], Hashable] | None = None,
-        said: Classes | None = None,
+        said: Any = None,
     ) -> tuple[Planned, list[Problem]]:
         """Return the plan of a role for a host, and the mistakes.
 
@@ -149,6 +158,12 @@ class RolePlanner:
         found_shapes = [problem for one in read.values() for problem in one.misshapen]
         problems += found_shapes
         wrong |= {root(problem.variable) for problem in found_shapes}
+        new = {
+            name: option for name, option in options.items() if name not in wrong and keys.get(name) not in self._valid
+        }
+        refused = _validate(role, new, {name: value for name, value in values.items() if name in new})
+        problems += refused
+        self._valid.update(() if refused else filter(None, map(keys.get, new)))
         values = {
             name: instead.get(name, stand_in(name, option)) if name in wrong else read[name].converted
             for name, option in options.items()
@@ -257,3 +272,10 @@ def _blamed(
             function({**values, name: stand_in(name, option)}, facts)
             return name
     return ""
+
+
+def _validate(role: str, options: dict[str, Any], values: dict[str, Any]) -> list[Problem]:
+    """Return what Ansible's own validation of the argument spec finds, without any secret value in it."""
+    result = ArgumentSpecValidator(options).validate(values)
+    texts = [str(remove_values(text, result._no_log_values)) for text in result.error_messages]
+    return [Sentence("argument-spec", role, NOT_SHOWN, without_secrets(text), "") for text in texts]

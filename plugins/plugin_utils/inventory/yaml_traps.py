@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: What the variables of the roles begin with.
 #: All that Ansible looks at in a group.
 _GROUP_KEYS = ("children", "hosts", "vars")
 #: How YAML merges one mapping into another.

@@ -185,8 +185,12 @@ def read_class(written: WrittenClass) -> tuple[WorkerClass, list[Problem]]:
     # Nothing said and nothing there are the same.
     lists = ("queues", "command_prefix", "writable_paths", "extra_arguments")
     read |= {name: tuple(read[name] or ()) for name in lists}
-    read |= {"written": written.values, "origins": written.origins, "queues_known": not written.unread_queues}
-    return WorkerClass(name=written.name, **read), problems
+    said: dict[str, Any] = {
+        "written": written.values,
+        "origins": written.origins,
+        "queues_known": not written.unread_queues,
+    }
+    return WorkerClass(name=written.name, **read, **said), problems
 
 
 def _legible(queues: Any) -> list[str] | None:

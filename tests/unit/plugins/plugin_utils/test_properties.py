@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from celery import Celery
 from celery.app.routes import Router, prepare
 from check_in_process import checked
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import misshapen, role_options
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.yaml_traps import yaml_slips
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, message
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import members as app_members
@@ -122,29 +120,6 @@ def test_a_class_is_read_or_told_never_a_crash(base: Any) -> None:
         problems += found
     assert all(isinstance(problem, Problem) and problem.instead for problem in problems)
     assert message(problems).count("\n") <= len(problems)
-
-
-def of_option(option: dict[str, Any]) -> Any:
-    """Return values for an option of an argument spec, most of them nearly sound."""
-    kind, inner = option.get("type", "str"), option.get("options") or {}
-    odd = SCALARS | st.sampled_from(["yes", "1.0", "k=v", "a,b", "{}", "[1]", "0640", 10**19])
-    if kind == "list":
-        entry = of_option({**option, "type": "dict" if inner else option.get("elements", "str")})
-        return odd | st.lists(entry, max_size=3)
-    if kind == "dict":
-        keys = {key: of_option(one) for key, one in inner.items()}
-        free = st.dictionaries(KEYS_OF_YAML, odd, max_size=3)
-        return odd | (st.fixed_dictionaries({}, optional=keys) if keys else free)
-    return st.sampled_from(option["choices"]) | odd if option.get("choices") else odd
-
-
-@pytest.mark.parametrize("role", roles.ROLES)
-@given(st.data())
-def test_what_the_check_lets_pass_ansible_lets_pass(role: str, data: st.DataObject) -> None:
-    name, option = data.draw(st.sampled_from([*role_options(role).items()]))
-    value = data.draw(of_option(option))
-    assume(value is not None and not misshapen({name: option}, {name: value}))
-    assert ArgumentSpecValidator({name: option}).validate({name: value}).error_messages == []
 
 
 @given(st.lists(st.tuples(NAMES, st.sampled_from(["a", "b", "c"])), min_size=1, max_size=4), NAMES)
