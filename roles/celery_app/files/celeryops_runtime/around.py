@@ -14,8 +14,6 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["MARK", "around", "run_each"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 MARK = "__celeryops__"

@@ -35,8 +35,6 @@ from celeryops_runtime.around import around
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PAUSE_SECONDS", "TRIES", "mend"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 PAUSE_SECONDS = 1.0

@@ -38,19 +38,6 @@ from celeryops_runtime.around import around, run_each
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = [
-    "HOLD_SECONDS",
-    "PAUSE_SECONDS",
-    "began",
-    "in_loop",
-    "is_transient",
-    "limit_class",
-    "loop_runs_here",
-    "mend",
-    "persist",
-    "seconds",
-]
-
 logger = logging.getLogger("celeryops.runtime")
 
 HOLD_SECONDS = 600.0

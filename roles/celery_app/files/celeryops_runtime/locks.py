@@ -19,8 +19,6 @@ from typing import Any
 
 from celeryops_runtime.around import around
 
-__all__ = ["mend"]
-
 _MARK = "__celeryops_locks__"
 
 

@@ -42,8 +42,6 @@ from celeryops_runtime.systemd import watchdog_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Outage", "Results", "bounded", "install", "mend", "mend_pool", "patience"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 MUTE_SECONDS = 30.0

@@ -40,8 +40,6 @@ from celeryops_runtime.around import around, run_each
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-__all__ = ["ANSWER_SECONDS", "PUBLISH_SECONDS", "MaybeSentError", "NotSentError", "bound_writes", "mend", "within"]
-
 PUBLISH_SECONDS = 20.0
 """How long a confirmation may take. ``apply_async(confirm_timeout=...)`` says another time for one message."""
 

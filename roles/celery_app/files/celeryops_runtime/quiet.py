@@ -31,8 +31,6 @@ from celeryops_runtime.around import around, run_each
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Gate", "Quiet", "Voice", "install", "mend", "options", "quiet_connection"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 WRITE_SECONDS = 2

@@ -27,8 +27,6 @@ from celeryops_runtime.urls import scheme, server
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["amqp_options", "mend", "redis_options", "tls_settings"]
-
 _REQUIREMENTS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
 

@@ -22,27 +22,6 @@ from celeryops_runtime.around import around
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = [
-    "count_reconnects",
-    "delays_are_celerys",
-    "delays_are_kombus",
-    "has_setting",
-    "hear_hard_limits",
-    "ignores_result",
-    "keeps_prefetch",
-    "leave_out_unset_brokers",
-    "looked_up_first",
-    "mend_cancelling",
-    "mend_deaths",
-    "mend_pool",
-    "mend_prefixes",
-    "mend_qos",
-    "mend_results",
-    "reconnects",
-    "scheduled",
-    "undecided",
-]
-
 logger = logging.getLogger("celeryops.runtime")
 
 DEATHS = ("x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason")

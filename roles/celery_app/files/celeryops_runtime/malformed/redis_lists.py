@@ -15,8 +15,6 @@ from uuid import uuid4
 
 from celeryops_runtime.around import around
 
-__all__ = ["mend"]
-
 DEEPEST = 100
 """Levels of lists and objects in what stands in a list of Redis; the body is one text there. Python reads what is
 nested ten times deeper, and could not always write it again."""

@@ -12,8 +12,6 @@ from celery.worker import loops
 from celeryops_runtime.around import around, run_each
 from celeryops_runtime.malformed import decompression, redis_lists
 
-__all__ = ["mend"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 LATEST = 2**53
