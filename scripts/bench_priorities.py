@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.bench import common
-from tools.bench.common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop
+from tools.bench.common import BUILD, PYTHON, ROOT, SUITE, inventory, keep, lab, play, shop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,18 +50,6 @@ for weight in 100 400; do
 done
 systemctl stop probe-100 probe-400
 """
-#: The app's own environment with another virtual host and without the collection's loader; for root only, as that is.
-PLAIN = f"""
-set -eu
-umask 077
-sed -E -e '/^(CELERY_LOADER|CELERYOPS_CONFIG|PYTHONPATH)=/d' \
-  -e 's,^CELERY_BROKER_URL=.*,CELERY_BROKER_URL="amqp://plain:{PASSWORD}@127.0.0.1:5672/plain",' \
-  /etc/celeryops/shop/celery.env > /etc/celeryops/plain.env
-echo PYTHONPATH=/opt/plain >> /etc/celeryops/plain.env
-echo CELERY_CONFIG_MODULE=plain_settings >> /etc/celeryops/plain.env
-mkdir -p -m 755 /opt/plain
-"""
-CELERY, PYTHON = "/opt/celeryops/shop/current/bin/celery", "/opt/celeryops/shop/current/bin/python"
 READY = """
 this=$(systemctl show -P InvocationID plain.service)
 until journalctl -q _SYSTEMD_INVOCATION_ID="$this" | grep -q ' ready\\.'; do
@@ -192,10 +180,7 @@ def variables(*, weights: bool) -> dict[str, Any]:
         for worker_class in classes.values():
             for key in ("cpu_weight", "io_weight", "nice"):
                 worker_class.pop(key, None)
-    permission = {"vhost": "plain", "configure": ".*", "write": ".*", "read": ".*"}
-    everything["rabbitmq_vhosts"] = [{"name": "plain"}]
-    everything["rabbitmq_users"] = [{"name": "plain", "password": PASSWORD, "permissions": [permission]}]
-    return everything
+    return {**everything, **common.account("plain")}
 
 
 def processes() -> int:
@@ -225,7 +210,8 @@ def with_classes(console: Console, rounds: int) -> list[Latencies]:
 def without_classes(console: Console) -> list[Latencies]:
     """Measure what people do without classes, each on a virtual host without a trace of the others."""
     on_host("systemctl stop celery-shop.target")
-    on_host(PLAIN)
+    on_host(common.by_hand("plain", "PYTHONPATH=/opt/plain", "CELERY_CONFIG_MODULE=plain_settings"))
+    on_host("mkdir -p -m 755 /opt/plain")
     found = []
     for variant in PLAIN_VARIANTS:
         console.print(f"  {variant.label}")
@@ -234,9 +220,7 @@ def without_classes(console: Console) -> list[Latencies]:
         settings["result_backend_transport_options"] = {"global_keyprefix": "shop:"}
         lines = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
         on_host(f"cat > /opt/plain/plain_settings.py <<'EOF'\n{lines}\nEOF\nchmod 644 /opt/plain/plain_settings.py")
-        start = "systemd-run -q --collect --unit=plain -p User=shop -p WorkingDirectory=/tmp -p KillMode=mixed"
-        start += f" -p EnvironmentFile=/etc/celeryops/plain.env {CELERY} -A shop.celery:app worker -l INFO"
-        on_host(f"set -eu\n{start} -c {processes()}\n{READY}")
+        common.start_by_hand(HOST, "plain", f"-c {processes()}", READY)
         latencies = Latencies(variant.key, variant.label)
         measure(latencies, "/etc/celeryops/plain.env", SLOW, variant.priority)
         on_host("systemctl stop plain.service")

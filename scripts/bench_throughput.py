@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tools.bench import common
-from tools.bench.common import BUILD, PASSWORD, ROOT, SUITE, inventory, keep, lab, play, shop, spread
+from tools.bench.common import BUILD, PYTHON, ROOT, SUITE, inventory, keep, lab, play, shop, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 HOST = "celeryops-bench-throughput"
 on_host = functools.partial(common.on_host, HOST)
 PROCESSES, TASKS = 2, 12_000
-PYTHON, CELERY = "/opt/celeryops/shop/current/bin/python", "/opt/celeryops/shop/current/bin/celery"
 UNIT = {"ours": "celery-shop-default.service", "stock": "stock.service"}
 ENVIRONMENT = {"ours": "/etc/celeryops/shop/celery.env", "stock": "/etc/celeryops/stock.env"}
 #: Three classes that are restarted one after another, with as many processes; tasks of so many seconds.
@@ -48,15 +47,6 @@ for name in {CLASSES!r}:
     @shared_task(name=name, ignore_result=True)
     def short():
         time.sleep({SHORT})
-"""
-#: The app's own environment with another virtual host and without the collection's loader; for root only, as that is.
-STOCK = f"""
-set -eu
-umask 077
-sed -E -e '/^(CELERY_LOADER|CELERYOPS_CONFIG|PYTHONPATH)=/d' \
-  -e 's,^CELERY_BROKER_URL=.*,CELERY_BROKER_URL="amqp://stock:{PASSWORD}@127.0.0.1:5672/stock",' \
-  /etc/celeryops/shop/celery.env > {ENVIRONMENT["stock"]}
-echo PYTHONPATH=/opt/nothing >> {ENVIRONMENT["stock"]}
 """
 SEND = """
 import sys, time
@@ -115,10 +105,7 @@ def variables() -> dict[str, Any]:
     everything["celery_worker_classes"] = {"default": {}, **{name: {"queues": [name]} for name in CLASSES}}
     everything["celery_app_routes"] = [{"task": name, "queue": name} for name in CLASSES]
     everything["celery_app_python_path"] = ["/opt/nothing"]
-    permission = {"vhost": "stock", "configure": ".*", "write": ".*", "read": ".*"}
-    everything["rabbitmq_vhosts"] = [{"name": "stock"}]
-    everything["rabbitmq_users"] = [{"name": "stock", "password": PASSWORD, "permissions": [permission]}]
-    return everything
+    return {**everything, **common.account("stock")}
 
 
 def measure(variant: str) -> float:
@@ -127,9 +114,7 @@ def measure(variant: str) -> float:
     if variant == "ours":
         on_host(f"systemctl start {UNIT[variant]}")
     else:
-        start = "systemd-run -q --collect --unit=stock -p User=shop -p WorkingDirectory=/tmp -p KillMode=mixed"
-        start += f" -p EnvironmentFile={ENVIRONMENT[variant]} {CELERY} -A shop.celery:app worker -l INFO"
-        on_host(f"{start} -c {PROCESSES} --include nothing")
+        common.start_by_hand(HOST, "stock", f"-c {PROCESSES} --include nothing")
     rate = float(python(variant, WATCH))
     on_host(f"systemctl stop {UNIT[variant]}")
     return rate
@@ -183,7 +168,7 @@ def main() -> None:
     on_host(f"mkdir -p /opt/nothing && cat > /opt/nothing/nothing.py <<'END'\n{NOTHING}\nEND\n")
     hosts = inventory(HOST)
     play(hosts, ROOT / "site.yml", variables())
-    on_host(STOCK)
+    on_host(common.by_hand("stock", "PYTHONPATH=/opt/nothing"))
     # Nothing else may work on this machine meanwhile.
     on_host("systemctl stop celery-shop.target 'celery-shop-*.service'")
     rates: dict[str, list[float]] = {"ours": [], "stock": []}

@@ -26,6 +26,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.file_owners import
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of, tail
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_files import secrets_placed
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import is_file_of
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -116,7 +117,7 @@ class Placer:
             code, output, errors = self.module.run_command(command)
             if code != 0:
                 # The command may import an app, whose error names what it was given.
-                secrets = secrets_of(_environment(entry.get("environment_file")))
+                secrets = secrets_of(parse_environment(text_of(entry.get("environment_file") or "")))
                 if entry.get("environment_file"):
                     # Beside it is the record of the files that the app reads as well.
                     secrets += secrets_placed(f"{os.path.dirname(entry['environment_file'])}/{placed.NAME}")
@@ -212,14 +213,6 @@ def _lstat(path: str) -> os.stat_result | None:
 def _read(path: str) -> bytes:
     with open(path, "rb") as stream:
         return stream.read()
-
-
-def _environment(path: str | None) -> dict[str, str]:
-    """Return the variables of an environment file; none of one that is not there yet."""
-    try:
-        return parse_environment(_read(path).decode("utf-8", errors="replace")) if path else {}
-    except OSError:
-        return {}
 
 
 def _mode(entry: dict[str, Any]) -> int:

@@ -9,12 +9,12 @@ Runs on managed hosts.
 
 from __future__ import annotations
 
-import contextlib
 import glob
 from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import masking, ours, paths, secret_files
 from ansible_collections.celeryops.stack.plugins.module_utils.environment_file import parse_environment
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +39,5 @@ def _secrets(folder: str) -> list[str]:
     """Return what must not be shown of an app whose configuration is in ``folder``."""
     found = secret_files.secrets_placed(f"{folder}/{paths.FILES_RECORD}")
     for path in sorted(glob.glob(f"{glob.escape(folder)}/*.env")):
-        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
-            found += masking.secrets_of(parse_environment(stream.read()))
+        found += masking.secrets_of(parse_environment(text_of(path)))
     return found

@@ -20,6 +20,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.systemd import (
     decide,
     parse_show,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import names_in, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,15 +171,8 @@ def last_change(path: str) -> float:
 
 def _leftovers(wanted: Sequence[str], prune: Mapping[str, Any] | None) -> list[str]:
     """Return the unit files to prune."""
-    if not prune or not os.path.isdir(UNIT_DIR):
+    if not prune:
         return []
-    found = []
-    for name in sorted(os.listdir(UNIT_DIR)):
-        path = f"{UNIT_DIR}/{name}"
-        if name in wanted or not fnmatch.fnmatchcase(name, prune["glob"]) or not os.path.isfile(path):
-            continue
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            first = stream.readline()
-        if any(marker in first for marker in prune["markers"]):
-            found.append(name)
-    return found
+    others = [name for name in names_in(UNIT_DIR) if name not in wanted and fnmatch.fnmatchcase(name, prune["glob"])]
+    firsts = {name: text_of(f"{UNIT_DIR}/{name}").partition("\n")[0] for name in others}
+    return [name for name in others if any(marker in firsts[name] for marker in prune["markers"])]

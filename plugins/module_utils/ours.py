@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Cluster
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import CONFIG, UNITS
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import names_in, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +37,12 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
         No password is in it.
     """
     apps: dict[str, dict[str, Any]] = {}
-    for name in _listed(units):
+    for name in names_in(units):
         match = _UNIT.fullmatch(name)
         role = role_of(f"{units}/{name}") if match else ""
         if match and role:
             apps.setdefault(match[1], _app())["units"][name] = role
-    for name in _listed(config):
+    for name in names_in(config):
         settings = _environment(f"{config}/{name}/celery.env")
         if settings is not None:
             app = apps.setdefault(name, _app())
@@ -95,11 +96,7 @@ def _users(path: str) -> list[str]:
 
 def _acl(path: str) -> list[str]:
     """Return the names of the users in an ACL file of Redis: lines that begin with "user" (redis.io, ACL)."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            lines = [line.split() for line in stream]
-    except OSError:
-        return []
+    lines = [line.split() for line in text_of(path).splitlines()]
     return sorted(words[1] for words in lines if len(words) > 1 and words[0] == "user")
 
 
@@ -128,13 +125,6 @@ def _names(path: str) -> list[str] | None:
     return [str(name) for name in names] if isinstance(names, list) else None
 
 
-def _listed(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
-
-
 def app_of_unit(name: str) -> str:
     """Return the app of a unit that is named as this collection names them; empty for another one."""
     match = _UNIT.fullmatch(name)
@@ -143,11 +133,7 @@ def app_of_unit(name: str) -> str:
 
 def role_of(path: str) -> str:
     """Return which role wrote a file; empty for one that is not ours."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            match = MARK.match(stream.readline())
-    except OSError:
-        return ""
+    match = MARK.match(text_of(path))
     return match[1] if match else ""
 
 

@@ -8,8 +8,6 @@ Each directory contains one directory per app. Used on managed hosts and on the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 #: Releases and the installer, which root owns.
 PROGRAMS = "/opt/celeryops"
 CONFIG = "/etc/celeryops"
@@ -36,92 +34,37 @@ TRANSIENT_UNITS = "/run/systemd/system"
 FILES_RECORD = "files.json"
 
 
-@dataclass(frozen=True)
 class AppPaths:
-    """The places of one app.
+    """The places of one app, by its short name."""
 
-    Arguments:
-        app: its short name.
-    """
-
-    app: str
-
-    @property
-    def base(self) -> str:
-        """Directory of its releases, its runtime and what is known of them."""
-        return f"{PROGRAMS}/{self.app}"
-
-    @property
-    def releases(self) -> str:
-        """Directory with one virtual environment for each release."""
-        return f"{self.base}/releases"
-
-    @property
-    def current(self) -> str:
-        """Link to the release in use."""
-        return f"{self.base}/current"
-
-    @property
-    def history(self) -> str:
-        """Note of the switches of the link, and of what was verified."""
-        return f"{self.base}/activations.json"
-
-    @property
-    def runtime(self) -> str:
-        """Directory of the package that puts the shared configuration into force."""
-        return f"{self.base}/runtime"
-
-    @property
-    def config(self) -> str:
-        """Directory of its configuration."""
-        return f"{CONFIG}/{self.app}"
-
-    @property
-    def settings(self) -> str:
-        """File of the shared configuration."""
-        return f"{self.config}/celery.json"
-
-    @property
-    def queues(self) -> str:
-        """File of queues and routes, which processes look at again while they run (celeryops_runtime.queues_file)."""
-        return f"{self.config}/queues.json"
-
-    @property
-    def environment(self) -> str:
-        """Environment file of its units, for root alone."""
-        return f"{self.config}/celery.env"
-
-    @property
-    def files(self) -> str:
-        """Directory of files of the app's own (celery_app_files)."""
-        return f"{self.config}/files"
-
-    @property
-    def files_record(self) -> str:
-        """Record of the files of the app's own that were placed."""
-        return f"{self.config}/{FILES_RECORD}"
-
-    @property
-    def state(self) -> str:
-        """Directory that it may write to."""
-        return f"{STATE}/{self.app}"
-
-    @property
-    def log(self) -> str:
-        """Directory of its logs."""
-        return f"{LOG}/{self.app}"
-
-    @property
-    def run(self) -> str:
-        """Directory of its workers' reports."""
-        return f"{RUN}/{self.app}"
-
-    @property
-    def flower_base(self) -> str:
-        """Directory of Flower's releases."""
-        return f"{self.base}-flower"
-
-    @property
-    def flower_environment(self) -> str:
-        """Environment file of Flower, for root alone."""
-        return f"{self.config}/flower.env"
+    def __init__(self, app: str) -> None:
+        #: Directory of its releases, its runtime and what is known of them.
+        self.base = f"{PROGRAMS}/{app}"
+        #: Directory with one virtual environment for each release.
+        self.releases = f"{self.base}/releases"
+        #: Link to the release in use.
+        self.current = f"{self.base}/current"
+        #: Note of the switches of the link, and of what was verified.
+        self.history = f"{self.base}/activations.json"
+        #: Directory of the package that puts the shared configuration into force.
+        self.runtime = f"{self.base}/runtime"
+        #: Directory of its configuration.
+        self.config = f"{CONFIG}/{app}"
+        #: File of the shared configuration.
+        self.settings = f"{self.config}/celery.json"
+        #: File of queues and routes, which processes look at again while they run (celeryops_runtime.queues_file).
+        self.queues = f"{self.config}/queues.json"
+        #: Environment file of its units, for root alone.
+        self.environment = f"{self.config}/celery.env"
+        #: Directory of files of the app's own (celery_app_files), and the record of those that were placed.
+        self.files = f"{self.config}/files"
+        self.files_record = f"{self.config}/{FILES_RECORD}"
+        #: Directory that it may write to.
+        self.state = f"{STATE}/{app}"
+        #: Directory of its logs.
+        self.log = f"{LOG}/{app}"
+        #: Directory of its workers' reports.
+        self.run = f"{RUN}/{app}"
+        #: Directory of Flower's releases, and its environment file, for root alone.
+        self.flower_base = f"{self.base}-flower"
+        self.flower_environment = f"{self.config}/flower.env"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import paths
 from ansible_collections.celeryops.stack.plugins.module_utils.account import group_names
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,11 +57,7 @@ def groups(asked: Iterable[str] = (), database: str = "/etc/group") -> dict[str,
 
 def _first_fields(path: str) -> list[str]:
     """Return the names in a file such as passwd(5), without the lines by which older systems include others."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            names = [line.partition(":")[0].strip() for line in stream]
-    except OSError:
-        return []
+    names = [line.partition(":")[0].strip() for line in text_of(path).splitlines()]
     return [name for name in names if name and name[0] not in "+-#"]
 
 

@@ -22,7 +22,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import names_in, text_of
 
 #: Runs a command and returns what it prints; an empty text when it fails.
 Run = Callable[[Sequence[str]], str]
@@ -96,7 +96,7 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
         names = members(directory, text_of)
         # One that does not say whose it is, and one of a cluster, is of the node that is configured.
         own = node or f"rabbit@{host}"
-        folders = {own if own in names or not names else names[0]: directory} if _filled(directory) else {}
+        folders = {own if own in names or not names else names[0]: directory} if names_in(directory) else {}
     if not installed and not folders and not nodes(BASE):
         return {}
     config = both.get("CONFIG_FILE") or f"{CONFIG_DIR}/rabbitmq.conf"
@@ -171,14 +171,10 @@ def environment(shown: str, read: Callable[[str], str]) -> dict[str, str]:
 
 def nodes(base: str) -> list[str]:
     """Return the names of the nodes that have data below ``base``."""
-    try:
-        entries = sorted(os.listdir(base))
-    except OSError:
-        return []
     return [
         name
-        for name in entries
-        if _DIRECTORY.fullmatch(name) and not name.endswith(_NOT_A_NODE) and _filled(os.path.join(base, name))
+        for name in names_in(base)
+        if _DIRECTORY.fullmatch(name) and not name.endswith(_NOT_A_NODE) and names_in(os.path.join(base, name))
     ]
 
 
@@ -217,17 +213,10 @@ def _stores(
         for name, path in folders.items():
             # Several nodes may have their quorum queues in one place.
             place = os.path.join(path, below) if not now else os.path.join(now, name if below == "quorum" else "")
-            if _filled(place):
+            if names_in(place):
                 held[key] = {"now": now, "kept": kept}
     return held
 
 
 def _whole(name: str, host: str) -> str:
     return f"{name}@{host}" if name and "@" not in name else name
-
-
-def _filled(path: str) -> bool:
-    try:
-        return bool(os.listdir(path))
-    except OSError:
-        return False

@@ -15,6 +15,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils import paths, plac
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import role_of
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_found import PLACES
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -155,21 +156,12 @@ def of_server(kind: str, *, data: bool) -> Removal:
         found.kept = stores
     # Where data are that were elsewhere before the role came, one file alone says: without it nobody finds them again.
     says = server.get("places", ("",))[0]
-    elsewhere = [place for place in _elsewhere(says) if os.path.lexists(place)]
+    elsewhere = [place for place in _PLACE.findall(text_of(says)) if os.path.lexists(place)]
     found.kept += elsewhere
     if elsewhere and not data:
         found.paths.remove(says)
         found.kept.append(says)
     return found
-
-
-def _elsewhere(path: str) -> list[str]:
-    """Return the places of data that a file like rabbitmq-env.conf, as the role writes it, says."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return _PLACE.findall(stream.read())
-    except OSError:
-        return []
 
 
 def _is_ours(line: str) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.module_utils.account import group_ids
 from ansible_collections.celeryops.stack.plugins.module_utils.environment_file import parse_environment
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import secrets_of, tail
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,3 +72,19 @@ def run_runtime(
         ) from error
     report["failed"] = bool(report.get("failed")) or outcome.returncode != 0
     return report
+
+
+def waiting(app: str, user: str, words: Sequence[str] = ()) -> dict[str, Any] | str:
+    """Return the messages in each queue of an app, or why they are not known.
+
+    Arguments:
+        app: its name.
+        user: the account that it runs as.
+        words: further options of the command ``backlog``.
+    """
+    places = AppPaths(app)
+    try:
+        report = run_runtime(places.current, places.environment, user, ["backlog", *words], timeout=60)
+    except CommandError as error:
+        return str(error)
+    return str(report.get("message")) if report["failed"] else dict(report["waiting"])

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.module_utils.listeners import unit_of
 from ansible_collections.celeryops.stack.plugins.module_utils.ours import app_of_unit, role_of
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import UNITS
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,17 +116,15 @@ def look(proc: str = "/proc", units: str = UNITS) -> list[dict[str, Any]]:
     """Return the schedulers: ``pid``, ``unit`` (empty without) and ``app``, as the command line names it."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for name in sorted((name for name in os.listdir(proc) if name.isdigit()), key=int):
-        # It may end while it is looked at.
-        with contextlib.suppress(OSError):
-            with open(f"{proc}/{name}/cmdline", encoding="utf-8", errors="replace") as stream:
-                app = scheduler_of(stream.read().rstrip("\0").split("\0"))
-            if app is None:
-                continue
-            with open(f"{proc}/{name}/cgroup", encoding="utf-8", errors="replace") as stream:
-                unit = unit_of(stream.read())
-            if not _is_ours(unit, units):
-                # The processes of a worker have its command line.
-                found.setdefault((unit, app), {"pid": int(name), "unit": unit, "app": app})
+        # It may end while it is looked at, and has neither words nor a unit then.
+        app = scheduler_of(text_of(f"{proc}/{name}/cmdline").rstrip("\0").split("\0"))
+        if app is None:
+            continue
+        group = text_of(f"{proc}/{name}/cgroup")
+        unit = unit_of(group)
+        if group and not _is_ours(unit, units):
+            # The processes of a worker have its command line.
+            found.setdefault((unit, app), {"pid": int(name), "unit": unit, "app": app})
     return list(found.values())
 
 

@@ -1,9 +1,11 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text files of a host."""
+"""Text files and directories of a host, as far as they can be read."""
 
 from __future__ import annotations
+
+import os
 
 
 def text_of(path: str) -> str:
@@ -13,3 +15,11 @@ def text_of(path: str) -> str:
             return stream.read()
     except OSError:
         return ""
+
+
+def names_in(folder: str) -> list[str]:
+    """Return the names in a directory, sorted; nothing where it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

@@ -58,7 +58,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
-from ansible_collections.celeryops.stack.plugins.module_utils.runtime import CommandError, run_runtime
+from ansible_collections.celeryops.stack.plugins.module_utils.runtime import waiting
 
 #: Seconds between two questions, each of which starts an interpreter.
 PAUSE = 5
@@ -72,14 +72,11 @@ def ask(app: str, queues: list[str], taken: bool) -> dict[str, Any] | str:
         queues: their names.
         taken: whether to count what workers have taken from them and not begun.
     """
-    places = AppPaths(app)
     try:
-        user = pwd.getpwuid(os.stat(places.state).st_uid).pw_name
-        words = [word for name in queues for word in ("--queue", name)] + ["--taken"] * taken
-        report = run_runtime(places.current, places.environment, user, ["backlog", *words], timeout=60)
-    except (CommandError, KeyError, OSError) as error:
+        user = pwd.getpwuid(os.stat(AppPaths(app).state).st_uid).pw_name
+    except (KeyError, OSError) as error:
         return str(error)
-    return str(report.get("message")) if report["failed"] else dict(report["waiting"])
+    return waiting(app, user, [word for name in queues for word in ("--queue", name)] + ["--taken"] * taken)
 
 
 def main() -> None:
@@ -95,12 +92,12 @@ def main() -> None:
     )
     until = time.monotonic() + (0 if module.check_mode else module.params["wait"])
     while True:
-        waiting = ask(module.params["app"], module.params["queues"], module.params["taken"])
-        empty = isinstance(waiting, dict) and not any(waiting.values())
+        found = ask(module.params["app"], module.params["queues"], module.params["taken"])
+        empty = isinstance(found, dict) and not any(found.values())
         if empty or time.monotonic() >= until:
             break
         time.sleep(PAUSE)
-    module.exit_json(changed=False, waiting=waiting)
+    module.exit_json(changed=False, waiting=found)
 
 
 if __name__ == "__main__":

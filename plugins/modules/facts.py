@@ -120,6 +120,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils import (
     redis_found,
     schedulers,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -207,11 +208,7 @@ def machine(accounts: list[str], groups: list[str]) -> dict[str, Any]:
 
 def machine_id(path: str = "/etc/machine-id") -> str:
     """Return the number by which a machine is told from others, whatever its names (machine-id(5)); empty without."""
-    try:
-        with open(path, encoding="ascii", errors="replace") as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""
+    return text_of(path).strip()
 
 
 def named(facts: dict[str, Any]) -> dict[str, Any]:

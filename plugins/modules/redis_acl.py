@@ -63,6 +63,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine impor
     acl_stamp,
     engine_names,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
 
 
 def call(module: AnsibleModule, names: Engine, command: list[str]) -> Any:
@@ -70,15 +71,6 @@ def call(module: AnsibleModule, names: Engine, command: list[str]) -> Any:
     with Client(names["socket"]) as client:
         client.call("AUTH", module.params["username"], module.params["password"])
         return client.call(*command)
-
-
-def remembered(names: Engine) -> str:
-    """Return what the last run of this module remembered, "" when there was none."""
-    try:
-        with open(names["acl_stamp"], encoding="utf-8") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return ""
 
 
 def main() -> None:
@@ -98,7 +90,7 @@ def main() -> None:
         with open(names["acl"], "rb") as stream:
             content = stream.read()
         listed = call(module, names, ["ACL", "LIST"])
-        commands = acl_changes(remembered(names), content, listed)
+        commands = acl_changes(text_of(names["acl_stamp"]), content, listed)
         for command in [["ACL", "LOAD"]] if commands is None else commands:
             call(module, names, command)
         listed = call(module, names, ["ACL", "LIST"])

@@ -107,8 +107,9 @@ from ansible_collections.celeryops.stack.plugins.module_utils.removal import (
     refusal,
 )
 from ansible_collections.celeryops.stack.plugins.module_utils.removal_guards import brokers_of, in_rabbitmq, users_of
-from ansible_collections.celeryops.stack.plugins.module_utils.runtime import CommandError, run_runtime
+from ansible_collections.celeryops.stack.plugins.module_utils.runtime import waiting
 from ansible_collections.celeryops.stack.plugins.module_utils.server_contents import contents
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import names_in, text_of
 
 #: Made by the roles around the apps; they go when nothing is in them any more.
 PARENTS = (*PROGRAMS, *DATA)
@@ -181,31 +182,17 @@ class Remover:
     def _apps(self) -> list[str]:
         """Return every app that the host carries, or has programs, configuration or data of."""
         names = set(ours.look()["apps"])
-        for folder in PARENTS:
-            with contextlib.suppress(OSError):
-                names |= {entry.removesuffix("-flower") for entry in os.listdir(folder)}
+        names |= {entry.removesuffix("-flower") for folder in PARENTS for entry in names_in(folder)}
         return sorted(name for name in names if _APP.fullmatch(name) and name not in ("uv", *SERVERS))
 
     @staticmethod
     def _marked() -> list[str]:
-        found = []
-        for name in sorted(os.listdir(paths.UNITS)) if os.path.isdir(paths.UNITS) else []:
-            path = f"{paths.UNITS}/{name}"
-            if name.startswith("celery-") and os.path.isfile(path):
-                with open(path, encoding="utf-8", errors="replace") as stream:
-                    if ours.MARK.match(stream.readline()):
-                        found.append(name)
-        return found
+        names = (name for name in names_in(paths.UNITS) if name.startswith("celery-"))
+        return [name for name in names if ours.role_of(f"{paths.UNITS}/{name}")]
 
     def _waiting(self, app: str, users: dict[str, str]) -> Any:
         """Return the messages in each queue of an app, or why they are not known."""
-        user = next((users[unit] for unit in users if unit.startswith(f"celery-{app}-")), app)
-        places = paths.AppPaths(app)
-        try:
-            report = run_runtime(places.current, places.environment, user, ["backlog"], timeout=60)
-        except CommandError as error:
-            return str(error)
-        return str(report.get("message")) if report["failed"] else report.get("waiting", {})
+        return waiting(app, next((users[unit] for unit in users if unit.startswith(f"celery-{app}-")), app))
 
     def _ask_servers(self, kinds: list[str]) -> None:
         """Note what servers hold whose data are to go, also for apps that this host does not carry."""
@@ -215,9 +202,7 @@ class Remover:
         for kind in kinds:
             if kind == "rabbitmq":
                 continue
-            acl = ""
-            with contextlib.suppress(OSError), open(f"{paths.CONFIG}/{kind}/users.acl", encoding="utf-8") as stream:
-                acl = stream.read()
+            acl = text_of(f"{paths.CONFIG}/{kind}/users.acl")
             # An app on this host has counted with its own account; nobody else's password is here.
             silent = [user for user in brokers_of(acl) if not isinstance(self.waiting.get(user), dict)]
             if silent:
@@ -299,13 +284,11 @@ class Remover:
             self._call("systemctl", "reset-failed", *present)
 
     def _tidy(self) -> None:
-        programs = set()
-        with contextlib.suppress(OSError):
-            programs = set(os.listdir(paths.PROGRAMS))
-        if programs <= {os.path.basename(paths.UV)}:
+        if set(names_in(paths.PROGRAMS)) <= {os.path.basename(paths.UV)}:
             for path in (paths.UV, paths.CACHE, paths.LOCKS):
                 delete(path)
-            if ours.MARK.search(_first_lines(paths.RUN_COMMAND)):
+            # The first line of a program says what runs it.
+            if ours.MARK.search("\n".join(text_of(paths.RUN_COMMAND).splitlines()[:2])):
                 delete(paths.RUN_COMMAND)
         if self.options["servers"] and self.options["data"]:
             # What stays is still in it: of a file without a comment nothing else says that it is ours.
@@ -324,17 +307,8 @@ class Remover:
 
 
 def _user(path: str) -> str:
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
-        match = re.search(r"^User=(.+)$", stream.read(), re.MULTILINE)
-        return match[1].strip() if match else ""
-    return ""
-
-
-def _first_lines(path: str) -> str:
-    """Return the first two lines of a file; the first of a program says what runs it."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
-        return stream.readline() + stream.readline()
-    return ""
+    match = re.search(r"^User=(.+)$", text_of(path), re.MULTILINE)
+    return match[1].strip() if match else ""
 
 
 def _give_to_root(path: str) -> None:

@@ -11,6 +11,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -71,9 +73,8 @@ def _boot_time(proc: str) -> float:
 def _start_ticks(process: str) -> float:
     """Return how long after the boot a process was started, in seconds."""
     try:
-        with open(f"{process}/stat", encoding="utf-8", errors="replace") as stream:
-            return float(stream.read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError):
+        return float(text_of(f"{process}/stat").rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except IndexError:
         return 0.0
 
 

@@ -73,9 +73,8 @@ def app_files(
             instead = f"a path elsewhere, such as one below {layout['files']}/"
             faults.append(Problem("hidden-by-the-sandbox", f"{where}.path", entry["path"], reason, instead))
         if path in seen:
-            faults.append(
-                Problem("told-twice", f"{where}.path", entry["path"], f"is {seen[path]} as well", "each file once")
-            )
+            reason = f"is {seen[path]} as well"
+            faults.append(Problem("told-twice", f"{where}.path", entry["path"], reason, "each file once"))
         seen.setdefault(path, where)
         if not faults:
             usable[path] = where
@@ -95,11 +94,8 @@ def app_files(
         outer = next((folder for folder in above(path) if folder in usable), "")
         if outer:
             reason = f"is below {usable[outer]}, which is a file ({outer})"
-            problems.append(
-                Problem(
-                    "below-which-is-a-file", f"{where}.path", path, reason, f"another path here, or in {usable[outer]}"
-                )
-            )
+            instead = f"another path here, or in {usable[outer]}"
+            problems.append(Problem("below-which-is-a-file", f"{where}.path", path, reason, instead))
     return found, problems
 
 
@@ -122,17 +118,11 @@ def _path_problems(variable: str, written: str, path: str, layout: Mapping[str, 
     elif ".." in written.split("/"):
         yield Problem("leads-upwards", variable, written, "leads upwards", instead)
     elif not path.startswith(own) and path.startswith(_OURS):
-        yield Problem(
-            "place-of-the-collection",
-            variable,
-            written,
-            "is a place that this collection keeps its own files in",
-            instead,
-        )
+        reason = "is a place that this collection keeps its own files in"
+        yield Problem("place-of-the-collection", variable, written, reason, instead)
     elif path in _DIRECTORIES:
-        yield Problem(
-            "directory-not-a-file", variable, written, "is a directory", f"the path of a file, or one below {own}"
-        )
+        reason = "is a directory"
+        yield Problem("directory-not-a-file", variable, written, reason, f"the path of a file, or one below {own}")
     elif path.startswith(tuple(f"{folder}/" for folder in _THE_APPS)):
         reason = "is where the app itself may write, so that it could replace the file"
         yield Problem("writable-by-the-app", variable, written, reason, instead)
@@ -144,52 +134,34 @@ def _content_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]
     given = [key for key in ("content", "src") if entry.get(key) is not None]
     if len(given) != 1:
         reason = "has both content and src" if given else "has neither content nor src"
-        yield Problem(
-            "both-content-and-src",
-            where,
-            entry["path"],
-            reason,
-            "one of them: the text itself, or a file on the control machine",
-        )
+        instead = "one of them: the text itself, or a file on the control machine"
+        yield Problem("both-content-and-src", where, entry["path"], reason, instead)
     elif given == ["content"] and not isinstance(entry["content"], str):
         reason = "is not text: YAML or Jinja has turned it into data"
-        yield Problem(
-            "yaml-changed-the-text",
-            f"{where}.content",
-            NOT_SHOWN,
-            reason,
-            "a block of text; end a template with | string",
-        )
+        instead = "a block of text; end a template with | string"
+        yield Problem("yaml-changed-the-text", f"{where}.content", NOT_SHOWN, reason, instead)
 
 
 def _access_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
     for key in ("owner", "group"):
         if entry.get(key) and not _ACCOUNT.fullmatch(str(entry[key])):
-            yield Problem(
-                "not-the-name", f"{where}.{key}", entry[key], "is not the name of an account", "a name such as root"
-            )
+            reason = "is not the name of an account"
+            yield Problem("not-the-name", f"{where}.{key}", entry[key], reason, "a name such as root")
     mode = entry.get("mode")
     if mode is None:
         return
     if not isinstance(mode, str) or not _MODE.fullmatch(mode):
         octal = f"0{mode:o}" if isinstance(mode, int) and not isinstance(mode, bool) and 0 <= mode <= 0o777 else ""
         reason = f"is how YAML reads {octal}" if octal and not isinstance(mode, str) else "is not a mode"
-        yield Problem(
-            "yaml-octal", f"{where}.mode", mode, reason, f'four digits in quotes, such as "{octal or "0640"}"'
-        )
+        instead = f'four digits in quotes, such as "{octal or "0640"}"'
+        yield Problem("yaml-octal", f"{where}.mode", mode, reason, instead)
     elif int(mode, 8) & 0o022 and not (int(mode, 8) & 0o002 == 0 and str(entry.get("group")) == "root"):
-        yield Problem(
-            "lets-others-than-its-owner",
-            f"{where}.mode",
-            mode,
-            "lets others than its owner write it",
-            '"0640", or "0644"',
-        )
+        reason = "lets others than its owner write it"
+        yield Problem("lets-others-than-its-owner", f"{where}.mode", mode, reason, '"0640", or "0644"')
     elif int(mode, 8) & 0o004 and entry.get("secret", True) is not False:
         reason = "lets everybody on the host read a file that may hold secrets"
-        yield Problem(
-            "lets-everybody-on-the-host", f"{where}.mode", mode, reason, '"0640", or secret: false if it holds none'
-        )
+        instead = '"0640", or secret: false if it holds none'
+        yield Problem("lets-everybody-on-the-host", f"{where}.mode", mode, reason, instead)
 
 
 def read_by(files: Iterable[Mapping[str, Any]], layout: Mapping[str, Any], reader: str) -> list[str]:

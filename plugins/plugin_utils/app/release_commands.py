@@ -88,9 +88,8 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
             words = shlex.split(command)
         except ValueError:
             # A quote that is not closed; the text may hold anything.
-            return [], [
-                Problem("quote-that-is-not-closed", where, NOT_SHOWN, "has a quote that is not closed", EXAMPLE)
-            ]
+            reason = "has a quote that is not closed"
+            return [], [Problem("quote-that-is-not-closed", where, NOT_SHOWN, reason, EXAMPLE)]
         shell = [word for word in words if word in _SHELL] + [";"] * _ends_a_command(command)
         # Of the first word alone: an argument may be called so.
         shell += [word for word in words[:1] if word in _BUILT_IN or re.match(r"\w+=", word)]
@@ -112,15 +111,8 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
         return [], [Problem("holds-a-null-character", where, NOT_SHOWN, "holds a null character", EXAMPLE)]
     if _shows_a_secret(words):
         reason = "holds a secret, and every account on the host can read a command line"
-        return words, [
-            Problem(
-                "secret-in-a-readable-file",
-                where,
-                NOT_SHOWN,
-                reason,
-                "it in celery_app_environment, where the program reads it",
-            )
-        ]
+        instead = "it in celery_app_environment, where the program reads it"
+        return words, [Problem("secret-in-a-readable-file", where, NOT_SHOWN, reason, instead)]
     return words, []
 
 

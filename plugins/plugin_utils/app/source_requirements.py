@@ -99,13 +99,8 @@ def missing_parts(source: Mapping[str, Any], local: Path) -> Iterator[Problem]:
         if canonicalize_name(extra) not in map(canonicalize_name, known or ()):
             # Installers go on without it, and uv says so nowhere when it is quiet.
             instead = did_you_mean(extra, known or ()) if known else "leave it out: there is none"
-            yield Problem(
-                "no-extra-of-the-app",
-                f"{_SOURCE}.extras",
-                extra,
-                "is not an extra of the app, and would install nothing",
-                instead,
-            )
+            reason = "is not an extra of the app, and would install nothing"
+            yield Problem("no-extra-of-the-app", f"{_SOURCE}.extras", extra, reason, instead)
 
 
 def _extras_of(project: Mapping[str, Any]) -> list[str] | None:

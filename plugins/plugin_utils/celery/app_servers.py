@@ -85,9 +85,8 @@ def broker_problems(url: object) -> list[Problem]:
             reason = "is a transport for tests, which no other host can reach"
         problems.append(Problem("transport-for-tests", variable, hidden(url, address), reason, BROKER_HELP))
     if not problems and len({server_of(scheme_of(address)) for address in _addresses(url)}) > 1:
-        problems.append(
-            Problem("mixes-brokers", variable, hidden(url), "mixes brokers", "addresses of one broker's nodes")
-        )
+        reason = "mixes brokers"
+        problems.append(Problem("mixes-brokers", variable, hidden(url), reason, "addresses of one broker's nodes"))
     return problems
 
 
@@ -149,9 +148,8 @@ def once_url_problems(url: object) -> Iterator[Problem]:
         if scheme_of(address) in REDIS_BACKENDS:
             yield from address_problems(variable, url, address)
         else:
-            yield Problem(
-                "not-a-redis", variable, hidden(url, address), "is not a Redis", BACKEND_HELP.partition(", or")[0]
-            )
+            reason = "is not a Redis"
+            yield Problem("not-a-redis", variable, hidden(url, address), reason, BACKEND_HELP.partition(", or")[0])
     yield from _one_redis(variable, url)
 
 

@@ -95,9 +95,8 @@ def _time_problems(variable: str, seconds: Any) -> Iterator[Problem]:
             instead = str(parse_duration(seconds))
         yield Problem("not-a-number-of-seconds", variable, seconds, "is not a number of seconds", instead)
     elif seconds <= 0:
-        yield Problem(
-            "due-at-every-moment", variable, seconds, "is due at every moment: beat would send without a pause", instead
-        )
+        reason = "is due at every moment: beat would send without a pause"
+        yield Problem("due-at-every-moment", variable, seconds, reason, instead)
     elif seconds > MAX_SECONDS:
         yield Problem("more-than-a-hundred-years", variable, seconds, "is more than a hundred years", instead)
 
@@ -106,24 +105,13 @@ def _option_problems(variable: str, options: Mapping[Any, Any]) -> Iterator[Prob
     for key, value in options.items():
         close = closest(str(key), OPTIONS)
         if close and key not in OPTIONS:
-            yield Problem(
-                "no-option-of-a-task",
-                f"{variable}.{key}",
-                value,
-                "is not an option of a task",
-                f"{close} (did you mean that?)",
-            )
+            reason = "is not an option of a task"
+            yield Problem("no-option-of-a-task", f"{variable}.{key}", value, reason, f"{close} (did you mean that?)")
     queue, expires = options.get("queue"), options.get("expires")
     if queue is not None and not isinstance(queue, str):
-        yield Problem(
-            "not-the-name", f"{variable}.queue", queue, "is not the name of a queue", "one that a worker class consumes"
-        )
+        reason = "is not the name of a queue"
+        yield Problem("not-the-name", f"{variable}.queue", queue, reason, "one that a worker class consumes")
     if isinstance(expires, (int, float)) and expires <= 0:
         reason = "is over before a worker can begin: every one of these tasks would be dropped"
-        yield Problem(
-            "expires-before-it-starts",
-            f"{variable}.expires",
-            expires,
-            reason,
-            "a number of seconds such as 300, or leave it out",
-        )
+        instead = "a number of seconds such as 300, or leave it out"
+        yield Problem("expires-before-it-starts", f"{variable}.expires", expires, reason, instead)

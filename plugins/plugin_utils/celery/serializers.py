@@ -51,21 +51,11 @@ def serializer_problems(variable: str, name: str, value: Any) -> Iterator[Proble
         meant = _meant(str(entry))
         if _unsafe(entry):
             reason = "runs whatever code the sender of a message puts into it"
-            yield Problem(
-                "pickle-runs-code",
-                variable,
-                entry,
-                reason,
-                "json, and let tasks take plain values (identifiers, texts, numbers)",
-            )
+            instead = "json, and let tasks take plain values (identifiers, texts, numbers)"
+            yield Problem("pickle-runs-code", variable, entry, reason, instead)
         elif meant:
-            yield Problem(
-                "no-serializer-of-kombu",
-                variable,
-                entry,
-                "is not a serializer of kombu 5.7",
-                f"{meant} (did you mean that?)",
-            )
+            reason = "is not a serializer of kombu 5.7"
+            yield Problem("no-serializer-of-kombu", variable, entry, reason, f"{meant} (did you mean that?)")
     if not entries:
         yield Problem("empty", variable, value, "is empty, so no message could be read", "[json], or leave it out")
 
@@ -89,9 +79,8 @@ def unread_problems(own: Mapping[str, Any]) -> Iterator[Problem]:
         both = f"{reader}: [{', '.join(map(str, [*accepted, form]))}]"
         if writer in own:
             reason = f"is not in {reader}, {list(accepted)}: every {what} would be rejected by every consumer"
-            yield Problem(
-                "serializer-not-accepted", f"celery_app_settings.{writer}", form, reason, f"one that is, or {both}"
-            )
+            instead = f"one that is, or {both}"
+            yield Problem("serializer-not-accepted", f"celery_app_settings.{writer}", form, reason, instead)
         elif (reader, form) not in told:
             told.add((reader, form))
             reason = f"lacks {form}, which {writer} is: every {what} would be rejected by every consumer"
@@ -106,13 +95,8 @@ def _unread_tasks(own: Mapping[str, Any], accepted: Any) -> Iterator[Problem]:
             continue
         if _unsafe(form) or not _reads(accepted, form):
             reason = f"is not in accept_content, {list(accepted)}: the task would be rejected by every consumer"
-            yield Problem(
-                "serializer-not-accepted",
-                f"celery_app_settings.{variable}",
-                form,
-                reason,
-                "one that is, or leave it out",
-            )
+            instead = "one that is, or leave it out"
+            yield Problem("serializer-not-accepted", f"celery_app_settings.{variable}", form, reason, instead)
 
 
 def _forms(own: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

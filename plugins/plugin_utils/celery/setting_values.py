@@ -62,9 +62,8 @@ def value_problems(variable: str, name: str, value: Any, broker: str) -> Iterato
 def _eager(variable: str, value: Any) -> Iterator[Problem]:
     if value is True:
         reason = "runs every task in the process that calls it: none would ever be sent to a worker"
-        yield Problem(
-            "runs-every-task", variable, value, reason, "false, or leave it out: it belongs in the settings of tests"
-        )
+        instead = "false, or leave it out: it belongs in the settings of tests"
+        yield Problem("runs-every-task", variable, value, reason, instead)
 
 
 def _time_zone(variable: str, value: str) -> Iterator[Problem]:
@@ -97,13 +96,8 @@ def _rate(variable: str, value: Any) -> Iterator[Problem]:
 def _compression(variable: str, value: str) -> Iterator[Problem]:
     close = closest(value, COMPRESSIONS, 0.75)
     if close and value not in COMPRESSIONS:
-        yield Problem(
-            "no-compression-of-kombu",
-            variable,
-            value,
-            "is not a compression of kombu 5.7",
-            f"{close} (did you mean that?)",
-        )
+        reason = "is not a compression of kombu 5.7"
+        yield Problem("no-compression-of-kombu", variable, value, reason, f"{close} (did you mean that?)")
 
 
 def _annotations(variable: str, value: Any) -> Iterator[Problem]:
@@ -112,13 +106,8 @@ def _annotations(variable: str, value: Any) -> Iterator[Problem]:
         for task, attributes in annotation.items() if isinstance(annotation, Mapping) else ():
             if task != "*" and ("*" in str(task) or any(pattern_fault(str(task)))):
                 reason = "is a pattern, and annotations know none: they would hold for no task"
-                yield Problem(
-                    "pattern-in-annotations",
-                    f"{variable}.{task}",
-                    "(a key)",
-                    reason,
-                    "the whole name of a task, or * for every task",
-                )
+                instead = "the whole name of a task, or * for every task"
+                yield Problem("pattern-in-annotations", f"{variable}.{task}", "(a key)", reason, instead)
             if not isinstance(attributes, Mapping):
                 instead = "attributes of the task, such as {rate_limit: 10/m}"
                 yield Problem("not-a-dictionary", f"{variable}.{task}", attributes, "is not a dictionary", instead)

@@ -33,15 +33,9 @@ def once_rules(declared: Mapping[str, Any], *, redis: bool) -> tuple[list[dict[s
     rules: list[dict[str, Any]] = []
     problems: list[Problem] = []
     if declared and not redis:
-        problems.append(
-            Problem(
-                "needs-a-redis",
-                VARIABLE,
-                [str(task) for task in declared],
-                "needs a Redis, and the app has none: its results are kept elsewhere or nowhere",
-                "a redis:// address in celery_app_result_backend, or in celery_app_once_url",
-            )
-        )
+        reason = "needs a Redis, and the app has none: its results are kept elsewhere or nowhere"
+        instead = "a redis:// address in celery_app_result_backend, or in celery_app_once_url"
+        problems.append(Problem("needs-a-redis", VARIABLE, [str(task) for task in declared], reason, instead))
     problems += pattern_problems(VARIABLE, map(str, declared), "rule")
     for raw, value in declared.items():
         task, variable = str(raw), f"{VARIABLE}.{raw}"
@@ -68,31 +62,20 @@ def _rule(task: str, variable: str, given: Mapping[Any, Any]) -> tuple[dict[str,
             problems.append(error.of(f"{variable}.period", given["period"]))
         else:
             if not rule["period"]:
-                problems.append(
-                    Problem(
-                        "zero-duration", f"{variable}.period", given["period"], "must be longer than 0s", DURATION_HELP
-                    )
-                )
+                reason = "must be longer than 0s"
+                problems.append(Problem("zero-duration", f"{variable}.period", given["period"], reason, DURATION_HELP))
     key = given.get("key")
     if key is not None:
         if isinstance(key, (list, tuple)) and all(map(_is_argument, key)):
             rule["key"] = [int(part) if isinstance(part, int) else str(part) for part in key]
         else:
-            problems.append(
-                Problem("does-not-name-arguments", f"{variable}.key", key, "does not name arguments", KEY_HELP)
-            )
+            reason = "does not name arguments"
+            problems.append(Problem("does-not-name-arguments", f"{variable}.key", key, reason, KEY_HELP))
     for name, allowed in CHOICES.items():
         rule[name] = str(given.get(name, allowed[0]))
         if rule[name] not in allowed:
-            problems.append(
-                Problem(
-                    "not-a-choice",
-                    f"{variable}.{name}",
-                    given[name],
-                    "is not a choice here",
-                    " or ".join(sorted(allowed)),
-                )
-            )
+            instead = " or ".join(sorted(allowed))
+            problems.append(Problem("not-a-choice", f"{variable}.{name}", given[name], "is not a choice here", instead))
     return rule, problems
 
 

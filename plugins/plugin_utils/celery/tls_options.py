@@ -50,13 +50,8 @@ def tls_problems(variable: str, options: Any, *, redis: bool) -> Iterator[Proble
         yield from _value_problems(f"{variable}.{key}", _plain(key), options[key])
     if plain.get("keyfile") and not plain.get("certfile"):
         reason = "belongs to a certificate, and there is none"
-        yield Problem(
-            "belongs-to-a-certificate",
-            f"{variable}.keyfile",
-            plain["keyfile"],
-            reason,
-            "certfile as well, or leave it out",
-        )
+        instead = "certfile as well, or leave it out"
+        yield Problem("belongs-to-a-certificate", f"{variable}.keyfile", plain["keyfile"], reason, instead)
 
 
 def unverified(options: Any) -> bool:
@@ -96,19 +91,13 @@ def _value_problems(variable: str, key: str, value: Any) -> Iterator[Problem]:
         number = isinstance(value, int) and not isinstance(value, bool) and value in list(ssl.VerifyMode)
         word = isinstance(value, str) and value.lower().removeprefix("cert_") in REQUIREMENTS
         if value is not None and not number and not word:
-            yield Problem(
-                "not-a-choice", variable, value, "is not one of its values", did_you_mean(str(value), REQUIREMENTS)
-            )
+            reason = "is not one of its values"
+            yield Problem("not-a-choice", variable, value, reason, did_you_mean(str(value), REQUIREMENTS))
     elif value is None:
         return
     elif key in _FILES and not str(value).startswith("/"):
-        yield Problem(
-            "not-an-absolute-path",
-            variable,
-            value,
-            "is not an absolute path on the hosts",
-            "a path such as /etc/ssl/private-ca.pem",
-        )
+        reason = "is not an absolute path on the hosts"
+        yield Problem("not-an-absolute-path", variable, value, reason, "a path such as /etc/ssl/private-ca.pem")
     elif key in _SWITCHES and not isinstance(value, bool):
         yield Problem("not-a-boolean", variable, value, "is not true or false", "true or false, without quotes")
     elif key in _VERSIONS and str(value) not in ssl.TLSVersion.__members__:

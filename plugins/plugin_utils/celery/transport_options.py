@@ -61,14 +61,8 @@ def transport_problems(variable: str, options: Mapping[Any, Any], known: tuple[s
                 yield Problem("no-effect-option", f"{variable}.{key}", value, reason, f"{close} (did you mean that?)")
         elif key in _SECONDS and value is not None:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-                yield Problem(
-                    "not-a-number-of-seconds",
-                    f"{variable}.{key}",
-                    value,
-                    "is not a number of seconds",
-                    "a number such as 30",
-                )
+                reason = "is not a number of seconds"
+                yield Problem("not-a-number-of-seconds", f"{variable}.{key}", value, reason, "a number such as 30")
         elif key == "confirm_publish" and not isinstance(value, bool):
-            yield Problem(
-                "not-a-boolean", f"{variable}.{key}", value, "is not true or false", "true or false, without quotes"
-            )
+            reason = "is not true or false"
+            yield Problem("not-a-boolean", f"{variable}.{key}", value, reason, "true or false, without quotes")

@@ -40,7 +40,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirement
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 SMALLEST_MEMORY = 128 * 1024**2
 
@@ -202,148 +202,90 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     }, problems
 
 
-def _check_access(variables: Mapping[str, Any]) -> list[Problem]:
-    """Return the mistakes in who may look, and from where."""
-    problems: list[Problem] = []
+def _check_access(variables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the mistakes in who may look, and from where."""
     address = str(variables["flower_address"])
     try:
         local = ipaddress.ip_address(address).is_loopback
     except ValueError:
-        problems.append(
-            Problem(
-                "not-an-ip-address",
-                "flower_address",
-                address,
-                "is not an IP address",
-                "one such as 127.0.0.1 or 10.0.0.5",
-            )
-        )
+        instead = "one such as 127.0.0.1 or 10.0.0.5"
+        yield Problem("not-an-ip-address", "flower_address", address, "is not an IP address", instead)
         local = True
     if not 1024 <= int(variables["flower_port"]) <= 65535:
         instead = "1024 to 65535; a web server in front can have 443"
-        problems.append(Problem("out-of-range", "flower_port", variables["flower_port"], "is out of range", instead))
+        yield Problem("out-of-range", "flower_port", variables["flower_port"], "is out of range", instead)
     prefix = str(variables["flower_url_prefix"])
     if prefix and not _PREFIX.fullmatch(prefix):
-        problems.append(Problem("not-a-path", "flower_url_prefix", prefix, "is not a path", "one such as flower"))
+        yield Problem("not-a-path", "flower_url_prefix", prefix, "is not a path", "one such as flower")
     users = variables["flower_basic_auth"]
     if not users:
         reason = "leaves Flower open to everyone"
-        problems.append(
-            Problem(
-                "leaves-flower-open-to-everyone", "flower_basic_auth", users, reason, "at least one {user: password}"
-            )
-        )
+        instead = "at least one {user: password}"
+        yield Problem("leaves-flower-open-to-everyone", "flower_basic_auth", users, reason, instead)
     for name, password in users.items():
         where = f"flower_basic_auth.{name}"
         if not _USER.fullmatch(str(name)):
-            problems.append(
-                Problem(
-                    "cannot-be-a-users-name",
-                    where,
-                    name,
-                    "cannot be a user's name",
-                    "ASCII without space, comma and colon",
-                )
-            )
+            instead = "ASCII without space, comma and colon"
+            yield Problem("cannot-be-a-users-name", where, name, "cannot be a user's name", instead)
         if not isinstance(password, str) or not _PASSWORD.fullmatch(password):
-            problems.append(
-                Problem(
-                    "cannot-be-a-password",
-                    where,
-                    NOT_SHOWN,
-                    "cannot be a password",
-                    "text of ASCII without space and comma",
-                )
-            )
+            instead = "text of ASCII without space and comma"
+            yield Problem("cannot-be-a-password", where, NOT_SHOWN, "cannot be a password", instead)
         elif not local and (weak := weakness(password, name)):
             reason = f"{weak}, and on {address} others can guess"
-            problems.append(
-                Problem("guessable-password", where, NOT_SHOWN, reason, f"at least {SHORTEST} random characters")
-            )
+            instead = f"at least {SHORTEST} random characters"
+            yield Problem("guessable-password", where, NOT_SHOWN, reason, instead)
     credentials = ",".join(f"{name}:{password}" for name, password in users.items())
     if size("FLOWER_BASIC_AUTH", credentials) > LONGEST:
         reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
-        problems.append(
-            Problem(
-                "longer-than-the-bytes", "flower_basic_auth", NOT_SHOWN, reason, "fewer users, or shorter passwords"
-            )
-        )
+        instead = "fewer users, or shorter passwords"
+        yield Problem("longer-than-the-bytes", "flower_basic_auth", NOT_SHOWN, reason, instead)
     if len(str(variables["flower_cookie_secret"])) < 32:
         reason = "is too short to sign cookies"
-        problems.append(
-            Problem(
-                "cookie-secret-too-short",
-                "flower_cookie_secret",
-                NOT_SHOWN,
-                reason,
-                "at least 32 random characters, or leave it out",
-            )
-        )
+        instead = "at least 32 random characters, or leave it out"
+        yield Problem("cookie-secret-too-short", "flower_cookie_secret", NOT_SHOWN, reason, instead)
     certificate, key = str(variables["flower_tls_certificate"]), str(variables["flower_tls_key"])
     for name, path in (("flower_tls_certificate", certificate), ("flower_tls_key", key)):
         if path and not _PATH.fullmatch(path):
-            problems.append(
-                Problem("not-an-absolute-path", name, path, "is not an absolute path", "a file on the host")
-            )
+            reason = "is not an absolute path"
+            yield Problem("not-an-absolute-path", name, path, reason, "a file on the host")
     group = str(variables["flower_tls_group"])
     if key and (group == "root" or not ACCOUNT.fullmatch(group)):
-        problems.append(
-            Problem(
-                "cannot-be-the-group",
-                "flower_tls_group",
-                group,
-                "cannot be the group of the key",
-                "one such as ssl-cert",
-            )
-        )
+        reason = "cannot be the group of the key"
+        yield Problem("cannot-be-the-group", "flower_tls_group", group, reason, "one such as ssl-cert")
     if bool(certificate) != bool(key):
         name = "flower_tls_key" if certificate else "flower_tls_certificate"
-        problems.append(
-            Problem("missing-tls-file", name, None, "is missing: TLS needs both files", "the path of the other file")
-        )
+        reason = "is missing: TLS needs both files"
+        yield Problem("missing-tls-file", name, None, reason, "the path of the other file")
     if not local and not certificate and not variables["flower_allow_cleartext"]:
         reason = "lets passwords cross the network readable"
         instead = "flower_tls_certificate and flower_tls_key, or flower_allow_cleartext: true behind a proxy with TLS"
-        problems.append(Problem("lets-passwords-cross-the-network", "flower_address", address, reason, instead))
-    return problems
+        yield Problem("lets-passwords-cross-the-network", "flower_address", address, reason, instead)
 
 
-def _check_broker(variables: Mapping[str, Any]) -> list[Problem]:
-    """Return the mistakes in what Flower connects to."""
-    problems: list[Problem] = []
+def _check_broker(variables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the mistakes in what Flower connects to."""
     url = str(variables["flower_broker_url"])
     if not url.strip():
         # The playbook knows the brokers of the inventory; of another one it does not know what account is Flower's.
         instead = (
             'the address of the broker with an account for Flower, or "{{ celery_app_broker_url }}" for the app\'s own'
         )
-        problems.append(Problem("missing", "flower_broker_url", None, "is missing", instead))
+        yield Problem("missing", "flower_broker_url", None, "is missing", instead)
     elif not all(server_of(scheme_of(address)) for address in each_address(url)):
         instead = "an address such as amqp://watcher:password@127.0.0.1:5672/shop"
-        problems.append(
-            Problem(
-                "not-the-url", "flower_broker_url", hidden(url), "is not the URL of a RabbitMQ or Redis broker", instead
-            )
-        )
+        reason = "is not the URL of a RabbitMQ or Redis broker"
+        yield Problem("not-the-url", "flower_broker_url", hidden(url), reason, instead)
     else:
         for address in each_address(url):
-            problems += address_problems("flower_broker_url", url, address)
+            yield from address_problems("flower_broker_url", url, address)
     api = str(variables["flower_broker_api"])
     if api and not re.fullmatch(r"https?://\S+/api/", api):
         instead = "one such as http://watcher:password@127.0.0.1:15672/api/, with the slash at its end"
-        problems.append(
-            Problem(
-                "not-the-url-of-rabbitmqs",
-                "flower_broker_api",
-                hidden(api),
-                "is not the URL of RabbitMQ's management API",
-                instead,
-            )
-        )
+        reason = "is not the URL of RabbitMQ's management API"
+        yield Problem("not-the-url-of-rabbitmqs", "flower_broker_api", hidden(api), reason, instead)
     elif server_of(scheme_of(url)) == "rabbitmq":
         # Of another broker Flower does not ask it.
-        problems += flower_api(api, url)[1]
-    return problems
+        yield from flower_api(api, url)[1]
 
 
 def _interpreter(variables: Mapping[str, Any]) -> list[Problem]:
@@ -361,15 +303,8 @@ def _memory(variables: Mapping[str, Any]) -> tuple[int, list[Problem]]:
     except UnreadableError as error:
         return SMALLEST_MEMORY, [error.of("flower_memory_max", value)]
     if size < SMALLEST_MEMORY:
-        return size, [
-            Problem(
-                "too-little-for-flower",
-                "flower_memory_max",
-                value,
-                "is too little for Flower to start in",
-                "128M or more",
-            )
-        ]
+        reason = "is too little for Flower to start in"
+        return size, [Problem("too-little-for-flower", "flower_memory_max", value, reason, "128M or more")]
     return size, []
 
 
@@ -384,21 +319,11 @@ def _options(options: Mapping[Any, Any]) -> tuple[dict[str, str], list[Problem]]
             instead = _OWN_OPTIONS[name] or "nothing: the role decides it"
             problems.append(Problem("set-by-the-role-itself", where, NOT_SHOWN, "is set by the role itself", instead))
         elif name not in OPTIONS:
-            problems.append(
-                Problem(
-                    "no-option-of-flower",
-                    where,
-                    value,
-                    "is not an option of Flower 2.2",
-                    did_you_mean(str(name), OPTIONS),
-                )
-            )
+            reason = "is not an option of Flower 2.2"
+            problems.append(Problem("no-option-of-flower", where, value, reason, did_you_mean(str(name), OPTIONS)))
         elif not isinstance(value, (str, int, float, list)) or "\n" in text:
-            problems.append(
-                Problem(
-                    "not-a-text-number-boolean", where, value, "is not a text, number, boolean or list", "one of these"
-                )
-            )
+            reason = "is not a text, number, boolean or list"
+            problems.append(Problem("not-a-text-number-boolean", where, value, reason, "one of these"))
         else:
             result[f"FLOWER_{str(name).upper()}"] = text.lower() if isinstance(value, bool) else text
     return result, problems

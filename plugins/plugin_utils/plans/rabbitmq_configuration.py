@@ -40,17 +40,11 @@ def settings_of(given: Variables) -> list[dict[str, str]]:
     settings: dict[str, Any] = {}
     addresses = given.values["listen_addresses"]
     if not addresses:
-        given.problem(
-            "empty-so-nobody-could-connect",
-            "listen_addresses",
-            addresses,
-            "is empty, so nobody could connect",
-            "at least 127.0.0.1",
-        )
+        reason = "is empty, so nobody could connect"
+        given.problem("empty-so-nobody-could-connect", "listen_addresses", addresses, reason, "at least 127.0.0.1")
     if len(set(addresses)) != len(addresses):
-        given.problem(
-            "names-an-address-twice", "listen_addresses", addresses, "names an address twice", "every address once"
-        )
+        reason = "names an address twice"
+        given.problem("names-an-address-twice", "listen_addresses", addresses, reason, "every address once")
     _ports(given)
     for number, value in enumerate(addresses, start=1):
         address = given.address("listen_addresses", value)
@@ -75,9 +69,8 @@ def settings_of(given: Variables) -> list[dict[str, str]]:
             _config_entry(given, name, key, value)
     both = sorted(set(given.values["config"]) & set(given.values["secret_config"]))
     for key in both:
-        given.problem(
-            "in-rabbitmq-config-as-well", "secret_config", key, "is in rabbitmq_config as well", "it in one of the two"
-        )
+        reason = "is in rabbitmq_config as well"
+        given.problem("in-rabbitmq-config-as-well", "secret_config", key, reason, "it in one of the two")
     settings.update(given.values["config"])
     for key in given.values["secret_config"]:
         settings.pop(key, None)
@@ -86,21 +79,11 @@ def settings_of(given: Variables) -> list[dict[str, str]]:
 
 def _config_entry(given: Variables, name: str, key: str, value: Any) -> None:
     if not _CONFIG_KEY.fullmatch(str(key)):
-        given.problem(
-            "not-a-key-of-rabbitmq",
-            f"{name}",
-            key,
-            "is not a key of rabbitmq.conf",
-            "a key such as heartbeat or log.file.level",
-        )
+        reason = "is not a key of rabbitmq.conf"
+        given.problem("not-a-key-of-rabbitmq", f"{name}", key, reason, "a key such as heartbeat or log.file.level")
     if name == "config" and named_like_a_secret(str(key)):
-        given.problem(
-            "looks-like-a-secret-which",
-            f"config.{key}",
-            NOT_SHOWN,
-            "looks like a secret, which would be shown",
-            "it in rabbitmq_secret_config",
-        )
+        reason = "looks like a secret, which would be shown"
+        given.problem("looks-like-a-secret-which", f"config.{key}", NOT_SHOWN, reason, "it in rabbitmq_secret_config")
         return
     shown = value if name == "config" else NOT_SHOWN
     if isinstance(value, (dict, list)) or value is None:
@@ -111,18 +94,12 @@ def _config_entry(given: Variables, name: str, key: str, value: Any) -> None:
         reason = "is not a whole number of milliseconds, and RabbitMQ would not start"
         given.problem("not-a-whole-number", f"{name}.{key}", shown, reason, in_unit(value, "milliseconds"))
     elif re.search(r"[\n\r']", text) or text != text.strip() or not text:
-        given.problem(
-            "does-not-fit", f"{name}.{key}", shown, "does not fit on a line of rabbitmq.conf", "a value without '"
-        )
+        reason = "does not fit on a line of rabbitmq.conf"
+        given.problem("does-not-fit", f"{name}.{key}", shown, reason, "a value without '")
     # Its rabbitmq.conf has no quotes around values.
     elif "#" in text and given.is_3_10():
-        given.problem(
-            "begins-a-comment-in-rabbitmq",
-            f"{name}.{key}",
-            shown,
-            "has a #, which begins a comment in RabbitMQ 3.10",
-            "a value without #",
-        )
+        reason = "has a #, which begins a comment in RabbitMQ 3.10"
+        given.problem("begins-a-comment-in-rabbitmq", f"{name}.{key}", shown, reason, "a value without #")
 
 
 def _ports(given: Variables) -> None:
@@ -145,26 +122,16 @@ def _memory_and_disk(given: Variables) -> dict[str, Any]:
     watermark = 0
     if share is not None:
         if not low <= share <= high:
-            given.problem(
-                "out-of-range",
-                "memory_high_watermark",
-                value,
-                "is out of range",
-                f"a share of the memory from {low} to {high}",
-            )
+            instead = f"a share of the memory from {low} to {high}"
+            given.problem("out-of-range", "memory_high_watermark", value, "is out of range", instead)
         settings["vm_memory_high_watermark.relative"] = share
         watermark = int(total * share)
     else:
         try:
             watermark = parse_size(value)
         except ValueError:
-            given.problem(
-                "neither-a-share-nor",
-                "memory_high_watermark",
-                value,
-                "is neither a share nor a size",
-                f"0.4, 40%, or {SIZE_HELP}",
-            )
+            reason = "is neither a share nor a size"
+            given.problem("neither-a-share-nor", "memory_high_watermark", value, reason, f"0.4, 40%, or {SIZE_HELP}")
         else:
             if watermark < 128 * MIB or (total and watermark > total * high):
                 instead = f"128M or more, and at most {high} of the memory"
@@ -188,9 +155,8 @@ def _disk(given: Variables, watermark: int, share: float | None) -> dict[str, An
             given.problem("not-a-size", "disk_free_limit", value, "is not a size", f"auto, or {SIZE_HELP}")
             return {}
         if not size:
-            given.problem(
-                "let-the-disk-fill-up", "disk_free_limit", value, "would let the disk fill up", f"auto, or {SIZE_HELP}"
-            )
+            reason = "would let the disk fill up"
+            given.problem("let-the-disk-fill-up", "disk_free_limit", value, reason, f"auto, or {SIZE_HELP}")
         return {"disk_free_limit.absolute": size}
     if not watermark:
         return {"disk_free_limit.relative": share if share is not None else 1.0}

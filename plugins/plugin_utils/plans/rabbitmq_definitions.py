@@ -120,30 +120,16 @@ def _merged(given: Variables, kind: str) -> list[dict[str, Any]]:
 
 def _check_admin(given: Variables, admin: str, users: Iterable[Mapping[str, Any]]) -> None:
     if admin == "guest" or not _USER_NAME.fullmatch(admin):
-        given.problem(
-            "cannot-be-the-administrators-name",
-            "admin_user",
-            admin,
-            "cannot be the administrator's name",
-            "a name of your own such as admin",
-        )
+        reason = "cannot be the administrator's name"
+        instead = "a name of your own such as admin"
+        given.problem("cannot-be-the-administrators-name", "admin_user", admin, reason, instead)
     if any(user["name"] == admin for user in users):
-        given.problem(
-            "administrator-who-is-declared-already",
-            "users",
-            admin,
-            "is the administrator, who is declared already",
-            "another name",
-        )
+        reason = "is the administrator, who is declared already"
+        given.problem("administrator-who-is-declared-already", "users", admin, reason, "another name")
     _check_password(given, "admin_password", given.values["admin_password"], admin)
     if not re.fullmatch(r"[A-Za-z0-9]{16,255}", str(given.values["erlang_cookie"])):
-        given.problem(
-            "not-an-erlang-cookie",
-            "erlang_cookie",
-            NOT_SHOWN,
-            "is not an Erlang cookie",
-            "16 to 255 letters and digits",
-        )
+        reason = "is not an Erlang cookie"
+        given.problem("not-an-erlang-cookie", "erlang_cookie", NOT_SHOWN, reason, "16 to 255 letters and digits")
 
 
 def _check_password(given: Variables, name: str, password: Any, user: str) -> None:
@@ -165,13 +151,8 @@ def _user(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
     name = entry["name"]
     where = f"users.{name}"
     if name == "guest" or not _USER_NAME.fullmatch(name):
-        given.problem(
-            "not-a-users-name-here",
-            "users",
-            name,
-            "is not a user's name here",
-            "a name without spaces and /, other than guest",
-        )
+        reason = "is not a user's name here"
+        given.problem("not-a-users-name-here", "users", name, reason, "a name without spaces and /, other than guest")
     result: dict[str, Any] = {"name": name, "tags": sorted(entry.get("tags") or [])}
     for tag in result["tags"]:
         given.misspelt(f"{where}.tags", tag, "gives no right", _TAGS)
@@ -183,17 +164,12 @@ def _user(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
         algorithm = entry.get("hashing_algorithm") or DEFAULT_ALGORITHM
         result["hashing_algorithm"] = algorithm
         if algorithm not in ALGORITHMS:
-            given.problem(
-                "unknown", f"{where}.hashing_algorithm", algorithm, "is unknown", did_you_mean(algorithm, ALGORITHMS)
-            )
+            instead = did_you_mean(algorithm, ALGORITHMS)
+            given.problem("unknown", f"{where}.hashing_algorithm", algorithm, "is unknown", instead)
         if not _BASE64.fullmatch(str(entry["password_hash"])):
-            given.problem(
-                "not-a-hash-of-rabbitmqs",
-                f"{where}.password_hash",
-                NOT_SHOWN,
-                "is not a hash of RabbitMQ's",
-                "base64, as rabbitmqctl prints it",
-            )
+            reason = "is not a hash of RabbitMQ's"
+            instead = "base64, as rabbitmqctl prints it"
+            given.problem("not-a-hash-of-rabbitmqs", f"{where}.password_hash", NOT_SHOWN, reason, instead)
     else:
         given.problem("neither-a-password-nor", where, name, "has neither a password nor a hash", "one of the two")
     limits = _limits(entry, "connections", "channels")
@@ -209,13 +185,8 @@ def _permissions(
     for entry in user.get(kind) or []:
         where = f"users.{user['name']}.{kind}"
         if entry["vhost"] not in vhosts:
-            given.problem(
-                "no-declared-virtual-host",
-                where,
-                entry["vhost"],
-                "is not a declared virtual host",
-                did_you_mean(entry["vhost"], vhosts),
-            )
+            instead = did_you_mean(entry["vhost"], vhosts)
+            given.problem("no-declared-virtual-host", where, entry["vhost"], "is not a declared virtual host", instead)
         known = {(other["vhost"], other.get("exchange")) for other in result}
         if (entry["vhost"], entry.get("exchange")) in known:
             given.problem("declared-twice", where, entry["vhost"], "is declared twice", "it once")
@@ -230,13 +201,8 @@ def _permissions(
 def _known_vhost(given: Variables, kind: str, entry: Mapping[str, Any], vhosts: set[str]) -> None:
     if entry["vhost"] not in vhosts:
         name = entry.get("name", entry.get("source"))
-        given.problem(
-            "not-declared",
-            f"{kind}.{name}.vhost",
-            entry["vhost"],
-            "is not declared",
-            did_you_mean(entry["vhost"], vhosts),
-        )
+        instead = did_you_mean(entry["vhost"], vhosts)
+        given.problem("not-declared", f"{kind}.{name}.vhost", entry["vhost"], "is not declared", instead)
 
 
 def _given(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,24 +35,17 @@ def node_of(given: Variables) -> dict[str, Any]:
     name, problems = choose_node(given.values["node_name"], default, given.found, given.values["abandoned_nodes"])
     given.problems += problems + place_problems(given.found, name, given.values["config"])
     if not _NODE_NAME.fullmatch(name):
-        given.problem(
-            "not-the-name", "node_name", name, "is not the name of an Erlang node", "a name such as rabbit@mq1"
-        )
+        reason = "is not the name of an Erlang node"
+        given.problem("not-the-name", "node_name", name, reason, "a name such as rabbit@mq1")
         name = "rabbit@localhost"
     host = name.partition("@")[2]
     nodes = given.values["nodes"] or [name]
     if nodes[1:]:
-        given.problem(
-            "names-several-nodes-and-clusters",
-            "nodes",
-            nodes,
-            "names several nodes, and clusters are not supported yet",
-            "one node, or leave it out",
-        )
+        reason = "names several nodes, and clusters are not supported yet"
+        given.problem("names-several-nodes-and-clusters", "nodes", nodes, reason, "one node, or leave it out")
     elif given.facts and nodes != [name]:
-        given.problem(
-            "does-not-name-this-node", "nodes", nodes, f"does not name this node, {name}", f"[{name}], or leave it out"
-        )
+        reason = f"does not name this node, {name}"
+        given.problem("does-not-name-this-node", "nodes", nodes, reason, f"[{name}], or leave it out")
     return {"name": name, "host": host, "long": "." in host}
 
 
@@ -60,17 +53,11 @@ def plugins_of(given: Variables) -> list[str]:
     plugins = given.values["plugins"]
     for plugin in plugins:
         if not _PLUGIN.fullmatch(plugin):
-            given.problem(
-                "not-the-name", "plugins", plugin, "is not the name of a plugin", "a name such as rabbitmq_prometheus"
-            )
+            reason = "is not the name of a plugin"
+            given.problem("not-the-name", "plugins", plugin, reason, "a name such as rabbitmq_prometheus")
     if MANAGEMENT not in plugins:
-        given.problem(
-            "lacks-through-which-objects-are",
-            "plugins",
-            plugins,
-            f"lacks {MANAGEMENT}, through which objects are compared",
-            f"{MANAGEMENT} as well",
-        )
+        reason = f"lacks {MANAGEMENT}, through which objects are compared"
+        given.problem("lacks-through-which-objects-are", "plugins", plugins, reason, f"{MANAGEMENT} as well")
     return enabled(plugins, given.found, prune=bool(given.values["prune_plugins"]))
 
 
@@ -99,13 +86,8 @@ def environment_of(given: Variables, node: Mapping[str, Any]) -> list[dict[str, 
     try:
         address = ipaddress.IPv4Address(value)
     except ValueError:
-        given.problem(
-            "not-an-ipv4-address",
-            "cluster_listen_address",
-            value,
-            "is not an IPv4 address",
-            "an address such as 127.0.0.1",
-        )
+        reason = "is not an IPv4 address"
+        given.problem("not-an-ipv4-address", "cluster_listen_address", value, reason, "an address such as 127.0.0.1")
         address = ipaddress.IPv4Address("127.0.0.1")
     settings: list[dict[str, Any]] = [{"name": "NODENAME", "value": node["name"], "export": False}]
     if node["long"]:

@@ -24,13 +24,9 @@ def _install_environment(given: Variables) -> None:
     """Refuse passwords: Ansible puts a task's environment into the command line that it runs on the host."""
     for name, value in given.values["install_environment"].items():
         if holds_password(value):
-            given.problem(
-                "holds-a-password-which-everybody",
-                f"install_environment.{name}",
-                NOT_SHOWN,
-                "holds a password, which everybody on the host could read in the list of processes",
-                "an address without one, and the password in a file of /etc/apt/apt.conf.d on the host",
-            )
+            reason = "holds a password, which everybody on the host could read in the list of processes"
+            instead = "an address without one, and the password in a file of /etc/apt/apt.conf.d on the host"
+            given.problem("holds-a-password-which-everybody", f"install_environment.{name}", NOT_SHOWN, reason, instead)
 
 
 def packages_of(given: Variables) -> list[str]:
@@ -39,13 +35,8 @@ def packages_of(given: Variables) -> list[str]:
     erlang = given.values["erlang_version"]
     for name, value in (("version", version), ("erlang_version", erlang)):
         if value and not re.fullmatch(r"[0-9][A-Za-z0-9.+:~*-]*", value):
-            given.problem(
-                "not-a-package-version",
-                name,
-                value,
-                "is not a package version",
-                'a version or a pattern such as "4.0.5-*"',
-            )
+            reason = "is not a package version"
+            given.problem("not-a-package-version", name, value, reason, 'a version or a pattern such as "4.0.5-*"')
     packages = [f"rabbitmq-server={version}" if version else "rabbitmq-server"]
     if erlang:
         packages.insert(0, f"erlang-base={erlang}")
@@ -66,47 +57,27 @@ def repository_of(given: Variables) -> dict[str, Any]:
         return {}
     for name in ("uris", "suites", "key"):
         if not repository.get(name):
-            given.problem(
-                "missing", f"repository.{name}", repository.get(name), "is missing", "it, or leave the repository out"
-            )
+            instead = "it, or leave the repository out"
+            given.problem("missing", f"repository.{name}", repository.get(name), "is missing", instead)
             return {}
     uris = repository["uris"]
     for uri in uris:
         if not re.match(r"(https?|file|copy|mirror\+https?)://?", uri):
-            given.problem(
-                "not-the-address",
-                "repository.uris",
-                uri,
-                "is not the address of a repository",
-                "a URL such as https://host/path",
-            )
+            reason = "is not the address of a repository"
+            given.problem("not-the-address", "repository.uris", uri, reason, "a URL such as https://host/path")
         elif any(user_part(uri)):
-            given.problem(
-                "holds-a-login-and-every",
-                "repository.uris",
-                uri,
-                "holds a login, and every account may read the list of repositories",
-                "it without, and the login in a file of /etc/apt/auth.conf.d",
-            )
+            reason = "holds a login, and every account may read the list of repositories"
+            instead = "it without, and the login in a file of /etc/apt/auth.conf.d"
+            given.problem("holds-a-login-and-every", "repository.uris", uri, reason, instead)
     key = repository["key"]
     if not (key.startswith(("/", "https://")) or "BEGIN PGP PUBLIC KEY BLOCK" in key):
-        given.problem(
-            "not-a-signing-key",
-            "repository.key",
-            key,
-            "is not a signing key",
-            "an https URL, a path on the host, or the key itself in ASCII armour",
-        )
+        instead = "an https URL, a path on the host, or the key itself in ASCII armour"
+        given.problem("not-a-signing-key", "repository.key", key, "is not a signing key", instead)
     suites = repository["suites"]
     components = repository.get("components") or []
     if not components and not all(suite.endswith("/") for suite in suites):
-        given.problem(
-            "empty",
-            "repository.components",
-            components,
-            "is empty",
-            "components such as [main], or suites that end in /",
-        )
+        instead = "components such as [main], or suites that end in /"
+        given.problem("empty", "repository.components", components, "is empty", instead)
     signed_by = _key_file(key) or key
     if "\n" in signed_by:
         # A field of several lines: each is indented, and an empty one is a dot (deb822(5)).

@@ -54,9 +54,8 @@ def policy_of(given: Variables, kind: str, entry: Mapping[str, Any]) -> dict[str
     where = f"{kind}.{entry['name']}"
     given.check_pattern(f"{where}.pattern", entry["pattern"])
     if not entry["definition"]:
-        given.problem(
-            "empty", f"{where}.definition", entry["definition"], "is empty", "at least one key, such as delivery-limit"
-        )
+        instead = "at least one key, such as delivery-limit"
+        given.problem("empty", f"{where}.definition", entry["definition"], "is empty", instead)
     if given.is_3_10() and entry.get("apply_to") in _OF_ONE_TYPE:
         reason = "is not known to RabbitMQ 3.10, which would refuse the policy"
         given.problem("not-known-to-rabbitmq-which", f"{where}.apply_to", entry["apply_to"], reason, "queues")
@@ -86,13 +85,8 @@ def _policy_key(given: Variables, where: str, key: str, value: Any) -> None:
 def _limit(given: Variables, where: str, key: str, value: Any) -> None:
     """Note what RabbitMQ takes for no value of a key of a policy, or of an argument of a queue without its x-."""
     if key == "overflow" and value not in _OVERFLOW:
-        given.problem(
-            "nothing-that-a-full-queue",
-            where,
-            value,
-            "is nothing that a full queue can do",
-            did_you_mean(str(value), _OVERFLOW),
-        )
+        reason = "is nothing that a full queue can do"
+        given.problem("nothing-that-a-full-queue", where, value, reason, did_you_mean(str(value), _OVERFLOW))
     elif key in _POLICY_NUMBERS:
         unit = _POLICY_NUMBERS[key]
         least = -1 if key == "delivery-limit" else 1 if key in _POSITIVE else 0
@@ -126,31 +120,20 @@ def queue_of(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
     queue_type = entry.get("type") or "quorum"
     where = f"queues.{entry['name']}"
     if queue_type not in _QUEUE_TYPES:
-        given.problem(
-            "no-type-of-queue",
-            f"{where}.type",
-            queue_type,
-            "is not a type of queue",
-            did_you_mean(queue_type, _QUEUE_TYPES),
-        )
+        reason = "is not a type of queue"
+        given.problem("no-type-of-queue", f"{where}.type", queue_type, reason, did_you_mean(queue_type, _QUEUE_TYPES))
     durable = entry.get("durable", True)
     if queue_type != "classic" and (not durable or entry.get("auto_delete")):
-        given.problem(
-            "queues-are-durable-and-not",
-            where,
-            queue_type,
-            "queues are durable and not deleted by themselves",
-            "type classic",
-        )
+        reason = "queues are durable and not deleted by themselves"
+        given.problem("queues-are-durable-and-not", where, queue_type, reason, "type classic")
     arguments = dict(entry.get("arguments") or {})
     if "x-queue-type" in arguments:
         given.problem("key-of-its-own", f"{where}.arguments", "x-queue-type", "has a key of its own", "type instead")
     for key, value in arguments.items():
         known = [f"x-{name}" for name in (*_POLICY_KEYS, *_QUEUE_ARGUMENTS)]
         if key not in known and (close := closest(str(key), known)):
-            given.problem(
-                "does-nothing", f"{where}.arguments.{key}", value, "does nothing", f"{close} (did you mean that?)"
-            )
+            reason = "does nothing"
+            given.problem("does-nothing", f"{where}.arguments.{key}", value, reason, f"{close} (did you mean that?)")
         else:
             _limit(given, f"{where}.arguments.{key}", str(key).removeprefix("x-"), value)
     return {

@@ -58,13 +58,8 @@ class Variables:
         try:
             return ipaddress.ip_address(value)
         except ValueError:
-            self.problem(
-                "not-an-ip-address",
-                name,
-                value,
-                "is not an IP address",
-                "an address such as 127.0.0.1, 10.0.0.5 or 0.0.0.0",
-            )
+            reason = "is not an IP address"
+            self.problem("not-an-ip-address", name, value, reason, "an address such as 127.0.0.1, 10.0.0.5 or 0.0.0.0")
             return ipaddress.ip_address("127.0.0.1")
 
     def misspelt(self, where: str, name: str, reason: str, known: Iterable[str]) -> None:
@@ -77,9 +72,8 @@ class Variables:
         try:
             re.compile(pattern)
         except re.error as error:
-            self.problem(
-                "not-a-regular-expression", name, pattern, f"is not a regular expression ({error})", "one such as ^shop"
-            )
+            reason = f"is not a regular expression ({error})"
+            self.problem("not-a-regular-expression", name, pattern, reason, "one such as ^shop")
 
     def is_3_10(self) -> bool:
         """Tell whether the server is Debian 12's RabbitMQ 3.10, as far as that is known."""

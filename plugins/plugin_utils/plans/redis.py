@@ -21,7 +21,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.redis imp
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 #: Clients need descriptors, the server some for itself (server.h: CONFIG_MIN_RESERVED_FDS is 32).
 _OWN_DESCRIPTORS = 64
@@ -98,34 +98,22 @@ def _quantity(parse: Callable[[object], int], name: str, variables: Mapping[str,
         return 0
 
 
-def _platform_problems(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Problem]:
-    """Return what the host's distribution cannot do."""
-    if _true(variables["redis_backports"]) and not variables["redis_backports_mirror"]:
-        instead = "the address of the Debian mirror that your hosts use"
-        return [
-            Problem("valkey-from-backports", "redis_backports_mirror", "", "is needed with redis_backports", instead)
-        ]
+def _platform_problems(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what the host's distribution cannot do."""
+    backports = _true(variables["redis_backports"])
+    if backports and not variables["redis_backports_mirror"]:
+        reason, instead = "is needed with redis_backports", "the address of the Debian mirror that your hosts use"
+        yield Problem("valkey-from-backports", "redis_backports_mirror", "", reason, instead)
+        return
     problems = check_platform(facts)
-    if problems or facts.get("distribution") != "Debian":
-        return problems
-    version = _debian(facts)
-    if variables["redis_implementation"] == "valkey" and version == 12 and not _true(variables["redis_backports"]):
-        return [
-            Problem(
-                "not-in-debian-only",
-                "redis_implementation",
-                "valkey",
-                "is not in Debian 12, only in its backports",
-                "redis, or redis_backports: true and redis_backports_mirror beside it",
-            )
-        ]
-    return []
-
-
-def _debian(facts: Mapping[str, Any]) -> int | None:
-    """Return Debian's major version; None for testing and unstable, which may not have a number."""
-    version = str(facts.get("distribution_major_version", ""))
-    return int(version) if version.isdigit() else None
+    yield from problems
+    on_debian = not problems and facts.get("distribution") == "Debian"
+    # Testing and unstable may not have a number.
+    twelve = str(facts.get("distribution_major_version", "")) == "12"
+    if on_debian and twelve and variables["redis_implementation"] == "valkey" and not backports:
+        reason = "is not in Debian 12, only in its backports"
+        instead = "redis, or redis_backports: true and redis_backports_mirror beside it"
+        yield Problem("not-in-debian-only", "redis_implementation", "valkey", reason, instead)
 
 
 def _apt_release(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -133,25 +121,15 @@ def _apt_release(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     return f"{facts.get('distribution_release', '')}-backports" if _true(variables["redis_backports"]) else ""
 
 
-def _bind_problems(variables: Mapping[str, Any]) -> list[Problem]:
+def _bind_problems(variables: Mapping[str, Any]) -> Iterator[Problem]:
     addresses = [str(address) for address in variables["redis_bind"]]
     if not addresses:
-        return [
-            Problem(
-                "listens-nowhere", "redis_bind", addresses, "listens nowhere", "at least one address, such as 127.0.0.1"
-            )
-        ]
-    return [
-        Problem(
-            "not-an-ip-address",
-            "redis_bind",
-            address,
-            "is not an IP address",
-            "addresses such as 127.0.0.1, 10.0.0.5 or -::1",
-        )
-        for address in addresses
-        if address != "*" and _address(address) is None
-    ]
+        instead = "at least one address, such as 127.0.0.1"
+        yield Problem("listens-nowhere", "redis_bind", addresses, "listens nowhere", instead)
+    for address in addresses:
+        if address != "*" and _address(address) is None:
+            instead = "addresses such as 127.0.0.1, 10.0.0.5 or -::1"
+            yield Problem("not-an-ip-address", "redis_bind", address, "is not an IP address", instead)
 
 
 def _number_problems(variables: Mapping[str, Any]) -> list[Problem]:
@@ -178,8 +156,8 @@ def reaches_beyond_loopback(addresses: Sequence[str]) -> bool:
     return any(address is None or not address.is_loopback for address in parsed)
 
 
-def _purpose_problems(variables: Mapping[str, Any]) -> list[Problem]:
-    """Return combinations that lose messages.
+def _purpose_problems(variables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield combinations that lose messages.
 
     The server's policy is ``noeviction`` for results too unless the user says otherwise. An evicted result is a chord
     that never fires and a caller that waits for ever, without a word anywhere; a full server that evicts nothing makes
@@ -188,45 +166,22 @@ def _purpose_problems(variables: Mapping[str, Any]) -> list[Problem]:
     expiring queues of remote control and events.
     """
     purpose = str(variables["redis_purpose"])
-    if purpose == "results":
-        return []
-    problems = []
     policy, persistence = str(variables["redis_maxmemory_policy"]), str(variables["redis_persistence"])
-    if policy != "noeviction":
-        problems.append(
-            Problem(
-                "delete-waiting-tasks",
-                "redis_maxmemory_policy",
-                policy,
-                f"would delete waiting tasks on a server with redis_purpose: {purpose}",
-                "noeviction, or leave it out",
-            )
-        )
-    if persistence == "none":
-        problems.append(
-            Problem(
-                "lose-all-waiting-tasks",
-                "redis_persistence",
-                persistence,
-                f"would lose all waiting tasks at each restart of a server with redis_purpose: {purpose}",
-                "auto (which is aof here) or rdb",
-            )
-        )
-    return problems
+    if purpose != "results" and policy != "noeviction":
+        reason = f"would delete waiting tasks on a server with redis_purpose: {purpose}"
+        instead = "noeviction, or leave it out"
+        yield Problem("delete-waiting-tasks", "redis_maxmemory_policy", policy, reason, instead)
+    if purpose != "results" and persistence == "none":
+        reason = f"would lose all waiting tasks at each restart of a server with redis_purpose: {purpose}"
+        instead = "auto (which is aof here) or rdb"
+        yield Problem("lose-all-waiting-tasks", "redis_persistence", persistence, reason, instead)
 
 
-def _timeout_problems(variables: Mapping[str, Any], timeout: int) -> list[Problem]:
-    if timeout == 0 or variables["redis_purpose"] == "results":
-        return []
-    return [
-        Problem(
-            "timeout-cuts-waiting-workers",
-            "redis_timeout",
-            variables["redis_timeout"],
-            "would cut off workers that wait for work in an empty queue",
-            "0 (dead peers are found by redis_tcp_keepalive)",
-        )
-    ]
+def _timeout_problems(variables: Mapping[str, Any], timeout: int) -> Iterator[Problem]:
+    if timeout and variables["redis_purpose"] != "results":
+        reason = "would cut off workers that wait for work in an empty queue"
+        instead = "0 (dead peers are found by redis_tcp_keepalive)"
+        yield Problem("timeout-cuts-waiting-workers", "redis_timeout", variables["redis_timeout"], reason, instead)
 
 
 def _true(value: object) -> bool:

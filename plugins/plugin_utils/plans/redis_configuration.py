@@ -13,7 +13,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import SIZE_HELP, parse_size, show_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import Engine
 
@@ -75,15 +75,8 @@ def memory_limit(variables: Mapping[str, Any], facts: Mapping[str, Any], *, fork
     if percentage:
         part = int(percentage.group(1))
         if not 1 <= part <= share:
-            return 0, [
-                Problem(
-                    "memory-share-out-of-range",
-                    "redis_maxmemory",
-                    wanted,
-                    "of the host's memory is not a usable part",
-                    advice,
-                )
-            ]
+            reason = "of the host's memory is not a usable part"
+            return 0, [Problem("memory-share-out-of-range", "redis_maxmemory", wanted, reason, advice)]
         # Whole mebibytes: readable, and the kernel's own share may move by some kilobytes from boot to boot.
         return (host * part // 100) // 1024**2 * 1024**2, []
     try:
@@ -100,41 +93,28 @@ def memory_limit(variables: Mapping[str, Any], facts: Mapping[str, Any], *, fork
     return size, []
 
 
-def setting_problems(settings: Mapping[str, Any]) -> list[Problem]:
-    """Return what is wrong with the directives that the inventory gives."""
-    problems = []
+def setting_problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what is wrong with the directives that the inventory gives."""
     for name, value in settings.items():
         # To Redis capitals mean nothing.
         where, plain = f"redis_settings.{name}", str(name).lower()
         if name == "cluster-enabled":
             if _scalar(value) != "no":
                 reason = "cannot work: Celery does not support Redis Cluster"
-                problems.append(Problem("redis-cluster", where, value, reason, "no, and spread apps over servers"))
+                yield Problem("redis-cluster", where, value, reason, "no, and spread apps over servers")
         elif plain in _TAKEN:
-            problems.append(Problem("set-in-another-way", where, NOT_SHOWN, "is set in another way", _TAKEN[plain]))
+            yield Problem("set-in-another-way", where, NOT_SHOWN, "is set in another way", _TAKEN[plain])
         elif _SECRET_DIRECTIVE.search(plain):
             reason = "is a secret, and redis_settings is shown in diffs"
-            problems.append(
-                Problem(
-                    "secret-in-settings",
-                    where,
-                    NOT_SHOWN,
-                    reason,
-                    "nothing, and a key without one that only the server reads",
-                )
-            )
+            instead = "nothing, and a key without one that only the server reads"
+            yield Problem("secret-in-settings", where, NOT_SHOWN, reason, instead)
         elif not _DIRECTIVE.fullmatch(str(name)):
-            problems.append(
-                Problem(
-                    "not-a-directive", where, value, "is not a directive", "lower-case names such as slowlog-max-len"
-                )
-            )
-        problems += [
-            Problem("not-a-value", where, entry, "is not a value", "text, a number, true, false or a list of these")
-            for entry in (value if isinstance(value, list) else [value])
-            if entry is None or isinstance(entry, (dict, list)) or "\n" in str(entry)
-        ]
-    return problems
+            instead = "lower-case names such as slowlog-max-len"
+            yield Problem("not-a-directive", where, value, "is not a directive", instead)
+        for entry in value if isinstance(value, list) else [value]:
+            if entry is None or isinstance(entry, (dict, list)) or "\n" in str(entry):
+                instead = "text, a number, true, false or a list of these"
+                yield Problem("not-a-value", where, entry, "is not a value", instead)
 
 
 def _scalar(value: object) -> str:

@@ -13,7 +13,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.passwords import weakness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: What the ACL of a user is made of. Celery 5.7 with kombu 5.7 was run with exactly these rules on Redis 7.0 and
 #: Valkey 8.0 (priorities, ETA, chord, group, retry, revoke, inspect, events, purge) and ACL LOG stayed empty.
@@ -107,158 +107,95 @@ def _queues(user: Mapping[str, Any]) -> list[str]:
     return [str(queue) for queue in user.get("queues") or []]
 
 
-def user_problems(variables: Mapping[str, Any], users: Sequence[Mapping[str, Any]], *, remote: bool) -> list[Problem]:
-    """Return what is wrong with the administrator and the users.
+def user_problems(
+    variables: Mapping[str, Any], users: Sequence[Mapping[str, Any]], *, remote: bool
+) -> Iterator[Problem]:
+    """Yield what is wrong with the administrator and the users.
 
     Arguments:
         variables: the role's variables.
         users: those of the inventory, then those of the playbook.
         remote: whether other hosts reach the server.
     """
-    problems: list[Problem] = []
     admin = str(variables["redis_admin_user"])
-    problems += _name_problems("redis_admin_user", admin)
-    problems += _password_problems("redis_admin_password", variables["redis_admin_password"], admin, remote=remote)
+    yield from _name_problems("redis_admin_user", admin)
+    yield from _password_problems("redis_admin_password", variables["redis_admin_password"], admin, remote=remote)
     own = len(variables["redis_users"])
     seen = {admin: "redis_admin_user"}
     for index, user in enumerate(users):
         where = f"redis_users[{index}]" if index < own else f"redis_extra_users[{index - own}]"
         name = str(user["name"])
-        problems += _name_problems(f"{where}.name", name)
+        yield from _name_problems(f"{where}.name", name)
         if name in seen:
             told, other = f"{where}.name", seen[name]
             if index >= own and other.startswith("redis_users"):
                 # People write the one, and the playbook the other.
-                told, other = (
-                    f"{other}.name",
-                    "an account in redis_extra_users, where the playbook has those of the apps,",
-                )
-            problems.append(Problem("name-taken", told, name, f"is the name of {other} too", "another name"))
+                told = f"{other}.name"
+                other = "an account in redis_extra_users, where the playbook has those of the apps,"
+            yield Problem("name-taken", told, name, f"is the name of {other} too", "another name")
         seen.setdefault(name, where)
-        problems += _password_problems(f"{where}.password", user["password"], name, remote=remote)
-        problems += _scope_problems(where, user, variables)
-        problems += _rule_problems(where, user)
-    return problems
+        yield from _password_problems(f"{where}.password", user["password"], name, remote=remote)
+        yield from _scope_problems(where, user, variables)
+        yield from _rule_problems(where, user)
 
 
-def _name_problems(where: str, name: str) -> list[Problem]:
+def _name_problems(where: str, name: str) -> Iterator[Problem]:
     if not _NAME.fullmatch(name):
-        return [
-            Problem("not-a-users-name", where, name, "is not a user's name", "1 to 64 of A-Z, a-z, 0-9, _, . and -")
-        ]
-    if name == "default":
-        return [
-            Problem(
-                "user-default",
-                where,
-                name,
-                "is the user of clients that name none, and is switched off",
-                "another name",
-            )
-        ]
-    return []
+        instead = "1 to 64 of A-Z, a-z, 0-9, _, . and -"
+        yield Problem("not-a-users-name", where, name, "is not a user's name", instead)
+    elif name == "default":
+        reason = "is the user of clients that name none, and is switched off"
+        yield Problem("user-default", where, name, reason, "another name")
 
 
-def _password_problems(where: str, password: object, user: str, *, remote: bool) -> list[Problem]:
-    """Return what is wrong with a user's password, without showing it."""
+def _password_problems(where: str, password: object, user: str, *, remote: bool) -> Iterator[Problem]:
+    """Yield what is wrong with a user's password, without showing it."""
     text = str(password or "")
     if not text:
         reason = "is empty, and redis_bind lets other hosts in" if remote else "is empty"
-        return [Problem("empty-password", where, "", reason, "a password: no user is without one")]
-    reason = weakness(text, user, _SHORTEST_REMOTE_PASSWORD) if remote else ""
-    if not reason:
-        return []
-    told = f"{reason}, and redis_bind lets other hosts guess"
-    return [
-        Problem("guessable-password", where, NOT_SHOWN, told, f"at least {_SHORTEST_REMOTE_PASSWORD} random characters")
-    ]
+        yield Problem("empty-password", where, "", reason, "a password: no user is without one")
+    elif remote and (weak := weakness(text, user, _SHORTEST_REMOTE_PASSWORD)):
+        reason = f"{weak}, and redis_bind lets other hosts guess"
+        instead = f"at least {_SHORTEST_REMOTE_PASSWORD} random characters"
+        yield Problem("guessable-password", where, NOT_SHOWN, reason, instead)
 
 
-def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str, Any]) -> list[Problem]:
-    """Return what is wrong with what a user may reach."""
+def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what is wrong with what a user may reach."""
     purpose = str(user.get("purpose") or "results")
     prefix = str(user.get("key_prefix") or "")
-    problems: list[Problem] = []
     if purpose in _PURPOSES:
         served = str(variables["redis_purpose"])
         if served not in (purpose, "both"):
-            problems.append(
-                Problem(
-                    "purpose-not-served",
-                    f"{where}.purpose",
-                    purpose,
-                    f"is not what this server is set up for (redis_purpose: {served})",
-                    "redis_purpose: both, or another purpose for the user",
-                )
-            )
+            reason = f"is not what this server is set up for (redis_purpose: {served})"
+            instead = "redis_purpose: both, or another purpose for the user"
+            yield Problem("purpose-not-served", f"{where}.purpose", purpose, reason, instead)
         if purpose != "results" and not prefix and not _queues(user):
-            problems.append(
-                Problem(
-                    "user-without-queues",
-                    f"{where}.queues",
-                    _queues(user),
-                    "leaves a broker's user without a queue",
-                    "the names of the app's queues, or a key_prefix",
-                )
-            )
+            reason, instead = "leaves a broker's user without a queue", "the names of the app's queues, or a key_prefix"
+            yield Problem("user-without-queues", f"{where}.queues", _queues(user), reason, instead)
     # Celery puts an underscore between prefix and key of results unless the prefix ends in one of : _ - . and kombu
     # puts nothing: with ":" both agree.
     if prefix and (not prefix.endswith(":") or not _PATTERN_TEXT.fullmatch(prefix)):
-        problems.append(
-            Problem(
-                "not-a-prefix",
-                f"{where}.key_prefix",
-                prefix,
-                "is not a prefix",
-                "letters, digits, _ . - and a : at its end",
-            )
-        )
-    problems += [
-        Problem(
-            "not-in-an-acl",
-            f"{where}.queues",
-            queue,
-            "cannot be part of an ACL",
-            "letters, digits and _ . : @ / - only",
-        )
-        for queue in _queues(user)
-        if not _PATTERN_TEXT.fullmatch(queue)
-    ]
+        instead = "letters, digits, _ . - and a : at its end"
+        yield Problem("not-a-prefix", f"{where}.key_prefix", prefix, "is not a prefix", instead)
+    for queue in _queues(user):
+        if not _PATTERN_TEXT.fullmatch(queue):
+            instead = "letters, digits and _ . : @ / - only"
+            yield Problem("not-in-an-acl", f"{where}.queues", queue, "cannot be part of an ACL", instead)
     count = int(variables["redis_databases"])
-    problems += [
-        Problem(
-            "not-a-database-of-this",
-            f"{where}.databases",
-            database,
-            "is not a database of this server",
-            f"numbers from 0 to {count - 1}",
-        )
-        for database in user.get("databases") or [0]
-        if not 0 <= int(database) < count
-    ]
-    return problems
+    for database in user.get("databases") or [0]:
+        if not 0 <= int(database) < count:
+            reason, instead = "is not a database of this server", f"numbers from 0 to {count - 1}"
+            yield Problem("not-a-database-of-this", f"{where}.databases", database, reason, instead)
 
 
-def _rule_problems(where: str, user: Mapping[str, Any]) -> list[Problem]:
+def _rule_problems(where: str, user: Mapping[str, Any]) -> Iterator[Problem]:
     rules = str(user.get("rules") or "")
     if str(user.get("purpose") or "results") == "custom" and not rules.strip():
-        return [
-            Problem(
-                "lets-a-custom-user-do",
-                f"{where}.rules",
-                rules,
-                "lets a custom user do nothing",
-                "rules such as ~cache:* +@read",
-            )
-        ]
-    return [
-        Problem(
-            "not-for-rules",
-            f"{where}.rules",
-            NOT_SHOWN if rule[0] in "<>#!" else rule,
-            "is not for rules",
-            "keys, channels and commands there, and the password in password",
-        )
-        for rule in rules.split()
-        if _FORBIDDEN_RULES.fullmatch(rule)
-    ]
+        reason, instead = "lets a custom user do nothing", "rules such as ~cache:* +@read"
+        yield Problem("lets-a-custom-user-do", f"{where}.rules", rules, reason, instead)
+    for rule in rules.split():
+        if _FORBIDDEN_RULES.fullmatch(rule):
+            shown = NOT_SHOWN if rule[0] in "<>#!" else rule
+            instead = "keys, channels and commands there, and the password in password"
+            yield Problem("not-for-rules", f"{where}.rules", shown, "is not for rules", instead)

@@ -33,15 +33,13 @@ def environment_problems(variable: str, environment: Mapping[Any, Any]) -> Itera
     for name, length in sizes.items():
         if length > LONGEST:
             reason = f"is {length} bytes with its name, and the kernel takes {LONGEST}: no process could start"
-            yield Problem(
-                "too-long-with-its-name", f"{variable}.{name}", NOT_SHOWN, reason, "the path of a file with it"
-            )
+            instead = "the path of a file with it"
+            yield Problem("too-long-with-its-name", f"{variable}.{name}", NOT_SHOWN, reason, instead)
     total = sum(length + _EACH for length in sizes.values())
     if total > MOST and max(sizes.values()) <= LONGEST:
         reason = f"is {total} bytes, and the kernel takes {MOST} beside what is there already: no process could start"
-        yield Problem(
-            "too-long-for-the-kernel", variable, NOT_SHOWN, reason, "the paths of files with the largest values"
-        )
+        instead = "the paths of files with the largest values"
+        yield Problem("too-long-for-the-kernel", variable, NOT_SHOWN, reason, instead)
 
 
 def size(name: object, value: object) -> int:

@@ -170,17 +170,11 @@ def _lines(name: str, value: Any) -> list[str]:
 
 def _check(name: Any, value: Any, where: str) -> Iterator[Problem]:
     if not isinstance(name, str) or not _DIRECTIVE.fullmatch(name):
-        yield Problem(
-            "not-a-systemd-directive", where, name, "is not a systemd directive", "one such as MemoryDenyWriteExecute"
-        )
+        reason = "is not a systemd directive"
+        yield Problem("not-a-systemd-directive", where, name, reason, "one such as MemoryDenyWriteExecute")
     elif name in _OWN or name.endswith("Directory"):
-        yield Problem(
-            "set-by-the-role-itself",
-            where,
-            value,
-            "is set by the role itself",
-            _OWN.get(name, "the role's variables for directories"),
-        )
+        instead = _OWN.get(name, "the role's variables for directories")
+        yield Problem("set-by-the-role-itself", where, value, "is set by the role itself", instead)
     elif name in _FIXED:
         if value is None or [_word(entry) for entry in _listed(value)] != [_word(SANDBOX[name])]:
             instead = "nothing: what needs such rights belongs in a service of its own"
@@ -213,27 +207,16 @@ def _check_entry(name: str, value: Any, where: str) -> Iterator[Problem]:
     elif name == "UMask":
         if not isinstance(value, str):
             # To YAML, 0077 is the number 63, which systemd takes for 0063: whoever should read nothing reads all.
-            yield Problem(
-                "yaml-number",
-                where,
-                value,
-                "is a number to YAML, which reads 0077 as 63",
-                'it in quotes, such as "0077"',
-            )
+            reason = "is a number to YAML, which reads 0077 as 63"
+            yield Problem("yaml-number", where, value, reason, 'it in quotes, such as "0077"')
         elif not _UMASK.fullmatch(text):
             # systemd ignores it, and every account may read what tasks write.
-            yield Problem(
-                "no-mask-of-permissions",
-                where,
-                value,
-                "is not a mask of permissions",
-                'three or four digits in quotes, such as "0077"',
-            )
+            instead = 'three or four digits in quotes, such as "0077"'
+            yield Problem("no-mask-of-permissions", where, value, "is not a mask of permissions", instead)
     elif text.startswith(("+", "!")):
         # Before a path it means one on the host instead of one in the sandbox, before a command more rights.
-        yield Problem(
-            "begins-with-a-sign", where, value, "begins with a sign that lifts the sandbox", text.lstrip("+!")
-        )
+        reason = "begins with a sign that lifts the sandbox"
+        yield Problem("begins-with-a-sign", where, value, reason, text.lstrip("+!"))
     elif name == _OPEN_PATHS:
         # A dash lets the path be missing.
         for path in text.split():
@@ -242,9 +225,8 @@ def _check_entry(name: str, value: Any, where: str) -> Iterator[Problem]:
     elif name in _CLOSED_PATHS:
         for path in text.split():
             if not path.removeprefix("-").startswith("/"):
-                yield Problem(
-                    "not-an-absolute-path", where, path, "is not an absolute path", "a directory such as /srv/media"
-                )
+                reason = "is not an absolute path"
+                yield Problem("not-an-absolute-path", where, path, reason, "a directory such as /srv/media")
 
 
 def _word(value: Any) -> str:

@@ -133,41 +133,25 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
     for name, value in environment.items():
         where = f"{variable}.{name}"
         if not isinstance(name, str) or not _ENVIRONMENT_NAME.fullmatch(name):
-            problems.append(
-                Problem("not-a-name", where, name, "is not a name of an environment variable", "letters, digits and _")
-            )
+            reason = "is not a name of an environment variable"
+            problems.append(Problem("not-a-name", where, name, reason, "letters, digits and _"))
         elif name == "C_FORCE_ROOT":
-            problems.append(
-                Problem(
-                    "lets-celery-run-as-root",
-                    where,
-                    value,
-                    "lets Celery run as root",
-                    "nothing here: nothing runs as root",
-                )
-            )
+            instead = "nothing here: nothing runs as root"
+            problems.append(Problem("lets-celery-run-as-root", where, value, "lets Celery run as root", instead))
         elif name == "REMAP_SIGTERM":
             reason = "would end running tasks without the time that a stop gives them"
-            problems.append(
-                Problem("end-running-tasks-without", where, value, reason, "nothing here: stop_timeout is that time")
-            )
+            instead = "nothing here: stop_timeout is that time"
+            problems.append(Problem("end-running-tasks-without", where, value, reason, instead))
         elif name.startswith(("CELERY_", "CELERYOPS_", "NOTIFY_", "WATCHDOG_")) or name == "PYTHONPATH":
-            problems.append(
-                Problem(
-                    "belongs-to-the-shared-configuration",
-                    where,
-                    NOT_SHOWN,
-                    "belongs to the shared configuration",
-                    "it with role celery_app",
-                )
-            )
+            reason = "belongs to the shared configuration"
+            instead = "it with role celery_app"
+            problems.append(Problem("belongs-to-the-shared-configuration", where, NOT_SHOWN, reason, instead))
         elif named_like_a_secret(name) or holds_password(value) or looks_like_a_secret(str(value)):
             reason = "looks like a secret, and everyone on the host can read a unit file"
             problems.append(Problem("looks-like-a-secret", where, NOT_SHOWN, reason, "it into celery_app_environment"))
         elif not isinstance(value, (str, int, float)) or "\n" in str(value):
-            problems.append(
-                Problem("not-one-line-of-text", where, value, "is not one line of text", "a text or a number")
-            )
+            reason = "is not one line of text"
+            problems.append(Problem("not-one-line-of-text", where, value, reason, "a text or a number"))
         else:
             result[str(name)] = directive_value(value) if isinstance(value, bool) else str(value)
     return result, [*problems, *environment_problems(variable, result)]
@@ -189,21 +173,13 @@ def check_prefix(words: Sequence[str], variable: str) -> list[Problem]:
         problems.append(Problem("not-a-command", variable, command, "is not a command", instead))
     elif posixpath.basename(command) in _OTHER_ACCOUNT:
         reason = "would run the worker as another account, or with other rights"
-        problems.append(
-            Problem(
-                "runs-as-another-account",
-                variable,
-                command,
-                reason,
-                "celery_worker_user, or nothing: the unit has the account",
-            )
-        )
+        instead = "celery_worker_user, or nothing: the unit has the account"
+        problems.append(Problem("runs-as-another-account", variable, command, reason, instead))
     for word in words[1:]:
         if named_like_a_secret(word.partition("=")[0]) or holds_password(word) or looks_like_a_secret(word):
             reason = "would be readable by everyone on the host"
-            problems.append(
-                Problem("readable-by-everyone", variable, NOT_SHOWN, reason, "it into celery_app_environment")
-            )
+            instead = "it into celery_app_environment"
+            problems.append(Problem("readable-by-everyone", variable, NOT_SHOWN, reason, instead))
     return problems
 
 
@@ -231,27 +207,18 @@ def check_identity(prefix: str, variables: Mapping[str, Any]) -> list[Problem]:
     problems: list[Problem] = []
     target = variables.get(f"{prefix}_import")
     if target is not None and not IMPORT_PATH.fullmatch(str(target)):
-        problems.append(
-            Problem(
-                "not-an-import-path",
-                f"{prefix}_import",
-                target,
-                "is not an import path",
-                "one such as shop.celery:app (what -A takes)",
-            )
-        )
+        instead = "one such as shop.celery:app (what -A takes)"
+        problems.append(Problem("not-an-import-path", f"{prefix}_import", target, "is not an import path", instead))
     for kind in ("user", "group"):
         name = variables.get(f"{prefix}_{kind}")
         if name is None:
             continue
         if str(name) in PRIVILEGED_GROUPS:
-            problems.append(
-                Problem("privileged-account", f"{prefix}_{kind}", name, RIGHTS, "an account that only this app uses")
-            )
+            instead = "an account that only this app uses"
+            problems.append(Problem("privileged-account", f"{prefix}_{kind}", name, RIGHTS, instead))
         elif not ACCOUNT.fullmatch(str(name)):
-            problems.append(
-                Problem("not-an-account-name", f"{prefix}_{kind}", name, "is not an account name", "one such as shop")
-            )
+            reason = "is not an account name"
+            problems.append(Problem("not-an-account-name", f"{prefix}_{kind}", name, reason, "one such as shop"))
     return problems
 
 
@@ -263,11 +230,8 @@ def check_writable_paths(paths: Iterable[Any], variable: str) -> tuple[list[str]
         text = str(path)
         where = f"{variable}[{position}]"
         if not _ABSOLUTE_PATH.fullmatch(text) or ".." in text.split("/"):
-            problems.append(
-                Problem(
-                    "not-an-absolute-path", where, path, "is not an absolute path", "a directory such as /srv/media"
-                )
-            )
+            reason = "is not an absolute path"
+            problems.append(Problem("not-an-absolute-path", where, path, reason, "a directory such as /srv/media"))
         elif _holds_code(text):
             reason = "holds code or configuration, which no worker may write to"
             problems.append(Problem("writable-code", where, path, reason, "a directory that holds data only"))
@@ -287,26 +251,17 @@ def check_platform(facts: Mapping[str, Any]) -> list[Problem]:
     if name in ("Debian", "Ubuntu") and not (name == "Debian" and major.isdigit() and int(major) < 12):
         return []
     host = f"{name} {major}".rstrip()
-    return [
-        Problem(
-            "not-supported", "ansible_facts['distribution']", host, "is not supported", "a host with Debian 12 or newer"
-        )
-    ]
+    reason = "is not supported"
+    return [Problem("not-supported", "ansible_facts['distribution']", host, reason, "a host with Debian 12 or newer")]
 
 
 def check_host(facts: Mapping[str, Any]) -> list[Problem]:
     """Return why a host cannot carry the units; nothing is said about a host whose facts are not known."""
     problems, manager = check_platform(facts), facts.get("service_mgr")
     if manager is not None and manager != "systemd":
-        problems.append(
-            Problem(
-                "cannot-run-the-units",
-                "ansible_facts['service_mgr']",
-                manager,
-                "cannot run the units",
-                "a host with systemd",
-            )
-        )
+        reason = "cannot run the units"
+        instead = "a host with systemd"
+        problems.append(Problem("cannot-run-the-units", "ansible_facts['service_mgr']", manager, reason, instead))
     return problems
 
 

@@ -110,13 +110,8 @@ def text_problems(variable: str, text: str, installer: str) -> Iterator[Problem]
             yield Problem("names-a-file-or-directory", variable, line.strip(), reason, instead)
         elif leads["editable"] and "://" in leads["place"] and installer == "uv":
             instead = "name @ git+https://..., or celery_app_installer: pip"
-            yield Problem(
-                "no-directory-uv-has-nothing",
-                variable,
-                line.strip(),
-                "is not a directory: uv has nothing else as editable",
-                instead,
-            )
+            reason = "is not a directory: uv has nothing else as editable"
+            yield Problem("no-directory-uv-has-nothing", variable, line.strip(), reason, instead)
 
 
 def _line_problems(variable: str, line: str, instead: str) -> Iterator[Problem]:
@@ -166,17 +161,11 @@ def index_problems(variable: str, indexes: Iterable[object]) -> Iterator[Problem
         if re.search(r"\s", address) or ("://" in address and not _can_be_read(address)):
             # Several stand in one variable of the installers, with blanks between them.
             reason = f"cannot be read: blanks and characters such as {SEPARATORS} in a password must be percent-encoded"
-            yield Problem(
-                "unreadable-blanks", variable, NOT_SHOWN, reason, "the password through urlencode | replace('/', '%2F')"
-            )
+            instead = "the password through urlencode | replace('/', '%2F')"
+            yield Problem("unreadable-blanks", variable, NOT_SHOWN, reason, instead)
         elif "://" not in address and not address.startswith(("/", ".")):
-            yield Problem(
-                "no-address",
-                variable,
-                NOT_SHOWN,
-                "is not an address",
-                "one such as https://packages.example.org/simple/",
-            )
+            reason = "is not an address"
+            yield Problem("no-address", variable, NOT_SHOWN, reason, "one such as https://packages.example.org/simple/")
 
 
 def _can_be_read(address: str) -> bool:

@@ -87,13 +87,8 @@ def number_slips(name: str, root: Any, variable_of: Any, texts: Container[str] =
         line = node.start_mark.line + 1
         if plain:
             reason = f"in line {line} of {name} is the number {number} to YAML"
-            yield Problem(
-                "written-where-ansible-does-not-look",
-                ".".join(within),
-                node.value,
-                reason,
-                f'it in quotes: "{node.value}"',
-            )
+            instead = f'it in quotes: "{node.value}"'
+            yield Problem("written-where-ansible-does-not-look", ".".join(within), node.value, reason, instead)
         else:
             reason = f"in line {line} of {name} is {_NUMBERS[node.tag]} to YAML, and not written as it stands there"
             yield Problem("written-where-ansible-does-not-look", ".".join(within), NOT_SHOWN, reason, IN_QUOTES)

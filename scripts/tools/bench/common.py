@@ -24,6 +24,7 @@ GROUPS = ("rabbitmq", "redis", "celery_workers", "celery_producers", "celery_bea
 ENVIRONMENT = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_NOCOLOR": "1"}
 #: Of accounts in a container that lives for minutes.
 PASSWORD = "not-a-secret-but-long-enough"  # noqa: S105
+CELERY, PYTHON = "/opt/celeryops/shop/current/bin/celery", "/opt/celeryops/shop/current/bin/python"
 
 
 @dataclass
@@ -105,6 +106,36 @@ def shop(**changes: Any) -> dict[str, Any]:
     variables: dict[str, Any] = yaml.safe_load((ROOT / "inventories/demo/group_vars/all.yml").read_text())
     variables["celery_app_source"] = {"type": "path", "path": str(ROOT / "examples" / "shop")}
     return {**variables, **changes}
+
+
+def account(name: str) -> dict[str, Any]:
+    """Return the variables of a virtual host and of its one user, both of that name, for a worker started by hand."""
+    permission = {"vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
+    user = {"name": name, "password": PASSWORD, "permissions": [permission]}
+    return {"rabbitmq_vhosts": [{"name": name}], "rabbitmq_users": [user]}
+
+
+def by_hand(name: str, *lines: str) -> str:
+    """Return the script that writes /etc/celeryops/NAME.env, for a worker started by hand; for root only, as the app's.
+
+    It is the app's own environment with the virtual host of that name and without the collection's loader, and with
+    further lines.
+    """
+    return f"""
+set -eu
+umask 077
+sed -E -e '/^(CELERY_LOADER|CELERYOPS_CONFIG|PYTHONPATH)=/d' \
+  -e 's,^CELERY_BROKER_URL=.*,CELERY_BROKER_URL="amqp://{name}:{PASSWORD}@127.0.0.1:5672/{name}",' \
+  /etc/celeryops/shop/celery.env > /etc/celeryops/{name}.env
+printf '%s\\n' {" ".join(lines)} >> /etc/celeryops/{name}.env
+"""
+
+
+def start_by_hand(host: str, name: str, options: str, then: str = "") -> None:
+    """Start a worker of the shop as NAME.service with /etc/celeryops/NAME.env, and run what has to follow."""
+    unit = f"systemd-run -q --collect --unit={name} -p User=shop -p WorkingDirectory=/tmp -p KillMode=mixed"
+    worker = f"{CELERY} -A shop.celery:app worker -l INFO {options}"
+    on_host(host, f"set -eu\n{unit} -p EnvironmentFile=/etc/celeryops/{name}.env {worker}\n{then}")
 
 
 def spread(seconds: Sequence[float]) -> str:

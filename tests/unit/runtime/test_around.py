@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import types
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from celeryops_runtime.around import MARK, put_around, run_each
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from celeryops_runtime.around import MARK, around, run_each
 
 
-def louder(own: Any) -> Callable[..., Any]:
-    def replacement(text: str) -> str:
-        return f"{own(text)}!"
-
-    return replacement
+def louder(own: Any, text: str) -> str:
+    return f"{own(text)}!"
 
 
 def test_a_function_is_replaced_once_for_each_mark() -> None:
@@ -27,17 +21,17 @@ def test_a_function_is_replaced_once_for_each_mark() -> None:
 
     library = types.SimpleNamespace(say=say)
     for _each in range(2):
-        put_around(library, "say", louder)
+        around(library, "say")(louder)
     assert library.say("yes") == "yes!"
     assert (library.say.__name__, library.say.__doc__, library.say.__wrapped__) == ("say", "Say it.", say)
     assert hasattr(library.say, MARK)
     for _each in range(2):
-        put_around(library, "say", louder, "__another__")
+        around(library, "say", "__another__")(louder)
     assert library.say("yes") == "yes!!"
-    put_around(library, "say", louder)
+    around(library, "say")(louder)
     assert library.say("yes") == "yes!!", "a mark holds whoever is around it"
     with pytest.raises(AttributeError):
-        put_around(library, "sing", louder)
+        around(library, "sing")(louder)
 
 
 def test_what_a_version_lacks_keeps_nothing_else_from_it(caplog: pytest.LogCaptureFixture) -> None:

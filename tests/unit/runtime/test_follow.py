@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -295,7 +296,7 @@ def test_what_runs_eagerly_is_left_alone(stand: Stand) -> None:
 
 def test_an_error_of_an_eager_replacement_is_its_callers(stand: Stand) -> None:
     marked: list[float | None] = []
-    mark = follow._persistent(lambda _backend: marked.append(follow.seconds()))
+    mark = functools.partial(follow._persistent, lambda _backend: marked.append(follow.seconds()))
 
     @stand.app.task(name="stand.swap_within", bind=True, shared=False)
     def swap_within(task: Any) -> Any:

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["__version__"]
-
 __version__ = "0.1.0"
 
 _LATER = ("time", "socket", "select", "ssl", "subprocess", "signal", "queue")

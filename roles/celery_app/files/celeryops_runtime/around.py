@@ -11,33 +11,40 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-__all__ = ["MARK", "put_around", "run_each"]
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 logger = logging.getLogger("celeryops.runtime")
 
 MARK = "__celeryops__"
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-def put_around(owner: Any, name: str, make: Callable[[Any], Callable[..., Any]], mark: str = MARK) -> None:
-    """Replace a function by one that knows it, unless that was done before.
 
-    :param owner: the class or the module that has it.
+def around(owner: Any, name: str, mark: str = MARK) -> Callable[[_Function], _Function]:
+    """Put a function around one of a library, unless that was done before: a decorator.
+
+    It is called with the library's own function, and then with the arguments of the call.
+
+    :param owner: the class or the module that has the library's.
     :param name: its name there.
-    :param make: gets the function and returns what takes its place.
     :param mark: the attribute that tells of it.
     :raises AttributeError: if there is no such function, as on another version.
     """
     own = getattr(owner, name)
-    if hasattr(own, mark):
-        return
-    replacement = functools.wraps(own)(make(own))
-    setattr(replacement, mark, True)
-    setattr(owner, name, replacement)
+
+    def put(function: _Function) -> _Function:
+        if not hasattr(own, mark):
+
+            @functools.wraps(own)
+            def replacement(*arguments: Any, **options: Any) -> Any:
+                return function(own, *arguments, **options)
+
+            setattr(replacement, mark, True)
+            setattr(owner, name, replacement)
+        return function
+
+    return put
 
 
 def run_each(steps: Iterable[Callable[[], None]]) -> None:

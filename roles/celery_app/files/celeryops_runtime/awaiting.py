@@ -30,12 +30,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from celeryops_runtime.around import put_around
+from celeryops_runtime.around import around
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-__all__ = ["PAUSE_SECONDS", "TRIES", "mend"]
+    from collections.abc import Iterator
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -70,50 +68,44 @@ def _subscribe_again(consumer: Any) -> None:
         consumer._ensure(consumer._reconnect_pubsub, ())
 
 
-def _ensure(own: Any) -> Callable[..., Any]:
-    def ensure(self: Any, fun: Any, args: Any, **policy: Any) -> Any:
+def mend(not_sent: type[Exception]) -> None:
+    """Change Celery's result backend in this process. Calling it again changes nothing more.
+
+    :param not_sent: the error of a task that is not sent, since the result backend does not take the subscription.
+    """
+    from celery.backends.asynchronous import greenletDrainer
+    from celery.backends.redis import RedisBackend, ResultConsumer
+
+    @around(RedisBackend, "ensure", _MARK)
+    def ensure(own: Any, self: Any, fun: Any, args: Any, **policy: Any) -> Any:
         retries = getattr(_here, "retries", None)
         if retries is not None:
             policy["max_retries"] = retries
         return own(self, fun, args, **policy)
 
-    return ensure
-
-
-def _on_task_call(own: Any, not_sent: type[Exception]) -> Callable[..., Any]:
-    def on_task_call(self: Any, producer: Any, task_id: str) -> Any:
+    @around(RedisBackend, "on_task_call", _MARK)
+    def on_task_call(own: Any, self: Any, producer: Any, task_id: str) -> Any:
         try:
             with _retried(1):
                 return own(self, producer, task_id)
         except (RuntimeError, *self.connection_errors) as exc:
             raise not_sent("not sent: the result backend, which is told first, does not answer") from exc
 
-    return on_task_call
-
-
-def _consume_from(own: Any) -> Callable[..., Any]:
-    def consume_from(self: Any, task_id: str) -> Any:
+    @around(ResultConsumer, "consume_from", _MARK)
+    def consume_from(own: Any, self: Any, task_id: str) -> Any:
         _subscribe_again(self)
         return own(self, task_id)
 
-    return consume_from
-
-
-def _cancel_for(own: Any) -> Callable[..., Any]:
-    def cancel_for(self: Any, task_id: str) -> None:
+    @around(ResultConsumer, "cancel_for", _MARK)
+    def cancel_for(own: Any, self: Any, task_id: str) -> None:
         try:
             with _retried(1):
                 own(self, task_id)
         except _lost(self) as exc:
             logger.debug("the subscription to the result of %s cannot be ended: %s", task_id, exc)
 
-    return cancel_for
-
-
-def _drain_events(own: Any) -> Callable[..., Any]:
-    from celery.backends.asynchronous import greenletDrainer
-
-    def drain_events(self: Any, timeout: Any = None) -> Any:
+    @around(ResultConsumer, "drain_events", _MARK)
+    def drain_events(own: Any, self: Any, timeout: Any = None) -> Any:
         try:
             with _retried(0):
                 _subscribe_again(self)
@@ -129,19 +121,3 @@ def _drain_events(own: Any) -> Callable[..., Any]:
             raise TimeoutError from exc
         _here.failed = 0
         return found
-
-    return drain_events
-
-
-def mend(not_sent: type[Exception]) -> None:
-    """Change Celery's result backend in this process. Calling it again changes nothing more.
-
-    :param not_sent: the error of a task that is not sent, since the result backend does not take the subscription.
-    """
-    from celery.backends.redis import RedisBackend, ResultConsumer
-
-    put_around(RedisBackend, "ensure", _ensure, _MARK)
-    put_around(RedisBackend, "on_task_call", lambda own: _on_task_call(own, not_sent), _MARK)
-    put_around(ResultConsumer, "consume_from", _consume_from, _MARK)
-    put_around(ResultConsumer, "cancel_for", _cancel_for, _MARK)
-    put_around(ResultConsumer, "drain_events", _drain_events, _MARK)

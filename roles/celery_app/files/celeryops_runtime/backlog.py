@@ -19,8 +19,6 @@ from celeryops_runtime.probe import ready
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-__all__ = ["install", "taken", "waiting"]
-
 TAKEN = "celeryops_taken"
 """The command, and what its answer is called there."""
 

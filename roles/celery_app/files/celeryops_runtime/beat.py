@@ -39,8 +39,6 @@ from celeryops_runtime.urls import scheme
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Scheduler", "offer", "read_state", "write_state"]
-
 logger = get_logger("celery.beat")
 
 FORMAT = 1

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from celeryops_runtime.config import SharedConfig
 
-__all__ = ["celery_settings", "connection_settings"]
-
 
 def celery_settings(config: SharedConfig) -> dict[str, Any]:
     """Translate the configuration to Celery settings.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from kombu import Queue as KombuQueue
 
-__all__ = ["ConfigError", "Once", "OnceRule", "Queue", "ResultRule", "Route", "SharedConfig"]
-
 
 class ConfigError(Exception):
     """The shared configuration cannot be used. The message is complete: it names the file and what is wrong."""

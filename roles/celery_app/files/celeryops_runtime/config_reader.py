@@ -24,17 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TypeGuard
 
-__all__ = [
-    "ENVIRONMENT",
-    "FORMAT",
-    "PROCESS_ENVIRONMENT",
-    "load",
-    "parse",
-    "process_settings",
-    "queues_path",
-    "reload_queues",
-]
-
 ENVIRONMENT = "CELERYOPS_CONFIG"
 """Environment variable with the path of the document."""
 

@@ -30,8 +30,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["KeepQueue", "mend", "send_delayed", "with_zero"]
-
 _lock = threading.Lock()
 
 BITS = 28

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
-__all__ = ["Drain", "own_time", "stop_seconds"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 VARIABLE = "CELERYOPS_STOP_TIMEOUT"

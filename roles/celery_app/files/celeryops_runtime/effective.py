@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["effective", "known_settings", "plain", "route"]
-
 # The same in plugins/module_utils/secret_names.py, which says what they are; a test compares them.
 _SECRET = re.compile(
     r"passw|passphrase|secret|token|credential|(api|access|private)[^a-z0-9]?key"

@@ -33,21 +33,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime.around import around, run_each
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-__all__ = [
-    "HOLD_SECONDS",
-    "PAUSE_SECONDS",
-    "began",
-    "in_loop",
-    "is_transient",
-    "limit_class",
-    "loop_runs_here",
-    "mend",
-    "persist",
-    "seconds",
-]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -232,18 +221,14 @@ def _mend_task() -> None:
     from celery.app.task import Task
     from celery.exceptions import Reject
 
-    if getattr(Task.retry, "__celeryops__", False):
-        return
-    own_retry, own_replace = Task.retry, Task.replace
-
-    @functools.wraps(own_retry)
-    def retry(self: Any, *arguments: Any, **options: Any) -> Any:
+    @around(Task, "retry")
+    def retry(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
         if _within_caller(self):
-            return own_retry(self, *arguments, **options)
+            return own(self, *arguments, **options)
         given = options.get("exc", arguments[2] if len(arguments) > 2 else None)
         try:
             with _following():
-                return own_retry(self, *arguments, **options)
+                return own(self, *arguments, **options)
         except Reject as exc:
             cause = exc.reason
             # The task's own word, when it has been tried often enough, is not Celery's for a publish that failed.
@@ -253,20 +238,17 @@ def _mend_task() -> None:
                 raise
             raise _refusal(cause, "its retry", _left()) from cause
 
-    @functools.wraps(own_replace)
-    def replace(self: Any, *arguments: Any, **options: Any) -> Any:
+    @around(Task, "replace")
+    def replace(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
         if _within_caller(self):
-            return own_replace(self, *arguments, **options)
+            return own(self, *arguments, **options)
         try:
             with _following():
-                return own_replace(self, *arguments, **options)
+                return own(self, *arguments, **options)
         except Exception as exc:
             if not is_transient(exc) or not _acknowledges_late(self):
                 raise
             raise _refusal(exc, "its replacement", _left()) from exc
-
-    retry.__celeryops__ = True  # type: ignore[attr-defined]
-    Task.retry, Task.replace = retry, replace
 
 
 _MARK = "_celeryops_follows"
@@ -279,10 +261,6 @@ def _mend_trace() -> None:
     from celery import canvas, states
     from celery.app import trace
     from celery.exceptions import Reject
-
-    own, own_report = trace.TraceInfo.handle_failure, trace.report_internal_error
-    if getattr(own, "__celeryops__", False):
-        return
 
     def refusal(task: Any, exc: BaseException) -> Any:
         """Return what takes the exception's place, once made, or None if it is not of this kind."""
@@ -300,8 +278,8 @@ def _mend_trace() -> None:
         except Reject:
             return ExceptionInfo(internal=True)
 
-    @functools.wraps(own)
-    def handle_failure(self: Any, task: Any, request: Any, *arguments: Any, **options: Any) -> Any:
+    @around(trace.TraceInfo, "handle_failure")
+    def handle_failure(own: Any, self: Any, task: Any, request: Any, *arguments: Any, **options: Any) -> Any:
         rejected = None if request.is_eager else refusal(task, self.retval)
         if rejected is None:
             return own(self, task, request, *arguments, **options)
@@ -309,13 +287,10 @@ def _mend_trace() -> None:
         return info(rejected)
 
     # Before 5.6 such an error leaves the tracer by this way, and the worker sees what this one returns.
-    @functools.wraps(own_report)
-    def report_internal_error(task: Any, exc: BaseException) -> Any:
+    @around(trace, "report_internal_error")
+    def report_internal_error(own: Any, task: Any, exc: BaseException) -> Any:
         rejected = refusal(task, exc)
-        return own_report(task, exc) if rejected is None else info(rejected)
-
-    handle_failure.__celeryops__ = True  # type: ignore[attr-defined]
-    trace.TraceInfo.handle_failure, trace.report_internal_error = handle_failure, report_internal_error
+        return own(task, exc) if rejected is None else info(rejected)
 
     for kind in [value for value in vars(canvas).values() if isinstance(value, type)]:
         method = vars(kind).get("apply_async")
@@ -352,27 +327,20 @@ def _from_trace(method: Any) -> Any:
 def _mend_backend() -> None:
     from celery.backends.base import Backend
 
-    if getattr(Backend.mark_as_done, "__celeryops__", False):
-        return
     for name in ("mark_as_done", "mark_as_failure"):
-        setattr(Backend, name, _persistent(getattr(Backend, name)))
+        around(Backend, name)(_persistent)
 
 
-def _persistent(method: Any) -> Any:
-    @functools.wraps(method)
-    def mark(self: Any, *arguments: Any, **options: Any) -> Any:
-        if _is_eager():
-            return method(self, *arguments, **options)
-        before = getattr(_here, "persists", False)
-        _here.persists = True
-        try:
-            with _following():
-                return method(self, *arguments, **options)
-        finally:
-            _here.persists = before
-
-    mark.__celeryops__ = True  # type: ignore[attr-defined]
-    return mark
+def _persistent(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
+    if _is_eager():
+        return own(self, *arguments, **options)
+    before = getattr(_here, "persists", False)
+    _here.persists = True
+    try:
+        with _following():
+            return own(self, *arguments, **options)
+    finally:
+        _here.persists = before
 
 
 def persist(app: Any) -> None:
@@ -408,28 +376,18 @@ def _mend_retry_state() -> None:
     """
     from celery.backends.base import Backend
 
-    own = Backend.mark_as_retry
-    if getattr(own, "__celeryops__", False):
-        return
-
-    @functools.wraps(own)
+    @around(Backend, "mark_as_retry")
     def mark_as_retry(
-        self: Any, task_id: Any, exc: Any, traceback: Any = None, request: Any = None, *arguments: Any, **options: Any
-    ) -> Any:
+        own: Any, self: Any, task_id: Any, exc: Any, traceback: Any = None, request: Any = None, *arguments: Any,
+        **options: Any,
+    ) -> Any:  # fmt: skip
         task = getattr(self.app, "_tasks", {}).get(getattr(request, "task", None))
         # What the message says, if it says anything; a context has False where it does not.
         said = vars(request).get("ignore_result") if request is not None else None
         ignored = getattr(task, "ignore_result", False) if said is None else said
         return None if ignored else own(self, task_id, exc, traceback, request, *arguments, **options)
 
-    mark_as_retry.__celeryops__ = True  # type: ignore[attr-defined]
-    Backend.mark_as_retry = mark_as_retry
-
 
 def mend() -> None:
     """Change Celery in this process. Calling it again changes nothing more."""
-    for one in (_mend_task, _mend_trace, _mend_backend, _mend_retry_state):
-        try:
-            one()
-        except Exception:
-            logger.warning("%s is not possible with this version", one.__name__, exc_info=True)
+    run_each((_mend_task, _mend_trace, _mend_backend, _mend_retry_state))

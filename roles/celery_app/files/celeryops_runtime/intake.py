@@ -28,8 +28,6 @@ from celeryops_runtime.versions import scheduled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Intake", "one_consumer_gets_all_of"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 SHORTEST_SECONDS = 5.0

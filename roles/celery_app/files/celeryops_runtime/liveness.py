@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["RECONNECT_SECONDS", "Liveness"]
-
 RECONNECT_SECONDS = 300.0
 """How long reconnecting may show no sign of progress before a worker counts as hung. Celery waits at most 32 s between
 two attempts (kombu ``ensure_connection``: interval_max 30 s), and counts each."""

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from celeryops_runtime.once_guard import Guard
     from celeryops_runtime.own import OwnRoutes
 
-__all__ = ["Loader", "PinnedSettings", "hush_received", "refuse_pickle", "refuse_root"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 BEAT_SCHEDULER = "CELERYOPS_BEAT_SCHEDULER"

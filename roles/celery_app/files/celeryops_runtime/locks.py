@@ -17,20 +17,15 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from celeryops_runtime.around import put_around
-
-__all__ = ["mend"]
+from celeryops_runtime.around import around
 
 _MARK = "__celeryops_locks__"
 
 
-def _reentrant(own: Any) -> Any:
-    def prepare(self: Any, *arguments: Any, **options: Any) -> None:
-        own(self, *arguments, **options)
-        if isinstance(getattr(self, "_lock", None), type(threading.Lock())):
-            self._lock = threading.RLock()
-
-    return prepare
+def _reentrant(own: Any, self: Any, *arguments: Any, **options: Any) -> None:
+    own(self, *arguments, **options)
+    if isinstance(getattr(self, "_lock", None), type(threading.Lock())):
+        self._lock = threading.RLock()
 
 
 def mend() -> None:
@@ -40,6 +35,6 @@ def mend() -> None:
         from redis.client import PubSub
     except ImportError:
         return
-    put_around(PubSub, "__init__", _reentrant, _MARK)
+    around(PubSub, "__init__", _MARK)(_reentrant)
     # Also called by each pool's constructor, and again after a fork.
-    put_around(ConnectionPool, "reset", _reentrant, _MARK)
+    around(ConnectionPool, "reset", _MARK)(_reentrant)

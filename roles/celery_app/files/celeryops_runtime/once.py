@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["OnceError", "digest"]
-
 
 class OnceError(Exception):
     """A rule does not fit the call: the task fails with this message instead of running unguarded."""

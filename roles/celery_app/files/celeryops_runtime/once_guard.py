@@ -31,8 +31,6 @@ from celeryops_runtime.versions import hear_hard_limits, ignores_result
 if TYPE_CHECKING:
     from celeryops_runtime.config import Once, OnceRule
 
-__all__ = ["AGAIN", "Guard"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 AGAIN = 30

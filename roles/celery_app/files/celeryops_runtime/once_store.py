@@ -17,8 +17,6 @@ from celeryops_runtime.urls import server
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COUNTED", "TIMEOUT", "URL", "Store", "url_of"]
-
 URL = "CELERYOPS_ONCE_URL"
 """Environment variable with the address of the Redis that holds the keys, if it is not the result backend's."""
 

@@ -36,13 +36,11 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps
 
 from celeryops_runtime import follow
-from celeryops_runtime.around import put_around, run_each
+from celeryops_runtime.around import around, run_each
 from celeryops_runtime.systemd import watchdog_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-__all__ = ["Outage", "Results", "bounded", "install", "mend", "mend_pool", "patience"]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -73,35 +71,27 @@ def bounded() -> bool:
 def _mend_connection() -> None:
     from kombu import Connection
 
-    put_around(Connection, "_ensure_connection", _connect_once)
-    put_around(Connection, "ensure", _try_once)
-    put_around(Connection, "collect", _abandon)
-
-
-def _connect_once(own: Any) -> Callable[..., Any]:
-    def _ensure_connection(self: Any, errback: Any = None, max_retries: Any = None, *rest: Any, **options: Any) -> Any:
+    @around(Connection, "_ensure_connection")
+    def _ensure_connection(
+        own: Any, self: Any, errback: Any = None, max_retries: Any = None, *rest: Any, **options: Any
+    ) -> Any:
         if bounded():
             max_retries = 0
             # Celery takes the transport's own errors for a lost connection, and kombu's for a reason to end.
             options["reraise_as_library_errors"] = False
         return own(self, errback, max_retries, *rest, **options)
 
-    return _ensure_connection
-
-
-def _try_once(own: Any) -> Callable[..., Any]:
+    @around(Connection, "ensure")
     def ensure(
-        self: Any, obj: Any, fun: Any, errback: Any = None, max_retries: Any = None, *rest: Any, **options: Any
-    ) -> Any:
+        own: Any, self: Any, obj: Any, fun: Any, errback: Any = None, max_retries: Any = None, *rest: Any,
+        **options: Any,
+    ) -> Any:  # fmt: skip
         if bounded():
             max_retries = 1 if max_retries is None else min(max_retries, 1)
         return own(self, obj, fun, errback, max_retries, *rest, **options)
 
-    return ensure
-
-
-def _abandon(own: Any) -> Callable[..., Any]:
-    def collect(self: Any, *arguments: Any, **options: Any) -> Any:
+    @around(Connection, "collect")
+    def collect(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
         if not bounded():
             return own(self, *arguments, **options)
         abandon = getattr(self._connection, "collect", None)
@@ -115,8 +105,6 @@ def _abandon(own: Any) -> Callable[..., Any]:
             # that error ended the main process (Celery 5.7.0 with kombu 5.7.0, when Redis went while tasks ran).
             self._default_channel = None
 
-    return collect
-
 
 def _mend_redis_backend() -> None:
     try:
@@ -124,15 +112,11 @@ def _mend_redis_backend() -> None:
     except ImportError:
         return
 
-    def make(own: Any) -> Callable[..., Any]:
-        def ensure(self: Any, fun: Any, args: Any, **policy: Any) -> Any:
-            if bounded():
-                policy["max_retries"] = 0
-            return own(self, fun, args, **policy)
-
-        return ensure
-
-    put_around(RedisBackend, "ensure", make, _MARK)
+    @around(RedisBackend, "ensure", _MARK)
+    def ensure(own: Any, self: Any, fun: Any, args: Any, **policy: Any) -> Any:
+        if bounded():
+            policy["max_retries"] = 0
+        return own(self, fun, args, **policy)
 
 
 def _mend_redis_acknowledgements() -> None:
@@ -141,30 +125,26 @@ def _mend_redis_acknowledgements() -> None:
     except ImportError:
         # kombu 5.7 wants a package here that its extra alone brings: who has not asked for it has another broker.
         return
-    if transport.redis is None:
-        return
-    error = transport.redis.exceptions.TimeoutError
-    for name in ("ack", "reject"):
-        put_around(transport.QoS, name, lambda own: _once_per_connection(own, error))
+    if transport.redis is not None:
+        for name in ("ack", "reject"):
+            around(transport.QoS, name)(_once_per_connection)
 
 
-def _once_per_connection(own: Any, error: type[Exception]) -> Any:
+def _once_per_connection(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
     """Let Redis be silent once: kombu logs the error of an acknowledgement, and goes on with the next."""
+    if not bounded():
+        return own(self, *arguments, **options)
+    from redis.exceptions import TimeoutError as SilentError
 
-    def acknowledge(self: Any, *arguments: Any, **options: Any) -> Any:
-        if not bounded():
-            return own(self, *arguments, **options)
-        lost = self.__dict__.get("_celeryops_lost")
-        if lost is not None:
-            raise lost
-        try:
-            return own(self, *arguments, **options)
-        except error as exc:
-            self.__dict__["_celeryops_lost"] = exc
-            _lose_connection(exc)
-            raise
-
-    return acknowledge
+    lost = self.__dict__.get("_celeryops_lost")
+    if lost is not None:
+        raise lost
+    try:
+        return own(self, *arguments, **options)
+    except SilentError as exc:
+        self.__dict__["_celeryops_lost"] = exc
+        _lose_connection(exc)
+        raise
 
 
 def _lose_connection(exc: Exception) -> None:
@@ -250,31 +230,22 @@ def _is_away(exc: BaseException) -> bool:
 
 
 def _mend_backend(app: Any) -> None:
-    """Let the backend of an app never wait in the loop.
-
-    :param app: the app.
-    """
+    """Let the backend of an app never wait in the loop."""
     for kind in type(app.backend).__mro__:
-        for name, make in (("exception_safe_to_retry", _never_here), ("store_result", _kept)):
+        for name, function in (("exception_safe_to_retry", _never_here), ("store_result", _kept)):
             if vars(kind).get(name) is not None:
-                put_around(kind, name, make, _MARK)
+                around(kind, name, _MARK)(function)
 
 
-def _never_here(own: Any) -> Any:
-    def exception_safe_to_retry(self: Any, exc: Any) -> bool:
-        return not bounded() and bool(own(self, exc))
-
-    return exception_safe_to_retry
+def _never_here(own: Any, self: Any, exc: Any) -> bool:
+    return not bounded() and bool(own(self, exc))
 
 
-def _kept(own: Any) -> Any:
-    def store_result(self: Any, *arguments: Any, **options: Any) -> Any:
-        results: Results | None = self.app.__dict__.get(_RESULTS)
-        if results is None or not bounded() or getattr(_here, "stores", False):
-            return own(self, *arguments, **options)
-        return results.store(own, self, *arguments, **options)
-
-    return store_result
+def _kept(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
+    results: Results | None = self.app.__dict__.get(_RESULTS)
+    if results is None or not bounded() or getattr(_here, "stores", False):
+        return own(self, *arguments, **options)
+    return results.store(own, self, *arguments, **options)
 
 
 class Outage(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no type information
@@ -343,13 +314,12 @@ def mend_pool(pool: Any) -> None:
 
     :param pool: the pool's class; those that do so themselves are left alone.
     """
-    if getattr(pool, "__module__", "") in _POOLS:
-        put_around(pool, "on_apply", _telling, _MARK)
+    if getattr(pool, "__module__", "") not in _POOLS:
+        return
 
-
-def _telling(own: Any) -> Any:
+    @around(pool, "on_apply", _MARK)
     def on_apply(
-        self: Any, target: Any, args: Any = None, kwargs: Any = None, callback: Any = None, **options: Any
+        own: Any, self: Any, target: Any, args: Any = None, kwargs: Any = None, callback: Any = None, **options: Any
     ) -> Any:
         failed = options.get("error_callback")
         if failed is None or callback is None:
@@ -370,8 +340,6 @@ def _telling(own: Any) -> Any:
                 callback(result)
 
         return own(self, run, args, kwargs, succeeded, **options)
-
-    return on_apply
 
 
 def mend() -> None:

@@ -17,18 +17,6 @@ from celeryops_runtime.wording import some_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = [
-    "COMPARED",
-    "UNSAID",
-    "OwnRoutes",
-    "queue_in",
-    "queues_of_tasks",
-    "replaced",
-    "routes",
-    "said",
-    "tasks_of",
-]
-
 UNSAID = object()
 """Stands for a setting that the app says nothing of."""
 

@@ -27,8 +27,6 @@ from celeryops_runtime.intake import one_consumer_gets_all_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Prefetch", "wanted"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 VARIABLE = "CELERYOPS_PREFETCH"

@@ -26,8 +26,6 @@ from celeryops_runtime.report import release
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["NAME", "ask", "install"]
-
 NAME = "celeryops.probe"
 
 PREFIX = "celeryops.probe."

@@ -27,7 +27,6 @@ Both errors are kombu's ``OperationalError``, which callers of ``delay()`` know.
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from contextlib import contextmanager
@@ -36,12 +35,10 @@ from typing import TYPE_CHECKING, Any
 from kombu.exceptions import OperationalError
 
 from celeryops_runtime import awaiting, follow, locks
-from celeryops_runtime.around import run_each
+from celeryops_runtime.around import around, run_each
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
-
-__all__ = ["ANSWER_SECONDS", "PUBLISH_SECONDS", "MaybeSentError", "NotSentError", "bound_writes", "mend", "within"]
 
 PUBLISH_SECONDS = 20.0
 """How long a confirmation may take. ``apply_async(confirm_timeout=...)`` says another time for one message."""
@@ -257,22 +254,14 @@ def _mend_amqp() -> None:
     from amqp import Channel, Connection, spec
     from amqp.abstract_channel import AbstractChannel
 
-    if getattr(Channel.basic_publish_confirm, "__celeryops__", False):
-        return
-    wait, drain_events, own_connect = AbstractChannel.wait, Connection.drain_events, Connection.connect
-    own_revive = Channel._do_revive
-    on_blocked, on_unblocked = Connection._on_blocked, Connection._on_unblocked
     ends = {spec.Connection.CloseOk, spec.Channel.CloseOk}
+    around(Channel, "basic_publish_confirm")(lambda _own, *arguments, **options: _publish(*arguments, **options))
 
-    @functools.wraps(Channel.basic_publish_confirm)
-    def basic_publish_confirm(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
-        return _publish(self, message, *arguments, **options)
-
-    @functools.wraps(wait)
-    def bounded_wait(self: Any, method: Any, callback: Any = None, timeout: Any = None, **options: Any) -> Any:
+    @around(AbstractChannel, "wait")
+    def wait(own: Any, self: Any, method: Any, callback: Any = None, timeout: Any = None, **options: Any) -> Any:
         connection = self.connection
         if timeout is not None or connection is None:
-            return wait(self, method, callback, timeout, **options)
+            return own(self, method, callback, timeout, **options)
         methods = method if isinstance(method, list) else [method]
         answer = getattr(_calling, "seconds", None) or ANSWER_SECONDS
         ending = _is_blocked(connection) and any(one in ends for one in methods)
@@ -282,15 +271,15 @@ def _mend_amqp() -> None:
             patience = min(patience, max(left, CLOSE_SECONDS))
         connection.__dict__["_celeryops_deadline"] = _clock() + patience
         try:
-            return wait(self, method, callback, timeout, **options)
+            return own(self, method, callback, timeout, **options)
         finally:
             connection.__dict__["_celeryops_deadline"] = before
 
-    @functools.wraps(drain_events)
-    def bounded_drain(self: Any, timeout: Any = None) -> Any:
+    @around(Connection, "drain_events")
+    def drain_events(own: Any, self: Any, timeout: Any = None) -> Any:
         deadline = self.__dict__.get("_celeryops_deadline")
         if timeout is not None or deadline is None:
-            return drain_events(self, timeout)
+            return own(self, timeout)
         while True:
             left = deadline - _clock()
             if left <= 0:
@@ -298,46 +287,38 @@ def _mend_amqp() -> None:
             if self.blocking_read(left):
                 return None
 
-    @functools.wraps(own_connect)
-    def connect(self: Any, *arguments: Any, **options: Any) -> Any:
+    @around(Connection, "connect")
+    def connect(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
         left = follow.seconds()
         if left is None:
-            return own_connect(self, *arguments, **options)
+            return own(self, *arguments, **options)
         if left <= 0:
             raise NotSentError(_OVER)
         before = self.connect_timeout
         self.connect_timeout = min(before or ANSWER_SECONDS, left)
         try:
-            return own_connect(self, *arguments, **options)
+            return own(self, *arguments, **options)
         finally:
             self.connect_timeout = before
 
-    @functools.wraps(own_revive)
-    def revive(self: Any) -> Any:
+    @around(Channel, "_do_revive")
+    def revive(own: Any, self: Any) -> Any:
         # RabbitMQ closed the channel for one message (no such exchange, too large). Its successor confirms nothing
         # until it is asked to, which py-amqp 5.3 takes for done.
         self._confirm_selected = False
         if "_celeryops_confirms" in self.__dict__:
             self.__dict__["_celeryops_confirms"].begin_anew()
-        return own_revive(self)
+        return own(self)
 
-    @functools.wraps(on_blocked)
-    def note_blocked(self: Any, *arguments: Any) -> Any:
+    @around(Connection, "_on_blocked")
+    def note_blocked(own: Any, self: Any, *arguments: Any) -> Any:
         self.__dict__["_celeryops_blocked"] = True
-        return on_blocked(self, *arguments)
+        return own(self, *arguments)
 
-    @functools.wraps(on_unblocked)
-    def note_unblocked(self: Any, *arguments: Any) -> Any:
+    @around(Connection, "_on_unblocked")
+    def note_unblocked(own: Any, self: Any, *arguments: Any) -> Any:
         self.__dict__["_celeryops_blocked"] = False
-        return on_unblocked(self, *arguments)
-
-    basic_publish_confirm.__celeryops__ = True  # type: ignore[attr-defined]
-    Channel.basic_publish_confirm = basic_publish_confirm
-    Channel._do_revive = revive
-    AbstractChannel.wait = bounded_wait
-    Connection.connect = connect
-    Connection.drain_events = bounded_drain
-    Connection._on_blocked, Connection._on_unblocked = note_blocked, note_unblocked
+        return own(self, *arguments)
 
 
 def _mend_redis() -> None:
@@ -345,12 +326,8 @@ def _mend_redis() -> None:
     import redis
     from kombu.transport.redis import Channel
 
-    own = Channel._put
-    if getattr(own, "__celeryops__", False):
-        return
-
-    @functools.wraps(own)
-    def _put(self: Any, queue: Any, message: Any, **options: Any) -> Any:
+    @around(Channel, "_put")
+    def _put(own: Any, self: Any, queue: Any, message: Any, **options: Any) -> Any:
         if follow.seconds() == 0:
             raise NotSentError(_OVER)
         try:
@@ -366,9 +343,6 @@ def _mend_redis() -> None:
             raise MaybeSentError(
                 f"the connection to Redis was lost before it answered; the message may run: {exc}"
             ) from exc
-
-    _put.__celeryops__ = True  # type: ignore[attr-defined]
-    Channel._put = _put
 
 
 def bound_writes(app: Any) -> None:

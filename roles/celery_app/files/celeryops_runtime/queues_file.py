@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from celeryops_runtime.config import SharedConfig
     from celeryops_runtime.own import OwnRoutes
 
-__all__ = ["QueuesFile", "stamp_of"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 Stamp = tuple[int, int, int]

@@ -26,12 +26,10 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps
 
 from celeryops_runtime import follow
-from celeryops_runtime.around import put_around, run_each
+from celeryops_runtime.around import around, run_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-__all__ = ["Gate", "Quiet", "Voice", "install", "mend", "options", "quiet_connection"]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -285,62 +283,50 @@ def _voice(app: Any) -> Voice | None:
 def _mend_events() -> None:
     from celery.events.dispatcher import EventDispatcher
 
-    def make(own: Any) -> Callable[..., Any]:
-        def _publish(self: Any, event: Any, producer: Any, *arguments: Any, **options: Any) -> Any:
-            gate = getattr(self.connection, _GATE, None)
-            if gate is None or producer is None:
-                return own(self, event, producer, *arguments, **options)
-            if not gate.open:
-                return None
-            return own(self, event, _Noting(producer, gate, self.connection), *arguments, **options)
-
-        return _publish
-
-    put_around(EventDispatcher, "_publish", make)
+    @around(EventDispatcher, "_publish")
+    def _publish(own: Any, self: Any, event: Any, producer: Any, *arguments: Any, **options: Any) -> Any:
+        gate = getattr(self.connection, _GATE, None)
+        if gate is None or producer is None:
+            return own(self, event, producer, *arguments, **options)
+        if not gate.open:
+            return None
+        return own(self, event, _Noting(producer, gate, self.connection), *arguments, **options)
 
 
 def _mend_mingle() -> None:
     from celery.worker.consumer.mingle import Mingle
 
-    def make(own: Any) -> Callable[..., Any]:
-        def sync(self: Any, c: Any) -> None:
-            voice = _voice(c.app)
-            mailbox = c.app.control.mailbox
-            # A cached property of kombu's; the mailbox copies itself, with what is cached, for each connection.
-            before = mailbox.__dict__.get("producer_pool")
-            if voice is not None:
-                mailbox.__dict__["producer_pool"] = voice
-            try:
-                own(self, c)
-            except (TypeError, ValueError, LookupError) as exc:
-                logger.warning("mingle: an answer that cannot be read was left out: %s", type(exc).__name__)
-            finally:
-                mailbox.__dict__.pop("producer_pool", None)
-                if before is not None:
-                    mailbox.__dict__["producer_pool"] = before
-
-        return sync
-
-    put_around(Mingle, "sync", make)
+    @around(Mingle, "sync")
+    def sync(own: Any, self: Any, c: Any) -> None:
+        voice = _voice(c.app)
+        mailbox = c.app.control.mailbox
+        # A cached property of kombu's; the mailbox copies itself, with what is cached, for each connection.
+        before = mailbox.__dict__.get("producer_pool")
+        if voice is not None:
+            mailbox.__dict__["producer_pool"] = voice
+        try:
+            own(self, c)
+        except (TypeError, ValueError, LookupError) as exc:
+            logger.warning("mingle: an answer that cannot be read was left out: %s", type(exc).__name__)
+        finally:
+            mailbox.__dict__.pop("producer_pool", None)
+            if before is not None:
+                mailbox.__dict__["producer_pool"] = before
 
 
 def _mend_remote_control() -> None:
     from kombu.pidbox import Node
 
-    def make(own: Any) -> Callable[..., Any]:
-        def reply(self: Any, data: Any, exchange: Any, routing_key: Any, ticket: Any, **options: Any) -> Any:
-            app = getattr(self.state, "app", None)
-            voice = _voice(app) if app is not None else None
-            if voice is None:
-                return own(self, data, exchange, routing_key, ticket, **options)
-            serializer = self.mailbox.serializer
-            return self.mailbox._publish_reply(
-                data, exchange, routing_key, ticket, channel=self.channel, producer=voice, serializer=serializer
-            )
-
-        return reply
-
-    put_around(Node, "reply", make)
+    @around(Node, "reply")
+    def reply(own: Any, self: Any, data: Any, exchange: Any, routing_key: Any, ticket: Any, **options: Any) -> Any:
+        app = getattr(self.state, "app", None)
+        voice = _voice(app) if app is not None else None
+        if voice is None:
+            return own(self, data, exchange, routing_key, ticket, **options)
+        serializer = self.mailbox.serializer
+        return self.mailbox._publish_reply(
+            data, exchange, routing_key, ticket, channel=self.channel, producer=voice, serializer=serializer
+        )
 
 
 def mend() -> None:

@@ -43,8 +43,6 @@ from celeryops_runtime.wording import some_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Readiness", "install"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 

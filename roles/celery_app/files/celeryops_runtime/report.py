@@ -23,8 +23,6 @@ from celeryops_runtime import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMAT", "NAME", "Report", "describe", "release"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 FORMAT = 1

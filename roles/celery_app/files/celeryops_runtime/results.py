@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from celeryops_runtime.config import ResultRule
 
-__all__ = ["REMEMBERED", "Results"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 REMEMBERED = 10_000

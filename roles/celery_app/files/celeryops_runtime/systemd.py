@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["announce_beat", "notify", "watchdog_seconds"]
-
 
 def notify(*lines: str, environ: Mapping[str, str] | None = None) -> bool:
     """Send one message to systemd.

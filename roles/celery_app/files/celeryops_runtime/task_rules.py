@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from celeryops_runtime.config import OnceRule, ResultRule
 
-__all__ = ["matcher", "matching"]
-
 
 def matcher(pattern: str) -> Callable[[str], object]:
     """Compile a pattern of task names.

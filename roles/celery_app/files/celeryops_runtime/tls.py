@@ -18,16 +18,14 @@ TLS settings belong to its own URLs and are not used with the shared ones.
 
 from __future__ import annotations
 
-import functools
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime.around import around
 from celeryops_runtime.urls import scheme, server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-__all__ = ["amqp_options", "mend", "redis_options", "tls_settings"]
 
 _REQUIREMENTS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
@@ -111,16 +109,9 @@ def mend() -> None:
     """
     from kombu.transport.pyamqp import Transport
 
-    original = Transport.establish_connection
-    if getattr(original, "__celeryops__", False):
-        return
-
-    @functools.wraps(original)
-    def establish_connection(self: Any) -> Any:
+    @around(Transport, "establish_connection")
+    def establish_connection(own: Any, self: Any) -> Any:
         # Made anew from the settings at each switch (kombu/connection.py, switch).
         if isinstance(self.client.ssl, dict):
             self.client.ssl = dict(self.client.ssl)
-        return original(self)
-
-    establish_connection.__celeryops__ = True  # type: ignore[attr-defined]
-    Transport.establish_connection = establish_connection
+        return own(self)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from celeryops_runtime.config import SharedConfig
 
-__all__ = ["Outcome", "Recorder", "Topology", "reconcile", "topology"]
-
 
 @dataclass
 class Topology:

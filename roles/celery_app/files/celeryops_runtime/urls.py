@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-__all__ = ["addresses", "scheme", "server"]
-
 _SERVERS = {
     "amqp": "rabbitmq", "pyamqp": "rabbitmq", "amqps": "rabbitmq",
     "redis": "redis", "rediss": "redis", "sentinel": "redis",

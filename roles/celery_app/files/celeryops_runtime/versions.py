@@ -17,29 +17,10 @@ import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime.around import around
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-__all__ = [
-    "count_reconnects",
-    "delays_are_celerys",
-    "delays_are_kombus",
-    "has_setting",
-    "hear_hard_limits",
-    "ignores_result",
-    "keeps_prefetch",
-    "leave_out_unset_brokers",
-    "looked_up_first",
-    "mend_cancelling",
-    "mend_deaths",
-    "mend_pool",
-    "mend_prefixes",
-    "mend_qos",
-    "mend_results",
-    "reconnects",
-    "scheduled",
-    "undecided",
-]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -174,7 +155,7 @@ def mend_results() -> None:
     from celery.app import trace
     from celery.backends.base import Backend
 
-    if hasattr(trace, "get_actual_ignore_result") or hasattr(Backend.mark_as_done, _MENDED):
+    if hasattr(trace, "get_actual_ignore_result"):
         return
 
     def asked_for(request: Any) -> bool:
@@ -184,30 +165,19 @@ def mend_results() -> None:
             and vars(request).get("ignore_result", True) is False
         )
 
-    done, failed = Backend.mark_as_done, Backend.mark_as_failure
-
-    @functools.wraps(done)
+    @around(Backend, "mark_as_done", _MENDED)
     def mark_as_done(
-        self: Any, task_id: str, result: Any, request: Any = None, store_result: bool = True, *args: Any, **more: Any
-    ) -> Any:
-        return done(self, task_id, result, request, store_result or asked_for(request), *args, **more)
-
-    @functools.wraps(failed)
-    def mark_as_failure(
-        self: Any,
-        task_id: str,
-        exc: Any,
-        traceback: Any = None,
-        request: Any = None,
-        store_result: bool = True,
-        *args: Any,
+        own: Any, self: Any, task_id: str, result: Any, request: Any = None, store_result: bool = True, *args: Any,
         **more: Any,
-    ) -> Any:
-        return failed(self, task_id, exc, traceback, request, store_result or asked_for(request), *args, **more)
+    ) -> Any:  # fmt: skip
+        return own(self, task_id, result, request, store_result or asked_for(request), *args, **more)
 
-    for mended in (mark_as_done, mark_as_failure):
-        setattr(mended, _MENDED, True)
-    Backend.mark_as_done, Backend.mark_as_failure = mark_as_done, mark_as_failure
+    @around(Backend, "mark_as_failure", _MENDED)
+    def mark_as_failure(
+        own: Any, self: Any, task_id: str, exc: Any, traceback: Any = None, request: Any = None,
+        store_result: bool = True, *args: Any, **more: Any,
+    ) -> Any:  # fmt: skip
+        return own(self, task_id, exc, traceback, request, store_result or asked_for(request), *args, **more)
 
 
 def mend_prefixes() -> None:
@@ -218,12 +188,11 @@ def mend_prefixes() -> None:
     """
     from celery.backends.base import BaseKeyValueStoreBackend as Backend
 
-    original = Backend._add_global_keyprefix
-    if _celery() >= (5, 5) or hasattr(original, _MENDED):
+    if _celery() >= (5, 5):
         return
 
-    @functools.wraps(original)
-    def _add_global_keyprefix(self: Any) -> None:
+    @around(Backend, "_add_global_keyprefix", _MENDED)
+    def _add_global_keyprefix(_own: Any, self: Any) -> None:
         options = self.app.conf.get("result_backend_transport_options", {}) or {}
         prefix = options.get("global_keyprefix")
         if not prefix:
@@ -233,9 +202,6 @@ def mend_prefixes() -> None:
             prefix += "_"
         for name in ("task_keyprefix", "group_keyprefix", "chord_keyprefix"):
             setattr(self, name, f"{prefix}{getattr(self, name)}")
-
-    setattr(_add_global_keyprefix, _MENDED, True)
-    Backend._add_global_keyprefix = _add_global_keyprefix
 
 
 # -- delays in the broker ----------------------------------------------------------------------------------------------
@@ -263,19 +229,15 @@ def mend_deaths() -> None:
     """
     from celery.app.task import Context
 
-    original = Context.as_execution_options
-    if hasattr(Context, "_filter_x_death_headers") or hasattr(original, _MENDED):
+    if hasattr(Context, "_filter_x_death_headers"):
         return
 
-    @functools.wraps(original)
-    def as_execution_options(self: Any) -> dict[str, Any]:
-        options: dict[str, Any] = original(self)
+    @around(Context, "as_execution_options", _MENDED)
+    def as_execution_options(own: Any, self: Any) -> dict[str, Any]:
+        options: dict[str, Any] = own(self)
         if options.get("headers"):
             options["headers"] = {key: value for key, value in options["headers"].items() if key not in DEATHS}
         return options
-
-    setattr(as_execution_options, _MENDED, True)
-    Context.as_execution_options = as_execution_options
 
 
 # -- the worker's connection -------------------------------------------------------------------------------------------
@@ -290,17 +252,8 @@ def mend_qos() -> None:
     """
     from kombu.transport.pyamqp import Transport
 
-    original = Transport.qos_semantics_matches_spec
-    if importlib.util.find_spec("celery.utils.quorum_queues") or hasattr(original, _MENDED):
-        return
-
-    @functools.wraps(original)
-    def qos_semantics_matches_spec(self: Any, connection: Any) -> bool:
-        del self, connection
-        return True
-
-    setattr(qos_semantics_matches_spec, _MENDED, True)
-    Transport.qos_semantics_matches_spec = qos_semantics_matches_spec
+    if not importlib.util.find_spec("celery.utils.quorum_queues"):
+        around(Transport, "qos_semantics_matches_spec", _MENDED)(lambda _own, _self, _connection: True)
 
 
 def count_reconnects(consumer: Any) -> None:
@@ -348,21 +301,17 @@ def mend_cancelling() -> None:
     """
     from celery.worker.request import Request
 
-    original = Request._announce_cancelled
-    if _celery() >= (5, 7) or hasattr(original, _MENDED):
+    if _celery() >= (5, 7):
         return
 
-    @functools.wraps(original)
-    def _announce_cancelled(self: Any, *args: Any, **more: Any) -> None:
+    @around(Request, "_announce_cancelled", _MENDED)
+    def _announce_cancelled(own: Any, self: Any, *args: Any, **more: Any) -> None:
         try:
-            original(self, *args, **more)
+            own(self, *args, **more)
         except Exception as exc:
             # What the pool says of the process that it ended is no failure of the task.
             self._already_cancelled = True
             logger.warning("%s[%s] was cancelled, which nobody could be told: %r", self.name, self.id, exc)
-
-    setattr(_announce_cancelled, _MENDED, True)
-    Request._announce_cancelled = _announce_cancelled
 
 
 def hear_hard_limits(heard: Callable[[Any, str, Any, Any], None]) -> None:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["some_of"]
-
 
 def some_of(names: Sequence[str], most: int) -> str:
     """Return names for a message: ``a, b and 3 more``.

@@ -15,8 +15,6 @@ from celeryops_runtime.config_reader import ENVIRONMENT
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["NOT_IN_FORCE", "OK", "REFUSED", "USAGE", "Failure", "add_config"]
-
 OK, REFUSED, USAGE, NOT_IN_FORCE = 0, 1, 2, 3
 """Exit status: see :mod:`celeryops_runtime.cli`."""
 
@@ -36,9 +34,18 @@ class Failure(Exception):  # noqa: N818 (an outcome with an exit status, not an 
         self.details = details
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Let a command read another configuration than the environment names.
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, says: str, reads: str = ""
+) -> argparse.ArgumentParser:
+    """Add a command to the command line; gives its parser.
 
-    :param parser: of the command.
+    :param commands: of the command line.
+    :param name: of the command.
+    :param says: what it does.
+    :param reads: what it takes from the environment beside the place of the shared configuration, in a sentence; one
+        that gives none asks for no configuration.
     """
-    parser.add_argument("--config", metavar="FILE", help=f"the shared configuration (default: ${ENVIRONMENT})")
+    parser = commands.add_parser(name, allow_abbrev=False, help=says, description=reads or None)
+    if reads:
+        parser.add_argument("--config", metavar="FILE", help=f"the shared configuration (default: ${ENVIRONMENT})")
+    return parser

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from celeryops_runtime.commands import add_config
+from celeryops_runtime.commands import add_command
 from celeryops_runtime.commands.broker import asked_app
 from celeryops_runtime.config_reader import load
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from celeryops_runtime.config import SharedConfig
-
-__all__ = ["add_to", "backlog"]
 
 
 def backlog(
@@ -52,14 +50,8 @@ def backlog(
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add the command to the command line; gives its parser."""
-    parser = commands.add_parser(
-        "backlog",
-        allow_abbrev=False,
-        help="count the messages that wait in queues, and take none",
-        description="Reads CELERY_BROKER_URL from the environment.",
-    )
-    add_config(parser)
+    says = "count the messages that wait in queues, and take none"
+    parser = add_command(commands, "backlog", says, "Reads CELERY_BROKER_URL from the environment.")
     parser.add_argument("--queue", action="append", default=[], metavar="NAME", help="only this queue (repeatable)")
     parser.add_argument("--taken", action="store_true", help="also what workers have taken from them and not begun")
     parser.set_defaults(run=lambda a: backlog(load(a.config), os.environ, queues=a.queue, with_taken=a.taken))

@@ -12,8 +12,6 @@ from celeryops_runtime.commands import REFUSED, USAGE, Failure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["asked_app"]
-
 
 @contextmanager
 def asked_app(environ: Mapping[str, str]) -> Iterator[Any]:

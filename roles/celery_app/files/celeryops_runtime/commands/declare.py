@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from celeryops_runtime.commands import REFUSED, USAGE, Failure, add_config
+from celeryops_runtime.commands import REFUSED, USAGE, Failure, add_command
 from celeryops_runtime.config_reader import load
 from celeryops_runtime.urls import addresses, server
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celeryops_runtime.config import SharedConfig
-
-__all__ = ["add_to", "declare"]
 
 _CONNECT = {"read_timeout", "write_timeout", "login_method", "client_properties", "socket_settings"}
 
@@ -88,14 +86,10 @@ def declare(
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add the command to the command line; gives its parser."""
-    parser = commands.add_parser(
-        "declare",
-        allow_abbrev=False,
-        help="declare the app's exchange, queues and delayed delivery on RabbitMQ",
-        description="Declares what is missing. Reads CELERY_BROKER_URL from the environment.",
+    says = "declare the app's exchange, queues and delayed delivery on RabbitMQ"
+    parser = add_command(
+        commands, "declare", says, "Declares what is missing. Reads CELERY_BROKER_URL from the environment."
     )
-    add_config(parser)
     parser.add_argument("--check", action="store_true", help="only report what is missing")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for connecting (default: 10)")
     parser.set_defaults(run=lambda a: declare(load(a.config), os.environ, check=a.check, timeout=a.timeout))

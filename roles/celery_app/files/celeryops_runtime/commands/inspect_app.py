@@ -10,15 +10,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from celeryops_runtime import __version__
-from celeryops_runtime.commands import NOT_IN_FORCE, Failure
+from celeryops_runtime.commands import NOT_IN_FORCE, Failure, add_command
 from celeryops_runtime.config import ConfigError
 from celeryops_runtime.config_reader import ENVIRONMENT
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-
-__all__ = ["INSPECTED", "add_to", "inspect_app"]
 
 INSPECTED = (
     "accept_content",
@@ -120,12 +118,8 @@ def _verdict(name: str, loader: str, *, in_force: bool) -> str:
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add the command to the command line; gives its parser."""
-    parser = commands.add_parser(
-        "inspect-app",
-        allow_abbrev=False,
-        help="import an app and report its tasks, its settings and whether the shared configuration is in force",
-    )
+    says = "import an app and report its tasks, its settings and whether the shared configuration is in force"
+    parser = add_command(commands, "inspect-app", says)
     parser.add_argument("--app", required=True, metavar="NAME", help="as for celery -A, for example shop.celery:app")
     parser.add_argument("--conf", action="append", default=[], metavar="KEY", help="a setting to report (repeatable)")
     parser.add_argument("--task", action="append", default=[], metavar="NAME", help="where a task is sent (repeatable)")

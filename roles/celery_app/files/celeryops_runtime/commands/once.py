@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from celeryops_runtime.commands import REFUSED, USAGE, Failure, add_config
+from celeryops_runtime.commands import REFUSED, USAGE, Failure, add_command
 from celeryops_runtime.config_reader import load
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celeryops_runtime.config import SharedConfig
-
-__all__ = ["add_to", "once"]
 
 
 def once(config: SharedConfig, environ: Mapping[str, str], *, key: str = "", free: bool = False) -> dict[str, Any]:
@@ -78,14 +76,10 @@ def _parts(key: tuple[str | int, ...] | None) -> str:
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add the command to the command line; gives its parser."""
-    parser = commands.add_parser(
-        "once",
-        allow_abbrev=False,
-        help="list the tasks that run once per period, and how many duplicates were dropped",
-        description="Reads CELERYOPS_ONCE_URL or CELERY_RESULT_BACKEND from the environment.",
+    says = "list the tasks that run once per period, and how many duplicates were dropped"
+    parser = add_command(
+        commands, "once", says, "Reads CELERYOPS_ONCE_URL or CELERY_RESULT_BACKEND from the environment."
     )
-    add_config(parser)
     parser.add_argument("--key", default="", metavar="KEY", help="look at one key; the worker's log names it")
     parser.add_argument("--free", action="store_true", help="free that key, so that the task may run again at once")
     parser.set_defaults(run=lambda a: once(load(a.config), os.environ, key=a.key, free=a.free))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from celeryops_runtime.commands import add_config
+from celeryops_runtime.commands import add_command
 from celeryops_runtime.commands.broker import asked_app
 from celeryops_runtime.config_reader import load
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from celeryops_runtime.config import SharedConfig
-
-__all__ = ["add_to", "probe"]
 
 
 def probe(
@@ -50,14 +48,8 @@ def probe(
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add the command to the command line; gives its parser."""
-    parser = commands.add_parser(
-        "probe",
-        allow_abbrev=False,
-        help="send a task through every queue and wait until a worker answered each",
-        description="Reads CELERY_BROKER_URL from the environment.",
-    )
-    add_config(parser)
+    says = "send a task through every queue and wait until a worker answered each"
+    parser = add_command(commands, "probe", says, "Reads CELERY_BROKER_URL from the environment.")
     parser.add_argument("--queue", action="append", default=[], metavar="NAME", help="only this queue (repeatable)")
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for all queues (default: 30)")
     parser.set_defaults(run=lambda a: probe(load(a.config), os.environ, queues=a.queue, timeout=a.timeout))

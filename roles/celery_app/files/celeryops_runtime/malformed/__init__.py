@@ -31,8 +31,6 @@ from typing import Any
 from celeryops_runtime.malformed.refusal import Malformed
 from celeryops_runtime.malformed.tolerance import mend
 
-__all__ = ["install"]
-
 
 def install(app: Any) -> None:
     """Protect the worker that is about to start.

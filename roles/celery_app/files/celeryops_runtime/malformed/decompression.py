@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LARGEST", "TooLargeError", "mend"]
-
 LARGEST = 64 * 1024 * 1024
 """Bytes of a body that was sent compressed, at most; RabbitMQ 4 takes 16 MiB of one that was not."""
 

@@ -17,8 +17,6 @@ from celeryops_runtime.malformed.decompression import TooLargeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["flaw", "shown", "unreadable"]
-
 _SHOWN = 80
 """At most so many characters of an id or a name in the log."""
 

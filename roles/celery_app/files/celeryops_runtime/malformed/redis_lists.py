@@ -10,15 +10,10 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
-from celeryops_runtime.around import put_around
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["mend"]
+from celeryops_runtime.around import around
 
 DEEPEST = 100
 """Levels of lists and objects in what stands in a list of Redis; the body is one text there. Python reads what is
@@ -110,20 +105,18 @@ def mend() -> None:
         from kombu.transport import redis as transport
     except ImportError:
         return
-    loads, bytes_to_str = transport.loads, transport.bytes_to_str
-    if getattr(loads, "__celeryops__", False):
-        return
-    decode_body = transport.Channel.decode_body
 
-    def tolerant_bytes_to_str(value: Any) -> Any:
+    @around(transport, "bytes_to_str")
+    def bytes_to_str(own: Any, value: Any) -> Any:
         try:
-            return bytes_to_str(value)
+            return own(value)
         except UnicodeDecodeError:
             return value.decode("utf-8", "surrogateescape")
 
-    def tolerant_loads(text: Any, *args: Any, **kwargs: Any) -> Any:
+    @around(transport, "loads")
+    def loads(own: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            value = loads(text, *args, **kwargs)
+            value = own(text, *args, **kwargs)
         except (ValueError, TypeError, RecursionError):
             value = None
         # A list of three: a message that was not acknowledged, with where it came from.
@@ -132,25 +125,19 @@ def mend() -> None:
             return value
         return _wrapped(text if isinstance(text, str) else str(text))
 
-    def made_whole(own: Any) -> Callable[..., Any]:
-        def _deliver(self: Any, message: Any, queue: str) -> Any:
-            if not isinstance(message, dict):
-                # In a queue such a list is nobody's.
-                message = _wrapped(json.dumps(message))
-            # What was broadcast names its event by its key, and is never returned.
-            if not any(queue in channel._fanout_queues for channel in self.channels if channel):
-                _lead_back(message, queue, self.state)
-            return own(self, message, queue)
-
-        return _deliver
-
-    def tolerant_decode_body(self: Any, body: Any, encoding: Any = None) -> Any:
+    @around(transport.Channel, "decode_body")
+    def decode_body(own: Any, self: Any, body: Any, encoding: Any = None) -> Any:
         try:
-            return decode_body(self, body, encoding)
+            return own(self, body, encoding)
         except (ValueError, TypeError, AttributeError):
             return body
 
-    tolerant_loads.__celeryops__ = True  # type: ignore[attr-defined]
-    transport.loads, transport.bytes_to_str = tolerant_loads, tolerant_bytes_to_str
-    transport.Channel.decode_body = tolerant_decode_body
-    put_around(transport.Transport, "_deliver", made_whole)
+    @around(transport.Transport, "_deliver")
+    def _deliver(own: Any, self: Any, message: Any, queue: str) -> Any:
+        if not isinstance(message, dict):
+            # In a queue such a list is nobody's.
+            message = _wrapped(json.dumps(message))
+        # What was broadcast names its event by its key, and is never returned.
+        if not any(queue in channel._fanout_queues for channel in self.channels if channel):
+            _lead_back(message, queue, self.state)
+        return own(self, message, queue)

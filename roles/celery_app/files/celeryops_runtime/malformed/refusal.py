@@ -18,8 +18,6 @@ from celeryops_runtime.malformed.flaws import flaw, shown, unreadable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["REDIS_DEAD_LETTERS", "Malformed", "Refusal"]
-
 logger = logging.getLogger("celeryops.runtime")
 
 REDIS_DEAD_LETTERS = "dead-letters"

@@ -5,17 +5,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery.worker import loops
 
-from celeryops_runtime.around import put_around, run_each
+from celeryops_runtime.around import around, run_each
 from celeryops_runtime.malformed import decompression, redis_lists
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["mend"]
 
 logger = logging.getLogger("celeryops.runtime")
 
@@ -27,64 +22,50 @@ def _mend_amqp() -> None:
     """Let a message arrive whose properties py-amqp cannot read; it ends the connection otherwise, twenty times."""
     from amqp.basic_message import Message
 
-    def make(own: Any) -> Callable[..., Any]:
-        def _load_properties(self: Any, class_id: int, buf: bytes, offset: int) -> None:
-            try:
-                own(self, class_id, buf, offset)
-            except Exception:
-                logger.debug("a message's properties cannot be read", exc_info=True)
-                self.properties = {}
-
-        return _load_properties
-
-    put_around(Message, "_load_properties", make)
+    @around(Message, "_load_properties")
+    def _load_properties(own: Any, self: Any, class_id: int, buf: bytes, offset: int) -> None:
+        try:
+            own(self, class_id, buf, offset)
+        except Exception:
+            logger.debug("a message's properties cannot be read", exc_info=True)
+            self.properties = {}
 
 
 def _mend_loop() -> None:
     """Let Celery's first look at a new connection raise what it meets, as each later one does."""
+    if not hasattr(loops, "_quick_drain"):
+        return
 
-    def _quick_drain(connection: Any, timeout: float = 0.1) -> None:
+    @around(loops, "_quick_drain")
+    def _quick_drain(_own: Any, connection: Any, timeout: float = 0.1) -> None:
         try:
             connection.drain_events(timeout=timeout)
         except (TimeoutError, BlockingIOError):
             return
-
-    if hasattr(loops, "_quick_drain"):
-        put_around(loops, "_quick_drain", lambda _own: _quick_drain)
 
 
 def _mend_broadcasts() -> None:
     """Keep what other processes broadcast from ending this one."""
     from celery.worker.consumer.gossip import Gossip
 
-    def make(own: Any) -> Callable[..., Any]:
-        def on_message(self: Any, prepare: Any, message: Any) -> Any:
-            try:
-                return own(self, prepare, message)
-            except MemoryError:
-                raise
-            except Exception as exc:
-                if isinstance(exc, OSError):
-                    raise
-                logger.warning("an event that cannot be read was left out: %s", type(exc).__name__)
-                return None
-
-        return on_message
-
-    put_around(Gossip, "on_message", make)
+    @around(Gossip, "on_message")
+    def on_message(own: Any, self: Any, prepare: Any, message: Any) -> Any:
+        try:
+            return own(self, prepare, message)
+        except (MemoryError, OSError):
+            raise
+        except Exception as exc:
+            logger.warning("an event that cannot be read was left out: %s", type(exc).__name__)
+            return None
 
 
 def _mend_clock() -> None:
     """Let no other process set this one's logical clock to what fits into no answer (64 bits in AMQP's headers)."""
     from kombu.clocks import LamportClock
 
-    def make(own: Any) -> Callable[..., Any]:
-        def adjust(self: Any, other: Any) -> Any:
-            return own(self, other if isinstance(other, int) and 0 <= other < LATEST else 0)
-
-        return adjust
-
-    put_around(LamportClock, "adjust", make)
+    @around(LamportClock, "adjust")
+    def adjust(own: Any, self: Any, other: Any) -> Any:
+        return own(self, other if isinstance(other, int) and 0 <= other < LATEST else 0)
 
 
 def mend() -> None:
