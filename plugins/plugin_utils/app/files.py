@@ -74,7 +74,7 @@ def app_files(
             faults.append(Problem("hidden-by-the-sandbox", f"{where}.path", entry["path"], reason, instead))
         if path in seen:
             reason = f"is {seen[path]} as well"
-            faults.append(Problem("told-twice", f"{where}.path", entry["path"], reason, "each file once"))
+            faults.append(Problem("file-listed-twice", f"{where}.path", entry["path"], reason, "each file once"))
         seen.setdefault(path, where)
         if not faults:
             usable[path] = where
@@ -95,7 +95,7 @@ def app_files(
         if outer:
             reason = f"is below {usable[outer]}, which is a file ({outer})"
             instead = f"another path here, or in {usable[outer]}"
-            problems.append(Problem("below-which-is-a-file", f"{where}.path", path, reason, instead))
+            problems.append(Problem("below-another-file", f"{where}.path", path, reason, instead))
     return found, problems
 
 
@@ -114,7 +114,7 @@ def _path_problems(variable: str, written: str, path: str, layout: Mapping[str, 
     own = f"{layout['files']}/"
     instead = f"a path that is absolute, or one below {own}"
     if not written or written.endswith("/") or re.search(r"[\x00-\x1f\x7f]", written):
-        yield Problem("not-the-path", variable, written, "is not the path of a file", instead)
+        yield Problem("not-a-file-path", variable, written, "is not the path of a file", instead)
     elif ".." in written.split("/"):
         yield Problem("leads-upwards", variable, written, "leads upwards", instead)
     elif not path.startswith(own) and path.startswith(_OURS):
@@ -157,11 +157,11 @@ def _access_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("yaml-octal", f"{where}.mode", mode, reason, instead)
     elif int(mode, 8) & 0o022 and not (int(mode, 8) & 0o002 == 0 and str(entry.get("group")) == "root"):
         reason = "lets others than its owner write it"
-        yield Problem("lets-others-than-its-owner", f"{where}.mode", mode, reason, '"0640", or "0644"')
+        yield Problem("writable-by-others", f"{where}.mode", mode, reason, '"0640", or "0644"')
     elif int(mode, 8) & 0o004 and entry.get("secret", True) is not False:
         reason = "lets everybody on the host read a file that may hold secrets"
         instead = '"0640", or secret: false if it holds none'
-        yield Problem("lets-everybody-on-the-host", f"{where}.mode", mode, reason, instead)
+        yield Problem("readable-by-everyone", f"{where}.mode", mode, reason, instead)
 
 
 def read_by(files: Iterable[Mapping[str, Any]], layout: Mapping[str, Any], reader: str) -> list[str]:

@@ -70,7 +70,7 @@ def release_commands(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], list
                 if timeout < 1:
                     problems.append(
                         Problem(
-                            "must-be-longer-than-0s",
+                            "zero-duration",
                             f"{where}.timeout",
                             written["timeout"],
                             "must be longer than 0s",
@@ -112,7 +112,7 @@ def _words(where: str, command: Any) -> tuple[list[str], list[Problem]]:
     if _shows_a_secret(words):
         reason = "holds a secret, and every account on the host can read a command line"
         instead = "it in celery_app_environment, where the program reads it"
-        return words, [Problem("secret-in-a-readable-file", where, NOT_SHOWN, reason, instead)]
+        return words, [Problem("secret-on-the-command-line", where, NOT_SHOWN, reason, instead)]
     return words, []
 
 

@@ -199,4 +199,4 @@ def length_problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     for key, name in names.items():
         if size(name, values[key]) > LONGEST:
             reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
-            yield Problem("longer-than-the-bytes", f"celery_app_{key}", NOT_SHOWN, reason, "a shorter one")
+            yield Problem("too-long-in-bytes", f"celery_app_{key}", NOT_SHOWN, reason, "a shorter one")

@@ -84,7 +84,7 @@ def unread_problems(own: Mapping[str, Any]) -> Iterator[Problem]:
         elif (reader, form) not in told:
             told.add((reader, form))
             reason = f"lacks {form}, which {writer} is: every {what} would be rejected by every consumer"
-            yield Problem("package-lacks-module", f"celery_app_settings.{reader}", accepted, reason, both)
+            yield Problem("serializer-not-accepted", f"celery_app_settings.{reader}", accepted, reason, both)
     yield from _unread_tasks(own, settings["accept_content"])
 
 

@@ -98,7 +98,7 @@ def unreadable(secrets: str) -> Problem | None:
             return None
     reason = "has blanks or signs behind a blank from which Ansible's password lookup does not tell options"
     instead = "the absolute path of another directory, or move the inventory"
-    return Problem("text-behind-the-address", "celeryops_secrets_dir", FilePath(secrets), reason, instead)
+    return Problem("path-with-blanks", "celeryops_secrets_dir", FilePath(secrets), reason, instead)
 
 
 def keep_out_of_repositories(sources: Iterable[str]) -> None:

@@ -93,7 +93,7 @@ def not_worked_out(name: str, error: Exception, variables: Mapping[str, Any], *,
     if hidden:
         told = lacks[0] if lacks else "the template is not shown"
     reason = f"could not be evaluated; it may use an undefined variable: {told}"
-    return Sentence("cannot-be-worked-out", name, NOT_SHOWN, reason, "")
+    return Sentence("cannot-be-evaluated", name, NOT_SHOWN, reason, "")
 
 
 def first_line(error: Exception) -> str:

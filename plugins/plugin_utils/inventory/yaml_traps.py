@@ -133,7 +133,7 @@ def _lost(group: str, node: Any, name: str) -> Iterator[Problem]:
             if any(variable.startswith(OURS) for variable in inner):
                 reason = f"of {name} is a variable of that name to Ansible, which looks at nothing in it"
                 instead = "the variables below the host itself"
-                yield Problem("variable-unknown", f"{group}.hosts.{host}.{key}", "(a key)", reason, instead)
+                yield Problem("variables-below-a-key", f"{group}.hosts.{host}.{key}", "(a key)", reason, instead)
     for child, content in _keys(_keys(node).get("children")).items():
         yield from _lost(child, content, name)
 
@@ -146,7 +146,7 @@ def _clock(path: tuple[str, ...], node: Any, name: str) -> Problem:
     number = f"the number {yaml.safe_load(written)}" if meant else "another number"
     reason = f"in line {node.start_mark.line + 1} of {name} is {number} to YAML, which counts to base 60 there"
     instead = f"{meant}, or it in quotes where it is no duration" if meant else "it in quotes"
-    return Problem("written-where-ansible-does-not-look", variable, NOT_SHOWN if secret else written, reason, instead)
+    return Problem("yaml-number", variable, NOT_SHOWN if secret else written, reason, instead)
 
 
 def _to_base_60(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

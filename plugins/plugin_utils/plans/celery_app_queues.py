@@ -64,7 +64,7 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
             name, kind = entry, default_type
         if declared.setdefault(str(name), kind) != kind:
             reason = f"is there twice, as {declared[str(name)]} and as {kind}"
-            problems.append(Problem("there-twice", "celery_app_queues", name, reason, "one of the two"))
+            problems.append(Problem("queue-declared-twice", "celery_app_queues", name, reason, "one of the two"))
         types[str(name)] = kind
         named.append(("celery_app_queues", name))
     for route in listed_routes(values):

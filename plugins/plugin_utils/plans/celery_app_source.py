@@ -146,7 +146,7 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
         yield Problem("password-in-ssh-address", "celery_app_source.repo", NOT_SHOWN, reason, instead)
     if "version" in given and not re.fullmatch(r"[A-Za-z0-9][\w./+@-]*", str(source["version"])):
         reason = "is not a branch, tag or commit"
-        yield Problem("not-a-branch-tag-or", "celery_app_source.version", source["version"], reason, "one of these")
+        yield Problem("not-a-git-reference", "celery_app_source.version", source["version"], reason, "one of these")
     for key in ("index_url", "extra_index_urls"):
         value = source.get(key) or ()
         yield from index_problems(f"celery_app_source.{key}", [value] if isinstance(value, str) else value)
@@ -165,7 +165,7 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     ):
         reason = "but no requirement has a hash"
         instead = "--hash=sha256:... behind each"
-        yield Problem("scheduler-not-required", "celery_app_source.require_hashes", True, reason, instead)
+        yield Problem("no-hash-in-requirements", "celery_app_source.require_hashes", True, reason, instead)
 
 
 def override_problems(values: Mapping[str, Any]) -> Iterable[Problem]:

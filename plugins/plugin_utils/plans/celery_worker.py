@@ -319,7 +319,7 @@ def _rotation(
     else:
         if not max_size:
             value = variables["celery_worker_log_max_size"]
-            problems.append(Problem("zero", "celery_worker_log_max_size", value, "is nothing", SIZE_HELP))
+            problems.append(Problem("zero-size", "celery_worker_log_max_size", value, "is nothing", SIZE_HELP))
     keep = variables["celery_worker_log_keep"]
     if not 0 <= int(keep) <= 3650:
         instead = "how many old files to keep, 0 to 3650"

@@ -238,7 +238,7 @@ def _check_access(variables: Mapping[str, Any]) -> Iterator[Problem]:
     if size("FLOWER_BASIC_AUTH", credentials) > LONGEST:
         reason = f"is longer than the {LONGEST} bytes that the kernel hands to a process"
         instead = "fewer users, or shorter passwords"
-        yield Problem("longer-than-the-bytes", "flower_basic_auth", NOT_SHOWN, reason, instead)
+        yield Problem("too-long-in-bytes", "flower_basic_auth", NOT_SHOWN, reason, instead)
     if len(str(variables["flower_cookie_secret"])) < 32:
         reason = "is too short to sign cookies"
         instead = "at least 32 random characters, or leave it out"
@@ -274,7 +274,7 @@ def _check_broker(variables: Mapping[str, Any]) -> Iterator[Problem]:
     elif not all(server_of(scheme_of(address)) for address in each_address(url)):
         instead = "an address such as amqp://watcher:password@127.0.0.1:5672/shop"
         reason = "is not the URL of a RabbitMQ or Redis broker"
-        yield Problem("not-the-url", "flower_broker_url", hidden(url), reason, instead)
+        yield Problem("not-a-broker-url", "flower_broker_url", hidden(url), reason, instead)
     else:
         for address in each_address(url):
             yield from address_problems("flower_broker_url", url, address)
@@ -282,7 +282,7 @@ def _check_broker(variables: Mapping[str, Any]) -> Iterator[Problem]:
     if api and not re.fullmatch(r"https?://\S+/api/", api):
         instead = "one such as http://watcher:password@127.0.0.1:15672/api/, with the slash at its end"
         reason = "is not the URL of RabbitMQ's management API"
-        yield Problem("not-the-url-of-rabbitmqs", "flower_broker_api", hidden(api), reason, instead)
+        yield Problem("not-a-management-api-url", "flower_broker_api", hidden(api), reason, instead)
     elif server_of(scheme_of(url)) == "rabbitmq":
         # Of another broker Flower does not ask it.
         yield from flower_api(api, url)[1]
@@ -323,7 +323,7 @@ def _options(options: Mapping[Any, Any]) -> tuple[dict[str, str], list[Problem]]
             problems.append(Problem("no-option-of-flower", where, value, reason, did_you_mean(str(name), OPTIONS)))
         elif not isinstance(value, (str, int, float, list)) or "\n" in text:
             reason = "is not a text, number, boolean or list"
-            problems.append(Problem("not-a-text-number-boolean", where, value, reason, "one of these"))
+            problems.append(Problem("not-an-option-value", where, value, reason, "one of these"))
         else:
             result[f"FLOWER_{str(name).upper()}"] = text.lower() if isinstance(value, bool) else text
     return result, problems

@@ -41,7 +41,7 @@ def settings_of(given: Variables) -> list[dict[str, str]]:
     addresses = given.values["listen_addresses"]
     if not addresses:
         reason = "is empty, so nobody could connect"
-        given.problem("empty-so-nobody-could-connect", "listen_addresses", addresses, reason, "at least 127.0.0.1")
+        given.problem("empty", "listen_addresses", addresses, reason, "at least 127.0.0.1")
     if len(set(addresses)) != len(addresses):
         reason = "names an address twice"
         given.problem("names-an-address-twice", "listen_addresses", addresses, reason, "every address once")
@@ -80,10 +80,10 @@ def settings_of(given: Variables) -> list[dict[str, str]]:
 def _config_entry(given: Variables, name: str, key: str, value: Any) -> None:
     if not _CONFIG_KEY.fullmatch(str(key)):
         reason = "is not a key of rabbitmq.conf"
-        given.problem("not-a-key-of-rabbitmq", f"{name}", key, reason, "a key such as heartbeat or log.file.level")
+        given.problem("not-a-key-of-rabbitmq-conf", f"{name}", key, reason, "a key such as heartbeat or log.file.level")
     if name == "config" and named_like_a_secret(str(key)):
         reason = "looks like a secret, which would be shown"
-        given.problem("looks-like-a-secret-which", f"config.{key}", NOT_SHOWN, reason, "it in rabbitmq_secret_config")
+        given.problem("looks-like-a-secret", f"config.{key}", NOT_SHOWN, reason, "it in rabbitmq_secret_config")
         return
     shown = value if name == "config" else NOT_SHOWN
     if isinstance(value, (dict, list)) or value is None:
@@ -131,7 +131,7 @@ def _memory_and_disk(given: Variables) -> dict[str, Any]:
             watermark = parse_size(value)
         except ValueError:
             reason = "is neither a share nor a size"
-            given.problem("neither-a-share-nor", "memory_high_watermark", value, reason, f"0.4, 40%, or {SIZE_HELP}")
+            given.problem("not-a-share-or-size", "memory_high_watermark", value, reason, f"0.4, 40%, or {SIZE_HELP}")
         else:
             if watermark < 128 * MIB or (total and watermark > total * high):
                 instead = f"128M or more, and at most {high} of the memory"

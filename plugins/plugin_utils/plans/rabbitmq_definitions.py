@@ -98,7 +98,11 @@ def _check_names(given: Variables, declared: Mapping[str, list[dict[str, Any]]])
             given.problem("not-an-object-name", f"{kind}.name", name, reason, instead)
     for name, other in told_apart_by_blanks([str(entry["name"]) for entry in declared["vhosts"]]):
         given.problem(
-            "differs-from-only", "vhosts.name", name, f"differs from {other!r} only in its blanks", "one of the two"
+            "differs-in-blanks-only",
+            "vhosts.name",
+            name,
+            f"differs from {other!r} only in its blanks",
+            "one of the two",
         )
 
 
@@ -125,7 +129,7 @@ def _check_admin(given: Variables, admin: str, users: Iterable[Mapping[str, Any]
         given.problem("cannot-be-the-administrators-name", "admin_user", admin, reason, instead)
     if any(user["name"] == admin for user in users):
         reason = "is the administrator, who is declared already"
-        given.problem("administrator-who-is-declared-already", "users", admin, reason, "another name")
+        given.problem("administrator-declared-twice", "users", admin, reason, "another name")
     _check_password(given, "admin_password", given.values["admin_password"], admin)
     if not re.fullmatch(r"[A-Za-z0-9]{16,255}", str(given.values["erlang_cookie"])):
         reason = "is not an Erlang cookie"
@@ -138,13 +142,13 @@ def _check_password(given: Variables, name: str, password: Any, user: str) -> No
         return
     if len(str(password).encode()) > MAX_PASSWORD:
         told = f"is longer than {MAX_PASSWORD} bytes, and RabbitMQ refuses a header or a handshake with it"
-        given.problem("longer-than-bytes-and-rabbitmq", name, NOT_SHOWN, told, "a shorter password")
+        given.problem("password-too-long", name, NOT_SHOWN, told, "a shorter password")
         return
     listen = [*given.values["listen_addresses"], given.values["management_listen_address"]]
     reason = "" if all(map(loopback, listen)) else weakness(password, user)
     if reason:
         told = f"{reason}, and the server listens where other hosts can guess"
-        given.problem("and-the-server-listens-where", name, NOT_SHOWN, told, f"at least {SHORTEST} random characters")
+        given.problem("weak-password", name, NOT_SHOWN, told, f"at least {SHORTEST} random characters")
 
 
 def _user(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,12 +156,12 @@ def _user(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
     where = f"users.{name}"
     if name == "guest" or not _USER_NAME.fullmatch(name):
         reason = "is not a user's name here"
-        given.problem("not-a-users-name-here", "users", name, reason, "a name without spaces and /, other than guest")
+        given.problem("user-name-not-allowed", "users", name, reason, "a name without spaces and /, other than guest")
     result: dict[str, Any] = {"name": name, "tags": sorted(entry.get("tags") or [])}
     for tag in result["tags"]:
         given.misspelt(f"{where}.tags", tag, "gives no right", _TAGS)
     if "password" in entry and "password_hash" in entry:
-        given.problem("both-a-password", where, NOT_SHOWN, "has both a password and a hash", "one of the two")
+        given.problem("password-and-hash", where, NOT_SHOWN, "has both a password and a hash", "one of the two")
     elif "password" in entry:
         _check_password(given, f"{where}.password", entry["password"], name)
     elif "password_hash" in entry:
@@ -165,13 +169,13 @@ def _user(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
         result["hashing_algorithm"] = algorithm
         if algorithm not in ALGORITHMS:
             instead = did_you_mean(algorithm, ALGORITHMS)
-            given.problem("unknown", f"{where}.hashing_algorithm", algorithm, "is unknown", instead)
+            given.problem("unknown-hash-algorithm", f"{where}.hashing_algorithm", algorithm, "is unknown", instead)
         if not _BASE64.fullmatch(str(entry["password_hash"])):
             reason = "is not a hash of RabbitMQ's"
             instead = "base64, as rabbitmqctl prints it"
-            given.problem("not-a-hash-of-rabbitmqs", f"{where}.password_hash", NOT_SHOWN, reason, instead)
+            given.problem("not-a-password-hash", f"{where}.password_hash", NOT_SHOWN, reason, instead)
     else:
-        given.problem("neither-a-password-nor", where, name, "has neither a password nor a hash", "one of the two")
+        given.problem("password-missing", where, name, "has neither a password nor a hash", "one of the two")
     limits = _limits(entry, "connections", "channels")
     if limits:
         result["limits"] = limits

@@ -42,7 +42,7 @@ def node_of(given: Variables) -> dict[str, Any]:
     nodes = given.values["nodes"] or [name]
     if nodes[1:]:
         reason = "names several nodes, and clusters are not supported yet"
-        given.problem("names-several-nodes-and-clusters", "nodes", nodes, reason, "one node, or leave it out")
+        given.problem("several-nodes", "nodes", nodes, reason, "one node, or leave it out")
     elif given.facts and nodes != [name]:
         reason = f"does not name this node, {name}"
         given.problem("does-not-name-this-node", "nodes", nodes, reason, f"[{name}], or leave it out")
@@ -57,7 +57,7 @@ def plugins_of(given: Variables) -> list[str]:
             given.problem("not-the-name", "plugins", plugin, reason, "a name such as rabbitmq_prometheus")
     if MANAGEMENT not in plugins:
         reason = f"lacks {MANAGEMENT}, through which objects are compared"
-        given.problem("lacks-through-which-objects-are", "plugins", plugins, reason, f"{MANAGEMENT} as well")
+        given.problem("management-plugin-missing", "plugins", plugins, reason, f"{MANAGEMENT} as well")
     return enabled(plugins, given.found, prune=bool(given.values["prune_plugins"]))
 
 

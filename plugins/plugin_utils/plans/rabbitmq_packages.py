@@ -26,7 +26,7 @@ def _install_environment(given: Variables) -> None:
         if holds_password(value):
             reason = "holds a password, which everybody on the host could read in the list of processes"
             instead = "an address without one, and the password in a file of /etc/apt/apt.conf.d on the host"
-            given.problem("holds-a-password-which-everybody", f"install_environment.{name}", NOT_SHOWN, reason, instead)
+            given.problem("password-in-the-environment", f"install_environment.{name}", NOT_SHOWN, reason, instead)
 
 
 def packages_of(given: Variables) -> list[str]:
@@ -68,7 +68,7 @@ def repository_of(given: Variables) -> dict[str, Any]:
         elif any(user_part(uri)):
             reason = "holds a login, and every account may read the list of repositories"
             instead = "it without, and the login in a file of /etc/apt/auth.conf.d"
-            given.problem("holds-a-login-and-every", "repository.uris", uri, reason, instead)
+            given.problem("login-in-the-address", "repository.uris", uri, reason, instead)
     key = repository["key"]
     if not (key.startswith(("/", "https://")) or "BEGIN PGP PUBLIC KEY BLOCK" in key):
         instead = "an https URL, a path on the host, or the key itself in ASCII armour"

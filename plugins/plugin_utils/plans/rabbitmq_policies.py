@@ -58,7 +58,7 @@ def policy_of(given: Variables, kind: str, entry: Mapping[str, Any]) -> dict[str
         given.problem("empty", f"{where}.definition", entry["definition"], "is empty", instead)
     if given.is_3_10() and entry.get("apply_to") in _OF_ONE_TYPE:
         reason = "is not known to RabbitMQ 3.10, which would refuse the policy"
-        given.problem("not-known-to-rabbitmq-which", f"{where}.apply_to", entry["apply_to"], reason, "queues")
+        given.problem("unknown-to-rabbitmq", f"{where}.apply_to", entry["apply_to"], reason, "queues")
     for key, value in entry["definition"].items():
         _policy_key(given, f"{where}.definition.{key}", str(key), value)
     return {
@@ -77,7 +77,7 @@ def _policy_key(given: Variables, where: str, key: str, value: Any) -> None:
         given.problem("no-key-of-a-policy", where, value, "is not a key of a policy", f"{close} (did you mean that?)")
     elif key == "consumer-timeout" and given.is_3_10():
         reason = "is not known to RabbitMQ 3.10, which would refuse the policy"
-        given.problem("not-known-to-rabbitmq-which", where, value, reason, "rabbitmq_consumer_timeout, for all queues")
+        given.problem("unknown-to-rabbitmq", where, value, reason, "rabbitmq_consumer_timeout, for all queues")
     else:
         _limit(given, where, key, value)
 
@@ -86,7 +86,7 @@ def _limit(given: Variables, where: str, key: str, value: Any) -> None:
     """Note what RabbitMQ takes for no value of a key of a policy, or of an argument of a queue without its x-."""
     if key == "overflow" and value not in _OVERFLOW:
         reason = "is nothing that a full queue can do"
-        given.problem("nothing-that-a-full-queue", where, value, reason, did_you_mean(str(value), _OVERFLOW))
+        given.problem("not-an-overflow-behaviour", where, value, reason, did_you_mean(str(value), _OVERFLOW))
     elif key in _POLICY_NUMBERS:
         unit = _POLICY_NUMBERS[key]
         least = -1 if key == "delivery-limit" else 1 if key in _POSITIVE else 0
@@ -125,10 +125,12 @@ def queue_of(given: Variables, entry: Mapping[str, Any]) -> dict[str, Any]:
     durable = entry.get("durable", True)
     if queue_type != "classic" and (not durable or entry.get("auto_delete")):
         reason = "queues are durable and not deleted by themselves"
-        given.problem("queues-are-durable-and-not", where, queue_type, reason, "type classic")
+        given.problem("always-durable", where, queue_type, reason, "type classic")
     arguments = dict(entry.get("arguments") or {})
     if "x-queue-type" in arguments:
-        given.problem("key-of-its-own", f"{where}.arguments", "x-queue-type", "has a key of its own", "type instead")
+        given.problem(
+            "argument-with-its-own-key", f"{where}.arguments", "x-queue-type", "has a key of its own", "type instead"
+        )
     for key, value in arguments.items():
         known = [f"x-{name}" for name in (*_POLICY_KEYS, *_QUEUE_ARGUMENTS)]
         if key not in known and (close := closest(str(key), known)):

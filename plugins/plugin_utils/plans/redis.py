@@ -113,7 +113,7 @@ def _platform_problems(variables: Mapping[str, Any], facts: Mapping[str, Any]) -
     if on_debian and twelve and variables["redis_implementation"] == "valkey" and not backports:
         reason = "is not in Debian 12, only in its backports"
         instead = "redis, or redis_backports: true and redis_backports_mirror beside it"
-        yield Problem("not-in-debian-only", "redis_implementation", "valkey", reason, instead)
+        yield Problem("only-in-backports", "redis_implementation", "valkey", reason, instead)
 
 
 def _apt_release(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

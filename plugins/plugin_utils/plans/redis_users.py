@@ -186,14 +186,14 @@ def _scope_problems(where: str, user: Mapping[str, Any], variables: Mapping[str,
     for database in user.get("databases") or [0]:
         if not 0 <= int(database) < count:
             reason, instead = "is not a database of this server", f"numbers from 0 to {count - 1}"
-            yield Problem("not-a-database-of-this", f"{where}.databases", database, reason, instead)
+            yield Problem("no-such-database", f"{where}.databases", database, reason, instead)
 
 
 def _rule_problems(where: str, user: Mapping[str, Any]) -> Iterator[Problem]:
     rules = str(user.get("rules") or "")
     if str(user.get("purpose") or "results") == "custom" and not rules.strip():
         reason, instead = "lets a custom user do nothing", "rules such as ~cache:* +@read"
-        yield Problem("lets-a-custom-user-do", f"{where}.rules", rules, reason, instead)
+        yield Problem("user-without-rules", f"{where}.rules", rules, reason, instead)
     for rule in rules.split():
         if _FORBIDDEN_RULES.fullmatch(rule):
             shown = NOT_SHOWN if rule[0] in "<>#!" else rule

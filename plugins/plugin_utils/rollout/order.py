@@ -97,7 +97,7 @@ def number_at_once(said: object, hosts: int) -> int:
     number = int(match[1]) if match and not isinstance(said, bool) else 0
     if not number or (match and match[2] and number > 100):
         raise UnreadableError(
-            "neither-a-number-of-hosts", "is neither a number of hosts nor a share of them", "one such as 2 or 25%"
+            "not-a-number-of-hosts", "is neither a number of hosts nor a share of them", "one such as 2 or 25%"
         )
     return max(1, hosts * number // 100 if match and match[2] else number)
 
@@ -199,7 +199,7 @@ def read(
         if name not in there:
             reason = "is not a worker class of these hosts"
             instead = f"one of {', '.join(there) or 'none'}"
-            problems.append(Problem("no-worker-class-of-these", f"{prefix}_classes", name, reason, instead))
+            problems.append(Problem("unknown-worker-class", f"{prefix}_classes", name, reason, instead))
     mode = values.get("mode", "wait")
     if mode not in MODES:
         problems.append(Problem("not-a-mode", f"{prefix}_mode", mode, "is not a valid mode", " or ".join(MODES)))
@@ -212,7 +212,7 @@ def read(
         if seconds < 1:
             reason = "leaves the tasks no time"
             problems.append(
-                Problem("no-time-at-all", f"{prefix}_drain_timeout", values.get("drain_timeout"), reason, DURATION_HELP)
+                Problem("zero-duration", f"{prefix}_drain_timeout", values.get("drain_timeout"), reason, DURATION_HELP)
             )
     order: list[Batch] = []
     try:

@@ -39,7 +39,7 @@ def unregistered(
         close = closest(route, registered, 0.6)
         instead = f"{close} (did you mean that?)" if close else "the name of a task that the app has"
         reason = "is a pattern that no task of a worker matches" if "*" in route else "is a task that no worker has"
-        problem = Problem("pattern-that-no-task", "celery_app_routes", route, reason, instead)
+        problem = Problem("route-matches-no-task", "celery_app_routes", route, reason, instead)
         more = "; list it in celery_worker_tasks_elsewhere if workers outside of this inventory run it"
         only = f" (not every worker was asked: {len(answers)} of {hosts} hosts)" if partial else ""
         found.append(f"{problem}{more}{only}")

@@ -223,7 +223,7 @@ def _unlimited_prefetch(deployment: Deployment) -> Iterator[Finding]:
             reason = f"lets {names} take all messages there are: what waits there beyond {after} runs twice"
             variable = "celery_app_settings.worker_prefetch_multiplier"
             instead = "1, or for short tasks a number such as 10"
-            yield Finding(Problem("shares-virtual-host", variable, 0, reason, instead), app.name, app.name)
+            yield Finding(Problem("takes-all-messages", variable, 0, reason, instead), app.name, app.name)
 
 
 def _worker_holds_eta(deployment: Deployment) -> Iterator[Finding]:
@@ -273,7 +273,7 @@ def _global_prefetch(deployment: Deployment) -> Iterator[Finding]:
         if app.quorum and app.own_settings.get("worker_detect_quorum_queues") is False:
             reason = "makes workers ask for a global prefetch, which quorum queues refuse"
             problem = Problem(
-                "polls-too-often",
+                "quorum-queues-not-detected",
                 "celery_app_settings.worker_detect_quorum_queues",
                 False,
                 reason,
@@ -338,7 +338,11 @@ def _shared_system_queues(deployment: Deployment, *, known: bool) -> Iterator[Fi
                 if app.settings.get(exclusive) is False and not app.settings.get(durable):
                     reason = f"makes queues that are neither durable nor exclusive, which {_denial(known)}"
                     problem = Problem(
-                        "queue-type-ignored", f"celery_app_settings.{exclusive}", False, reason, "true, or leave it out"
+                        "neither-durable-nor-exclusive",
+                        f"celery_app_settings.{exclusive}",
+                        False,
+                        reason,
+                        "true, or leave it out",
                     )
                     yield Finding(problem, app.name, app.name)
             if denies:

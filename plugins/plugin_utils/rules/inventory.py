@@ -59,7 +59,7 @@ def _no_duty(deployment: Deployment) -> Iterator[Finding]:
     reason = "has no group that this collection knows" if groups else "has no host, or could not be read"
     path = "" if groups else "its path behind -i, and "
     instead = f"{path}its hosts into the groups of their duties: {', '.join(ROLES_OF_GROUP)}"
-    yield Finding(Problem("no-group-that-this-collection", "the inventory", groups, reason, instead))
+    yield Finding(Problem("no-known-group", "the inventory", groups, reason, instead))
 
 
 def _strays(deployment: Deployment) -> Iterator[Finding]:
@@ -249,7 +249,7 @@ def _no_broker(deployment: Deployment) -> Iterator[Finding]:
             reason = f"is to be the broker of {app.name}, and the group {app.broker} has no host"
             instead = f"a host into the group {app.broker}, or celery_app_broker_url"
             yield Finding(
-                Problem("results-only-server", "celery_app_broker", app.broker, reason, instead), app.name, app.name
+                Problem("broker-without-host", "celery_app_broker", app.broker, reason, instead), app.name, app.name
             )
 
 

@@ -204,7 +204,9 @@ def _directories(role: str, values: Mapping[str, Any], machine: Mapping[str, Any
             continue
         if entry["kind"] not in ("directory", "absent"):
             what = "a link that leads to no directory" if entry["kind"] == "link" else "no directory"
-            yield Found("differs", path, host, f"this is {what}", "move it away: the role needs a directory there")
+            yield Found(
+                "not-a-directory", path, host, f"this is {what}", "move it away: the role needs a directory there"
+            )
         elif entry["read_only"]:
             yield Found(
                 "read-only-file-system", path, host, "this is on a file system that is read only", "make it writable"

@@ -48,7 +48,7 @@ def _without_dead_letters(deployment: Deployment) -> Iterator[Finding]:
             )
             instead = f'dead-letter-exchange: "" and dead-letter-routing-key: {dead} beside it, and a priority above 0'
             shown = sorted(policy.definition)
-            problem = Problem("hides-another-file", f"{variable}.definition", shown, reason, instead)
+            problem = Problem("hides-the-dead-letter-policy", f"{variable}.definition", shown, reason, instead)
             yield Finding(problem, variable.rpartition(".")[2], app.name)
 
 

@@ -26,7 +26,7 @@ def _kept_nowhere(deployment: Deployment) -> Iterator[Finding]:
             if result == "keep":
                 reason = "has nowhere to keep them: the app has no result backend"
                 instead = "an address in celery_app_result_backend, or ignore"
-                problem = Problem("nowhere-to-keep-them", f"celery_app_results.{task}", "keep", reason, instead)
+                problem = Problem("no-result-backend", f"celery_app_results.{task}", "keep", reason, instead)
                 yield Finding(problem, str(task), app.name)
 
 

@@ -143,7 +143,7 @@ def _node_of_two_apps(deployment: Deployment) -> Iterator[Finding]:
             reason = f"is a class of {one.name} as well, on the same machine and broker: two workers would be {node}"
             # RabbitMQ: 405 RESOURCE_LOCKED for the second one's reply queue, which is exclusive.
             instead = f"another name, or a virtual host or key prefix of its own for {other.name}"
-            problem = Problem("class-on-several-hosts", f"celery_worker_classes.{name}", name, reason, instead)
+            problem = Problem("class-of-another-app", f"celery_worker_classes.{name}", name, reason, instead)
             yield Finding(problem, name, other.name)
 
 

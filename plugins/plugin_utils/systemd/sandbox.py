@@ -216,7 +216,7 @@ def _check_entry(name: str, value: Any, where: str) -> Iterator[Problem]:
     elif text.startswith(("+", "!")):
         # Before a path it means one on the host instead of one in the sandbox, before a command more rights.
         reason = "begins with a sign that lifts the sandbox"
-        yield Problem("begins-with-a-sign", where, value, reason, text.lstrip("+!"))
+        yield Problem("lifts-the-sandbox", where, value, reason, text.lstrip("+!"))
     elif name == _OPEN_PATHS:
         # A dash lets the path be missing.
         for path in text.split():

@@ -141,7 +141,7 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
         elif name == "REMAP_SIGTERM":
             reason = "would end running tasks without the time that a stop gives them"
             instead = "nothing here: stop_timeout is that time"
-            problems.append(Problem("end-running-tasks-without", where, value, reason, instead))
+            problems.append(Problem("ends-running-tasks", where, value, reason, instead))
         elif name.startswith(("CELERY_", "CELERYOPS_", "NOTIFY_", "WATCHDOG_")) or name == "PYTHONPATH":
             reason = "belongs to the shared configuration"
             instead = "it with role celery_app"

@@ -44,7 +44,11 @@ def choose_node(
         reason = (
             f"is not what RABBITMQ_NODENAME in the environment of rabbitmq-server.service says, {forced}, which wins"
         )
-        return name, [Problem("not-a-node-name", _NODE_NAME, name, reason, f"{forced}, or take that out of the unit")]
+        return name, [
+            Problem(
+                "node-name-of-the-unit-differs", _NODE_NAME, name, reason, f"{forced}, or take that out of the unit"
+            )
+        ]
     elsewhere = [other for other in found.get("elsewhere") or [] if other not in abandoned]
     if elsewhere:
         reason = f"would start empty in {found['data']}, and leave behind the data of {', '.join(elsewhere)}"
@@ -60,7 +64,9 @@ def choose_node(
     if not given and not forced:
         reason = f"does not say which of the nodes is meant whose data this host holds: {', '.join(held)}"
         return name, [
-            Problem("several-apps", _NODE_NAME, given, reason, f"one of them, and the others into {ABANDONED}")
+            Problem(
+                "several-nodes-with-data", _NODE_NAME, given, reason, f"one of them, and the others into {ABANDONED}"
+            )
         ]
     left = [current] if current else held
     reason = f"would start empty, and leave behind the data of {', '.join(left)}"
@@ -83,9 +89,7 @@ def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any
     for name, files in (found.get("leading") or {}).items():
         reason = f"would not be read: the environment of rabbitmq-server.service says {name}={files['now']}, which wins"
         instead = f"the lines of that file into {files['own']}, and take the variable out of the unit"
-        problems.append(
-            Problem("environment-not-for-the-app", "rabbitmq_config", FilePath(files["own"]), reason, instead)
-        )
+        problems.append(Problem("environment-of-the-unit", "rabbitmq_config", FilePath(files["own"]), reason, instead))
     peers = (found.get("peers") or {}).get(node)
     if peers:
         reason = f"lacks {', '.join(peers)}, with which {node} is in a cluster, and clusters are not supported yet"
@@ -93,7 +97,7 @@ def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any
             "nothing: take this host out of the group rabbitmq, and write the cluster's address as "
             "celery_app_broker_url; or let it forget nodes that are gone for good (rabbitmqctl forget_cluster_node)"
         )
-        problems.append(Problem("package-lacks-modules", "rabbitmq_nodes", [node], reason, instead))
+        problems.append(Problem("member-of-a-cluster", "rabbitmq_nodes", [node], reason, instead))
     for key, place in (found.get("stores") or {}).items():
         wanted = str(config.get(key) or place["kept"])
         if wanted.rstrip("/") != place["now"].rstrip("/"):

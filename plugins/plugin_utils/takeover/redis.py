@@ -42,7 +42,7 @@ def takeover_problems(
     for path in held[engine].get("overrides") or []:
         reason = f"would not run as planned: {path} sets ExecStart= after the role's own drop-in"
         instead = "its settings into redis_settings, and take the line out of that file"
-        yield Problem("app-overrides-settings", "redis_implementation", engine, reason, instead)
+        yield Problem("drop-in-overrides-the-unit", "redis_implementation", engine, reason, instead)
     server = held[engine].get("server") or {}
     if server and variables.get(VARIABLE, "keep") == "keep":
         yield from _left(engine, persistence, server)
@@ -72,7 +72,7 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
                 "save points and appendonly no there (CONFIG SET, and its file), then SAVE: its snapshot has them then"
             )
         reason = f"cannot be done: by {source} the data of {title} are in {kept_in}, where the role's would not look"
-        yield Problem("cannot-be-done", VARIABLE, FilePath("keep"), reason, f"{move}; or {leave}")
+        yield Problem("data-would-not-be-kept", VARIABLE, FilePath("keep"), reason, f"{move}; or {leave}")
     elif in_log and persistence != "aof" and server["stale_snapshot"] and not saves_here:
         yield Problem(
             "data-left-behind",
@@ -93,7 +93,7 @@ def _left(engine: str, persistence: str, server: Mapping[str, Any]) -> Iterator[
     elif in_memory and not server["saves"] and not server["appendonly"]:
         count = "keys (it does not say how many)" if server["keys"] < 0 else f"{server['keys']} keys"
         yield Problem(
-            "cannot-be-done",
+            "data-would-not-be-kept",
             VARIABLE,
             FilePath("keep"),
             f"cannot be done: {title} has {count} in its memory alone (by {source} without save and appendonly), and "
@@ -107,7 +107,7 @@ def _unlike(engine: str, server: Mapping[str, Any], variables: Mapping[str, Any]
     title, source = engine_names(engine)["title"], server["source"]
     if server["databases"] > int(variables["redis_databases"]):
         yield Problem(
-            "fewer-than-the-other",
+            "fewer-databases",
             "redis_databases",
             variables["redis_databases"],
             f"is less than {title} has: there are keys in database {server['databases'] - 1}, and it would not start",
@@ -128,4 +128,4 @@ def _unlike(engine: str, server: Mapping[str, Any], variables: Mapping[str, Any]
     if server["replica_of"]:
         reason = f"cannot be done: {title} is a replica of {server['replica_of']}, and would be a server of its own"
         instead = "another host into the group redis; or REPLICAOF NO ONE and CONFIG REWRITE there, if it takes over"
-        yield Problem("cannot-be-done", VARIABLE, FilePath("keep"), reason, instead)
+        yield Problem("data-would-not-be-kept", VARIABLE, FilePath("keep"), reason, instead)

@@ -180,9 +180,7 @@ def judge(
         for name in sorted(full):
             if name in leaving:
                 reason = f"{_tasks(full[name])} in the queue {name} of {app}, which no class would consume any more"
-                refused.append(
-                    Found("messages-of-another-app", "celery_worker_classes", host, reason, _way_out([name]))
-                )
+                refused.append(Found("tasks-would-wait", "celery_worker_classes", host, reason, _way_out([name])))
             else:
                 told.append(
                     f"{_tasks(full[name])} in the queue {name} of {app}, which no class consumes; write a class with "

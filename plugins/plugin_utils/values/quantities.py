@@ -47,7 +47,7 @@ def parse_duration(value: object) -> int:
             raise UnreadableError("not-a-duration", "is not a duration", DURATION_HELP)
         seconds = sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
     if not 0 <= seconds <= MAX_SECONDS:
-        raise UnreadableError("not-a-percentage", "is not between 0 and a hundred years", DURATION_HELP)
+        raise UnreadableError("duration-out-of-range", "is not between 0 and a hundred years", DURATION_HELP)
     return seconds
 
 
@@ -82,7 +82,7 @@ def parse_size(value: object) -> int:
             raise UnreadableError("not-a-size", "is not a size", SIZE_HELP)
         size = int(match.group(1)) * _BYTES[match.group(2).upper()]
     if not 0 <= size <= MAX_BYTES:
-        raise UnreadableError("password-length", "is not between 0 and 2^63 - 1 bytes", SIZE_HELP)
+        raise UnreadableError("size-out-of-range", "is not between 0 and 2^63 - 1 bytes", SIZE_HELP)
     return size
 
 

@@ -111,7 +111,7 @@ def text_problems(variable: str, text: str, installer: str) -> Iterator[Problem]
         elif leads["editable"] and "://" in leads["place"] and installer == "uv":
             instead = "name @ git+https://..., or celery_app_installer: pip"
             reason = "is not a directory: uv has nothing else as editable"
-            yield Problem("no-directory-uv-has-nothing", variable, line.strip(), reason, instead)
+            yield Problem("editable-not-a-directory", variable, line.strip(), reason, instead)
 
 
 def _line_problems(variable: str, line: str, instead: str) -> Iterator[Problem]:
@@ -162,7 +162,7 @@ def index_problems(variable: str, indexes: Iterable[object]) -> Iterator[Problem
             # Several stand in one variable of the installers, with blanks between them.
             reason = f"cannot be read: blanks and characters such as {SEPARATORS} in a password must be percent-encoded"
             instead = "the password through urlencode | replace('/', '%2F')"
-            yield Problem("unreadable-blanks", variable, NOT_SHOWN, reason, instead)
+            yield Problem("not-percent-encoded", variable, NOT_SHOWN, reason, instead)
         elif "://" not in address and not address.startswith(("/", ".")):
             reason = "is not an address"
             yield Problem("no-address", variable, NOT_SHOWN, reason, "one such as https://packages.example.org/simple/")

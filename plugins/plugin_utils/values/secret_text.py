@@ -88,10 +88,10 @@ def number_slips(name: str, root: Any, variable_of: Any, texts: Container[str] =
         if plain:
             reason = f"in line {line} of {name} is the number {number} to YAML"
             instead = f'it in quotes: "{node.value}"'
-            yield Problem("written-where-ansible-does-not-look", ".".join(within), node.value, reason, instead)
+            yield Problem("yaml-number", ".".join(within), node.value, reason, instead)
         else:
             reason = f"in line {line} of {name} is {_NUMBERS[node.tag]} to YAML, and not written as it stands there"
-            yield Problem("written-where-ansible-does-not-look", ".".join(within), NOT_SHOWN, reason, IN_QUOTES)
+            yield Problem("yaml-number", ".".join(within), NOT_SHOWN, reason, IN_QUOTES)
 
 
 def is_secret(path: tuple[str, ...]) -> bool:

@@ -140,7 +140,7 @@ def test_messages_whose_time_came_are_no_loss_but_their_queue_is() -> None:
         ("2", "2 2 0", []),
         ("2", "0 0 0", ["2 messages of queue q in virtual host v"]),
         # Not known is all of them.
-        ("unknown", "0 0 0", ["5 messages of queue q in virtual host v"]),
+        ("unknown-hash-algorithm", "0 0 0", ["5 messages of queue q in virtual host v"]),
     ],
 )
 def test_a_restart_must_keep_what_is_persistent(persistent: str, after: str, lost: list[str]) -> None:

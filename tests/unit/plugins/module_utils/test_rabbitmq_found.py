@@ -288,7 +288,7 @@ IN_USE = {"nodes": ["rabbit@a"], "node": "rabbit@b", "forced": "rabbit@b"}
         ("rabbit@b", {"nodes": ["rabbit@a", "rabbit@b"], "node": "rabbit@a"}, "leave-behind-the-data", "rabbit@a "),
         ("rabbit@new", {"nodes": ["rabbit@a", "rabbit@b"]}, "leave-behind-the-data", "one of these "),
         ("", {"nodes": ["rabbit@mq1", "rabbit@old"]}, "several-apps", "one of them, "),
-        ("rabbit@a", IN_USE, "not-a-node-name", "rabbit@b, "),
+        ("rabbit@a", IN_USE, "node-name-of-the-unit-differs", "rabbit@b, "),
         ("", IN_USE, "leave-behind-the-data", "rabbit@a "),
     ],
 )

@@ -184,7 +184,7 @@ def test_an_address_that_no_process_could_be_handed_is_refused(name: str) -> Non
     assert planned(**{name: url})
     for more in ("x", "xx"):
         problem = only(refused(**{name: url + more}))
-        assert told([problem]) == [("longer-than-the-bytes", f"celery_app_{name}")]
+        assert told([problem]) == [("too-long-in-bytes", f"celery_app_{name}")]
         assert problem.value == "(not shown)"
         assert f" {LONGEST} " in problem.reason
 

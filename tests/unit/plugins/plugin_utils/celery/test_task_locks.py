@@ -35,8 +35,8 @@ def test_the_long_form() -> None:
     [
         *(("a", value, ".a.period", "not-a-duration") for value in ("20 hours", "-1h", True, None)),
         ("a", 0, ".a.period", "zero-duration"),
-        ("a", -5, ".a.period", "not-a-percentage"),
-        ("a", "200000d", ".a.period", "not-a-percentage"),
+        ("a", -5, ".a.period", "duration-out-of-range"),
+        ("a", "200000d", ".a.period", "duration-out-of-range"),
         ("a", {"key": []}, ".a", "no-period"),
         ("a", {"period": 5, "on_failur": "keep"}, ".a.on_failur", "not-a-key"),
         *(

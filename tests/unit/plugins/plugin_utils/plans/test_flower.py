@@ -216,8 +216,8 @@ def test_loopback_takes_short_passwords_and_no_tls(address: str) -> None:
         ({"url_prefix": "a b"}, "url_prefix", "not-a-path"),
         *(({"cookie_secret": secret}, "cookie_secret", "cookie-secret-too-short") for secret in ("short", "c" * 31)),
         ({"broker_url": ""}, "broker_url", "missing"),
-        ({"broker_url": "sqla+sqlite:///x"}, "broker_url", "not-the-url"),
-        ({"broker_api": "http://127.0.0.1:15672"}, "broker_api", "not-the-url-of-rabbitmqs"),
+        ({"broker_url": "sqla+sqlite:///x"}, "broker_url", "not-a-broker-url"),
+        ({"broker_api": "http://127.0.0.1:15672"}, "broker_api", "not-a-management-api-url"),
         *(({"memory_max": size}, "memory_max", "too-little-for-flower") for size in ("10M", 128 * 1024**2 - 1)),
         ({"memory_max": "much"}, "memory_max", "not-a-size"),
         ({"watchdog": "soon"}, "watchdog", "not-a-duration"),
@@ -225,7 +225,7 @@ def test_loopback_takes_short_passwords_and_no_tls(address: str) -> None:
         ({"options": {"natural_tme": True}}, "options.natural_tme", "no-option-of-flower"),
         ({"options": {"port": 80}}, "options.port", "set-by-the-role-itself"),
         *(
-            ({"options": {"natural_time": value}}, "options.natural_time", "not-a-text-number-boolean")
+            ({"options": {"natural_time": value}}, "options.natural_time", "not-an-option-value")
             for value in (None, {"a": 1}, "a\nb", ["a\nb"])
         ),
         ({"hardening": {"DynamicUser": False}}, "hardening.DynamicUser", "set-by-the-role-itself"),
@@ -269,8 +269,8 @@ def test_beyond_loopback_with_tls_or_with_a_plain_word() -> None:
         ("amqp://w:s3cret@/shop", "names-no-host", ""),
         ("redis://w:s3cret@c:6379/shop", "names-a-database-of-redis", "redis://user:password@c:6379/0"),
         ("sentinel://w:s3cret@[fd00::1]/x", "names-a-database-of-redis", "sentinel://user:password@[fd00::1]:6379/0"),
-        ("http://w:s3cret@mq/", "not-the-url", ""),
-        ("amqp://w:s3cret@mq/shop;http://w:s3cret@mq", "not-the-url", ""),
+        ("http://w:s3cret@mq/", "not-a-broker-url", ""),
+        ("amqp://w:s3cret@mq/shop;http://w:s3cret@mq", "not-a-broker-url", ""),
     ],
 )
 def test_a_broker_that_flower_could_not_reach(url: str, identity: str, instead: str) -> None:

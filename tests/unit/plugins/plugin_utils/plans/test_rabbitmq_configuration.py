@@ -152,8 +152,8 @@ def test_disk_limit_follows_from_the_host(memory: int, disk: int, expected: int)
         ("95%", "out-of-range"),
         ("7G", "out-of-range"),
         (128 * 1024**2 - 1, "out-of-range"),
-        ("much", "neither-a-share-nor"),
-        (True, "neither-a-share-nor"),
+        ("much", "not-a-share-or-size"),
+        (True, "not-a-share-or-size"),
     ],
 )
 def test_a_watermark_that_is_refused(watermark: Any, identity: str) -> None:
@@ -227,8 +227,8 @@ def test_a_consumer_timeout_of_ones_own(value: Any, live: str) -> None:
 @pytest.mark.parametrize(
     ("config", "identity", "key"),
     [
-        ({"default_pass": "abc"}, "looks-like-a-secret-which", ".default_pass"),
-        ({"Not a line": 1}, "not-a-key-of-rabbitmq", ""),
+        ({"default_pass": "abc"}, "looks-like-a-secret", ".default_pass"),
+        ({"Not a line": 1}, "not-a-key-of-rabbitmq-conf", ""),
         *(({"heartbeat": value}, "not-a-single-value", ".heartbeat") for value in (["a"], {"a": 1}, None)),
         *(
             ({"heartbeat": value}, "does-not-fit", ".heartbeat")
@@ -243,7 +243,7 @@ def test_lines_that_are_refused(config: dict[str, Any], identity: str, key: str)
 @pytest.mark.parametrize(
     ("given", "identity"),
     [
-        ({"listen_addresses": []}, "empty-so-nobody-could-connect"),
+        ({"listen_addresses": []}, "empty"),
         ({"listen_addresses": ["localhost"]}, "not-an-ip-address"),
         ({"management_listen_address": "here"}, "not-an-ip-address"),
         ({"port": 25672}, "port"),

@@ -90,8 +90,8 @@ VHOSTLESS = {"name": "a", "password": "long enough"}
         ({"admin_user": "guest"}, "cannot-be-the-administrators-name", "admin_user", "guest"),
         ({"admin_password": "7 chars"}, "too-short", "admin_password", "(not shown)"),
         ({"erlang_cookie": "has spaces in it, sadly"}, "not-an-erlang-cookie", "erlang_cookie", "(not shown)"),
-        ({"users": [{"name": "a"}]}, "neither-a-password-nor", "users.a", "a"),
-        ({"users": [{"name": "guest", "password": "long enough"}]}, "not-a-users-name-here", "users", "guest"),
+        ({"users": [{"name": "a"}]}, "password-missing", "users.a", "a"),
+        ({"users": [{"name": "guest", "password": "long enough"}]}, "user-name-not-allowed", "users", "guest"),
         ({"users": [{"name": "a", "password": "short"}]}, "too-short", "users.a.password", "(not shown)"),
         (
             {"users": [{**VHOSTLESS, "permissions": [{"vhost": "x"}]}]},

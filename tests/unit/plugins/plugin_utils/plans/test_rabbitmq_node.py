@@ -37,9 +37,9 @@ def test_more_files_than_erlang_expects(files: int) -> None:
         *(({"open_files": files}, "out-of-range") for files in (1023, 2**20 + 1)),
         ({"cluster_listen_address": "::1"}, "not-an-ipv4-address"),
         ({"node_name": "rabbit"}, "not-the-name"),
-        ({"nodes": ["rabbit@a", "rabbit@b"]}, "names-several-nodes-and-clusters"),
+        ({"nodes": ["rabbit@a", "rabbit@b"]}, "several-nodes"),
         ({"nodes": ["rabbit@a"]}, "does-not-name-this-node"),
-        ({"plugins": ["rabbitmq_prometheus"]}, "lacks-through-which-objects-are"),
+        ({"plugins": ["rabbitmq_prometheus"]}, "management-plugin-missing"),
         ({"plugins": ["rabbitmq_management", "Bad"]}, "not-the-name"),
     ],
 )

@@ -374,7 +374,7 @@ class TestBoundaries:
         for database in (-1, 16, 17):
             problem = wrong(users=[user(databases=[database])])
             assert (*told([problem]), problem.value) == (
-                ("not-a-database-of-this", "redis_users[0].databases"),
+                ("no-such-database", "redis_users[0].databases"),
                 database,
             )
             assert problem.instead.endswith(" 0 to 15")
