@@ -287,7 +287,7 @@ IN_USE = {"nodes": ["rabbit@a"], "node": "rabbit@b", "forced": "rabbit@b"}
         ("rabbit@new", {"nodes": ["rabbit@old"]}, "leave-behind-the-data", "rabbit@old "),
         ("rabbit@b", {"nodes": ["rabbit@a", "rabbit@b"], "node": "rabbit@a"}, "leave-behind-the-data", "rabbit@a "),
         ("rabbit@new", {"nodes": ["rabbit@a", "rabbit@b"]}, "leave-behind-the-data", "one of these "),
-        ("", {"nodes": ["rabbit@mq1", "rabbit@old"]}, "several-apps", "one of them, "),
+        ("", {"nodes": ["rabbit@mq1", "rabbit@old"]}, "several-nodes-with-data", "one of them, "),
         ("rabbit@a", IN_USE, "node-name-of-the-unit-differs", "rabbit@b, "),
         ("", IN_USE, "leave-behind-the-data", "rabbit@a "),
     ],

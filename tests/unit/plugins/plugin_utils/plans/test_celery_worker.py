@@ -413,7 +413,7 @@ def test_a_class_restarts_for_the_files_of_the_app_that_it_reads() -> None:
         ({"user": "Shop User"}, "user", "not-an-account-name"),
         ({"default_queue": "a b"}, "default_queue", "cannot-be-the-name"),
         ({"log_max_size": "big"}, "log_max_size", "not-a-size"),
-        ({"log_max_size": 0}, "log_max_size", "zero"),
+        ({"log_max_size": 0}, "log_max_size", "zero-size"),
         ({"log_keep": -1}, "log_keep", "out-of-range"),
         ({"log_keep": 3651}, "log_keep", "out-of-range"),
         ({"host_memory": "plenty"}, "host_memory", "not-a-size"),
