@@ -122,8 +122,7 @@ def test_what_is_read_or_told_otherwise(own: dict[str, Any]) -> None:
 )
 def test_what_nobody_reads(own: dict[str, Any], setting: str, lists: str) -> None:
     (problem,) = unread_problems(own)
-    identity = "serializer-not-accepted" if setting == "accept_content" else "serializer-not-accepted"
-    assert told([problem]) == [(identity, f"celery_app_settings.{setting}")]
+    assert told([problem]) == [("serializer-not-accepted", f"celery_app_settings.{setting}")]
     assert problem.instead.endswith(lists)
 
 
