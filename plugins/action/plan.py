@@ -26,7 +26,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, message, mistakes
 from ansible_collections.celeryops.stack.plugins.plugin_utils.output import diagram as drawing
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.order import places
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.host_conflicts import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import units_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import Look, second_look
 

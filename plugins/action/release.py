@@ -16,10 +16,10 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.action.files import expand, with_sources
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app.source_tree import content_digest, write_archive
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.overridden_settings import told
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import names_in
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_paths import local_source
 from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import RenderError
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.replaced import told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

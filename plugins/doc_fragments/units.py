@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a module is told about units (``module_utils/look.py``, ``OPTIONS``)."""
+"""How a module is told about units (``module_utils/unit_state.py``, ``OPTIONS``)."""
 
 from __future__ import annotations
 

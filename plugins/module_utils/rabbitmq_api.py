@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import bracketed
-from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import Key, redact
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differences import Key, redact
 
 
 class RefusedError(Exception):

@@ -29,7 +29,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_contents 
     look_at,
     parse,
 )
-from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import (
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differences import (
     KEYS,
     Change,
     Comparison,

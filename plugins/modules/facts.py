@@ -113,9 +113,9 @@ from ansible.module_utils.common.sys_info import (
 )
 
 from ansible_collections.celeryops.stack.plugins.module_utils import (
+    host_paths,
     listeners,
     ours,
-    places,
     rabbitmq_found,
     redis_found,
     schedulers,
@@ -196,10 +196,10 @@ def system() -> dict[str, Any]:
 def machine(accounts: list[str], groups: list[str]) -> dict[str, Any]:
     """Return what may be in the way of the roles, and what earlier runs left."""
     return {
-        "accounts": places.accounts(accounts),
-        "groups": places.groups(groups),
+        "accounts": host_paths.accounts(accounts),
+        "groups": host_paths.groups(groups),
         "listeners": listeners.look(),
-        "directories": places.directories(),
+        "directories": host_paths.directories(),
         "ours": ours.look(),
         "schedulers": schedulers.look(),
         "id": machine_id(),

@@ -171,8 +171,8 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.module_utils import server_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.file_placer import Placer
 from ansible_collections.celeryops.stack.plugins.module_utils.foreign import SUFFIX
-from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, look
 from ansible_collections.celeryops.stack.plugins.module_utils.quiet_module import QuietModule
+from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import OPTIONS, look
 
 
 def main() -> None:

@@ -109,7 +109,7 @@ changes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differences import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_reconciler import Reconciler
 
 

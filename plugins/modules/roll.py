@@ -150,10 +150,10 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import handover, paths
-from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in, show
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store
 from ansible_collections.celeryops.stack.plugins.module_utils.stand_ins import PAUSE, RollError, StandIns
+from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import runs_in, show
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import no_answer, read_report
 
 if TYPE_CHECKING:

@@ -74,8 +74,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils import server_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.journal import last_lines
-from ansible_collections.celeryops.stack.plugins.module_utils.look import OPTIONS, Outlook, look, show
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import UNIT_DIR
+from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import OPTIONS, Outlook, look, show
 from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
 
 if TYPE_CHECKING:

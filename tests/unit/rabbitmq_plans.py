@@ -41,5 +41,5 @@ def settings(**given: Any) -> dict[str, str]:
     return {entry["key"]: entry["value"] for entry in planned(**given)["settings"]}
 
 
-def refused(facts: dict[str, Any] = FACTS, **given: Any) -> list[Problem]:
-    return plan(variables(**given), facts)[1]
+def refused(facts: dict[str, Any] | None = None, **given: Any) -> list[Problem]:
+    return plan(variables(**given), FACTS if facts is None else facts)[1]

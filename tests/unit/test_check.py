@@ -241,7 +241,7 @@ UNWISE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "fragile-messages:confirm_publish": (
         {"celery_app_settings": {"broker_transport_options": {"confirm_publish": False}}},
-        "celery_app_settings.broker_transport_options.confirm_publish: False lets tasks be lost without an error",
+        "celery_app_settings.broker_transport_options.confirm_publish: False loses tasks without an error",
     ),
     "unverified-tls:broker_use_ssl": (
         {

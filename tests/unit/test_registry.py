@@ -15,7 +15,7 @@ import checker
 import pytest
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.module_utils import places, removal, server_contents
+from ansible_collections.celeryops.stack.plugins.module_utils import host_paths, removal, server_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import ENGINES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app import files as app_files
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import made_up
@@ -112,7 +112,7 @@ def test_facts_are_gathered_on_every_host_with_a_duty() -> None:
     ("known", "where"),
     [
         (set(removal.SERVERS), "removal.SERVERS: what its role installed can be removed"),
-        (words(places.OF_SERVERS), "places.OF_SERVERS: directories that its role needs are looked at"),
+        (words(host_paths.OF_SERVERS), "host_paths.OF_SERVERS: directories that its role needs are looked at"),
         (words(app_files._OURS), "app/files._OURS: an app places nothing there"),
         (set(layout.RESERVED_APP_NAMES), "layout.RESERVED_APP_NAMES: no app has its name"),
         (set(server_contents.OPTION["options"]["kind"]["choices"]), "server_contents: what it holds is compared"),

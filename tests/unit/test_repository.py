@@ -259,7 +259,7 @@ def test_what_ansible_loads_and_what_users_processes_load_say_their_licence(file
 
 
 #: Tells what is wrong with those of a host.
-_SPELLS_THEM_STILL = {"plugins/plugin_utils/rules/machines.py"}
+_SPELLS_THEM_STILL = {"plugins/plugin_utils/takeover/host_conflicts.py"}
 
 
 def test_one_module_spells_the_directories_of_a_host() -> None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.module_utils.account import Account, examine, take_over
 from ansible_collections.celeryops.stack.plugins.module_utils.debian_packages import missing_packages
-from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in, show
 from ansible_collections.celeryops.stack.plugins.module_utils.releases import candidate, configuration, virtualenv
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.identity import release_id
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import Programs, ReleaseError
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.source import Source
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store, target_of
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.verify import Verification
+from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import runs_in, show
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule

@@ -17,9 +17,9 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.look import runs_in
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.processes import in_use
+from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -127,7 +127,7 @@ def _path_problems(variable: str, written: str, path: str, layout: Mapping[str, 
         reason = "is where the app itself may write, so that it could replace the file"
         yield Problem("writable-by-the-app", variable, written, reason, instead)
     elif path.startswith(tuple(f"{folder}/" for folder in _PASSING)):
-        yield Problem("place-not-kept", variable, written, "is a place that is not kept", instead)
+        yield Problem("place-not-kept", variable, written, "is not kept over a restart of the host", instead)
 
 
 def _content_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
@@ -152,14 +152,14 @@ def _access_problems(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
         return
     if not isinstance(mode, str) or not _MODE.fullmatch(mode):
         octal = f"0{mode:o}" if isinstance(mode, int) and not isinstance(mode, bool) and 0 <= mode <= 0o777 else ""
-        reason = f"is how YAML reads {octal}" if octal and not isinstance(mode, str) else "is not a mode"
+        reason = f"is what YAML makes of {octal}" if octal and not isinstance(mode, str) else "is not a mode"
         instead = f'four digits in quotes, such as "{octal or "0640"}"'
         yield Problem("yaml-octal", f"{where}.mode", mode, reason, instead)
     elif int(mode, 8) & 0o022 and not (int(mode, 8) & 0o002 == 0 and str(entry.get("group")) == "root"):
-        reason = "lets others than its owner write it"
+        reason = "is writable by others than its owner"
         yield Problem("writable-by-others", f"{where}.mode", mode, reason, '"0640", or "0644"')
     elif int(mode, 8) & 0o004 and entry.get("secret", True) is not False:
-        reason = "lets everybody on the host read a file that may hold secrets"
+        reason = "is readable by everyone on the host, and the file may hold secrets"
         instead = '"0640", or secret: false if it holds none'
         yield Problem("readable-by-everyone", f"{where}.mode", mode, reason, instead)
 

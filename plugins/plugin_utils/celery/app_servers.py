@@ -134,7 +134,7 @@ def backend_problems(url: object) -> Iterator[Problem]:
                 instead = f"{BACKEND_HELP}; {' or '.join(PACKAGED_BACKENDS)}; or the class, as shop.backends:Results"
                 yield Problem("no-backend-address", variable, hidden(url, address), reason, instead)
         elif scheme in ("file", "filesystem") or scheme in ("cache+memory", "memory") or plain == "db+sqlite":
-            reason = "can be read on one host, or in one process, only"
+            reason = "can only be read on one host, or in one process"
             yield Problem("file-on-one-host-only", variable, hidden(url, address), reason, BACKEND_HELP)
         elif plain not in OTHER_BACKENDS:
             reason = f"is not a result backend of Celery {celery_versions.text(celery_versions.NEWEST)}"
@@ -174,7 +174,7 @@ def sentinel_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         addresses = [address for address in _addresses(values[name]) if scheme_of(address) == "sentinel"]
         options = values["settings"].get(setting)
         if addresses and not (isinstance(options, Mapping) and options.get("master_name")):
-            reason = "leads to Sentinels, and nothing says which server they are asked for"
+            reason = "names Sentinels, but not the server that they monitor"
             instead = f"master_name in celery_app_settings.{setting} as well"
             yield Problem(
                 "sentinel-without-master-name",

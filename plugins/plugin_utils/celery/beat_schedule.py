@@ -112,6 +112,6 @@ def _option_problems(variable: str, options: Mapping[Any, Any]) -> Iterator[Prob
         reason = "is not the name of a queue"
         yield Problem("not-the-name", f"{variable}.queue", queue, reason, "one that a worker class consumes")
     if isinstance(expires, (int, float)) and expires <= 0:
-        reason = "is over before a worker can begin: every one of these tasks would be dropped"
+        reason = "expires before a worker can begin: all of these tasks would be dropped"
         instead = "a number of seconds such as 300, or leave it out"
         yield Problem("expires-before-it-starts", f"{variable}.expires", expires, reason, instead)

@@ -27,7 +27,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
     may_be_secret,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import APP_VARIABLES, ROLES
-from ansible_collections.celeryops.stack.plugins.plugin_utils.values.secret_text import altered
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.yaml_altered_text import altered
 
 #: Lists in whose place a word may stand. Ansible's own validation is told that their entries may be anything, since it
 #: makes a list of the word; what an entry has to be, the spec's ``options`` say all the same.
@@ -161,7 +161,7 @@ def _check(option: Mapping[str, Any], value: Any, where: str) -> Iterator[Proble
         choices = [str(choice) for choice in option["choices"] if choice != ""]
         octal = _octal(value, choices)
         if octal:
-            reason = f"is how YAML reads {octal}, a number to base 8"
+            reason = f"is what YAML makes of {octal}, a number to base 8"
             yield Problem("yaml-octal", where, value, reason, f'it in quotes: "{octal}"')
             return
         yield Problem("not-a-choice", where, shown, "is not one of its values", did_you_mean(str(value), choices))

@@ -23,8 +23,13 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.host_variables import HostVariables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up import made_up
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.password_rehearsal import PasswordRehearsal
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.role_planner import RolePlanner, unforeseen
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.secret_staging import Rehearsal
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.root_causes import (
+    root,
+    where_written,
+    without_consequences,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.template_errors import not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import seen_now
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.unknown_variables import misspelt_prefixes
@@ -33,12 +38,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned, assemble
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import unusable
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.root_causes import (
-    root,
-    where_written,
-    without_consequences,
-)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.host_conflicts import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import inventory_of, leaving, units_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import Members, members, queue_places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import ROLES, ROLES_OF_GROUP
@@ -133,7 +133,7 @@ class InventoryCheck:
         raw = self._variables.raw
         seen = {host: own for host in self._groups["all"] if (own := seen_now(raw(host).get("ansible_facts")))}
         with tempfile.TemporaryDirectory(prefix="celeryops-") as folder:
-            rehearsal = Rehearsal(Path(folder))
+            rehearsal = PasswordRehearsal(Path(folder))
             self._apps = members(self._groups, self.given)
             checked = Checked(survey(self._apps, self._groups, self.given), {}, seen, self.given)
             sound = self._plan_all(checked, rehearsal)
@@ -155,7 +155,7 @@ class InventoryCheck:
         checked.found["look"], checked.found["made_up"] = _accounts(checked.planned), made
         return checked
 
-    def _plan_all(self, checked: Checked, rehearsal: Rehearsal) -> list[tuple[str, str]]:
+    def _plan_all(self, checked: Checked, rehearsal: PasswordRehearsal) -> list[tuple[str, str]]:
         """Plan every role of every host, once for all that are alike; return those without a mistake."""
         found = checked.found
         sound: list[tuple[str, str]] = []
@@ -232,7 +232,7 @@ class InventoryCheck:
             defaults |= self._controller.role_defaults(role)
         checked.problems = without_consequences(checked.problems, defaults, names)
 
-    def _rehearsed(self, own: dict[str, Any], rehearsal: Rehearsal) -> dict[str, Any]:
+    def _rehearsed(self, own: dict[str, Any], rehearsal: PasswordRehearsal) -> dict[str, Any]:
         """Return the variables of a host with a copy in the place of the folder of its passwords."""
         # What cannot be worked out or read is told when a variable needs it.
         with contextlib.suppress(AnsibleError, OSError, ValueError):

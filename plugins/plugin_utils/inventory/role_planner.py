@@ -29,6 +29,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument
     role_options,
     stand_in,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.root_causes import root
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.template_errors import failing, not_worked_out
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.unknown_variables import misspelt
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
@@ -38,7 +39,6 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
     without_secrets,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.root_causes import root
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import is_app_name
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import APP_VARIABLES
 

@@ -19,7 +19,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.secret_names impor
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import FilePath, Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import OURS, ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import clock_meaning
-from ansible_collections.celeryops.stack.plugins.plugin_utils.values.secret_text import is_secret, number_slips
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.yaml_altered_text import is_secret, number_slips
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator

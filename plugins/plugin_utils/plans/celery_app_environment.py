@@ -14,7 +14,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
     Problem,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.kernel_limits import environment_problems
-from ansible_collections.celeryops.stack.plugins.plugin_utils.values.secret_text import altered
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.yaml_altered_text import altered
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ELSEWHERE = "nothing: the playbook knows the servers of the inventory, and {} is for one elsewhere"

@@ -63,7 +63,7 @@ def queues_of(values: Mapping[str, Any], broker: str) -> tuple[list[dict[str, st
         else:
             name, kind = entry, default_type
         if declared.setdefault(str(name), kind) != kind:
-            reason = f"is there twice, as {declared[str(name)]} and as {kind}"
+            reason = f"is declared twice, as {declared[str(name)]} and as {kind}"
             problems.append(Problem("queue-declared-twice", "celery_app_queues", name, reason, "one of the two"))
         types[str(name)] = kind
         named.append(("celery_app_queues", name))

@@ -123,7 +123,7 @@ def source_problems(source: Mapping[str, Any]) -> Iterable[Problem]:
     if kind == "wheel" and "path" in given and not str(source["path"]).endswith(".whl"):
         yield Problem("not-a-wheel", "celery_app_source.path", source["path"], "is not a wheel", _source_example(kind))
     elif kind == "wheel" and "path" in given and len(str(source["path"]).rpartition("/")[2].split("-")) not in (5, 6):
-        reason = "has not the name of a wheel, which says what is in it: installers refuse it"
+        reason = "does not have the name of a wheel, and installers refuse it"
         yield Problem("not-the-name", "celery_app_source.path", source["path"], reason, _source_example(kind))
     if kind == "virtualenv" and "path" in given and not str(source["path"]).startswith("/"):
         reason = "is not an absolute path on the host"

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: Seconds that a worker has, when its tasks' time is up, to return them to the queue before systemd ends it.
-STOP_GRACE = 30
+RETURN_GRACE = 30
 
 #: Looks for the program of ``command_prefix``, in one line of Python: without it systemd says 203/EXEC and no more.
 _FIND_PROGRAM = "import os; os.access(sys.argv[2], os.X_OK) or sys.exit(sys.argv[2] + ' is no program on this host')"
@@ -229,7 +229,7 @@ def _unit(name: str, one: WorkerClass, layout: Mapping[str, Any], variables: Map
         "start_timeout": one.start_timeout,
         # The tasks have the class's time; what is left of them then goes back to the queue, which takes a moment too.
         "drain_seconds": one.stop_timeout,
-        "stop_timeout": one.stop_timeout + STOP_GRACE,
+        "stop_timeout": one.stop_timeout + RETURN_GRACE,
         "watchdog": one.watchdog,
         "resources": {directive: value for directive, value in resources.items() if value is not None},
         "sandbox": [*one.sandbox],
@@ -319,7 +319,9 @@ def _rotation(
     else:
         if not max_size:
             value = variables["celery_worker_log_max_size"]
-            problems.append(Problem("zero-size", "celery_worker_log_max_size", value, "is nothing", SIZE_HELP))
+            problems.append(
+                Problem("zero-size", "celery_worker_log_max_size", value, "must be larger than 0", SIZE_HELP)
+            )
     keep = variables["celery_worker_log_keep"]
     if not 0 <= int(keep) <= 3650:
         instead = "how many old files to keep, 0 to 3650"

@@ -257,7 +257,7 @@ def _check_access(variables: Mapping[str, Any]) -> Iterator[Problem]:
         reason = "is missing: TLS needs both files"
         yield Problem("missing-tls-file", name, None, reason, "the path of the other file")
     if not local and not certificate and not variables["flower_allow_cleartext"]:
-        reason = "lets passwords cross the network readable"
+        reason = "sends passwords over the network in clear text"
         instead = "flower_tls_certificate and flower_tls_key, or flower_allow_cleartext: true behind a proxy with TLS"
         yield Problem("lets-passwords-cross-the-network", "flower_address", address, reason, instead)
 

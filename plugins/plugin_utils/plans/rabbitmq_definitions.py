@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import KEYS
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differences import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import ALGORITHMS, DEFAULT_ALGORITHM
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (

@@ -85,7 +85,7 @@ def _policy_key(given: Variables, where: str, key: str, value: Any) -> None:
 def _limit(given: Variables, where: str, key: str, value: Any) -> None:
     """Note what RabbitMQ takes for no value of a key of a policy, or of an argument of a queue without its x-."""
     if key == "overflow" and value not in _OVERFLOW:
-        reason = "is nothing that a full queue can do"
+        reason = "is not an overflow behaviour of RabbitMQ"
         given.problem("not-an-overflow-behaviour", where, value, reason, did_you_mean(str(value), _OVERFLOW))
     elif key in _POLICY_NUMBERS:
         unit = _POLICY_NUMBERS[key]

@@ -102,4 +102,4 @@ def _unknown(deployment: Deployment, rules: Sequence[Rule]) -> Iterable[Problem]
                 yield Problem("not-a-rule", ACCEPT, entry, "is not a rule of the check", instead)
             elif not names[rule]:
                 instead = "nothing there, and mend what it found"
-                yield Problem("not-acceptable", ACCEPT, entry, "is a mistake that cannot be meant", instead)
+                yield Problem("not-acceptable", ACCEPT, entry, "cannot be accepted: it is always a mistake", instead)

@@ -12,7 +12,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import URLS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import DISTRIBUTION_PORT, EPMD_PORT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import PLUGIN_PORTS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.host_conflicts import PLUGIN_PORTS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import ROLES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_duration
 
@@ -76,7 +76,7 @@ def _differs(deployment: Deployment) -> Iterator[Finding]:
         for host, variables in others:
             for name in APP_WIDE:
                 if variables.get(name) != common.get(name):
-                    reason = f"on {host} is another value than on {first}: {_AGREE}"
+                    reason = f"on {host} differs from {first}: {_AGREE}"
                     instead = "one value for all hosts"
                     yield Finding(Problem("another-value", name, variables.get(name), reason, instead), name, app.name)
 

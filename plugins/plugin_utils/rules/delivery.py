@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.policies import CONSUMER_TIMEOUT, Policy, policies
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.rabbitmq_policies import (
+    CONSUMER_TIMEOUT,
+    Policy,
+    policies,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import show_duration
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import rules_out
 
@@ -179,7 +183,7 @@ def _timeouts(deployment: Deployment, server: Server, app: App) -> list[Policy]:
         for vhost in sorted(deployment.vhosts(app, server))
         for kind in ("policies", "operator_policies")
         for policy in policies(server.variables, kind, vhost)
-        if policy.consumer_timeout
+        if policy.consumer_timeout_ms
     ]
 
 
@@ -198,7 +202,7 @@ def _consumer_timeout_of_queues(deployment: Deployment) -> Iterator[Finding]:
                     if any(policy.fits(queue, app.queues.get(queue, "")) for queue in worker.queues)
                 ]
                 needed, slowest = _longest_held(app, concerned)
-                timeout = policy.consumer_timeout
+                timeout = policy.consumer_timeout_ms
                 if slowest and timeout <= needed * 1000:
                     reason = (
                         f"is {show_duration(timeout // 1000)} in milliseconds, not above the {show_duration(needed)} "
@@ -289,7 +293,7 @@ def _fragile_messages(deployment: Deployment) -> Iterator[Finding]:
         options = app.own_settings.get("broker_transport_options")
         if isinstance(options, Mapping) and options.get("confirm_publish") is False:
             # 15 of 2861 tasks over three restarts (measured with Celery 5.7.0).
-            reason = "lets tasks be lost without an error when RabbitMQ restarts before it has stored them"
+            reason = "loses tasks without an error if RabbitMQ restarts before it has stored them"
             variable = "celery_app_settings.broker_transport_options.confirm_publish"
             yield Finding(
                 Problem("loses-tasks", variable, False, reason, "true, or leave it out"), "confirm_publish", app.name

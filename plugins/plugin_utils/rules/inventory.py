@@ -215,7 +215,7 @@ def _tls_without_server(deployment: Deployment) -> Iterator[Finding]:
             # What is of another kind its role tells.
             asked = value is True or (isinstance(value, Mapping) and bool(value))
             if asked and variable not in app.given and not absent:
-                reason = "asks for TLS of a server of this inventory, and those listen without: nobody could connect"
+                reason = "uses TLS, and the servers of this inventory listen without it: no client could connect"
                 instead = f"an address with TLS in {variable}, or leave it out"
                 problem = Problem("tls-without-server", f"celery_app_settings.{setting}", value, reason, instead)
                 yield Finding(problem, setting, app.name)
@@ -246,7 +246,7 @@ def _no_broker(deployment: Deployment) -> Iterator[Finding]:
         if "celery_app_broker_url" in app.given or not app.name:
             continue
         if not deployment.of_kind(app.broker):
-            reason = f"is to be the broker of {app.name}, and the group {app.broker} has no host"
+            reason = f"is the broker of {app.name}, and the group {app.broker} has no host"
             instead = f"a host into the group {app.broker}, or celery_app_broker_url"
             yield Finding(
                 Problem("broker-without-host", "celery_app_broker", app.broker, reason, instead), app.name, app.name

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.policies import Policy, acting, policies
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.rabbitmq_policies import Policy, acting, policies
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVERS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.server_objects import DEAD_LETTERS
 

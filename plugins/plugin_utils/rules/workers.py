@@ -97,7 +97,7 @@ def _memory(deployment: Deployment) -> Iterator[Finding]:
         alike.setdefault(told, []).append(machine.name)
     for (app, variable, value, total_shown, parts, memory), hosts in alike.items():
         has = "it has" if len(hosts) == 1 else "each has"
-        reason = f"brings what the classes of {_hosts(hosts)} may take to {total_shown} ({parts}), and {has} {memory}"
+        reason = f"lets the classes of {_hosts(hosts)} take {total_shown} of memory ({parts}), and {has} {memory}"
         problem = Problem("too-much-memory", variable, value, reason, f"limits that fit into {memory}")
         yield Finding(problem, hosts[0] if len(hosts) == 1 else "", app)
 
@@ -121,7 +121,7 @@ def _concurrency(deployment: Deployment) -> Iterator[Finding]:
     for (app, name, variable, concurrency, cores, total), hosts in alike.items():
         has = "which has" if len(hosts) == 1 else "each of which has"
         processors = "1 processor" if cores == 1 else f"{cores} processors"
-        reason = f"brings {_hosts(hosts)}, {has} {processors}, to {total} processes"
+        reason = f"makes {total} processes in all on {_hosts(hosts)}, {has} {processors}"
         instead = f"at most {_PROCESSES_PER_CORE * cores} for all classes of the host, or pool: threads or gevent"
         yield Finding(Problem("too-many-processes", variable, concurrency, reason, instead), name, app)
     for worker in _one_of_each(deployment):

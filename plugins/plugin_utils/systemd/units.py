@@ -137,7 +137,7 @@ def check_environment(environment: Mapping[Any, Any], variable: str) -> tuple[di
             problems.append(Problem("not-a-name", where, name, reason, "letters, digits and _"))
         elif name == "C_FORCE_ROOT":
             instead = "nothing here: nothing runs as root"
-            problems.append(Problem("lets-celery-run-as-root", where, value, "lets Celery run as root", instead))
+            problems.append(Problem("lets-celery-run-as-root", where, value, "runs Celery as root", instead))
         elif name == "REMAP_SIGTERM":
             reason = "would end running tasks without the time that a stop gives them"
             instead = "nothing here: stop_timeout is that time"

@@ -29,7 +29,7 @@ class Key:
     """What may be written for one key of a class.
 
     Arguments:
-        kind: how the value is read (a method ``_read_<kind>`` of ``_Reader``).
+        kind: how the value is read (the method of that name of ``worker_classes._Reader``).
         default: the value when nobody writes one; None leaves the matter to the app's settings or to systemd.
         minimum: smallest number, duration in seconds or size in bytes.
         maximum: largest number, duration or size.

@@ -26,6 +26,8 @@ UNKNOWN_TASK = 1800
 #: broker (`make bench`: 8 does nearly twice as many tasks as 1, 16 no more). The runtime takes one unless tasks are
 #: short (celeryops_runtime.prefetch).
 PREFETCH = 8
+#: The consumer timeout of a RabbitMQ that no app of the inventory needs longer, in seconds.
+SHORTEST_CONSUMER_TIMEOUT = 7200
 
 
 def _of_classes(key: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.newer_featu
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import default_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import derived
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import (
+    SHORTEST_CONSUMER_TIMEOUT,
     UNKNOWN_TASK,
     consumer_timeout,
     longest_task,
@@ -143,7 +144,7 @@ def survey(apps: Mapping[str, Members], groups: Groups, given: Given) -> Survey:
         "app_of": app_of,
         "machines": {host: machine(host, given) for host in app_of},
         "servers": {group: [_node(group, host, given) for host in groups.get(group, [])] for group in SERVERS},
-        "consumer_timeout": max([7200, *map(consumer_timeout, apps.values())]),
+        "consumer_timeout": max([SHORTEST_CONSUMER_TIMEOUT, *map(consumer_timeout, apps.values())]),
     }
 
 

@@ -44,7 +44,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.queue_names import QUEUE_HELP, is_queue
 
 #: Seconds between a task's time limit and the end of the unit that runs it.
-STOP_MARGIN = 30
+TIME_LIMIT_MARGIN = 30
 #: Where tasks may take longer, in seconds, taking more than one in advance gains nothing.
 LONG_TASK = 3600
 
@@ -62,7 +62,7 @@ class WorkerClass:
         name: of the class.
         queues: what it consumes; none where nothing is said, and the role fills in the app's default queue.
         stop_timeout: 0 where neither it nor a time limit is said, and the role fills it in.
-        sandbox: the lines of its units' sandbox (``hardening.sandbox``).
+        sandbox: the lines of its units' sandbox (``systemd.sandbox``).
         queues_known: whether what is written of its queues could be read.
         written: key of the class -> what the inventory says, for those that it says anything about.
         origins: key of the class -> the variable that says it, with the path inside it.
@@ -226,7 +226,7 @@ def _check_pool(written: WrittenClass, read: dict[str, Any]) -> list[Problem]:
         if concurrency is None and "concurrency" in written.meant:
             # Told by its name already.
             return problems
-        reason = f"says nothing about how many tasks pool {pool} runs at once"
+        reason = f"must be a number in pool {pool}: it is how many tasks run at once"
         problems.append(
             Problem("concurrency-missing", written.where("concurrency"), concurrency, reason, "a number such as 50")
         )
@@ -267,7 +267,7 @@ def stop_timeout_of(time_limit: int) -> int:
     Arguments:
         time_limit: of the tasks; 0 without.
     """
-    return max(int(KEYS["stop_timeout"].default), time_limit + STOP_MARGIN)
+    return max(int(KEYS["stop_timeout"].default), time_limit + TIME_LIMIT_MARGIN)
 
 
 def prefetch_of(time_limit: int | None) -> int | None:

@@ -17,7 +17,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.account import (
     refusal,
     take_over,
 )
-from ansible_collections.celeryops.stack.plugins.module_utils.places import accounts
+from ansible_collections.celeryops.stack.plugins.module_utils.host_paths import accounts
 
 
 @pytest.mark.parametrize("manage", [True, False])

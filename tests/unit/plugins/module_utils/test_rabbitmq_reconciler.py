@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_reconciler
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_api import Api
-from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_objects import record_name
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differences import record_name
 
 
 class EndedError(Exception):

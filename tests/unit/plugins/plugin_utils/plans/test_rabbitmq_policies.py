@@ -12,7 +12,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
 OLD = {**FACTS, "distribution_major_version": "12"}
 
 
-def policy_problems(facts: dict[str, Any] = FACTS, **changes: Any) -> list[Problem]:
+def policy_problems(facts: dict[str, Any] | None = None, **changes: Any) -> list[Problem]:
     """Return what is wrong with a policy, which an operator's would be told as well."""
     entry = {"name": "p", "vhost": "shop", "pattern": "^a", "definition": {"max-length": 5}, **changes}
     given = {"vhosts": [{"name": "shop"}]}

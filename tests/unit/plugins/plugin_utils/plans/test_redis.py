@@ -316,9 +316,9 @@ def test_reaches_beyond_loopback(addresses: list[str], beyond: bool) -> None:
     assert reaches_beyond_loopback(addresses) is beyond
 
 
-def wrong(facts: dict[str, Any] = FACTS, **changes: Any) -> Problem:
+def wrong(facts: dict[str, Any] | None = None, **changes: Any) -> Problem:
     """Return the one mistake in ``changes``."""
-    (problem,) = plan(variables(**changes), facts)[1]
+    (problem,) = plan(variables(**changes), FACTS if facts is None else facts)[1]
     return problem
 
 

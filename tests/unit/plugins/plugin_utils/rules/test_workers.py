@@ -99,8 +99,8 @@ def test_processes_fit_the_processors() -> None:
     assert found(sized(cores=2, concurrency=32)) == {}
     finding = only(sized(cores=2, concurrency=33), "concurrency")
     assert (finding.problem.variable, finding.problem.value) == ("celery_worker_classes.high.concurrency", 33)
-    assert "app1, which has 2 processors, to 33 " in finding.problem.reason
-    assert "1 processor," in only(sized(cores=1, concurrency=17), "concurrency").problem.reason
+    assert " 33 processes in all on app1, which has 2 processors" in finding.problem.reason
+    assert only(sized(cores=1, concurrency=17), "concurrency").problem.reason.endswith(" 1 processor")
     assert found(sized(cores=1, concurrency="auto")) == {}
     assert found(sized(cores=1, concurrency=200, pool="gevent")) == {}
     assert "at most 48 for" in only(sized(cores=3, concurrency=49), "concurrency").problem.instead
@@ -133,7 +133,7 @@ def test_classes_of_several_apps_share_a_machine() -> None:
     blog = App("blog", classes=(replace(DEFAULT, app="blog", host="blog", memory_max=GIB),), variants=(("blog", {}),))
     stack = replace(with_class(memory_max=GIB), machines=machines)
     finding = only(replace(stack, apps={**stack.apps, "blog": blog}), "memory")
-    assert " 2G (high 1G + default 1G), and it has 1G" in finding.problem.reason
+    assert " 2G of memory (high 1G + default 1G), and it has 1G" in finding.problem.reason
     # What is known of the machine may be said of any of its names.
     machines = {**machines, "app1": Machine("app1", "10.0.0.1"), "blog": Machine("blog", "10.0.0.1", memory=GIB)}
     assert only(replace(stack, machines=machines, apps={**stack.apps, "blog": blog}), "memory") == finding
@@ -146,7 +146,7 @@ def test_what_automatic_concurrency_may_take_is_known_where_the_processors_are()
     problem = only(sized(7 * GIB, cores=4, **children), "memory").problem
     assert (problem.variable, problem.value) == ("celery_worker_classes.high.max_memory_per_child", "8G")
     # A class without limits is no part of it.
-    assert " 8G (high 8G), and it has 7G" in problem.reason
+    assert " 8G of memory (high 8G), and it has 7G" in problem.reason
     assert found(sized(2 * GIB, cores=None, **children)) == {}
     assert found(sized(4 * GIB, cores=4, **children, memory_max=4 * GIB)) == {}
 
@@ -175,7 +175,7 @@ def test_every_worker_of_a_class_counts() -> None:
     children = {"concurrency": "auto", "max_memory_per_child": GIB}
     assert found(sized(8 * GIB, cores=2, workers=4, **children)) == {}
     assert "high 8G" in only(sized(7 * GIB, cores=2, workers=4, **children), "memory").problem.reason
-    assert " to 20 " in only(sized(cores=1, concurrency=4, workers=5), "concurrency").problem.reason
+    assert " 20 processes " in only(sized(cores=1, concurrency=4, workers=5), "concurrency").problem.reason
     assert found(sized(cores=2, concurrency=4, workers=5)) == {}
 
 

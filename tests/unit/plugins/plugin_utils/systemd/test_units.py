@@ -74,7 +74,7 @@ def test_an_environment_becomes_text() -> None:
         (
             "C_FORCE_ROOT",
             "1",
-            Problem("test", "v.C_FORCE_ROOT", "1", "lets Celery run as root", "nothing here: nothing runs as root"),
+            Problem("test", "v.C_FORCE_ROOT", "1", "runs Celery as root", "nothing here: nothing runs as root"),
         ),
         ("A", ["x"], Problem("test", "v.A", ["x"], "is not one line of text", "a text or a number")),
         ("A", None, Problem("test", "v.A", None, "is not one line of text", "a text or a number")),

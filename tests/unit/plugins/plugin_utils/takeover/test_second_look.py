@@ -58,13 +58,13 @@ def look(
     seen: Mapping[str, Any],
     planned: Mapping[str, Any] | None = None,
     given: Given = given,
-    found: Survey = FOUND,
+    found: Survey | None = None,
     **own: Any,
 ) -> Look:
     beat = {("celery_beat", "one"): Planned(planned or {}, {}, frozenset(), frozenset())}
     deployment = Deployment(groups=GROUPS, apps={"shop": SHOP})
     usual = {"playing": frozenset(seen), "tags": frozenset({"all"}), "rotate": False}
-    return Look(Checked(found, beat, dict(seen), given), deployment, **{**usual, **own})
+    return Look(Checked(found or FOUND, beat, dict(seen), given), deployment, **{**usual, **own})
 
 
 def test_the_inventory_knows_every_name_and_account() -> None:

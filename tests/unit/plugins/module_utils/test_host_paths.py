@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.celeryops.stack.plugins.module_utils.places import accounts, directories, directory, groups
+from ansible_collections.celeryops.stack.plugins.module_utils.host_paths import accounts, directories, directory, groups
 
 
 def test_accounts_of_the_host_and_those_asked_for(tmp_path: Path) -> None:

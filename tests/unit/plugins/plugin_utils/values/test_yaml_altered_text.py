@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import misshapen
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.yaml_traps import yaml_slips
-from ansible_collections.celeryops.stack.plugins.plugin_utils.values.secret_text import altered
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.yaml_altered_text import altered
 
 PEM = "-----BEGIN KEY-----\nabc\n-----END KEY-----\n"
 

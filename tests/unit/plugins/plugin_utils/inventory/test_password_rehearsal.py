@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up import forget, made_up
-from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.secret_staging import Rehearsal
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.password_rehearsal import PasswordRehearsal
 
 
 @pytest.fixture
-def rehearsal(tmp_path: Path) -> Rehearsal:
+def rehearsal(tmp_path: Path) -> PasswordRehearsal:
     folder = tmp_path / "rehearsal"
     folder.mkdir()
-    return Rehearsal(folder)
+    return PasswordRehearsal(folder)
 
 
-def test_a_copy_has_what_is_there_and_is_made_once(tmp_path: Path, rehearsal: Rehearsal) -> None:
+def test_a_copy_has_what_is_there_and_is_made_once(tmp_path: Path, rehearsal: PasswordRehearsal) -> None:
     secrets = tmp_path / "secrets"
     (secrets / "folder").mkdir(parents=True)
     (secrets / "old").write_text("known")
@@ -30,7 +30,7 @@ def test_a_copy_has_what_is_there_and_is_made_once(tmp_path: Path, rehearsal: Re
     assert rehearsal.copy(tmp_path / "other") != copy
 
 
-def test_what_is_new_is_kept_for_its_owner_alone(tmp_path: Path, rehearsal: Rehearsal) -> None:
+def test_what_is_new_is_kept_for_its_owner_alone(tmp_path: Path, rehearsal: PasswordRehearsal) -> None:
     secrets = tmp_path / "inventory" / "secrets"
     copy = rehearsal.copy(secrets)
     (copy / "folder").mkdir()
@@ -45,7 +45,7 @@ def test_what_is_new_is_kept_for_its_owner_alone(tmp_path: Path, rehearsal: Rehe
     assert {path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {0o600}
 
 
-def test_what_is_there_meanwhile_stays_as_it_is(tmp_path: Path, rehearsal: Rehearsal) -> None:
+def test_what_is_there_meanwhile_stays_as_it_is(tmp_path: Path, rehearsal: PasswordRehearsal) -> None:
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     copy = rehearsal.copy(secrets)
@@ -59,13 +59,13 @@ def test_what_is_there_meanwhile_stays_as_it_is(tmp_path: Path, rehearsal: Rehea
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_nothing_new_makes_no_folder(tmp_path: Path, rehearsal: Rehearsal) -> None:
+def test_nothing_new_makes_no_folder(tmp_path: Path, rehearsal: PasswordRehearsal) -> None:
     rehearsal.copy(tmp_path / "secrets")
     assert list(rehearsal.keep()) == []
     assert not (tmp_path / "secrets").exists()
 
 
-def test_each_folder_that_cannot_be_written_to_is_told(tmp_path: Path, rehearsal: Rehearsal) -> None:
+def test_each_folder_that_cannot_be_written_to_is_told(tmp_path: Path, rehearsal: PasswordRehearsal) -> None:
     (tmp_path / "file").write_text("")
     folders = [tmp_path / "file" / "one", tmp_path / "fine", tmp_path / "file" / "two"]
     for folder in folders:

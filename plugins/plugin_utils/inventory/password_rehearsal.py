@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Rehearsal:
+class PasswordRehearsal:
     """Copies of the folders with passwords.
 
     Arguments:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.celeryops.stack.plugins.module_utils import look
-from ansible_collections.celeryops.stack.plugins.module_utils.look import Outlook, last_change, runs_in
+from ansible_collections.celeryops.stack.plugins.module_utils import unit_state
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Actions
+from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import Outlook, last_change, runs_in
 
 
 def test_a_directory_is_as_new_as_the_newest_file_below_it_and_bytecode_does_not_count(tmp_path: Path) -> None:
@@ -135,21 +135,21 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of unit files."""
     folder = tmp_path / "units"
     folder.mkdir()
-    monkeypatch.setattr(look, "UNIT_DIR", str(folder))
+    monkeypatch.setattr(unit_state, "UNIT_DIR", str(folder))
     return folder
 
 
 def test_what_systemd_is_asked() -> None:
     module = Module(f"{running('a.service', 5.0)}\n{running('b.service', 5.0)}")
-    found = look.show(module, ["a.service", "b.service"])  # type: ignore[arg-type]
+    found = unit_state.show(module, ["a.service", "b.service"])  # type: ignore[arg-type]
     assert [status.active for status in found.values()] == [True, True]
     (command,) = module.asked
     assert command[:2] == ["systemctl", "show"]
     assert command[-3:] == ["--", "a.service", "b.service"]
-    assert look.show(module, []) == {}  # type: ignore[arg-type]
+    assert unit_state.show(module, []) == {}  # type: ignore[arg-type]
     assert len(module.asked) == 1
     with pytest.raises(RuntimeError, match=r"^systemd does not answer: no bus$"):
-        look.show(Module(code=1, errors="no bus\n"), ["a.service"])  # type: ignore[arg-type]
+        unit_state.show(Module(code=1, errors="no bus\n"), ["a.service"])  # type: ignore[arg-type]
 
 
 def test_files_that_a_unit_reads_are_watched(tmp_path: Path) -> None:
@@ -162,11 +162,11 @@ def test_files_that_a_unit_reads_are_watched(tmp_path: Path) -> None:
         (now - 60, Actions(restart=["a.service"])),
         (now + 60, Actions()),
     ):
-        found = look.look(Module(running("a.service", started)), [unit(restart_on=restart)], None, [])  # type: ignore[arg-type]
+        found = unit_state.look(Module(running("a.service", started)), [unit(restart_on=restart)], None, [])  # type: ignore[arg-type]
         assert (found.actions, found.leftovers, found.reload_needed) == (actions, [], False)
-    found = look.look(Module(running("a.service", now - 60)), [unit(reload_on=reload)], None, [])  # type: ignore[arg-type]
+    found = unit_state.look(Module(running("a.service", now - 60)), [unit(reload_on=reload)], None, [])  # type: ignore[arg-type]
     assert found.actions == Actions(reload=["a.service"])
-    found = look.look(Module(running("a.service", now + 60)), [unit(restart_on=restart)], None, restart[:1])  # type: ignore[arg-type]
+    found = unit_state.look(Module(running("a.service", now + 60)), [unit(restart_on=restart)], None, restart[:1])  # type: ignore[arg-type]
     assert found.actions == Actions(restart=["a.service"])
 
 
@@ -174,7 +174,7 @@ def test_definitions_are_read_again_when_one_is_new(units: Path) -> None:
     def needed(output: str, *pending: str) -> bool:
         wanted = [unit(state=None), unit("b.service", state=None)]
         both = f"{running('b.service', 5.0)}\n{output}"
-        return look.look(Module(both), wanted, None, pending).reload_needed  # type: ignore[arg-type]
+        return unit_state.look(Module(both), wanted, None, pending).reload_needed  # type: ignore[arg-type]
 
     plain = running("a.service", 5.0)
     assert not needed(plain)
@@ -190,13 +190,13 @@ def test_a_unit_runs_from_where_its_link_leads_or_elsewhere(process: Path, monke
         asked.append(pid)
         return {7: f"{process}/releases/one", 8: f"{process}/releases/two"}.get(pid)
 
-    monkeypatch.setattr(look, "runs_in", folder)
+    monkeypatch.setattr(unit_state, "runs_in", folder)
     link = str(process / "current")
     long_ago = os.lstat(link).st_ctime - 60
 
     def restarted(pid: int, **own: Any) -> list[str]:
         module = Module(running("a.service", long_ago, pid))
-        return look.look(module, [unit(**own)], None, []).actions.restart  # type: ignore[arg-type]
+        return unit_state.look(module, [unit(**own)], None, []).actions.restart  # type: ignore[arg-type]
 
     assert restarted(7, runs_from=link) == []
     assert restarted(8, runs_from=link) == ["a.service"]
@@ -221,11 +221,11 @@ def test_unit_files_with_the_mark_of_the_role_go(units: Path) -> None:
     (units / "celery-shop-folder.service").mkdir()
     prune = {"glob": "celery-shop-*.service", "markers": ["role celery_worker", "second mark"]}
     module = Module(running("celery-shop-high.service", time.time()))
-    found = look.look(module, [unit("celery-shop-high.service")], prune, [])  # type: ignore[arg-type]
+    found = unit_state.look(module, [unit("celery-shop-high.service")], prune, [])  # type: ignore[arg-type]
     assert found.leftovers == ["celery-shop-old.service", "celery-shop-zz.service"]
     assert found.reload_needed
     units.rename(units.with_name("gone"))
-    assert look.look(module, [unit("celery-shop-high.service")], prune, []).leftovers == []  # type: ignore[arg-type]
+    assert unit_state.look(module, [unit("celery-shop-high.service")], prune, []).leftovers == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_unit_files_with_the_mark_of_the_role_go(units: Path) -> None:
     ],
 )
 def test_what_has_to_be_said_of_units(values: dict[str, Any], missing: list[str]) -> None:
-    told = ArgumentSpecValidator(look.OPTIONS).validate(values).error_messages
+    told = ArgumentSpecValidator(unit_state.OPTIONS).validate(values).error_messages
     assert [
         f"missing required arguments: {name} found in" in text for name, text in zip(missing, told, strict=True)
     ] == ([True] * len(missing))

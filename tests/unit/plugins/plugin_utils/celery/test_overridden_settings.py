@@ -21,7 +21,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils import trial as tr
 from ansible_collections.celeryops.stack.plugins.module_utils.releases import procedure as module
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import ReleaseError
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.verify import IMPORT_TIMEOUT
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.replaced import told
+from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.overridden_settings import told
 
 REPLACED = [
     {"setting": "task_routes", "app": "a.b to mails", "here": "a.b to default"},

@@ -23,7 +23,7 @@ from deployments import (
     with_class,
 )
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.policies import acting, policies
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.rabbitmq_policies import acting, policies
 
 
 def policy(definition: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_a_policy_wins_over_the_consumer_timeout_of_the_server() -> None:
 def test_the_consumer_timeout_of_a_policy(said: Any, timeout: int) -> None:
     entry = {"name": "p", "vhost": "shop", "pattern": ".", "definition": {"consumer-timeout": said}}
     (read,) = policies({"rabbitmq_policies": [entry]}, "policies", "shop")
-    assert read.consumer_timeout == timeout
+    assert read.consumer_timeout_ms == timeout
 
 
 # Which policy acts, and dead letters

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.filter.rabbitmq_document import rabbitmq_document
-from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_objects as objects
+from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_differences as objects
 from ansible_collections.celeryops.stack.plugins.module_utils import rabbitmq_password as passwords
 
 #: From RabbitMQ's documentation ("Credentials and Passwords", computing a password hash).

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.root_causes import (
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.root_causes import (
     causes,
     root,
     where_written,
     without_consequences,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import SOURCES, view
 
 ROOT = Path(__file__).resolve().parents[5]

@@ -46,7 +46,7 @@ class Policy:
         return kind in self.types and bool(self.pattern.search(queue))
 
     @property
-    def consumer_timeout(self) -> int:
+    def consumer_timeout_ms(self) -> int:
         """The milliseconds that RabbitMQ waits for an acknowledgement; 0 where nothing is said, or no such time."""
         value = self.definition.get(CONSUMER_TIMEOUT)
         return max(value, 0) if isinstance(value, int) else 0

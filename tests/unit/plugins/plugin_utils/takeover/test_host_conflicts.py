@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.machines import ROOM, meet, unusable, wanted
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.host_conflicts import (
+    ROOM,
+    meet,
+    unusable,
+    wanted,
+)
 
 APP = {"celery_app_name": "shop", "celery_app_user": "shop", "celery_app_group": "shop", "celery_app_user_manage": True}
 SERVICE = {"uid": 998, "shell": "/usr/sbin/nologin", "primary": "shop", "groups": ["shop"]}
