@@ -151,7 +151,7 @@ def test_a_host_that_is_lost_in_the_middle_stops_nobody_and_is_put_right_later(
     told = run.messages[-1]
     assert f"app1 runs {was['app1']} as before" in told
     assert f"app2 could not go back to {was['app2']}" in told
-    assert "When it can be reached, run this playbook again" in told
+    assert "When it is reachable, run this playbook again" in told
     assert fleet.current()["app1"] == was["app1"]
     assert fleet.releases()["default@app1"] == was["app1"]
     assert "_standin" in fleet.standing_in()
