@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import Cluster
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import CONFIG, UNITS
-from ansible_collections.celeryops.stack.plugins.module_utils.text_files import names_in, text_of
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import entries_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,12 +37,12 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
         No password is in it.
     """
     apps: dict[str, dict[str, Any]] = {}
-    for name in names_in(units):
+    for name in entries_of(units):
         match = _UNIT.fullmatch(name)
         role = role_of(f"{units}/{name}") if match else ""
         if match and role:
             apps.setdefault(match[1], _app())["units"][name] = role
-    for name in names_in(config):
+    for name in entries_of(config):
         settings = _environment(f"{config}/{name}/celery.env")
         if settings is not None:
             app = apps.setdefault(name, _app())

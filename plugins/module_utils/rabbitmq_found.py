@@ -22,7 +22,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils.text_files import names_in, text_of
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import entries_of, text_of
 
 #: Runs a command and returns what it prints; an empty text when it fails.
 Run = Callable[[Sequence[str]], str]
@@ -96,7 +96,7 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
         names = members(directory, text_of)
         # One that does not say whose it is, and one of a cluster, is of the node that is configured.
         own = node or f"rabbit@{host}"
-        folders = {own if own in names or not names else names[0]: directory} if names_in(directory) else {}
+        folders = {own if own in names or not names else names[0]: directory} if entries_of(directory) else {}
     if not installed and not folders and not nodes(BASE):
         return {}
     config = both.get("CONFIG_FILE") or f"{CONFIG_DIR}/rabbitmq.conf"
@@ -173,8 +173,8 @@ def nodes(base: str) -> list[str]:
     """Return the names of the nodes that have data below ``base``."""
     return [
         name
-        for name in names_in(base)
-        if _DIRECTORY.fullmatch(name) and not name.endswith(_NOT_A_NODE) and names_in(os.path.join(base, name))
+        for name in entries_of(base)
+        if _DIRECTORY.fullmatch(name) and not name.endswith(_NOT_A_NODE) and entries_of(os.path.join(base, name))
     ]
 
 
@@ -213,7 +213,7 @@ def _stores(
         for name, path in folders.items():
             # Several nodes may have their quorum queues in one place.
             place = os.path.join(path, below) if not now else os.path.join(now, name if below == "quorum" else "")
-            if names_in(place):
+            if entries_of(place):
                 held[key] = {"now": now, "kept": kept}
     return held
 

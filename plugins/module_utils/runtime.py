@@ -87,4 +87,7 @@ def waiting(app: str, user: str, words: Sequence[str] = ()) -> dict[str, Any] | 
         report = run_runtime(places.current, places.environment, user, ["backlog", *words], timeout=60)
     except CommandError as error:
         return str(error)
-    return str(report.get("message")) if report["failed"] else dict(report["waiting"])
+    counted = report.get("waiting")
+    if report["failed"] or not isinstance(counted, dict):
+        return str(report.get("message") or "the app's runtime reported no counts")
+    return counted

@@ -17,7 +17,7 @@ def text_of(path: str) -> str:
         return ""
 
 
-def names_in(folder: str) -> list[str]:
+def entries_of(folder: str) -> list[str]:
     """Return the names in a directory, sorted; nothing where it cannot be read."""
     try:
         return sorted(os.listdir(folder))

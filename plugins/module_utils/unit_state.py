@@ -20,7 +20,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.systemd import (
     decide,
     parse_show,
 )
-from ansible_collections.celeryops.stack.plugins.module_utils.text_files import names_in, text_of
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import entries_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -173,6 +173,6 @@ def _leftovers(wanted: Sequence[str], prune: Mapping[str, Any] | None) -> list[s
     """Return the unit files to prune."""
     if not prune:
         return []
-    others = [name for name in names_in(UNIT_DIR) if name not in wanted and fnmatch.fnmatchcase(name, prune["glob"])]
+    others = [name for name in entries_of(UNIT_DIR) if name not in wanted and fnmatch.fnmatchcase(name, prune["glob"])]
     firsts = {name: text_of(f"{UNIT_DIR}/{name}").partition("\n")[0] for name in others}
     return [name for name in others if any(marker in firsts[name] for marker in prune["markers"])]

@@ -109,7 +109,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.removal import (
 from ansible_collections.celeryops.stack.plugins.module_utils.removal_guards import brokers_of, in_rabbitmq, users_of
 from ansible_collections.celeryops.stack.plugins.module_utils.runtime import waiting
 from ansible_collections.celeryops.stack.plugins.module_utils.server_contents import contents
-from ansible_collections.celeryops.stack.plugins.module_utils.text_files import names_in, text_of
+from ansible_collections.celeryops.stack.plugins.module_utils.text_files import entries_of, text_of
 
 #: Made by the roles around the apps; they go when nothing is in them any more.
 PARENTS = (*PROGRAMS, *DATA)
@@ -182,12 +182,12 @@ class Remover:
     def _apps(self) -> list[str]:
         """Return every app that the host carries, or has programs, configuration or data of."""
         names = set(ours.look()["apps"])
-        names |= {entry.removesuffix("-flower") for folder in PARENTS for entry in names_in(folder)}
+        names |= {entry.removesuffix("-flower") for folder in PARENTS for entry in entries_of(folder)}
         return sorted(name for name in names if _APP.fullmatch(name) and name not in ("uv", *SERVERS))
 
     @staticmethod
     def _marked() -> list[str]:
-        names = (name for name in names_in(paths.UNITS) if name.startswith("celery-"))
+        names = (name for name in entries_of(paths.UNITS) if name.startswith("celery-"))
         return [name for name in names if ours.role_of(f"{paths.UNITS}/{name}")]
 
     def _waiting(self, app: str, users: dict[str, str]) -> Any:
@@ -284,7 +284,7 @@ class Remover:
             self._call("systemctl", "reset-failed", *present)
 
     def _tidy(self) -> None:
-        if set(names_in(paths.PROGRAMS)) <= {os.path.basename(paths.UV)}:
+        if set(entries_of(paths.PROGRAMS)) <= {os.path.basename(paths.UV)}:
             for path in (paths.UV, paths.CACHE, paths.LOCKS):
                 delete(path)
             # The first line of a program says what runs it.

@@ -19,7 +19,11 @@ from ansible_collections.celeryops.stack.plugins.module_utils.secret_names impor
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import FilePath, Problem, may_be_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import OURS, ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import clock_meaning
-from ansible_collections.celeryops.stack.plugins.plugin_utils.values.yaml_altered_text import is_secret, number_slips
+from ansible_collections.celeryops.stack.plugins.plugin_utils.values.yaml_altered_text import (
+    is_secret,
+    number_slips,
+    scalars,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -150,15 +154,7 @@ def _clock(path: tuple[str, ...], node: Any, name: str) -> Problem:
 
 
 def _to_base_60(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if isinstance(node, yaml.SequenceNode):
-        for position, entry in enumerate(node.value):
-            last = f"{path[-1]}[{position}]" if path else str(position)
-            yield from _to_base_60(entry, (*path[:-1], last))
-    elif isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield from _to_base_60(value, (*path, str(key.value)))
-    elif node is not None and node.tag in _NUMBERS and ":" in node.value:
-        yield path, node
+    return ((place, one) for place, one in scalars(node, path) if one.tag in _NUMBERS and ":" in one.value)
 
 
 def _repeated(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[int]]]:

@@ -72,7 +72,7 @@ def number_slips(name: str, root: Any, variable_of: Any, texts: Container[str] =
         variable_of: returns the variable, and the path inside of it, of a path in the file; nothing otherwise.
         texts: the variables, with the keys behind dots, that are texts: ``version: 1.10`` is the version 1.1.
     """
-    for path, node in _scalars(root, ()):
+    for path, node in scalars(root, ()):
         within = variable_of(path)
         if not within or node.tag not in _NUMBERS or node.style or ":" in node.value:
             continue
@@ -110,13 +110,19 @@ def _without_place(key: str) -> str:
     return re.sub(r"\[[0-9]+\]", "", key)
 
 
-def _scalars(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def scalars(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each value in a node of YAML that holds no others, with its path.
+
+    Arguments:
+        node: the node; None for an empty document.
+        path: of the node.
+    """
     if isinstance(node, yaml.SequenceNode):
         for position, entry in enumerate(node.value):
             last = f"{path[-1]}[{position}]" if path else str(position)
-            yield from _scalars(entry, (*path[:-1], last))
+            yield from scalars(entry, (*path[:-1], last))
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield from _scalars(value, (*path, str(key.value)))
+            yield from scalars(value, (*path, str(key.value)))
     elif node is not None:
         yield path, node

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils import runtime
-from ansible_collections.celeryops.stack.plugins.module_utils.runtime import CommandError, run_runtime
+from ansible_collections.celeryops.stack.plugins.module_utils.runtime import CommandError, run_runtime, waiting
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,19 @@ def test_it_has_all_groups_of_the_account(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "env").write_text("A=1\n")
     run_runtime("/opt/x", str(tmp_path / "env"), "nobody", ["backlog"], timeout=1)
     assert options["extra_groups"] == [options["group"], 64321]
+
+
+@pytest.mark.parametrize(
+    ("report", "known"),
+    [
+        ({"failed": False, "waiting": {"high": 2}}, {"high": 2}),
+        ({"failed": True, "message": "no broker"}, "no broker"),
+        ({"failed": False}, "the app's runtime reported no counts"),
+        ({"failed": False, "waiting": None}, "the app's runtime reported no counts"),
+    ],
+)
+def test_an_answer_without_counts_is_not_an_empty_queue(
+    monkeypatch: pytest.MonkeyPatch, report: dict[str, object], known: object
+) -> None:
+    monkeypatch.setattr(runtime, "run_runtime", lambda *_words, **_options: report)
+    assert waiting("shop", "shop") == known
