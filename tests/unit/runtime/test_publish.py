@@ -404,7 +404,7 @@ def test_a_subscription_is_tried_twice() -> None:
         except redis.exceptions.TimeoutError:
             raise RuntimeError("Retry limit exceeded") from None
 
-    backend.result_consumer = types.SimpleNamespace(consume_from=consume_from)
+    backend.result_consumer = types.SimpleNamespace(consume_from=consume_from, subscribed_to=set())
     with pytest.raises(NotSentError):
         backend.on_task_call(None, "id")
     assert len(seen) == 2

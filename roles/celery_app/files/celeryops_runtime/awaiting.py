@@ -11,8 +11,8 @@ collection while Redis was away is enough). Here
 
 * a subscription that was lost is made again, with all that belongs to it, before the next act upon it;
 * the subscription that comes before a task is sent is tried twice, not twenty times; without it the task is not sent,
-  and the error is one that callers of ``delay()`` know. Before 5.6 it was redis-py's own, which beat, for one, took for
-  the task's fault;
+  nothing is kept of it, and the error is one that callers of ``delay()`` know. Before 5.6 it was redis-py's own, which
+  beat, for one, took for the task's fault;
 * the end of a subscription, which the garbage collector brings in the midst of anything, is tried twice as well, and
   its failure is nobody's;
 * whoever reads tries once at a time, and for as long as Celery does (twenty seconds where the connection is refused).
@@ -85,10 +85,14 @@ def mend(not_sent: type[Exception]) -> None:
 
     @around(RedisBackend, "on_task_call", _MARK)
     def on_task_call(own: Any, self: Any, producer: Any, task_id: str) -> Any:
+        subscribed, key = self.result_consumer.subscribed_to, self.get_key_for_task(task_id)
+        known = key in subscribed
         try:
             with _retried(1):
                 return own(self, producer, task_id)
         except (RuntimeError, *self.connection_errors) as exc:
+            if not known:
+                subscribed.discard(key)
             raise not_sent("not sent: the result backend, which is told first, does not answer") from exc
 
     @around(ResultConsumer, "consume_from", _MARK)
