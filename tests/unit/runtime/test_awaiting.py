@@ -175,9 +175,9 @@ def test_a_task_that_cannot_subscribe_is_not_sent_and_says_so(
         with pytest.raises(NotSentError):
             app.send_task("another", task_id=task)
     assert tries(caplog) < 10
-    assert app.backend.result_consumer.subscribed_to == {
-        app.backend.get_key_for_task(one.id) for one in results
-    }, "nobody will ask for it"
+    assert app.backend.result_consumer.subscribed_to == {app.backend.get_key_for_task(one.id) for one in results}, (
+        "nobody will ask for it"
+    )
 
 
 def test_a_result_that_goes_while_redis_is_away_holds_nobody(
