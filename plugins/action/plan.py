@@ -1,7 +1,10 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Collects the variables of roles on the control machine and passes them to the pure functions that plan and check."""
+"""Collects the variables of roles on the control machine and passes them to the pure functions that plan and check.
+
+What only some calls need is imported by them: what is imported of a collection is compiled in every run.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.controll
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.role_planner import RolePlanner
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import seen_now, without_stale
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, message, mistakes
-from ansible_collections.celeryops.stack.plugins.plugin_utils.output import diagram as drawing
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.order import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.host_conflicts import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import units_of
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import Look, second_look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,6 +80,8 @@ class ActionModule(ActionBase):
         checked = check.run(str(task_vars.get("playbook_dir") or "."))
         facts: dict[str, Any] = {"celeryops_survey": checked.found}
         if boolean(arguments.get("machines", False)) and checked.deployment and not checked.problems:
+            from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import Look, second_look
+
             look = Look(
                 checked,
                 checked.deployment,
@@ -93,6 +95,8 @@ class ActionModule(ActionBase):
             checked.problems += more
             facts |= behind
         if checked.deployment and boolean(arguments.get("places", False)):
+            from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.order import places
+
             facts["celeryops_places"] = places(checked.deployment.classes)
         told = {"hosts": len({host for _role, host in checked.planned}), "roles": len(checked.planned)}
         outcome = _outcome(checked.problems, {"checked": told, "ansible_facts": facts})
@@ -103,6 +107,8 @@ class ActionModule(ActionBase):
 
     def _show(self, deployment: Deployment, directory: str, warnings: list[str]) -> dict[str, Any]:
         """Print the plan, and leave it in files for those who are not at this terminal."""
+        from ansible_collections.celeryops.stack.plugins.plugin_utils.output import diagram as drawing
+
         self._display.display(f"\n{drawing.text(deployment)}\n")
         if not directory:
             return {}

@@ -18,6 +18,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
+from ansible_collections.celeryops.stack.plugins.plugin_utils import plans
 from ansible_collections.celeryops.stack.plugins.plugin_utils.app.source_requirements import (
     SourceLines,
     missing_parts,
@@ -40,12 +41,14 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem i
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.build import Planned
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.layout import is_app_name
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import APP_VARIABLES
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import APP_VARIABLES, ROLES
 
 if TYPE_CHECKING:
     from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.controller import Controller
 
-_PLANS = "ansible_collections.celeryops.stack.plugins.plugin_utils.plans."
+#: The modules that plan, by role. They are imported in the process that tasks are forked from, not by each of them:
+#: what is imported of a collection is compiled every time.
+_PLANS = {role: importlib.import_module(f"{plans.__name__}.{role}") for role in ROLES}
 
 Template = Callable[[Any], Any]
 PlanFunction = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], list[Problem]]]
@@ -169,7 +172,7 @@ class RolePlanner:
             for name, option in options.items()
             if name in wrong or name in values
         }
-        module = importlib.import_module(_PLANS + role)
+        module = _PLANS[role]
         plan: dict[str, Any] = {}
         meant: list[Any] = []
         try:
