@@ -32,13 +32,23 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 
-class Placer:
-    """Compares and places entries; writes nothing in check mode."""
+#: In a command that validates: all new files that have this command.
+ALL = "%*"
 
-    def __init__(self, module: AnsibleModule) -> None:
+
+class Placer:
+    """Compares and places entries; writes nothing in check mode.
+
+    Arguments:
+        module: has the arguments, and fails.
+        check_mode: whether nothing is to be written although the module may.
+    """
+
+    def __init__(self, module: AnsibleModule, *, check_mode: bool = False) -> None:
         self.module = module
+        self.check_mode = check_mode or bool(module.check_mode)
         self.changes = Changes()
-        self.owners = Owners(str(module.params.get("record") or ""), check_mode=bool(module.check_mode))
+        self.owners = Owners(str(module.params.get("record") or ""), check_mode=self.check_mode)
         #: (temporary path, entry) of contents that wait until all were validated
         self.staged: list[tuple[str, dict[str, Any]]] = []
         #: What does not belong into a tree any more, and goes once all that belongs there has come.
@@ -51,6 +61,7 @@ class Placer:
         try:
             for entry in entries:
                 getattr(self, "_" + entry["state"])(entry)
+            self._validate()
             self._ask_servers()
             for temporary, entry in self.staged:
                 if entry["backup"] and os.path.lexists(entry["path"]):
@@ -87,7 +98,7 @@ class Placer:
             self._attributes(entry, status)
             return
         self.changes.note_content(path, current, wanted, tree=entry.get("part_of") or "", secret=secret)
-        if not self.module.check_mode:
+        if not self.check_mode:
             self._stage(entry, wanted)
 
     def _ask_servers(self) -> None:
@@ -102,7 +113,7 @@ class Placer:
                 )
 
     def _stage(self, entry: dict[str, Any], content: bytes) -> None:
-        """Write ``content`` beside its target, with its final owner and mode, and validate it there."""
+        """Write ``content`` beside its target, with its final owner and mode."""
         path = entry["path"]
         folder, name = os.path.split(path)
         stem, suffix = os.path.splitext(name)
@@ -112,19 +123,38 @@ class Placer:
             stream.write(content)
         os.chown(temporary, *self._ids(entry))
         os.chmod(temporary, _mode(entry))
-        if entry["validate"]:
-            command = [word.replace("%s", temporary) for word in shlex.split(entry["validate"])]
-            code, output, errors = self.module.run_command(command)
-            if code != 0:
-                # The command may import an app, whose error names what it was given.
-                secrets = secrets_of(parse_environment(text_of(entry.get("environment_file") or "")))
-                if entry.get("environment_file"):
-                    # Beside it is the record of the files that the app reads as well.
-                    secrets += secrets_placed(f"{os.path.dirname(entry['environment_file'])}/{placed.NAME}")
-                said = tail((errors.strip() or output.strip()).replace(temporary, path), secrets)
-                self.module.fail_json(
-                    msg=f"{path}: the new content is not valid, the old one stays in place: {said}", rc=code
-                )
+
+    def _validate(self) -> None:
+        """Run the commands that say whether contents are valid: each once, or once for all of its files."""
+        groups: dict[tuple[Any, ...], list[tuple[str, dict[str, Any]]]] = {}
+        for number, (temporary, entry) in enumerate(self.staged):
+            if entry["validate"]:
+                alone = () if ALL in shlex.split(entry["validate"]) else (number,)
+                key = (entry["validate"], entry.get("environment_file") or "", *alone)
+                groups.setdefault(key, []).append((temporary, entry))
+        for (command, environment_file, *_alone), files in groups.items():
+            self._run_validation(command, environment_file, files)
+
+    def _run_validation(self, command: str, environment_file: str, files: list[tuple[str, dict[str, Any]]]) -> None:
+        temporaries = [temporary for temporary, _entry in files]
+        words: list[str] = []
+        for word in shlex.split(command):
+            words += temporaries if word == ALL else [word.replace("%s", temporaries[0])]
+        code, output, errors = self.module.run_command(words)
+        if code == 0:
+            return
+        # The command may import an app, whose error names what it was given.
+        secrets = secrets_of(parse_environment(text_of(environment_file)))
+        if environment_file:
+            # Beside it is the record of the files that the app reads as well.
+            secrets += secrets_placed(f"{os.path.dirname(environment_file)}/{placed.NAME}")
+        said = errors.strip() or output.strip()
+        for temporary, entry in files:
+            said = said.replace(temporary, entry["path"])
+        paths = ", ".join(entry["path"] for _temporary, entry in files)
+        self.module.fail_json(
+            msg=f"{paths}: the new content is not valid, the old one stays in place: {tail(said, secrets)}", rc=code
+        )
 
     def _directory(self, entry: dict[str, Any]) -> None:
         path = entry["path"]
@@ -133,7 +163,7 @@ class Placer:
             self.module.fail_json(msg=f"{path} is in the way of a directory")
         if status is None:
             self.changes.note(path, "", "directory\n")
-            if not self.module.check_mode:
+            if not self.check_mode:
                 os.makedirs(path, exist_ok=True)
                 os.chown(path, *self._ids(entry))
                 os.chmod(path, _mode(entry))
@@ -149,7 +179,7 @@ class Placer:
         if current == target:
             return
         self.changes.note(path, f"-> {current}\n" if current else "", f"-> {target}\n")
-        if not self.module.check_mode:
+        if not self.check_mode:
             # A link cannot be made through an open file; in a directory of its own no name is taken.
             with tempfile.TemporaryDirectory(prefix=f".{os.path.basename(path)}-", dir=os.path.dirname(path)) as folder:
                 os.symlink(target, f"{folder}/link")
@@ -161,7 +191,7 @@ class Placer:
         if status is None:
             return
         self.changes.note(path, "present\n", "")
-        if not self.module.check_mode:
+        if not self.check_mode:
             if stat.S_ISDIR(status.st_mode):
                 shutil.rmtree(path)
             else:
@@ -176,7 +206,7 @@ class Placer:
                 path = os.path.join(folder, name)
                 if os.path.relpath(path, entry["path"]) not in keep and path not in dict(self.staged):
                     self.changes.note_part(entry["path"], path, _read(path) if os.path.isfile(path) else b"", None)
-                    if not self.module.check_mode:
+                    if not self.check_mode:
                         self.surplus.append(path)
 
     def _attributes(self, entry: dict[str, Any], status: os.stat_result | None) -> None:
@@ -188,7 +218,7 @@ class Placer:
             return
         before = f"{_user(status.st_uid)}:{group_name(status.st_gid)} {stat.S_IMODE(status.st_mode):04o}\n"
         self.changes.note(path, before, f"{entry['owner']}:{entry['group']} {mode:04o}\n")
-        if not self.module.check_mode:
+        if not self.check_mode:
             os.chown(path, owner, group)
             os.chmod(path, mode)
 
@@ -197,7 +227,7 @@ class Placer:
         try:
             return pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid
         except KeyError as error:
-            if self.module.check_mode:
+            if self.check_mode:
                 return -1, -1
             self.module.fail_json(msg=f"{entry['path']}: {error.args[0]}")
             raise

@@ -16,6 +16,8 @@ from ansible_collections.celeryops.stack.plugins.action.files import expand
 from ansible_collections.celeryops.stack.plugins.module_utils import foreign, placed
 from ansible_collections.celeryops.stack.plugins.module_utils.file_placer import Placer
 
+OWNER, GROUP = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+
 
 class Module:
     def __init__(self, *, check_mode: bool) -> None:
@@ -131,3 +133,39 @@ def test_what_a_trial_says_is_its_end_without_the_apps_secrets(tmp_path: Path) -
     assert "no host for postgres://***@db/x, ***" in text.replace("shop:***@", "***@")
     assert len(text.splitlines()) <= 25
     assert list(tmp_path.glob("unit")) == []
+
+
+def validated(role: Path, *commands: str) -> Placer:
+    """Place files a and b, each with a command."""
+    entries = [
+        {"path": str(role / name), "content": f"{name}\n", "owner": OWNER, "group": GROUP, "validate": command}
+        for name, command in zip(("a", "b"), commands, strict=True)
+    ]
+    unsaid = ("secret_content", "mode", "keep", "target", "pristine", "environment_file")
+    usual: dict[str, Any] = {**dict.fromkeys(unsaid), "state": "file", "create_only": False, "backup": False}
+    placer = Placer(Module(check_mode=False))  # type: ignore[arg-type]  # all that a Placer asks of it
+    placer.run([{**usual, **entry} for entry in entries])
+    return placer
+
+
+def test_one_command_for_all_files_runs_once(role: Path) -> None:
+    """It sees all of them at a time; one for each sees its own."""
+    together = f"sh -c 'echo $# >> {role}/together; cat $@ > {role}/seen' - %*"
+    validated(role, together, together)
+    assert (role / "together").read_text() == "2\n"
+    assert (role / "seen").read_text() == "a\nb\n"
+
+
+def test_a_command_for_each_file_runs_for_each(role: Path) -> None:
+    alone = f"sh -c 'echo $# >> {role}/alone' - %s"
+    validated(role, alone, alone)
+    assert (role / "alone").read_text() == "1\n1\n"
+
+
+@pytest.mark.parametrize("word", ["%s", "%*"])
+def test_none_is_placed_where_one_is_not_valid(role: Path, word: str) -> None:
+    refuses = f"sh -c 'grep -l b $@ && exit 1 || exit 0' - {word}"
+    with pytest.raises(SystemExit, match=f"{role}/b: the new content is not valid.*: {role}/b$"):
+        validated(role, refuses, refuses)
+    assert not (role / "a").exists()
+    assert list(role.glob(".*")) == [], "no temporary file stays"
