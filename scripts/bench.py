@@ -112,9 +112,9 @@ def second_runs(console: Console, rounds: int) -> list[Ratio]:
                 times["floor"].append(play(hosts, floor, {}))
     lab("down", host)
     return [
-        Ratio("second_run_over_floor", "second run / facts and ping", 5.0, times["base"], times["floor"]),
-        Ratio("classes_3_to_30", "second run, 30 classes / 3", 1.5, times["thirty"], times["base"]),
-        Ratio("objects_1_to_100", "second run, 100 users and queues / 1", 1.25, times["hundred"], times["one"]),
+        Ratio("second_run_over_floor", "second run / facts and ping", 3.0, times["base"], times["floor"]),
+        Ratio("classes_3_to_30", "second run, 30 classes / 3", 1.25, times["thirty"], times["base"]),
+        Ratio("objects_1_to_100", "second run, 100 users and queues / 1", 1.1, times["hundred"], times["one"]),
     ]
 
 
@@ -135,7 +135,7 @@ def first_runs(console: Console, rounds: int) -> Ratio:
                 subprocess.run(["docker", "exec", "-i", host, "sh"], input=SHELL, text=True, check=True)
                 shell.append(time.monotonic() - started)
             lab("down", host)
-    return Ratio("first_run_over_shell", "first run / shell script", 1.5, ours, shell)
+    return Ratio("first_run_over_shell", "first run / shell script", 1.3, ours, shell)
 
 
 def check(console: Console, rounds: int) -> Ratio:
@@ -147,7 +147,7 @@ def check(console: Console, rounds: int) -> Ratio:
         listings.append(timed(["ansible-inventory", "-i", fleet, "--list"])[0])
         checks.append(timed(["ansible-playbook", "-i", fleet, "celeryops.stack.check"])[0])
     console.print(f"  check of {fleets.WORKERS} hosts: {spread(checks)} s")
-    return Ratio("check_50_hosts_over_inventory", "check, 50 hosts / ansible-inventory", 3.0, checks, listings)
+    return Ratio("check_50_hosts_over_inventory", "check, 50 hosts / ansible-inventory", 2.0, checks, listings)
 
 
 def report(ratios: Sequence[Ratio]) -> Table:

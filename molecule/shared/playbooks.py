@@ -25,7 +25,7 @@ class Run:
     stats: Mapping[str, Mapping[str, int]]
     #: Names of the tasks that changed something, in order
     changed: list[str]
-    #: The actions and modules of the tasks that were not skipped, in order
+    #: The actions and modules of the tasks that were not skipped and had no receipt, in order
     called: list[str]
     #: Everything that Ansible printed
     output: str
@@ -100,7 +100,7 @@ def run_playbook(
     for play in told["plays"]:
         for task in play["tasks"]:
             for result in task["hosts"].values():
-                if not result.get("skipped"):
+                if not (result.get("skipped") or result.get("receipt")):
                     called.append(result["action"])
                 if result.get("changed"):
                     changed.append(task["task"]["name"])

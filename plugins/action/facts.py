@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.receipts import KEY, are_wanted
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import this_run
 
 
@@ -21,7 +22,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the module once."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        result.update(self._execute_module(task_vars=task_vars))
+        receipts = {"receipts": KEY} if are_wanted(task_vars or {}) else {}
+        result.update(self._execute_module(module_args={**self._task.args, **receipts}, task_vars=task_vars))
         machine = (result.get("ansible_facts") or {}).get("celeryops_machine")
         if machine is not None:
             machine["run"] = this_run()

@@ -14,6 +14,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_paths import local_source
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.receipts import asked, found_by
 from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import RenderError, render
 
 #: What the module is given beside the content.
@@ -28,7 +29,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Expand ``each``, ``template`` and ``tree``, then call the module once."""
+        """Expand ``each``, ``template`` and ``tree``, then call the module once, if the host has no receipt for it."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         search_path = [Path(path) for path in (task_vars or {}).get("ansible_search_path", [])]
         try:
@@ -36,16 +37,36 @@ class ActionModule(ActionBase):
             files = [entry for item in items for entry in expand(item, search_path)]
         except (RenderError, ValueError) as error:
             raise AnsibleError(str(error)) from error
+        arguments = {**self._task.args, "files": files}
+        found = found_by(arguments, task_vars or {})
+        if found is not None:
+            return {**result, **unchanged(arguments, found["settled"])}
         result.update(
             self._execute_module(
                 module_name="celeryops.stack.files",
-                module_args={**self._task.args, "files": files},
+                module_args={**arguments, "receipt": asked(arguments)},
                 task_vars=task_vars,
             )
         )
         # The module's arguments are the contents of the files.
         result.pop("invocation", None)
         return result
+
+
+def unchanged(arguments: Mapping[str, Any], settled: bool) -> dict[str, Any]:
+    """Return what the module returns when it finds nothing to do.
+
+    Arguments:
+        arguments: of the module.
+        settled: whether the units need nothing.
+    """
+    result: dict[str, Any] = {"changed": False, "changed_paths": [], "kept": [], "held": {}, "diff": []}
+    result |= {"receipt": True}
+    if arguments.get("record"):
+        result["left"] = []
+    if arguments.get("units") is not None:
+        result["settled"] = settled
+    return result
 
 
 def with_sources(

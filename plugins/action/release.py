@@ -19,6 +19,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.app.source_tree im
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.overridden_settings import told
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import names_in
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.control_paths import local_source
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.receipts import asked, found_by
 from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import RenderError
 
 if TYPE_CHECKING:
@@ -63,15 +64,18 @@ class ActionModule(ActionBase):
             local = None
         if local is not None:
             request["content"] = content_digest(local, kind, source.get("exclude") or [])
+        found = found_by(request, task_vars or {})
+        request["receipt"] = asked(request)
         try:
-            answer = self._ask(request, task_vars)
+            answer = {**found["result"], "receipt": True} if found else self._ask(request, task_vars)
             if answer.get("missing_packages"):
                 installed = self._install_packages(answer["missing_packages"], task_vars)
                 if installed.get("failed"):
                     return {**result, **installed}
                 # What apt says it has installed is there, under whatever name: asked for again, nothing would be built.
                 request["system_packages"] = []
-                answer = self._ask(request, task_vars)
+                # Where they were missing, a release is as well: it need not ask for its content.
+                answer = {"needs_content": True, "needs_files": True}
             if answer.get("needs_content") and local is not None:
                 request["archive"] = self._upload(local, kind, source.get("exclude") or [])
             if answer.get("needs_files"):

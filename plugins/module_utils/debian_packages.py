@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+#: What dpkg knows of all packages (dpkg(1)); another file after each change.
+STATUS = "/var/lib/dpkg/status"
 #: What absent_packages() reads, as dpkg-query(1) prints it.
 PACKAGE_FORMAT = "${db:Status-Status}\t${Package}\t${Architecture}\t${Version}\t${Provides}\n"
 

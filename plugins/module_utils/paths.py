@@ -23,6 +23,8 @@ DYNAMIC_STATE = "/var/lib/private/celeryops"
 UV = f"{PROGRAMS}/uv"
 #: One file for each app that a run works on. Its name begins with a dot, as no app's does.
 LOCKS = f"{RUN}/.lock"
+#: What calls were asked for, and how the host looked when they were done (module_utils/receipts.py).
+RECEIPTS = f"{RUN}/.receipts"
 #: The paths that were placed, of files that can hold no comment.
 PLACED = f"{STATE}/.placed"
 #: Runs a program of any app on the host as its workers run (roles/celery_app/files).

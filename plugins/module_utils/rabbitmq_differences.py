@@ -10,6 +10,7 @@ server's own salt; nothing here returns one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -342,3 +343,25 @@ def _tags(tags: Any) -> list[str]:
 
 def _flags(entry: Document, *names: str) -> dict[str, bool]:
     return {name: bool(entry.get(name, name == "durable")) for name in names}
+
+
+def topology(present: Mapping[str, Any]) -> dict[str, str]:
+    """Return a digest of the durable queues, exchanges and bindings of each virtual host.
+
+    Replies, events and remote control have queues of their own for as long as a process lives; they do not count.
+
+    Arguments:
+        present: the server's definitions.
+    """
+    found: dict[str, list[Any]] = {str(entry["name"]): [] for entry in present.get("vhosts", [])}
+    lasting: set[tuple[str, str, str]] = set()
+    for kind, entries in (("queue", present.get("queues", [])), ("exchange", present.get("exchanges", []))):
+        for entry in entries:
+            if entry.get("durable"):
+                lasting.add((kind, entry["vhost"], entry["name"]))
+                found.setdefault(entry["vhost"], []).append([kind, entry])
+    for entry in present.get("bindings", []):
+        if (entry["destination_type"], entry["vhost"], entry["destination"]) in lasting:
+            found.setdefault(entry["vhost"], []).append(["binding", entry])
+    texts = {name: sorted(json.dumps(entry, sort_keys=True) for entry in entries) for name, entries in found.items()}
+    return {name: hashlib.sha256("\n".join(text).encode()).hexdigest() for name, text in texts.items()}

@@ -46,6 +46,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differenc
     record_of,
     redact,
     stored_record,
+    topology,
 )
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_password import DEFAULT_ALGORITHM, hash_password
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import MASK
@@ -107,7 +108,10 @@ class Reconciler:
                 "it goes with a later run once it holds no message and nobody uses it"
             )
         self.module.exit_json(
-            changed=bool(self.changes), changes=self.changes, diff=self._diff(comparison, parameters, going)
+            changed=bool(self.changes),
+            changes=self.changes,
+            diff=self._diff(comparison, parameters, going),
+            topology={} if self.changes else topology(present),
         )
 
     def _check_document(self) -> None:

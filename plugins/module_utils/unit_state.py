@@ -89,8 +89,25 @@ def look(
         prune: which unit files go unless they are wanted, as in ``OPTIONS``.
         pending: paths that this run changes.
     """
+    return outlook(wanted, prune, pending, show(module, [unit["name"] for unit in wanted]))
+
+
+def outlook(
+    wanted: Sequence[Mapping[str, Any]],
+    prune: Mapping[str, Any] | None,
+    pending: Sequence[str],
+    statuses: Mapping[str, Status],
+) -> Outlook:
+    """Return the same from what systemd has said.
+
+    Arguments:
+        wanted: the units, as in ``OPTIONS``.
+        prune: which unit files go unless they are wanted, as in ``OPTIONS``.
+        pending: paths that this run changes.
+        statuses: those of the units, by name; of others as well.
+    """
     leftovers = _leftovers([unit["name"] for unit in wanted], prune)
-    statuses = show(module, [unit["name"] for unit in wanted])
+    statuses = {unit["name"]: statuses[unit["name"]] for unit in wanted}
     watched = {path for unit in wanted for path in (*unit["restart_on"], *unit["reload_on"])}
     watched.update(path for status in statuses.values() for path in status.files)
     watched.update(unit["runs_from"] for unit in wanted if unit.get("runs_from"))

@@ -1,17 +1,19 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares the reports of running workers with the plan: pure functions, and the reading of reports.
+"""Reads the reports of running workers, and compares them with the plan.
 
 The reports are written by celeryops_runtime.report, inside the workers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -167,6 +169,97 @@ def differences(
         for what, planned, found in pairs
         if planned != found
     ]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the workers of an app are compared with, beside their classes.
+
+    Arguments:
+        settings: the Celery settings of the shared configuration.
+        digest: its SHA-256; empty when there is none yet.
+        routes: names or patterns of the tasks that its routes name.
+    """
+
+    settings: Mapping[str, Any]
+    digest: str
+    routes: list[str]
+
+
+def shared(settings: str, queues: str) -> Shared:
+    """Read what the workers of an app are compared with; nothing of what is not there yet.
+
+    Arguments:
+        settings: path of the shared configuration.
+        queues: path of its queues and routes.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: it holds something else; the text names the file.
+    """
+    document, content = _document(settings)
+    # The app's own routes (a word in their place) are looked at when a release is tried.
+    routes = _document(queues)[0].get("routes", [])
+    return Shared(
+        document.get("settings", {}),
+        hashlib.sha256(content).hexdigest() if content else "",
+        [str(route["task"]) for route in routes] if isinstance(routes, list) else [],
+    )
+
+
+def _document(path: str) -> tuple[dict[str, Any], bytes]:
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read()
+        return json.loads(content), content
+    except FileNotFoundError:
+        return {}, b""
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+@dataclass
+class Answers:
+    """What the workers of a host say at one moment.
+
+    Arguments:
+        reports: class -> its report.
+        silent: unit -> why it gave no answer.
+        found: all differences.
+        outdated: whether a difference is in a report that was written before the question: it may have been put right.
+    """
+
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
+    found: list[Difference] = field(default_factory=list)
+    outdated: bool = False
+
+    def result(self, told: Shared) -> dict[str, Any]:
+        """Return what the module workers returns of them."""
+        return {"answered": list(self.reports), "tasks": tasks(self.reports.values()), "routes": told.routes}
+
+
+def ask(wanted: Iterable[Mapping[str, Any]], pids: Mapping[str, int], told: Shared, started: float) -> Answers:
+    """Read the report of each worker.
+
+    Arguments:
+        wanted: the classes, as in :func:`differences`, with ``report``, the path.
+        pids: unit -> its main process; 0 when it does not run.
+        told: what they are compared with.
+        started: when the question was asked first, in seconds since the epoch.
+    """
+    answers = Answers()
+    for worker in wanted:
+        report, changed = read_report(worker["report"])
+        why = no_answer(report, pids.get(worker["unit"], 0), time.time() - changed)
+        if why or report is None:
+            answers.silent[worker["unit"]] = why
+            continue
+        answers.reports[worker["name"]] = report
+        other = differences(worker, report, told.settings, told.digest)
+        answers.found += other
+        answers.outdated = answers.outdated or bool(other and changed < started)
+    return answers
 
 
 def tasks(reports: Iterable[Mapping[str, Any]]) -> list[str]:

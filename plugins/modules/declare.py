@@ -10,7 +10,7 @@ version_added: 0.1.0
 description:
   - Runs C(python -m celeryops_runtime declare) in the app's current release, as the account of the app, with the
     variables of its environment file. The broker's password is in that environment only, never in argv or output.
-extends_documentation_fragment: [celeryops.stack.attributes]
+extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.attributes.action]
 options:
   current:
     description: The link to the app's current release.
@@ -28,6 +28,12 @@ options:
     description: How many seconds the broker may take to accept a connection.
     type: int
     default: 10
+  vhost:
+    description: The app's virtual host. If it is as it was after the last call, no call is made.
+    type: str
+  receipt:
+    description: Internal; a digest of what the task asks for, as in M(celeryops.stack.files).
+    type: str
 attributes:
   check_mode: {details: Only reads what exists.}
   diff_mode: {details: Lists what was missing.}
@@ -52,12 +58,18 @@ objects:
   description: How many objects were compared.
   type: int
   returned: when the broker was asked
+receipt:
+  description: True if no call was made, since the facts of this run say that it would find nothing to do.
+  type: bool
+  returned: if so
 """
 
 import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.celeryops.stack.plugins.module_utils import receipts
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.module_utils.runtime import CommandError, run_runtime
 
 #: Connecting, then a few milliseconds for each object, on a busy host.
@@ -72,6 +84,8 @@ def main() -> None:
             "environment_file": {"type": "path", "required": True},
             "user": {"type": "str", "required": True},
             "timeout": {"type": "int", "default": 10},
+            "vhost": {"type": "str"},
+            "receipt": {"type": "str"},
         },
         supports_check_mode=True,
     )
@@ -79,6 +93,9 @@ def main() -> None:
     environment_file = module.params["environment_file"]
     if module.check_mode and not (os.path.exists(python) and os.path.exists(environment_file)):
         module.exit_json(changed=True, missing=[], msg="nothing is installed yet; the queues would be declared")
+    # The release and its environment, which leads to the shared configuration.
+    own = AppPaths(os.path.basename(os.path.dirname(module.params["current"])))
+    state = receipts.seen([module.params["current"], environment_file, own.settings, own.queues])
     words = ["declare", "--timeout", str(module.params["timeout"])]
     if module.check_mode:
         words.append("--check")
@@ -92,9 +109,10 @@ def main() -> None:
     if report["failed"]:
         module.fail_json(msg=str(report.get("message")), missing=missing)
     diff = {"before": "", "after": "".join(f"{name}\n" for name in missing)}
-    module.exit_json(
-        changed=bool(missing), missing=missing, objects=report.get("objects", 0), msg=report.get("message"), diff=diff
-    )
+    result = {"missing": missing, "objects": report.get("objects", 0), "msg": report.get("message"), "diff": diff}
+    if module.params["receipt"] and not (missing or module.check_mode):
+        receipts.write(module.params["receipt"], state, {"result": result})
+    module.exit_json(changed=bool(missing), **result)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ options:
     type: list
     elements: str
     default: []
+  receipts:
+    description:
+      - Internal; a key of this run. With it the facts have which calls of M(celeryops.stack.files) would find nothing
+        to do.
+    type: str
 attributes:
   facts:
     description: Returns facts in C(ansible_facts).
@@ -95,13 +100,15 @@ ansible_facts:
       description: >-
         What may conflict, and what earlier runs left. C(accounts), C(groups), C(listeners) (sockets with their
         process and unit), C(directories), C(ours) (apps with their units, and the names of passwords in use),
-        C(schedulers) (Celery schedulers that the collection did not start), and C(id), the machine id.
+        C(schedulers) (Celery schedulers that the collection did not start), C(id), the machine id, and with
+        O(receipts) those that hold.
       type: dict
 """
 
 import os
 import platform
 import pwd
+import time
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils import distro
@@ -117,13 +124,18 @@ from ansible_collections.celeryops.stack.plugins.module_utils import (
     listeners,
     ours,
     rabbitmq_found,
+    receipts,
     redis_found,
     schedulers,
 )
 from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
+from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import outlook, show
+from ansible_collections.celeryops.stack.plugins.module_utils.workers import ask, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Status
 
 #: Directories whose servers set a limit that follows from the size of their disk.
 DATA = ("/var/lib/rabbitmq",)
@@ -206,6 +218,43 @@ def machine(accounts: list[str], groups: list[str]) -> dict[str, Any]:
     }
 
 
+def receipts_held(module: AnsibleModule, key: str) -> dict[str, Any]:
+    """Return the calls whose receipts hold, by their proof: ``result``, and whether their units are ``settled``.
+
+    Arguments:
+        module: asks systemd, once.
+        key: of this run.
+    """
+    held = receipts.valid(tidy=not module.check_mode)
+    names = {unit["name"] for one in held for unit in one.get("units") or []}
+    names |= {worker["unit"] for one in held for worker in one.get("answers", {}).get("workers", [])}
+    statuses = show(module, sorted(names))
+    found = {}
+    for one in held:
+        result = answers_of(one["answers"], statuses) if "answers" in one else one.get("result")
+        if "answers" in one and result is None:
+            continue
+        settled = outlook(one.get("units") or [], one.get("prune"), [], statuses).settled
+        found[receipts.proof(key, one["asked"])] = {"result": result, "settled": settled}
+    return found
+
+
+def answers_of(given: dict[str, Any], statuses: dict[str, Status]) -> dict[str, Any] | None:
+    """Return what the module workers would return; None when it would have to wait or to fail.
+
+    Arguments:
+        given: its arguments ``workers``, ``settings`` and ``queues``.
+        statuses: of the units.
+    """
+    try:
+        told = shared(given["settings"], given["queues"])
+    except (OSError, ValueError):
+        return None
+    pids = {name: status.pid for name, status in statuses.items()}
+    answers = ask(given["workers"], pids, told, time.time())
+    return None if answers.silent or answers.found else answers.result(told)
+
+
 def machine_id(path: str = "/etc/machine-id") -> str:
     """Return the number by which a machine is told from others, whatever its names (machine-id(5)); empty without."""
     return text_of(path).strip()
@@ -223,7 +272,10 @@ def named(facts: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Run the module."""
     names: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
-    module = AnsibleModule(argument_spec={"accounts": names, "groups": names}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"accounts": names, "groups": names, "receipts": {"type": "str", "no_log": True}},
+        supports_check_mode=True,
+    )
     if os.geteuid() != 0:
         who = pwd.getpwuid(os.geteuid()).pw_name
         module.fail_json(msg=f"ansible_become: the roles need root on this host, and this is {who}; write true")
@@ -238,6 +290,8 @@ def main() -> None:
         "celeryops_packages": installed(output),
         "celeryops_machine": machine(module.params["accounts"], module.params["groups"]),
     }
+    if module.params["receipts"]:
+        found["celeryops_machine"]["receipts"] = receipts_held(module, module.params["receipts"])
     module.exit_json(changed=False, ansible_facts=named(found))
 
 

@@ -76,7 +76,9 @@ options:
         description: The target of a link.
         type: str
       validate:
-        description: A command that must succeed for the new content; C(%s) is replaced by its temporary path.
+        description:
+          - A command that must succeed for the new content; C(%s) is replaced by its temporary path, and the word C(%*)
+            by those of all new files with this command.
         type: str
       environment_file:
         description: A file of variables for the command; its secrets are not shown if the command fails.
@@ -119,6 +121,11 @@ options:
         while they still run with the old one.
   prune:
     description: Unit files that should not exist. The same as in M(celeryops.stack.units).
+  receipt:
+    description:
+      - Internal; a digest of what the task asks for. The module leaves it on the host, with what it has seen there,
+        so that M(celeryops.stack.facts) can tell in the next run that nothing is to be done.
+    type: str
 attributes:
   check_mode:
     details: Reports what would change; validation commands do not run.
@@ -163,16 +170,60 @@ settled:
   description: Whether M(celeryops.stack.units) would have nothing to do.
   type: bool
   returned: when O(units) were given
+receipt:
+  description: True if no call was made, since the facts of this run say that it would find nothing to do.
+  type: bool
+  returned: if so
 """
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible_collections.celeryops.stack.plugins.module_utils import server_contents
+from ansible_collections.celeryops.stack.plugins.module_utils import receipts, server_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.file_placer import Placer
-from ansible_collections.celeryops.stack.plugins.module_utils.foreign import SUFFIX
+from ansible_collections.celeryops.stack.plugins.module_utils.foreign import RECORD, SUFFIX
 from ansible_collections.celeryops.stack.plugins.module_utils.quiet_module import QuietModule
 from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import OPTIONS, look
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+
+def look_of(files: list[dict[str, Any]], record: str) -> dict[str, Any]:
+    """Return how everything looks on the host that decides what is to be done.
+
+    Arguments:
+        files: the module's.
+        record: its other record; empty without.
+    """
+    made = [entry for entry in files if entry["state"] in ("file", "directory")]
+    return receipts.seen(
+        dict.fromkeys([*(entry["path"] for entry in files), *([record] if record else [])]),
+        trees=[entry["path"] for entry in files if entry["state"] == "only"],
+        users=sorted({entry["owner"] for entry in made}),
+        groups=sorted({entry["group"] for entry in made}),
+        # All roles write into it.
+        lines={RECORD: [entry["path"] for entry in files]},
+    )
+
+
+def leave_receipt(module: AnsibleModule, state: dict[str, Any], *, changed: bool) -> None:
+    """Leave a receipt. What was changed is looked at once more: it may be somebody else's by now.
+
+    Arguments:
+        module: with its arguments.
+        state: how the host looked before the files were compared.
+        changed: whether anything was changed since then.
+    """
+    files = module.params["files"]
+    if changed:
+        state = look_of(files, module.params["record"] or "")
+        again = Placer(module, check_mode=True)
+        again.run(files)
+        if again.changes.paths:
+            return
+    checks = {"units": module.params["units"], "prune": module.params["prune"]}
+    receipts.write(module.params["receipt"], state, checks)
 
 
 def main() -> None:
@@ -217,10 +268,13 @@ def main() -> None:
             "units": OPTIONS["units"],
             "servers": server_contents.OPTION,
             "prune": OPTIONS["prune"],
+            "receipt": {"type": "str"},
         },
         supports_check_mode=True,
     )
     os.umask(0o022)
+    wants_receipt = bool(module.params["receipt"]) and not module.check_mode
+    state = look_of(module.params["files"], module.params["record"] or "") if wants_receipt else {}
     placer = Placer(module)
     placer.run(module.params["files"])
     changes, owners = placer.changes, placer.owners
@@ -236,6 +290,8 @@ def main() -> None:
                 f"celery_app_files does not have {', '.join(result['left'])} any more; what was placed there stays, "
                 "since the app may still read it: remove it by hand, or put it back into celery_app_files"
             )
+    if wants_receipt:
+        leave_receipt(module, state, changed=bool(changes.paths))
     if module.params["units"] is not None:
         outlook = look(module, module.params["units"], module.params["prune"], changes.paths)
         result["settled"] = outlook.settled

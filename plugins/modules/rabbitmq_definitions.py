@@ -105,6 +105,12 @@ changes:
   elements: str
   returned: success
   sample: ["create user shop", "update policy shop/limits", "remove queue shop/old"]
+topology:
+  description: >-
+    A digest of the durable queues, exchanges and bindings of each virtual host, also of those that an app has declared;
+    empty if this call changed something.
+  type: dict
+  returned: success
 """
 
 from ansible.module_utils.basic import AnsibleModule

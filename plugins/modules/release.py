@@ -217,6 +217,9 @@ options:
     description: Internal; the contents of O(configuration), which are transferred when the app is imported.
     type: list
     elements: dict
+  receipt:
+    description: Internal; a digest of what the task asks for, as in M(celeryops.stack.files).
+    type: str
 attributes:
   check_mode:
     details: Reports which release would be built and switched to.
@@ -292,6 +295,10 @@ versions:
   description: The versions of Celery and kombu in the release.
   type: dict
   returned: when the release exists
+receipt:
+  description: True if no call was made, since the facts of this run say that it would find nothing to do.
+  type: bool
+  returned: if so
 """
 
 import os
@@ -299,8 +306,10 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any, cast
 
+from ansible_collections.celeryops.stack.plugins.module_utils import receipts
 from ansible_collections.celeryops.stack.plugins.module_utils.account import AccountError
 from ansible_collections.celeryops.stack.plugins.module_utils.quiet_module import QuietModule
+from ansible_collections.celeryops.stack.plugins.module_utils.releases import receipt
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import LockError, locked
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.procedure import Procedure
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import ReleaseError
@@ -347,6 +356,7 @@ OPTIONS: dict[str, Any] = {
     "content": {"type": "str"},
     "archive": {"type": "str"},
     "contents": {"type": "list", "elements": "dict"},
+    "receipt": {"type": "str"},
 }
 
 
@@ -359,7 +369,10 @@ def main() -> None:
     procedure = Procedure(module, request, tempfile.mkdtemp(prefix="celeryops-", dir=module.tmpdir))
     try:
         with locked(request["name"]):
+            state = receipt.look_of(request) if request["receipt"] else {}
             result = procedure.run()
+            if receipt.may_be_left(request, result) and not (module.check_mode or procedure.warned):
+                receipts.write(str(request["receipt"]), state, {"result": result})
     except (AccountError, LockError, ReleaseError) as error:
         module.fail_json(msg=str(error), actions=procedure.actions)
     finally:

@@ -285,7 +285,7 @@ class Remover:
 
     def _tidy(self) -> None:
         if set(entries_of(paths.PROGRAMS)) <= {os.path.basename(paths.UV)}:
-            for path in (paths.UV, paths.CACHE, paths.LOCKS):
+            for path in (paths.UV, paths.CACHE, paths.LOCKS, paths.RECEIPTS):
                 delete(path)
             # The first line of a program says what runs it.
             if ours.MARK.search("\n".join(text_of(paths.RUN_COMMAND).splitlines()[:2])):

@@ -12,7 +12,7 @@ description:
     count, limits, pool, registered tasks), all reports in one call, without the broker.
   - A report counts only if the unit's main process wrote it and keeps renewing it.
   - One message lists all differences and all workers that do not answer.
-extends_documentation_fragment: [celeryops.stack.attributes.reads]
+extends_documentation_fragment: [celeryops.stack.attributes.reads, celeryops.stack.attributes.action]
 options:
   app:
     description: Name of the app, for messages.
@@ -84,6 +84,9 @@ options:
     type: list
     elements: path
     default: []
+  receipt:
+    description: Internal; a digest of what the task asks for, as in M(celeryops.stack.files).
+    type: str
 attributes:
   check_mode:
     details: Does the same, except for units that do not run or would change; a difference is a warning.
@@ -125,125 +128,73 @@ routes:
   type: list
   elements: str
   returned: success
+receipt:
+  description: True if no call was made, since the facts of this run say that it would find nothing to do.
+  type: bool
+  returned: if so
 """
 
-import hashlib
-import json
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.celeryops.stack.plugins.module_utils import receipts
 from ansible_collections.celeryops.stack.plugins.module_utils.systemd import UNIT_DIR
-from ansible_collections.celeryops.stack.plugins.module_utils.workers import (
-    Difference,
-    differences,
-    message,
-    no_answer,
-    read_report,
-    tasks,
-)
+from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import show
+from ansible_collections.celeryops.stack.plugins.module_utils.workers import Answers, Shared, ask, message, shared
 
 #: Seconds between two looks.
 PAUSE = 0.5
 
 
-class Workers:
-    """Reads the reports, and waits for those that are late."""
+def asked(module: AnsibleModule) -> list[dict[str, Any]]:
+    """Return the classes to ask: all of them, but in check mode only those that run and stay as they are."""
+    workers: list[dict[str, Any]] = module.params["workers"]
+    if not module.check_mode:
+        return workers
+    pids = main_pids(module, workers)
+    pending = module.params["pending"]
+    return [worker for worker in workers if pids[worker["unit"]] and f"{UNIT_DIR}/{worker['unit']}" not in pending]
 
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.settings: dict[str, Any] = {}
-        self.routes: list[str] = []
-        self.digest = ""
 
-    def run(self) -> None:
-        """Ask and compare; ends the module."""
-        self._read_configuration()
-        wanted = self._asked()
-        deadline = time.monotonic() + self.module.params["timeout"]
-        started = time.time()
-        while True:
-            pids = self._main_pids([worker["unit"] for worker in wanted])
-            answers: dict[str, dict[str, Any]] = {}
-            silent: dict[str, str] = {}
-            found: list[Difference] = []
-            waiting = False
-            for worker in wanted:
-                report, changed = read_report(worker["report"])
-                why = no_answer(report, pids.get(worker["unit"], 0), time.time() - changed)
-                if why or report is None:
-                    silent[worker["unit"]] = why
-                    waiting = True
-                    continue
-                answers[worker["name"]] = report
-                other = differences(worker, report, self.settings, self.digest)
-                found += other
-                # It may have been put right since: only what was written after the question counts against a worker.
-                waiting = waiting or bool(other and changed < started)
-            if not waiting or time.monotonic() > deadline:
-                break
-            time.sleep(PAUSE)
-        text = message(self.module.params["app"], silent, found)
-        if text and not self.module.check_mode:
-            self.module.fail_json(msg=text)
-        if text:
-            # A dry run does not know all that the run would restart before it asks.
-            self.module.warn(text)
-        self.module.exit_json(
-            changed=False,
-            answered=list(answers),
-            complete=len(wanted) == len(self.module.params["workers"]),
-            tasks=tasks(answers.values()),
-            routes=self.routes,
-        )
+def main_pids(module: AnsibleModule, workers: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the main process of each unit; 0 when it does not run."""
+    statuses = show(module, [worker["unit"] for worker in workers])
+    return {name: status.pid for name, status in statuses.items()}
 
-    def _asked(self) -> list[dict[str, Any]]:
-        """Return the classes to ask: all of them, but in check mode only those that run and stay as they are."""
-        workers: list[dict[str, Any]] = self.module.params["workers"]
-        if not self.module.check_mode:
-            return workers
-        pids = self._main_pids([worker["unit"] for worker in workers])
-        pending = self.module.params["pending"]
-        return [
-            worker
-            for worker in workers
-            if pids.get(worker["unit"], 0) and f"{UNIT_DIR}/{worker['unit']}" not in pending
-        ]
 
-    def _read_configuration(self) -> None:
-        document, content = self._document(self.module.params["settings"])
-        if content:
-            self.settings = document.get("settings", {})
-            self.digest = hashlib.sha256(content).hexdigest()
-        # The app's own routes (a word in their place) are looked at when a release is tried.
-        routes = self._document(self.module.params["queues"])[0].get("routes", [])
-        self.routes = [str(route["task"]) for route in routes] if isinstance(routes, list) else []
+def wait(module: AnsibleModule, wanted: list[dict[str, Any]], told: Shared) -> Answers:
+    """Ask until all workers have answered as planned, or the time is over."""
+    deadline = time.monotonic() + module.params["timeout"]
+    started = time.time()
+    while True:
+        answers = ask(wanted, main_pids(module, wanted), told, started)
+        if not (answers.silent or answers.outdated) or time.monotonic() > deadline:
+            return answers
+        time.sleep(PAUSE)
 
-    def _document(self, path: str) -> tuple[dict[str, Any], bytes]:
-        """Return what a file of the app says, and its content; both are empty where it is not there yet."""
-        try:
-            with open(path, "rb") as stream:
-                content = stream.read()
-            document: dict[str, Any] = json.loads(content)
-        except FileNotFoundError:
-            return {}, b""
-        except (OSError, ValueError) as error:
-            self.module.fail_json(msg=f"{path} cannot be read: {error}")
-        return document, content
 
-    def _main_pids(self, units: list[str]) -> dict[str, int]:
-        if not units:
-            return {}
-        command = ["systemctl", "show", "--property=MainPID", "--value", "--", *units]
-        code, output, errors = self.module.run_command(command)
-        if code != 0:
-            self.module.fail_json(msg=f"systemd does not answer: {errors.strip()}", rc=code)
-        # One line for each unit, with an empty one between them; 0 when it does not run.
-        pids = [int(line) for line in output.split()]
-        if len(pids) != len(units):
-            self.module.fail_json(msg=f"systemd told of {len(pids)} units when asked about {len(units)}")
-        return {unit: pids[position] for position, unit in enumerate(units)}
+def run(module: AnsibleModule) -> None:
+    """Ask and compare; ends the module."""
+    params = module.params
+    state = receipts.seen([params["settings"], params["queues"]])
+    try:
+        told = shared(params["settings"], params["queues"])
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"the configuration of {params['app']} cannot be read: {error}")
+    wanted = asked(module)
+    answers = wait(module, wanted, told)
+    text = message(params["app"], answers.silent, answers.found)
+    if text and not module.check_mode:
+        module.fail_json(msg=text)
+    if text:
+        # A dry run does not know all that the run would restart before it asks.
+        module.warn(text)
+    if params["receipt"] and not module.check_mode:
+        more = {name: params[name] for name in ("workers", "settings", "queues")}
+        receipts.write(params["receipt"], state, {"answers": more})
+    module.exit_json(changed=False, complete=len(wanted) == len(params["workers"]), **answers.result(told))
 
 
 def main() -> None:
@@ -276,10 +227,11 @@ def main() -> None:
             "queues": {"type": "path", "required": True},
             "timeout": {"type": "int", "default": 30},
             "pending": {"type": "list", "elements": "path", "default": []},
+            "receipt": {"type": "str"},
         },
         supports_check_mode=True,
     )
-    Workers(module).run()
+    run(module)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.receipts import REGISTERED
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 PHASES = ["validate", "install", "configure", "service", "reconcile"]
@@ -277,3 +279,35 @@ def test_one_module_spells_the_directories_of_a_host() -> None:
         if any(isinstance(node.value, str) and spelt.search(node.value) for node in texts):
             found.add(str(path.relative_to(ROOT)))
     assert found - _SPELLS_THEM_STILL == {"plugins/module_utils/paths.py"}
+
+
+#: Modules that change no host.
+LOOKS = {
+    *(f"ansible.builtin.{name}" for name in ("assert", "debug", "fail", "meta", "set_fact", "slurp", "stat")),
+    *(f"ansible.builtin.{name}" for name in ("import_playbook", "import_role", "import_tasks", "include_tasks")),
+    *(f"celeryops.stack.{name}" for name in ("backlog", "facts", "further", "plan", "rollout", "stranded")),
+    *(f"celeryops.stack.{name}" for name in ("redis_info", "unregistered", "workers", "probe")),
+}
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        [
+            *(ROOT / "roles").glob("*/tasks/*.yml"),
+            *(ROOT / "playbooks").glob("tasks/*.yml"),
+            *(path for path in (ROOT / "playbooks").glob("*.yml") if "vars/stack.yml" in path.read_text()),
+        ]
+    ),
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_the_run_knows_what_it_has_changed(path: Path) -> None:
+    """By the results that tasks register: then a receipt counts no more (plugin_utils/inventory/receipts.py)."""
+    listed = load(path)
+    if path.parent.name == "playbooks":
+        listed = [task for play in listed for task in play.get("tasks", [])]
+    rescues = [inner for task in listed for inner in task.get("rescue", [])]
+    for task in tasks_of([*listed, *rescues]):
+        modules = [key for key in task if key.count(".") == 2]
+        if not set(modules) <= LOOKS:
+            assert str(task.get("register", "")).startswith(REGISTERED), f"{task['name']}: {modules} is not registered"

@@ -37,13 +37,30 @@ def test_a_second_run_changes_nothing(second_run: tuple[Any, bool]) -> None:
     assert run.stats["stack"]["changed"] == 0
 
 
+def calls(run: Any) -> list[str]:
+    """The modules that were called on the host, in order; some actions stay on the control machine."""
+    local = {"plan", "unregistered", "further"}
+    return [name for called in run.called if (name := called.removeprefix("celeryops.stack.")) not in local]
+
+
 @pytest.mark.broker("rabbitmq")
-def test_a_second_run_is_thirteen_remote_calls(second_run: tuple[Any, bool]) -> None:
-    """What a run costs. Some actions stay on the control machine; units that are settled are not asked twice."""
-    local = {"celeryops.stack.plan", "celeryops.stack.unregistered", "celeryops.stack.further"}
-    calls = [name for name in second_run[0].called if name not in local]
-    assert "celeryops.stack.units" not in calls
-    assert len(calls) == 13, calls
+def test_runs_that_find_everything_as_it_was_are_few_remote_calls(
+    second_run: tuple[Any, bool], site: Callable[..., Any]
+) -> None:
+    """What a run costs. The first one built releases and declared queues, of which only the second sees the end."""
+    seen = ["facts", "rabbitmq_definitions", "redis_info"]
+    assert calls(second_run[0]) == [*seen, "release", "declare", "release"]
+    assert calls(site()) == seen
+
+
+@pytest.mark.broker("rabbitmq")
+def test_without_receipts_every_call_is_made(site: Callable[..., Any]) -> None:
+    run = site("--extra-vars", "celeryops_receipts=false")
+    assert (run.messages, run.changed) == ([], [])
+    assert sorted(calls(run)) == sorted([
+        *("facts", "rabbitmq_definitions", "redis_info", "release", "declare", "release", "workers"),
+        *["files"] * 6,
+    ])  # fmt: skip
 
 
 @pytest.mark.broker("rabbitmq")
@@ -66,3 +83,31 @@ def test_check_mode_reports_nothing(dry_run: Any) -> None:
 
 def test_no_secret_in_what_ansible_prints(dry_run: Any, secrets: Mapping[str, str]) -> None:
     assert [name for name, value in secrets.items() if value in dry_run.output] == []
+
+
+def test_what_was_changed_since_is_put_right(
+    host: Host, site: Callable[..., Any], inventory: Mapping[str, Any]
+) -> None:
+    """A receipt ends with what it is about: here with a file of the same size and time, and with a unit."""
+    app = inventory["celery_app_name"]
+    unit, beat = f"/etc/systemd/system/celery-{app}-high.service", f"celery-{app}-beat.service"
+    wanted = host.file(unit).content_string
+    host.check_output(
+        f"cp -p {unit} /run/kept; sed -i s/^Description=./Description=X/ {unit}; touch -r /run/kept {unit}"
+    )
+    host.check_output(f"rm /run/kept; systemctl stop {beat}")
+    assert host.file(unit).content_string != wanted
+    assert site().messages == []
+    assert host.file(unit).content_string == wanted
+    assert host.service(beat).is_running
+
+
+@pytest.mark.broker("rabbitmq")
+def test_a_queue_that_is_gone_is_declared_again(
+    host: Host, site: Callable[..., Any], inventory: Mapping[str, Any]
+) -> None:
+    app, queue = inventory["celery_app_name"], "celery_delayed_27"
+    host.check_output(f"rabbitmqctl delete_queue --vhost {app} {queue}")
+    run = site()
+    assert (run.messages, len(run.changed)) == ([], 1)
+    assert queue in host.check_output(f"rabbitmqctl --silent list_queues --vhost {app} name").splitlines()

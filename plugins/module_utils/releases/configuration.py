@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.module_utils import trial
 from ansible_collections.celeryops.stack.plugins.module_utils.access import writable_by
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
+from ansible_collections.celeryops.stack.plugins.module_utils.receipts import folders_of
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import ReleaseError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def must_have_places(request: Request, *, to_come: bool, check_mode: bool) -> li
             continue
         instead = f"make it before, or write a path below {owned.files}/"
         lacks = not path.startswith(f"{owned.config}/") and not os.path.isdir(folder)
-        loose = next((part for part in _above(path) if may_write(request, part)), "")
+        loose = next((part for part in folders_of(path) if may_write(request, part)), "")
         what = ""
         if os.path.islink(path):
             what = f"{path} is a link on this host; remove it, or write another path"
@@ -88,12 +89,6 @@ def must_have_places(request: Request, *, to_come: bool, check_mode: bool) -> li
             text = f"{folder} is not on this host yet, for {path}; unless the run itself makes it, {instead}"
             told.append(f"celery_app_files: {text}")
     return told
-
-
-def _above(path: str) -> list[str]:
-    """Return the directories that a file is in, the outermost first, without the root directory."""
-    parts = os.path.dirname(path).split("/")
-    return ["/".join(parts[:number]) for number in range(2, len(parts) + 1)]
 
 
 def _may_be_made(folder: str) -> bool:

@@ -44,6 +44,7 @@ class Procedure:
         self.verification = Verification(request, self.store, self.programs.shown)
         self.actions: list[str] = []
         self.warnings: list[str] = []
+        self.warned = False
         self.account = Account()
 
     def run(self) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class Procedure:
         missing = [] if request["select"] else missing_packages(request["system_packages"])
         coming = self.check_mode or bool(missing)
         for text in configuration.must_have_places(request, to_come=coming, check_mode=self.check_mode):
-            self.module.warn(text)
+            self._warn(text)
         if not request["switch"]:
             candidate.must_be_configured(request, self.store)
         if request["select"] and request["hold"]:
@@ -220,7 +221,7 @@ class Procedure:
         if previous != release and not self.request["take"]:
             self._tell_of_version(previous, versions)
         for text in [*self.verification.warnings, *self.warnings]:
-            self.module.warn(text)
+            self._warn(text)
         result: dict[str, Any] = {
             "changed": bool(self.actions),
             "release": release,
@@ -234,6 +235,10 @@ class Procedure:
         if self.verification.replaced:
             result["replaced"] = self.verification.replaced
         return result
+
+    def _warn(self, text: str) -> None:
+        self.warned = True
+        self.module.warn(text)
 
     def _diff(self, previous: str, after: str) -> dict[str, str]:
         if not self.actions:

@@ -42,5 +42,6 @@ Request = TypedDict(
         "content": "str | None",
         "archive": "str | None",
         "contents": "list[dict[str, Any]] | None",
+        "receipt": "str | None",
     },
 )

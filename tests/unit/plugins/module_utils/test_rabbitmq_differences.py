@@ -324,3 +324,52 @@ def test_each_object_goes_by_itself_unless_it_goes_with_another() -> None:
         ("permissions", ("shop", "shop")),
         ("users", ("old",)),
     ]
+
+
+PRESENT: dict[str, Any] = {
+    "vhosts": [{"name": "shop"}, {"name": "other"}],
+    "queues": [{"vhost": "shop", "name": "mails", "durable": True, "arguments": {"x-queue-type": "quorum"}}],
+    "exchanges": [{"vhost": "shop", "name": "tasks", "durable": True, "type": "direct"}],
+    "bindings": [
+        {"vhost": "shop", "source": "tasks", "destination": "mails", "destination_type": "queue", "routing_key": "m"}
+    ],
+}
+
+
+def with_more(kind: str, **entry: Any) -> dict[str, Any]:
+    return {**PRESENT, kind: [*PRESENT[kind], {"vhost": "shop", **entry}]}
+
+
+@pytest.mark.parametrize(
+    "present",
+    [
+        {**PRESENT, "queues": []},
+        {**PRESENT, "bindings": []},
+        {**PRESENT, "exchanges": [{**PRESENT["exchanges"][0], "type": "topic"}]},
+        with_more("queues", name="feeds", durable=True),
+        with_more("bindings", source="tasks", destination="mails", destination_type="queue", routing_key="n"),
+    ],
+    ids=["no queue", "no binding", "another type", "one more queue", "one more binding"],
+)
+def test_what_an_app_has_declared_is_known_by_its_digest(present: dict[str, Any]) -> None:
+    assert objects.topology(present)["shop"] != objects.topology(PRESENT)["shop"]
+    assert objects.topology(present)["other"] == objects.topology(PRESENT)["other"]
+
+
+@pytest.mark.parametrize(
+    "present",
+    [
+        with_more("queues", name="reply", durable=False),
+        with_more("exchanges", name="reply.celery.pidbox", durable=False),
+        with_more("bindings", source="pidbox", destination="high@a.pidbox", destination_type="queue", routing_key=""),
+        {**PRESENT, "queues": [dict(reversed(PRESENT["queues"][0].items()))]},
+    ],
+    ids=["a queue of a process", "an exchange of one", "its binding", "in another order"],
+)
+def test_what_lives_as_long_as_a_process_does_not_count(present: dict[str, Any]) -> None:
+    assert objects.topology(present) == objects.topology(PRESENT)
+
+
+def test_the_digest_is_of_each_virtual_host() -> None:
+    assert set(objects.topology(PRESENT)) == {"shop", "other"}
+    assert objects.topology({}) == {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +14,16 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import (
+    Shared,
+    ask,
     differences,
     message,
     no_answer,
     read_report,
+    shared,
     tasks,
 )
-from ansible_collections.celeryops.stack.plugins.modules import workers as workers_module
+from ansible_collections.celeryops.stack.plugins.modules.facts import answers_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rollout.route_check import unregistered
 
 WANTED: dict[str, Any] = {
@@ -245,15 +250,67 @@ def test_a_difference_says_what_to_do_about_it() -> None:
 def test_the_routes_are_read_where_the_app_has_them(tmp_path: Path) -> None:
     """They have a file of their own, which is no part of what a worker was started with."""
     settings, queues = tmp_path / "celery.json", tmp_path / "queues.json"
-    module = SimpleNamespace(params={"settings": str(settings), "queues": str(queues), "workers": []}, check_mode=False)
-    asked = workers_module.Workers(module)  # type: ignore[arg-type]
-    asked._read_configuration()
-    assert (asked.settings, asked.routes, asked.digest) == ({}, [], "")
+    assert shared(str(settings), str(queues)) == Shared({}, "", [])
     settings.write_text(json.dumps({"settings": {"task_acks_late": True}}))
     queues.write_text(json.dumps({"routes": [{"task": "shop.mails.*", "queue": "mails"}]}))
-    asked._read_configuration()
-    assert (asked.settings, asked.routes) == ({"task_acks_late": True}, ["shop.mails.*"])
-    assert asked.digest == hashlib.sha256(settings.read_bytes()).hexdigest()
+    digest = hashlib.sha256(settings.read_bytes()).hexdigest()
+    assert shared(str(settings), str(queues)) == Shared({"task_acks_late": True}, digest, ["shop.mails.*"])
     queues.write_text(json.dumps({"routes": "from-app"}))
-    asked._read_configuration()
-    assert asked.routes == []
+    assert shared(str(settings), str(queues)).routes == []
+    queues.write_text("{")
+    with pytest.raises(ValueError, match=re.escape(str(queues))):
+        shared(str(settings), str(queues))
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> dict[str, Any]:
+    """What the module is asked for, and a worker that reports what is planned."""
+    (tmp_path / "celery.json").write_text(json.dumps({"settings": SETTINGS}))
+    (tmp_path / "queues.json").write_text(json.dumps({"routes": [{"task": "shop.mails.*", "queue": "mails"}]}))
+    digest = hashlib.sha256((tmp_path / "celery.json").read_bytes()).hexdigest()
+    (tmp_path / "worker.json").write_text(json.dumps({**REPORT, "configuration": digest}))
+    worker = {**WANTED, "report": str(tmp_path / "worker.json")}
+    return {"workers": [worker], "settings": str(tmp_path / "celery.json"), "queues": str(tmp_path / "queues.json")}
+
+
+def status(pid: int) -> dict[str, Any]:
+    return {WANTED["unit"]: SimpleNamespace(pid=pid)}
+
+
+def test_the_facts_have_the_answers_of_workers_that_do_as_planned(given: dict[str, Any]) -> None:
+    assert answers_of(given, status(REPORT["pid"])) == {
+        "answered": ["bulk"],
+        "tasks": sorted(REPORT["tasks"]),
+        "routes": ["shop.mails.*"],
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda given: given["workers"][0].update(time_limit=60),
+        lambda given: Path(given["workers"][0]["report"]).unlink(),
+        lambda given: Path(given["settings"]).write_text("{}"),
+        lambda given: Path(given["settings"]).write_text("{"),
+        lambda given: os.utime(given["workers"][0]["report"], (0, 0)),
+    ],
+    ids=["differs", "no report", "other settings", "no settings", "an old report"],
+)
+def test_whoever_has_to_be_waited_for_or_told_of_is_asked(
+    given: dict[str, Any], change: Callable[[dict[str, Any]], Any]
+) -> None:
+    change(given)
+    assert answers_of(given, status(REPORT["pid"])) is None
+
+
+def test_a_worker_that_was_started_again_is_asked(given: dict[str, Any]) -> None:
+    assert answers_of(given, status(8)) is None
+    assert answers_of(given, status(0)) is None
+
+
+def test_a_difference_in_an_old_report_may_have_been_put_right(given: dict[str, Any]) -> None:
+    told = shared(given["settings"], given["queues"])
+    wanted = [{**given["workers"][0], "time_limit": 60}]
+    pids = {WANTED["unit"]: REPORT["pid"]}
+    now = Path(given["workers"][0]["report"]).stat().st_mtime
+    assert [ask(wanted, pids, told, started).outdated for started in (now - 1, now + 1)] == [False, True]

@@ -6,10 +6,13 @@ import os
 import platform
 import pwd
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from celery.utils.nodenames import host_format
 
+from ansible_collections.celeryops.stack.plugins.module_utils import receipts
 from ansible_collections.celeryops.stack.plugins.modules import facts
 from ansible_collections.celeryops.stack.plugins.modules.facts import disk, installed, memory, named, servers, system
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.host_variables import FACTS
@@ -63,3 +66,35 @@ def test_no_fact_becomes_a_variable_that_an_inventory_may_have() -> None:
     assert [name for name in names if not name.startswith(("ansible_", "celeryops_"))] == []
     assert names["ansible_hostname"] == system()["hostname"]
     assert {name.removeprefix("ansible_") for name in names} == {*system(), "celeryops_packages"}
+
+
+def test_the_facts_have_which_receipts_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systemd is asked once for all of them; who has to be asked himself is left out."""
+    asked: list[list[str]] = []
+    held: list[dict[str, Any]] = [
+        {"asked": "files", "units": [{"name": "b.service"}], "prune": None},
+        {"asked": "loose", "units": [{"name": "a.service"}], "prune": None},
+        {"asked": "release", "result": {"release": "shop-1"}},
+        {"asked": "workers", "answers": {"workers": [{"unit": "c.service"}]}},
+        {"asked": "silent", "answers": {"workers": []}},
+    ]
+
+    def show(_module: object, names: list[str]) -> dict[str, Any]:
+        asked.append(names)
+        return {}
+
+    def outlook(units: list[dict[str, str]], *_more: object) -> SimpleNamespace:
+        return SimpleNamespace(settled=units != [{"name": "a.service"}])
+
+    monkeypatch.setattr(receipts, "valid", lambda *, tidy: held if tidy else [])
+    monkeypatch.setattr(facts, "show", show)
+    monkeypatch.setattr(facts, "outlook", outlook)
+    monkeypatch.setattr(facts, "answers_of", lambda given, _statuses: {"tasks": []} if given["workers"] else None)
+    found = facts.receipts_held(SimpleNamespace(check_mode=False), "key")  # type: ignore[arg-type]
+    assert asked == [["a.service", "b.service", "c.service"]]
+    assert found == {
+        receipts.proof("key", "files"): {"result": None, "settled": True},
+        receipts.proof("key", "loose"): {"result": None, "settled": False},
+        receipts.proof("key", "release"): {"result": {"release": "shop-1"}, "settled": True},
+        receipts.proof("key", "workers"): {"result": {"tasks": []}, "settled": True},
+    }

@@ -176,7 +176,14 @@ def test_data_of_a_server_go_when_it_holds_no_messages(
 def test_what_all_apps_share_goes_with_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], other: bool, mark: bool, stays: set[str]
 ) -> None:
-    places = {"UV": "opt/uv", "CACHE": "cache", "RUN_COMMAND": "run", "PLACED": "record", "LOCKS": "lock"}
+    places = {
+        "UV": "opt/uv",
+        "CACHE": "cache",
+        "RUN_COMMAND": "run",
+        "PLACED": "record",
+        "LOCKS": "lock",
+        "RECEIPTS": "receipts",
+    }
     for name, place in places.items():
         monkeypatch.setattr(paths, name, str(tmp_path / place))
         path = tmp_path / place
@@ -189,4 +196,4 @@ def test_what_all_apps_share_goes_with_the_last(
         (tmp_path / "opt/blog").mkdir()
     TIDY(remove.Remover(Host(**options)))  # type: ignore[arg-type]
     left = {name for name, place in places.items() if (tmp_path / place).exists()}
-    assert left - {"LOCKS"} == stays
+    assert left - {"LOCKS", "RECEIPTS"} == stays

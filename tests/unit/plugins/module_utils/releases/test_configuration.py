@@ -12,10 +12,6 @@ from ansible_collections.celeryops.stack.plugins.module_utils.releases import co
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import ReleaseError
 
 
-def test_every_directory_above_a_file_counts() -> None:
-    assert configuration._above("/etc/shop/token") == ["/etc", "/etc/shop"]
-
-
 def test_the_accounts_own_group_counts_before_there_is_such_an_account(tmp_path: Path) -> None:
     tmp_path.chmod(0o770)
     account = {"group": grp.getgrgid(tmp_path.stat().st_gid).gr_name, "home": "/x"}
