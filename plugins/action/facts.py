@@ -22,7 +22,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the module once."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        receipts = {"receipts": KEY} if are_wanted(task_vars or {}) else {}
+        # A host that is only asked about, outside of the run, needs none.
+        wanted = are_wanted(task_vars or {}) and not self._task.delegate_to
+        receipts = {"receipts": KEY} if wanted else {}
         result.update(self._execute_module(module_args={**self._task.args, **receipts}, task_vars=task_vars))
         machine = (result.get("ansible_facts") or {}).get("celeryops_machine")
         if machine is not None:

@@ -75,13 +75,15 @@ class ActionModule(ActionBase):
                 # What apt says it has installed is there, under whatever name: asked for again, nothing would be built.
                 request["system_packages"] = []
                 # Where they were missing, a release is as well: it need not ask for its content.
-                answer = {"needs_content": True, "needs_files": True}
+                answer = {"needs_content": True, "needs_files": True, "installed": installed.get("changed")}
             if answer.get("needs_content") and local is not None:
                 request["archive"] = self._upload(local, kind, source.get("exclude") or [])
             if answer.get("needs_files"):
                 request["contents"] = contents
             if answer.get("needs_content") or answer.get("needs_files"):
+                installs = bool(answer.get("installed"))
                 answer = self._ask(request, task_vars)
+                answer["changed"] = installs or bool(answer.get("changed"))
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         answer.pop("invocation", None)

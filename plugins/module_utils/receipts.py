@@ -5,8 +5,8 @@
 
 A call that finds nothing to do costs as much as any other. So a module leaves a receipt on the host, and the facts of
 the next run say which receipts still hold: the same call need not be made again. A receipt holds as long as nothing
-that the call looked at has changed, by the times and numbers that the kernel keeps (stat(2)), which nobody sets. It is
-for root alone, and gone after a reboot (``/run``). Runs on managed hosts.
+that the call looked at has changed, by what the kernel keeps of each file (stat(2)): nobody can set the time of its
+last change (``st_ctime``). It is for root alone, and gone after a reboot (``/run``). Runs on managed hosts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 import os
 import pwd
 import stat
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import RECEIPTS
@@ -26,6 +27,10 @@ from ansible_collections.celeryops.stack.plugins.module_utils.text_files import 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+
+#: More are an error (path_resolution(7)).
+LINKS = 40
 
 
 def proof(key: str, asked: str) -> str:
@@ -38,7 +43,7 @@ def proof(key: str, asked: str) -> str:
     return hmac.new(key.encode(), asked.encode(), hashlib.sha256).hexdigest()
 
 
-def identity(path: str) -> list[int] | None:
+def identity(path: str) -> list[Any] | None:
     """Return what becomes another when a file or link does, or when its owner or mode do; None where there is none.
 
     Of a directory only the owner and the mode count: what is in it is looked at by itself.
@@ -47,10 +52,28 @@ def identity(path: str) -> list[int] | None:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        return [error.errno or 0]
     who = [status.st_mode, status.st_uid, status.st_gid]
     if stat.S_ISDIR(status.st_mode):
-        return who
+        return [*who, _access_list(path)]
     return [*who, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _access_list(path: str) -> str:
+    """Return who else has rights to a directory (acl(5)), as the kernel keeps it; empty without."""
+    try:
+        return os.getxattr(path, "system.posix_acl_access", follow_symlinks=False).hex()
+    except OSError:
+        return ""
+
+
+def links(path: str) -> list[str]:
+    """Return a path and what it leads to, each link of the way."""
+    found = [path]
+    while os.path.islink(found[-1]) and len(found) < LINKS:
+        found.append(os.path.join(os.path.dirname(found[-1]), os.readlink(found[-1])))
+    return found
 
 
 def tree(top: str) -> list[list[Any]]:
@@ -127,13 +150,13 @@ def write(asked: str, state: Mapping[str, Any], more: Mapping[str, Any], folder:
         folder: where receipts are.
     """
     name = hashlib.sha256("\0".join(sorted(state["paths"])).encode()).hexdigest()[:16]
-    path = f"{folder}/{name}.json"
     with contextlib.suppress(OSError):
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        handle = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        # Readable by its owner alone. Several names of a machine may be at work.
+        handle, temporary = tempfile.mkstemp(dir=folder)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump({"asked": asked, "state": state, **more}, stream)
-        os.replace(f"{path}.new", path)
+        os.replace(temporary, f"{folder}/{name}.json")
 
 
 def valid(folder: str = RECEIPTS, *, tidy: bool = True) -> list[dict[str, Any]]:

@@ -127,11 +127,15 @@ def show(module: AnsibleModule, names: Sequence[str]) -> dict[str, Status]:
     """Return what systemd says of units; fails the module when it says nothing."""
     if not names:
         return {}
-    command = ["systemctl", "show", "--property=" + ",".join(PROPERTIES), "--", *names]
-    code, output, errors = module.run_command(command)
+    code, output, errors = module.run_command(show_command(names))
     if code != 0:
         module.fail_json(msg=f"systemd does not answer: {errors.strip()}", rc=code)
     return parse_show(names, output)
+
+
+def show_command(names: Sequence[str]) -> list[str]:
+    """Return the command that says of units what ``parse_show`` reads."""
+    return ["systemctl", "show", "--property=" + ",".join(PROPERTIES), "--", *names]
 
 
 def _moved(wanted: Sequence[Mapping[str, Any]], statuses: Mapping[str, Status]) -> dict[str, bool]:

@@ -102,7 +102,7 @@ def read_report(path: str) -> tuple[dict[str, Any] | None, float]:
             return None, 0.0
         try:
             report = json.loads(stream.read(LARGEST))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None, 0.0
     return (report if isinstance(report, dict) else None), status.st_mtime
 

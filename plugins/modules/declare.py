@@ -29,7 +29,9 @@ options:
     type: int
     default: 10
   vhost:
-    description: The app's virtual host. If it is as it was after the last call, no call is made.
+    description: >-
+      The app's virtual host. In the playbooks of this collection no call is made if it is as it was before a call that
+      found nothing missing.
     type: str
   receipt:
     description: Internal; a digest of what the task asks for, as in M(celeryops.stack.files).
@@ -64,7 +66,9 @@ receipt:
   returned: if so
 """
 
+import glob
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -74,6 +78,20 @@ from ansible_collections.celeryops.stack.plugins.module_utils.runtime import Com
 
 #: Connecting, then a few milliseconds for each object, on a busy host.
 RUN_TIMEOUT = 120
+
+
+def look_of(current: str, environment_file: str) -> dict[str, Any]:
+    """Return how everything looks on the host that decides what the app needs on its broker.
+
+    Arguments:
+        current: the link to the release in use.
+        environment_file: of the app.
+    """
+    own = AppPaths(os.path.basename(os.path.dirname(current)))
+    packages = glob.glob(f"{glob.escape(os.path.realpath(current))}/lib/python3*/site-packages")
+    return receipts.seen(
+        [current, environment_file, own.settings, own.queues], trees=[own.runtime], folders=sorted(packages)
+    )
 
 
 def main() -> None:
@@ -93,9 +111,7 @@ def main() -> None:
     environment_file = module.params["environment_file"]
     if module.check_mode and not (os.path.exists(python) and os.path.exists(environment_file)):
         module.exit_json(changed=True, missing=[], msg="nothing is installed yet; the queues would be declared")
-    # The release and its environment, which leads to the shared configuration.
-    own = AppPaths(os.path.basename(os.path.dirname(module.params["current"])))
-    state = receipts.seen([module.params["current"], environment_file, own.settings, own.queues])
+    state = look_of(module.params["current"], environment_file)
     words = ["declare", "--timeout", str(module.params["timeout"])]
     if module.check_mode:
         words.append("--check")
@@ -111,7 +127,10 @@ def main() -> None:
     diff = {"before": "", "after": "".join(f"{name}\n" for name in missing)}
     result = {"missing": missing, "objects": report.get("objects", 0), "msg": report.get("message"), "diff": diff}
     if module.params["receipt"] and not (missing or module.check_mode):
-        receipts.write(module.params["receipt"], state, {"result": result})
+        # Bindings are made anew without a word: what the broker had before this call may have lacked one. Only when it
+        # has the same once more, nothing was to be done.
+        again = any(one["asked"] == module.params["receipt"] for one in receipts.valid(tidy=False))
+        receipts.write(module.params["receipt"], state, {"result": result, "unproven": not again})
     module.exit_json(changed=bool(missing), **result)
 
 

@@ -105,6 +105,7 @@ ansible_facts:
       type: dict
 """
 
+import contextlib
 import os
 import platform
 import pwd
@@ -128,8 +129,9 @@ from ansible_collections.celeryops.stack.plugins.module_utils import (
     redis_found,
     schedulers,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.systemd import parse_show
 from ansible_collections.celeryops.stack.plugins.module_utils.text_files import text_of
-from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import outlook, show
+from ansible_collections.celeryops.stack.plugins.module_utils.unit_state import outlook, show_command
 from ansible_collections.celeryops.stack.plugins.module_utils.workers import ask, shared
 
 if TYPE_CHECKING:
@@ -228,15 +230,41 @@ def receipts_held(module: AnsibleModule, key: str) -> dict[str, Any]:
     held = receipts.valid(tidy=not module.check_mode)
     names = {unit["name"] for one in held for unit in one.get("units") or []}
     names |= {worker["unit"] for one in held for worker in one.get("answers", {}).get("workers", [])}
-    statuses = show(module, sorted(names))
     found = {}
-    for one in held:
-        result = answers_of(one["answers"], statuses) if "answers" in one else one.get("result")
-        if "answers" in one and result is None:
-            continue
-        settled = outlook(one.get("units") or [], one.get("prune"), [], statuses).settled
-        found[receipts.proof(key, one["asked"])] = {"result": result, "settled": settled}
-    return found
+    # Whatever cannot be read here is the matter of the call that the receipt is of, which is made then.
+    with contextlib.suppress(Exception):
+        statuses = statuses_of(sorted(names), lambda command: module.run_command(list(command))[1])
+        for one in held:
+            with contextlib.suppress(Exception):
+                found[receipts.proof(key, one["asked"])] = held_now(one, statuses)
+    return {name: state for name, state in found.items() if state}
+
+
+def statuses_of(names: Sequence[str], run: Callable[[Sequence[str]], str]) -> dict[str, Status]:
+    """Return what systemd says of units.
+
+    Arguments:
+        names: of the units.
+        run: runs a command and returns what it prints.
+
+    Raises:
+        ValueError: it does not tell of all of them.
+    """
+    return parse_show(names, run(show_command(names))) if names else {}
+
+
+def held_now(receipt: dict[str, Any], statuses: dict[str, Status]) -> dict[str, Any]:
+    """Return ``result`` and ``settled`` of a receipt; nothing where only the call itself can tell.
+
+    Arguments:
+        receipt: one whose state holds.
+        statuses: of the units.
+    """
+    result = answers_of(receipt["answers"], statuses) if "answers" in receipt else receipt.get("result")
+    if receipt.get("unproven") or ("answers" in receipt and result is None):
+        return {}
+    settled = outlook(receipt.get("units") or [], receipt.get("prune"), [], statuses).settled
+    return {"result": result, "settled": settled}
 
 
 def answers_of(given: dict[str, Any], statuses: dict[str, Status]) -> dict[str, Any] | None:

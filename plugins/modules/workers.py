@@ -148,7 +148,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.workers import Ans
 PAUSE = 0.5
 
 
-def asked(module: AnsibleModule) -> list[dict[str, Any]]:
+def wanted_of(module: AnsibleModule) -> list[dict[str, Any]]:
     """Return the classes to ask: all of them, but in check mode only those that run and stay as they are."""
     workers: list[dict[str, Any]] = module.params["workers"]
     if not module.check_mode:
@@ -183,7 +183,7 @@ def run(module: AnsibleModule) -> None:
         told = shared(params["settings"], params["queues"])
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"the configuration of {params['app']} cannot be read: {error}")
-    wanted = asked(module)
+    wanted = wanted_of(module)
     answers = wait(module, wanted, told)
     text = message(params["app"], answers.silent, answers.found)
     if text and not module.check_mode:

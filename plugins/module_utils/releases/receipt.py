@@ -7,28 +7,29 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import receipts
 from ansible_collections.celeryops.stack.plugins.module_utils.debian_packages import STATUS
 from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.identity import is_commit
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ansible_collections.celeryops.stack.plugins.module_utils.releases.request import Request
 
-#: Accounts and groups that a directory service does not have.
+#: The host's own accounts and groups.
 _ACCOUNTS = ("/etc/passwd", "/etc/group")
 
 
 def may_be_left(request: Request, result: Mapping[str, Any]) -> bool:
     """Tell whether the same call can be answered without being made.
 
-    A branch may lead elsewhere, and somebody else looks after a virtual environment of the host. What does more than
-    to bring the host to its release is never left out.
+    A branch may lead elsewhere, somebody else looks after a virtual environment of the host, and a release that is only
+    kept while a process runs from it goes with the process. A call that selects, prepares or takes a release is always
+    made.
 
     Arguments:
         request: of the module.
@@ -38,9 +39,12 @@ def may_be_left(request: Request, result: Mapping[str, Any]) -> bool:
     fixed = source["type"] in ("path", "wheel", "pip") or (
         source["type"] == "git" and is_commit(str(source.get("version")))
     )
+    none_spare = len(Store(request["name"]).complete()) <= request["keep"]
     plain = request["switch"] and not (request["take"] or request["select"])
     done = "release" in result and not (result["changed"] or result.get("held") or result.get("due"))
-    return bool(request["receipt"] and fixed and plain and done and result["previous"] == result["release"])
+    return bool(
+        request["receipt"] and fixed and plain and none_spare and done and result["previous"] == result["release"]
+    )
 
 
 def look_of(request: Request) -> dict[str, Any]:
@@ -50,19 +54,22 @@ def look_of(request: Request) -> dict[str, Any]:
         request: of the module.
     """
     own = AppPaths(request["name"])
-    python = shutil.which(request["python"]) or request["python"]
+    python = request["python"]
+    candidates = [python] if "/" in python else [f"{folder}/{python}" for folder in os.get_exec_path()]
     environment = os.path.realpath(own.current)
     above = {
         part
         for entry in request["configuration"]
         if entry.get("own")
         for part in (entry["path"], *receipts.folders_of(entry["path"]))
+        for part in (part, os.path.realpath(part))
     }
     group = (request["account"] or {}).get("group")
     return receipts.seen(
         [
             *(own.base, own.releases, own.current, own.history, STATUS, *_ACCOUNTS),
-            *(python, os.path.realpath(python), f"{environment}/bin/python", f"{environment}/pyvenv.cfg"),
+            *(path for candidate in [*candidates, f"{environment}/bin/python"] for path in receipts.links(candidate)),
+            f"{environment}/pyvenv.cfg",
             *sorted(glob.glob(f"{glob.escape(own.releases)}/*/release.json")),
             *sorted(above),
         ],

@@ -59,8 +59,15 @@ def asked(arguments: Mapping[str, Any]) -> str:
     Arguments:
         arguments: of the module; plain data.
     """
-    text = json.dumps([CODE, dict(arguments)], sort_keys=True, default=str)
+    text = json.dumps([CODE, _ordered(arguments)], default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ordered(value: Any) -> Any:
+    """Return data with its keys in one order; YAML has keys that are no text, too."""
+    if isinstance(value, Mapping):
+        return sorted(([str(key), _ordered(entry)] for key, entry in value.items()), key=lambda pair: pair[0])
+    return [_ordered(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def found_by(arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -73,26 +80,32 @@ def found_by(arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> dict
     Returns:
         ``settled``, whether the call's units need nothing, and ``result``, what it returned, where that is kept.
     """
-    held = seen_now(variables.get("ansible_facts")).get("receipts") or {} if are_wanted(variables) else {}
-    name = proof(KEY, asked(arguments))
-    if name not in held or any(map(has_changed, _concerned(variables))):
+    facts = variables.get("ansible_facts") or {}
+    held = seen_now(facts).get("receipts") or {} if are_wanted(variables) else {}
+    found: dict[str, Any] | None = held.get(proof(KEY, asked(arguments)))
+    names = facts.get("celeryops_same_machine")
+    if found is None or names is None or any(map(has_changed, _concerned(variables, names))):
         return None
-    found: dict[str, Any] = held[name]
     return found
 
 
-def _concerned(variables: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """Yield the variables of the host and of the servers, whose restart may take down what runs on the host."""
+def _concerned(variables: Mapping[str, Any], names: Mapping[str, Iterable[str]]) -> Iterable[Mapping[str, Any]]:
+    """Yield the variables of the host, of the other names of its machine, and of the servers.
+
+    The restart of a server may take down what runs on the host.
+    """
     yield variables
-    groups = variables.get("groups") or {}
-    servers = dict.fromkeys(host for group in SERVERS for host in groups.get(group, ()))
-    yield from (variables["hostvars"].raw_get(host) for host in servers if host != variables.get("inventory_hostname"))
+    own, groups = str(variables.get("inventory_hostname")), variables.get("groups") or {}
+    servers = [host for group in SERVERS for host in groups.get(group, ())]
+    yield from (
+        variables["hostvars"].raw_get(host) for host in dict.fromkeys([*names.get(own, ()), *servers]) if host != own
+    )
 
 
 def has_changed(variables: Mapping[str, Any]) -> bool:
-    """Tell whether a task of this run has changed a host, or has failed on it."""
+    """Tell whether a task of this run has changed a host, or may have before it failed."""
     return any(
-        bool(value.get("changed") or value.get("failed"))
+        any(value.get(outcome) for outcome in ("changed", "failed", "unreachable"))
         for name, value in variables.items()
         if name.startswith(REGISTERED) and isinstance(value, Mapping)
     )

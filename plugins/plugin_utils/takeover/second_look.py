@@ -55,7 +55,8 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     """Return what is wrong, and the facts for the plays behind.
 
     ``celeryops_leaving`` is what has to go from which host (``leaving.leaving``), ``celeryops_backlogs`` what has to be
-    asked of queues that lose their consumers (``stranded.questions``, each with ``wait`` in seconds).
+    asked of queues that lose their consumers (``stranded.questions``, each with ``wait`` in seconds), and
+    ``celeryops_same_machine`` the other names of a host's machine.
 
     Passwords that were made up are noted as those of the hosts when no host has others, and stay a question when one
     may have. No file is removed: an earlier run that ended between may have placed these very passwords.
@@ -85,7 +86,23 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
             problems.append(error.of(DRAIN, look.drain))
     moved = moves(deployment, seen, look.playing)
     asked = [{**one, "wait": wait} for one in questions(deployment.apps, seen, look.playing, whole, moved)]
-    return problems, {"celeryops_leaving": leaving, "celeryops_backlogs": asked}
+    return problems, {
+        "celeryops_leaving": leaving,
+        "celeryops_backlogs": asked,
+        "celeryops_same_machine": same_machine(seen),
+    }
+
+
+def same_machine(seen: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the other names of each machine that has several in the inventory.
+
+    Arguments:
+        seen: host -> what was seen of its machine, ``id`` among it.
+    """
+    names: dict[str, list[str]] = {}
+    for host, machine in seen.items():
+        names.setdefault(str(machine.get("id") or ""), []).append(host)
+    return {host: [one for one in hosts if one != host] for hosts in names.values() if hosts[1:] for host in hosts}
 
 
 def _several(checked: Checked) -> set[str]:

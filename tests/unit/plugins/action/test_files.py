@@ -54,7 +54,7 @@ def variables(question: dict[str, Any] | None, **held: Any) -> dict[str, Any]:
         "inventory_hostname": "app1",
         "groups": {"rabbitmq": ["mq1"]},
         "hostvars": SimpleNamespace(raw_get=lambda _host: seen),
-        "ansible_facts": {"celeryops_machine": {"run": this_run(), "receipts": own}},
+        "ansible_facts": {"celeryops_machine": {"run": this_run(), "receipts": own}, "celeryops_same_machine": {}},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -141,3 +142,15 @@ def test_a_proof_is_of_one_run_and_one_question() -> None:
 
 def test_the_directories_of_a_file() -> None:
     assert receipts.folders_of("/etc/celeryops/shop/file") == ["/etc", "/etc/celeryops", "/etc/celeryops/shop"]
+
+
+def test_what_cannot_be_looked_at_is_told_by_the_error(tmp_path: Path) -> None:
+    assert receipts.identity(str(tmp_path / ("x" * 300))) == [errno.ENAMETOOLONG]
+
+
+def test_a_way_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to(tmp_path / "c")
+    assert receipts.links(f"{tmp_path}/a") == [f"{tmp_path}/{name}" for name in ("a", "b", "c")]
+    (tmp_path / "c").symlink_to("a")
+    assert len(receipts.links(f"{tmp_path}/a")) == receipts.LINKS

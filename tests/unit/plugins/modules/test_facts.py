@@ -68,33 +68,63 @@ def test_no_fact_becomes_a_variable_that_an_inventory_may_have() -> None:
     assert {name.removeprefix("ansible_") for name in names} == {*system(), "celeryops_packages"}
 
 
-def test_the_facts_have_which_receipts_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Systemd is asked once for all of them; who has to be asked himself is left out."""
-    asked: list[list[str]] = []
-    held: list[dict[str, Any]] = [
-        {"asked": "files", "units": [{"name": "b.service"}], "prune": None},
-        {"asked": "loose", "units": [{"name": "a.service"}], "prune": None},
-        {"asked": "release", "result": {"release": "shop-1"}},
-        {"asked": "workers", "answers": {"workers": [{"unit": "c.service"}]}},
-        {"asked": "silent", "answers": {"workers": []}},
-    ]
+HELD: list[dict[str, Any]] = [
+    {"asked": "files", "units": [{"name": "b.service"}], "prune": None},
+    {"asked": "loose", "units": [{"name": "a.service"}], "prune": None},
+    {"asked": "release", "result": {"release": "shop-1"}},
+    {"asked": "workers", "answers": {"workers": [{"unit": "c.service"}]}},
+    {"asked": "silent", "answers": {"workers": []}},
+    {"asked": "once", "result": {"missing": []}, "unproven": True},
+]
 
-    def show(_module: object, names: list[str]) -> dict[str, Any]:
-        asked.append(names)
-        return {}
 
+class Systemd:
+    """A module that asks systemd."""
+
+    check_mode = False
+
+    def __init__(self, told: str = "ActiveState=active\n\n" * 3) -> None:
+        self.asked: list[list[str]] = []
+        self.told = told
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        self.asked.append(command[4:])
+        return 0, self.told, ""
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> None:
     def outlook(units: list[dict[str, str]], *_more: object) -> SimpleNamespace:
         return SimpleNamespace(settled=units != [{"name": "a.service"}])
 
-    monkeypatch.setattr(receipts, "valid", lambda *, tidy: held if tidy else [])
-    monkeypatch.setattr(facts, "show", show)
+    monkeypatch.setattr(receipts, "valid", lambda *, tidy: HELD if tidy else [])
     monkeypatch.setattr(facts, "outlook", outlook)
     monkeypatch.setattr(facts, "answers_of", lambda given, _statuses: {"tasks": []} if given["workers"] else None)
-    found = facts.receipts_held(SimpleNamespace(check_mode=False), "key")  # type: ignore[arg-type]
-    assert asked == [["a.service", "b.service", "c.service"]]
+
+
+@pytest.mark.usefixtures("held")
+def test_the_facts_have_which_receipts_hold() -> None:
+    """Systemd is asked once for all of them; who has to be asked himself is left out."""
+    host: Any = Systemd()
+    found = facts.receipts_held(host, "key")
+    assert host.asked == [["a.service", "b.service", "c.service"]]
     assert found == {
         receipts.proof("key", "files"): {"result": None, "settled": True},
         receipts.proof("key", "loose"): {"result": None, "settled": False},
         receipts.proof("key", "release"): {"result": {"release": "shop-1"}, "settled": True},
         receipts.proof("key", "workers"): {"result": {"tasks": []}, "settled": True},
     }
+
+
+@pytest.mark.usefixtures("held")
+def test_what_cannot_be_read_is_left_to_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent: Any = Systemd(told="")
+    assert facts.receipts_held(silent, "key") == {}
+
+    def broken(*_arguments: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(facts, "answers_of", broken)
+    host: Any = Systemd()
+    assert receipts.proof("key", "workers") not in facts.receipts_held(host, "key")
+    assert receipts.proof("key", "files") in facts.receipts_held(host, "key")

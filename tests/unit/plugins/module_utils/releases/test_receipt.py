@@ -47,6 +47,14 @@ def test_only_a_call_that_found_nothing_to_do_leaves_one(
     assert receipt.may_be_left(wanted, {**DONE, **result}) is left
 
 
+@pytest.mark.usefixtures("host")
+def test_a_release_too_many_leaves_none() -> None:
+    """A process may still run from it, and nobody tells when it ends."""
+    wanted = {"source": PATH, "receipt": "asked"}
+    assert receipt.may_be_left(request(**wanted, keep=2), DONE)
+    assert not receipt.may_be_left(request(**wanted, keep=1), DONE)
+
+
 @pytest.mark.parametrize("answer", [{"missing_packages": ["git"]}, {"needs_content": True, "needs_files": False}])
 def test_a_question_leaves_none(answer: dict[str, Any]) -> None:
     assert not receipt.may_be_left(request(source=PATH, receipt="asked"), {"changed": False, **answer})
@@ -67,14 +75,21 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (release / "lib" / "python3.13" / "site-packages" / "celery-5.7.0.dist-info").mkdir(parents=True)
     (base / "current").symlink_to("releases/shop-1")
     (base / "activations.json").write_text("{}")
-    (tmp_path / "own").mkdir()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "own").symlink_to("real")
+    for folder in ("local", "usr"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "usr" / "python3").symlink_to("alternative")
+    (tmp_path / "usr" / "alternative").symlink_to("python3.11")
+    (tmp_path / "usr" / "python3.11").write_text("")
+    monkeypatch.setenv("PATH", f"{tmp_path}/local:{tmp_path}/usr")
     return tmp_path
 
 
-def look(host: Path) -> dict[str, Any]:
+def look(host: Path, python: str = sys.executable) -> dict[str, Any]:
     entry = {"path": f"{host}/own/app.ini", "own": True, "sha256": ""}
     me = pwd.getpwuid(os.geteuid()).pw_name
-    return receipt.look_of(request(source=PATH, user=me, configuration=[entry], python=sys.executable))
+    return receipt.look_of(request(source=PATH, user=me, configuration=[entry], python=python))
 
 
 def moved(host: Path) -> None:
@@ -95,13 +110,35 @@ CHANGES: dict[str, Callable[[Path], Any]] = {
     "its interpreter is gone": lambda host: (host / "opt/shop/releases/shop-1/bin/python").unlink(),
     "a switch was noted": lambda host: (host / "opt" / "shop" / "activations.json").write_text('{"after": ""}'),
     "a package of Debian has come or gone": lambda host: (host / "status").write_text("Package: curl\n"),
-    "somebody may write where a file of the app's own is": lambda host: (host / "own").chmod(0o777),
+    "somebody may write where a file of the app's own is": lambda host: (host / "real").chmod(0o777),
     "a file of the app's own is a link": lambda host: (host / "own" / "app.ini").symlink_to("/etc/passwd"),
 }
 
 
 def test_nothing_is_seen_where_nothing_changed(host: Path) -> None:
     assert look(host) == look(host)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda host: ((host / "usr/alternative").unlink(), (host / "usr/alternative").symlink_to("python3.12")),
+        lambda host: (host / "local" / "python3").write_text(""),
+        lambda host: (host / "usr" / "python3.11").write_text("another"),
+    ],
+    ids=["an alternative", "one before it in PATH", "the interpreter itself"],
+)
+def test_another_interpreter_of_the_name_is_seen(host: Path, change: Callable[[Path], Any]) -> None:
+    before = look(host, "python3")
+    time.sleep(0.05)  # the kernel stamps files by a clock of a few milliseconds
+    change(host)
+    assert look(host, "python3") != before
+
+
+def test_an_access_list_is_seen(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = look(host)
+    monkeypatch.setattr(os, "getxattr", lambda path, *_more, **_options: b"acl" if path.endswith("/real") else b"")
+    assert look(host) != before
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)

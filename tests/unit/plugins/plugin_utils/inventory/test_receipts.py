@@ -25,11 +25,14 @@ class HostVars:
 def variables(**changes: Any) -> dict[str, Any]:
     """Those of a task on app1, whose host has a receipt for the call."""
     machine = {"run": this_run(), "receipts": {proof(receipts.KEY, receipts.asked(CALL)): HELD}}
-    of: dict[str, dict[str, Any]] = {"mq1": {}, "app2": {}}
+    of: dict[str, dict[str, Any]] = {"mq1": {}, "app2": {}, "beat1": {}}
     return {
         "celeryops_receipts": True,
         "inventory_hostname": "app1",
-        "ansible_facts": {"celeryops_machine": machine},
+        "ansible_facts": {
+            "celeryops_machine": machine,
+            "celeryops_same_machine": {"app1": ["beat1"], "beat1": ["app1"]},
+        },
         "groups": {"rabbitmq": ["mq1"], "redis": ["app1"], "celery_workers": ["app1", "app2"]},
         "hostvars": HostVars(of),
         "__celery_app_files": {"changed": False},
@@ -51,16 +54,21 @@ def test_what_has_a_receipt_is_known() -> None:
         {"__celery_app_files": {"changed": True}},
         {"__celery_app_files": {"changed": False, "failed": True}},
         {"celeryops_restored": {"changed": True, "results": []}},
-        {"hostvars": HostVars({"mq1": {"__rabbitmq_service": {"changed": True}}})},
+        {"hostvars": HostVars({"beat1": {}, "mq1": {"__rabbitmq_service": {"changed": True}}})},
+        {"hostvars": HostVars({"beat1": {}, "mq1": {"__rabbitmq_service": {"unreachable": True}}})},
+        {"hostvars": HostVars({"beat1": {"__celery_app_taken": {"changed": True}}, "mq1": {}})},
     ],
-    ids=["not asked for", "switched off", "changed", "failed", "changed by a playbook", "a server was changed"],
+    ids=[
+        *("not asked for", "switched off", "changed", "failed", "changed by a playbook"),
+        *("a server was changed", "a server was lost", "another name of the machine was changed"),
+    ],
 )
 def test_a_call_is_made_all_the_same(changes: dict[str, Any]) -> None:
     assert receipts.found_by(CALL, variables(**changes)) is None
 
 
 def test_what_another_worker_host_has_changed_is_no_matter() -> None:
-    others = HostVars({"mq1": {}, "app2": {"__celery_app_files": {"changed": True}}})
+    others = HostVars({"mq1": {}, "beat1": {}, "app2": {"__celery_app_files": {"changed": True}}})
     assert receipts.found_by(CALL, variables(hostvars=others)) == HELD
 
 
@@ -94,3 +102,19 @@ def test_the_key_of_another_run_proves_nothing(monkeypatch: pytest.MonkeyPatch) 
     known = variables()
     monkeypatch.setattr(receipts, "KEY", "other")
     assert receipts.found_by(CALL, known) is None
+
+
+def test_without_the_names_of_the_machine_every_call_is_made() -> None:
+    known = variables()
+    del known["ansible_facts"]["celeryops_same_machine"]
+    assert receipts.found_by(CALL, known) is None
+
+
+def test_keys_of_any_kind_have_one_order() -> None:
+    one, other = (
+        {"a": {1: "x", "b": [{"c": 1, "d": 2}]}, "e": True},
+        {"e": True, "a": {"b": [{"d": 2, "c": 1}], 1: "x"}},
+    )
+    assert receipts.asked(one) == receipts.asked(other)
+    assert receipts.asked({"a": [1, 2]}) != receipts.asked({"a": [2, 1]})
+    assert receipts.asked({"a": {}}) != receipts.asked({"a": {"b": None}})

@@ -15,6 +15,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment i
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import inventory_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.second_look import (
     Look,
+    same_machine,
     second_look,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import Given
@@ -81,7 +82,9 @@ def test_the_inventory_knows_every_name_and_account() -> None:
 
 def test_a_host_as_it_should_be_has_nothing_to_give_up() -> None:
     problems, facts = second_look(look({"one": host(beat=True, queues=("default",)), "two": {}}))
-    assert (problems, facts) == ([], {"celeryops_leaving": {}, "celeryops_backlogs": []})
+    assert problems == []
+    same = {"one": ["two"], "two": ["one"]}
+    assert facts == {"celeryops_leaving": {}, "celeryops_backlogs": [], "celeryops_same_machine": same}
 
 
 def test_what_leaves_and_what_is_asked() -> None:
@@ -150,3 +153,15 @@ def test_a_scheduler_of_another_hand_keeps_the_first_one_from_starting() -> None
         for only in (False, True):
             problems, _facts = second_look(look({"one": mine, "two": {}}, only=only))
             assert len(problems) == (0 if only else number), problems
+
+
+def test_the_names_of_a_machine_are_known_by_its_id() -> None:
+    """Of a machine without one it is not known which it is: it may be any other such."""
+    ids = {"app1": "a", "beat1": "a", "app2": "b", "old1": "", "old2": "", "flower1": "a"}
+    assert same_machine({host: {"id": number} for host, number in ids.items()}) == {
+        "app1": ["beat1", "flower1"],
+        "beat1": ["app1", "flower1"],
+        "flower1": ["app1", "beat1"],
+        "old1": ["old2"],
+        "old2": ["old1"],
+    }
