@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -44,14 +45,16 @@ def test_a_process_that_runs_is_seen(tmp_path: Path) -> None:
     now = time.time()
     with (
         subprocess.Popen(["sleep", "60"], cwd=base / "releases" / "one") as inside,
-        subprocess.Popen(["sh", "-c", "sleep 60; true", f"{base}/current/bin/python"]) as started,
+        # One process: a child of a shell would be seen for a moment after both were told to end.
+        subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(60)", f"{base}/current/bin/python"]
+        ) as started,
     ):
         activations = [(now - 1000, "three"), (now - 500, "two"), (now + 500, "three")]
         try:
             found = in_use(str(base), activations, ["one", "two", "three"])
         finally:
             inside.kill()
-            subprocess.run(["pkill", "-P", str(started.pid)], check=False)
             started.kill()
     assert found == ["one", "two"]
     assert in_use(str(base), activations, ["one", "two", "three"]) == []
