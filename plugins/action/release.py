@@ -83,6 +83,7 @@ class ActionModule(ActionBase):
             if answer.get("needs_content") or answer.get("needs_files"):
                 installs = bool(answer.get("installed"))
                 answer = self._ask(request, task_vars)
+                # What was built the module says apart: only that may be discarded.
                 answer["changed"] = installs or bool(answer.get("changed"))
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)

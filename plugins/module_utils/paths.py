@@ -8,6 +8,8 @@ Each directory contains one directory per app. Used on managed hosts and on the 
 
 from __future__ import annotations
 
+import posixpath
+
 #: Releases and the installer, which root owns.
 PROGRAMS = "/opt/celeryops"
 CONFIG = "/etc/celeryops"
@@ -34,6 +36,12 @@ UNITS = "/etc/systemd/system"
 TRANSIENT_UNITS = "/run/systemd/system"
 #: In the configuration directory of an app: which files of the app's own were placed (module_utils/placed.py).
 FILES_RECORD = "files.json"
+
+
+def folders_of(path: str) -> list[str]:
+    """Return the directories that a file is in, the outermost first, without the root directory."""
+    parts = posixpath.dirname(path).split("/")
+    return ["/".join(parts[:number]) for number in range(2, len(parts) + 1)]
 
 
 class AppPaths:

@@ -134,12 +134,6 @@ def _has(text: str, wanted: Iterable[str]) -> dict[str, bool]:
     return {line: line in present for line in wanted}
 
 
-def folders_of(path: str) -> list[str]:
-    """Return the directories that a file is in, the outermost first, without the root directory."""
-    parts = os.path.dirname(path).split("/")
-    return ["/".join(parts[:number]) for number in range(2, len(parts) + 1)]
-
-
 def write(asked: str, state: Mapping[str, Any], more: Mapping[str, Any], folder: str = RECEIPTS) -> None:
     """Leave a receipt in the place of the last one of this call. Without one the next run only takes longer.
 

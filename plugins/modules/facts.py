@@ -28,8 +28,8 @@ options:
     default: []
   receipts:
     description:
-      - Internal; a key of this run. With it the facts have which calls of M(celeryops.stack.files) would find nothing
-        to do.
+      - Internal; a key of this run. With it the facts have which calls of M(celeryops.stack.files),
+        M(celeryops.stack.release), M(celeryops.stack.workers) and M(celeryops.stack.declare) would find nothing to do.
     type: str
 attributes:
   facts:

@@ -266,6 +266,10 @@ moved:
   description: Whether the host's link or one of O(running) must change to run the release.
   type: bool
   returned: when O(switch=false)
+built:
+  description: Whether this call built the release.
+  type: bool
+  returned: when O(switch=false)
 fresh:
   description: Whether the release was never in use on the host.
   type: bool

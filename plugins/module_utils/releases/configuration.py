@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import trial
 from ansible_collections.celeryops.stack.plugins.module_utils.access import writable_by
-from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
-from ansible_collections.celeryops.stack.plugins.module_utils.receipts import folders_of
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths, folders_of
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import ReleaseError
 
 if TYPE_CHECKING:

@@ -202,6 +202,7 @@ class Procedure:
         return {
             **self._result(release, current, release),
             "changed": any(action.startswith(("build", "install")) for action in self.actions),
+            "built": any(action.startswith("build") for action in self.actions),
             "moved": moved,
             "fresh": not self.store.was_used(release),
             "due": self.store.is_due(release),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import receipts
 from ansible_collections.celeryops.stack.plugins.module_utils.debian_packages import STATUS
-from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import AppPaths, folders_of
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.identity import is_commit
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import Store
 
@@ -61,7 +61,7 @@ def look_of(request: Request) -> dict[str, Any]:
         part
         for entry in request["configuration"]
         if entry.get("own")
-        for part in (entry["path"], *receipts.folders_of(entry["path"]))
+        for part in (entry["path"], *folders_of(entry["path"]))
         for part in (part, os.path.realpath(part))
     }
     group = (request["account"] or {}).get("group")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from ansible.plugins.action import ActionBase
+from jinja2 import Template
 
 from ansible_collections.celeryops.stack.plugins.action.release import ActionModule
 from ansible_collections.celeryops.stack.plugins.modules.release import OPTIONS
 
+ROOT = Path(__file__).resolve().parents[4]
 MISSING = {"failed": True, "msg": "No package matching 'git' is available"}
 LOCKED = {"failed": True, "msg": "Could not get lock /var/lib/dpkg/lock-frontend"}
 DONE: dict[str, Any] = {"changed": True}
@@ -80,6 +84,34 @@ def test_a_release_is_built_whatever_name_its_packages_have(monkeypatch: pytest.
     host = Host()
     assert host.run(task_vars={})["release"] == "1.4.2"
     assert host.asked == [["libpq*"], []]
+
+
+def test_packages_that_were_installed_are_a_change_and_no_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that was there before stays when a deployment goes back (playbooks/tasks/switch.yml)."""
+    monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
+    monkeypatch.setattr(
+        Host,
+        "_ask",
+        lambda _self, request, _variables: (
+            {"changed": False, "missing_packages": request["system_packages"]}
+            if request["system_packages"]
+            else {"changed": False, "built": False, "fresh": False, "release": "1.4.2"}
+        ),
+    )
+    found = Host().run(task_vars={})
+    assert (found["changed"], found["built"]) == (True, False)
+    tasks = yaml.safe_load((ROOT / "playbooks" / "tasks" / "switch.yml").read_text())
+    [discard] = [
+        task["celeryops.stack.roll"]["discard"]
+        for part in tasks
+        for task in part.get("block", [part])
+        if "discard" in task.get("celeryops.stack.roll", {})
+    ]
+    said = [
+        Template(discard).render(__celery_app_release={**found, **more})
+        for more in ({}, {"built": True}, {"fresh": True})
+    ]
+    assert said == ["", "1.4.2", "1.4.2"]
 
 
 @pytest.mark.parametrize(

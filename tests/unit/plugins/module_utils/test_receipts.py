@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.celeryops.stack.plugins.module_utils import receipts
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import folders_of
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 MY_GROUP = grp.getgrgid(os.getegid()).gr_name
@@ -141,7 +142,7 @@ def test_a_proof_is_of_one_run_and_one_question() -> None:
 
 
 def test_the_directories_of_a_file() -> None:
-    assert receipts.folders_of("/etc/celeryops/shop/file") == ["/etc", "/etc/celeryops", "/etc/celeryops/shop"]
+    assert folders_of("/etc/celeryops/shop/file") == ["/etc", "/etc/celeryops", "/etc/celeryops/shop"]
 
 
 def test_what_cannot_be_looked_at_is_told_by_the_error(tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ def test_a_release_that_never_was_in_use_is_not_the_one_before(prepare: Callable
     with pytest.raises(ReleaseError, match=r"no other release of shop was in use .*: new, older$"):
         prepare(select="previous")
     found = prepare(select="older")
-    assert (found["release"], found["fresh"]) == ("older", True), "a deploy that goes back removes it"
+    assert (found["release"], found["fresh"], found["built"]) == ("older", True, False), (
+        "a deploy that goes back removes it"
+    )
 
 
 def test_what_was_built_and_never_used_does_not_hold_up_the_way_back(prepare: Callable[..., Any], base: Path) -> None:
