@@ -40,6 +40,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.host_conflicts import unusable
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.leaving import inventory_of, leaving, units_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.unreached import why_lost
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import Members, members, queue_places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import ROLES, ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.survey import Survey, survey, view
@@ -83,6 +84,7 @@ class Checked:
         problems: all that is wrong.
         deployment: the model of the inventory; None when it could not be made.
         warnings: of rules that only warn.
+        lost: host -> why this run could not gather its facts.
     """
 
     found: Survey
@@ -92,6 +94,7 @@ class Checked:
     problems: list[Problem] = field(default_factory=list)
     deployment: Deployment | None = None
     warnings: list[str] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
 
 
 class InventoryCheck:
@@ -135,7 +138,8 @@ class InventoryCheck:
         with tempfile.TemporaryDirectory(prefix="celeryops-") as folder:
             rehearsal = PasswordRehearsal(Path(folder))
             self._apps = members(self._groups, self.given)
-            checked = Checked(survey(self._apps, self._groups, self.given), {}, seen, self.given)
+            lost = {host: why for host in self._groups["all"] if (why := why_lost(raw(host)))}
+            checked = Checked(survey(self._apps, self._groups, self.given), {}, seen, self.given, lost=lost)
             sound = self._plan_all(checked, rehearsal)
             self._look_at_machines(checked, sound)
             self._judge(checked)

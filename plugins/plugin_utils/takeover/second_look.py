@@ -20,6 +20,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.stranded 
     not_readable,
     questions,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.unreached import unreached
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import ROLES_OF_GROUP
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_duration
 
@@ -69,14 +70,17 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
         *gone.others_beats(wanted, seen, look.playing, imports, only=look.only),
         *gone.without_app(wanted, seen, look.playing, look.tags),
     ]
+    leaving = gone.leaving(wanted, seen)
+    whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
+    lost = {host: why for host, why in checked.lost.items() if host in look.playing}
+    rotated = look.rotate and any(checked.found.get("made_up", {}).values())
+    problems += unreached(lost, deployment.groups, rotated=rotated, whole=whole)
     expected = list(dict.fromkeys(host for group in ROLES_OF_GROUP for host in wanted.groups.get(group, ())))
     for folder, names in checked.found.get("made_up", {}).items():
         doubts = [] if look.rotate else list(question(Path(folder), names, seen, expected))
         problems += doubts
         if not doubts and not problems:
             forget(Path(folder))
-    leaving = gone.leaving(wanted, seen)
-    whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
     problems += not_readable(deployment.apps, seen, look.playing, whole)
     wait = 0
     if look.drain:

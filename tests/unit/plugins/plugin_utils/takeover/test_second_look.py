@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,23 @@ def test_the_names_of_a_machine_are_known_by_its_id() -> None:
         "old1": ["old2"],
         "old2": ["old1"],
     }
+
+
+def test_a_host_that_was_not_reached_stops_the_run_only_where_others_depend_on_it() -> None:
+    own = look({"one": host(beat=True), "two": {}}, playing=frozenset({"one", "two"}))
+    own.checked.lost["two"] = "timed out"
+    assert second_look(own)[0] == []
+    own.checked.lost["one"] = "timed out"
+    assert [problem.id for problem in second_look(own)[0]] == ["server-not-reached"]
+    limited = dataclasses.replace(own, playing=frozenset({"two"}))
+    assert second_look(limited)[0] == []
+
+
+def test_passwords_that_were_made_up_stay_a_question_when_a_host_would_keep_others(tmp_path: Path) -> None:
+    (tmp_path / "shop_redis_password").write_text("made up")
+    note(tmp_path, ["shop_redis_password"])
+    found: Survey = {**FOUND, "made_up": {str(tmp_path): ["shop_redis_password"]}}
+    own = look({"one": host(beat=True, secrets=("redis",))}, found=found, rotate=True, playing=frozenset(GROUPS["all"]))
+    own.checked.lost["two"] = "timed out"
+    assert [problem.id for problem in second_look(own)[0]] == ["host-keeps-passwords"]
+    assert list(made_up(tmp_path)) == ["shop_redis_password"]
