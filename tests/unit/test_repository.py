@@ -212,6 +212,13 @@ def test_a_unit_that_does_not_end_keeps_what_comes_behind_it_from_starting() -> 
     assert [play["name"] for play in plays if play.get("any_errors_fatal") is not True] == []
 
 
+def test_what_stops_a_run_stops_it_when_a_host_was_left_out_too() -> None:
+    """``any_errors_fatal`` ends a play; Ansible goes on to the next one unless all hosts of the play failed in it."""
+    plays = [play for play in load(ROOT / "playbooks" / "site.yml") if play.get("any_errors_fatal")]
+    assert len(plays) == 3
+    assert [play["name"] for play in plays if play.get("max_fail_percentage") != 0] == []
+
+
 def test_every_play_keeps_its_hosts_in_step() -> None:
     """With ``strategy = free`` in a user's ansible.cfg the batches of a rolling restart would all begin at once.
 
