@@ -83,6 +83,8 @@ class Reconciler:
         comparison = compare(self.wanted, present, self.credentials)
         if comparison.conflicts:
             self._fail_conflicts(comparison.conflicts)
+        if not offline:
+            self._look_at_open_files()
         going = self._removable(present, offline)
         if self.params["found"].get("text") and stored_record(present, self.owner) is None and not offline:
             before = parse(self.params["found"]["text"])
@@ -153,6 +155,21 @@ class Reconciler:
         if status != 200 or not isinstance(answer, dict):
             raise UnreachableError(f"{self.api.address}: status {status}")
         return answer
+
+    def _look_at_open_files(self) -> None:
+        """Warn of a node that may open fewer files than its clients need; nothing is known of one that does not say."""
+        needed: int = self.params["open_files"]
+        if not needed:
+            return
+        status, nodes = self.api.call("GET", "nodes?columns=name,fd_total")
+        for node in nodes if status == 200 and isinstance(nodes, list) else []:
+            limit = node.get("fd_total")
+            if isinstance(limit, int) and 0 < limit < needed:
+                self.module.warn(
+                    f"rabbitmq_open_files: {node.get('name')} may open {limit} files, and its clients need {needed}; "
+                    "if the variable says more, the hard limit of systemd's own process is lower: raise that of the "
+                    "container or of the machine (DefaultLimitNOFILE= in /etc/systemd/system.conf), and restart it"
+                )
 
     def _repair_login(self) -> None:
         """Import the administrator alone, through the command line tool, which needs no login."""

@@ -55,6 +55,13 @@ options:
         O(prune), even after they were declared and then left the document.
     type: dict
     default: {}
+  open_files:
+    description:
+      - How many files the server must be able to open. If a node says that it may open fewer, the module warns. Systemd
+        limits a unit silently to the hard limit of its own process, which is lower in many containers.
+      - With V(0), it does not look.
+    type: int
+    default: 0
   api_host:
     description: Address of the management API.
     type: str
@@ -129,6 +136,7 @@ def main() -> None:
             "owner": {"type": "str", "default": "celeryops"},
             "prune": {"type": "list", "elements": "str", "default": [], "choices": list(KEYS)},
             "found": {"type": "dict", "default": {}},
+            "open_files": {"type": "int", "default": 0},
             "api_host": {"type": "str", "default": "127.0.0.1"},
             "api_port": {"type": "int", "default": 15672},
             "login_user": {"type": "str", "required": True},

@@ -13,11 +13,13 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_con
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_definitions import definitions_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import (
+    connections,
     distribution_is_local,
     environment_of,
     epmd_listen,
     node_of,
     open_files,
+    open_files_problems,
     plugins_of,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_packages import (
@@ -29,6 +31,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_pac
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import CONFIG_DIR, Variables
 from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import check_platform, command_line
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import needed_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +79,7 @@ class Plan(TypedDict, total=False):
     loopback_host: str
     epmd_listen: list[str]
     open_files: int
+    needed_files: int
     stop_timeout: int
     journal: bool
     disk: dict[str, Any]
@@ -98,6 +102,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     kept = given.found.get("quorum") or given.found.get("data") or _STORE
     store = given.values["config"].get("raft.data_dir", kept)
     settings = settings_of(given)
+    open_files_problems(given)
     result: Plan = {
         "node": node,
         "packages": packages_of(given),
@@ -119,6 +124,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         "loopback_host": node["host"] if distribution_is_local(given) else "",
         "epmd_listen": epmd_listen(given),
         "open_files": open_files(given),
+        "needed_files": needed_files(connections(given)),
         "stop_timeout": given.duration("stop_timeout"),
         "journal": given.values["log_to"] == "journal",
         "disk": {

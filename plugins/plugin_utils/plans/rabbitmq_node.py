@@ -16,6 +16,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.rabbitmq 
     enabled,
     place_problems,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import (
+    MOST_FILES,
+    enough_files,
+    needed_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +32,7 @@ MANAGEMENT = "rabbitmq_management"
 #: More ports than this have to be allowed to the Erlang runtime as well (RabbitMQ's scripts set 65536).
 ERLANG_PORTS = 65536
 _NODE_NAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9._-]+")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _PLUGIN = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -102,13 +108,31 @@ def environment_of(given: Variables, node: Mapping[str, Any]) -> list[dict[str, 
         ]
     if address.is_loopback:
         settings.append({"name": "ERL_INETRC", "value": f"{CONFIG_DIR}/erl_inetrc", "export": True})
-    if given.values["open_files"] > ERLANG_PORTS:
-        settings.append({"name": "ERL_MAX_PORTS", "value": str(given.values["open_files"]), "export": True})
+    if open_files(given) > ERLANG_PORTS:
+        settings.append({"name": "ERL_MAX_PORTS", "value": str(open_files(given)), "export": True})
     return settings
 
 
 def open_files(given: Variables) -> int:
-    files = int(given.values["open_files"])
-    if not 1024 <= files <= 2**20:
+    """Return the limit of open files: what is written, or enough for the clients, as far as these are known."""
+    return int(given.values["open_files"]) or enough_files(connections(given))
+
+
+def open_files_problems(given: Variables) -> None:
+    text = str(given.values["connections"])
+    if not _NUMBER.fullmatch(text):
+        given.problem(
+            "not-a-number", "connections", text, "is not a whole number", "a number such as 500, or leave it out"
+        )
+    files, needed = open_files(given), needed_files(connections(given))
+    if not 1024 <= files <= MOST_FILES:
         given.problem("out-of-range", "open_files", files, "is out of range", "a number from 1024 to 1048576")
-    return files
+    elif files < needed:
+        reason = f"is too low for {connections(given)} connections"
+        given.problem("too-few-for-clients", "open_files", files, reason, f"{needed} or more, or leave it out")
+
+
+def connections(given: Variables) -> int:
+    """Return how many connections clients may have; 0 where that is not known."""
+    text = str(given.values["connections"])
+    return int(text) if _NUMBER.fullmatch(text) else 0

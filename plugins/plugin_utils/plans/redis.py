@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import Engine, engine_names
@@ -18,6 +19,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_config
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_users import acl_rules, user_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import check_platform
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.redis import VARIABLE, takeover_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import enough_clients
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_duration
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         variables: the role's variables (``meta/argument_specs.yml``), already of the right types.
         facts: the host's ``ansible_facts``; empty when no host may be contacted, then nothing is said about it.
     """
-    problems: list[Problem] = []
+    problems: list[Problem] = list(_client_problems(variables))
+    variables = {**variables, "redis_maxclients": _clients(variables)}
     names = engine_names(str(variables["redis_implementation"]))
     problems += _platform_problems(variables, facts)
     problems += _bind_problems(variables)
@@ -140,6 +143,28 @@ def _number_problems(variables: Mapping[str, Any]) -> list[Problem]:
         for name, (low, high) in ranges.items()
         if not low <= int(variables[name]) <= high
     ]
+
+
+def _clients(variables: Mapping[str, Any]) -> int:
+    """Return how many clients are served: what is written, or enough for those that are known."""
+    return int(variables["redis_maxclients"]) or enough_clients(_connections(variables) or 0)
+
+
+def _connections(variables: Mapping[str, Any]) -> int | None:
+    """Return how many connections clients may have; None for what is no number."""
+    text = str(variables["redis_connections"])
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
+def _client_problems(variables: Mapping[str, Any]) -> Iterator[Problem]:
+    needed, clients = _connections(variables), _clients(variables)
+    if needed is None:
+        instead = "a number such as 500, or leave it out"
+        value = variables["redis_connections"]
+        yield Problem("not-a-number", "redis_connections", value, "is not a whole number", instead)
+    elif 32 <= clients < needed:
+        reason = f"is too low for {needed} connections"
+        yield Problem("too-few-for-clients", "redis_maxclients", clients, reason, f"{needed} or more, or leave it out")
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

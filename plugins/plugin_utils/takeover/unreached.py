@@ -50,7 +50,7 @@ def unreached(
     for group, host in servers:
         reason = f"the facts could not be gathered ({lost[host]}), and the other hosts depend on it"
         yield Found("server-not-reached", group, host, reason, "run this when it can be reached")
-    others = [host for host in lost if host not in dict(map(reversed, servers))]
+    others = [host for host in lost if host not in {server for _group, server in servers}]
     if others and rotated:
         reason = f"the facts could not be gathered, so it would keep passwords that this run replaces ({_each(others)})"
         yield Found("host-keeps-passwords", ROTATE, others[0], reason, _LATER)

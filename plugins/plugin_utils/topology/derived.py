@@ -15,9 +15,10 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_cl
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.requirements import in_force, lines_of, rules_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import Given
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.worker_classes import WorkerClass
 
 #: A class without a limit has tasks of unknown length; half an hour is RabbitMQ's own guess of what is too long
 #: (consumer_timeout, RabbitMQ 4.3).
@@ -28,6 +29,20 @@ UNKNOWN_TASK = 1800
 PREFETCH = 8
 #: The consumer timeout of a RabbitMQ that no app of the inventory needs longer, in seconds.
 SHORTEST_CONSUMER_TIMEOUT = 7200
+#: Connections of a worker beside those of its processes: to RabbitMQ (Celery 5.7.0 without gossip, measured), and to
+#: Redis as broker or for results (redis-py 8, measured).
+WORKER_CONNECTIONS, WORKER_CLIENTS = 3, 10
+#: Connections with which one process publishes that runs several tasks at a time (Celery's broker_pool_limit).
+POOL = 10
+#: What is assumed of a host whose processors are not known, where they decide how many processes a worker has.
+PROCESSORS = 16
+#: Connections of the other hosts: a producer is an application of which nothing is known, so this is a guess; beat has
+#: one, and Flower 11 (2.2.0, measured).
+PRODUCER, BEAT, FLOWER = 64, 1, 11
+#: What a server has where the inventory needs no more.
+OPEN_FILES, MAX_CLIENTS = 65536, 10000
+#: The highest limit of open files that the role takes, the usual fs.nr_open of Linux.
+MOST_FILES = 2**20
 
 
 def _of_classes(key: str) -> tuple[str, ...]:
@@ -146,11 +161,70 @@ def held_for(longest: int, prefetch: int, eta: int) -> int:
     return (prefetch + 1) * longest + eta + 600
 
 
+def rabbitmq_connections(app: Members) -> int:
+    """Return how many connections the processes of an app may have to a RabbitMQ of this inventory at a time.
+
+    A worker has its own and one for each process that has published (retries, chains, subtasks).
+    """
+    if not _on_rabbitmq(app):
+        return 0
+    return _in_all(app, lambda one: WORKER_CONNECTIONS + (_processes(one) if one.pool == "prefork" else POOL))
+
+
+def redis_connections(app: Members) -> int:
+    """Return how many connections the processes of an app may have to Redis at a time, for results or as a broker."""
+    return _in_all(app, lambda one: WORKER_CLIENTS + _processes(one))
+
+
+def _in_all(app: Members, of_worker: Callable[[WorkerClass], int]) -> int:
+    """Return the connections of all hosts of an app."""
+    own = set(app.hosts)
+    # Hosts that are alike share what was read.
+    counted = {
+        id(read): sum(one.workers * of_worker(one) for one in read[0].values() if one.present)
+        for read in app.classes.values()
+    }
+    others = {"celery_producers": PRODUCER, "celery_beat": BEAT, "flower": FLOWER}
+    return sum(counted[id(read)] for read in app.classes.values()) + sum(
+        number * len(own & set(app.groups.get(group, ()))) for group, number in others.items()
+    )
+
+
+def _processes(one: WorkerClass) -> int:
+    """Return how many tasks a worker runs at a time, each with a connection."""
+    return one.concurrency if isinstance(one.concurrency, int) else PROCESSORS
+
+
+def needed_files(connections: int) -> int:
+    """Return how many files RabbitMQ has to be allowed to open for its connections: half as many again.
+
+    Queues have files too, and a client that was cut off is back before the server has noticed. A choice.
+    """
+    return connections + connections // 2
+
+
+def enough_files(connections: int) -> int:
+    """Return a limit of open files: 65536, doubled until it is enough, so that a host that joins seldom changes it."""
+    return _doubled(OPEN_FILES, needed_files(connections), MOST_FILES)
+
+
+def enough_clients(connections: int) -> int:
+    """Return how many clients Redis has to serve: 10000, doubled until it is enough."""
+    return _doubled(MAX_CLIENTS, connections, MOST_FILES)
+
+
+def _doubled(number: int, enough: int, most: int) -> int:
+    while number < min(enough, most):
+        number *= 2
+    return min(number, most)
+
+
 _LIMITS = (*_of_classes("time_limit"), "celery_app_settings.task_time_limit")
 _HELD = (
     *_LIMITS, *_of_classes("prefetch_multiplier"), "celery_app_settings.worker_prefetch_multiplier",
     "celery_app_prefetch_multiplier", "celery_app_longest_task", "celery_app_longest_eta", "celery_app_queue_type",
 )  # fmt: skip
+_CONNECTIONS = (*_of_classes("workers"), *_of_classes("pool"), *_of_classes("concurrency"))
 #: Function of this module -> the variables, down to the key, that its number follows from (``*`` is the name of any
 #: class): what is wrong there, it carries on.
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -159,4 +233,6 @@ SOURCES: dict[str, tuple[str, ...]] = {
     consumer_timeout.__name__: _HELD,
     prefetch_multiplier.__name__: (),
     visibility_timeout.__name__: _HELD,
+    rabbitmq_connections.__name__: _CONNECTIONS,
+    redis_connections.__name__: _CONNECTIONS,
 }

@@ -17,6 +17,8 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived i
     longest_task,
     prefetch_multiplier,
     queues,
+    rabbitmq_connections,
+    redis_connections,
     visibility_timeout,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import (
@@ -78,6 +80,7 @@ class Surveyed(TypedDict):
 class Survey(TypedDict):
     """What the site playbook needs to join the roles, for all hosts: plain data, as it travels as a fact.
 
+    ``connections`` are those that the hosts may have to the servers of a kind at a time.
     ``app_of`` and ``machines`` are of the hosts with an app: its name, and one name for their machine. The check adds
     ``look`` (host -> the accounts and groups that its app needs) and ``made_up`` (folder of passwords -> their files).
     """
@@ -87,6 +90,7 @@ class Survey(TypedDict):
     machines: dict[str, str]
     servers: dict[str, list[Node]]
     consumer_timeout: int
+    connections: dict[str, int]
     look: NotRequired[dict[str, dict[str, list[str]]]]
     made_up: NotRequired[dict[str, list[str]]]
 
@@ -111,6 +115,8 @@ class View(Surveyed):
     redis: list[Reached]
     management: Reached
     consumer_timeout: int
+    rabbitmq_connections: int
+    redis_connections: int
     rabbitmq_wanted: bool
 
 
@@ -145,6 +151,10 @@ def survey(apps: Mapping[str, Members], groups: Groups, given: Given) -> Survey:
         "machines": {host: machine(host, given) for host in app_of},
         "servers": {group: [_node(group, host, given) for host in groups.get(group, [])] for group in SERVERS},
         "consumer_timeout": max([SHORTEST_CONSUMER_TIMEOUT, *map(consumer_timeout, apps.values())]),
+        "connections": {
+            "rabbitmq": sum(map(rabbitmq_connections, apps.values())),
+            "redis": sum(map(redis_connections, apps.values())),
+        },
     }
 
 
@@ -232,6 +242,8 @@ def view(found: Survey, host: str) -> View:
         "redis": [_reached(node, place) for node in redis],
         "management": _management(rabbitmq[0], place) if rabbitmq else {},
         "consumer_timeout": found["consumer_timeout"],
+        "rabbitmq_connections": found["connections"]["rabbitmq"],
+        "redis_connections": found["connections"]["redis"],
         "rabbitmq_wanted": not apps or any(app["broker"] == "rabbitmq" for app in apps),
     }
 

@@ -33,6 +33,7 @@ class Server:
         self.removed: list[str] = []
         self.parameters: dict[str, Any] = {}
         self.in_use: set[str] = set()
+        self.nodes: tuple[int, Any] = (500, "asked although nobody wants to know")
         arguments = {"x-queue-type": kind}
         mine = {"vhosts": [["v"]], "queues": [["shop", name] for name in queues], "exchanges": [["shop", "e"]]}
         self.definitions: dict[str, Any] = {
@@ -63,6 +64,8 @@ class Server:
             return 204, None
         if plain == "definitions":
             return 200, self.definitions
+        if plain == "nodes":
+            return self.nodes
         if plain.startswith("queues/shop/"):
             return 200, self.queues[plain.split("/")[2]]
         return 200, []
@@ -89,6 +92,7 @@ def run(
     check_mode: bool = False,
     prune: list[str] | None = None,
     found: str = "",
+    open_files: int = 0,
 ) -> tuple[dict[str, Any], list[str]]:
     """Run the module with an inventory that declares nothing but the virtual host shop."""
     result: dict[str, Any] = {}
@@ -99,7 +103,7 @@ def run(
             self.params = {
                 "definitions": {"vhosts": [{"name": "shop"}]}, "passwords": {}, "password_hashes": {},
                 "owner": "celeryops", "prune": prune or [], "found": {"text": found} if found else {},
-                "login_user": "admin", "timeout": 1,
+                "login_user": "admin", "timeout": 1, "open_files": open_files,
             }  # fmt: skip
             self.check_mode = check_mode
             self.run_command = server.run_command
@@ -294,3 +298,25 @@ def test_a_connection_that_the_server_has_ended_meanwhile_is_no_failure() -> Non
         time.sleep(0.3)
         assert api.call("GET", "definitions") == (200, {})
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "warned"),
+    [
+        ((200, [{"name": "rabbit@a", "fd_total": 20000}, {"name": "rabbit@b", "fd_total": 30000}]), ["rabbit@a"]),
+        ((200, [{"name": "rabbit@a", "fd_total": 29999}]), ["rabbit@a"]),
+        ((200, [{"name": "rabbit@a", "fd_total": 0}, {"name": "rabbit@b"}, {"fd_total": "unknown"}]), []),
+        ((401, {"error": "not_authorized"}), []),
+    ],
+)
+def test_a_node_that_may_open_too_few_files_is_told(
+    monkeypatch: pytest.MonkeyPatch, nodes: tuple[int, Any], warned: list[str]
+) -> None:
+    server = Server({}, [IDLE_VHOST])
+    server.nodes = nodes
+    _result, warnings = run(server, monkeypatch, open_files=30000)
+    told = [text for text in warnings if text.startswith("rabbitmq_open_files: ")]
+    assert [text.split()[1] for text in told] == warned
+    assert all("need 30000" in text for text in told)
+    _result, warnings = run(server, monkeypatch)
+    assert [text for text in warnings if text.startswith("rabbitmq_open_files: ")] == []

@@ -32,8 +32,28 @@ def test_more_files_than_erlang_expects(files: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("connections", "files", "needed"),
+    [("0", 65536, 0), ("300", 65536, 450), ("43690", 65536, 65535), (43691, 65536, 65536), ("43692", 131072, 65538)],
+)
+def test_the_open_files_follow_the_connections(connections: object, files: int, needed: int) -> None:
+    plan = planned(connections=connections)
+    assert (plan["open_files"], plan["needed_files"]) == (files, needed)
+    ports = [entry["value"] for entry in plan["environment"] if entry["name"] == "ERL_MAX_PORTS"]
+    assert ports == [str(files)] * (files > 65536)
+
+
+def test_the_open_files_that_are_written_are_enough() -> None:
+    assert planned(connections="2000", open_files=3000)["open_files"] == 3000
+    [problem] = refused(connections="2000", open_files=2999)
+    assert (problem.id, problem.variable, problem.value) == ("too-few-for-clients", "rabbitmq_open_files", 2999)
+    assert "3000 or more" in str(problem)
+
+
+@pytest.mark.parametrize(
     ("given", "identity"),
     [
+        ({"connections": "many"}, "not-a-number"),
+        ({"connections": "-1"}, "not-a-number"),
         *(({"open_files": files}, "out-of-range") for files in (1023, 2**20 + 1)),
         ({"cluster_listen_address": "::1"}, "not-an-ipv4-address"),
         ({"node_name": "rabbit"}, "not-the-name"),

@@ -31,6 +31,7 @@ def variables(**changes: Any) -> dict[str, Any]:
         "redis_bind": ["127.0.0.1", "-::1"],
         "redis_port": 6379,
         "redis_maxclients": 10000,
+        "redis_connections": "0",
         "redis_timeout": "0",
         "redis_tcp_keepalive": "60s",
         "redis_maxmemory": "25%",
@@ -128,6 +129,12 @@ class TestSettings:
     def test_open_files_follow_the_clients(self) -> None:
         assert planned()["limit_nofile"] == 65535
         assert planned(maxclients=70000)["limit_nofile"] > 70000
+        assert planned(maxclients=0, connections="70000")["limit_nofile"] > 70000
+
+    @pytest.mark.parametrize(("connections", "clients"), [("0", 10000), ("10000", 10000), (10001, 20000)])
+    def test_clients_follow_the_connections(self, connections: object, clients: int) -> None:
+        lines = planned(maxclients=0, connections=connections)["sections"][0]["lines"]
+        assert {"name": "maxclients", "value": str(clients)} in lines
 
     def test_kernel_settings_can_be_left_alone(self) -> None:
         assert [setting["key"] for setting in planned()["kernel"]] == ["vm.overcommit_memory", "net.core.somaxconn"]

@@ -403,3 +403,41 @@ def test_what_only_the_host_itself_reaches() -> None:
         assert loopback(address)
     for address in ("10.127.0.1", "::10", "localhost-db", "localhost.example.com", "0.0.0.0", ""):
         assert not loopback(address)
+
+
+def connections(groups: dict[str, list[str]], **defaults: Any) -> tuple[int, int]:
+    """Return what the inventory makes to RabbitMQ and to Redis with one class on each worker."""
+    own = {"celery_worker_classes": {"default": defaults}}
+    seen = seen_by("mq1", variables(**dict.fromkeys(("app1", "mq1", "app2"), own)), groups)
+    return seen["rabbitmq_connections"], seen["redis_connections"]
+
+
+ONE = {"rabbitmq": ["mq1"], "redis": ["cache1"], "celery_workers": ["app1"]}
+
+
+@pytest.mark.parametrize(
+    ("keys", "made"),
+    [
+        ({"concurrency": 4}, (7, 14)),
+        ({"concurrency": 4, "workers": 3}, (21, 42)),
+        ({}, (19, 26)),
+        ({"pool": "threads", "concurrency": 100}, (13, 110)),
+        ({"concurrency": 4, "state": "absent"}, (0, 0)),
+    ],
+)
+def test_the_connections_of_a_worker(keys: dict[str, Any], made: tuple[int, int]) -> None:
+    assert connections(ONE, **keys) == made
+    two = {**ONE, "celery_workers": ["app1", "app2"]}
+    assert connections(two, **keys) == (2 * made[0], 2 * made[1])
+
+
+@pytest.mark.parametrize(("group", "number"), [("celery_producers", 64), ("celery_beat", 1), ("flower", 11)])
+def test_the_connections_of_the_other_hosts(group: str, number: int) -> None:
+    assert connections({**ONE, group: ["app2"]}, concurrency=4) == (7 + number, 14 + number)
+
+
+def test_a_broker_elsewhere_has_no_connections_here() -> None:
+    for own in ({"celery_app_broker": "redis"}, {"celery_app_broker_url": "amqp://elsewhere//"}):
+        seen = seen_by("mq1", variables(app1=own), ONE)
+        assert seen["rabbitmq_connections"] == 0
+        assert seen["redis_connections"] > 0
