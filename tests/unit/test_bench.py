@@ -100,8 +100,21 @@ def test_a_run_is_known_by_what_its_children_took() -> None:
     assert "1.2" in text
     assert "66 MiB" in text
     assert growth.results({"10_alike": growth.Cost(1.0, 2.0, 66)}) == {
-        "check": {"10_alike": {"seconds": 1.0, "processor_seconds": 2.0, "memory_mb": 66}}
+        "check": {"10_alike": {"seconds": 1.0, "processor_seconds": 2.0, "memory_mb": 66}},
+        "check_each_further_host": {},
     }
+
+
+def test_what_each_further_host_costs_leaves_out_the_start() -> None:
+    linear = {f"{number}_alike": growth.Cost(0, 2.0 + number / 100, 60) for number in (10, 100, 1000)}
+    square = {f"{number}_different": growth.Cost(0, 2.0 + number**2 / 1000, 60) for number in (10, 100, 1000)}
+    found = growth.each_more({**linear, **square})
+    assert {name: round(seconds, 6) for name, seconds in found.items()} == {
+        "100_alike": 0.01, "1000_alike": 0.01, "100_different": 0.11, "1000_different": 1.1,
+    }  # fmt: skip
+    shown = Console(record=True, width=120, file=io.StringIO())
+    shown.print(growth.table(linear))
+    assert shown.export_text().count("10.0 ms") == 2
 
 
 def test_the_fleet_is_as_large_as_the_benchmark_says(tmp_path: Path) -> None:

@@ -67,17 +67,40 @@ def growth(console: Console) -> dict[str, Cost]:
     return found
 
 
+def each_more(found: Mapping[str, Cost]) -> dict[str, float]:
+    """Return the seconds of a processor that each further host costs, from one number of hosts to the next.
+
+    They stay alike while the cost is linear. What a run costs at its start, whatever the inventory, has no part in it.
+    """
+    before: dict[str, tuple[int, float]] = {}
+    costs: dict[str, float] = {}
+    for name, one in found.items():
+        number, kind = name.split("_")
+        if kind in before:
+            fewer, took = before[kind]
+            costs[name] = (one.processor_seconds - took) / (int(number) - fewer)
+        before[kind] = int(number), one.processor_seconds
+    return costs
+
+
 def table(found: Mapping[str, Cost]) -> Table:
     """Return the table that a person reads."""
     view = Table(title=f"The check of hosts with {fleet.CLASSES} classes each")
-    for heading in ("hosts", "", "seconds", "of a processor", "memory"):
+    for heading in ("hosts", "", "seconds", "of a processor", "each further host", "memory"):
         view.add_column(heading)
+    more = each_more(found)
     for name, one in found.items():
         number, kind = name.split("_")
-        view.add_row(number, kind, f"{one.seconds:.1f}", f"{one.processor_seconds:.1f}", f"{one.memory_mb} MiB")
+        further = f"{1000 * more[name]:.1f} ms" if name in more else ""
+        view.add_row(
+            number, kind, f"{one.seconds:.1f}", f"{one.processor_seconds:.1f}", further, f"{one.memory_mb} MiB"
+        )
     return view
 
 
 def results(found: Mapping[str, Cost]) -> dict[str, Any]:
     """Return what build/bench.json has of it."""
-    return {"check": {name: asdict(one) for name, one in found.items()}}
+    return {
+        "check": {name: asdict(one) for name, one in found.items()},
+        "check_each_further_host": {name: round(seconds, 5) for name, seconds in each_more(found).items()},
+    }
