@@ -29,9 +29,9 @@ UNKNOWN_TASK = 1800
 PREFETCH = 8
 #: The consumer timeout of a RabbitMQ that no app of the inventory needs longer, in seconds.
 SHORTEST_CONSUMER_TIMEOUT = 7200
-#: Connections of a worker beside those of its processes: to RabbitMQ (Celery 5.7.0 without gossip, measured), and to
-#: Redis as broker or for results (redis-py 8, measured).
-WORKER_CONNECTIONS, WORKER_CLIENTS = 3, 10
+#: Connections of a worker beside those of its processes: to RabbitMQ (Celery 5.7.0 without gossip, measured), to Redis
+#: as a broker (redis-py 8, measured), and to Redis for results alone (its main process and the once-rules: a guess).
+WORKER_CONNECTIONS, WORKER_CLIENTS, RESULT_CLIENTS = 3, 10, 2
 #: Connections with which one process publishes that runs several tasks at a time (Celery's broker_pool_limit).
 POOL = 10
 #: What is assumed of a host whose processors are not known, where they decide how many processes a worker has.
@@ -173,7 +173,8 @@ def rabbitmq_connections(app: Members) -> int:
 
 def redis_connections(app: Members) -> int:
     """Return how many connections the processes of an app may have to Redis at a time, for results or as a broker."""
-    return _in_all(app, lambda one: WORKER_CLIENTS + _processes(one))
+    own = WORKER_CLIENTS if app.broker == "redis" else RESULT_CLIENTS
+    return _in_all(app, lambda one: own + _processes(one))
 
 
 def _in_all(app: Members, of_worker: Callable[[WorkerClass], int]) -> int:
