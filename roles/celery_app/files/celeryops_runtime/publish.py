@@ -27,6 +27,7 @@ Both errors are kombu's ``OperationalError``, which callers of ``delay()`` know.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
-from celeryops_runtime import awaiting, follow, locks
+from celeryops_runtime import awaiting, follow, locks, nodes
 from celeryops_runtime.around import around, run_each
 
 if TYPE_CHECKING:
@@ -103,6 +104,10 @@ class _Confirms:
         self.open[self.sent] = key
         return self.sent
 
+    def pass_over(self) -> None:
+        """Count a message of which nobody wants to know whether it is confirmed."""
+        self.sent += 1
+
     def find(self, key: Hashable) -> int | None:
         """Return the number of a message that waits already, for which is waited again from now on."""
         for tag, other in self.open.items():
@@ -153,6 +158,11 @@ def _key(message: Any, arguments: dict[str, Any]) -> Hashable:
     return task, headers.get("retries"), str(arguments.get("exchange")), str(arguments.get("routing_key"))
 
 
+def _is_remote_control(options: dict[str, Any]) -> bool:
+    """Tell whether a message goes to the control queues of all workers (kombu 5.7.0, pidbox.py)."""
+    return str(options.get("exchange", "")).endswith(".pidbox")
+
+
 def _is_blocked(connection: Any) -> bool:
     return bool(connection.__dict__.get("_celeryops_blocked"))
 
@@ -190,6 +200,11 @@ def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
     confirms = self.__dict__.get("_celeryops_confirms")
     if confirms is None:
         confirms = self.__dict__["_celeryops_confirms"] = _Confirms(self)
+    if _is_remote_control(options) and nodes.several(os.environ.get(nodes.VARIABLE, "")):
+        # Whoever asks waits for answers.
+        confirms.pass_over()
+        self._basic_publish(message, *arguments, **options)
+        return
     key = _key(message, options)
     # What was announced, or the end of the connection, before anything is written.
     while _read(connection, 0):
