@@ -116,7 +116,7 @@ CONNECT_TIMEOUT = 10
 CLUSTER_SOCKET_TIMEOUT = 10
 CLUSTER_CONNECT_TIMEOUT = 3
 #: A silent node is left after two of these, in seconds (py-amqp 5.4, ``Connection.heartbeat_tick``).
-CLUSTER_HEARTBEAT = 10
+CLUSTER_HEARTBEAT = 6
 HEALTH_CHECK_INTERVAL = 10
 #: Celery hands its result backend's connections to Sentinels no time of their own (backends/redis.py,
 #: ``_get_sentinel_instance``, 5.4 to 5.7), and redis-py before 8 has none: one that is frozen, or whose host lost
