@@ -44,7 +44,7 @@ class Cluster:
 
     def on(self, name: str, command: str) -> str:
         """Run a shell command as root."""
-        return str(self.hosts[name].check_output(command.replace("%", "%%")))
+        return str(self.hosts[name].check_output(command))
 
     def node(self, name: str) -> str:
         """Return the name of a host's node."""

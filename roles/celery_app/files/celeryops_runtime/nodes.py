@@ -30,7 +30,7 @@ from celeryops_runtime.around import around, run_each
 from celeryops_runtime.urls import addresses, server
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import Mapping, MutableMapping, Sequence
 
 VARIABLE = "CELERY_BROKER_URL"
 
@@ -43,6 +43,14 @@ def several(url: str) -> bool:
     :param url: one or several addresses, separated by semicolons.
     """
     return server(url) == "rabbitmq" and len(addresses(url)) > 1
+
+
+def there(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether the broker of this process has several nodes.
+
+    :param environ: the environment; the process's own if not given.
+    """
+    return several((environ if environ is not None else os.environ).get(VARIABLE, ""))
 
 
 def rotated(url: str, key: str) -> str:
@@ -95,7 +103,7 @@ def _mend_delayed_delivery() -> None:
 
         @around(DelayedDelivery, "include_if", _MARK)
         def include_if(own: Any, self: Any, c: Any) -> Any:
-            return False if several(os.environ.get(VARIABLE, "")) else own(self, c)
+            return False if there() else own(self, c)
 
 
 def _mend_control_queue() -> None:
@@ -104,7 +112,7 @@ def _mend_control_queue() -> None:
     @around(Mailbox, "get_queue", _MARK)
     def get_queue(own: Any, self: Any, hostname: str) -> Any:
         queue = own(self, hostname)
-        if several(os.environ.get(VARIABLE, "")):
+        if there():
             queue.name = f"{hostname}.{uuid.uuid4().hex[:8]}.{self.namespace}.pidbox"
         return queue
 
