@@ -59,7 +59,7 @@ options:
     type: int
     default: 180
 attributes:
-  check_mode: {details: Waits for nothing, and reports what it would do.}
+  check_mode: {details: It waits for nothing and reports what it would do.}
   diff_mode: {support: none}
 author: celeryops.stack contributors (@celeryops)
 """

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+#: Series whose nodes have a file with the members of their cluster.
+_WITH_MNESIA = ("3.10", "4.0")
+
+
 def emptied_nodes(plans: Mapping[str, Mapping[str, Any]], found: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
     """Yield the nodes whose data are gone while their cluster still knows them.
 
@@ -36,6 +40,29 @@ def emptied_nodes(plans: Mapping[str, Mapping[str, Any]], found: Mapping[str, Ma
                 f"nothing, and have the cluster forget it first: rabbitmqctl forget_cluster_node {name} on {knowing[0]}"
             )
             yield Problem("forget-the-node-first", "rabbitmq_nodes", name, reason, instead)
+
+
+def separate_brokers(
+    plans: Mapping[str, Mapping[str, Any]], found: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Problem]:
+    """Yield that two hosts of one cluster have data of two brokers: neither would join the other.
+
+    Nothing is said where Khepri has the members, of which no file tells.
+
+    Arguments:
+        plans: host -> the plan of the role rabbitmq for it.
+        found: host -> what it holds (``rabbitmq_found.found``).
+    """
+    with_data = [
+        host for host, plan in plans.items() if plan.get("cluster") and not plan.get("blank") and found.get(host)
+    ]
+    peers = {host: (found[host].get("peers") or {}).get(plans[host]["node"]["name"], ()) for host in with_data}
+    known = {name for names in peers.values() for name in names}
+    apart = [host for host in with_data if not peers[host] and plans[host]["node"]["name"] not in known]
+    if apart and len(with_data) > 1 and all(plans[host].get("series") in _WITH_MNESIA for host in with_data):
+        reason = f"has data on {' and '.join(with_data)}, and these are not of one cluster"
+        instead = f"{apart[-1]} in an inventory of its own, or empty it first if nothing in it is needed"
+        yield Problem("separate-brokers", "rabbitmq", with_data, reason, instead)
 
 
 def different_series(plans: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:

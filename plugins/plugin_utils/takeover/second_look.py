@@ -102,7 +102,9 @@ def _of_cluster(look: Look) -> Iterator[Problem]:
     planned = look.checked.planned
     plans = {host: own.plan for (role, host), own in planned.items() if role == "rabbitmq" and own.plan}
     yield from rabbitmq_cluster.different_series(plans)
-    yield from rabbitmq_cluster.emptied_nodes(plans, {host: look.server(host) for host in plans})
+    found = {host: look.server(host) for host in plans}
+    yield from rabbitmq_cluster.separate_brokers(plans, found)
+    yield from rabbitmq_cluster.emptied_nodes(plans, found)
 
 
 def same_machine(seen: Mapping[str, Any]) -> dict[str, list[str]]:

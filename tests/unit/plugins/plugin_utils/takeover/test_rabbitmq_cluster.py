@@ -9,6 +9,7 @@ from problems import told
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.rabbitmq_cluster import (
     different_series,
     emptied_nodes,
+    separate_brokers,
 )
 
 
@@ -42,6 +43,19 @@ def test_a_node_that_nobody_knows_may_join() -> None:
     assert list(emptied_nodes(plans(blank="mq3"), known)) == []
     assert list(emptied_nodes(plans(blank="mq3"), {})) == []
     assert list(emptied_nodes(plans(), FOUND)) == []
+
+
+def test_two_brokers_are_not_made_one() -> None:
+    known = plans(mq1="4.0", mq2="4.0", mq3="4.0")
+    lone = {"nodes": ["rabbit@x"], "peers": {}}
+    (problem,) = separate_brokers(known, {"mq1": lone, "mq2": lone})
+    assert told([problem]) == [("separate-brokers", "rabbitmq")]
+    # One that grows, and one cluster of which a node has not been told of the last one yet.
+    blank = {**known, "mq2": {**known["mq2"], "blank": True}, "mq3": {**known["mq3"], "blank": True}}
+    assert list(separate_brokers(blank, {"mq1": lone, "mq2": {}, "mq3": {}})) == []
+    assert list(separate_brokers(known, {**FOUND, "mq3": lone})) == []
+    # Khepri does not tell.
+    assert list(separate_brokers(plans(mq1="4.3", mq2="4.3", mq3="4.3"), {"mq1": lone, "mq2": lone})) == []
 
 
 def test_nodes_of_one_cluster_have_one_version() -> None:
