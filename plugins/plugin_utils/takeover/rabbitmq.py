@@ -93,7 +93,8 @@ def place_problems(
         reason = f"would not be read: the environment of rabbitmq-server.service says {name}={files['now']}, which wins"
         instead = f"the lines of that file into {files['own']}, and take the variable out of the unit"
         problems.append(Problem("environment-of-the-unit", "rabbitmq_config", FilePath(files["own"]), reason, instead))
-    peers = [peer for peer in (found.get("peers") or {}).get(node) or () if peer not in nodes]
+    known = (found.get("peers") or {}).get(node) or (found.get("configured") if node in found.get("nodes", ()) else ())
+    peers = [peer for peer in known or () if peer not in (*nodes, node)]
     if peers and "" not in nodes:
         reason = f"lacks {', '.join(peers)}, with which {node} is in a cluster"
         instead = (
