@@ -31,6 +31,7 @@ ROLE_MARKS = ("<!-- BEGIN_ANSIBLE_DOCS -->", "<!-- END_ANSIBLE_DOCS -->")
 SUPPORT_MARKS = ("<!-- BEGIN_SUPPORT -->", "<!-- END_SUPPORT -->")
 SETTINGS_MARKS = ("<!-- BEGIN_SETTINGS -->", "<!-- END_SETTINGS -->")
 VERSIONS_MARKS = ("<!-- BEGIN_VERSIONS -->", "<!-- END_VERSIONS -->")
+GENERATIONS_MARKS = ("<!-- BEGIN_GENERATIONS -->", "<!-- END_GENERATIONS -->")
 RULES_MARKS = ("<!-- BEGIN_RULES -->", "<!-- END_RULES -->")
 SUPPORT = Path("tests/support.json")
 #: Debian's suites, the oldest first.
@@ -218,9 +219,8 @@ def settings_block() -> str:
     return "\n".join(lines)
 
 
-def between(path: Path, marks: tuple[str, str], block: str) -> str:
+def within(path: Path, text: str, marks: tuple[str, str], block: str) -> str:
     """The text of a file with `block` between its marks."""
-    text = path.read_text()
     begin, end = marks
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise DocsError(f"{path.relative_to(ROOT)}: needs one line {begin} and, below it, one line {end}")
@@ -229,11 +229,32 @@ def between(path: Path, marks: tuple[str, str], block: str) -> str:
     return f"{before}{begin}\n{block}\n{end}{after}"
 
 
+def between(path: Path, marks: tuple[str, str], block: str) -> str:
+    """The same of a file as it is."""
+    return within(path, path.read_text(), marks, block)
+
+
+def generations_block() -> str:
+    """What the series of RabbitMQ differ in where a cluster is concerned."""
+    sys.path.insert(0, str(ROOT / "collections"))
+    from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.rabbitmq_generations import (
+        DIFFERENCES,
+        GENERATIONS,
+    )
+
+    lines = [f"| | {' | '.join(GENERATIONS)} | Why |", "|---" * (len(GENERATIONS) + 2) + "|"]
+    lines += [f"| {' | '.join(map(cell, (one.subject, *one.of, one.reason)))} |" for one in DIFFERENCES]
+    return "\n".join(lines)
+
+
 def wanted() -> Iterator[tuple[Path, str]]:
     """Every file that has a generated part, with the text that it should have."""
     for role in sorted((ROOT / "roles").iterdir()):
         if role.is_dir():
-            yield role / "README.md", between(role / "README.md", ROLE_MARKS, role_block(role))
+            text = between(role / "README.md", ROLE_MARKS, role_block(role))
+            if role.name == "rabbitmq":
+                text = within(role / "README.md", text, GENERATIONS_MARKS, generations_block())
+            yield role / "README.md", text
     yield ROOT / "docs" / "check.md", between(ROOT / "docs" / "check.md", RULES_MARKS, rules_block())
     settings = ROOT / "docs" / "settings.md"
     yield settings, between(settings, SETTINGS_MARKS, settings_block())

@@ -62,6 +62,7 @@ GATE = (
     "trixie-redis",
     "trixie-fleet",
     "trixie-before",
+    "trixie-cluster",
     "ansible2.18",
     "ansible2.21",
 )
@@ -74,6 +75,7 @@ ALL = (
             *([*scenario, *shard] for scenario in ([], ["redis"]) for shard in ([], ["apart"], ["releases"])),
             ["fleet"],
             ["before"],
+            ["cluster"],
         ]
     ),
     *(f"trixie-celery{version}" for version in CELERIES),

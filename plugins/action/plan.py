@@ -90,6 +90,7 @@ class ActionModule(ActionBase):
                 rotate=boolean(arguments.get("rotate", False)),
                 drain=arguments.get("drain") or "",
                 only=boolean(arguments.get("only", False)),
+                server=lambda host: check.facts(host).get("celeryops_rabbitmq") or {},
             )
             more, behind = second_look(look)
             checked.problems += more

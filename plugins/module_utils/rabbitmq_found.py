@@ -73,7 +73,8 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
     ``real``, all places of data without links; ``elsewhere``, the names whose data are in the default place while the
     settings lead to one without any; ``stores``, setting -> where queues of a kind are ``now``, and where the
     environment says (``kept``), both empty for the default, of those that are there; ``peers``, node -> the others of
-    its cluster; ``leading``, variable of the unit -> the file to which it leads (``now``) and the role's (``own``);
+    its cluster; ``configured``, the nodes that the configuration names where no file tells of members, as with Khepri
+    (RabbitMQ 4.3); ``leading``, variable of the unit -> the file to which it leads (``now``) and the role's (``own``);
     ``plugins``, what is enabled; ``managed``, whether rabbitmq-env.conf is this role's.
 
     Arguments:
@@ -116,6 +117,7 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
             for name, path in folders.items()
             if (peers := [member for member in members(path, text_of) if member != name])
         },
+        "configured": [] if any(members(path, text_of) for path in folders.values()) else _discovered(settings),
         "leading": {
             f"RABBITMQ_{name}": {"now": outer[name], "own": f"{CONFIG_DIR}/{file}"}
             for name, file in _LEADING.items()
@@ -193,6 +195,11 @@ def _settings(text: str) -> dict[str, str]:
     """Return the settings of a text in the form of rabbitmq.conf."""
     pairs = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))
     return {key.strip(): value.strip().strip("'") for key, sign, value in pairs if sign}
+
+
+def _discovered(settings: Mapping[str, str]) -> list[str]:
+    """Return the nodes of the cluster that a node was to join, from its settings."""
+    return [value for key, value in settings.items() if key.startswith("cluster_formation.classic_config.nodes.")]
 
 
 def _stores(

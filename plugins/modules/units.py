@@ -32,6 +32,14 @@ options:
     description:
       - The servers among O(units). After a restart of one of them, its contents are compared with those before,
         and the module fails if something is missing.
+  restart:
+    description: Whether running units are restarted or reloaded. If not, O(units) that do not run are still started.
+    type: bool
+    default: true
+  wait:
+    description: Whether to wait until the units that are started run.
+    type: bool
+    default: true
   prerequisite:
     description: What must exist before a unit is started.
     type: dict
@@ -100,6 +108,9 @@ class Units:
         """Decide and act; ends the module."""
         options = self.module.params
         outlook = look(self.module, options["units"], options["prune"], options["pending"])
+        if not options["restart"]:
+            outlook.actions.restart.clear()
+            outlook.actions.reload.clear()
         done = {name: units for name, units in vars(outlook.actions).items() if units}
         if outlook.leftovers:
             done["prune"] = outlook.leftovers
@@ -141,11 +152,13 @@ class Units:
             self._systemctl("restart", [name])
             self._must_run([name])
         self.untouched = []
-        for verb in ("reload", "start"):
-            names = getattr(actions, verb)
-            if names:
-                self._systemctl(verb, names)
-        self._must_run(actions.start)
+        if actions.reload:
+            self._systemctl("reload", actions.reload)
+        if actions.start and self.module.params["wait"]:
+            self._systemctl("start", actions.start)
+            self._must_run(actions.start)
+        elif actions.start:
+            self._systemctl("start", actions.start, "--no-block")
         # Last: the same queues may be theirs, under another name of the class or with other numbers, and what does not
         # start leaves nobody else to consume them.
         self._remove(leftovers)
@@ -231,6 +244,8 @@ def main() -> None:
         **OPTIONS,
         "units": {**OPTIONS["units"], "required": True},
         "servers": server_contents.OPTION,
+        "restart": {"type": "bool", "default": True},
+        "wait": {"type": "bool", "default": True},
         "prerequisite": {
             "type": "dict",
             "options": {"path": {"type": "path", "required": True}, "missing": {"type": "str", "required": True}},

@@ -29,6 +29,7 @@ def variables(**given: Any) -> dict[str, Any]:
     defaults: dict[str, Any] = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     defaults |= {**SECRETS, "rabbitmq_extra_definitions": {}, "rabbitmq_consumer_timeout": "30m"}
     defaults |= {"rabbitmq_connections": "0"}
+    defaults |= {"rabbitmq_nodes": [], "rabbitmq_node_addresses": {}, "rabbitmq_cluster_listen_address": "127.0.0.1"}
     return defaults | {f"rabbitmq_{name}": value for name, value in given.items()}
 
 

@@ -127,6 +127,10 @@ class InventoryCheck:
             self._failed.setdefault(name, not_worked_out(name, error, self._variables.raw(host), hidden=hidden))
             return default
 
+    def facts(self, host: str) -> dict[str, Any]:
+        """Return what is known of the machine of a host; empty before it was looked at."""
+        return self._variables.facts(host)
+
     def run(self, playbook: str) -> Checked:
         """Return what came of it; passwords that were made up are kept when nothing is wrong.
 
@@ -139,7 +143,8 @@ class InventoryCheck:
             rehearsal = PasswordRehearsal(Path(folder))
             self._apps = members(self._groups, self.given)
             lost = {host: why for host in self._groups["all"] if (why := why_lost(raw(host)))}
-            checked = Checked(survey(self._apps, self._groups, self.given), {}, seen, self.given, lost=lost)
+            found = survey(self._apps, self._groups, self.given, self.facts)
+            checked = Checked(found, {}, seen, self.given, lost=lost)
             sound = self._plan_all(checked, rehearsal)
             self._look_at_machines(checked, sound)
             self._judge(checked)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils import celery_versions
+from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import each_address
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.app_servers import (
     PACKAGED_BACKENDS,
@@ -110,6 +111,12 @@ SOCKET_TIMEOUT = 30
 #: The same where a caller of delay() waits for it: before a task is sent, its result is subscribed to.
 RESULT_TIMEOUT = 10
 CONNECT_TIMEOUT = 10
+#: The same in a cluster, where another node serves meanwhile. An election behind a frozen node took 7.9 s (4.0.5): a
+#: shorter time only repeats publishes.
+CLUSTER_SOCKET_TIMEOUT = 10
+CLUSTER_CONNECT_TIMEOUT = 3
+#: A silent node is left after two of these, in seconds (py-amqp 5.4, ``Connection.heartbeat_tick``).
+CLUSTER_HEARTBEAT = 6
 HEALTH_CHECK_INTERVAL = 10
 #: Celery hands its result backend's connections to Sentinels no time of their own (backends/redis.py,
 #: ``_get_sentinel_instance``, 5.4 to 5.7), and redis-py before 8 has none: one that is frozen, or whose host lost
@@ -164,6 +171,8 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
             "worker_detect_quorum_queues": True,
             "broker_native_delayed_delivery_queue_type": "quorum",
         }
+        if number := _nodes(values):
+            settings |= _of_cluster(number)
     scheme = first_scheme(values["result_backend"])
     if scheme in REDIS_BACKENDS or scheme == SOCKET_BACKEND:
         settings |= {
@@ -184,13 +193,38 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
     return settings
 
 
+def _nodes(values: Mapping[str, Any]) -> int:
+    """Return how many nodes a cluster of RabbitMQ has; 0 where the broker is one node."""
+    number = len(each_address(values["broker_url"]))
+    return number if number > 1 else 0
+
+
+def _of_cluster(nodes: int) -> dict[str, Any]:
+    """Return the settings by which a process leaves a node that does not answer for another one.
+
+    Arguments:
+        nodes: how many there are. kombu waits only after it has tried all of them (5.7,
+            ``Connection.completes_cycle``), so a publish is tried for some ten seconds, longer than an election takes.
+    """
+    return {
+        "broker_heartbeat": CLUSTER_HEARTBEAT,
+        "broker_connection_timeout": CLUSTER_CONNECT_TIMEOUT,
+        "task_publish_retry_policy": {
+            "max_retries": 25 * nodes, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5,
+        },
+    }  # fmt: skip
+
+
 def _broker_transport_options(values: Mapping[str, Any], broker: str, durations: Mapping[str, int]) -> dict[str, Any]:
     if broker == "rabbitmq":
         return {
             # Without it 15 of 2861 "sent" messages were lost over three restarts of the broker; with it none.
             "confirm_publish": True,
-            "read_timeout": SOCKET_TIMEOUT,
-            "write_timeout": SOCKET_TIMEOUT,
+            "read_timeout": CLUSTER_SOCKET_TIMEOUT if _nodes(values) else SOCKET_TIMEOUT,
+            "write_timeout": CLUSTER_SOCKET_TIMEOUT if _nodes(values) else SOCKET_TIMEOUT,
+            # kombu's default is the time for one attempt: a node that accepts and never answers would take all of it,
+            # and no other would be tried (5.7, Connection._extract_failover_opts).
+            **({"connect_retries_timeout": 3 * CLUSTER_CONNECT_TIMEOUT * nodes} if (nodes := _nodes(values)) else {}),
         }
     return {
         # Behind one other task a delayed one waits for a process, then it runs; a shorter time runs it twice.

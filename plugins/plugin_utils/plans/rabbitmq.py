@@ -13,6 +13,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_con
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_definitions import definitions_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import (
+    cluster_of,
     connections,
     distribution_is_local,
     environment_of,
@@ -20,6 +21,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_nod
     node_of,
     open_files,
     open_files_problems,
+    peer_hosts,
     plugins_of,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_packages import (
@@ -63,7 +65,10 @@ _RELOAD = (
 class Plan(TypedDict, total=False):
     """What the tasks and templates of the role read, without any secret.
 
-    ``live`` are the settings that take effect without a restart: their file, and how the node reads it.
+    ``live`` are the settings that take effect without a restart: their file, and how the node reads it. ``cluster`` are
+    the names of all nodes, none where there is only one; ``hosts`` their hosts' addresses; ``series`` is that of the
+    version, empty where it is not known; ``blank`` is whether the
+    host has no data of the node yet.
     """
 
     node: dict[str, str]
@@ -77,6 +82,10 @@ class Plan(TypedDict, total=False):
     stale_files: list[dict[str, str]]
     environment: list[dict[str, Any]]
     loopback_host: str
+    hosts: list[dict[str, str]]
+    cluster: list[str]
+    series: str
+    blank: bool
     epmd_listen: list[str]
     open_files: int
     needed_files: int
@@ -122,6 +131,10 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         "stale_files": [{"path": path} for path in stale_files(given)],
         "environment": environment_of(given, node),
         "loopback_host": node["host"] if distribution_is_local(given) else "",
+        "hosts": peer_hosts(given),
+        "cluster": cluster_of(given),
+        "series": given.series(),
+        "blank": node["name"] not in (given.found.get("nodes") or ()),
         "epmd_listen": epmd_listen(given),
         "open_files": open_files(given),
         "needed_files": needed_files(connections(given)),

@@ -10,12 +10,17 @@ import re
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import DISTRIBUTION_PORT, EPMD_PORT
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import (
+    DISTRIBUTION_PORT,
+    EPMD_PORT,
+    cluster_of,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import (
     CONFIG_DIR,
     Variables,
     in_unit,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.rabbitmq_generations import cluster_settings
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import (
     SIZE_HELP,
     parse_size,
@@ -62,6 +67,7 @@ def settings_of(given: Variables) -> list[dict[str, str]]:
             "load_definitions": f"{CONFIG_DIR}/definitions.json",
             **_memory_and_disk(given),
             **_log(given),
+            **_cluster(given),
         }
     )
     for name in ("config", "secret_config"):
@@ -173,6 +179,19 @@ def _log(given: Variables) -> dict[str, Any]:
     if given.values["log_to"] == "journal":
         return {"log.console": True, "log.console.level": level, "log.file": False}
     return {"log.console": False, "log.file.level": level}
+
+
+def _cluster(given: Variables) -> dict[str, Any]:
+    """Return what makes a cluster of several nodes; nothing for one."""
+    nodes = cluster_of(given)
+    if not nodes:
+        return {}
+    return {
+        "cluster_formation.peer_discovery_backend": "classic_config",
+        **{f"cluster_formation.classic_config.nodes.{number}": name for number, name in enumerate(nodes, start=1)},
+        "cluster_formation.target_cluster_size_hint": len(nodes),
+        **cluster_settings(given.series()),
+    }
 
 
 def config_value(value: Any) -> str:

@@ -39,20 +39,56 @@ _PLUGIN = re.compile(r"[a-z][a-z0-9_]*")
 def node_of(given: Variables) -> dict[str, Any]:
     default = f"rabbit@{given.facts.get('hostname', 'localhost')}"
     name, problems = choose_node(given.values["node_name"], default, given.found, given.values["abandoned_nodes"])
-    given.problems += problems + place_problems(given.found, name, given.values["config"])
+    given.problems += problems + place_problems(given.found, name, given.values["config"], given.values["nodes"])
     if not _NODE_NAME.fullmatch(name):
         reason = "is not the name of an Erlang node"
         given.problem("not-the-name", "node_name", name, reason, "a name such as rabbit@mq1")
         name = "rabbit@localhost"
     host = name.partition("@")[2]
-    nodes = given.values["nodes"] or [name]
-    if nodes[1:]:
-        reason = "names several nodes, and clusters are not supported yet"
-        given.problem("several-nodes", "nodes", nodes, reason, "one node, or leave it out")
-    elif given.facts and nodes != [name]:
-        reason = f"does not name this node, {name}"
-        given.problem("does-not-name-this-node", "nodes", nodes, reason, f"[{name}], or leave it out")
+    _nodes_problems(given, name)
     return {"name": name, "host": host, "long": "." in host}
+
+
+def cluster_of(given: Variables) -> list[str]:
+    """Return the names of the nodes of the cluster; nothing when the node is the only one."""
+    nodes = list(given.values["nodes"])
+    return nodes if len(nodes) > 1 else []
+
+
+def _nodes_problems(given: Variables, name: str) -> None:
+    nodes = given.values["nodes"] or [name]
+    if len(set(nodes)) != len(nodes) and all(nodes):
+        reason = "names a node twice"
+        given.problem("names-a-node-twice", "nodes", nodes, reason, "each node once, or another rabbitmq_node_name")
+    if not given.facts:
+        return
+    if not all(nodes):
+        reason = "lacks the names of nodes whose hosts were not looked at"
+        instead = "nothing, and run this for all hosts of the group rabbitmq at once; or the names of all nodes"
+        given.problem("nodes-not-known", "nodes", nodes, reason, instead)
+    elif name not in nodes:
+        reason = f"does not name this node, {name}"
+        given.problem("does-not-name-this-node", "nodes", nodes, reason, f"{name} as well, or leave it out")
+
+
+def peer_hosts(given: Variables) -> list[dict[str, str]]:
+    """Return the hosts of a cluster whose names are resolved by RabbitMQ itself, as its ``erl_inetrc`` has them.
+
+    A host's own name is among them: Debian's installer lets it lead to 127.0.1.1.
+    """
+    hosts = []
+    for node, text in given.values["node_addresses"].items() if cluster_of(given) else ():
+        try:
+            address = ipaddress.IPv4Address(text)
+        except ValueError:
+            instead = "an address such as 10.0.0.5"
+            given.problem("not-an-ipv4-address", f"node_addresses.{node}", text, "is not an IPv4 address", instead)
+            continue
+        # Before all hosts have been looked at, a name is missing.
+        if "@" in node:
+            octets = ", ".join(map(str, address.packed))
+            hosts.append({"name": node.partition("@")[2], "octets": octets})
+    return hosts
 
 
 def plugins_of(given: Variables) -> list[str]:
@@ -95,6 +131,10 @@ def environment_of(given: Variables, node: Mapping[str, Any]) -> list[dict[str, 
         reason = "is not an IPv4 address"
         given.problem("not-an-ipv4-address", "cluster_listen_address", value, reason, "an address such as 127.0.0.1")
         address = ipaddress.IPv4Address("127.0.0.1")
+    if address.is_loopback and cluster_of(given):
+        reason = "is where the other nodes of the cluster would have to reach this one"
+        instead = "an IPv4 address of this host, or one in rabbitmq_listen_addresses"
+        given.problem("cluster-on-loopback", "cluster_listen_address", value, reason, instead)
     settings: list[dict[str, Any]] = [{"name": "NODENAME", "value": node["name"], "export": False}]
     if node["long"]:
         settings.append({"name": "USE_LONGNAME", "value": "true", "export": False})
@@ -106,7 +146,7 @@ def environment_of(given: Variables, node: Mapping[str, Any]) -> list[dict[str, 
             {"name": "SERVER_ADDITIONAL_ERL_ARGS", "value": interface, "export": False},
             {"name": "CTL_ERL_ARGS", "value": interface, "export": False},
         ]
-    if address.is_loopback:
+    if address.is_loopback or peer_hosts(given):
         settings.append({"name": "ERL_INETRC", "value": f"{CONFIG_DIR}/erl_inetrc", "export": True})
     if open_files(given) > ERLANG_PORTS:
         settings.append({"name": "ERL_MAX_PORTS", "value": str(open_files(given)), "export": True})

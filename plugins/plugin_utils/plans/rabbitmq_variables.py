@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 CONFIG_DIR = "/etc/rabbitmq"
+#: Release of Debian -> the series of its RabbitMQ.
+_OF_DEBIAN = {"bookworm": "3.10", "trixie": "4.0", "forky": "4.3"}
 
 
 class Variables:
@@ -79,6 +81,18 @@ class Variables:
         """Tell whether the server is Debian 12's RabbitMQ 3.10, as far as that is known."""
         major = str(self.facts.get("distribution_major_version"))
         return self.facts.get("distribution") == "Debian" and major == "12" and not self.values["repository"]
+
+    def series(self) -> str:
+        """Return the series of the server's version, such as ``4.0``; empty where it is not known.
+
+        Debian's releases have one series each (12 to 14, seen in November 2026).
+        """
+        said = re.match(r"(?:1:)?(\d+\.\d+)\.", str(self.values["version"]))
+        if said:
+            return said[1]
+        if self.facts.get("distribution") != "Debian" or self.values["repository"]:
+            return ""
+        return _OF_DEBIAN.get(str(self.facts.get("distribution_release")), "")
 
 
 def in_unit(value: Any, unit: str) -> str:

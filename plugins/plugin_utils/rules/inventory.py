@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         Server,
     )
 
+#: How many nodes a RabbitMQ cluster may have: an even number is as easily lost as one less.
+CLUSTER_SIZES = (1, 3, 5)
 #: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
 SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
 #: Setting that asks for TLS -> the variable with the address that it is for.
@@ -81,12 +83,22 @@ def _weak_passwords(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _several_servers(deployment: Deployment) -> Iterator[Finding]:
-    for kind in SERVERS:
-        hosts = [server.host for server in deployment.of_kind(kind)]
-        if len(hosts) > 1:
-            reason = "has more than one host, and clusters are not supported yet"
-            instead = "one host, and staging and production into an inventory each"
-            yield Finding(Problem("more-than-one-host", kind, hosts, reason, instead))
+    hosts = [server.host for server in deployment.of_kind("redis")]
+    if len(hosts) > 1:
+        reason = "has more than one host, and replication is not supported yet"
+        instead = "one host, and staging and production into an inventory each"
+        yield Finding(Problem("more-than-one-host", "redis", hosts, reason, instead))
+
+
+def _cluster_size(deployment: Deployment) -> Iterator[Finding]:
+    hosts = [server.host for server in deployment.of_kind("rabbitmq")]
+    if hosts and len(hosts) not in CLUSTER_SIZES:
+        # Queues and metadata need more than half of the nodes (RabbitMQ, "Clustering Guide" and "Quorum Queues").
+        reason = f"has {len(hosts)} hosts: as many nodes may fail as with {len(hosts) - 1}"
+        if len(hosts) > CLUSTER_SIZES[-1]:
+            reason = f"has {len(hosts)} hosts: each queue would wait for more than half of them at every message"
+        instead = "one, three or five hosts, and staging and production into an inventory each"
+        yield Finding(Problem("cluster-size", "rabbitmq", hosts, reason, instead))
 
 
 def _several_beats(deployment: Deployment) -> Iterator[Finding]:
@@ -267,9 +279,8 @@ RULES = (
         "A default, short or missing password of a broker or result store that other hosts reach.",
         acceptable=True,
     ),
-    Rule(
-        "several-servers", _several_servers, "More than one RabbitMQ or Redis server: clusters are not supported yet."
-    ),
+    Rule("several-servers", _several_servers, "More than one Redis server: replication is not supported yet."),
+    Rule("cluster-size", _cluster_size, "A RabbitMQ cluster of two, four, or more than five nodes."),
     Rule(
         "several-beats",
         _several_beats,

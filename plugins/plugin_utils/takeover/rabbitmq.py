@@ -77,27 +77,31 @@ def choose_node(
     return name, [Problem("leave-behind-the-data", _NODE_NAME, name, reason, instead)]
 
 
-def place_problems(found: Mapping[str, Any], node: str, config: Mapping[str, Any]) -> list[Problem]:
+def place_problems(
+    found: Mapping[str, Any], node: str, config: Mapping[str, Any], nodes: Sequence[str] = ()
+) -> list[Problem]:
     """Return why the role's server could not go on with the data where they are, or as what it is.
 
     Arguments:
         found: what the host holds; empty where nothing is known, or nothing there.
         node: the name of the node to run.
         config: the user's settings of rabbitmq.conf.
+        nodes: the names of all nodes of the cluster; an empty one while it is not known.
     """
     problems = []
     for name, files in (found.get("leading") or {}).items():
         reason = f"would not be read: the environment of rabbitmq-server.service says {name}={files['now']}, which wins"
         instead = f"the lines of that file into {files['own']}, and take the variable out of the unit"
         problems.append(Problem("environment-of-the-unit", "rabbitmq_config", FilePath(files["own"]), reason, instead))
-    peers = (found.get("peers") or {}).get(node)
-    if peers:
-        reason = f"lacks {', '.join(peers)}, with which {node} is in a cluster, and clusters are not supported yet"
+    known = (found.get("peers") or {}).get(node) or (found.get("configured") if node in found.get("nodes", ()) else ())
+    peers = [peer for peer in known or () if peer not in (*nodes, node)]
+    if peers and "" not in nodes:
+        reason = f"lacks {', '.join(peers)}, with which {node} is in a cluster"
         instead = (
-            "nothing: take this host out of the group rabbitmq, and write the cluster's address as "
-            "celery_app_broker_url; or let it forget nodes that are gone for good (rabbitmqctl forget_cluster_node)"
+            "the hosts of all nodes into the group rabbitmq; or have the cluster forget nodes that are gone for good "
+            f"(rabbitmqctl forget_cluster_node {peers[0]}, on a node that runs)"
         )
-        problems.append(Problem("member-of-a-cluster", "rabbitmq_nodes", [node], reason, instead))
+        problems.append(Problem("member-of-a-cluster", "rabbitmq_nodes", list(nodes) or [node], reason, instead))
     for key, place in (found.get("stores") or {}).items():
         wanted = str(config.get(key) or place["kept"])
         if wanted.rstrip("/") != place["now"].rstrip("/"):

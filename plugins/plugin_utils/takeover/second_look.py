@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover import leaving as gone
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover import rabbitmq_cluster
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.stranded import (
     DRAIN,
     moves,
@@ -41,6 +42,7 @@ class Look:
         rotate: whether passwords may become others.
         drain: how long to wait until queues are empty that lose their consumers, as it was written.
         only: whether no host that was not looked at has a scheduler, as somebody has said.
+        server: returns what a host holds of RabbitMQ (``rabbitmq_found.found``); empty where nobody has looked.
     """
 
     checked: Checked
@@ -50,6 +52,7 @@ class Look:
     rotate: bool
     drain: object = ""
     only: bool = False
+    server: Callable[[str], Mapping[str, Any]] = lambda _host: {}
 
 
 def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
@@ -69,6 +72,7 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
         *gone.beats(wanted, seen, look.playing, _several(checked), only=look.only),
         *gone.others_beats(wanted, seen, look.playing, imports, only=look.only),
         *gone.without_app(wanted, seen, look.playing, look.tags),
+        *_of_cluster(look),
     ]
     leaving = gone.leaving(wanted, seen)
     whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
@@ -95,6 +99,16 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
         "celeryops_backlogs": asked,
         "celeryops_same_machine": same_machine(seen),
     }
+
+
+def _of_cluster(look: Look) -> Iterator[Problem]:
+    """Yield what is wrong with the cluster of RabbitMQ as its hosts are."""
+    planned = look.checked.planned
+    plans = {host: own.plan for (role, host), own in planned.items() if role == "rabbitmq" and own.plan}
+    yield from rabbitmq_cluster.different_series(plans)
+    found = {host: look.server(host) for host in plans}
+    yield from rabbitmq_cluster.separate_brokers(plans, found)
+    yield from rabbitmq_cluster.emptied_nodes(plans, found)
 
 
 def same_machine(seen: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.newer_features import Need, worker_options
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.argument_spec import default_of
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.rabbitmq import choose_node
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology import derived
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import (
     SHORTEST_CONSUMER_TIMEOUT,
@@ -36,7 +38,10 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members i
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+#: The variable with the address on which RabbitMQ's nodes reach each other.
+CLUSTER_ADDRESS = "rabbitmq_cluster_listen_address"
 
 
 class Management(TypedDict):
@@ -44,6 +49,17 @@ class Management(TypedDict):
 
     listen: str
     port: Any
+
+
+class ClusterMember(TypedDict):
+    """What the other nodes of a RabbitMQ cluster know of one.
+
+    ``name`` is empty while its host has not been looked at; ``address`` is that of its distribution, an IPv4 address,
+    or empty where its name has to be resolved.
+    """
+
+    name: str
+    address: str
 
 
 class Node(TypedDict):
@@ -58,6 +74,7 @@ class Node(TypedDict):
     listen: list[str]
     port: Any
     management: NotRequired[Management]
+    member: NotRequired[ClusterMember]
 
 
 class Surveyed(TypedDict):
@@ -106,7 +123,9 @@ class Reached(TypedDict, total=False):
 class View(Surveyed):
     """What one host has to know of the others, and of its own app (an empty name where there is none).
 
-    ``management`` is empty where the API cannot be reached; ``rabbitmq_wanted`` is whether any app asks for RabbitMQ.
+    ``management`` is empty where the API cannot be reached; ``rabbitmq_wanted`` is whether any app asks for RabbitMQ;
+    ``rabbitmq_cluster`` are the nodes of the cluster, none where there is only one, and ``cluster_address`` is that of
+    the host itself, if it is one of them.
     """
 
     app: str
@@ -118,9 +137,16 @@ class View(Surveyed):
     rabbitmq_connections: int
     redis_connections: int
     rabbitmq_wanted: bool
+    rabbitmq_cluster: list[ClusterMember]
+    cluster_address: str
 
 
-def survey(apps: Mapping[str, Members], groups: Groups, given: Given) -> Survey:
+def survey(
+    apps: Mapping[str, Members],
+    groups: Groups,
+    given: Given,
+    facts: Callable[[str], Mapping[str, Any]] = lambda _host: {},
+) -> Survey:
     """Return how the hosts fit together.
 
     Values that cannot be read are passed over: the role whose variable it is tells of them.
@@ -129,6 +155,7 @@ def survey(apps: Mapping[str, Members], groups: Groups, given: Given) -> Survey:
         apps: the apps of the inventory (``members``).
         groups: group name -> its hosts.
         given: returns a variable of a host.
+        facts: returns what is known of the machine of a host; empty before it was looked at.
     """
     app_of = {host: app.name for app in apps.values() for host in app.hosts}
     app_of = {host: app_of[host] for host in app_hosts(groups)}
@@ -149,13 +176,40 @@ def survey(apps: Mapping[str, Members], groups: Groups, given: Given) -> Survey:
         },
         "app_of": app_of,
         "machines": {host: machine(host, given) for host in app_of},
-        "servers": {group: [_node(group, host, given) for host in groups.get(group, [])] for group in SERVERS},
+        "servers": {group: _nodes(group, groups.get(group, []), given, facts) for group in SERVERS},
         "consumer_timeout": max([SHORTEST_CONSUMER_TIMEOUT, *map(consumer_timeout, apps.values())]),
         "connections": {
             "rabbitmq": sum(map(rabbitmq_connections, apps.values())),
             "redis": sum(map(redis_connections, apps.values())),
         },
     }
+
+
+def _nodes(group: str, hosts: Sequence[str], given: Given, facts: Callable[[str], Mapping[str, Any]]) -> list[Node]:
+    nodes = [_node(group, host, given) for host in hosts]
+    if group == "rabbitmq" and len(nodes) > 1:
+        for node in nodes:
+            node["member"] = _member(node, given, facts(node["host"]))
+    return nodes
+
+
+def _member(node: Node, given: Given, facts: Mapping[str, Any]) -> ClusterMember:
+    """Return what the other nodes of its cluster know of a node of RabbitMQ."""
+    said = str(given(node["host"], "rabbitmq_node_name", None) or "")
+    default = f"rabbit@{facts['hostname']}" if facts.get("hostname") else ""
+    abandoned = given(node["host"], "rabbitmq_abandoned_nodes", None) or []
+    name, _problems = choose_node(said, default, facts.get("celeryops_rabbitmq") or {}, abandoned)
+    listens = str(given(node["host"], CLUSTER_ADDRESS, None) or "")
+    own = [address for address in (listens, *node["listen"], node["reached_as"]) if _is_own(address)]
+    return {"name": name, "address": own[0] if own else ""}
+
+
+def _is_own(address: str) -> bool:
+    """Whether an address is one by which the other hosts of a cluster reach a node."""
+    try:
+        return not loopback(address) and ipaddress.IPv4Address(address).packed != bytes(4)
+    except ValueError:
+        return False
 
 
 def _node(group: str, host: str, given: Given) -> Node:
@@ -198,6 +252,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "redis": _listen("redis", 0),
     "management": _listen("rabbitmq", 1),
     "rabbitmq_wanted": ("celery_app_broker",),
+    "rabbitmq_cluster": (CLUSTER_ADDRESS, "rabbitmq_node_name", *_listen("rabbitmq", 0)),
+    "cluster_address": (CLUSTER_ADDRESS, *_listen("rabbitmq", 0)),
     "worker_options": (),
 }
 _NO_APP: Surveyed = {
@@ -245,6 +301,10 @@ def view(found: Survey, host: str) -> View:
         "rabbitmq_connections": found["connections"]["rabbitmq"],
         "redis_connections": found["connections"]["redis"],
         "rabbitmq_wanted": not apps or any(app["broker"] == "rabbitmq" for app in apps),
+        "rabbitmq_cluster": [node["member"] for node in rabbitmq if "member" in node],
+        "cluster_address": next(
+            (node["member"]["address"] for node in rabbitmq if node["host"] == host and "member" in node), ""
+        ),
     }
 
 

@@ -102,8 +102,9 @@ def test_each_node_is_compared_with_its_own_name(python: Python) -> None:
         "for _ in range(3):\n"
         "    try: c.connect()\n"
         "    except Exception: c.maybe_switch_next()\n"
-        "print(json.dumps([seen[0], *sorted(set(seen[1:])), a.conf.broker_use_ssl == before]))"
+        # Which of them is the first differs from process to process (nodes.py).
+        "print(json.dumps([*sorted(set(seen)), a.conf.broker_use_ssl == before]))"
     )
     done = python("-c", code, env={"CELERY_BROKER_URL": "amqps://mq1.invalid;amqps://mq2.invalid"})
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ["mq1.invalid", "mq1.invalid", "mq2.invalid", True]
+    assert json.loads(done.stdout) == ["mq1.invalid", "mq2.invalid", True]

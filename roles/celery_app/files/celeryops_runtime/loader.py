@@ -24,7 +24,7 @@ from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 from celery.signals import celeryd_after_setup
 
-from celeryops_runtime import delay, follow, publish, results, systemd, tls, versions
+from celeryops_runtime import delay, follow, nodes, publish, results, systemd, tls, versions
 from celeryops_runtime.celery_settings import celery_settings, connection_settings
 from celeryops_runtime.config_reader import load, process_settings, queues_path
 from celeryops_runtime.queues_file import QueuesFile, stamp_of
@@ -248,6 +248,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         :raises celeryops_runtime.config.ConfigError: if the shared configuration cannot be used.
         """
         if self._shared is None:
+            nodes.rotate()
             # From before it is read: a later one is another version.
             stamp = stamp_of(queues_path())
             config = load()
@@ -339,6 +340,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         # Not in a producer: they need Celery's worker.
         from celeryops_runtime import backlog, malformed, outage, quiet
 
+        nodes.mend()
         backlog.install()
         malformed.install(self.app)
         quiet.install(self.app)

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
-from celeryops_runtime import awaiting, follow, locks
+from celeryops_runtime import awaiting, follow, locks, nodes
 from celeryops_runtime.around import around, run_each
 
 if TYPE_CHECKING:
@@ -48,6 +48,13 @@ ANSWER_SECONDS = 20.0
 
 CLOSE_SECONDS = 0.5
 """The same for the end of a connection that RabbitMQ has announced not to read."""
+
+NODE_SECONDS = 10.0
+"""How long a confirmation, or any other answer, may take of one node of several: another one may answer. An election
+behind a frozen node took 7.9 s (RabbitMQ 4.0.5)."""
+
+NODE_CLOSE_SECONDS = 2.0
+"""The same for the end of a connection: a node that does not answer is left without a word."""
 
 REDIS_SECONDS = 10.0
 """How long Redis may take for an answer to what publishes."""
@@ -103,6 +110,10 @@ class _Confirms:
         self.open[self.sent] = key
         return self.sent
 
+    def pass_over(self) -> None:
+        """Count a message of which nobody wants to know whether it is confirmed."""
+        self.sent += 1
+
     def find(self, key: Hashable) -> int | None:
         """Return the number of a message that waits already, for which is waited again from now on."""
         for tag, other in self.open.items():
@@ -153,6 +164,12 @@ def _key(message: Any, arguments: dict[str, Any]) -> Hashable:
     return task, headers.get("retries"), str(arguments.get("exchange")), str(arguments.get("routing_key"))
 
 
+def _is_remote_control(options: dict[str, Any]) -> bool:
+    """Tell whether a message is remote control or an event (kombu 5.7.0, pidbox.py; celery/events/event.py)."""
+    exchange = str(options.get("exchange", ""))
+    return exchange.endswith(".pidbox") or exchange == "celeryev"
+
+
 def _is_blocked(connection: Any) -> bool:
     return bool(connection.__dict__.get("_celeryops_blocked"))
 
@@ -176,7 +193,8 @@ def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
     from amqp.exceptions import ConnectionError as AmqpConnectionError
     from amqp.exceptions import MessageNacked, RecoverableChannelError, RecoverableConnectionError
 
-    limit = options.pop("confirm_timeout", None) or options.get("timeout") or PUBLISH_SECONDS
+    patience = NODE_SECONDS if nodes.there() else PUBLISH_SECONDS
+    limit = options.pop("confirm_timeout", None) or options.get("timeout") or patience
     left = follow.seconds()
     # What follows a task has one time for everything; it may pass in an alarm, and does not begin anew.
     longer = limit if left is None else left
@@ -190,6 +208,11 @@ def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
     confirms = self.__dict__.get("_celeryops_confirms")
     if confirms is None:
         confirms = self.__dict__["_celeryops_confirms"] = _Confirms(self)
+    if _is_remote_control(options) and nodes.there():
+        # Whoever asks waits for answers.
+        confirms.pass_over()
+        self._basic_publish(message, *arguments, **options)
+        return
     key = _key(message, options)
     # What was announced, or the end of the connection, before anything is written.
     while _read(connection, 0):
@@ -263,10 +286,12 @@ def _mend_amqp() -> None:
         if timeout is not None or connection is None:
             return own(self, method, callback, timeout, **options)
         methods = method if isinstance(method, list) else [method]
-        answer = getattr(_calling, "seconds", None) or ANSWER_SECONDS
-        ending = _is_blocked(connection) and any(one in ends for one in methods)
+        answer = getattr(_calling, "seconds", None) or (NODE_SECONDS if nodes.there() else ANSWER_SECONDS)
+        ending = any(one in ends for one in methods)
         before = connection.__dict__.get("_celeryops_deadline")
-        patience, left = CLOSE_SECONDS if ending else answer, follow.seconds()
+        patience, left = answer, follow.seconds()
+        if ending and (_is_blocked(connection) or nodes.there()):
+            patience = CLOSE_SECONDS if _is_blocked(connection) else NODE_CLOSE_SECONDS
         if left is not None:
             patience = min(patience, max(left, CLOSE_SECONDS))
         connection.__dict__["_celeryops_deadline"] = _clock() + patience

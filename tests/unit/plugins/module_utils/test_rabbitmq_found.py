@@ -189,6 +189,15 @@ def test_a_member_of_a_cluster_is_not_cut_off(host: Host) -> None:
     assert place_problems(found, "rabbit@other", {}) == []
 
 
+def test_without_a_file_of_members_the_configuration_tells(host: Host) -> None:
+    host.data("rabbit@mq1")
+    found = {**host.found(), "configured": ["rabbit@mq1", "rabbit@mq2"]}
+    (problem,) = place_problems(found, "rabbit@mq1", {})
+    assert problem.reason == "lacks rabbit@mq2, with which rabbit@mq1 is in a cluster"
+    assert place_problems(found, "rabbit@mq1", {}, ["rabbit@mq1", "rabbit@mq2"]) == []
+    assert place_problems({**found, "nodes": []}, "rabbit@mq1", {}) == []
+
+
 @pytest.mark.parametrize(("key", "variable", "below"), [
     ("raft.data_dir", "QUORUM_DIR", "quorum"), ("stream.data_dir", "STREAM_DIR", "stream"),
 ])  # fmt: skip

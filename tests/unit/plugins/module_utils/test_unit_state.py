@@ -257,7 +257,7 @@ class Systemctl:
         self.broken = broken
         self.limits = limits
         self.done: list[str] = []
-        self.params = {"prerequisite": prerequisite, "servers": [], "units": [{"name": "a.service"}]}
+        self.params = {"prerequisite": prerequisite, "servers": [], "units": [{"name": "a.service"}], "wait": True}
 
     def run_command(self, command: list[str]) -> tuple[int, str, str]:
         names = [word for word in command if word.endswith(".service")]

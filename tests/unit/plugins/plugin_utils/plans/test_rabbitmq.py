@@ -69,7 +69,7 @@ def test_templates_print_the_plan() -> None:
     assert render(templates / "enabled_plugins.j2", {"plugins": result["plugins"]}) == (
         "[rabbitmq_management,rabbitmq_prometheus].\n"
     )
-    assert '["mq1"]' in render(templates / "erl_inetrc.j2", {"host": result["loopback_host"]})
+    assert '["mq1"]' in render(templates / "erl_inetrc.j2", {"host": result["loopback_host"], "hosts": result["hosts"]})
     socket = render(templates / "epmd.socket.conf.j2", {"listen": result["epmd_listen"]})
     assert socket.endswith("ListenStream=\nListenStream=127.0.0.1:4369\n")
     pins = render(templates / "preferences.j2", {"pins": result["pins"]})

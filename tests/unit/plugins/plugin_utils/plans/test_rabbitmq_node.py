@@ -57,7 +57,6 @@ def test_the_open_files_that_are_written_are_enough() -> None:
         *(({"open_files": files}, "out-of-range") for files in (1023, 2**20 + 1)),
         ({"cluster_listen_address": "::1"}, "not-an-ipv4-address"),
         ({"node_name": "rabbit"}, "not-the-name"),
-        ({"nodes": ["rabbit@a", "rabbit@b"]}, "several-nodes"),
         ({"nodes": ["rabbit@a"]}, "does-not-name-this-node"),
         ({"plugins": ["rabbitmq_prometheus"]}, "management-plugin-missing"),
         ({"plugins": ["rabbitmq_management", "Bad"]}, "not-the-name"),
@@ -70,5 +69,41 @@ def test_what_no_node_has_is_refused(given: dict[str, Any], identity: str) -> No
 
 def test_a_node_is_told_with_its_own_name() -> None:
     (problem,) = refused(nodes=["rabbit@a"])
-    assert problem.instead.startswith("[rabbit@mq1],")
+    assert problem.instead.startswith("rabbit@mq1 as well,")
     planned(nodes=["rabbit@mq1"])
+
+
+CLUSTER = {
+    "nodes": ["rabbit@mq1", "rabbit@mq2", "rabbit@mq3"],
+    "cluster_listen_address": "10.0.0.1",
+    "node_addresses": {"rabbit@mq1": "10.0.0.1", "rabbit@mq2": "10.0.0.2"},
+}
+
+
+def test_a_cluster_resolves_the_names_of_its_nodes_itself() -> None:
+    plan = planned(**CLUSTER)
+    assert plan["hosts"] == [{"name": "mq1", "octets": "10, 0, 0, 1"}, {"name": "mq2", "octets": "10, 0, 0, 2"}]
+    assert {"name": "ERL_INETRC", "value": "/etc/rabbitmq/erl_inetrc", "export": True} in plan["environment"]
+    assert plan["cluster"] == CLUSTER["nodes"]
+    assert planned(nodes=["rabbit@mq1"], node_addresses={"rabbit@mq1": "10.0.0.1"})["hosts"] == []
+    # Without an address of a peer, the host's own ways have to do.
+    plan = planned(**CLUSTER | {"node_addresses": {}})
+    assert "ERL_INETRC" not in [entry["name"] for entry in plan["environment"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "identity", "name"),
+    [
+        ({"cluster_listen_address": "127.0.0.1"}, "cluster-on-loopback", "cluster_listen_address"),
+        ({"nodes": ["rabbit@mq1", "rabbit@mq1"]}, "names-a-node-twice", "nodes"),
+        ({"nodes": ["rabbit@mq1", "", "rabbit@mq3"]}, "nodes-not-known", "nodes"),
+        ({"nodes": ["rabbit@mq2", "rabbit@mq3", "rabbit@mq4"]}, "does-not-name-this-node", "nodes"),
+        ({"node_addresses": {"rabbit@mq1": "mq1"}}, "not-an-ipv4-address", "node_addresses.rabbit@mq1"),
+    ],
+)
+def test_what_no_cluster_has_is_refused(given: dict[str, Any], identity: str, name: str) -> None:
+    assert (identity, f"rabbitmq_{name}") in told(refused(**CLUSTER | given))
+
+
+def test_before_the_hosts_are_looked_at_nobody_knows_their_nodes() -> None:
+    assert refused({}, **CLUSTER | {"nodes": ["", "", ""], "node_addresses": {"": "10.0.0.3"}}) == []

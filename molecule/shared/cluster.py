@@ -1,0 +1,106 @@
+"""The hosts of the scenario cluster: three nodes of RabbitMQ, and one with the app."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import testinfra
+from hosts import run_in_app
+from playbooks import Run, run_playbook
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORY = ROOT / "molecule" / "cluster" / "inventory"
+APP = "fleet"
+STATE = f"/var/lib/celeryops/{APP}"
+NODES = ("mq1", "mq2", "mq3")
+SERVER = "rabbitmq-server.service"
+_ASK = """
+import base64, json, pathlib, urllib.request
+login = base64.b64encode(f"admin:{pathlib.Path('/root/password').read_text()}".encode()).decode()
+request = urllib.request.Request("http://127.0.0.1:15672/api/%s", headers={"Authorization": f"Basic {login}"})
+print(urllib.request.urlopen(request, timeout=20).read().decode())
+"""
+
+
+class Cluster:
+    """The hosts, and what is done on them."""
+
+    def __init__(self) -> None:
+        """Name the containers, and leave the administrator's password where only root of a node reads it."""
+        suite = os.environ.get("CELERYOPS_SUITE", "trixie")
+        self.prefix = os.environ.get("CELERYOPS_HOST", f"celeryops-test-{suite}-cluster")
+        self.hosts: dict[str, Host] = {
+            name: testinfra.get_host(f"docker://{self.prefix}-{name}") for name in (*NODES, "app1")
+        }
+        secrets = ROOT / "build" / "molecule" / f"{suite}-cluster" / "secrets"
+        password = (secrets / "rabbitmq_admin_password").read_text().split()[0]
+        for name in NODES:
+            self.on(name, f"umask 077; printf %s '{password}' > /root/password")
+
+    def on(self, name: str, command: str) -> str:
+        """Run a shell command as root."""
+        return str(self.hosts[name].check_output(command))
+
+    def node(self, name: str) -> str:
+        """Return the name of a host's node."""
+        return f"rabbit@{self.prefix}-{name}"
+
+    def ask(self, name: str, path: str) -> Any:
+        """Return what the management API of a host answers."""
+        return json.loads(self.on(name, f"python3 - <<'END'{_ASK % path}END"))
+
+    def members(self, name: str) -> dict[str, bool]:
+        """Return node -> whether it runs, as a host sees it."""
+        return {one["name"]: one["running"] for one in self.ask(name, "nodes?columns=name,running")}
+
+    def queues(self, name: str) -> list[dict[str, Any]]:
+        """Return the quorum queues, as a host sees them."""
+        found = self.ask(name, "queues?columns=name,type,members,online,leader")
+        return [one for one in found if one["type"] == "quorum"]
+
+    def whole(self, name: str) -> bool:
+        """Tell whether all nodes run, and each queue has a member on each of them, as a host sees it."""
+        everywhere = {self.node(one) for one in NODES}
+        queues = self.queues(name)
+        return (
+            self.members(name) == dict.fromkeys(everywhere, True)
+            and len(queues) > 0
+            and all(set(one["members"]) == set(one["online"]) == everywhere for one in queues)
+        )
+
+    def connected_to(self, worker: str) -> str:
+        """Return the host of the node to which a worker class is connected: that of its control queue."""
+        found = self.ask("mq1", f"queues/{APP}?columns=name,node")
+        (node,) = [one["node"] for one in found if one["name"].startswith(f"{worker}@") and "pidbox" in one["name"]]
+        return str(node).rpartition("-")[2]
+
+    def play(self, **variables: Any) -> Run:
+        """Run the site playbook."""
+        return run_playbook(INVENTORY, playbook="playbooks/site.yml", variables=variables)
+
+    def send(self, number: int) -> None:
+        """Send so many tasks, named by their numbers."""
+        program = (
+            f"from fleet_app import app\nfor n in range({number}): app.send_task('default.work', args=(str(n), 0.1))"
+        )
+        run_in_app(self.hosts["app1"], APP, program)
+
+    def done(self) -> Counter[str]:
+        """Return how often each task has ended."""
+        text = self.on("app1", f"cat {STATE}/notes 2>/dev/null || true")
+        return Counter(name for event, name in (line.split() for line in text.splitlines()) if event == "done")
+
+    def started(self) -> dict[str, tuple[int, int]]:
+        """Return host -> when its server stopped and started last, in microseconds since boot."""
+        times = "InactiveEnterTimestampMonotonic,ActiveEnterTimestampMonotonic"
+        show = f"systemctl show --value --property={times} {SERVER}"
+        found = {}
+        for name in NODES:
+            values = sorted(int(word) for word in self.on(name, show).split())
+            found[name] = (values[0], values[1])
+        return found

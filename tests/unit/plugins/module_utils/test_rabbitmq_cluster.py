@@ -1,0 +1,68 @@
+"""What the answers of the management API say of a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_cluster import (
+    alone,
+    leaders,
+    missing_members,
+    node_faults,
+    offline_members,
+)
+
+NODES = ["rabbit@a", "rabbit@b", "rabbit@c"]
+
+
+def nodes(**changes: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return three nodes that run; a keyword says what is otherwise of one, None that it is not there."""
+    return [
+        {"name": f"rabbit@{name}", "running": True, "partitions": [], **changes.get(name, {})}
+        for name in "abc"
+        if changes.get(name, {}) is not None
+    ]
+
+
+def queue(name: str, members: str, online: str | None = None, **more: Any) -> dict[str, Any]:
+    where = [f"rabbit@{one}" for one in members]
+    up = [f"rabbit@{one}" for one in (members if online is None else online)]
+    return {"vhost": "shop", "name": name, "type": "quorum", "members": where, "online": up, **more}
+
+
+def test_a_whole_cluster_has_no_fault() -> None:
+    assert node_faults(NODES, nodes()) == []
+    # A node that has just started does not tell of partitions yet.
+    assert node_faults(NODES, [{"name": name, "running": True} for name in NODES]) == []
+
+
+def test_every_fault_of_a_cluster_is_told() -> None:
+    assert node_faults(NODES, nodes()[:2]) == ["rabbit@c is not a member"]
+    assert node_faults(NODES[:2], nodes()) == ["rabbit@c is a member and not in the inventory"]
+    assert node_faults(NODES, nodes(b={"running": False})) == ["rabbit@b does not run"]
+    assert node_faults(NODES, nodes(a={"partitions": ["rabbit@b", "rabbit@c"]})) == [
+        "rabbit@a does not see rabbit@b, rabbit@c (a partition)"
+    ]
+
+
+def test_a_node_that_is_a_broker_of_its_own() -> None:
+    assert alone("rabbit@a", nodes()[:1])
+    assert not alone("rabbit@a", nodes())
+    assert not alone("rabbit@a", nodes()[1:2])
+
+
+def test_queues_without_a_member_on_a_node() -> None:
+    classic = {"vhost": "shop", "name": "old", "type": "classic"}
+    queues = [queue("one", "abc"), queue("two", "a"), queue("three", "ab"), classic]
+    assert missing_members(NODES, queues) == {"rabbit@b": ["shop/two"], "rabbit@c": ["shop/two", "shop/three"]}
+    assert missing_members(NODES, queues[:1]) == {}
+
+
+def test_queues_with_a_member_that_is_not_online() -> None:
+    assert offline_members([queue("one", "abc"), queue("two", "abc", "ab")]) == ["shop/two"]
+    assert offline_members([{"vhost": "shop", "name": "old", "type": "classic", "members": ["rabbit@a"]}]) == []
+
+
+def test_how_many_queues_a_node_leads() -> None:
+    queues = [queue("one", "abc", leader="rabbit@a"), queue("two", "abc", leader="rabbit@a"), queue("three", "abc")]
+    assert leaders(queues) == {"rabbit@a": 2}

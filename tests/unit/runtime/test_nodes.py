@@ -1,0 +1,61 @@
+"""A process whose broker has several nodes."""
+
+from __future__ import annotations
+
+import pytest
+from kombu.pidbox import Mailbox
+
+from celeryops_runtime import nodes
+
+THREE = "amqp://a:x@mq1/shop;amqp://a:x@mq2/shop;amqp://a:x@mq3/shop"
+
+
+@pytest.mark.parametrize(("url", "expected"), [
+    (THREE, True), ("amqp://a:x@mq1/shop", False), ("", False), ("sentinel://s1;sentinel://s2", False),
+])  # fmt: skip
+def test_only_a_rabbitmq_of_several_addresses_has_nodes(url: str, expected: bool) -> None:
+    assert nodes.several(url) is expected
+
+
+def test_every_process_begins_with_a_node_of_its_own_and_stays_with_it() -> None:
+    orders = {nodes.rotated(THREE, f"host{number}/default@host{number}") for number in range(20)}
+    them = THREE.split(";")
+    assert orders == {";".join(them[first:] + them[:first]) for first in range(3)}
+    assert nodes.rotated(THREE, "one/name") == nodes.rotated(THREE, "one/name")
+
+
+def test_a_worker_is_told_from_another_of_its_host() -> None:
+    assert nodes.key_of(["celery", "worker", "-n", "high@%h", "-c", "2"], "app1") == "app1/high@%h"
+    assert nodes.key_of(["celery", "worker", "--hostname=bulk@%h"], "app1") == "app1/bulk@%h"
+    assert nodes.key_of(["gunicorn"], "web1") == "web1/"
+
+
+def test_the_environment_is_put_in_order_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"CELERY_BROKER_URL": THREE}
+    monkeypatch.setattr("sys.argv", ["celery", "worker", "-n", "high@app1"])
+    nodes.rotate(environ)
+    first = environ["CELERY_BROKER_URL"]
+    assert sorted(first.split(";")) == THREE.split(";")
+    # A child that is another program: it has the same order.
+    monkeypatch.setattr("sys.argv", ["other"])
+    nodes.rotate(environ)
+    assert environ["CELERY_BROKER_URL"] == first
+    assert "x@" not in environ["CELERYOPS_BROKER_ROTATED"]
+
+
+def test_one_address_is_left_alone() -> None:
+    environ = {"CELERY_BROKER_URL": "amqp://a:x@mq1/shop"}
+    nodes.rotate(environ)
+    assert environ == {"CELERY_BROKER_URL": "amqp://a:x@mq1/shop"}
+
+
+def test_a_control_queue_is_new_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes.mend()
+    nodes.mend()
+    mailbox = Mailbox("celery", type="fanout")
+    monkeypatch.setenv("CELERY_BROKER_URL", THREE)
+    names = {mailbox.get_queue("high@app1").name for _each in range(3)}
+    assert len(names) == 3
+    assert all(name.startswith("high@app1.") and name.endswith(".celery.pidbox") for name in names)
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://mq1")
+    assert mailbox.get_queue("high@app1").name == "high@app1.celery.pidbox"
