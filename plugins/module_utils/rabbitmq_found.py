@@ -22,6 +22,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_series import installed_version, written_by
 from ansible_collections.celeryops.stack.plugins.module_utils.text_files import entries_of, text_of
 
 #: Runs a command and returns what it prints; an empty text when it fails.
@@ -29,6 +30,7 @@ Run = Callable[[Sequence[str]], str]
 
 UNIT = "rabbitmq-server.service"
 SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+VERSIONS = "/usr/lib/rabbitmq/lib"
 CONFIG_DIR = "/etc/rabbitmq"
 BASE = "/var/lib/rabbitmq/mnesia"
 #: What stands in the first line of what this role wrote.
@@ -75,7 +77,8 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
     environment says (``kept``), both empty for the default, of those that are there; ``peers``, node -> the others of
     its cluster; ``configured``, the nodes that the configuration names where no file tells of members, as with Khepri
     (RabbitMQ 4.3); ``leading``, variable of the unit -> the file to which it leads (``now``) and the role's (``own``);
-    ``plugins``, what is enabled; ``managed``, whether rabbitmq-env.conf is this role's.
+    ``plugins``, what is enabled; ``managed``, whether rabbitmq-env.conf is this role's; ``version``, what is installed;
+    ``written``, node -> the series whose feature flags it has, without those that do not tell.
 
     Arguments:
         hostname: the host's name up to the first dot.
@@ -122,6 +125,11 @@ def found(hostname: str, fqdn: str, run: Run) -> dict[str, Any]:
             f"RABBITMQ_{name}": {"now": outer[name], "own": f"{CONFIG_DIR}/{file}"}
             for name, file in _LEADING.items()
             if name in outer and outer[name].removesuffix(".conf") != f"{CONFIG_DIR}/{file}".removesuffix(".conf")
+        },
+        "version": installed_version(entries_of(VERSIONS)),
+        # Beside a node's directory, whatever that is called (rabbit_env.erl).
+        "written": {
+            name: series for name, path in folders.items() if (series := written_by(text_of(f"{path}-feature_flags")))
         },
         "plugins": plugins(text_of(both.get("ENABLED_PLUGINS_FILE") or f"{CONFIG_DIR}/enabled_plugins")),
         "managed": MARKER in text,

@@ -83,6 +83,7 @@ class Reconciler:
         comparison = compare(self.wanted, present, self.credentials)
         if comparison.conflicts:
             self._fail_conflicts(comparison.conflicts)
+        flags = [] if offline else self._disabled_flags()
         if not offline:
             self._look_at_open_files()
         going = self._removable(present, offline)
@@ -95,6 +96,7 @@ class Reconciler:
         new_record = stored_record(present, self.owner) != record
         self.changes += [f"{change.action} {label(change.kind, change.key)}" for change in comparison.changes]
         self.changes += [f"set global parameter {entry['name']}" for entry in parameters]
+        self._enable(flags)
         if new_record and not self.changes and not going:
             self.changes.append("record what is declared")
         if (self.changes or going) and not self.module.check_mode:
@@ -112,7 +114,7 @@ class Reconciler:
         self.module.exit_json(
             changed=bool(self.changes),
             changes=self.changes,
-            diff=self._diff(comparison, parameters, going),
+            diff=self._diff(comparison, parameters, going, flags),
             topology={} if self.changes else topology(present),
         )
 
@@ -169,6 +171,30 @@ class Reconciler:
                     f"rabbitmq_open_files: {node.get('name')} may open {limit} files, and its clients need {needed}; "
                     "if the variable says more, the hard limit of systemd's own process is lower: raise that of the "
                     "container or of the machine (DefaultLimitNOFILE= in /etc/systemd/system.conf), and restart it"
+                )
+
+    def _disabled_flags(self) -> list[str]:
+        """Return the stable feature flags that all nodes have and that are disabled, as after an upgrade.
+
+        RabbitMQ wants them enabled after each upgrade, and the next one fails without ("Feature Flags"). An
+        experimental one is the user's affair.
+        """
+        status, flags = self.api.call("GET", "feature-flags")
+        return [
+            str(flag["name"])
+            for flag in (flags if status == 200 and isinstance(flags, list) else [])
+            if flag.get("state") == "disabled" and flag.get("stability") == "stable"
+        ]
+
+    def _enable(self, flags: list[str]) -> None:
+        for name in flags:
+            self.changes.append(f"enable feature flag {name}")
+            if self.module.check_mode:
+                continue
+            status, answer = self.api.call("PUT", f"feature-flags/{path_of(name)}/enable", {"name": name})
+            if status not in (200, 204):
+                self.module.fail_json(
+                    msg=f"the server does not enable feature flag {name}: {reason_of(answer)}", status=status
                 )
 
     def _repair_login(self) -> None:
@@ -352,10 +378,14 @@ class Reconciler:
         )
 
     def _diff(
-        self, comparison: Comparison, parameters: list[dict[str, Any]], going: list[tuple[str, Key]]
+        self,
+        comparison: Comparison,
+        parameters: list[dict[str, Any]],
+        going: list[tuple[str, Key]],
+        flags: list[str],
     ) -> dict[str, str]:
-        before: dict[str, Any] = {}
-        after: dict[str, Any] = {}
+        before: dict[str, Any] = {f"feature flag {name}": "disabled" for name in flags}
+        after: dict[str, Any] = {f"feature flag {name}": "enabled" for name in flags}
         for change in comparison.changes:
             name = label(change.kind, change.key)
             after[name] = change.after

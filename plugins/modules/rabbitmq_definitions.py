@@ -12,6 +12,8 @@ description:
   - Compares a definitions document with what the server has, in one HTTP request, and imports only what differs.
   - Removes what an earlier run declared and this one does not. The server itself records what was declared,
     in a global parameter, so the record survives a reinstallation of the control machine and exists on every node.
+  - Enables the stable feature flags that are disabled, as they are after an upgrade. All nodes of a cluster have to
+    know them.
   - Passwords are checked against the salted hash that the server stores. They appear in no output, no diff and no
     command line.
   - If the server refuses the login (the user was deleted, or its password changed by hand), that user is repaired

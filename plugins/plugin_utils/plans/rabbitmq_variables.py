@@ -10,6 +10,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_series import series_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import (
     Problem,
     UnreadableError,
@@ -85,13 +86,12 @@ class Variables:
     def series(self) -> str:
         """Return the series of the server's version, such as ``4.0``; empty where it is not known.
 
-        Debian's releases have one series each (12 to 14, seen in November 2026).
+        What is installed stays unless another version is asked for. Debian's releases have one series each (12 to 14,
+        seen in November 2026).
         """
-        said = re.match(r"(?:1:)?(\d+\.\d+)\.", str(self.values["version"]))
-        if said:
-            return said[1]
-        if self.facts.get("distribution") != "Debian" or self.values["repository"]:
-            return ""
+        known = series_of(str(self.values["version"])) or series_of(str(self.found.get("version") or ""))
+        if known or self.facts.get("distribution") != "Debian" or self.values["repository"]:
+            return known
         return _OF_DEBIAN.get(str(self.facts.get("distribution_release")), "")
 
 

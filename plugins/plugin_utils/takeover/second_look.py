@@ -14,7 +14,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover import leaving as gone
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover import rabbitmq_cluster
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover import rabbitmq_cluster, rabbitmq_upgrade
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.stranded import (
     DRAIN,
     moves,
@@ -72,7 +72,7 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
         *gone.beats(wanted, seen, look.playing, _several(checked), only=look.only),
         *gone.others_beats(wanted, seen, look.playing, imports, only=look.only),
         *gone.without_app(wanted, seen, look.playing, look.tags),
-        *_of_cluster(look),
+        *_of_rabbitmq(look),
     ]
     leaving = gone.leaving(wanted, seen)
     whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
@@ -101,14 +101,15 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     }
 
 
-def _of_cluster(look: Look) -> Iterator[Problem]:
-    """Yield what is wrong with the cluster of RabbitMQ as its hosts are."""
+def _of_rabbitmq(look: Look) -> Iterator[Problem]:
+    """Yield what is wrong with RabbitMQ as its hosts are."""
     planned = look.checked.planned
     plans = {host: own.plan for (role, host), own in planned.items() if role == "rabbitmq" and own.plan}
     yield from rabbitmq_cluster.different_series(plans)
     found = {host: look.server(host) for host in plans}
     yield from rabbitmq_cluster.separate_brokers(plans, found)
     yield from rabbitmq_cluster.emptied_nodes(plans, found)
+    yield from rabbitmq_upgrade.unsupported_upgrades(plans, found)
 
 
 def same_machine(seen: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -5,33 +5,36 @@
 
 from __future__ import annotations
 
-import re
+#: Series -> those to which its data can be upgraded in place, the last one first. RabbitMQ's documentation, "RabbitMQ
+#: Version Upgradability" up to 4.0; release notes of 4.1.0, 4.2.0, and 4.3.0 ("only 4.2.x clusters can upgrade").
+_NEXT = {
+    "3.8": ("3.9",),
+    "3.9": ("3.10",),
+    "3.10": ("3.11",),
+    "3.11": ("3.12",),
+    "3.12": ("3.13",),
+    "3.13": ("4.2", "4.1", "4.0"),
+    "4.0": ("4.2", "4.1"),
+    "4.1": ("4.2",),
+    "4.2": ("4.3",),
+    "4.3": (),
+}
 
-#: Each series upgrades in place to the next one only. Sources: RabbitMQ's documentation, "Release Series
-#: Upgradeability", up to 4.0; release notes of 4.3.0 ("only 4.2.x clusters can upgrade").
-_SERIES = ("3.10", "3.11", "3.12", "3.13", "4.0", "4.1", "4.2", "4.3")
 
+def upgrade_path(data: str, package: str) -> tuple[str, ...]:
+    """Return the series on the shortest way from that of the data to that of a package, both included.
 
-def series(version: str) -> str | None:
-    """Return the series of a version of RabbitMQ or of its Debian package, or None where it has none.
+    Nothing where no way is known: one of them is not in the table, or the package is older than the data.
 
     Arguments:
-        version: for example `4.0.5`, or `1:3.10.8-1+deb12u1` with an epoch.
+        data: the series that wrote them.
+        package: the series that would run on them.
     """
-    found = re.match(r"(?:\d+:)?(\d+\.\d+)(?!\d)", version)
-    return found[1] if found else None
-
-
-def path(store: str, package: str) -> tuple[str, ...] | None:
-    """Return the series from that of a store to that of a package, both included.
-
-    None where one of them is not in the table, or where the package is older than the store: no in-place way is known.
-
-    Arguments:
-        store: the series that wrote the store.
-        package: the series that would run on it.
-    """
-    if store not in _SERIES or package not in _SERIES:
-        return None
-    first, last = _SERIES.index(store), _SERIES.index(package)
-    return _SERIES[first : last + 1] if first <= last else None
+    if data not in _NEXT or package not in _NEXT:
+        return ()
+    ways: list[tuple[str, ...]] = [(data,)]
+    for way in ways:
+        if way[-1] == package:
+            return way
+        ways += [(*way, following) for following in _NEXT[way[-1]]]
+    return ()

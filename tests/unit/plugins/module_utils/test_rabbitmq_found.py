@@ -118,7 +118,13 @@ class Host:
         self.base, self.etc, self.unit = folder / "mnesia", folder / "etc", ""
         self.base.mkdir()
         self.etc.mkdir()
-        for name, value in (("SERVER", "/bin/true"), ("CONFIG_DIR", str(self.etc)), ("BASE", str(self.base))):
+        self.versions = folder / "versions"
+        for name, value in (
+            ("SERVER", "/bin/true"),
+            ("CONFIG_DIR", str(self.etc)),
+            ("BASE", str(self.base)),
+            ("VERSIONS", str(self.versions)),
+        ):
             monkeypatch.setattr(rabbitmq_found, name, value)
 
     def data(self, *names: str, base: Path | None = None) -> None:
@@ -174,6 +180,14 @@ def test_a_directory_that_does_not_say_whose_it_is_is_of_the_configured_node(hos
     (place / "cluster_nodes.config").write_text("{[rabbit@a,rabbit@old],[rabbit@a,rabbit@old]}.")
     told = host.found(f"{conf}NODENAME=rabbit@old")
     assert (told["nodes"], told["peers"]) == (["rabbit@old"], {"rabbit@old": ["rabbit@a"]})
+
+
+def test_what_is_installed_and_who_wrote_the_data(host: Host) -> None:
+    assert (host.found()["version"], host.found()["written"]) == ("", {})
+    (host.versions / "rabbitmq_server-4.0.5").mkdir(parents=True)
+    host.data("rabbit@mq1", "rabbit@old")
+    (host.base / "rabbit@mq1-feature_flags").write_text("[message_containers].\n")
+    assert (host.found()["version"], host.found()["written"]) == ("4.0.5", {"rabbit@mq1": "3.13"})
 
 
 def test_a_member_of_a_cluster_is_not_cut_off(host: Host) -> None:

@@ -34,6 +34,7 @@ class Server:
         self.parameters: dict[str, Any] = {}
         self.in_use: set[str] = set()
         self.nodes: tuple[int, Any] = (500, "asked although nobody wants to know")
+        self.flags: list[dict[str, str]] = []
         arguments = {"x-queue-type": kind}
         mine = {"vhosts": [["v"]], "queues": [["shop", name] for name in queues], "exchanges": [["shop", "e"]]}
         self.definitions: dict[str, Any] = {
@@ -59,6 +60,12 @@ class Server:
                 return 400, {"reason": "in use"}
             self.removed.append(unquote(path))
             return 204, None
+        if method == "PUT" and plain.startswith("feature-flags/"):
+            (flag,) = (flag for flag in self.flags if flag["name"] == plain.split("/")[1])
+            flag["state"] = "enabled"
+            return 204, None
+        if plain == "feature-flags":
+            return 200, [dict(flag) for flag in self.flags]
         if method == "POST":
             self.parameters |= {entry["name"]: entry["value"] for entry in body.get("global_parameters", [])}
             return 204, None
@@ -320,3 +327,25 @@ def test_a_node_that_may_open_too_few_files_is_told(
     assert all("need 30000" in text for text in told)
     _result, warnings = run(server, monkeypatch)
     assert [text for text in warnings if text.startswith("rabbitmq_open_files: ")] == []
+
+
+FLAGS = [
+    {"name": "old", "state": "enabled", "stability": "required"},
+    {"name": "new", "state": "disabled", "stability": "stable"},
+    {"name": "risky", "state": "disabled", "stability": "experimental"},
+    # Of a cluster in which a node does not know it yet.
+    {"name": "early", "state": "unavailable", "stability": "stable"},
+]
+
+
+def test_an_upgrade_ends_with_its_feature_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server({}, [""])
+    server.flags = [dict(flag) for flag in FLAGS]
+    told, _warnings = run(server, monkeypatch, check_mode=True)
+    assert "enable feature flag new" in told["changes"]
+    assert server.flags == FLAGS
+    told, _warnings = run(server, monkeypatch)
+    assert "enable feature flag new" in told["changes"]
+    assert '"feature flag new": "enabled"' in told["diff"]["after"]
+    assert [flag["state"] for flag in server.flags] == ["enabled", "enabled", "disabled", "unavailable"]
+    assert "enable feature flag new" not in run(server, monkeypatch)[0]["changes"]

@@ -186,3 +186,32 @@ def test_passwords_that_were_made_up_stay_a_question_when_a_host_would_keep_othe
     own.checked.lost["two"] = "timed out"
     assert [problem.id for problem in second_look(own)[0]] == ["host-keeps-passwords"]
     assert list(made_up(tmp_path)) == ["shop_redis_password"]
+
+
+def test_rabbitmq_is_looked_at_as_its_hosts_are() -> None:
+    """Each of them would start its server, and some find out afterwards that there are two brokers."""
+    nodes = [f"rabbit@{name}" for name in ("a", "b", "c")]
+
+    def found(name: str, version: str, *peers: str) -> dict[str, Any]:
+        data = {"nodes": [name], "version": version, "written": {name: version}}
+        return {**data, "peers": {name: list(peers)} if peers else {}}
+
+    def told(series: Mapping[str, str], held: Mapping[str, Mapping[str, Any]], blank: str = "") -> set[str]:
+        one = look({}, given=lambda _host, _name, default: default)
+        for name in nodes:
+            plan = {
+                "node": {"name": name},
+                "cluster": nodes,
+                "blank": name == blank,
+                "series": series.get(name, "4.0"),
+            }
+            one.checked.planned["rabbitmq", name] = Planned({}, plan, frozenset(), frozenset())
+        problems, _facts = second_look(dataclasses.replace(one, server=lambda host: held.get(host, {})))
+        return {problem.id for problem in problems}
+
+    a, b, c = nodes
+    whole = {name: found(name, "4.0", *(other for other in nodes if other != name)) for name in nodes}
+    assert told({}, whole) == set()
+    assert told({c: "4.3"}, whole) == {"different-versions", "unsupported-upgrade"}
+    assert told({}, {name: found(name, "4.0") for name in (a, b)}) == {"separate-brokers"}
+    assert told({}, {a: whole[a], b: whole[b]}, blank=c) == {"forget-the-node-first"}

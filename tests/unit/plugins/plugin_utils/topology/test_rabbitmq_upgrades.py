@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.rabbitmq_upgrades import path, series
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.rabbitmq_upgrades import upgrade_path
 
 
 @pytest.mark.parametrize(
-    ("version", "expected"),
-    [("4.0.5", "4.0"), ("3.10.8-1+deb12u1", "3.10"), ("1:3.13.7-1", "3.13"), ("4.3", "4.3"), ("4", None), ("", None)],
+    ("data", "package", "way"),
+    [
+        ("4.0", "4.0", ("4.0",)),
+        ("4.2", "4.3", ("4.2", "4.3")),
+        ("3.13", "4.2", ("3.13", "4.2")),
+        # What Debian's releases would come to.
+        ("3.10", "4.0", ("3.10", "3.11", "3.12", "3.13", "4.0")),
+        ("4.0", "4.3", ("4.0", "4.2", "4.3")),
+    ],
 )
-def test_series(version: str, expected: str | None) -> None:
-    assert series(version) == expected
+def test_the_shortest_way(data: str, package: str, way: tuple[str, ...]) -> None:
+    assert upgrade_path(data, package) == way
 
 
-def test_path_names_every_series_between() -> None:
-    assert path("3.10", "4.0") == ("3.10", "3.11", "3.12", "3.13", "4.0")
-    assert path("4.2", "4.3") == ("4.2", "4.3")
-    assert path("4.0", "4.0") == ("4.0",)
-
-
-@pytest.mark.parametrize(("store", "package"), [("4.3", "4.0"), ("3.9", "4.0"), ("4.0", "5.0")])
-def test_no_path(store: str, package: str) -> None:
-    assert path(store, package) is None
+@pytest.mark.parametrize(
+    ("data", "package"), [("4.3", "4.0"), ("3.7", "4.0"), ("4.0", "5.0"), ("", "4.0"), ("4.0", "")]
+)
+def test_no_way(data: str, package: str) -> None:
+    assert upgrade_path(data, package) == ()
