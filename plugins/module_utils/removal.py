@@ -26,10 +26,17 @@ DATA = (paths.STATE, paths.LOG)
 #: How useradd was called for an account of ours (module_utils/account.py).
 COMMENT = "Celery app "
 _PLACE = re.compile(rf'^(?:{"|".join(PLACES.values())})="(.+)"$', re.MULTILINE)
+#: Under the same names for both engines.
+_REDIS_BACKUP = (
+    f"{paths.UNITS}/celeryops-backup-redis.timer",
+    f"{paths.UNITS}/celeryops-backup-redis.service",
+    f"{paths.CONFIG}/redis-backup.py",
+    f"{paths.CONFIG}/redis-backup.password",
+)
 #: Server -> its units, the files of ours, its packages, its data, and the file that says where further data are.
 SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "rabbitmq": {
-        "units": ("rabbitmq-server.service", "epmd.socket", "epmd.service"),
+        "units": ("rabbitmq-server.service", "epmd.socket", "epmd.service", "celeryops-backup-rabbitmq.timer"),
         "mark": ("/etc/rabbitmq/rabbitmq.conf",),
         "files": (
             f"{paths.UNITS}/rabbitmq-server.service.d/celeryops.conf",
@@ -39,6 +46,9 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "/etc/rabbitmq/erl_inetrc",
             "/etc/rabbitmq/enabled_plugins",
             "/etc/rabbitmq/definitions.json",
+            f"{paths.UNITS}/celeryops-backup-rabbitmq.timer",
+            f"{paths.UNITS}/celeryops-backup-rabbitmq.service",
+            "/etc/rabbitmq/celeryops-backup.py",
             "/etc/rabbitmq/celeryops-disk.erl",
             "/etc/rabbitmq/celeryops-disk.sh",
             "/etc/rabbitmq/conf.d/40-celeryops.conf",
@@ -51,11 +61,12 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "data": ("/var/lib/rabbitmq", "/var/log/rabbitmq"),
     },
     "redis": {
-        "units": ("redis-server.service",),
+        "units": ("redis-server.service", "celeryops-backup-redis.timer"),
         "mark": (f"{paths.CONFIG}/redis/redis.conf",),
         "files": (
             f"{paths.UNITS}/redis-server.service.d/celeryops.conf",
             f"{paths.CONFIG}/redis",
+            *_REDIS_BACKUP,
             "/etc/sysctl.d/30-celeryops-redis.conf",
             "/etc/apt/sources.list.d/celeryops-redis-backports.sources",
         ),
@@ -63,11 +74,12 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "data": ("/var/lib/redis", "/var/log/redis"),
     },
     "valkey": {
-        "units": ("valkey-server.service",),
+        "units": ("valkey-server.service", "celeryops-backup-redis.timer"),
         "mark": (f"{paths.CONFIG}/valkey/valkey.conf",),
         "files": (
             f"{paths.UNITS}/valkey-server.service.d/celeryops.conf",
             f"{paths.CONFIG}/valkey",
+            *_REDIS_BACKUP,
             "/etc/sysctl.d/30-celeryops-redis.conf",
             "/etc/apt/sources.list.d/celeryops-redis-backports.sources",
         ),

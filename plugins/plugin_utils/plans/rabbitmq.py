@@ -32,6 +32,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_pac
     stale_files,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_variables import CONFIG_DIR, Variables
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.backup import Backup, Server, backup_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import check_platform, command_line
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import needed_files
 
@@ -59,6 +60,17 @@ _RELOAD = (
     f'{{ok, File}} = file:read_file("{_LIVE_FILE}"), '
     f'{{match, [Value]}} = re:run(File, "^{_LIVE} = ([0-9]+)", [multiline, {{capture, [1], list}}]), '
     f"application:set_env(rabbit, {_LIVE}, list_to_integer(Value))."
+)
+
+#: Its tool reads the cookie of the server's account, so the backup needs no password.
+_SERVER = Server(
+    role="rabbitmq",
+    title="RabbitMQ's definitions",
+    kind="rabbitmq",
+    unit="rabbitmq-server.service",
+    user="rabbitmq",
+    group="rabbitmq",
+    program=f"{CONFIG_DIR}/celeryops-backup",
 )
 
 
@@ -94,6 +106,7 @@ class Plan(TypedDict, total=False):
     disk: dict[str, Any]
     api: dict[str, Any]
     definitions: dict[str, Any]
+    backup: Backup
 
 
 def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
@@ -112,6 +125,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     store = given.values["config"].get("raft.data_dir", kept)
     settings = settings_of(given)
     open_files_problems(given)
+    backup, problems = backup_of(_SERVER, given.values["backup"])
+    given.problems += problems
     result: Plan = {
         "node": node,
         "packages": packages_of(given),
@@ -147,5 +162,6 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         },
         "api": {"host": api_host, "port": given.values["management_port"]},
         "definitions": definitions_of(given),
+        "backup": backup,
     }
     return result, given.problems

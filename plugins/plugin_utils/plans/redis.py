@@ -9,6 +9,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import CONFIG
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import Engine, engine_names
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_configuration import (
@@ -17,6 +18,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_config
     setting_problems,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_users import acl_rules, user_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.backup import Backup, Server, backup_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import check_platform
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.redis import VARIABLE, takeover_problems
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import enough_clients
@@ -43,6 +45,7 @@ class Plan(Engine, total=False):
     kernel: list[dict[str, Any]]
     apt_release: str
     upgrade: bool
+    backup: Backup
 
 
 def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, list[Problem]]:
@@ -70,6 +73,11 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     keepalive = _quantity(parse_duration, "redis_tcp_keepalive", variables, problems)
     problems += _timeout_problems(variables, timeout)
     problems += setting_problems(variables["redis_settings"])
+    backup, backup_problems = backup_of(_server(names, variables), variables["redis_backup"])
+    problems += backup_problems
+    if variables["redis_backup"] and persistence == "none":
+        reason, instead = "says that nothing has to outlive a restart", "rdb or aof, or leave redis_backup out"
+        problems.append(Problem("backup-of-nothing", "redis_persistence", "none", reason, instead))
     if problems:
         return {}, problems
     return {
@@ -85,7 +93,24 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         "kernel": _kernel(variables),
         "apt_release": _apt_release(variables, facts),
         "upgrade": _true(variables["redis_upgrade"]),
+        "backup": backup,
     }, []
+
+
+def _server(names: Engine, variables: Mapping[str, Any]) -> Server:
+    """Return whose backup is made."""
+    return Server(
+        role="redis",
+        title=names["title"],
+        kind=names["engine"],
+        unit=names["unit"],
+        user=names["user"],
+        group=names["group"],
+        # It stays where it is when the engine changes.
+        program=f"{CONFIG}/redis-backup",
+        arguments=("--user", str(variables["redis_admin_user"]), "--socket", names["socket"]),
+        password=True,
+    )
 
 
 def _persistence(variables: Mapping[str, Any]) -> str:
