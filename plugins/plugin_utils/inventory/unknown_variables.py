@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _CLOSE = 0.87
 #: What an inventory may say to the collection as a whole: the roles' defaults and the playbooks read these.
 SHARED = (
+    "celeryops_backup_fetch",
     "celeryops_deploy_accept_missing_tasks",
     "celeryops_deploy_at_once",
     "celeryops_deploy_drain_timeout",
@@ -39,6 +40,9 @@ SHARED = (
     "celeryops_restart_classes",
     "celeryops_restart_drain_timeout",
     "celeryops_restart_mode",
+    "celeryops_restore_over",
+    "celeryops_restore_rabbitmq",
+    "celeryops_restore_redis",
     "celeryops_rollback_at_once",
     "celeryops_rollback_drain_timeout",
     "celeryops_rollback_mode",

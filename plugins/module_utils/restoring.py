@@ -1,0 +1,127 @@
+# Copyright: celeryops.stack contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a restore does to a server: which objects RabbitMQ lacks, and whether Redis may be given other data.
+
+Pure functions.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differences import (
+    KEYS,
+    Credentials,
+    compare,
+    index,
+    label,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: The account whose password everybody knows, and the parameter that names the cluster that the backup is of.
+_GUEST, _CLUSTER = "guest", "internal_cluster_id"
+_DATABASE = re.compile(r"^db\d+:keys=(\d+)", re.MULTILINE)
+_REPLICAS = re.compile(r"^connected_slaves:(\d+)", re.MULTILINE)
+#: What redis-check-rdb and valkey-check-rdb say at their end.
+_READ = re.compile(r"\[info\] (\d+) keys read")
+_LOADED = re.compile(r"^rdb_last_load_keys_(?:loaded|expired):(\d+)", re.MULTILINE)
+
+
+@dataclass
+class Additions:
+    """What RabbitMQ lacks of a backup.
+
+    Arguments:
+        document: of definitions, to be imported.
+        added: the objects in it, in words.
+        kept: the objects that the server has otherwise than the backup.
+    """
+
+    document: dict[str, list[Any]] = field(default_factory=dict)
+    added: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+
+def additions(backup: Mapping[str, Any], present: Mapping[str, Any]) -> Additions:
+    """Return what to add to RabbitMQ.
+
+    Nothing that it has is changed: its queues hold messages, and the passwords of its users are those that the
+    inventory has now.
+
+    Arguments:
+        backup: a document of definitions.
+        present: that of the server.
+    """
+    wanted = {kind: [entry for entry in backup.get(kind, []) if not _of_guest(kind, entry)] for kind in KEYS}
+    have, result = index(present), Additions()
+    for kind, objects in index(wanted).items():
+        absent = {key: entry for key, entry in objects.items() if key not in have[kind]}
+        if absent:
+            result.document[kind] = list(absent.values())
+            result.added += [label(kind, key) for key in absent]
+    names = {entry["name"] for entry in present.get("global_parameters", [])} | {_CLUSTER}
+    parameters = [entry for entry in backup.get("global_parameters", []) if entry["name"] not in names]
+    if parameters:
+        result.document["global_parameters"] = parameters
+        result.added += [f"global parameter {entry['name']}" for entry in parameters]
+    hashes = {str(user["name"]): str(user.get("password_hash") or "") for user in wanted["users"]}
+    comparison = compare(wanted, present, Credentials({}, hashes))
+    for change in (*comparison.changes, *comparison.conflicts):
+        # Each run of a server salts a password anew, so a hash says nothing.
+        before = change.before
+        if before is not None and (change.kind != "users" or before["tags"] != change.after["tags"]):
+            result.kept.append(label(change.kind, change.key))
+    return result
+
+
+def _of_guest(kind: str, entry: Mapping[str, Any]) -> bool:
+    return str(entry.get("name" if kind == "users" else "user")) == _GUEST and kind in (
+        "users",
+        "permissions",
+        "topic_permissions",
+    )
+
+
+def keys_in(keyspace: str) -> int:
+    """Return how many keys a server has in all of its databases, from ``INFO keyspace``."""
+    return sum(int(number) for number in _DATABASE.findall(keyspace))
+
+
+def why_not(replication: str, keys: int, *, over: bool) -> str:
+    """Return why a server of Redis is not given other data; empty when it may be.
+
+    Arguments:
+        replication: what ``INFO replication`` says.
+        keys: how many the server has.
+        over: whether the user has said that they may go.
+    """
+    if "role:master" not in replication.split():
+        return "is a replica, which takes over the data of its primary whatever is restored here"
+    replicas = _REPLICAS.search(replication)
+    if replicas and int(replicas[1]):
+        return (
+            f"has {replicas[1]} replicas; it stops during the restore, and one of them may take its place meanwhile. "
+            "Stop Sentinel and the replicas first, and start them afterwards: they take over what was restored"
+        )
+    if keys and not over:
+        return f"holds {keys} keys, which would be gone; with celeryops_restore_over: true they are put aside instead"
+    return ""
+
+
+def keys_of_file(report: str) -> int:
+    """Return how many keys a data file has, from what redis-check-rdb says of it; -1 when it does not say."""
+    read = _READ.search(report)
+    return int(read[1]) if read else -1
+
+
+def keys_read(persistence: str) -> int:
+    """Return how many keys a server read when it started, from ``INFO persistence`` (Redis 7.0, Valkey 8.0).
+
+    Those that had expired by then are among them, and those that clients have taken since then.
+    """
+    return sum(int(number) for number in _LOADED.findall(persistence))
