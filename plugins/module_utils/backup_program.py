@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FILE, NAME = "{file}", "{name}"
 #: A file that is being written begins with a dot and ends so.
 PART = ".part"
+#: Where the tools of Redis and Valkey take a password from; the unit has it from a file of root's.
+LOGIN = "REDISCLI_AUTH"
 
 
 class BackupError(Exception):
@@ -118,19 +120,17 @@ def upload_command(words: Sequence[str], path: str) -> list[str]:
     return filled if named else [*filled, path]
 
 
-def call(words: Sequence[str], password: str = "") -> None:
-    """Run a command, whose words go to the journal if it fails.
+def call(words: Sequence[str], *, foreign: bool = False) -> None:
+    """Run a command.
 
     Arguments:
         words: the command.
-        password: for Redis's own tool, in its environment.
+        foreign: whether it is the user's own, which is not for Redis's password.
 
     Raises:
-        BackupError: when it fails.
+        BackupError: when it fails; what it said is in the journal.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "CREDENTIALS_DIRECTORY"}
-    if password:
-        environment["REDISCLI_AUTH"] = password
+    environment = {name: value for name, value in os.environ.items() if not (foreign and name == LOGIN)}
     try:
         result = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, check=False)
     except OSError as error:
@@ -190,7 +190,7 @@ def backup(options: argparse.Namespace, host: str, seconds: float) -> str:
     name = name_of(options.kind, host, seconds)
     path, part = os.path.join(options.directory, name), os.path.join(options.directory, f".{name}{PART}")
     try:
-        call(dump_command(options.kind, part, options.user, options.socket), _password())
+        call(dump_command(options.kind, part, options.user, options.socket))
         verify(options.kind, part)
         os.chmod(part, 0o600)
         settle(part, path)
@@ -199,16 +199,6 @@ def backup(options: argparse.Namespace, host: str, seconds: float) -> str:
             os.unlink(part)
         raise
     return path
-
-
-def _password() -> str:
-    """Return the password that systemd hands to the unit (systemd.exec(5), LoadCredential=), if it has one."""
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder:
-        return ""
-    with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, "password"), encoding="utf-8") as stream:
-        return stream.read().strip()
-    return ""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -234,7 +224,7 @@ def main(arguments: Sequence[str]) -> int:
             os.unlink(os.path.join(options.directory, name))
             print(f"deleted {name}, of which there are {options.keep} newer ones", flush=True)
         if options.command:
-            call(upload_command(options.command, path))
+            call(upload_command(options.command, path), foreign=True)
     except (BackupError, OSError) as error:
         print(f"backup failed: {error}", file=sys.stderr, flush=True)
         return 1

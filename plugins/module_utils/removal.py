@@ -31,7 +31,7 @@ _REDIS_BACKUP = (
     f"{paths.UNITS}/celeryops-backup-redis.timer",
     f"{paths.UNITS}/celeryops-backup-redis.service",
     f"{paths.CONFIG}/redis-backup.py",
-    f"{paths.CONFIG}/redis-backup.password",
+    f"{paths.CONFIG}/redis-backup.env",
 )
 #: Server -> its units, the files of ours, its packages, its data, and the file that says where further data are.
 SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {

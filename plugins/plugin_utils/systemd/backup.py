@@ -28,6 +28,9 @@ KEEP = 14
 _SPREAD = "5min"
 #: A command that hangs must not keep the next backups from being made. A choice.
 _LONGEST = "6h"
+#: What is not for a unit that runs as the account of another one, whose shared memory would go with the first one that
+#: ends; and the rights of files, which are for their owner alone here.
+_NOT_SHARED = ("RemoveIPC", "UMask")
 #: What the tool of the server cannot do without: Erlang compiles at run time.
 _WITHOUT: Mapping[str, tuple[str, ...]] = {"rabbitmq": ("MemoryDenyWriteExecute",)}
 #: Directories that others have things in, and where servers keep what is backed up.
@@ -61,9 +64,9 @@ class Server(NamedTuple):
         unit: of the server.
         user: that the server runs as; the backup does too.
         group: of that account.
-        program: where the program is placed, without its ending; a password lies beside it.
+        program: where the program is placed, without its ending; a file with its environment lies beside it.
         arguments: of the program, beside what the variable says.
-        password: whether the program needs one.
+        password: whether its environment has a password.
     """
 
     role: str
@@ -105,7 +108,7 @@ def backup_of(server: Server, given: Mapping[str, Any]) -> tuple[Backup, list[Pr
     """
     variable = f"{server.role}_backup"
     stem = f"celeryops-backup-{server.role}"
-    program, password = f"{server.program}.py", f"{server.program}.password"
+    program, password = f"{server.program}.py", f"{server.program}.env"
     result: Backup = {
         "directory": "",
         "service": f"{stem}.service",
@@ -161,7 +164,7 @@ def _service(server: Server, command: str, directory: str, password: str) -> str
     sandbox = [
         f"{name}={value}"
         for name, values in SANDBOX.items()
-        if name not in _WITHOUT.get(server.kind, ())
+        if name not in (*_NOT_SHARED, *_WITHOUT.get(server.kind, ()))
         for value in (values if isinstance(values, list) else [values])
     ]
     return _text(
@@ -173,13 +176,12 @@ def _service(server: Server, command: str, directory: str, password: str) -> str
             "Type=oneshot",
             f"User={server.user}",
             f"Group={server.group}",
-            *([f"LoadCredential=password:{password}"] if server.password else []),
+            *([f"EnvironmentFile={password}"] if server.password else []),
             f"ExecStart={command}",
             f"TimeoutStartSec={_LONGEST}",
             "Nice=10",
             "IOSchedulingClass=idle",
             *sandbox,
-            # A backup is for its owner alone.
             "UMask=0077",
             f"ReadWritePaths={command_line([directory])}",
         ]

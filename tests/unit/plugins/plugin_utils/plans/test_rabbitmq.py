@@ -97,3 +97,14 @@ def test_a_password_in_the_environment_of_the_installation_is_refused() -> None:
     (problem,) = refused(install_environment=environment)
     assert (problem.variable, problem.value) == ("rabbitmq_install_environment.https_proxy", "(not shown)")
     assert refused(install_environment={"http_proxy": "http://proxy:3128"}) == []
+
+
+def test_definitions_are_backed_up_by_the_account_that_has_the_cookie() -> None:
+    backup = planned(backup={"schedule": "daily"})["backup"]
+    [unit, _timer] = [entry["text"].splitlines() for entry in backup["files"]]
+    assert "User=rabbitmq" in unit
+    [command] = [line for line in unit if line.startswith("ExecStart=")]
+    assert command.startswith("ExecStart=/usr/bin/python3 /etc/rabbitmq/celeryops-backup.py --kind rabbitmq ")
+    assert backup["passwords"] == []
+    assert planned()["backup"]["files"] == []
+    assert told(refused(backup={"schedule": "sometimes"})) == [("not-a-calendar-time", "rabbitmq_backup.schedule")]

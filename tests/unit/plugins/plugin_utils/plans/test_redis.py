@@ -44,6 +44,7 @@ def variables(**changes: Any) -> dict[str, Any]:
         "redis_admin_password": SECRET,
         "redis_users": [],
         "redis_extra_users": [],
+        "redis_backup": {},
         "redis_manage_kernel": True,
         "redis_engine_change": "refuse",
         "redis_existing_data": "keep",
@@ -122,7 +123,8 @@ class TestSettings:
 
     def test_every_name_follows_the_engine(self) -> None:
         result = planned(implementation="valkey")
-        text = repr(result).replace("celeryops-redis", "")
+        # A backup is the role's, and its files are replaced when the engine changes.
+        text = repr({**result, "backup": {}}).replace("celeryops-redis", "")
         assert result["unit"] == "valkey-server.service"
         assert "redis" not in text
 
@@ -432,3 +434,28 @@ def test_what_the_kernel_and_the_server_are_told() -> None:
         "unixsocketperm": ["700"],
         "appendfsync": ["everysec"],
     }
+
+
+class TestBackup:
+    """What is backed up is the engine's, by the account that owns its socket."""
+
+    def test_it_asks_the_engine_through_its_socket(self) -> None:
+        backup = planned(implementation="valkey", backup={"schedule": "daily"})["backup"]
+        [unit, _timer] = [entry["text"].splitlines() for entry in backup["files"]]
+        assert "User=valkey" in unit
+        [command] = [line for line in unit if line.startswith("ExecStart=")]
+        assert "--kind valkey" in command
+        assert command.endswith("--user admin --socket /run/valkey/celeryops.sock")
+        assert SECRET not in repr(backup)
+
+    def test_its_mistakes_are_told_with_the_others(self) -> None:
+        _result, problems = plan(variables(backup={"schedule": "sometimes"}, databases=0), FACTS)
+        assert sorted(told(problems)) == [
+            ("not-a-calendar-time", "redis_backup.schedule"),
+            ("out-of-range", "redis_databases"),
+        ]
+
+    def test_what_need_not_outlive_a_restart_is_not_backed_up(self) -> None:
+        _result, problems = plan(variables(backup={"schedule": "daily"}, persistence="none"), FACTS)
+        assert told(problems) == [("backup-of-nothing", "redis_persistence")]
+        assert plan(variables(persistence="none"), FACTS)[1] == []
