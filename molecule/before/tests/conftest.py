@@ -44,6 +44,12 @@ def site() -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
+def playbook() -> Callable[..., Run]:
+    """Run another playbook: playbook("restore", redis_persistence="aof")."""
+    return lambda name, **variables: run_playbook(INVENTORY, variables=variables, playbook=f"playbooks/{name}.yml")
+
+
+@pytest.fixture(scope="session")
 def publish(host: Host, secrets: Callable[[str], str]) -> Callable[..., None]:
     """Put messages that outlive a restart into a queue, which is made where it is not there."""
 

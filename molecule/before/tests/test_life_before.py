@@ -6,6 +6,7 @@ The tests build on each other, as a person's runs do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from testinfra.host import Host
@@ -119,3 +120,47 @@ def test_a_restart_that_loses_something_ends_the_run(
             f"rm -rf {data}/appendonlydir {data}/dump.rdb; mv {data}/taken/* {data}; systemctl start {unit}"
         )
     assert keys() == 40
+
+
+def test_a_backup_comes_back_onto_a_fresh_host(
+    host: Host,
+    engine: str,
+    site: Callable[..., Any],
+    playbook: Callable[..., Any],
+    queues: Callable[[], dict[tuple[str, str], int]],
+    keys: Callable[[], int],
+    tmp_path: Path,
+) -> None:
+    """All of it: the variables, a backup, servers without data, and the playbook that restores."""
+    schedule = {"schedule": "daily", "keep": 1}
+    wanted = {**KEEP, "rabbitmq_backup": schedule, "redis_backup": {**schedule, "command": ["/usr/bin/sha256sum"]}}
+    assert site(**wanted).messages == []
+    assert host.check_output("systemctl is-active celeryops-backup-{rabbitmq,redis}.timer").split() == ["active"] * 2
+    old = f"/var/backups/celeryops-redis/{engine}-{host.check_output('hostname')}-20200101T000000Z.rdb"
+    host.check_output(f"touch {old} /var/backups/celeryops-redis/own.rdb")
+    variables = {**wanted, "celeryops_backup_fetch": str(tmp_path)}
+    run = playbook("backup", **variables)
+    assert run.messages == []
+    definitions, data = sorted(tmp_path.glob("old/*"), key=lambda path: path.suffix)
+    assert [path.stat().st_mode & 0o777 for path in (definitions, data)] == [0o600] * 2
+    assert not host.file(old).exists
+    assert host.file("/var/backups/celeryops-redis/own.rdb").exists
+
+    folders = "/var/lib/rabbitmq/mnesia", f"/var/lib/{engine}/appendonlydir", f"/var/lib/{engine}/dump.rdb"
+    host.check_output(f"systemctl stop rabbitmq-server {engine}-server; rm -r {' '.join(folders)}")
+    assert site(**wanted).messages == []
+    assert (queues(), keys()) == ({}, 0)
+    files = {"celeryops_restore_rabbitmq": str(definitions), "celeryops_restore_redis": str(data)}
+    run = playbook("restore", **wanted, **files)
+    assert run.messages == []
+    assert queues()["tasks", "old"] == 0
+    assert keys() == 40
+    # It holds keys now.
+    again = playbook("restore", **wanted, **files)
+    assert ["holds 40 keys" in message for message in again.messages] == [True]
+    assert "restore | Add what the broker lacks" not in " ".join(again.changed)
+    run = site(**KEEP)
+    assert run.messages == []
+    assert host.run("ls /etc/systemd/system/celeryops-backup-* /etc/celeryops/redis-backup.*").stdout == ""
+    assert host.file("/var/backups/celeryops-redis/own.rdb").exists
+    assert site(**KEEP).changed == []
