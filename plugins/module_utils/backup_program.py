@@ -59,7 +59,7 @@ def name_of(kind: str, host: str, seconds: float) -> str:
 
     Arguments:
         kind: of ``KINDS``.
-        host: it names whose backup it is, since several hosts may write to one network drive.
+        host: it names whose backup it is, in a store for all hosts too.
         seconds: since the epoch; of two names the later one is the greater text.
     """
     return f"{kind}-{host}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(seconds))}.{KINDS[kind].ending}"
