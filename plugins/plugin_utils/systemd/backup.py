@@ -14,7 +14,7 @@ import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from ansible_collections.celeryops.stack.plugins.module_utils.masking import looks_like_a_secret
-from ansible_collections.celeryops.stack.plugins.module_utils.paths import UNITS
+from ansible_collections.celeryops.stack.plugins.module_utils.paths import STATE, UNITS
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN, named_like_a_secret
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, holds_password
 from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.sandbox import SANDBOX
@@ -35,7 +35,7 @@ _NOT_SHARED = ("RemoveIPC", "UMask")
 _WITHOUT: Mapping[str, tuple[str, ...]] = {"rabbitmq": ("MemoryDenyWriteExecute",)}
 #: Directories that others have things in, and where servers keep what is backed up.
 _SHARED = frozenset({"/var/backups", "/var/cache", "/var/lib", "/var/local", "/var/log", "/var/mail", "/var/spool"})
-_OF_SERVERS = ("/var/lib/rabbitmq", "/var/lib/redis", "/var/lib/valkey", "/var/lib/celeryops")
+_OF_SERVERS = ("/var/lib/rabbitmq", "/var/lib/redis", "/var/lib/valkey", STATE)
 
 _WORDS = ("minutely", "hourly", "daily", "monthly", "weekly", "yearly", "annually", "quarterly", "semiannually")
 _DAY = r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*"
@@ -84,7 +84,7 @@ class Backup(TypedDict):
     """What the tasks of a role read; lists are empty where nothing is backed up.
 
     ``directory`` is empty where nothing is backed up, and ``service`` is the unit that makes a backup. The contents of
-    ``programs`` and ``passwords`` are the role's to give, those of ``files`` are ``text``; ``stale`` is what goes.
+    ``programs`` and ``passwords`` are the role's to give, those of ``files`` their ``text``; ``stale`` is what goes.
     ``units`` and ``prune`` are as in the modules ``files`` and ``units``.
     """
 
@@ -152,11 +152,7 @@ def backup_of(server: Server, given: Mapping[str, Any]) -> tuple[Backup, list[Pr
 
 
 def _head(server: Server, what: str) -> list[str]:
-    return [
-        f"# Managed by celeryops.stack (role {server.role}). Local changes are overwritten.",
-        "[Unit]",
-        f"Description={what} {server.title}",
-    ]
+    return ["[Unit]", f"Description={what} {server.title}"]
 
 
 def _service(server: Server, command: str, directory: str, password: str) -> str:

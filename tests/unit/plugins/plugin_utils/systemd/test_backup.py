@@ -62,7 +62,6 @@ def test_a_schedule_is_enough() -> None:
 
 def test_the_unit_runs_as_the_server_s_account_in_a_sandbox() -> None:
     lines = units(schedule="daily")["service"]
-    assert lines[0] == "# Managed by celeryops.stack (role redis). Local changes are overwritten."
     assert "User=redis" in lines
     assert "Group=redis-g" in lines
     assert "After=redis-server.service" in lines
