@@ -132,12 +132,13 @@ def backup_of(server: Server, given: Mapping[str, Any]) -> tuple[Backup, list[Pr
     ]  # fmt: skip
     words += ["--", *given["command"]] if given.get("command") else []
     schedule = str(given["schedule"]).strip()
-    result.update(
-        directory=directory,
-        directories=[{"path": directory}],
-        programs=[{"path": program}],
-        passwords=[{"path": password}] if server.password else [],
-        files=[
+    return {
+        **result,
+        "directory": directory,
+        "directories": [{"path": directory}],
+        "programs": [{"path": program}],
+        "passwords": [{"path": password}] if server.password else [],
+        "files": [
             {"path": f"{UNITS}/{stem}.service", "text": _service(server, command_line(words), directory, password)},
             {
                 "path": f"{UNITS}/{stem}.timer",
@@ -145,10 +146,9 @@ def backup_of(server: Server, given: Mapping[str, Any]) -> tuple[Backup, list[Pr
                 "validate": shlex.join(["systemd-analyze", "calendar", schedule]),
             },
         ],
-        stale=[],
-        units=[{"name": f"{stem}.timer", "enabled": True, "state": "started"}, {"name": f"{stem}.service"}],
-    )
-    return result, []
+        "stale": [],
+        "units": [{"name": f"{stem}.timer", "enabled": True, "state": "started"}, {"name": f"{stem}.service"}],
+    }, []
 
 
 def _head(server: Server, what: str) -> list[str]:
