@@ -35,7 +35,7 @@ options:
     type: str
     required: true
 attributes:
-  check_mode: {details: Checks whether it would restore, without the file.}
+  check_mode: {details: Checks only whether the server may be given other data.}
   diff_mode: {support: none}
 author: celeryops.stack contributors (@celeryops)
 """
