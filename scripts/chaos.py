@@ -4,6 +4,7 @@
     scripts/chaos.py                              all four brokers, one after another: about an hour and a half
     scripts/chaos.py trixie redis                 some of them
     scripts/chaos.py trixie-celery5.4             the same on an older Celery
+    scripts/chaos.py --cluster                    RabbitMQ as three nodes, each generation: half an hour each
     scripts/chaos.py --short trixie               the faults that take seconds: what `make test-all` has
     scripts/chaos.py --without late trixie        with one protection switched off: the table shows what it is for
     scripts/chaos.py --only kill-main trixie      some of the faults
@@ -33,7 +34,7 @@ from tools.chaos.faults import FAULTS, WITHOUT, chosen
 from tools.chaos.ledger import Ledger
 from tools.chaos.report import Row, Window
 from tools.chaos.scenario import PARTS, ROOT, ChaosError, Scenario, results_of
-from tools.chaos.stacks import NEWEST, STACKS
+from tools.chaos.stacks import CLUSTERS, NEWEST, STACKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,7 +66,8 @@ def show(console: Console, names: Iterable[str], without: str, file: Path) -> li
         for window in data["windows"]:
             for note in window["notes"]:
                 console.print(f"  {window['fault']}: {note}")
-                if note.startswith("systemd had to end") and window["planned"]:
+                forced = note.startswith("systemd had to end") and window["planned"]
+                if forced or note.startswith("the cluster is not whole"):
                     problems.append(f"{found[0].broker}, {window['fault']}: {note}")
         problems += reports.broken(found, redis_broker=STACKS[name].broker == "redis")
         everything += found
@@ -85,6 +87,7 @@ def main() -> int:
     parser.add_argument(
         "brokers", nargs="*", metavar="BROKER", help=f"{', '.join(STACKS)} (default: {', '.join(NEWEST)})"
     )
+    parser.add_argument("--cluster", action="store_true", help=f"the same as {', '.join(CLUSTERS)}")
     parser.add_argument("--short", action="store_true", help="only faults that take seconds, each once")
     parser.add_argument("--without", choices=WITHOUT, default="", help="switch a protection off, and see")
     parser.add_argument("--only", action="append", choices=[fault.key for fault in FAULTS], metavar="FAULT")
@@ -96,7 +99,7 @@ def main() -> int:
     unknown = set(options.brokers) - set(STACKS)
     if unknown:
         parser.error(f"no such broker: {', '.join(sorted(unknown))}")
-    names = list(dict.fromkeys(options.brokers)) or list(NEWEST)
+    names = list(dict.fromkeys([*options.brokers, *(CLUSTERS if options.cluster else ())])) or list(NEWEST)
     console = Console(width=None if sys.stdout.isatty() else 140)
     # The containers go, whoever ends this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -104,7 +107,7 @@ def main() -> int:
         for name in [] if options.report else names:
             scenario = Scenario(name, console, options.without, short=options.short, append=options.append)
             try:
-                scenario.go(chosen(options, scenario.broker))
+                scenario.go(chosen(options, scenario.broker, cluster=scenario.cluster))
             finally:
                 if not options.keep:
                     scenario.remove()

@@ -202,6 +202,8 @@ GOOD = Row("RabbitMQ", "kill", False, "swift", "late", 9, 9, 0, 0, 0, 0, 0, 0.1,
         ({"cut": 1, "planned": True, "acknowledgement": "early"}, True),
         ({"sent_twice": 4}, True),
         ({"recovery_s": None}, False),
+        ({"recovery_s": 5.0, "within": 5.0}, True),
+        ({"recovery_s": 5.1, "within": 5.0}, False),
     ],
 )
 def test_a_broken_promise_is_told(change: dict[str, object], *, kept: bool) -> None:
@@ -258,10 +260,16 @@ def test_what_is_switched_off_is_shown_by_a_fault(without: str) -> None:
 def test_a_broker_has_the_faults_that_mean_something_there() -> None:
     options = argparse.Namespace(without="", only=None, short=False)
     keys = {broker: [fault.key for fault in faults.chosen(options, broker)] for broker in ("rabbitmq", "redis")}
-    assert len(set(keys["rabbitmq"])) == len(keys["rabbitmq"]) == len(faults.FAULTS)
+    keys["cluster"] = [fault.key for fault in faults.chosen(options, "rabbitmq", cluster=True)]
+    assert sorted(keys["rabbitmq"] + keys["cluster"]) == sorted({fault.key for fault in faults.FAULTS})
+    # It begins with one node.
+    assert keys["cluster"][0] == "grow"
     assert set(keys["rabbitmq"]) - set(keys["redis"]) == {"rabbitmq-restart", "disk-alarm"}
     planned = {fault.key for fault in faults.FAULTS if fault.planned}
-    assert planned == {"quiet", "rolling-restart", "deploy", "broken-deploy", "restart-by-hand", "reboot"}
+    assert planned == {"quiet", "rolling-restart", "deploy", "broken-deploy", "restart-by-hand", "reboot"} | {
+        "grow",
+        "change-all",
+    }
 
 
 def test_a_broken_release_breaks_in_a_worker_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,3 +308,38 @@ def test_a_stack_on_an_older_celery_holds_its_release_to_it(tmp_path: Path, monk
         "redis-celery5.4": "celery==5.4.*\nkombu<5.7",
         "redis-celery5.6": "celery==5.6.*",
     }
+
+
+class Nodes(scenarios.Scenario):
+    """A cluster whose nodes say what is given, instead of being asked."""
+
+    def __init__(self, says: dict[str, str]) -> None:
+        super().__init__("trixie-cluster", Console(quiet=True))
+        self.says = says
+
+    def on(self, script: str, **_how: object) -> str:
+        return self.says["status" if "cluster_status" in script else "queues"]
+
+
+WHOLE = '{"running_nodes": ["a", "b", "c"], "disk_nodes": ["a", "b", "c"], "partitions": {}}'
+QUEUES = '[{"name": "q", "type": "%s", "members": ["a", "b", "c"], "online": ["a", "b", "c"]}]'
+
+
+@pytest.mark.parametrize(
+    ("status", "queues", "told"),
+    [
+        (WHOLE, QUEUES % "quorum", []),
+        (WHOLE, QUEUES % "rabbit_quorum_queue", []),
+        ("Error: unable to perform an operation on node", QUEUES % "quorum", ["x does not answer"]),
+        (WHOLE.replace("{}", '{"a": ["c"]}'), QUEUES % "quorum", ["x sees a partition: {'a': ['c']}"]),
+        (WHOLE.replace(', "c"', "", 1), QUEUES % "quorum", ["x sees ['a', 'b'] of ['a', 'b', 'c']"]),
+        (WHOLE, QUEUES.replace(', "c"]}]', "]}]") % "quorum", ["x lacks members of 1 of 1 queues"]),
+        # One that has no queue of the app has lost them all.
+        (WHOLE, QUEUES % "classic", ["x lacks members of 0 of 0 queues"]),
+    ],
+)
+def test_a_cluster_that_is_not_whole_is_told(
+    status: str, queues: str, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scenarios, "WORK", tmp_path)
+    assert Nodes({"status": status, "queues": queues}).faults_of("x", 3) == told

@@ -29,31 +29,34 @@ def ansible(command: str, *arguments: str) -> str:
     return run.stdout
 
 
-def check(inventory: Path, **variables: object) -> str:
+def check(*inventories: Path, **variables: object) -> str:
     """Run the check on an inventory, and return what it said."""
     given = " ".join(f"{name}={value}" for name, value in {"test_run": "unit", **variables}.items())
     playbook = ROOT / "playbooks" / "check.yml"
-    return ansible("ansible-playbook", "--inventory", str(inventory), "--extra-vars", given, str(playbook))
+    sources = [f"--inventory={inventory}" for inventory in inventories]
+    return ansible("ansible-playbook", *sources, "--extra-vars", given, str(playbook))
 
 
 @pytest.mark.parametrize(
-    "path",
+    "paths",
     [
         "inventories/demo",
         "inventories/local",
         "molecule/default/inventory",
         "molecule/redis/inventory",
         "molecule/fleet/inventory",
-        "tests/chaos/inventory",
+        "molecule/cluster/inventory",
+        "tests/chaos/inventory tests/chaos/single",
+        "tests/chaos/inventory tests/chaos/cluster",
+        "tests/chaos/inventory tests/chaos/first_node",
         "examples/django-ca/inventory",
         "examples/superset/inventory",
         "examples/weblate/inventory",
     ],
 )
-def test_an_inventory_of_this_repository_passes(tmp_path: Path, path: str) -> None:
-    assert "[WARNING]" not in check(
-        ROOT / path, celeryops_secrets_dir=tmp_path / "secrets", celeryops_plan_dir=tmp_path / "plan"
-    )
+def test_an_inventory_of_this_repository_passes(tmp_path: Path, paths: str) -> None:
+    folders = {"celeryops_secrets_dir": tmp_path / "secrets", "celeryops_plan_dir": tmp_path / "plan"}
+    assert "[WARNING]" not in check(*(ROOT / path for path in paths.split()), **folders)
     assert (tmp_path / "plan" / "plan.svg").exists()
 
 

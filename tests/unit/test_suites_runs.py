@@ -121,7 +121,12 @@ def test_every_host_that_a_marker_names_has_tests_and_is_in_both_gates() -> None
     assert {*run_suites.GATE, *run_suites.ALL} <= every.keys()
     assert {*run_suites.GATE} <= {*run_suites.ALL}
     # Whatever can be asked for is part of one of them, but for the long chaos runs of two releases.
-    assert every.keys() - {*run_suites.ALL} == {"bookworm-chaos", "forky-chaos"}
+    assert every.keys() - {*run_suites.ALL} == {
+        "bookworm-chaos",
+        "forky-chaos",
+        "bookworm-cluster-chaos",
+        "forky-cluster-chaos",
+    }
     assert {f"trixie-celery{version}" for version in ("5.4", "5.5", "5.6")} <= {*run_suites.ALL}
     # The oldest and the newest ansible-core of a user are tried at every change, all of them before a release.
     assert {"ansible2.18", "ansible2.21"} <= {*run_suites.GATE}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from tools.chaos.cluster_faults import CLUSTER_FAULTS
 from tools.chaos.report import Strike
 from tools.chaos.scenario import APP, ROOT, ChaosError, Fault, Scenario, run
 from tools.lab import containers
@@ -185,6 +186,7 @@ FAULTS = (
     Fault("unreachable", "the broker is unreachable", False, unreachable),
     Fault("disk-alarm", "RabbitMQ's disk alarm", False, fill(ALARM_LEAVES, ALARM), 1, RABBITMQ),
     Fault("disk-full", "no byte left on any disk", False, fill(0)),
+    *CLUSTER_FAULTS,
 )
 #: What is switched off -> the faults that show what it is for, and how often each is done.
 WITHOUT = {
@@ -196,9 +198,9 @@ WITHOUT = {
 }
 
 
-def chosen(options: argparse.Namespace, broker: str) -> list[Fault]:
+def chosen(options: argparse.Namespace, broker: str, *, cluster: bool = False) -> list[Fault]:
     """Return the faults of a run."""
-    faults = [fault for fault in FAULTS if broker in fault.brokers]
+    faults = [fault for fault in FAULTS if broker in fault.brokers and fault.cluster is cluster]
     if options.without:
         times = WITHOUT[options.without]
         return [dataclasses.replace(fault, times=times[fault.key]) for fault in faults if fault.key in times]

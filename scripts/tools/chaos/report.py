@@ -59,6 +59,7 @@ class Window:
         begin: when it began.
         end: when all was well again, or when nobody waited any longer.
         notes: what else a reader has to know.
+        within: in how many seconds every class has to be back; 0 where nobody says.
     """
 
     fault: str
@@ -67,6 +68,7 @@ class Window:
     end: float
     strikes: tuple[Strike, ...]
     notes: tuple[str, ...] = ()
+    within: float = 0.0
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Window:
@@ -94,6 +96,7 @@ class Row:
     longest_wait_s: float
     recovery_s: float | None
     in_flight: int
+    within: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return it under the names that the file has."""
@@ -165,6 +168,7 @@ def _rows(
                 longest_wait_s=round(max(waits, default=0.0), 1),
                 recovery_s=recovery((task for task in everything if task.group == group), window.strikes),
                 in_flight=sum(strike.in_flight.get(group, 0) for strike in window.strikes),
+                within=window.within,
             )
 
 
@@ -184,6 +188,8 @@ def broken(report: Iterable[Row], *, redis_broker: bool) -> list[str]:
             found.append(f"{where}: {row.cut} cut off before their stop_timeout was over")
         if row.recovery_s is None:
             found.append(f"{where}: did not come back")
+        elif row.within and row.recovery_s > row.within:
+            found.append(f"{where}: came back after {row.recovery_s:.1f} s, and {row.within:.0f} s are promised")
     return found
 
 

@@ -67,6 +67,8 @@ class Fault:
         times: how often.
         brokers: on which brokers it means anything.
         short: whether it belongs to the shortened form, and how often there.
+        cluster: whether it is done to a cluster of RabbitMQ, or to a stack with one node.
+        within: in how many seconds every class has to be back; 0 where nobody says.
     """
 
     key: str
@@ -76,6 +78,8 @@ class Fault:
     times: int = 1
     brokers: tuple[str, ...] = ("rabbitmq", "redis")
     short: int = 0
+    cluster: bool = False
+    within: float = 0.0
 
 
 def run(command: Sequence[str | Path], *, check: bool = True, log: Path | None = None, **environment: str) -> str:
@@ -113,10 +117,23 @@ class Scenario:
         """Name the containers and the folders; nothing is started yet."""
         self.name, self.console, self.without, self.short, self.append = name, console, without, short, append
         what = STACKS[name]
-        self.suite, self.broker, self.constraints = what.suite, what.broker, what.constraints
+        self.suite, self.broker, self.constraints, self.cluster = (
+            what.suite,
+            what.broker,
+            what.constraints,
+            what.cluster,
+        )
         host = f"chaos-{name.replace('.', '-')}"
         self.stack, self.web = machine.own(host), machine.own(f"{host}-web")
-        self.disks = {machine.own(f"{host}-{volume}"): disk for volume, disk in DISKS.items()}
+        #: The hosts of a cluster's nodes, and all that have workers.
+        self.nodes = tuple(machine.own(f"{host}-mq{number}") for number in (1, 2, 3)) if self.cluster else ()
+        self.workers = (self.stack, machine.own(f"{host}-stack2")) if self.cluster else (self.stack,)
+        #: Where RabbitMQ is: a folder beside the inventory.
+        self.brokers = "cluster" if self.cluster else "single"
+        #: The fault's strikes so far.
+        self.turn = 0
+        disks = {} if self.cluster else DISKS
+        self.disks = {machine.own(f"{host}-{volume}"): disk for volume, disk in disks.items()}
         self.work = WORK / name
         self.ledger_folder = self.work / "ledger"
         self.log = self.work / "commands.log"
@@ -163,24 +180,30 @@ class Scenario:
         """Name the units of all classes."""
         return [self.unit(group) for group in self.classes]
 
-    def on(self, script: str, *, check: bool = True) -> str:
-        """Run a shell script on the stack's host as root."""
-        return run(["docker", "exec", self.stack, "sh", "-c", script], check=check, log=self.log)
+    def on(self, script: str, *, check: bool = True, host: str = "") -> str:
+        """Run a shell script as root, on the stack's host or on another one."""
+        return run(["docker", "exec", host or self.stack, "sh", "-c", script], check=check, log=self.log)
 
     def now(self) -> float:
         """Return the time of the ledger's clock; the engine's machine may be another one than this."""
         return time.monotonic() + self._clock
 
     def play(self, playbook: str, *, check: bool = True, **variables: Any) -> str:
-        """Run a playbook on the two hosts."""
+        """Run a playbook on all hosts."""
         extra = self.work / "extra.json"
         extra.write_text(json.dumps({**self.variables, **variables}))
+        names = {
+            "CHAOS_STACK": self.stack,
+            "CHAOS_STACK2": self.workers[-1],
+            **{f"CHAOS_MQ{number}": node for number, node in enumerate(self.nodes, 1)},
+            "CHAOS_WEB": self.web,
+        }
+        inventories = [f"--inventory={SCENARIO / folder}" for folder in ("inventory", self.brokers)]
         return run(
-            ["ansible-playbook", f"--inventory={SCENARIO / 'inventory'}", f"--extra-vars=@{extra}", ROOT / playbook],
+            ["ansible-playbook", *inventories, f"--extra-vars=@{extra}", ROOT / playbook],
             check=check,
             log=self.log,
-            CHAOS_STACK=self.stack,
-            CHAOS_WEB=self.web,
+            **names,
             CHAOS_WORK=str(self.work),
             ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default",
             ANSIBLE_NOCOLOR="1",
@@ -200,17 +223,21 @@ class Scenario:
         for volume, (_folder, size) in self.disks.items():
             options = ("type=tmpfs", "device=tmpfs", f"o=size={size},mode=0755")
             run(["docker", "volume", "create", *(f"--opt={option}" for option in options), volume], log=self.log)
-        for host, more in ((self.web, spare), (self.stack, [*disks, admin])):
+        for host, more in ((self.web, spare), *((worker, [*disks, admin]) for worker in self.workers)):
             run([ROOT / "scripts" / "lab.py", "up", host, f"--suite={self.suite}", ledger, *more], log=self.log)
+        for node in self.nodes:
+            self.new_node(node)
         for file in self.ledger_folder.iterdir():
             file.unlink()
         if self.append:
             self.restore()
         # Accounts of two hosts write there, which this machine does not know.
         self.ledger_folder.chmod(0o1777)
-        if not self.on("command -v iptables || true").strip():
+        for host in self.nodes or (self.stack,):
             self.on(
-                "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iptables"
+                "command -v iptables || { apt-get update &&"
+                " DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iptables; }",
+                host=host,
             )
         self.say("putting the stack on its hosts")
         self.play("site.yml", celery_app_source=self.source())
@@ -218,6 +245,11 @@ class Scenario:
         there = float(run(["docker", "exec", self.stack, "python3", "-c", "import time; print(time.monotonic())"]))
         offset = there - time.monotonic()
         self._clock = offset if abs(offset) > 1 else 0.0
+
+    def new_node(self, node: str) -> None:
+        """Have the host of a node, empty where it is new."""
+        lab = ROOT / "scripts" / "lab.py"
+        run([lab, "up", node, f"--suite={self.suite}", "--capability=NET_ADMIN"], log=self.log)
 
     def restore(self) -> None:
         """Go on with the ledger and the windows of the run before.
@@ -249,9 +281,11 @@ class Scenario:
         self.on(f"systemctl daemon-reload && systemctl restart {' '.join(self.units)}")
 
     def remove(self) -> None:
-        """Remove both containers, their disks, and the broker's secrets with them."""
-        run([ROOT / "scripts" / "lab.py", "down", self.stack, self.web], log=self.log)
-        run(["docker", "volume", "rm", "--force", *self.disks], log=self.log)
+        """Remove the containers, their disks, and the broker's secrets with them."""
+        run(["docker", "unpause", *self.nodes], check=False, log=self.log)
+        run([ROOT / "scripts" / "lab.py", "down", *self.workers, *self.nodes, self.web], log=self.log)
+        if self.disks:
+            run(["docker", "volume", "rm", "--force", *self.disks], log=self.log)
         shutil.rmtree(self.work / "secrets", ignore_errors=True)
 
     def source(self, *, broken: bool = False) -> dict[str, Any]:
@@ -349,7 +383,7 @@ class Scenario:
 
     def all_in_flight(self) -> dict[str, int]:
         """Return what every class can have begun: a task for each process."""
-        return dict.fromkeys(self.classes, self.concurrency)
+        return dict.fromkeys(self.classes, self.concurrency * len(self.workers))
 
     def faulted(self, fault: Fault) -> None:
         """Do one fault, wait until all is well again, and keep its window."""
@@ -359,7 +393,7 @@ class Scenario:
         strikes: list[Strike] = []
         times = (fault.short if self.short else 0) or fault.times
         self.say(fault.title + (f", {times} times" if times > 1 else ""))
-        for _each in range(times):
+        for self.turn in range(times):
             blows = fault.strike(self)
             strikes += blows
             if not self.wait(self.back(blows[-1].over), RECOVER):
@@ -373,9 +407,45 @@ class Scenario:
             # Nobody else would wake them. Whether they came back by themselves is known by now.
             self.on(f"for unit in {' '.join(self.units)}; do kill -CONT $(systemctl show -P MainPID $unit); done")
         self.wait(lambda: self.now() > strikes[-1].over + CALM, CALM)
+        if self.nodes:
+            self.whole()
         self.journal(fault, since)
-        self.windows.append(Window(fault.key, fault.planned, begin, self.now(), tuple(strikes), tuple(self.notes)))
+        self.windows.append(
+            Window(fault.key, fault.planned, begin, self.now(), tuple(strikes), tuple(self.notes), fault.within)
+        )
         self.save()
+
+    def whole(self) -> None:
+        """Wait until the cluster is whole again by itself, and note when it is not."""
+        nodes = self.nodes if self.brokers == "cluster" else self.nodes[:1]
+        faults: list[str] = []
+
+        def whole() -> bool:
+            faults[:] = [fault for node in nodes for fault in self.faults_of(node, len(nodes))]
+            return not faults
+
+        if not self.wait(whole, RECOVER):
+            self.notes.append(f"the cluster is not whole: {'; '.join(faults)}")
+
+    def faults_of(self, node: str, number: int) -> list[str]:
+        """Return how the cluster is not whole, as one of its nodes sees it."""
+        ask = "timeout 30 rabbitmqctl --quiet --formatter json"
+        status = self.on(f"{ask} cluster_status", check=False, host=node)
+        queues = self.on(f"{ask} list_queues --vhost {APP} name type members online", check=False, host=node)
+        try:
+            cluster, listed = json.loads(status), json.loads(queues)
+        except ValueError:
+            return [f"{node} does not answer"]
+        faults = [f"{node} sees a partition: {cluster['partitions']}"] if cluster["partitions"] else []
+        if len(cluster["running_nodes"]) != number or len(cluster["disk_nodes"]) != number:
+            faults.append(f"{node} sees {sorted(cluster['running_nodes'])} of {sorted(cluster['disk_nodes'])}")
+        quorum = [queue for queue in listed if queue["type"] in ("quorum", "rabbit_quorum_queue")]
+        lacking = [
+            queue["name"] for queue in quorum if len(queue["online"]) != number or len(queue["members"]) != number
+        ]
+        if lacking or not quorum:
+            faults.append(f"{node} lacks members of {len(lacking)} of {len(quorum)} queues")
+        return faults
 
     def journal(self, fault: Fault, since: datetime.datetime) -> None:
         """Keep the units' journal of a fault, and look for what systemd had to end by force."""
@@ -418,6 +488,8 @@ class Scenario:
 
     def go(self, faults: Sequence[Fault]) -> None:
         """Put everything up, send, do all faults, settle."""
+        if self.cluster and faults and faults[0].key == "grow":
+            self.brokers = "first_node"
         self.create()
         # What an interrupted run left.
         run(["docker", "exec", self.web, "systemctl", "stop", PRODUCER], check=False, log=self.log)

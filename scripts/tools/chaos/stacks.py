@@ -15,12 +15,14 @@ class Stack:
         broker: ``rabbitmq`` or ``redis``.
         title: how the report calls it.
         constraints: what holds the app's packages to older versions; empty for the newest.
+        cluster: whether RabbitMQ is three nodes on hosts of their own.
     """
 
     suite: str
     broker: str
     title: str
     constraints: tuple[str, ...] = ()
+    cluster: bool = False
 
 
 #: Name of a run -> its stack, on the newest Celery.
@@ -35,12 +37,21 @@ OLDER: dict[str, dict[str, tuple[str, ...]]] = {
     "5.4": {"rabbitmq": (), "redis": ("kombu<5.7",)},
     "5.6": {"rabbitmq": (), "redis": ()},
 }
-STACKS = NEWEST | {
-    f"{name}-celery{version}": dataclasses.replace(
-        NEWEST[name],
-        title=f"{NEWEST[name].title}, Celery {version}",
-        constraints=(f"celery=={version}.*", *more[NEWEST[name].broker]),
-    )
-    for version, more in OLDER.items()
-    for name in ("trixie", "redis")
+#: What ``--cluster`` faults: each generation of RabbitMQ.
+CLUSTERS = {
+    f"{name}-cluster": dataclasses.replace(NEWEST[name], title=f"{NEWEST[name].title}, three nodes", cluster=True)
+    for name in ("bookworm", "trixie", "forky")
 }
+STACKS = (
+    NEWEST
+    | CLUSTERS
+    | {
+        f"{name}-celery{version}": dataclasses.replace(
+            NEWEST[name],
+            title=f"{NEWEST[name].title}, Celery {version}",
+            constraints=(f"celery=={version}.*", *more[NEWEST[name].broker]),
+        )
+        for version, more in OLDER.items()
+        for name in ("trixie", "redis")
+    }
+)

@@ -75,6 +75,9 @@ class Chaos(Run):
     def __init__(self, broker: str) -> None:
         super().__init__(f"{broker}-chaos", suite=STACKS[broker].suite)
         self.broker = broker
+        if STACKS[broker].cluster:
+            # Six hosts.
+            self.weight = 1.5
         self.rows = WORK / f"{self.name}.json"
 
     def run(self) -> None:
