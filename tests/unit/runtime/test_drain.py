@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from .conftest import Python
+
 
 class Request(Received):
     """One that notes whether it was given back, or ended."""
@@ -30,6 +32,7 @@ class Request(Received):
         super().__init__(name, task=types.SimpleNamespace(acks_late=late), acknowledged=acknowledged)
         self.returned = False
         self.ended = ""
+        self.worker_pid = None
 
     def reject(self, requeue: bool = False) -> None:
         self.returned = requeue
@@ -379,3 +382,96 @@ def test_what_no_process_was_given_goes_back_too(monkeypatch: pytest.MonkeyPatch
     state.reserved_requests.discard(handed)
     worker.hub.turn()
     assert worker.told == ["draining", "warm"]
+
+
+NEITHER = {"CELERY_LOADER": "default", "CELERY_BROKER_URL": "memory://", "CELERY_RESULT_BACKEND": "cache+memory://"}
+REAL = """
+import os, signal, sys, time, types
+from celery import Celery
+from celery.concurrency.prefork import TaskPool
+from celery.worker import state
+from celery.worker.request import Request
+from kombu import Connection, Queue
+from kombu.asynchronous import Hub, set_event_loop
+from celeryops_runtime.drain import Drain
+
+lost, ends = (word == "True" for word in sys.argv[1:])
+app = Celery("real")
+
+@app.task(name="slow", acks_late=True, reject_on_worker_lost=lost)
+def slow():
+    open("begun", "w").close()
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    open("done", "w").close()
+
+app.finalize()
+hub = Hub()
+set_event_loop(hub)
+pool = TaskPool(1, initargs=(app, "w@here"), app=app, threads=False)
+pool.start()
+pool.register_with_event_loop(hub)
+events = hub.create_loop()
+
+def turn(until, seconds=20):
+    over = time.monotonic() + seconds
+    while not until() and time.monotonic() < over:
+        next(events)
+
+said = []
+with Connection("memory://") as connection:
+    channel = connection.channel()
+    queue = Queue("q", channel=channel)
+    queue.declare()
+    message = app.amqp.as_task_v2("an-id", "slow", (), {})
+    producer = connection.Producer()
+    producer.publish(message.body, routing_key="q", headers=message.headers, **{
+        key: message.properties[key] for key in ("correlation_id", "reply_to")})
+    got = queue.get()
+    request = Request(
+        got, app=app, task=app.tasks["slow"], on_ack=lambda *_: said.append("acknowledged"),
+        on_reject=lambda log, errors, requeue: said.append(f"rejected {requeue}"), hostname="w@here")
+    state.task_reserved(request)
+    request.execute_using_pool(pool)
+    turn(lambda: request.time_start and os.path.exists("begun"))
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append("warm"))
+    signal.signal(signal.SIGQUIT, lambda *_: told.extend(["cold", *said]))
+    consumer = types.SimpleNamespace(
+        hub=hub, pool=pool, connection=object(), controller=types.SimpleNamespace(semaphore=None), task_buckets={},
+        task_consumer=types.SimpleNamespace(cancel=lambda: None), timer=hub.timer)
+    drain = Drain(consumer, 0.5, lambda: told.append("draining"), lambda: True)
+    drain.install()
+    drain.register_with_event_loop(hub)
+    os.kill(os.getpid(), signal.SIGTERM)
+    turn(lambda: told)
+    time.sleep(0.6)
+    if ends:
+        # In the moment in which its time is up, and nobody has read of it yet.
+        open("go", "w").close()
+        time.sleep(0.4)
+    turn(lambda: "cold" in told)
+    # As long as Celery's cold shutdown may take for the end of the process.
+    open("go", "w").close()
+    turn(lambda: False, 1)
+    print(told, said, os.path.exists("done"), flush=True)
+    pool.terminate()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("lost", [True, False])
+@pytest.mark.parametrize(
+    ("ends", "outcome"),
+    [
+        pytest.param(False, "['draining', 'cold'] [] False", id="its message goes back, and it never ends"),
+        pytest.param(
+            True, "['draining', 'cold', 'acknowledged'] ['acknowledged'] True", id="it has ended, and is acknowledged"
+        ),
+    ],
+)
+def test_a_task_whose_time_is_up_is_done_or_goes_back_never_both(
+    python: Python, lost: bool, ends: bool, outcome: str
+) -> None:
+    ran = python("-c", REAL, str(lost), str(ends), env=NEITHER)
+    assert ran.stdout.strip() == outcome, ran.stderr

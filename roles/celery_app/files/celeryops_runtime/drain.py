@@ -11,8 +11,10 @@ with this). So the loop goes on here until nothing is left to acknowledge:
    to their queue, where another worker finds them at once.
 3. The tasks that run get the time of the class's ``stop_timeout``, and are acknowledged as ever.
 4. Celery's warm shutdown follows, with nothing to do.
-5. When the time is up, Celery's cold shutdown comes instead: it ends the pool's processes, and what is acknowledged
-   late goes back to its queue. A task that was acknowledged early is lost, and named in the log.
+5. When the time is up, the processes of the tasks that are acknowledged late are killed, and Celery's cold shutdown
+   comes instead: the messages of these tasks go back to their queue. A task that was acknowledged early is lost, and
+   named in the log. Celery alone would give the messages back up to 1.6 s before it ends the processes: a task that
+   ended in between ran twice.
 
 A probe (:mod:`celeryops_runtime.probe`) that does not end holds no stop: nobody waits for its answer by then. When
 nothing else runs for a moment its process is ended, and its message is done with, so that no other worker hangs on it.
@@ -121,6 +123,7 @@ class Drain:
         self._turns = turns
         self._clock = clock
         self._deadline = 0.0
+        self._killed = False
         self._over = False
         self._probes_since: float | None = None
         self._extends = False
@@ -220,6 +223,9 @@ class Drain:
         if self._over:
             return
         self._ask_for_time()
+        if self._killed:
+            self._cold()
+            return
         if self._only_probes():
             self._end_probes()
         if not state.reserved_requests:
@@ -246,7 +252,6 @@ class Drain:
                 request.terminate(self.consumer.pool, signal="KILL")
 
     def _time_is_up(self) -> None:
-        self._over = True
         self._end_probes()
         late: list[str] = []
         early: list[str] = []
@@ -262,9 +267,30 @@ class Drain:
                 self.seconds,
                 some_of(sorted(early), _NAMED),
             )
-        if self._kind == "prefork":
-            # Celery's cold shutdown, as its handler of SIGQUIT does it.
-            os.kill(self._pid, signal.SIGQUIT)
+        if self._kind != "prefork":
+            self._over = True
+        elif not self._kill_unacknowledged():
+            self._cold()
+
+    def _kill_unacknowledged(self) -> bool:
+        """Kill the processes whose tasks go back to their queue, and tell whether there are such.
+
+        What a process has written until then is read before the next look, and acknowledged: its task is done. Of the
+        rest the pool says that they were terminated, which a request answers by acknowledging its message, unless it
+        was cancelled (celery/worker/request.py, ``on_failure``, 5.4.0 to 5.7.0; ``reject_on_worker_lost`` has no say).
+        Then the message stays as it is, and goes back when the connection ends.
+        """
+        for request in list(state.active_requests):
+            if request.task.acks_late and not request.acknowledged and request.worker_pid:
+                request._already_cancelled = True
+                self.consumer.pool.terminate_job(request.worker_pid, signal.SIGKILL)
+                self._killed = True
+        return self._killed
+
+    def _cold(self) -> None:
+        """Begin Celery's cold shutdown, as its handler of SIGQUIT does it."""
+        self._over = True
+        os.kill(self._pid, signal.SIGQUIT)
 
     def _warm(self, signum: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         self._over = True
