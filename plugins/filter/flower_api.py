@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 name: flower_api
-short_description: The URL of RabbitMQ's management API for Flower
+short_description: The URLs of RabbitMQ's management API for Flower
 version_added: 0.1.0
 description:
-  - Removes the account from the URL if it is the account of the broker's URL. Flower sends that account
+  - Removes the account from a URL if it is the account of the broker's URL. Flower sends that account
     correctly, but would send encoded characters of an account in the API's URL undecoded.
 positional: _input, broker
 options:
   _input:
-    description: The URL of the API. It may be empty.
+    description: The URL of the API, or several separated by semicolons. It may be empty.
     type: str
     required: true
   broker:
@@ -31,22 +31,23 @@ author: celeryops.stack contributors (@celeryops)
 """
 
 EXAMPLES = r"""
-- name: Show the URL
+- name: Show the URLs
   ansible.builtin.debug:
     msg: "{{ 'http://watch:p%40ss@mq1:15672/api/' | celeryops.stack.flower_api('amqp://watch:p%40ss@mq1:5672/shop') }}"
 """
 
 RETURN = r"""
 _value:
-  description: The URL. It is empty for an empty URL, and for one that the check refuses.
-  type: str
+  description: The URLs, without those that the check refuses.
+  type: list
+  elements: str
 """
 
 
-def _flower_api(api: str, broker: str) -> str:
+def _flower_api(api: str, broker: str) -> list[str]:
     return flower_api(str(api), str(broker))[0]
 
 
 class FilterModule:
-    def filters(self) -> dict[str, Callable[..., str]]:
+    def filters(self) -> dict[str, Callable[..., list[str]]]:
         return {"flower_api": _flower_api}

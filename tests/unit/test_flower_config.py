@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from collections.abc import Callable
@@ -36,6 +37,27 @@ def declared(_self: object, nowait: bool = False, passive: bool | None = None, c
     return nowait, passive, channel
 
 
+class RefusedError(Exception):
+    """Stands in for Tornado's HTTPError."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+ASKED: list[str] = []
+ANSWERS: dict[str, Exception] = {}
+
+
+async def fetched(_self: object, request: Any, raise_error: bool = True, **options: Any) -> str:
+    """Stand in for Tornado's client: answer with the URL, or as the host in it does."""
+    url = getattr(request, "url", request)
+    ASKED.append(url)
+    if error := ANSWERS.get(url.split("/")[2]):
+        raise error
+    return f"{url} {raise_error} {options}"
+
+
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     """Replace the modules that the file imports, and clear what systemd would set."""
@@ -49,6 +71,10 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
         },
         "kombu": {"Exchange": type("Exchange", (), {"declare": declared})},
         "tornado": {},
+        "tornado.httpclient": {
+            "AsyncHTTPClient": type("AsyncHTTPClient", (), {"fetch": fetched}),
+            "HTTPError": RefusedError,
+        },
         "tornado.ioloop": {"IOLoop": made, "PeriodicCallback": made.every},
         "tornado.web": {"authenticated": lambda method: f"protected {method}"},
     }
@@ -56,7 +82,13 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
         module = ModuleType(name)
         vars(module).update(content)
         monkeypatch.setitem(sys.modules, name, module)
-    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "CELERYOPS_FLOWER_OPEN", "CELERY_BROKER_URL"):
+    for name in (
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "CELERYOPS_FLOWER_OPEN",
+        "CELERY_BROKER_URL",
+        "CELERYOPS_BROKER_APIS",
+    ):
         monkeypatch.delenv(name, raising=False)
     return made
 
@@ -127,3 +159,60 @@ def test_it_declares_no_exchange_on_rabbitmq(monkeypatch: pytest.MonkeyPatch, ur
     exchange: Any = sys.modules["kombu"].Exchange()
     assert exchange.declare(channel="c") == (False, True if passive else None, "c")
     assert exchange.declare(True, False, "c") == (True, passive, "c")
+
+
+def fetch(request: Any, *arguments: Any, **options: Any) -> list[str]:
+    """Ask as Flower does; return who was asked, and the answer or the error."""
+    ASKED.clear()
+    client: Any = sys.modules["tornado.httpclient"].AsyncHTTPClient()  # type: ignore[attr-defined]
+
+    async def asked() -> str:
+        try:
+            return str(await client.fetch(request, *arguments, **options))
+        except (OSError, RefusedError) as error:
+            return repr(error)
+
+    answer = asyncio.run(asked())
+    return [*(url.split("/")[2] for url in ASKED), answer]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch, loop: Loop) -> dict[str, Exception]:
+    """Three nodes, and what they answer instead."""
+    del loop
+    monkeypatch.setenv("CELERYOPS_BROKER_APIS", "http://a/api/;http://b/api/;http://c/api/")
+    ANSWERS.clear()
+    run()
+    return ANSWERS
+
+
+def test_a_node_that_answers_is_asked(cluster: dict[str, Exception]) -> None:
+    queues = "http://a/api/queues/shop"
+    assert fetch(queues, auth_username="w") == ["a", f"{queues} True {{'auth_username': 'w'}}"]
+    cluster.update({"a": ConnectionRefusedError("a"), "b": RefusedError(599)})
+    assert fetch(queues) == ["a", "b", "c", "http://c/api/queues/shop True {}"]
+    assert fetch(queues) == ["c", "http://c/api/queues/shop True {}"], "not the ones that are away again"
+    cluster.clear()
+    cluster["c"] = RefusedError(503)
+    assert fetch(queues) == ["c", "a", "http://a/api/queues/shop True {}"]
+    cluster.update({"a": OSError("a"), "b": OSError("b")})
+    assert fetch(queues) == ["a", "c", "b", "OSError('b')"]
+
+
+def test_a_refusal_is_an_answer(cluster: dict[str, Exception]) -> None:
+    cluster["a"] = RefusedError(401)
+    assert fetch("http://a/api/queues/shop") == ["a", "RefusedError(401)"]
+
+
+def test_nobody_else_is_asked_for_what_is_elsewhere(cluster: dict[str, Exception]) -> None:
+    cluster["login"] = OSError("login")
+    assert fetch("http://login/x") == ["login", "OSError('login')"]
+    cluster["a"] = OSError("a")
+    assert fetch(SimpleNamespace(url="http://a/api/x")) == ["a", "OSError('a')"]
+
+
+@pytest.mark.usefixtures("loop")
+def test_of_one_node_the_client_is_tornados() -> None:
+    run()
+    client: Any = sys.modules["tornado.httpclient"].AsyncHTTPClient  # type: ignore[attr-defined]
+    assert client.fetch is fetched

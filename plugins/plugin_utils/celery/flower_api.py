@@ -1,7 +1,7 @@
 # Copyright: celeryops.stack contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The URL of RabbitMQ's management API for Flower.
+"""The URLs of RabbitMQ's management API for Flower, one for each node.
 
 Flower 2.2 (flower/utils/broker.py) decodes the account in the address and hands it to tornado 6.5 beside the address;
 tornado (simple_httpclient.py) takes the one in the address, which it does not decode: RabbitMQ is sent ``p%40ss`` and
@@ -23,20 +23,28 @@ _PLAIN = "!$&'()*+,;="
 _AS_IT_IS = re.compile(rf"[A-Za-z0-9._~{_PLAIN}-]*")
 
 
-def flower_api(api: str, broker: str) -> tuple[str, list[Problem]]:
-    """Return the address for ``FLOWER_BROKER_API``, and why Flower could not use the one that was given.
+def flower_api(api: str, broker: str) -> tuple[list[str], list[Problem]]:
+    """Return the addresses as Flower needs them, and why it could not use one that was given.
 
     Arguments:
-        api: ``flower_broker_api``, which may be empty.
+        api: ``flower_broker_api``: none, one or several addresses.
         broker: ``flower_broker_url``.
     """
+    urls: list[str] = []
+    problems: list[Problem] = []
+    for address in each_address(api):
+        url, found = _for_flower(address, broker)
+        urls += [url] if url else []
+        problems += found
+    return urls, problems
+
+
+def _for_flower(address: str, broker: str) -> tuple[str, list[Problem]]:
     variable = "flower_broker_api"
-    if not api:
-        return "", []
     try:
-        endpoint = parse(api)
+        endpoint = parse(address)
     except UnreadableURLError as error:
-        return "", [Problem("unreadable-address", variable, hidden(api), error.reason, error.instead)]
+        return "", [Problem("unreadable-address", variable, hidden(address), error.reason, error.instead)]
     own = (endpoint.user, endpoint.password)
     if own == ("", "") or own == _account(broker):
         return replace(endpoint, user="", password="").url(), []

@@ -279,7 +279,7 @@ def _check_broker(variables: Mapping[str, Any]) -> Iterator[Problem]:
         for address in each_address(url):
             yield from address_problems("flower_broker_url", url, address)
     api = str(variables["flower_broker_api"])
-    if api and not re.fullmatch(r"https?://\S+/api/", api):
+    if not all(re.fullmatch(r"https?://\S+/api/", address) for address in each_address(api)):
         instead = "one such as http://watcher:password@127.0.0.1:15672/api/, with the slash at its end"
         reason = "is not the URL of RabbitMQ's management API"
         yield Problem("not-a-management-api-url", "flower_broker_api", hidden(api), reason, instead)

@@ -123,7 +123,7 @@ class Reached(TypedDict, total=False):
 class View(Surveyed):
     """What one host has to know of the others, and of its own app (an empty name where there is none).
 
-    ``management`` is empty where the API cannot be reached; ``rabbitmq_wanted`` is whether any app asks for RabbitMQ;
+    ``management`` is where the API of the nodes is reached; ``rabbitmq_wanted`` is whether any app asks for RabbitMQ;
     ``rabbitmq_cluster`` are the nodes of the cluster, none where there is only one, and ``cluster_address`` is that of
     the host itself, if it is one of them.
     """
@@ -132,7 +132,7 @@ class View(Surveyed):
     apps: list[dict[str, str]]
     rabbitmq: list[Reached]
     redis: list[Reached]
-    management: Reached
+    management: list[Reached]
     consumer_timeout: int
     rabbitmq_connections: int
     redis_connections: int
@@ -296,7 +296,7 @@ def view(found: Survey, host: str) -> View:
         "apps": apps,
         "rabbitmq": [_reached(node, place) for node in rabbitmq],
         "redis": [_reached(node, place) for node in redis],
-        "management": _management(rabbitmq[0], place) if rabbitmq else {},
+        "management": [reached for node in rabbitmq if (reached := _management(node, place))],
         "consumer_timeout": found["consumer_timeout"],
         "rabbitmq_connections": found["connections"]["rabbitmq"],
         "redis_connections": found["connections"]["redis"],

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
 # Managed by celeryops.stack (role flower). Local changes are overwritten.
-"""Settings without a Flower option: which pages are open, no declarations, and notifications to systemd.
+"""Settings without a Flower option: open pages, no declarations, several nodes, and notifications to systemd.
 
 Flower executes this file before it starts (--conf, flower/command.py, 2.2.0). The options themselves come from its
 environment. If a later Flower has no such pages to protect, this fails and Flower does not start: better down than
@@ -18,6 +18,7 @@ from typing import Any
 
 from flower.views.monitor import Healthcheck, Metrics
 from kombu import Exchange
+from tornado.httpclient import AsyncHTTPClient, HTTPError
 from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.web import authenticated
 
@@ -48,6 +49,41 @@ def _declare_no_exchange() -> None:
     Exchange.declare = look
 
 
+def _ask_a_node_that_answers() -> None:
+    """Have Flower ask another node of a RabbitMQ cluster for its queues when one does not answer.
+
+    Flower knows one address, and its page is empty when that does not answer (flower/utils/broker.py, 2.2.0). What a
+    node answers, even a refusal, all of them would.
+    """
+    nodes = os.environ.get("CELERYOPS_BROKER_APIS", "").split(";")
+    if len(nodes) < 2:
+        return
+    known, fetch = nodes[0], AsyncHTTPClient.fetch
+
+    async def ask(client: AsyncHTTPClient, path: str, options: dict[str, Any]) -> Any:
+        for node in list(nodes):
+            try:
+                response = await fetch(client, node + path, **options)
+            except (OSError, HTTPError) as error:
+                # tornado's 599 is its own: no answer.
+                if isinstance(error, HTTPError) and error.code < 500:
+                    raise
+                failed = error
+            else:
+                # Whoever answered is asked first from now on: one that is away costs a second.
+                nodes.sort(key=lambda one: one != node)
+                return response
+        raise failed
+
+    @functools.wraps(fetch)
+    def fetch_from_any(self: AsyncHTTPClient, request: Any, *arguments: Any, **options: Any) -> Any:
+        if arguments or not isinstance(request, str) or not request.startswith(known):
+            return fetch(self, request, *arguments, **options)
+        return ask(self, request[len(known) :], options)
+
+    AsyncHTTPClient.fetch = fetch_from_any
+
+
 def _notify(message: str) -> None:
     """Tell systemd (sd_notify(3)); nothing happens when it does not listen."""
     address = os.environ.get("NOTIFY_SOCKET", "")
@@ -73,4 +109,5 @@ def _report() -> None:
 
 _protect()
 _declare_no_exchange()
+_ask_a_node_that_answers()
 _report()

@@ -107,7 +107,7 @@ def test_the_environment_file_holds_them_quoted() -> None:
         ROLE / "templates" / "flower.env.j2",
         {
             "broker_url": "amqp://u:p%24@h/v",
-            "broker_api": "",
+            "broker_apis": [],
             "result_backend": "",
             "credentials": ["admin:a$b`c", "ops:x"],
             "cookie_secret": COOKIE,
@@ -118,6 +118,21 @@ def test_the_environment_file_holds_them_quoted() -> None:
         'FLOWER_BASIC_AUTH="admin:a\\$b\\`c,ops:x"',
         f'FLOWER_COOKIE_SECRET="{COOKIE}"',
     ]
+
+
+@pytest.mark.parametrize(
+    ("urls", "lines"),
+    [
+        (["http://mq1/api/"], ['FLOWER_BROKER_API="http://mq1/api/"']),
+        (
+            ["http://mq1/api/", "http://mq2/api/"],
+            ['FLOWER_BROKER_API="http://mq1/api/"', 'CELERYOPS_BROKER_APIS="http://mq1/api/;http://mq2/api/"'],
+        ),
+    ],
+)
+def test_flower_knows_the_first_node_and_its_configuration_all(urls: list[str], lines: list[str]) -> None:
+    given = {"broker_url": "b", "broker_apis": urls, "result_backend": "", "credentials": [], "cookie_secret": ""}
+    assert render(ROLE / "templates" / "flower.env.j2", given).splitlines()[2:-2] == lines
 
 
 @pytest.mark.parametrize(
@@ -218,6 +233,7 @@ def test_loopback_takes_short_passwords_and_no_tls(address: str) -> None:
         ({"broker_url": ""}, "broker_url", "missing"),
         ({"broker_url": "sqla+sqlite:///x"}, "broker_url", "not-a-broker-url"),
         ({"broker_api": "http://127.0.0.1:15672"}, "broker_api", "not-a-management-api-url"),
+        ({"broker_api": "http://mq1/api/;http://mq2"}, "broker_api", "not-a-management-api-url"),
         *(({"memory_max": size}, "memory_max", "too-little-for-flower") for size in ("10M", 128 * 1024**2 - 1)),
         ({"memory_max": "much"}, "memory_max", "not-a-size"),
         ({"watchdog": "soon"}, "watchdog", "not-a-duration"),

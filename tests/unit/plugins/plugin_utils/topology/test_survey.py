@@ -59,14 +59,14 @@ def test_a_server_on_the_same_host_is_reached_on_loopback_and_another_by_its_add
 def test_a_server_on_the_same_machine_by_another_name_is_reached_on_loopback() -> None:
     alias = variables(app1={"ansible_host": "10.0.0.1"})
     assert seen_by("app1", alias)["rabbitmq"] == [{"host": "mq1", "address": "127.0.0.1", "port": 5672}]
-    assert seen_by("app1", alias)["management"] == {"address": "127.0.0.1", "port": 15672}
+    assert seen_by("app1", alias)["management"] == [{"address": "127.0.0.1", "port": 15672}]
 
 
 def test_a_server_behind_the_same_address_and_another_port_is_another_machine() -> None:
     tunnel = {"ansible_host": "127.0.0.1", "rabbitmq_listen_addresses": ["127.0.0.1", "192.168.56.10"]}
     two = variables(mq1={**tunnel, "ansible_port": 2222}, app1={"ansible_host": "127.0.0.1", "ansible_port": "2200"})
     assert seen_by("app1", two)["rabbitmq"][0]["address"] == "192.168.56.10"
-    assert seen_by("app1", two)["management"] == {}
+    assert seen_by("app1", two)["management"] == []
     same = variables(mq1={**tunnel, "ansible_port": 2222}, app1={"ansible_host": "127.0.0.1", "ansible_port": "2222"})
     assert seen_by("app1", same)["rabbitmq"][0]["address"] == "127.0.0.1"
     spelt = variables(mq1={"ansible_host": "MQ.example.com"}, app1={"ansible_host": "mq.example.com."})
@@ -202,10 +202,10 @@ def test_the_address_is_one_that_the_server_listens_on() -> None:
 
 
 def test_the_management_page_is_left_out_where_it_cannot_be_reached() -> None:
-    assert seen_by("mq1")["management"] == {"address": "127.0.0.1", "port": 15672}
-    assert seen_by("app1")["management"] == {}
+    assert seen_by("mq1")["management"] == [{"address": "127.0.0.1", "port": 15672}]
+    assert seen_by("app1")["management"] == []
     opened = variables(mq1={"rabbitmq_management_listen_address": "10.0.0.9", "rabbitmq_management_port": 8080})
-    assert seen_by("app1", opened)["management"] == {"address": "10.0.0.9", "port": 8080}
+    assert seen_by("app1", opened)["management"] == [{"address": "10.0.0.9", "port": 8080}]
 
 
 def test_every_variable_that_speaks_of_long_tasks_counts() -> None:
@@ -323,19 +323,17 @@ def test_a_server_that_carries_no_app_knows_itself() -> None:
     assert seen_by("cache1")["redis"][0]["address"] == "127.0.0.1"
 
 
-def test_the_management_page_is_that_of_the_first_server() -> None:
+def test_the_management_page_is_that_of_each_server_that_can_be_reached() -> None:
     two = variables(app2={"rabbitmq_management_listen_address": "10.0.0.2"})
     groups = {**GROUPS, "rabbitmq": ["mq1", "app2"]}
-    assert seen_by("app1", two, groups)["management"] == {}
-    assert seen_by("app1", two, {**GROUPS, "rabbitmq": ["app2"]})["management"] == {
-        "address": "10.0.0.2",
-        "port": 15672,
-    }
+    second = {"address": "10.0.0.2", "port": 15672}
+    assert seen_by("app1", two, groups)["management"] == [second]
+    assert seen_by("mq1", two, groups)["management"] == [{"address": "127.0.0.1", "port": 15672}, second]
     everywhere = variables(mq1={"rabbitmq_management_listen_address": "0.0.0.0"})
-    assert seen_by("mq1", everywhere)["management"]["address"] == "127.0.0.1"
-    assert seen_by("app1", everywhere)["management"]["address"] == "10.0.0.1"
+    assert seen_by("mq1", everywhere)["management"][0]["address"] == "127.0.0.1"
+    assert seen_by("app1", everywhere)["management"][0]["address"] == "10.0.0.1"
     one = variables(mq1={"rabbitmq_management_listen_address": "10.0.0.9"})
-    assert seen_by("mq1", one)["management"]["address"] == "10.0.0.9"
+    assert seen_by("mq1", one)["management"][0]["address"] == "10.0.0.9"
 
 
 def test_only_workers_have_classes_and_each_counts() -> None:
