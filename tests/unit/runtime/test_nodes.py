@@ -25,9 +25,28 @@ def test_every_process_begins_with_a_node_of_its_own_and_stays_with_it() -> None
 
 
 def test_a_worker_is_told_from_another_of_its_host() -> None:
-    assert nodes.key_of(["celery", "worker", "-n", "high@%h", "-c", "2"], "app1") == "app1/high@%h"
-    assert nodes.key_of(["celery", "worker", "--hostname=bulk@%h"], "app1") == "app1/bulk@%h"
-    assert nodes.key_of(["gunicorn"], "web1") == "web1/"
+    assert nodes.key_of(["celery", "worker", "-n", "high@%h", "-c", "2"], "app1", 7) == "app1/high@%h"
+    assert nodes.key_of(["celery", "worker", "--hostname", "high@%h"], "app1", 7) == "app1/high@%h"
+    assert nodes.key_of(["celery", "worker", "--hostname=bulk@%h"], "app1", 7) == "app1/bulk@%h"
+    assert nodes.key_of(["celery", "-A", "shop", "worker", "-nbulk@%h", "-c2"], "app1", 7) == "app1/bulk@%h"
+    assert nodes.key_of(["celery", "worker"], "app1", 7) == "app1/worker"
+
+
+def test_beat_flower_and_producers_of_a_host_are_told_apart() -> None:
+    assert nodes.key_of(["/opt/bin/celery", "-A", "shop", "beat", "-s", "x"], "app1", 7) == "app1/beat"
+    assert nodes.key_of(["celery", "flower"], "app1", 7) == "app1/flower"
+    assert nodes.key_of(["gunicorn", "-n", "shop"], "web1", 7) == "web1/7"
+
+
+def test_the_processes_of_a_host_begin_with_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["gunicorn"])
+    firsts = set()
+    for pid in range(20):
+        monkeypatch.setattr(nodes.os, "getpid", lambda pid=pid: pid)  # type: ignore[attr-defined]
+        environ = {"CELERY_BROKER_URL": THREE}
+        nodes.rotate(environ)
+        firsts.add(environ["CELERY_BROKER_URL"].split(";")[0])
+    assert firsts == set(THREE.split(";"))
 
 
 def test_the_environment_is_put_in_order_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@
 
 * **Another first node for each process.** kombu takes the addresses in their order, whatever
   ``broker_failover_strategy`` says of the first one (kombu 5.7.0, connection.py): all processes of all hosts would be
-  connected to one node. See :func:`rotated`.
+  connected to one node. See :func:`rotated` and :func:`key_of`.
 * **No delayed-delivery step.** At each start of its consumer, also after each reconnection, Celery declares 28 queues
   through every address, and tries one that is down four times (celery/worker/consumer/delayed_delivery.py, 5.7.0):
   a worker that was connected again after 0.2 s consumed after 21.5 s. The role has declared these queues already.
@@ -57,22 +57,31 @@ def rotated(url: str, key: str) -> str:
     """Return the same addresses in the same circular order, beginning with another one.
 
     :param url: addresses, separated by semicolons.
-    :param key: text that is the same for a process whenever it starts.
+    :param key: text that tells one process from another.
     """
     them = addresses(url)
     first = zlib.crc32(key.encode()) % len(them)
     return ";".join(them[first:] + them[:first])
 
 
-def key_of(arguments: Sequence[str], host: str) -> str:
-    """Return what tells this process from others: its host, and of a worker its name.
+def key_of(arguments: Sequence[str], host: str, pid: int) -> str:
+    """Return what tells this process from others: its host, and what it is there.
+
+    That is the name of a worker, and the command of another of Celery's programs, so that a unit has the same node
+    first whenever it starts. Producers are the processes of a server that has one command line for all of them.
 
     :param arguments: of its command line.
     :param host: the name of this machine.
+    :param pid: the number of the process.
     """
-    names = [later for one, later in itertools.pairwise(arguments) if one in ("-n", "--hostname")]
-    names += [one.partition("=")[2] for one in arguments if one.startswith("--hostname=")]
-    return f"{host}/{names[0] if names else ''}"
+    own = next((one for one in arguments if one in ("worker", "beat", "flower")), str(pid))
+    names = []
+    if own == "worker":
+        names += [later for one, later in itertools.pairwise(arguments) if one in ("-n", "--hostname")]
+        names += [one.partition("=")[2] for one in arguments if one.startswith("--hostname=")]
+        # click takes a short option and its value in one word, too.
+        names += [one[2:] for one in arguments if one.startswith("-n") and one != "-n"]
+    return f"{host}/{names[0] if names else own}"
 
 
 def rotate(environ: MutableMapping[str, str] | None = None) -> None:
@@ -84,7 +93,7 @@ def rotate(environ: MutableMapping[str, str] | None = None) -> None:
     url = environ.get(VARIABLE, "")
     if not several(url) or environ.get(_ROTATED) == _stamp(url):
         return
-    environ[VARIABLE] = rotated(url, key_of(sys.argv, socket.gethostname()))
+    environ[VARIABLE] = rotated(url, key_of(sys.argv, socket.gethostname(), os.getpid()))
     environ[_ROTATED] = _stamp(url)
 
 
