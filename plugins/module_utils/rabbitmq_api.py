@@ -14,6 +14,14 @@ from urllib.parse import quote
 from ansible_collections.celeryops.stack.plugins.module_utils.endpoints import bracketed
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differences import Key, redact
 
+#: How a module is told where it is, and who asks (doc_fragments/rabbitmq_api.py).
+OPTIONS: dict[str, dict[str, Any]] = {
+    "api_host": {"type": "str", "default": "127.0.0.1"},
+    "api_port": {"type": "int", "default": 15672},
+    "login_user": {"type": "str", "required": True},
+    "login_password": {"type": "str", "required": True, "no_log": True},
+}
+
 
 class RefusedError(Exception):
     """The server does not accept the login."""

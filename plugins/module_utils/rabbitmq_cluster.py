@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 #: What ``GET /api/queues`` is asked for.
-QUEUE_COLUMNS = "name,vhost,type,members,online,leader"
+QUEUE_COLUMNS = "name,vhost,type,members,online"
 
 
 def node_faults(expected: Sequence[str], nodes: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -71,19 +71,6 @@ def offline_members(queues: Iterable[Mapping[str, Any]]) -> list[str]:
         for queue in _quorum(queues)
         if set(queue.get("members") or ()) - set(queue.get("online") or ())
     ]
-
-
-def leaders(queues: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return node -> how many quorum queues it leads.
-
-    Arguments:
-        queues: the answer of ``GET /api/queues``.
-    """
-    found: dict[str, int] = {}
-    for queue in _quorum(queues):
-        if queue.get("leader"):
-            found[str(queue["leader"])] = found.get(str(queue["leader"]), 0) + 1
-    return found
 
 
 def _quorum(queues: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -12,7 +12,7 @@ description:
   - Asks the management API of one node, which answers for the whole cluster.
   - With V(complete), every quorum queue gets a member on each node, and if any was missing, the leaders are
     distributed anew.
-extends_documentation_fragment: [celeryops.stack.attributes]
+extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.rabbitmq_api]
 options:
   state:
     description:
@@ -38,22 +38,6 @@ options:
     description: Whether this node was started without data, so that nothing is lost if it is stopped.
     type: bool
     default: false
-  api_host:
-    description: Address of the management API.
-    type: str
-    default: 127.0.0.1
-  api_port:
-    description: Port of the management API.
-    type: int
-    default: 15672
-  login_user:
-    description: An administrator.
-    type: str
-    required: true
-  login_password:
-    description: The administrator's password.
-    type: str
-    required: true
   timeout:
     description: How many seconds to wait.
     type: int
@@ -79,10 +63,6 @@ added:
   description: Node -> the number of quorum queues that got a member on it, or would in check mode.
   type: dict
   returned: success
-leaders:
-  description: Node -> the number of quorum queues that it leads, as far as it was asked.
-  type: dict
-  returned: success
 """
 
 import time
@@ -91,6 +71,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_api import (
+    OPTIONS,
     Api,
     RefusedError,
     UnreachableError,
@@ -99,7 +80,6 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_api impor
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_cluster import (
     QUEUE_COLUMNS,
     alone,
-    leaders,
     missing_members,
     node_faults,
     offline_members,
@@ -130,9 +110,9 @@ class Cluster:
         state = self.params["state"]
         if self.module.check_mode and not self._answers():
             # Nothing is there yet to be asked.
-            self.module.exit_json(changed=False, added={}, leaders={})
+            self.module.exit_json(changed=False, added={})
         outcome: dict[str, Any] = getattr(self, f"_{state}")()
-        self.module.exit_json(**{"changed": False, "added": {}, "leaders": {}, **outcome})
+        self.module.exit_json(**{"changed": False, "added": {}, **outcome})
 
     def _answers(self) -> bool:
         try:
@@ -171,7 +151,7 @@ class Cluster:
         missing = missing_members(self.params["nodes"], queues)
         added = {name: len(them) for name, them in missing.items()}
         if not missing or self.module.check_mode:
-            return {"changed": bool(missing), "added": added, "leaders": leaders(queues)}
+            return {"changed": bool(missing), "added": added}
         for name in missing:
             self._grow(name)
         # The numbers are some seconds old.
@@ -183,7 +163,7 @@ class Cluster:
             queues = self._queues()
             missing = missing_members(self.params["nodes"], queues)
         self._rebalance()
-        return {"changed": True, "added": added, "leaders": leaders(queues)}
+        return {"changed": True, "added": added}
 
     def _grow(self, name: str) -> None:
         """Add a member of every quorum queue on a node."""
@@ -257,10 +237,7 @@ def main() -> None:
             "nodes": {"type": "list", "elements": "str", "default": []},
             "node": {"type": "str", "required": True},
             "blank": {"type": "bool", "default": False},
-            "api_host": {"type": "str", "default": "127.0.0.1"},
-            "api_port": {"type": "int", "default": 15672},
-            "login_user": {"type": "str", "required": True},
-            "login_password": {"type": "str", "required": True, "no_log": True},
+            **OPTIONS,
             "timeout": {"type": "int", "default": 180},
         },
         required_if=[("state", "up", ["nodes"]), ("state", "complete", ["nodes"])],

@@ -18,7 +18,7 @@ description:
     command line.
   - If the server refuses the login (the user was deleted, or its password changed by hand), that user is repaired
     with C(rabbitmqctl), which reads it from a file that only the server's user can read.
-extends_documentation_fragment: [celeryops.stack.attributes]
+extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.rabbitmq_api]
 options:
   definitions:
     description:
@@ -64,22 +64,6 @@ options:
       - With V(0), it does not look.
     type: int
     default: 0
-  api_host:
-    description: Address of the management API.
-    type: str
-    default: 127.0.0.1
-  api_port:
-    description: Port of the management API.
-    type: int
-    default: 15672
-  login_user:
-    description: An administrator; it is never removed.
-    type: str
-    required: true
-  login_password:
-    description: The administrator's password.
-    type: str
-    required: true
   state_dir:
     description: The server's directory, for the temporary file of such a repair.
     type: path
@@ -124,6 +108,7 @@ topology:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_api import OPTIONS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differences import KEYS
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_reconciler import Reconciler
 
@@ -139,10 +124,7 @@ def main() -> None:
             "prune": {"type": "list", "elements": "str", "default": [], "choices": list(KEYS)},
             "found": {"type": "dict", "default": {}},
             "open_files": {"type": "int", "default": 0},
-            "api_host": {"type": "str", "default": "127.0.0.1"},
-            "api_port": {"type": "int", "default": 15672},
-            "login_user": {"type": "str", "required": True},
-            "login_password": {"type": "str", "required": True, "no_log": True},
+            **OPTIONS,
             "state_dir": {"type": "path", "default": "/var/lib/rabbitmq"},
             "timeout": {"type": "int", "default": 60},
         },

@@ -6,7 +6,6 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_cluster import (
     alone,
-    leaders,
     missing_members,
     node_faults,
     offline_members,
@@ -61,8 +60,3 @@ def test_queues_without_a_member_on_a_node() -> None:
 def test_queues_with_a_member_that_is_not_online() -> None:
     assert offline_members([queue("one", "abc"), queue("two", "abc", "ab")]) == ["shop/two"]
     assert offline_members([{"vhost": "shop", "name": "old", "type": "classic", "members": ["rabbit@a"]}]) == []
-
-
-def test_how_many_queues_a_node_leads() -> None:
-    queues = [queue("one", "abc", leader="rabbit@a"), queue("two", "abc", leader="rabbit@a"), queue("three", "abc")]
-    assert leaders(queues) == {"rabbit@a": 2}
