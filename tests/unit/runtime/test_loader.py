@@ -291,3 +291,13 @@ print(*{"celeryops_runtime." + name for name in ("malformed", "outage", "quiet",
     done = python("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["celeryops_runtime.publish"]
+
+
+def test_where_an_app_sends_its_events_is_noted(python: Python) -> None:
+    code = (
+        "import celery; from celeryops_runtime import publish; app = celery.Celery('shop');"
+        "app.conf.event_exchange = 'own'; app.conf.task_acks_late; app.finalize();"
+        "print(sorted(publish._events))"
+    )
+    done = python("-c", code)
+    assert done.stdout == "['celeryev', 'own']\n", done.stderr

@@ -93,7 +93,7 @@ class Channel:
 
     def publish(self, task: str = "a", **options: Any) -> None:
         message = amqp.Message("body", application_headers={"id": task, "retries": 0})
-        publish._publish(self, message, exchange="tasks", routing_key="default", **options)
+        publish._publish(self, message, **{"exchange": "tasks", "routing_key": "default", **options})
 
 
 @pytest.fixture
@@ -115,6 +115,30 @@ def test_a_confirmed_message(channel: Channel) -> None:
     channel.publish("b")
     assert len(channel.written) == 2
     assert not channel.__dict__["_celeryops_confirms"].open
+
+
+@pytest.mark.parametrize(
+    ("exchange", "waits"),
+    [("tasks", True), ("celery.pidbox", False), ("reply.celery.pidbox", False), ("celeryev", False), ("own", True)],
+)
+def test_remote_control_and_events_are_not_waited_for(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch, exchange: str, waits: bool
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://mq1/shop;amqp://mq2/shop")
+    monkeypatch.setattr(publish, "_events", {"celeryev"})
+
+    def waited(to: str) -> bool:
+        try:
+            channel.publish(exchange=to, timeout=1)
+        except MaybeSentError:
+            return True
+        return False
+
+    assert waited(exchange) is waits
+    publish.note_events("own")
+    assert waited("own") is False
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://mq1/shop")
+    assert waited(exchange) is True, "one node answers, or is away altogether"
 
 
 def test_a_refused_message(channel: Channel) -> None:

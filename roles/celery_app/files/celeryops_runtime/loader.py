@@ -420,6 +420,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         if not self._persists:
             self._persists = True
             follow.persist(self.app)
+            publish.note_events(conf.event_exchange)
             if self._broker == "redis":
                 publish.bound_writes(self.app)
         if self._sends_delayed:

@@ -11,8 +11,8 @@
 * **A new control queue for each connection.** RabbitMQ 4.3 keeps the record of an exclusive queue whose node is down.
   With the old name the worker could not declare it on another node (405, "cannot obtain exclusive access"), and had no
   task until the node was back.
-* **Remote control without confirmations.** A message to all control queues is never confirmed while one of them is on
-  a node that is down (RabbitMQ 4.3).
+* **Remote control and events without confirmations.** A message to all control queues is never confirmed while one of
+  them is on a node that is down (RabbitMQ 4.3).
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ _OVER = "not sent: the time of the task that it follows is over"
 
 _clock = time.monotonic
 _calling = threading.local()
+_events = {"celeryev"}
 
 
 @contextmanager
@@ -164,10 +165,18 @@ def _key(message: Any, arguments: dict[str, Any]) -> Hashable:
     return task, headers.get("retries"), str(arguments.get("exchange")), str(arguments.get("routing_key"))
 
 
-def _is_remote_control(options: dict[str, Any]) -> bool:
+def note_events(exchange: str) -> None:
+    """Remember where an app of this process sends its events: its setting ``event_exchange``.
+
+    :param exchange: its name.
+    """
+    _events.add(exchange)
+
+
+def _is_fleeting(options: dict[str, Any]) -> bool:
     """Tell whether a message is remote control or an event (kombu 5.7.0, pidbox.py; celery/events/event.py)."""
     exchange = str(options.get("exchange", ""))
-    return exchange.endswith(".pidbox") or exchange == "celeryev"
+    return exchange.endswith(".pidbox") or exchange in _events
 
 
 def _is_blocked(connection: Any) -> bool:
@@ -208,8 +217,8 @@ def _publish(self: Any, message: Any, *arguments: Any, **options: Any) -> Any:
     confirms = self.__dict__.get("_celeryops_confirms")
     if confirms is None:
         confirms = self.__dict__["_celeryops_confirms"] = _Confirms(self)
-    if _is_remote_control(options) and nodes.there():
-        # Whoever asks waits for answers.
+    if _is_fleeting(options) and nodes.there():
+        # Whoever asks waits for answers, and nobody for events.
         confirms.pass_over()
         self._basic_publish(message, *arguments, **options)
         return
