@@ -223,7 +223,7 @@ def _broker_transport_options(values: Mapping[str, Any], broker: str, durations:
             "read_timeout": CLUSTER_SOCKET_TIMEOUT if _nodes(values) else SOCKET_TIMEOUT,
             "write_timeout": CLUSTER_SOCKET_TIMEOUT if _nodes(values) else SOCKET_TIMEOUT,
             # kombu's default is the time for one attempt: a node that accepts and never answers would take all of it,
-            # and no other would be tried (5.7, Connection._extract_failover_opts).
+            # and no other would be tried (5.4 to 5.7, Connection._extract_failover_opts).
             **({"connect_retries_timeout": 3 * CLUSTER_CONNECT_TIMEOUT * nodes} if (nodes := _nodes(values)) else {}),
         }
     return {

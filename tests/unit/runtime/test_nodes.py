@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import nullcontext
+from unittest.mock import Mock
+
 import pytest
+from kombu import Connection
+from kombu.exceptions import OperationalError
 from kombu.pidbox import Mailbox
+from kombu.transport.pyamqp import Transport
 
 from celeryops_runtime import nodes
 
@@ -60,6 +67,36 @@ def test_the_environment_is_put_in_order_once(monkeypatch: pytest.MonkeyPatch) -
     nodes.rotate(environ)
     assert environ["CELERY_BROKER_URL"] == first
     assert "x@" not in environ["CELERYOPS_BROKER_ROTATED"]
+
+
+@pytest.mark.parametrize(
+    ("options", "tried"),
+    [
+        # Three times the time of one attempt for each node, as the plan has it.
+        ({"connect_retries_timeout": 3 * 0.1 * 3}, ["mq1", "mq2", "mq3"]),
+        ({}, ["mq1"]),
+    ],
+)
+def test_nodes_that_accept_and_never_answer_are_left(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, float], tried: list[str]
+) -> None:
+    """With kombu's own time for all attempts, that of one, the first node takes all of it."""
+    asked = []
+
+    def connect(transport: Transport) -> Mock:
+        asked.append(transport.client.hostname)
+        if asked[-1] == "mq3":
+            return Mock(connected=True)
+        time.sleep(transport.client.connect_timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(Transport, "establish_connection", connect)
+    with (
+        nullcontext() if options else pytest.raises(OperationalError),
+        Connection(THREE, connect_timeout=0.1, transport_options=options) as connection,
+    ):
+        assert connection.default_channel
+    assert asked == tried
 
 
 def test_one_address_is_left_alone() -> None:

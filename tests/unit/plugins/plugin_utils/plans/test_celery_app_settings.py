@@ -81,6 +81,30 @@ def test_rabbitmq_gets_confirmed_publishing_timeouts_and_delayed_delivery() -> N
     assert found["task_default_queue_type"] == found["broker_native_delayed_delivery_queue_type"] == "quorum"
 
 
+def test_a_cluster_that_is_not_of_the_inventory_gets_the_times_of_one() -> None:
+    several = ";".join(f"amqp://shop:{SECRET}@mq{number}.example.org:5672/shop" for number in (1, 2, 3))
+    one, found = settings(), settings(broker_url=several)
+    assert {name: value for name, value in found.items() if value != one.get(name)} == {
+        "broker_heartbeat": 6,
+        "broker_connection_timeout": 3,
+        "task_publish_retry_policy": {
+            "max_retries": 75,
+            "interval_start": 0,
+            "interval_step": 0.2,
+            "interval_max": 0.5,
+        },
+        "broker_transport_options": {
+            "confirm_publish": True,
+            "read_timeout": 10,
+            "write_timeout": 10,
+            "connect_retries_timeout": 27,
+        },
+    }
+    assert set(one) <= set(found)
+    own = settings(broker_url=several, settings={"broker_heartbeat": 60})
+    assert own["broker_heartbeat"] == 60
+
+
 def test_redis_as_broker_waits_longer_than_the_longest_eta_and_two_tasks() -> None:
     found = settings(broker_url=BACKEND, longest_eta="12h", longest_task="1h")
     options = found["broker_transport_options"]
