@@ -8,30 +8,32 @@ The API answers for the whole cluster, whichever node is asked (RabbitMQ 3.10.8,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 #: What ``GET /api/queues`` is asked for.
 QUEUE_COLUMNS = "name,vhost,type,members,online"
 
 
-def node_faults(expected: Sequence[str], nodes: Iterable[Mapping[str, Any]]) -> list[str]:
+def node_faults(expected: Sequence[str], nodes: Iterable[Mapping[str, Any]], absent: Collection[str] = ()) -> list[str]:
     """Return how a cluster differs from the one that is expected, in words; nothing when it is whole.
 
     Arguments:
         expected: the names of its nodes.
+        absent: those that need not run, nor be seen by the others.
         nodes: the answer of ``GET /api/nodes``. ``partitions`` is missing of a node that is down or has just started,
             and on RabbitMQ 4.3 it is always empty.
     """
     there = {str(node["name"]): node for node in nodes}
     faults = [f"{name} is not a member" for name in expected if name not in there]
     faults += [f"{name} is a member and not in the inventory" for name in there if name not in expected]
-    faults += [f"{name} does not run" for name in expected if name in there and not there[name].get("running")]
-    faults += [
-        f"{name} does not see {', '.join(map(str, node['partitions']))} (a partition)"
-        for name, node in there.items()
-        if node.get("partitions")
-    ]
+    for name, node in there.items():
+        if name in absent:
+            continue
+        if name in expected and not node.get("running"):
+            faults.append(f"{name} does not run")
+        if apart := [str(other) for other in node.get("partitions") or () if other not in absent]:
+            faults.append(f"{name} does not see {', '.join(apart)} (a partition)")
     return faults
 
 
@@ -60,16 +62,17 @@ def missing_members(expected: Sequence[str], queues: Iterable[Mapping[str, Any]]
     return found
 
 
-def offline_members(queues: Iterable[Mapping[str, Any]]) -> list[str]:
+def offline_members(queues: Iterable[Mapping[str, Any]], absent: Collection[str] = ()) -> list[str]:
     """Return the quorum queues of which a member is not online.
 
     Arguments:
         queues: the answer of ``GET /api/queues``.
+        absent: nodes whose members need not be.
     """
     return [
         f"{queue['vhost']}/{queue['name']}"
         for queue in _quorum(queues)
-        if set(queue.get("members") or ()) - set(queue.get("online") or ())
+        if set(queue.get("members") or ()) - set(queue.get("online") or ()) - set(absent)
     ]
 
 

@@ -34,6 +34,14 @@ options:
     description: Name of the node that is asked.
     type: str
     required: true
+  absent:
+    description:
+      - Those of O(nodes) that may be down. With V(up) they need not run, and with V(complete) they get no members; a
+        later call without them adds these.
+      - If there are any, V(expendable) does not wait and does not fail, but answers at once in RV(expendable).
+    type: list
+    elements: str
+    default: []
   blank:
     description: Whether this node was started without data, so that nothing is lost if it is stopped.
     type: bool
@@ -63,6 +71,10 @@ added:
   description: Node -> the number of quorum queues that got a member on it, or would in check mode.
   type: dict
   returned: success
+expendable:
+  description: Whether no queue loses its quorum if this node stops.
+  type: bool
+  returned: success, with O(state=expendable)
 """
 
 import time
@@ -125,7 +137,7 @@ class Cluster:
         expected, started = self.params["nodes"], time.monotonic()
         while True:
             nodes = self._ask("nodes?columns=name,running,partitions")
-            faults = [] if nodes is None else node_faults(expected, nodes)
+            faults = [] if nodes is None else node_faults(expected, nodes, self.params["absent"])
             if nodes is not None and not faults:
                 return {}
             by_itself = self.params["blank"] and nodes is not None and alone(self.params["node"], nodes)
@@ -148,20 +160,22 @@ class Cluster:
     def _complete(self) -> dict[str, Any]:
         self._up()
         queues = self._queues()
-        missing = missing_members(self.params["nodes"], queues)
+        absent = self.params["absent"]
+        expected = [name for name in self.params["nodes"] if name not in absent]
+        missing = missing_members(expected, queues)
         added = {name: len(them) for name, them in missing.items()}
         if not missing or self.module.check_mode:
             return {"changed": bool(missing), "added": added}
         for name in missing:
             self._grow(name)
         # The numbers are some seconds old.
-        while missing or offline_members(queues):
+        while missing or offline_members(queues, absent):
             if time.monotonic() > self.deadline:
-                still = missing.get(next(iter(missing), ""), []) or offline_members(queues)
+                still = missing.get(next(iter(missing), ""), []) or offline_members(queues, absent)
                 self.module.fail_json(msg=f"these queues do not have a member on each node yet: {some_of(still, 5)}")
             time.sleep(PAUSE)
             queues = self._queues()
-            missing = missing_members(self.params["nodes"], queues)
+            missing = missing_members(expected, queues)
         self._rebalance()
         return {"changed": True, "added": added}
 
@@ -180,15 +194,19 @@ class Cluster:
         while True:
             status, answer = self._call("GET", "health/checks/node-is-quorum-critical")
             if status == 200:
-                return {}
+                return {"expendable": True}
             if self.module.check_mode:
-                return {}
-            if time.monotonic() > self.deadline:
+                return {"expendable": not self.params["absent"]}
+            if self.params["absent"] or time.monotonic() > self.deadline:
                 queues = [str(queue.get("name")) for queue in (answer or {}).get("queues", [])]
-                self.module.fail_json(
-                    msg=f"{self.params['node']} was not stopped, because these queues would lose their quorum: "
+                text = (
+                    f"{self.params['node']} was not stopped, because these queues would lose their quorum: "
                     f"{some_of(queues, 5) if queues else reason_of(answer)}. Have all nodes run, then run this again"
                 )
+                if not self.params["absent"]:
+                    self.module.fail_json(msg=text)
+                self.module.warn(text)
+                return {"expendable": False}
             time.sleep(PAUSE)
 
     def _balanced(self) -> dict[str, Any]:
@@ -236,6 +254,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["up", "complete", "expendable", "balanced"], "required": True},
             "nodes": {"type": "list", "elements": "str", "default": []},
             "node": {"type": "str", "required": True},
+            "absent": {"type": "list", "elements": "str", "default": []},
             "blank": {"type": "bool", "default": False},
             **OPTIONS,
             "timeout": {"type": "int", "default": 180},

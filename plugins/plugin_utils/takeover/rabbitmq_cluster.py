@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
+    from collections.abc import Collection, Iterator, Mapping
 
 #: Series whose nodes have a file with the members of their cluster.
 _WITH_MNESIA = ("3.10", "4.0")
@@ -80,3 +79,21 @@ def different_series(plans: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem
         reason = f"would be a cluster of different versions: {told}"
         instead = "hosts with the same release of Debian, or the same rabbitmq_repository and rabbitmq_version"
         yield Problem("different-versions", "rabbitmq", list(series), reason, instead)
+
+
+def spared(plans: Mapping[str, Mapping[str, Any]], playing: Collection[str], lost: Collection[str]) -> list[str]:
+    """Return the lost hosts without whose nodes the cluster goes on, and a run as well: most of its nodes are there.
+
+    None where one of the others is blank: it would join a cluster of which nobody knows whether all of it is there.
+
+    Arguments:
+        plans: host -> the plan of the role rabbitmq for it.
+        playing: the hosts of this run.
+        lost: those whose facts could not be gathered.
+    """
+    nodes = [host for host, plan in plans.items() if plan.get("cluster")]
+    there = [host for host in nodes if host in playing and host not in lost]
+    if not there or any(plans[host].get("blank") or "" in plans[host]["cluster"] for host in there):
+        return []
+    whole = len(plans[there[0]]["cluster"])
+    return [host for host in nodes if host in lost] if 2 * len(there) > whole else []

@@ -59,8 +59,9 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     """Return what is wrong, and the facts for the plays behind.
 
     ``celeryops_leaving`` is what has to go from which host (``leaving.leaving``), ``celeryops_backlogs`` what has to be
-    asked of queues that lose their consumers (``stranded.questions``, each with ``wait`` in seconds), and
-    ``celeryops_same_machine`` the other names of a host's machine.
+    asked of queues that lose their consumers (``stranded.questions``, each with ``wait`` in seconds),
+    ``celeryops_same_machine`` the other names of a host's machine, and ``celeryops_spared`` the nodes of RabbitMQ that
+    could not be reached and are left out.
 
     Passwords that were made up are noted as those of the hosts when no host has others, and stay a question when one
     may have. No file is removed: an earlier run that ended between may have placed these very passwords.
@@ -78,7 +79,8 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
     lost = {host: why for host, why in checked.lost.items() if host in look.playing}
     rotated = look.rotate and any(checked.found.get("made_up", {}).values())
-    problems += unreached(lost, deployment.groups, rotated=rotated, whole=whole)
+    spared = rabbitmq_cluster.spared(_rabbitmq_plans(look), look.playing, lost)
+    problems += unreached(lost, deployment.groups, rotated=rotated, whole=whole, spared=spared)
     expected = list(dict.fromkeys(host for group in ROLES_OF_GROUP for host in wanted.groups.get(group, ())))
     for folder, names in checked.found.get("made_up", {}).items():
         doubts = [] if look.rotate else list(question(Path(folder), names, seen, expected))
@@ -98,18 +100,23 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
         "celeryops_leaving": leaving,
         "celeryops_backlogs": asked,
         "celeryops_same_machine": same_machine(seen),
+        "celeryops_spared": spared,
     }
 
 
 def _of_rabbitmq(look: Look) -> Iterator[Problem]:
     """Yield what is wrong with RabbitMQ as its hosts are."""
-    planned = look.checked.planned
-    plans = {host: own.plan for (role, host), own in planned.items() if role == "rabbitmq" and own.plan}
+    plans = _rabbitmq_plans(look)
     yield from rabbitmq_cluster.different_series(plans)
     found = {host: look.server(host) for host in plans}
     yield from rabbitmq_cluster.separate_brokers(plans, found)
     yield from rabbitmq_cluster.emptied_nodes(plans, found)
     yield from rabbitmq_upgrade.unsupported_upgrades(plans, found)
+
+
+def _rabbitmq_plans(look: Look) -> dict[str, Mapping[str, Any]]:
+    planned = look.checked.planned
+    return {host: own.plan for (role, host), own in planned.items() if role == "rabbitmq" and own.plan}
 
 
 def same_machine(seen: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -36,7 +36,12 @@ def why_lost(variables: Mapping[str, Any]) -> str:
 
 
 def unreached(
-    lost: Mapping[str, str], groups: Mapping[str, Sequence[str]], *, rotated: bool, whole: Collection[str]
+    lost: Mapping[str, str],
+    groups: Mapping[str, Sequence[str]],
+    *,
+    rotated: bool,
+    whole: Collection[str],
+    spared: Collection[str] = (),
 ) -> Iterator[Found]:
     """Yield why the run cannot go on without a host.
 
@@ -45,8 +50,14 @@ def unreached(
         groups: the inventory's groups and their hosts.
         rotated: whether this run replaces passwords.
         whole: the apps that leave the inventory, whose accounts the servers remove.
+        spared: nodes of RabbitMQ without which their cluster goes on (``rabbitmq_cluster.spared``).
     """
-    servers = [(group, host) for group in SERVERS for host in groups.get(group, ()) if host in lost]
+    servers = [
+        (group, host)
+        for group in SERVERS
+        for host in groups.get(group, ())
+        if host in lost and not (group == "rabbitmq" and host in spared)
+    ]
     for group, host in servers:
         reason = f"the facts could not be gathered ({lost[host]}), and the other hosts depend on it"
         yield Found("server-not-reached", group, host, reason, "run this when it can be reached")

@@ -54,10 +54,11 @@ class Management(TypedDict):
 class ClusterMember(TypedDict):
     """What the other nodes of a RabbitMQ cluster know of one.
 
-    ``name`` is empty while its host has not been looked at; ``address`` is that of its distribution, an IPv4 address,
-    or empty where its name has to be resolved.
+    ``name`` is empty while neither its host nor the others have been looked at; ``address`` is that of its
+    distribution, an IPv4 address, or empty where its name has to be resolved.
     """
 
+    host: str
     name: str
     address: str
 
@@ -190,7 +191,29 @@ def _nodes(group: str, hosts: Sequence[str], given: Given, facts: Callable[[str]
     if group == "rabbitmq" and len(nodes) > 1:
         for node in nodes:
             node["member"] = _member(node, given, facts(node["host"]))
+        _name_by_the_others(nodes, [facts(host).get("celeryops_rabbitmq") or {} for host in hosts])
     return nodes
+
+
+def _name_by_the_others(nodes: Sequence[Node], found: Sequence[Mapping[str, Any]]) -> None:
+    """Name the nodes whose hosts cannot be looked at as the others of their cluster know them, where that is certain.
+
+    Arguments:
+        nodes: of the cluster.
+        found: what each of their hosts holds (``rabbitmq_found.found``).
+    """
+    nameless = [node for node in nodes if not node["member"]["name"]]
+    taken = {node["member"]["name"] for node in nodes}
+    known: set[str] = set()
+    for node, one in zip(nodes, found, strict=True):
+        name = node["member"]["name"]
+        if name in one.get("nodes", ()):
+            known.update((one.get("peers") or {}).get(name) or one.get("configured") or ())
+    left = sorted(known - taken)
+    for node in nameless:
+        alike = [name for name in left if name.partition("@")[2].partition(".")[0] == node["host"].partition(".")[0]]
+        if alike or len(nameless) == len(left) == 1:
+            node["member"]["name"] = (alike or left)[0]
 
 
 def _member(node: Node, given: Given, facts: Mapping[str, Any]) -> ClusterMember:
@@ -201,7 +224,7 @@ def _member(node: Node, given: Given, facts: Mapping[str, Any]) -> ClusterMember
     name, _problems = choose_node(said, default, facts.get("celeryops_rabbitmq") or {}, abandoned)
     listens = str(given(node["host"], CLUSTER_ADDRESS, None) or "")
     own = [address for address in (listens, *node["listen"], node["reached_as"]) if _is_own(address)]
-    return {"name": name, "address": own[0] if own else ""}
+    return {"host": node["host"], "name": name, "address": own[0] if own else ""}
 
 
 def _is_own(address: str) -> bool:

@@ -44,6 +44,17 @@ def test_every_fault_of_a_cluster_is_told() -> None:
     ]
 
 
+def test_a_node_that_may_be_down_is_no_fault() -> None:
+    down = nodes(a={"partitions": ["rabbit@c"]}, c={"running": False, "partitions": ["rabbit@a"]})
+    assert node_faults(NODES, down, ["rabbit@c"]) == []
+    assert node_faults(NODES, nodes()[:2], ["rabbit@c"]) == ["rabbit@c is not a member"]
+    both = nodes(a={"partitions": ["rabbit@b", "rabbit@c"]}, b={"running": False}, c={"running": False})
+    assert node_faults(NODES, both, ["rabbit@c"]) == [
+        "rabbit@a does not see rabbit@b (a partition)",
+        "rabbit@b does not run",
+    ]
+
+
 def test_a_node_that_is_a_broker_of_its_own() -> None:
     assert alone("rabbit@a", nodes()[:1])
     assert not alone("rabbit@a", nodes())
@@ -60,3 +71,4 @@ def test_queues_without_a_member_on_a_node() -> None:
 def test_queues_with_a_member_that_is_not_online() -> None:
     assert offline_members([queue("one", "abc"), queue("two", "abc", "ab")]) == ["shop/two"]
     assert offline_members([{"vhost": "shop", "name": "old", "type": "classic", "members": ["rabbit@a"]}]) == []
+    assert offline_members([queue("one", "abc", "ab"), queue("two", "abc", "a")], ["rabbit@c"]) == ["shop/two"]

@@ -10,6 +10,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.rabbitmq_
     different_series,
     emptied_nodes,
     separate_brokers,
+    spared,
 )
 
 
@@ -63,3 +64,22 @@ def test_nodes_of_one_cluster_have_one_version() -> None:
     (problem,) = different_series(plans(mq1="4.0", mq2="4.0", mq3="4.3"))
     assert told([problem]) == [("different-versions", "rabbitmq")]
     assert "4.3 on mq3" in problem.reason
+
+
+def test_a_run_goes_on_without_a_minority_of_the_nodes() -> None:
+    everybody = {"mq1", "mq2", "mq3"}
+    assert spared(plans(), everybody, {"mq3"}) == ["mq3"]
+    assert spared(plans(), everybody, {"mq2", "mq3"}) == [], "most are lost"
+    assert spared(plans(), {"mq1", "mq3"}, {"mq3"}) == [], "nobody has looked at mq2"
+    assert spared(plans(), everybody, everybody) == []
+    assert spared(plans(), everybody, ()) == []
+    assert spared({"mq1": {"cluster": []}}, {"mq1"}, {"mq1"}) == [], "the only server"
+
+
+def test_no_run_goes_on_without_a_node_while_others_join_or_nobody_knows_its_name() -> None:
+    everybody = {"mq1", "mq2", "mq3"}
+    assert spared(plans(blank="mq2"), everybody, {"mq3"}) == []
+    # Of a lost host nobody knows what it has.
+    assert spared(plans(blank="mq3"), everybody, {"mq3"}) == ["mq3"]
+    nameless = {host: {**plan, "cluster": ["rabbit@mq1", "rabbit@mq2", ""]} for host, plan in plans().items()}
+    assert spared(nameless, everybody, {"mq3"}) == []

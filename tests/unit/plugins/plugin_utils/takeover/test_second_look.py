@@ -85,7 +85,12 @@ def test_a_host_as_it_should_be_has_nothing_to_give_up() -> None:
     problems, facts = second_look(look({"one": host(beat=True, queues=("default",)), "two": {}}))
     assert problems == []
     same = {"one": ["two"], "two": ["one"]}
-    assert facts == {"celeryops_leaving": {}, "celeryops_backlogs": [], "celeryops_same_machine": same}
+    assert facts == {
+        "celeryops_leaving": {},
+        "celeryops_backlogs": [],
+        "celeryops_same_machine": same,
+        "celeryops_spared": [],
+    }
 
 
 def test_what_leaves_and_what_is_asked() -> None:
@@ -176,6 +181,31 @@ def test_a_host_that_was_not_reached_stops_the_run_only_where_others_depend_on_i
     assert [problem.id for problem in second_look(own)[0]] == ["server-not-reached"]
     limited = dataclasses.replace(own, playing=frozenset({"two"}))
     assert second_look(limited)[0] == []
+
+
+def test_a_node_of_a_cluster_is_named_to_the_plays_and_left_out() -> None:
+    names = ["one", "two", "three"]
+    plan = {"cluster": [f"rabbit@{name}" for name in names], "blank": False, "definitions": {"users": []}}
+    plans = {
+        ("rabbitmq", name): Planned({}, {**plan, "node": {"name": f"rabbit@{name}"}}, frozenset(), frozenset())
+        for name in names
+    }
+
+    def of_shop(_host: str, name: str, default: Any) -> Any:
+        return given("one", name, default)
+
+    own = look({"one": host(beat=True), "two": {}}, given=of_shop, playing=frozenset(names))
+    own.checked.planned.update(plans)
+    deployment = dataclasses.replace(own.deployment, groups={**GROUPS, "rabbitmq": names})
+    own = dataclasses.replace(own, deployment=deployment)
+    own.checked.lost["three"] = "timed out"
+    problems, facts = second_look(own)
+    assert problems == []
+    assert facts["celeryops_spared"] == ["three"]
+    own.checked.lost["two"] = "timed out"
+    problems, facts = second_look(own)
+    assert [problem.id for problem in problems] == ["server-not-reached"] * 2
+    assert facts["celeryops_spared"] == []
 
 
 def test_passwords_that_were_made_up_stay_a_question_when_a_host_would_keep_others(tmp_path: Path) -> None:

@@ -65,3 +65,16 @@ def test_a_host_may_work_for_an_app_that_leaves() -> None:
 
 def test_of_a_server_all_is_said_by_its_own_message() -> None:
     assert told({"mq1": "timed out"}, rotated=True, whole=("shop",)) == [("server-not-reached", "rabbitmq", "mq1")]
+
+
+def test_a_node_without_which_its_cluster_goes_on_is_left_out() -> None:
+    groups = {"rabbitmq": ["mq1", "mq2", "mq3"], "redis": ["mq3"]}
+
+    def ids(spared: tuple[str, ...], *, rotated: bool = False) -> list[tuple[str, str]]:
+        them = unreached({"mq2": "timed out", "mq3": "timed out"}, groups, rotated=rotated, whole=(), spared=spared)
+        return [(problem.id, problem.variable) for problem in them]
+
+    assert ids(("mq2",)) == [("server-not-reached", "rabbitmq"), ("server-not-reached", "redis")]
+    # What else it serves, it alone serves.
+    assert ids(("mq2", "mq3")) == [("server-not-reached", "redis")]
+    assert ids(("mq2",), rotated=True)[-1] == ("host-keeps-passwords", "celeryops_rotate_secrets")

@@ -439,3 +439,43 @@ def test_a_broker_elsewhere_has_no_connections_here() -> None:
         seen = seen_by("mq1", variables(app1=own), ONE)
         assert seen["rabbitmq_connections"] == 0
         assert seen["redis_connections"] == (36 + 16 if "celery_app_broker" in own else 36)
+
+
+NODES = ("rabbit@mq1", "rabbit@mq2", "rabbit@mq3")
+
+
+def members_of(**machines: dict[str, Any]) -> list[str]:
+    """Return the names of three nodes, of whose machines is known what the keywords say."""
+    groups = {"rabbitmq": ["mq1", "mq2", "mq3"]}
+
+    def given(_host: str, _name: str, default: Any) -> Any:
+        return default
+
+    found = survey(members(groups, given), groups, given, lambda host: machines.get(host, {}))
+    return [node["member"]["name"] for node in found["servers"]["rabbitmq"]]
+
+
+def machine_of(name: str, **rest: Any) -> dict[str, Any]:
+    return {"hostname": name, "celeryops_rabbitmq": {"nodes": [f"rabbit@{name}"], **rest}}
+
+
+def test_a_node_that_was_not_looked_at_has_the_name_by_which_the_others_know_it() -> None:
+    peers = {f"rabbit@{name}": [node for node in NODES if node != f"rabbit@{name}"] for name in ("mq1", "mq2")}
+    one, two = machine_of("mq1", peers=peers), machine_of("mq2", peers=peers)
+    assert members_of(mq1=one, mq2=two) == list(NODES)
+    # One that is left, whatever its host is called; and as Khepri's configuration has it.
+    assert members_of(mq1=machine_of("a", configured=["rabbit@a", "rabbit@b", "rabbit@c"]), mq3=machine_of("c")) == [
+        "rabbit@a",
+        "rabbit@b",
+        "rabbit@c",
+    ]
+    # Two of which nobody knows which is which, and one that is not known.
+    assert members_of(mq1=machine_of("a", configured=["rabbit@a", "rabbit@b", "rabbit@c"])) == ["rabbit@a", "", ""]
+    assert members_of(mq1=one) == list(NODES)
+    assert members_of(mq1=machine_of("mq1"), mq2=machine_of("mq2")) == ["rabbit@mq1", "rabbit@mq2", ""]
+    assert members_of() == ["", "", ""]
+
+
+def test_what_a_node_knows_counts_only_when_it_is_the_one_that_runs() -> None:
+    left_behind = {"hostname": "mq1", "celeryops_rabbitmq": {"nodes": [], "configured": list(NODES)}}
+    assert members_of(mq1=left_behind, mq2=machine_of("mq2")) == ["rabbit@mq1", "rabbit@mq2", ""]
