@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from contextlib import nullcontext
 from unittest.mock import Mock
@@ -13,6 +14,8 @@ from kombu.pidbox import Mailbox
 from kombu.transport.pyamqp import Transport
 
 from celeryops_runtime import nodes
+
+from .conftest import CELERY
 
 THREE = "amqp://a:x@mq1/shop;amqp://a:x@mq2/shop;amqp://a:x@mq3/shop"
 
@@ -56,9 +59,10 @@ def test_the_processes_of_a_host_begin_with_all_nodes(monkeypatch: pytest.Monkey
     assert firsts == set(THREE.split(";"))
 
 
-def test_the_environment_is_put_in_order_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["high", "bulk", "default", "mail", "feeds", "reports"])
+def test_the_environment_is_put_in_order_once(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     environ = {"CELERY_BROKER_URL": THREE}
-    monkeypatch.setattr("sys.argv", ["celery", "worker", "-n", "high@app1"])
+    monkeypatch.setattr("sys.argv", ["celery", "worker", "-n", f"{name}@app1"])
     nodes.rotate(environ)
     first = environ["CELERY_BROKER_URL"]
     assert sorted(first.split(";")) == THREE.split(";")
@@ -103,6 +107,23 @@ def test_one_address_is_left_alone() -> None:
     environ = {"CELERY_BROKER_URL": "amqp://a:x@mq1/shop"}
     nodes.rotate(environ)
     assert environ == {"CELERY_BROKER_URL": "amqp://a:x@mq1/shop"}
+
+
+def test_the_queues_of_delays_are_not_declared_again_where_each_node_would_be_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes.mend()
+    if not importlib.util.find_spec("celery.worker.consumer.delayed_delivery"):
+        assert CELERY < (5, 5)
+        return
+    from celery.worker.consumer import delayed_delivery
+
+    monkeypatch.setattr(delayed_delivery, "detect_quorum_queues", lambda *_: (True, "default"))
+    step = delayed_delivery.DelayedDelivery(Mock())
+    monkeypatch.setenv("CELERY_BROKER_URL", THREE)
+    assert step.include_if(Mock()) is False
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://mq1")
+    assert step.include_if(Mock())
 
 
 def test_a_control_queue_is_new_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:

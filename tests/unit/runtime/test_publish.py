@@ -135,10 +135,24 @@ def test_remote_control_and_events_are_not_waited_for(
         return False
 
     assert waited(exchange) is waits
+    if not waits:
+        # It is not waited for, but counted: the next message is the second one to RabbitMQ.
+        channel.at(0.1, "ack", 2)
+        channel.publish("a task")
     publish.note_events("own")
     assert waited("own") is False
     monkeypatch.setenv("CELERY_BROKER_URL", "amqp://mq1/shop")
     assert waited(exchange) is True, "one node answers, or is away altogether"
+
+
+@pytest.mark.parametrize(("url", "seconds"), [("amqp://mq1/shop", 20), ("amqp://mq1/shop;amqp://mq2/shop", 10)])
+def test_a_node_of_several_has_less_time(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch, url: str, seconds: float
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", url)
+    with pytest.raises(MaybeSentError):
+        channel.publish()
+    assert took(channel) == seconds
 
 
 def test_a_refused_message(channel: Channel) -> None:

@@ -133,7 +133,8 @@ def test_a_blank_node_that_is_alone_is_stopped_and_one_with_data_is_not(server: 
     ended = run("up", blank=True, timeout=300)
     assert ended.commands == [["systemctl", "stop", "--", "rabbitmq-server.service"]]
     assert "It was stopped, so that there are not two brokers" in ended.result["msg"]
-    assert module.ALONE < len(server.asked) < module.ALONE + 5
+    # The first node of a healthy first boot is alone for 23 s on RabbitMQ 3.10.
+    assert 60 < len(server.asked) < 120
     assert run("up", timeout=300).commands == []
     # It has joined some of them.
     server.answers["nodes"] = nodes(known="ab")

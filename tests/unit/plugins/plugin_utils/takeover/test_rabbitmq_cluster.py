@@ -64,6 +64,9 @@ def test_nodes_of_one_cluster_have_one_version() -> None:
     (problem,) = different_series(plans(mq1="4.0", mq2="4.0", mq3="4.3"))
     assert told([problem]) == [("different-versions", "rabbitmq")]
     assert "4.3 on mq3" in problem.reason
+    # Two brokers that have nothing to do with each other.
+    apart = {host: {**plan, "cluster": []} for host, plan in plans(mq1="4.0", mq2="4.3").items()}
+    assert list(different_series(apart)) == []
 
 
 def test_a_run_goes_on_without_a_minority_of_the_nodes() -> None:

@@ -1,0 +1,61 @@
+"""The order in which the nodes of a RabbitMQ cluster are started and restarted, as the role's tasks have it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TASKS = Path(__file__).resolve().parents[2] / "roles" / "rabbitmq" / "tasks"
+UNITS = "celeryops.stack.units"
+CLUSTER = "celeryops.stack.rabbitmq_cluster"
+
+
+def tasks(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load((TASKS / name).read_text())
+    return found
+
+
+def test_nodes_with_data_start_first_then_restart_then_the_blank_ones_begin_and_all_are_awaited() -> None:
+    started, restarted, begun, awaited, balanced = tasks("service_cluster.yml")
+    assert "not __rabbitmq.plan.blank" in started["when"]
+    assert restarted["ansible.builtin.include_tasks"]["file"] == "restart_node.yml"
+    assert "rejectattr('__rabbitmq.plan.blank')" in restarted["loop"]
+    assert "__rabbitmq.plan.blank" in begun["when"]
+    assert (awaited[CLUSTER]["state"], balanced[CLUSTER]["state"]) == ("up", "balanced")
+
+
+def test_nodes_are_started_at_once_and_no_start_restarts_one() -> None:
+    started, _restarted, begun, *_rest = tasks("service_cluster.yml")
+    # After a full stop each waits for the others.
+    assert (started[UNITS]["wait"], begun[UNITS]["wait"]) == (False, False)
+    assert started[UNITS]["restart"] is False
+
+
+def test_one_node_after_the_other_is_restarted_and_only_when_no_queue_needs_it() -> None:
+    gate, restart = tasks("restart_node.yml")
+    assert gate[CLUSTER]["state"] == "expendable"
+    assert gate["when"] == "inventory_hostname == __rabbitmq_turn"
+    assert restart["when"] == f"{gate['when']} and __rabbitmq_expendable.expendable | default(true)"
+    assert gate["register"] == "__rabbitmq_expendable"
+
+
+def test_a_node_that_fails_ends_it_for_all() -> None:
+    started, _restarted, begun, awaited, _balanced = tasks("service_cluster.yml")
+    assert [task.get("any_errors_fatal") for task in (started, begun, awaited, *tasks("restart_node.yml"))] == [
+        True
+    ] * 5
+
+
+def test_only_nodes_that_the_run_goes_on_without_may_be_away() -> None:
+    asked = [*tasks("service_cluster.yml"), *tasks("restart_node.yml"), *tasks("reconcile.yml")]
+    absent = {task[CLUSTER]["state"]: task[CLUSTER].get("absent") for task in asked if CLUSTER in task}
+    given = "{{ rabbitmq_absent_nodes }}"
+    assert absent == {"up": given, "balanced": None, "expendable": given, "complete": given}
+
+
+def test_one_node_alone_is_run_as_before() -> None:
+    alone, cluster = tasks("service.yml")
+    assert "__rabbitmq.plan.cluster | length == 0" in alone["when"]
+    assert "__rabbitmq.plan.cluster | length > 0" in cluster["when"]
