@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,16 @@ class Cluster:
 
     def started(self) -> dict[str, tuple[int, int]]:
         """Return host -> when its server stopped and started last, in microseconds since boot."""
+        return {name: self.started_of(name) for name in NODES}
+
+    def started_of(self, name: str) -> tuple[int, int]:
+        """Return the same of one host."""
         times = "InactiveEnterTimestampMonotonic,ActiveEnterTimestampMonotonic"
-        show = f"systemctl show --value --property={times} {SERVER}"
-        found = {}
-        for name in NODES:
-            values = sorted(int(word) for word in self.on(name, show).split())
-            found[name] = (values[0], values[1])
-        return found
+        values = sorted(
+            int(word) for word in self.on(name, f"systemctl show --value --property={times} {SERVER}").split()
+        )
+        return values[0], values[1]
+
+    def engine(self, command: str, name: str) -> None:
+        """Tell the engine to stop or to start a host."""
+        subprocess.run(["docker", command, f"{self.prefix}-{name}"], check=True, capture_output=True)

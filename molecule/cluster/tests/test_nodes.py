@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 
-from cluster import NODES, SERVER, STATE, Cluster
+from cluster import APP, NODES, SERVER, STATE, Cluster
 from hosts import wait
 
 
@@ -49,3 +49,28 @@ def test_a_change_restarts_one_node_after_the_other(cluster: Cluster) -> None:
     turns = sorted(after.values())
     assert all(early[1] <= late[0] for early, late in itertools.pairwise(turns))
     assert cluster.whole("mq1")
+
+
+def test_a_run_goes_on_without_a_dead_host_and_the_next_one_puts_it_right(cluster: Cluster) -> None:
+    before = {name: cluster.started_of(name) for name in ("mq1", "mq2")}
+    cluster.engine("stop", "mq3")
+    try:
+        run = cluster.play(rabbitmq_config={"heartbeat": 49}, celery_worker_defaults={"concurrency": 1, "nice": 3})
+    finally:
+        cluster.engine("start", "mq3")
+    # The connection to a container that is stopped fails like a module.
+    bad = {name: host["unreachable"] + host["failures"] for name, host in run.stats.items()}
+    assert bad == {"mq1": 0, "mq2": 0, "mq3": 1, "app1": 0}
+    assert run.output.count("These hosts are not as the inventory says") == 1
+    # The others have the change, and would cost the queues their quorum if they took it into use.
+    assert "these queues would lose their quorum" in run.output
+    for name, started in before.items():
+        assert cluster.on(name, "grep -c 'heartbeat = 49' /etc/rabbitmq/rabbitmq.conf") == "1"
+        assert cluster.started_of(name) == started
+    assert cluster.on("app1", f"grep -c Nice=3 /etc/systemd/system/celery-{APP}-default.service") == "1"
+    wait(lambda: cluster.whole("mq1"), 90, "the node did not come back")
+    again = cluster.play(rabbitmq_config={"heartbeat": 49}, celery_worker_defaults={"concurrency": 1, "nice": 3})
+    assert not again.failed, again.output
+    assert all(cluster.started_of(name)[1] > started[1] for name, started in before.items())
+    assert cluster.whole("mq1")
+    cluster.play()
