@@ -69,6 +69,7 @@ def holdings(engine: str) -> dict[str, Any]:
         "enabled": bool(wants),
         "managed": os.path.exists(names["drop_in"]),
         "established": os.path.exists(names["state"]),
+        "replicated": os.path.exists(names["replication"]),
         "files": {path: _header(path) for path in files if os.path.isfile(path) and os.path.getsize(path) > 0},
         "overrides": _overrides(names["drop_in_dir"], os.path.basename(names["drop_in"])),
     }
