@@ -114,6 +114,17 @@ def server(engine: str, run: Run) -> dict[str, Any]:
     }
 
 
+def has_data(holds: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a host has data of an engine, as far as can be seen without a password.
+
+    Arguments:
+        holds: what ``holdings`` returned.
+        other: what ``server`` returned; a running one that does not say what it has, may have something.
+    """
+    in_memory = bool(other) and other["running"] and other["keys"] != 0
+    return bool(holds.get("files")) or bool(other and (other["saved"] or other["log"] or in_memory))
+
+
 def started_with(shown: str) -> list[str]:
     """Return the last command line of ``ExecStart`` as systemctl show prints it (``argv[]=... ;``)."""
     lines = re.findall(r"argv\[\]=(.*?) ; ignore_errors=", shown)

@@ -126,7 +126,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine impor
     refusal,
     replication,
 )
-from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import hand_made, holdings, server
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import hand_made, has_data, holdings, server
 
 #: Where a hand's configuration has its place from then on.
 _INTO = "redis_settings, redis_users and the other variables of the role redis"
@@ -169,10 +169,8 @@ def acl_state(names: Engine, username: str, password: str) -> str:
 
 def replicated(module: AnsibleModule, names: Engine, held: dict[str, Any]) -> dict[str, Any]:
     """Return what the server is among several (see RETURN)."""
-    found: dict[str, Any] = {**module.params["place"], "established": held["established"], "data": bool(held["files"])}
-    if not held["established"]:
-        other = server(names["engine"], lambda command: str(module.run_command(list(command))[1]))
-        found["data"] |= bool(other) and bool(other["saved"] or other["log"] or other["keys"] != 0)
+    other = server(names["engine"], lambda command: str(module.run_command(list(command))[1]))
+    found = {**module.params["place"], "established": held["established"], "data": has_data(held, other)}
     try:
         with Client(names["socket"]) as client:
             client.call("AUTH", module.params["username"], module.params["password"])

@@ -373,7 +373,7 @@ def view(found: Survey, host: str) -> View:
         "redis_address": _own_address(redis, host),
         "sentinels": _places(sentinels),
         "sentinel_master_name": found["sentinel"]["name"] if sentinels else "",
-        "sentinel_address": _own_address(sentinels, host),
+        "sentinel_address": _own_address(found["servers"]["sentinel"], host),
     }
 
 
