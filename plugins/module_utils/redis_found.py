@@ -50,6 +50,8 @@ DEFAULTS = {
 _ALIASES = {"slaveof": "replicaof"}
 _SAVES = "3600 1 300 100 60 10000"
 _KEYSPACE = re.compile(r"^db(\d+):keys=(\d+),expires=(\d+),avg_ttl=(\d+)", re.MULTILINE)
+#: What a server's own state says of its primary; none of one that is the primary itself (Redis 7.0 to 8.0, Valkey 9.1).
+_REPLICA_OF = re.compile(r"^(?:replicaof|slaveof)[ \t]+(\S+[ \t]+\d+)", re.MULTILINE)
 #: How deep files may include others.
 _DEPTH = 8
 
@@ -70,6 +72,7 @@ def holdings(engine: str) -> dict[str, Any]:
         "managed": os.path.exists(names["drop_in"]),
         "established": os.path.exists(names["state"]),
         "replicated": os.path.exists(names["replication"]),
+        "replica_of": " ".join(_REPLICA_OF.findall(text_of(names["state"]))[-1:]),
         "files": {path: _header(path) for path in files if os.path.isfile(path) and os.path.getsize(path) > 0},
         "overrides": _overrides(names["drop_in_dir"], os.path.basename(names["drop_in"])),
     }
