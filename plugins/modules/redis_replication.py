@@ -290,9 +290,11 @@ class Replicated:
         own = {"host": self.place[0], "port": self.place[1]}
         primary = own if found["role"] == "primary" else found["primary"]
         self.module.exit_json(changed=changed, role=found["role"], primary=primary, **further)
+        raise AssertionError
 
     def _fail(self, text: str) -> NoReturn:
         self.module.fail_json(msg=text)
+        raise AssertionError
 
 
 def _told(found: dict[str, Any]) -> str:
