@@ -279,9 +279,14 @@ class Run:
             )
 
     def hosts(self) -> str:
-        groups = ("rabbitmq", "redis", "celery_workers", "celery_producers", "celery_beat", "flower")
+        groups = ("rabbitmq", "redis", "sentinel", "celery_workers", "celery_producers", "celery_beat", "flower")
         lines = ["---", "all:", "  vars:", f"    ansible_user: {LOGIN}", "    ansible_become: true"]
-        return "\n".join([*lines, *(f"{group}: {{hosts: {{{self.host.name}: }}}}" for group in groups)]) + "\n"
+        return (
+            "\n".join(
+                [*lines, *(f"{group}: {{hosts: {{{self.host.name}: }}}}" for group in groups if group != "sentinel")]
+            )
+            + "\n"
+        )
 
     # -- what a user does --------------------------------------------------------------------------------------------
 

@@ -91,6 +91,7 @@ class ActionModule(ActionBase):
                 drain=arguments.get("drain") or "",
                 only=boolean(arguments.get("only", False)),
                 server=lambda host: check.facts(host).get("celeryops_rabbitmq") or {},
+                redis=lambda host: check.facts(host).get("celeryops_redis") or {},
             )
             more, behind = second_look(look)
             checked.problems += more

@@ -58,6 +58,10 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
         secrets.append("rabbitmq")
     if os.path.exists(f"{config}/redis/users.acl") or os.path.exists(f"{config}/valkey/users.acl"):
         secrets.append("redis")
+    if os.path.exists(f"{config}/redis/replication.conf") or os.path.exists(f"{config}/valkey/replication.conf"):
+        secrets.append("replication")
+    if os.path.exists(f"{config}/sentinel/users.acl"):
+        secrets.append("sentinel")
     accounts = {"rabbitmq": _users(f"{rabbitmq}/definitions.json") if "rabbitmq" in secrets else [], "redis": []}
     for engine in ("redis", "valkey"):
         accounts["redis"] += _acl(f"{config}/{engine}/users.acl")

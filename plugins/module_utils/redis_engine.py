@@ -51,6 +51,7 @@ class Engine(TypedDict, total=False):
     run_dir: str
     state: str
     socket: str
+    replication: str
 
 
 def engine_names(engine: str) -> Engine:
@@ -85,6 +86,57 @@ def engine_names(engine: str) -> Engine:
         "run_dir": run,
         "state": f"{data}/state.conf",
         "socket": f"{run}/celeryops.sock",
+        # Of a server with replicas or a primary: as whom it logs in to its primary.
+        "replication": f"{config}/replication.conf",
+    }
+
+
+class Sentinel(TypedDict, total=False):
+    """What on a host is named after the engine whose Sentinel it has."""
+
+    engine: str
+    title: str
+    packages: list[str]
+    unit: str
+    server: str
+    user: str
+    group: str
+    config_dir: str
+    config: str
+    acl: str
+    peers: str
+    drop_in_dir: str
+    drop_in: str
+    state_dir: str
+    state: str
+
+
+def sentinel_names(engine: str) -> Sentinel:
+    """Return what on a host is named after the engine whose Sentinel it has; one form for both.
+
+    Arguments:
+        engine: ``redis`` or ``valkey``.
+    """
+    unit = f"{engine}-sentinel.service"
+    config, state = f"{CONFIG}/sentinel", f"/var/lib/{engine}/celeryops-sentinel"
+    return {
+        "engine": engine,
+        "title": f"{TITLES[engine]} Sentinel",
+        "packages": [f"{engine}-sentinel", f"{engine}-tools"],
+        "unit": unit,
+        "server": f"/usr/bin/{engine}-sentinel",
+        "user": engine,
+        "group": engine,
+        "config_dir": config,
+        "config": f"{config}/sentinel.conf",
+        "acl": f"{config}/users.acl",
+        # As whom it logs in to the other Sentinels.
+        "peers": f"{config}/peers.conf",
+        "drop_in_dir": f"/etc/systemd/system/{unit}.d",
+        "drop_in": f"/etc/systemd/system/{unit}.d/celeryops.conf",
+        # The Sentinel writes its new state beside the old one, so the directory is its own.
+        "state_dir": state,
+        "state": f"{state}/state.conf",
     }
 
 
@@ -223,6 +275,33 @@ def _listed(acl_list: Sequence[str]) -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def replication(text: str) -> dict[str, Any]:
+    """Return what ``INFO replication`` says; of a server that says nothing, ``role`` is empty.
+
+    Keys: ``role`` (``primary``, ``replica`` or empty); of a replica ``primary`` (``host`` and ``port``) and ``link``,
+    whether it has the data of that and is connected to it; of a primary ``offset``, how far it has written,
+    ``followers``, how many replicas are connected, and ``offsets`` of those of them that have the data.
+    """
+    said = dict(line.strip().split(":", 1) for line in text.splitlines() if ":" in line)
+    role = {"master": "primary", "slave": "replica"}.get(said.get("role", ""), "")
+    followers = [value for name, value in said.items() if re.fullmatch(r"slave\d+", name)]
+    details = [dict(part.split("=", 1) for part in value.split(",") if "=" in part) for value in followers]
+    primary = {"host": said.get("master_host", ""), "port": int(said.get("master_port") or 0)}
+    return {
+        "role": role,
+        "primary": primary if role == "replica" else {},
+        "link": said.get("master_link_status") == "up" and said.get("master_sync_in_progress", "0") == "0",
+        "offset": int(said.get("master_repl_offset") or 0),
+        "followers": int(said.get("connected_slaves") or 0),
+        "offsets": [int(one.get("offset") or 0) for one in details if one.get("state") == "online"],
+    }
+
+
+def pairs(words: Sequence[str]) -> dict[str, str]:
+    """Return an answer of Sentinel's, whose words are names and values in turn."""
+    return dict(zip(words[::2], words[1::2]))  # noqa: B905 - a host with Python 3.9 has no "strict"
 
 
 class ServerError(Exception):

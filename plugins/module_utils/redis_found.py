@@ -50,6 +50,8 @@ DEFAULTS = {
 _ALIASES = {"slaveof": "replicaof"}
 _SAVES = "3600 1 300 100 60 10000"
 _KEYSPACE = re.compile(r"^db(\d+):keys=(\d+),expires=(\d+),avg_ttl=(\d+)", re.MULTILINE)
+#: What a server's own state says of its primary; none of one that is the primary itself (Redis 7.0 to 8.0, Valkey 9.1).
+_REPLICA_OF = re.compile(r"^(?:replicaof|slaveof)[ \t]+(\S+[ \t]+\d+)", re.MULTILINE)
 #: How deep files may include others.
 _DEPTH = 8
 
@@ -69,6 +71,8 @@ def holdings(engine: str) -> dict[str, Any]:
         "enabled": bool(wants),
         "managed": os.path.exists(names["drop_in"]),
         "established": os.path.exists(names["state"]),
+        "replicated": os.path.exists(names["replication"]),
+        "replica_of": " ".join(_REPLICA_OF.findall(text_of(names["state"]))[-1:]),
         "files": {path: _header(path) for path in files if os.path.isfile(path) and os.path.getsize(path) > 0},
         "overrides": _overrides(names["drop_in_dir"], os.path.basename(names["drop_in"])),
     }
@@ -111,6 +115,17 @@ def server(engine: str, run: Run) -> dict[str, Any]:
         "modules": settings["loadmodule"].splitlines(),
         "replica_of": " ".join(settings["replicaof"].split()).removeprefix("no one"),
     }
+
+
+def has_data(holds: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a host has data of an engine, as far as can be seen without a password.
+
+    Arguments:
+        holds: what ``holdings`` returned.
+        other: what ``server`` returned; a running one that does not say what it has, may have something.
+    """
+    in_memory = bool(other) and other["running"] and other["keys"] != 0
+    return bool(holds.get("files")) or bool(other and (other["saved"] or other["log"] or in_memory))
 
 
 def started_with(shown: str) -> list[str]:

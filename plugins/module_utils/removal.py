@@ -60,6 +60,20 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "places": ("/etc/rabbitmq/rabbitmq-env.conf",),
         "data": ("/var/lib/rabbitmq", "/var/log/rabbitmq"),
     },
+    # Before the servers: with them gone, it would look for another primary.
+    "sentinel": {
+        "units": ("redis-sentinel.service", "valkey-sentinel.service"),
+        "mark": (f"{paths.CONFIG}/sentinel/sentinel.conf",),
+        "files": (
+            f"{paths.UNITS}/redis-sentinel.service.d/celeryops.conf",
+            f"{paths.UNITS}/valkey-sentinel.service.d/celeryops.conf",
+            f"{paths.CONFIG}/sentinel",
+            "/var/lib/redis/celeryops-sentinel",
+            "/var/lib/valkey/celeryops-sentinel",
+        ),
+        "packages": ("redis-sentinel", "valkey-sentinel"),
+        "data": (),
+    },
     "redis": {
         "units": ("redis-server.service", "celeryops-backup-redis.timer"),
         "mark": (f"{paths.CONFIG}/redis/redis.conf",),
@@ -159,7 +173,7 @@ def of_server(kind: str, *, data: bool) -> Removal:
     # Debian's packages and their users have files of these names as well; the first line says whose one is.
     if not all(role_of(path) for path in server["mark"]):
         return Removal()
-    found = Removal(units=list(server["units"]), packages=list(server["packages"]))
+    found = Removal(units=list(server["units"]), packages=_present(server["packages"]))
     found.paths = [path for path in server["files"] if os.path.lexists(path)]
     stores = [path for path in server["data"] if os.path.lexists(path)]
     if data:
@@ -174,6 +188,12 @@ def of_server(kind: str, *, data: bool) -> Removal:
         found.paths.remove(says)
         found.kept.append(says)
     return found
+
+
+def _present(packages: tuple[str, ...]) -> list[str]:
+    """Return the packages to remove: of two that do the same, Debian 12 does not know the second."""
+    known = [name for name in packages if os.path.exists(f"/var/lib/dpkg/info/{name}.list")]
+    return known or list(packages[:1])
 
 
 def _is_ours(line: str) -> bool:

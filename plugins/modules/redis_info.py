@@ -50,6 +50,18 @@ options:
     description: Its password.
     type: str
     required: true
+  place:
+    description: Where the other servers find this one, if it is one of several with the same data.
+    type: dict
+    suboptions:
+      host:
+        description: An IP address.
+        type: str
+        required: true
+      port:
+        description: The port.
+        type: int
+        required: true
 author: celeryops.stack contributors (@celeryops)
 """
 
@@ -79,6 +91,14 @@ kernel_pending:
   type: list
   elements: str
   returned: success
+replication:
+  description:
+    - What the server is among several, with O(place). C(host) and C(port) are those of O(place), C(established) is
+      whether the role has set it up, C(data) whether it has data, C(role) V(primary), V(replica) or empty if it does
+      not answer, C(primary) the C(host) and C(port) that it follows, C(link) whether it is connected to that, and
+      C(followers) how many replicas it has.
+  type: dict
+  returned: with O(place)
 retired_units:
   description:
     - The unit of the other engine, if this role set it up and it must not run any more, in the form of
@@ -89,6 +109,7 @@ retired_units:
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -103,8 +124,9 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine impor
     leaves_behind,
     other_engine,
     refusal,
+    replication,
 )
-from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import hand_made, holdings
+from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import hand_made, has_data, holdings, server
 
 #: Where a hand's configuration has its place from then on.
 _INTO = "redis_settings, redis_users and the other variables of the role redis"
@@ -145,6 +167,19 @@ def acl_state(names: Engine, username: str, password: str) -> str:
         return "down"
 
 
+def replicated(module: AnsibleModule, names: Engine, held: dict[str, Any]) -> dict[str, Any]:
+    """Return what the server is among several (see RETURN)."""
+    other = server(names["engine"], lambda command: str(module.run_command(list(command))[1]))
+    found = {**module.params["place"], "established": held["established"], "data": has_data(held, other)}
+    try:
+        with Client(names["socket"]) as client:
+            client.call("AUTH", module.params["username"], module.params["password"])
+            told = replication(client.call("INFO", "replication"))
+    except (OSError, ServerError):
+        told = replication("")
+    return {**found, **{key: told[key] for key in ("role", "primary", "link", "followers")}}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -164,6 +199,10 @@ def main() -> None:
             },
             "username": {"type": "str", "required": True},
             "password": {"type": "str", "required": True, "no_log": True},
+            "place": {
+                "type": "dict",
+                "options": {"host": {"type": "str", "required": True}, "port": {"type": "int", "required": True}},
+            },
         },
         supports_check_mode=True,
     )
@@ -183,6 +222,7 @@ def main() -> None:
     retire = leaves_behind(engine, held) and held[other]["managed"]
     module.exit_json(
         changed=False,
+        **({"replication": replicated(module, names, held[engine])} if module.params["place"] else {}),
         missing_packages=missing_packages(module, names["packages"]),
         acl=acl_state(names, module.params["username"], module.params["password"]),
         kernel_pending=kernel_pending(kernel, writable_kernel_settings([setting["key"] for setting in kernel])),

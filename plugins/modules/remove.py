@@ -200,7 +200,7 @@ class Remover:
             unit = {"unit": SERVERS["rabbitmq"]["units"][0], "kind": "rabbitmq"}
             self.waiting["rabbitmq"] = in_rabbitmq(contents(unit, lambda words: self._call(*words)[1]).get("text", ""))
         for kind in kinds:
-            if kind == "rabbitmq":
+            if kind in ("rabbitmq", "sentinel"):
                 continue
             acl = text_of(f"{paths.CONFIG}/{kind}/users.acl")
             # An app on this host has counted with its own account; nobody else's password is here.

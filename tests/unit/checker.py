@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = ("rabbitmq", "redis", "celery_workers", "celery_producers", "celery_beat", "flower")
+GROUPS = ("rabbitmq", "redis", "sentinel", "celery_workers", "celery_producers", "celery_beat", "flower")
 HOST = "one.invalid"
 #: A sound inventory, on which the tables lay what they are about: one host that does everything, and does not exist.
 SHOP: Mapping[str, Any] = {
@@ -153,7 +153,8 @@ def laid_over_the_shop(entry: Mapping[str, Any]) -> dict[str, Any] | str:
     variables = {**SHOP, **(entry.get("vars") or {})}
     for name in entry.get("without") or ():
         del variables[name]
-    members = {**dict.fromkeys(GROUPS, (HOST,)), **(entry.get("groups") or {})}
+    # One server has nobody to watch it.
+    members = {**dict.fromkeys(GROUPS, (HOST,)), "sentinel": (), **(entry.get("groups") or {})}
     inventory: dict[str, Any] = {"all": {"vars": variables, "hosts": entry.get("host_vars") or {}}}
     for group, hosts in members.items():
         own = (entry.get("group_vars") or {}).get(group) or {}

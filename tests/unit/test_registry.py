@@ -14,6 +14,8 @@ from typing import Any
 import checker
 import pytest
 import yaml
+from jinja2 import StrictUndefined
+from jinja2.nativetypes import NativeEnvironment
 
 from ansible_collections.celeryops.stack.plugins.module_utils import host_paths, removal, server_contents
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import ENGINES
@@ -45,8 +47,14 @@ def roles_of(play: dict[str, Any]) -> list[str]:
     return [name for name in ROLES if re.search(rf'"name": "celeryops\.stack\.{name}"', text)]
 
 
+def hosts_of(play: dict[str, Any]) -> str:
+    """Whom a play is for in an inventory with all groups; a group that few have is named only where it is there."""
+    groups = {group: group for group in ROLES_OF_GROUP}
+    return NativeEnvironment(undefined=StrictUndefined).from_string(str(play["hosts"])).render(groups=groups)
+
+
 def groups_of(play: dict[str, Any]) -> list[str]:
-    return [group for group in str(play["hosts"]).split(":") if not group.startswith("!")]
+    return [group for group in hosts_of(play).split(":") if not group.startswith("!")]
 
 
 def test_each_role_has_a_folder_and_each_folder_a_role() -> None:
@@ -68,7 +76,7 @@ def play_named(playbook: str, name: str) -> dict[str, Any]:
 
 
 def excluded(play: dict[str, Any]) -> set[str]:
-    return {group[1:] for group in str(play["hosts"]).split(":") if group.startswith("!")}
+    return {group[1:] for group in hosts_of(play).split(":") if group.startswith("!")}
 
 
 @each_role
@@ -96,7 +104,7 @@ def test_the_plays_of_site_are_in_the_order_of_the_registry() -> None:
 @pytest.mark.parametrize("playbook", sorted(path.name for path in (ROOT / "playbooks").glob("*.yml")))
 def test_playbooks_name_groups_that_there_are(playbook: str) -> None:
     for play in plays(playbook):
-        named = {group.lstrip("!") for group in str(play["hosts"]).split(":")} - {"all", "localhost"}
+        named = {group.lstrip("!") for group in hosts_of(play).split(":")} - {"all", "localhost"}
         assert named <= set(ROLES_OF_GROUP)
         # Groups that carry the app, and all of those that have a duty, are named whole, or the new one is forgotten.
         if len(named) > len(APP_GROUPS):
@@ -112,10 +120,18 @@ def test_facts_are_gathered_on_every_host_with_a_duty() -> None:
     ("known", "where"),
     [
         (set(removal.SERVERS), "removal.SERVERS: what its role installed can be removed"),
-        (words(host_paths.OF_SERVERS), "host_paths.OF_SERVERS: directories that its role needs are looked at"),
-        (words(app_files._OURS), "app/files._OURS: an app places nothing there"),
+        # The places of a Sentinel are those of its server.
+        (
+            {*words(host_paths.OF_SERVERS), "sentinel"},
+            "host_paths.OF_SERVERS: directories that its role needs are looked at",
+        ),
+        ({*words(app_files._OURS), "sentinel"}, "app/files._OURS: an app places nothing there"),
         (set(layout.RESERVED_APP_NAMES), "layout.RESERVED_APP_NAMES: no app has its name"),
-        (set(server_contents.OPTION["options"]["kind"]["choices"]), "server_contents: what it holds is compared"),
+        # A Sentinel holds nothing.
+        (
+            {*server_contents.OPTION["options"]["kind"]["choices"], "sentinel"},
+            "server_contents: what it holds is compared",
+        ),
         (set(made_up.OF_SERVERS.values()), "made_up: its passwords"),
         (set(groups_of(play_named("remove.yml", "Remove from the server hosts"))), "remove.yml"),
         (excluded(play_named("remove.yml", "Remove from the app hosts")), "remove.yml, the hosts before them"),

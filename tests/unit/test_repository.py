@@ -19,8 +19,8 @@ ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 PHASES = ["validate", "install", "configure", "service", "reconcile"]
 #: celery_app runs nothing of its own, a scheduler installs nothing of its own
 OPTIONAL_PHASES = {"install", "service", "reconcile"}
-#: Formats that know no comments
-WITHOUT_COMMENTS = {"celeryops.acl.j2", "enabled_plugins.j2"}
+#: Formats that know no comments, and files that belong to what runs once they are there.
+WITHOUT_COMMENTS = {"celeryops.acl.j2", "enabled_plugins.j2", "state.conf.j2", "users.acl.j2"}
 
 
 def tracked() -> list[Path]:

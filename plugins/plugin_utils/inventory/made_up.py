@@ -27,6 +27,8 @@ LIST = ".made_up.json"
 ROTATE = "celeryops_rotate_secrets"
 OF_SERVERS = {
     "rabbitmq_admin_password": "rabbitmq", "rabbitmq_erlang_cookie": "rabbitmq", "redis_admin_password": "redis",
+    "redis_replication_password": "replication", "redis_sentinel_password": "replication",
+    "sentinel_admin_password": "sentinel", "sentinel_client_password": "sentinel", "sentinel_peer_password": "sentinel",
 }  # fmt: skip
 _OF_AN_APP = {
     "_flower_rabbitmq_password": "flower_rabbitmq", "_flower_cookie_secret": "flower_cookie",

@@ -348,16 +348,15 @@ def _number(value: object, otherwise: int) -> int:
 
 def _server(kind: str, host: str, found: Planned, facts: Mapping[str, Any]) -> Server:
     values = found.values
-    listen = "rabbitmq_listen_addresses" if kind == "rabbitmq" else "redis_bind"
     server = Server(
         kind,
         host,
-        listen=tuple(listen_addresses(values.get(listen))),
+        listen=tuple(listen_addresses(values.get(SERVERS[kind].listens[0].address))),
         port=_number(values.get(f"{kind}_port"), 0),
         variables=found.shown,
         given=found.given,
     )
-    if kind == "redis":
+    if kind != "rabbitmq":
         return server
     return replace(server, version=_rabbitmq_version(values, facts), consumer_timeout=_consumer_timeout(values))
 

@@ -211,7 +211,7 @@ class Server:
         kind: ``rabbitmq`` or ``redis``.
         host: name of its host.
         listen: addresses that it listens on.
-        port: of AMQP or of Redis.
+        port: of AMQP, of Redis or of Sentinel.
         version: major and minor version where known, such as ``(4, 0)``.
         consumer_timeout: how long RabbitMQ waits for an acknowledgement; 0 for Redis.
         variables: the role's variables, secrets left out.

@@ -17,7 +17,16 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_config
     sections,
     setting_problems,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_users import acl_rules, user_problems
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_replication import (
+    is_replicated,
+    replication_problems,
+    replication_users,
+)
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_users import (
+    account_problems,
+    acl_rules,
+    user_problems,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.backup import Backup, Server, backup_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.units import check_platform
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.redis import VARIABLE, takeover_problems
@@ -41,6 +50,7 @@ class Plan(Engine, total=False):
     leave_data: bool
     sections: list[dict[str, Any]]
     users: list[dict[str, str]]
+    replicated: bool
     limit_nofile: int
     kernel: list[dict[str, Any]]
     apt_release: str
@@ -65,6 +75,10 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     users = list(variables["redis_users"]) + list(variables["redis_extra_users"])
     remote = reaches_beyond_loopback([str(address) for address in variables["redis_bind"]])
     problems += user_problems(variables, users, remote=remote)
+    problems += replication_problems(variables, facts)
+    if is_replicated(variables):
+        for account in ("redis_replication", "redis_sentinel"):
+            problems += account_problems(account, variables, remote=True)
     persistence = _persistence(variables)
     problems += takeover_problems(names["engine"], persistence, facts, variables)
     memory, memory_problems = memory_limit(variables, facts, forks=persistence != "none")
@@ -88,7 +102,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         "users": [
             {"name": variables["redis_admin_user"], "rules": "~* &* +@all"},
             *({"name": str(user["name"]), "rules": acl_rules(user)} for user in users),
+            *replication_users(variables),
         ],
+        "replicated": is_replicated(variables),
         "limit_nofile": max(_PACKAGED_DESCRIPTORS, int(variables["redis_maxclients"]) + _OWN_DESCRIPTORS),
         "kernel": _kernel(variables),
         "apt_release": _apt_release(variables, facts),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.redis_replication import replication_lines
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import SIZE_HELP, parse_size, show_size
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ _TAKEN: dict[str, str] = {
     "primaryuser": "nothing: it belongs to replication",
     "protected-mode": "nothing: it stays on",
     "replicaof": "nothing: the state file holds it, since a failover changes it",
+    "replica-announce-ip": "redis_announce_ip",
     "requirepass": 'users in redis_users: the user "default" is off',
     "save": "redis_persistence",
     "slaveof": "nothing: the state file holds it, since a failover changes it",
@@ -164,6 +166,9 @@ def sections(
         (f"What survives a restart: {persistence}", saving),
         ("The journal has the log", [("loglevel", variables["redis_log_level"]), ("logfile", "")]),
     ]
+    replication = replication_lines(variables, memory)
+    if replication:
+        sections.append(("One of several with the same data", replication))
     own = [
         (str(name), entry)
         for name, value in variables["redis_settings"].items()

@@ -118,8 +118,7 @@ def user_problems(
         remote: whether other hosts reach the server.
     """
     admin = str(variables["redis_admin_user"])
-    yield from _name_problems("redis_admin_user", admin)
-    yield from _password_problems("redis_admin_password", variables["redis_admin_password"], admin, remote=remote)
+    yield from account_problems("redis_admin", variables, remote=remote)
     own = len(variables["redis_users"])
     seen = {admin: "redis_admin_user"}
     for index, user in enumerate(users):
@@ -139,6 +138,19 @@ def user_problems(
         yield from _rule_problems(where, user)
 
 
+def account_problems(prefix: str, variables: Mapping[str, Any], *, remote: bool) -> Iterator[Problem]:
+    """Yield what is wrong with an account that has a variable for its name and one for its password.
+
+    Arguments:
+        prefix: of both variables, such as ``redis_admin``.
+        variables: the role's variables.
+        remote: whether other hosts reach the server.
+    """
+    user = str(variables[f"{prefix}_user"])
+    yield from _name_problems(f"{prefix}_user", user)
+    yield from _password_problems(f"{prefix}_password", variables[f"{prefix}_password"], user, remote=remote)
+
+
 def _name_problems(where: str, name: str) -> Iterator[Problem]:
     if not _NAME.fullmatch(name):
         instead = "1 to 64 of A-Z, a-z, 0-9, _, . and -"
@@ -152,10 +164,10 @@ def _password_problems(where: str, password: object, user: str, *, remote: bool)
     """Yield what is wrong with a user's password, without showing it."""
     text = str(password or "")
     if not text:
-        reason = "is empty, and redis_bind lets other hosts in" if remote else "is empty"
+        reason = "is empty, and other hosts reach the server" if remote else "is empty"
         yield Problem("empty-password", where, "", reason, "a password: no user is without one")
     elif remote and (weak := weakness(text, user, _SHORTEST_REMOTE_PASSWORD)):
-        reason = f"{weak}, and redis_bind lets other hosts guess"
+        reason = f"{weak}, and other hosts can guess it"
         instead = f"at least {_SHORTEST_REMOTE_PASSWORD} random characters"
         yield Problem("guessable-password", where, NOT_SHOWN, reason, instead)
 

@@ -26,12 +26,22 @@ if TYPE_CHECKING:
 
 #: How many nodes a RabbitMQ cluster may have: an even number is as easily lost as one less.
 CLUSTER_SIZES = (1, 3, 5)
+#: How many Sentinels there may be, for the same reason; more only slow their agreement down.
+SENTINELS = (3, 5)
+#: How many servers may have the same data.
+MOST_REPLICATED = 9
 #: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
 SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
 #: Setting that asks for TLS -> the variable with the address that it is for.
 _TLS = {"broker_use_ssl": "celery_app_broker_url", "redis_backend_use_ssl": "celery_app_result_backend"}
 #: What people call the groups, too far from their names to look like a slip.
-_OTHER_NAMES = {"rabbit": "rabbitmq", "rabbits": "rabbitmq", "rabbitmq_server": "rabbitmq", "redis_server": "redis"}
+_OTHER_NAMES = {
+    "rabbit": "rabbitmq",
+    "rabbits": "rabbitmq",
+    "rabbitmq_server": "rabbitmq",
+    "redis_server": "redis",
+    "sentinels": "sentinel",
+}
 
 
 def misspelt_groups(deployment: Deployment) -> Iterator[Finding]:
@@ -82,12 +92,27 @@ def _weak_passwords(deployment: Deployment) -> Iterator[Finding]:
             yield Finding(problem, variable, app.name)
 
 
-def _several_servers(deployment: Deployment) -> Iterator[Finding]:
-    hosts = [server.host for server in deployment.of_kind("redis")]
-    if len(hosts) > 1:
-        reason = "has more than one host, and replication is not supported yet"
-        instead = "one host, and staging and production into an inventory each"
-        yield Finding(Problem("more-than-one-host", "redis", hosts, reason, instead))
+def _replication(deployment: Deployment) -> Iterator[Finding]:
+    servers = deployment.of_kind("redis")
+    hosts = [server.host for server in servers]
+    watching = [server.host for server in deployment.of_kind("sentinel")]
+    apart = "staging and production into an inventory each"
+    if len(hosts) > MOST_REPLICATED:
+        reason = f"has {len(hosts)} hosts: the primary would send all its data to {len(hosts) - 1} replicas"
+        yield Finding(Problem("too-many-replicas", "redis", hosts, reason, f"{MOST_REPLICATED} hosts at most, {apart}"))
+    if watching and len(hosts) < 2:
+        reason = "would watch servers of which there is only one: nothing could replace it"
+        instead = "more hosts into the group redis, or none into sentinel"
+        yield Finding(Problem("nothing-to-replace", "sentinel", watching, reason, instead))
+    elif len(hosts) > 1 and len(watching) not in SENTINELS:
+        reason = f"has {len(watching)} hosts, and more than half of them have to agree on a new primary"
+        instead = "three or five hosts, those of redis perhaps; or one host into redis"
+        yield Finding(Problem("number-of-sentinels", "sentinel", watching, reason, f"{instead}, {apart}"))
+    engines = {server.host: str(server.variables.get("redis_implementation")) for server in servers}
+    if len(set(engines.values())) > 1:
+        reason = "differs: one engine does not replicate the other"
+        told = [f"{engine} on {host}" for host, engine in engines.items()]
+        yield Finding(Problem("different-engines", "redis_implementation", told, reason, "the same for all hosts"))
 
 
 def _cluster_size(deployment: Deployment) -> Iterator[Finding]:
@@ -210,7 +235,8 @@ def _reached_on_loopback(deployment: Deployment) -> Iterator[Finding]:
 def _is_told(app: App, server: Server) -> bool:
     """Whether the playbook works out for an app where a server is."""
     needed = {"celery_app_broker_url"} if app.broker == server.kind else set()
-    return bool((needed | ({"celery_app_result_backend"} if server.kind == "redis" else set())) - app.given)
+    store = server.kind in ("redis", "sentinel")
+    return bool((needed | ({"celery_app_result_backend"} if store else set())) - app.given)
 
 
 def _on_one_machine(one: Machine, other: Machine) -> bool:
@@ -279,7 +305,11 @@ RULES = (
         "A default, short or missing password of a broker or result store that other hosts reach.",
         acceptable=True,
     ),
-    Rule("several-servers", _several_servers, "More than one Redis server: replication is not supported yet."),
+    Rule(
+        "replication",
+        _replication,
+        "Several Redis servers without three or five Sentinels, more than nine, or of both engines; Sentinels of one.",
+    ),
     Rule("cluster-size", _cluster_size, "A RabbitMQ cluster of two, four, or more than five nodes."),
     Rule(
         "several-beats",

@@ -30,6 +30,7 @@ _RABBITMQ = frozenset({"rabbitmq-server.service"})
 _EPMD = frozenset({"epmd.service", "epmd.socket", *_RABBITMQ})
 #: Debian's two packages, and the name by which the first has a second one. A change of engine is that role's own check.
 _REDIS = frozenset({"redis-server.service", "redis.service", "valkey-server.service", "valkey.service"})
+_SENTINEL = frozenset({"redis-sentinel.service", "valkey-sentinel.service", "sentinel.service"})
 #: Plugin -> (key of rabbitmq.conf, the port that it has without that key): RabbitMQ 3.10 to 4.3, their schemas.
 PLUGIN_PORTS = {
     "rabbitmq_prometheus": ("prometheus.tcp.port", 15692),
@@ -118,6 +119,10 @@ def wanted(role: str, values: Mapping[str, Any], plan: Mapping[str, Any]) -> Ite
         port = _port_number(values.get("redis_port"))
         for address in values.get("redis_bind") or ():
             yield Listener("redis_port", str(address).removeprefix("-"), port, _REDIS)
+    if role == "sentinel":
+        port = _port_number(values.get("sentinel_port"))
+        for address in values.get("sentinel_bind") or ():
+            yield Listener("sentinel_port", str(address).removeprefix("-"), port, _SENTINEL)
     if role == "flower" and plan.get("present"):
         units = frozenset({str(plan["unit"])})
         yield Listener("flower_port", str(values.get("flower_address")), _port_number(values.get("flower_port")), units)

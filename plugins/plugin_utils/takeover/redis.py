@@ -43,6 +43,12 @@ def takeover_problems(
         reason = f"would not run as planned: {path} sets ExecStart= after the role's own drop-in"
         instead = "its settings into redis_settings, and take the line out of that file"
         yield Problem("drop-in-overrides-the-unit", "redis_implementation", engine, reason, instead)
+    primary = str(held[engine].get("replica_of") or "")
+    if primary and held[engine].get("replicated") and len(variables["redis_nodes"]) < 2:
+        # It would refuse every write, and have nobody to replace its primary.
+        reason = f"would leave this server alone as a replica of {primary}"
+        instead = "all of its servers into the group redis; or make this one the primary first (SENTINEL FAILOVER)"
+        yield Problem("replica-left-alone", "redis_nodes", variables["redis_nodes"], reason, instead)
     server = held[engine].get("server") or {}
     if server and variables.get(VARIABLE, "keep") == "keep":
         yield from _left(engine, persistence, server)

@@ -14,7 +14,11 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, UnreadableError
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover import leaving as gone
-from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover import rabbitmq_cluster, rabbitmq_upgrade
+from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover import (
+    rabbitmq_cluster,
+    rabbitmq_upgrade,
+    redis_replication,
+)
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.stranded import (
     DRAIN,
     moves,
@@ -43,6 +47,7 @@ class Look:
         drain: how long to wait until queues are empty that lose their consumers, as it was written.
         only: whether no host that was not looked at has a scheduler, as somebody has said.
         server: returns what a host holds of RabbitMQ (``rabbitmq_found.found``); empty where nobody has looked.
+        redis: returns what a host holds of Redis and of Valkey (``redis_found.found``); empty where nobody has looked.
     """
 
     checked: Checked
@@ -53,6 +58,7 @@ class Look:
     drain: object = ""
     only: bool = False
     server: Callable[[str], Mapping[str, Any]] = lambda _host: {}
+    redis: Callable[[str], Mapping[str, Any]] = lambda _host: {}
 
 
 def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
@@ -74,6 +80,7 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
         *gone.others_beats(wanted, seen, look.playing, imports, only=look.only),
         *gone.without_app(wanted, seen, look.playing, look.tags),
         *_of_rabbitmq(look),
+        *_of_replicated(look),
     ]
     leaving = gone.leaving(wanted, seen)
     whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
@@ -117,6 +124,15 @@ def _of_rabbitmq(look: Look) -> Iterator[Problem]:
 def _rabbitmq_plans(look: Look) -> dict[str, Mapping[str, Any]]:
     planned = look.checked.planned
     return {host: own.plan for (role, host), own in planned.items() if role == "rabbitmq" and own.plan}
+
+
+def _of_replicated(look: Look) -> Iterator[Problem]:
+    """Yield what is wrong with several servers of Redis as their hosts are."""
+    planned = look.checked.planned
+    plans = {host: own.plan for (role, host), own in planned.items() if role == "redis" and own.plan}
+    found = {host: look.redis(host).get(str(plan["engine"])) or {} for host, plan in plans.items()}
+    yield from redis_replication.separate_servers(plans, found)
+    yield from redis_replication.primary_not_known(plans, found, look.playing)
 
 
 def same_machine(seen: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ RESERVED_CLASS_NAMES = {
 
 
 #: The installer's own directory beside the apps, those of the servers' configuration, and accounts that they have.
-RESERVED_APP_NAMES = frozenset({"uv", "redis", "valkey", "rabbitmq", "guest", "admin", "default"})
+RESERVED_APP_NAMES = frozenset({"uv", "redis", "valkey", "sentinel", "rabbitmq", "guest", "admin", "default"})
 
 
 def is_app_name(name: object) -> bool:

@@ -77,6 +77,9 @@ ROLES: dict[str, Role] = {
         ),
         Role("redis", "Redis", "server", groups=("redis",), listens=(Listens("redis_port", "redis_bind"),)),
         Role(
+            "sentinel", "Sentinel", "server", groups=("sentinel",), listens=(Listens("sentinel_port", "sentinel_bind"),)
+        ),
+        Role(
             "celery_app",
             "the app",
             "app",

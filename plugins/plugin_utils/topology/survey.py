@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: The variable with the address on which RabbitMQ's nodes reach each other.
 CLUSTER_ADDRESS = "rabbitmq_cluster_listen_address"
+#: The variables with the address that the others are told of a server with replicas, and of a Sentinel.
+ANNOUNCED = {"redis": "redis_announce_ip", "sentinel": "sentinel_announce_ip"}
 
 
 class Management(TypedDict):
@@ -66,7 +68,8 @@ class ClusterMember(TypedDict):
 class Node(TypedDict):
     """A server of the inventory: its host, one name for its machine, how others reach that, and where it listens.
 
-    Whether its port is a number is told when the server is planned.
+    Whether its port is a number is told when the server is planned. ``announces`` is the IP address that the others are
+    told of a server with replicas, or of a Sentinel; empty where none is known.
     """
 
     host: str
@@ -76,6 +79,7 @@ class Node(TypedDict):
     port: Any
     management: NotRequired[Management]
     member: NotRequired[ClusterMember]
+    announces: NotRequired[str]
 
 
 class Surveyed(TypedDict):
@@ -101,6 +105,7 @@ class Survey(TypedDict):
     ``connections`` are those that the hosts may have to the servers of a kind at a time.
     ``app_of`` and ``machines`` are of the hosts with an app: its name, and one name for their machine. The check adds
     ``look`` (host -> the accounts and groups that its app needs) and ``made_up`` (folder of passwords -> their files).
+    ``sentinel`` is by what name the Sentinels know the servers, and which engine these are.
     """
 
     apps: dict[str, Surveyed]
@@ -109,6 +114,7 @@ class Survey(TypedDict):
     servers: dict[str, list[Node]]
     consumer_timeout: int
     connections: dict[str, int]
+    sentinel: dict[str, str]
     look: NotRequired[dict[str, dict[str, list[str]]]]
     made_up: NotRequired[dict[str, list[str]]]
 
@@ -121,12 +127,23 @@ class Reached(TypedDict, total=False):
     port: Any
 
 
+class Place(TypedDict):
+    """Where the other hosts find a server with replicas, or a Sentinel: ``host`` is an IP address."""
+
+    host: str
+    port: Any
+
+
 class View(Surveyed):
     """What one host has to know of the others, and of its own app (an empty name where there is none).
 
     ``management`` is where the API of the nodes is reached; ``rabbitmq_wanted`` is whether any app asks for RabbitMQ;
     ``rabbitmq_cluster`` are the nodes of the cluster, none where there is only one, and ``cluster_address`` is that of
     the host itself, if it is one of them.
+
+    ``redis_nodes`` are the Redis servers that have one another's data, and ``sentinels`` the Sentinels that watch them
+    under the name ``sentinel_master_name``: none of all that where there is one server. ``redis_engine`` is what these
+    servers are; ``redis_address`` and ``sentinel_address`` are what the others are told of the host itself.
     """
 
     app: str
@@ -140,6 +157,12 @@ class View(Surveyed):
     rabbitmq_wanted: bool
     rabbitmq_cluster: list[ClusterMember]
     cluster_address: str
+    redis_nodes: list[Place]
+    redis_engine: str
+    redis_address: str
+    sentinels: list[Place]
+    sentinel_master_name: str
+    sentinel_address: str
 
 
 def survey(
@@ -183,7 +206,17 @@ def survey(
             "rabbitmq": sum(map(rabbitmq_connections, apps.values())),
             "redis": sum(map(redis_connections, apps.values())),
         },
+        "sentinel": {
+            "name": _first(groups, "sentinel", "sentinel_master_name", given),
+            "engine": _first(groups, "redis", "redis_implementation", given),
+        },
     }
+
+
+def _first(groups: Groups, group: str, variable: str, given: Given) -> str:
+    """Return what a variable that is the same on all hosts of a group means on the first of them."""
+    default = default_of(variable)
+    return str(next((given(host, variable, None) for host in groups.get(group, ())), None) or default)
 
 
 def _nodes(group: str, hosts: Sequence[str], given: Given, facts: Callable[[str], Mapping[str, Any]]) -> list[Node]:
@@ -192,6 +225,9 @@ def _nodes(group: str, hosts: Sequence[str], given: Given, facts: Callable[[str]
         for node in nodes:
             node["member"] = _member(node, given, facts(node["host"]))
         _name_by_the_others(nodes, [facts(host).get("celeryops_rabbitmq") or {} for host in hosts])
+    if group in ANNOUNCED and (group == "sentinel" or len(nodes) > 1):
+        for node in nodes:
+            node["announces"] = _announced(group, node, given)
     return nodes
 
 
@@ -214,6 +250,25 @@ def _name_by_the_others(nodes: Sequence[Node], found: Sequence[Mapping[str, Any]
         alike = [name for name in left if name.partition("@")[2].partition(".")[0] == node["host"].partition(".")[0]]
         if alike or len(nameless) == len(left) == 1:
             node["member"]["name"] = (alike or left)[0]
+
+
+def _announced(group: str, node: Node, given: Given) -> str:
+    """Return the IP address of a server that the other hosts are told."""
+    host = node["host"]
+    listens = node["listen"]
+    if group == "sentinel" and given(host, "sentinel_bind", None) is None:
+        listens = listen_addresses(given(host, "redis_bind", None))
+    said = str(given(host, ANNOUNCED[group], None) or "")
+    return next(filter(is_reachable, (said, *listens, node["reached_as"])), "")
+
+
+def is_reachable(address: str) -> bool:
+    """Whether an address is an IP address by which other hosts can reach a server."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not parsed.is_loopback and not parsed.is_unspecified
 
 
 def _member(node: Node, given: Given, facts: Mapping[str, Any]) -> ClusterMember:
@@ -277,6 +332,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "rabbitmq_wanted": ("celery_app_broker",),
     "rabbitmq_cluster": (CLUSTER_ADDRESS, "rabbitmq_node_name", *_listen("rabbitmq", 0)),
     "cluster_address": (CLUSTER_ADDRESS, *_listen("rabbitmq", 0)),
+    "redis_nodes": (ANNOUNCED["redis"], *_listen("redis", 0)),
+    "redis_engine": ("redis_implementation",),
+    "redis_address": (ANNOUNCED["redis"], *_listen("redis", 0)),
+    "sentinels": (ANNOUNCED["sentinel"], *_listen("sentinel", 0), "redis_bind"),
+    "sentinel_master_name": ("sentinel_master_name",),
+    "sentinel_address": (ANNOUNCED["sentinel"], *_listen("sentinel", 0), "redis_bind"),
     "worker_options": (),
 }
 _NO_APP: Surveyed = {
@@ -312,6 +373,8 @@ def view(found: Survey, host: str) -> View:
     ]
     name = found["app_of"].get(host) or next((app["name"] for app in apps), "")
     rabbitmq, redis = found["servers"]["rabbitmq"], found["servers"]["redis"]
+    # With one server there is nothing to watch.
+    sentinels = found["servers"]["sentinel"] if len(redis) > 1 else []
     place = (host, found["machines"].get(host, ""))
     return {
         "app": name,
@@ -328,7 +391,22 @@ def view(found: Survey, host: str) -> View:
         "cluster_address": next(
             (node["member"]["address"] for node in rabbitmq if node["host"] == host and "member" in node), ""
         ),
+        "redis_nodes": _places(redis),
+        "redis_engine": found["sentinel"]["engine"],
+        "redis_address": _own_address(redis, host),
+        "sentinels": _places(sentinels),
+        "sentinel_master_name": found["sentinel"]["name"] if sentinels else "",
+        "sentinel_address": _own_address(found["servers"]["sentinel"], host),
     }
+
+
+def _places(nodes: Sequence[Node]) -> list[Place]:
+    """Return where those of some servers are that announce themselves."""
+    return [{"host": node["announces"], "port": node["port"]} for node in nodes if "announces" in node]
+
+
+def _own_address(nodes: Sequence[Node], host: str) -> str:
+    return next((node["announces"] for node in nodes if node["host"] == host and "announces" in node), "")
 
 
 def _reached(node: Node, viewer: tuple[str, str]) -> Reached:

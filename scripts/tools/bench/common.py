@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "build" / "bench"
 RESULTS = ROOT / "build" / "bench.json"
 SUITE = "trixie"
-GROUPS = ("rabbitmq", "redis", "celery_workers", "celery_producers", "celery_beat", "flower")
+GROUPS = ("rabbitmq", "redis", "sentinel", "celery_workers", "celery_producers", "celery_beat", "flower")
 #: What Ansible says is read by a program.
 ENVIRONMENT = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_NOCOLOR": "1"}
 #: Of accounts in a container that lives for minutes.
@@ -65,7 +65,7 @@ def inventory(host: str) -> Path:
     """Write the inventory of one host that does everything, and return its path."""
     folder = BUILD / host
     folder.mkdir(parents=True, exist_ok=True)
-    groups: dict[str, Any] = {group: {"hosts": {host: None}} for group in GROUPS}
+    groups: dict[str, Any] = {group: {"hosts": {host: None}} for group in GROUPS if group != "sentinel"}
     variables = {"ansible_connection": "community.docker.docker"}
     (folder / "hosts.json").write_text(json.dumps({"all": {"vars": variables}, **groups}))
     return folder / "hosts.json"

@@ -18,8 +18,10 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine impor
     kernel_pending,
     leaves_behind,
     other_engine,
+    pairs,
     readable,
     refusal,
+    replication,
 )
 
 
@@ -190,3 +192,34 @@ class TestClient:
         with pytest.raises(FileNotFoundError) as caught:
             Client(str(tmp_path / "s"))
         assert caught.value.filename is None
+
+
+def test_what_a_primary_says_of_itself_and_of_its_replicas() -> None:
+    text = (
+        "# Replication\r\nrole:master\r\nconnected_slaves:2\r\nmaster_repl_offset:9921\r\n"
+        "slave0:ip=10.0.0.2,port=6379,state=online,offset=9900,lag=1\r\n"
+        "slave1:ip=10.0.0.3,port=6379,state=wait_bgsave,offset=0,lag=0\r\n"
+    )
+    found = replication(text)
+    assert (found["role"], found["primary"], found["followers"]) == ("primary", {}, 2)
+    # One that is still getting the data has none.
+    assert (found["offset"], found["offsets"]) == (9921, [9900])
+
+
+@pytest.mark.parametrize(("status", "syncing", "link"), [("up", "0", True), ("down", "0", False), ("up", "1", False)])
+def test_a_replica_is_connected_when_it_has_the_data(status: str, syncing: str, link: bool) -> None:
+    text = (
+        f"role:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:6379\r\nmaster_link_status:{status}\r\n"
+        f"master_sync_in_progress:{syncing}\r\nconnected_slaves:0\r\n"
+    )
+    found = replication(text)
+    assert (found["role"], found["primary"]) == ("replica", {"host": "10.0.0.1", "port": 6379})
+    assert found["link"] is link
+
+
+def test_a_server_that_does_not_answer_is_nothing() -> None:
+    assert replication("")["role"] == ""
+
+
+def test_answers_of_sentinel_are_names_and_values() -> None:
+    assert pairs(["ip", "10.0.0.1", "port", "6379"]) == {"ip": "10.0.0.1", "port": "6379"}

@@ -240,10 +240,16 @@ def told(
     server: dict[str, Any] | None = None,
     leave: str = "keep",
     settings: dict[str, Any] | None = None,
+    nodes: tuple[str, ...] = (),
     **held: Any,
 ) -> list[str]:
     facts = {"celeryops_redis": {"redis": {**NOTHING, "server": server or {}, **held}, "valkey": dict(NOTHING)}}
-    variables = {"redis_engine_change": "refuse", "redis_existing_data": leave, "redis_databases": 16}
+    variables = {
+        "redis_engine_change": "refuse",
+        "redis_existing_data": leave,
+        "redis_databases": 16,
+        "redis_nodes": nodes,
+    }
     variables["redis_settings"] = settings or {}
     return [str(problem) for problem in takeover_problems("redis", persistence, facts, variables)]
 
@@ -348,9 +354,41 @@ def test_a_drop_in_that_undoes_the_roles_is_refused() -> None:
     assert "override.conf sets ExecStart= after the role's own drop-in; write its settings into redis_settings" in text
 
 
+def test_one_of_several_is_not_left_alone_as_a_replica() -> None:
+    (text,) = told("rdb", replicated=True, replica_of="10.0.0.2 6379")
+    assert "would leave this server alone as a replica of 10.0.0.2 6379" in text
+    assert told("rdb", replicated=True, replica_of="10.0.0.2 6379", nodes=("10.0.0.1", "10.0.0.2")) == []
+    assert told("rdb", replicated=True, replica_of="") == []
+    # Somebody's own doing.
+    assert told("rdb", replica_of="10.0.0.2 6379") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "primary"),
+    [
+        ("# the server's own\n", ""),
+        ("replicaof 10.0.0.1 6379\n", "10.0.0.1 6379"),
+        ("replicaof 10.0.0.1 6379\n# CONFIG REWRITE\nslaveof 10.0.0.3 6379\n", "10.0.0.3 6379"),
+        ("# replicaof 10.0.0.1 6379\nreplicaof no one\n", ""),
+    ],
+)
+def test_whose_replica_a_server_is_stands_in_its_own_state(state: str, primary: str) -> None:
+    assert " ".join(redis_found._REPLICA_OF.findall(state)[-1:]) == primary
+
+
+def test_a_running_server_that_does_not_say_what_it_has_may_have_something() -> None:
+    holds: dict[str, Any] = {"files": {}}
+    other = {"running": True, "saved": False, "log": "", "keys": 0}
+    assert not redis_found.has_data(holds, {})
+    assert not redis_found.has_data(holds, other)
+    assert redis_found.has_data(holds, {**other, "keys": -1})
+    assert not redis_found.has_data(holds, {**other, "running": False, "keys": -1})
+    assert redis_found.has_data({"files": {"/var/lib/redis/dump.rdb": "REDIS0012"}}, {})
+
+
 def test_another_engine_is_refused_before_anything_else() -> None:
     facts = {"celeryops_redis": {"redis": NOTHING, "valkey": {**NOTHING, "enabled": True}}}
-    variables = {"redis_engine_change": "refuse", "redis_existing_data": "keep"}
+    variables = {"redis_engine_change": "refuse", "redis_existing_data": "keep", "redis_nodes": []}
     (problem,) = takeover_problems("redis", "rdb", facts, variables)
     assert str(problem).startswith(
         "redis_implementation: 'redis' is not what this host holds: Valkey is set up here; write valkey"

@@ -40,6 +40,7 @@ def variables(**changes: Any) -> dict[str, Any]:
         "redis_databases": 16,
         "redis_log_level": "notice",
         "redis_settings": {},
+        "redis_nodes": [],
         "redis_admin_user": "admin",
         "redis_admin_password": SECRET,
         "redis_users": [],
@@ -398,7 +399,7 @@ class TestMessages:
     def test_an_empty_password(self) -> None:
         here, everywhere = wrong(admin_password=""), wrong(admin_password="", bind=[EVERYWHERE])
         assert told([here, everywhere]) == [("empty-password", "redis_admin_password")] * 2
-        assert "redis_bind" in everywhere.reason
+        assert "other hosts" in everywhere.reason
         assert "redis_bind" not in here.reason
 
     @pytest.mark.parametrize(("length", "fits"), [(15, False), (16, True)])

@@ -23,7 +23,7 @@ def rendered(template: str, **variables: Any) -> str:
 @pytest.mark.parametrize("engine", ["redis", "valkey"])
 def test_the_static_file_is_read_last_and_is_out_of_the_servers_reach(engine: str) -> None:
     names = engine_names(engine)
-    text = rendered("drop-in.conf.j2", plan={**names, "limit_nofile": 65535})
+    text = rendered("drop-in.conf.j2", plan={**names, "limit_nofile": 65535, "replicated": False})
     lines = text.splitlines()
     start = next(line for line in lines if line.startswith("ExecStart=/"))
     assert start.index(names["state"]) < start.index(f"--include {names['config']}")
@@ -61,7 +61,7 @@ class TestDataScript:
     def before(self, folder: Path, persistence: str, *, leave: bool) -> set[str]:
         """Run it as the first start of the role's server; return the names that are there then."""
         state = folder / "state"
-        line = (TEMPLATES.parent / "tasks/configure.yml").read_text().partition("# celeryops: ")[2].splitlines()[0]
+        line = (TEMPLATES / "state.conf.j2").read_text().partition("# celeryops: ")[2].splitlines()[0]
         state.write_text(f"# celeryops: {line}\n")
         plan = {**engine_names("redis"), "data_dir": str(folder), "persistence": persistence, "leave_data": leave}
         script = rendered("celeryops-data.sh.j2", plan={**plan, "state": str(state)})

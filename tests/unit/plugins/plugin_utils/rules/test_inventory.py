@@ -21,8 +21,8 @@ from deployments import (
     with_server,
 )
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment, Machine
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import judge
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment, Machine, Server
+from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 
 # Groups
@@ -68,9 +68,32 @@ def test_groups_that_nearly_are_duties() -> None:
     assert [finding.problem.instead for finding in findings] == ["rabbitmq", "celery_beat", "flower"]
 
 
-def test_clusters_are_refused() -> None:
-    finding = only(replace(STACK, servers=(*STACK.servers, replace(REDIS, host="app2"))), "several-servers")
-    assert (finding.problem.variable, finding.problem.value) == ("redis", ["mq1", "app2"])
+@pytest.mark.parametrize(
+    ("servers", "sentinels", "identity"),
+    [
+        (1, 0, ""), (2, 3, ""), (9, 5, ""),
+        (1, 3, "nothing-to-replace"), (0, 3, "nothing-to-replace"),
+        (2, 0, "number-of-sentinels"), (3, 1, "number-of-sentinels"), (3, 2, "number-of-sentinels"),
+        (3, 4, "number-of-sentinels"), (3, 7, "number-of-sentinels"), (10, 3, "too-many-replicas"),
+    ],
+)  # fmt: skip
+def test_how_many_servers_have_the_same_data_and_who_watches_them(servers: int, sentinels: int, identity: str) -> None:
+    caches = [replace(REDIS, host=f"cache{number}") for number in range(servers)]
+    watching = [Server("sentinel", f"watch{number}") for number in range(sentinels)]
+    findings = _of_replication(*caches, *watching)
+    assert [finding.problem.id for finding in findings] == [identity] * bool(identity)
+
+
+def _of_replication(*servers: Server) -> list[Finding]:
+    machines = {server.host: Machine(server.host, "192.0.2.1") for server in servers}
+    return found(replace(STACK, servers=servers, machines={**STACK.machines, **machines})).get("replication", [])
+
+
+def test_one_engine_does_not_replicate_the_other() -> None:
+    caches = [replace(REDIS, host=name, variables={"redis_implementation": name}) for name in ("redis", "valkey")]
+    watching = [Server("sentinel", f"watch{number}") for number in range(3)]
+    (finding,) = _of_replication(*caches, *watching)
+    assert finding.problem.value == ["redis on redis", "valkey on valkey"]
 
 
 def test_a_host_runs_the_app_that_it_carries() -> None:

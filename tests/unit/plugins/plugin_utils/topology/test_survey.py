@@ -479,3 +479,47 @@ def test_a_node_that_was_not_looked_at_has_the_name_by_which_the_others_know_it(
 def test_what_a_node_knows_counts_only_when_it_is_the_one_that_runs() -> None:
     left_behind = {"hostname": "mq1", "celeryops_rabbitmq": {"nodes": [], "configured": list(NODES)}}
     assert members_of(mq1=left_behind, mq2=machine_of("mq2")) == ["rabbit@mq1", "rabbit@mq2", ""]
+
+
+REPLICATED = {**GROUPS, "redis": ["cache1", "app2"], "sentinel": ["cache1", "app2", "mq1"]}
+
+
+def replicated(**changes: dict[str, Any]) -> Variables:
+    own = {
+        "cache1": {"redis_bind": ["127.0.0.1", "10.0.0.2"], "redis_implementation": "valkey"},
+        "app2": {"ansible_host": "10.0.0.3"},
+        **changes,
+    }
+    return variables(**own)
+
+
+def test_several_redis_servers_and_their_sentinels_find_each_other() -> None:
+    seen = seen_by("app1", replicated(), REPLICATED)
+    assert seen["redis_nodes"] == [{"host": "10.0.0.2", "port": 6379}, {"host": "10.0.0.3", "port": 6379}]
+    assert [place["host"] for place in seen["sentinels"]] == ["10.0.0.2", "10.0.0.3", "10.0.0.1"]
+    assert {place["port"] for place in seen["sentinels"]} == {26379}
+    assert (seen["sentinel_master_name"], seen["redis_engine"]) == ("celeryops", "valkey")
+    assert (seen["redis_address"], seen["sentinel_address"]) == ("", "")
+    here = seen_by("cache1", replicated(), REPLICATED)
+    assert (here["redis_address"], here["sentinel_address"]) == ("10.0.0.2", "10.0.0.2")
+
+
+def test_the_address_that_is_written_comes_first() -> None:
+    own = {"redis_announce_ip": "192.0.2.1", "sentinel_announce_ip": "192.0.2.2", "sentinel_port": 26400}
+    seen = seen_by("app2", replicated(app2={**own, "sentinel_bind": ["192.0.2.3"]}), REPLICATED)
+    assert (seen["redis_address"], seen["sentinel_address"]) == ("192.0.2.1", "192.0.2.2")
+    assert {"host": "192.0.2.2", "port": 26400} in seen["sentinels"]
+    del own["sentinel_announce_ip"]
+    seen = seen_by("app2", replicated(app2={**own, "sentinel_bind": ["192.0.2.3"]}), REPLICATED)
+    assert seen["sentinel_address"] == "192.0.2.3"
+
+
+def test_a_host_without_an_address_is_found_nowhere() -> None:
+    seen = seen_by("app2", replicated(app2={}), REPLICATED)
+    assert seen["redis_nodes"][1]["host"] == seen["redis_address"] == seen["sentinel_address"] == ""
+
+
+def test_one_redis_server_has_nobody_beside_it() -> None:
+    seen = seen_by("app1", variables(), {**GROUPS, "sentinel": ["cache1", "app1", "mq1"]})
+    assert (seen["redis_nodes"], seen["sentinels"], seen["sentinel_master_name"]) == ([], [], "")
+    assert seen["redis_address"] == ""
