@@ -20,7 +20,7 @@ description:
 positional: _input, scheme, user, password, path
 options:
   _input:
-    description: The servers, each with C(address) and C(port).
+    description: The servers, each with C(address), or C(host) in its place, and C(port).
     type: list
     elements: dict
     required: true
@@ -60,7 +60,10 @@ _value:
 
 def _url(servers: Iterable[Mapping[str, Any]], scheme: str, user: str, password: str, path: Any) -> str:
     # Whether a port is a number is told when the server is planned.
-    nodes = (Endpoint(scheme, str(one["address"]), one["port"], user, password, str(path)) for one in servers)
+    nodes = (
+        Endpoint(scheme, str(one.get("address") or one["host"]), one["port"], user, password, str(path))
+        for one in servers
+    )
     return Cluster(tuple(nodes)).url()
 
 

@@ -32,6 +32,9 @@ def variables(**own: Any) -> dict[str, Any]:
         "longest_task": "30m",
         "prefetch_multiplier": 1,
         "visibility_timeout": "",
+        "sentinel_master_name": "",
+        "sentinel_user": "",
+        "sentinel_password": "",
         **own,
     }
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())

@@ -216,3 +216,41 @@ def test_of_one_node_the_client_is_tornados() -> None:
     run()
     client: Any = sys.modules["tornado.httpclient"].AsyncHTTPClient  # type: ignore[attr-defined]
     assert client.fetch is fetched
+
+
+SENTINELS = "sentinel://shop:x@s1:26380/0;sentinel://shop:x@s2/0"
+
+
+def broker_page(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Stand in for Flower's broker of Sentinels; return what it asks after the file was executed."""
+
+    class Asked:
+        def __init__(self, **options: Any) -> None:
+            self.options = options
+
+    class RedisSentinel:
+        def _get_redis_client(self, *_arguments: Any) -> Any:
+            first = SimpleNamespace(sentinels=[Asked(host="s1", port=26380)], sentinel_kwargs={"username": "client"})
+            return SimpleNamespace(connection_pool=SimpleNamespace(sentinel_manager=first))
+
+    stand_ins: dict[str, dict[str, Any]] = {
+        "flower.utils": {}, "flower.utils.broker": {"RedisSentinel": RedisSentinel},
+        "redis": {}, "redis.asyncio": {"Redis": Asked},
+    }  # fmt: skip
+    for name, content in stand_ins.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    run()
+    client = RedisSentinel()._get_redis_client({}, None)
+    return [one.options for one in client.connection_pool.sentinel_manager.sentinels]
+
+
+@pytest.mark.usefixtures("loop")
+def test_the_broker_page_asks_every_sentinel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", SENTINELS)
+    assert broker_page(monkeypatch) == [
+        {"host": "s1", "port": 26380}, {"host": "s2", "port": 26379, "username": "client"},
+    ]  # fmt: skip
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://shop:x@cache/0")
+    assert broker_page(monkeypatch) == [{"host": "s1", "port": 26380}]

@@ -170,12 +170,14 @@ def sentinel_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
     for name, setting in (
         ("broker_url", "broker_transport_options"),
         ("result_backend", "result_backend_transport_options"),
+        ("once_url", "result_backend_transport_options"),
     ):
         addresses = [address for address in _addresses(values[name]) if scheme_of(address) == "sentinel"]
         options = values["settings"].get(setting)
-        if addresses and not (isinstance(options, Mapping) and options.get("master_name")):
+        own = options.get("master_name") if isinstance(options, Mapping) else None
+        if addresses and not (own or values["sentinel_master_name"]):
             reason = "names Sentinels, but not the server that they monitor"
-            instead = f"master_name in celery_app_settings.{setting} as well"
+            instead = f"celery_app_sentinel_master_name, or master_name in celery_app_settings.{setting}, as well"
             yield Problem(
                 "sentinel-without-master-name",
                 f"celery_app_{name}",

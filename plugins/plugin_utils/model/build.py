@@ -35,7 +35,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.class_lay
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived import UNKNOWN_TASK
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import listen_addresses, loopback
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members import broker, seconds
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SENTINELS, SERVERS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.addresses import places
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.passwords import weakness
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_size
@@ -138,18 +138,22 @@ def _on_the_host(url: object) -> bool:
 
 def _logins(found: Planned, viewer: str, site: Deployment) -> Iterable[Login]:
     """Yield how the addresses that the inventory gives ask servers of the inventory to be let in."""
+    watching = {site.machines[host].identity for host in site.groups.get(SENTINELS, ()) if host in site.machines}
     for name in found.given.intersection(URLS):
         for node in Cluster.read(found.values.get(name)).nodes:
             kind = node.server
-            # The servers of the inventory do not speak TLS by themselves, and are no Sentinels.
-            if not kind or not node.host or node.tls or node.scheme == "sentinel":
+            # The servers of the inventory do not speak TLS by themselves.
+            if not kind or not node.host or node.tls:
                 continue
             machine = site.machine_of(viewer, node.host.rstrip("."))
+            direct = node.scheme != "sentinel"
             for server in site.servers:
-                if (server.kind, site.machines[server.host].identity, server.port) == (kind, machine, node.real_port):
+                place = (site.machines[server.host].identity, server.port)
+                # Sentinels lead to any of the servers that they watch over.
+                if server.kind == kind and (place == (machine, node.real_port) if direct else machine in watching):
                     # What kombu and redis-py take where an address names none (kombu 5.7, redis-py 5 to 8).
                     user = node.user or ("guest" if kind == "rabbitmq" else "default")
-                    yield Login(name, kind, server.host, user, node.space if kind == "rabbitmq" else "")
+                    yield Login(name, kind, server.host, user, node.space if kind == "rabbitmq" else "", direct=direct)
 
 
 def _strays(planned: Mapping[tuple[str, str], Planned]) -> Iterable[tuple[str, str, str, str]]:

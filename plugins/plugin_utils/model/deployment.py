@@ -90,6 +90,7 @@ class Login:
         host: of the server.
         user: the account; what a client takes where the address names none.
         vhost: of RabbitMQ; empty for Redis.
+        direct: whether the address is the server's own, and not that of the Sentinels that know of it.
     """
 
     variable: str
@@ -97,6 +98,7 @@ class Login:
     host: str
     user: str
     vhost: str = ""
+    direct: bool = True
 
 
 @dataclass(frozen=True)

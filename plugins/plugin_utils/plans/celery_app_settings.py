@@ -115,13 +115,20 @@ CONNECT_TIMEOUT = 10
 #: shorter time only repeats publishes.
 CLUSTER_SOCKET_TIMEOUT = 10
 CLUSTER_CONNECT_TIMEOUT = 3
+#: How often a publish tries all addresses, with up to half a second between two turns: for some ten seconds, longer
+#: than an election of RabbitMQ takes, and for twenty, where Sentinels took up to nine (Redis 8.0.2) for a failover.
+ELECTION_TURNS = 25
+FAILOVER_TURNS = 40
 #: A silent node is left after two of these, in seconds (py-amqp 5.4, ``Connection.heartbeat_tick``).
 CLUSTER_HEARTBEAT = 6
 HEALTH_CHECK_INTERVAL = 10
 #: Celery hands its result backend's connections to Sentinels no time of their own (backends/redis.py,
 #: ``_get_sentinel_instance``, 5.4 to 5.7), and redis-py before 8 has none: one that is frozen, or whose host lost
-#: its power, is waited for, and the others are not asked.
-_SENTINEL_TIMES = {"socket_timeout": RESULT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
+#: its power, is waited for, and the others are not asked. By itself redis-py tries a Sentinel four times (6.0 to 8.1),
+#: up to some ten seconds where its host is gone, before it asks the next one.
+_SENTINEL_OPTIONS = {
+    "socket_timeout": CLUSTER_CONNECT_TIMEOUT, "socket_connect_timeout": CLUSTER_CONNECT_TIMEOUT, "retry": None,
+}  # fmt: skip
 
 
 def place_of(setting: str) -> str:
@@ -173,23 +180,29 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
         }
         if number := _nodes(values):
             settings |= _of_cluster(number)
+    elif first_scheme(values["broker_url"]) == "sentinel":
+        settings["task_publish_retry_policy"] = _retries(len(each_address(values["broker_url"])), FAILOVER_TURNS)
     scheme = first_scheme(values["result_backend"])
+    sentinel = "sentinel" in (scheme, first_scheme(values["once_url"]))
     if scheme in REDIS_BACKENDS or scheme == SOCKET_BACKEND:
         settings |= {
             # A result is stored when Redis is back, not lost.
             "result_backend_always_retry": True,
             # What stores a result tries again anyway (result_backend_always_retry).
             "redis_socket_timeout": RESULT_TIMEOUT,
-            "redis_socket_connect_timeout": CONNECT_TIMEOUT,
+            "redis_socket_connect_timeout": CLUSTER_CONNECT_TIMEOUT if scheme == "sentinel" else CONNECT_TIMEOUT,
             # redis-py 8.1 knows no such argument of a Unix socket, and every connection would fail.
             **({} if scheme == SOCKET_BACKEND else {"redis_socket_keepalive": True}),
             "redis_retry_on_timeout": False,
             "redis_backend_health_check_interval": HEALTH_CHECK_INTERVAL,
             "result_backend_transport_options": {
                 "global_keyprefix": str(values["key_prefix"]),
-                **({"sentinel_kwargs": dict(_SENTINEL_TIMES)} if scheme == "sentinel" else {}),
+                **(_sentinel_options(values) if sentinel else {}),
             },
         }
+    elif sentinel:
+        # The Redis of celery_app_once is reached with the same options.
+        settings["result_backend_transport_options"] = _sentinel_options(values)
     return settings
 
 
@@ -203,16 +216,32 @@ def _of_cluster(nodes: int) -> dict[str, Any]:
     """Return the settings by which a process leaves a node that does not answer for another one.
 
     Arguments:
-        nodes: how many there are. kombu waits only after it has tried all of them (5.7,
-            ``Connection.completes_cycle``), so a publish is tried for some ten seconds, longer than an election takes.
+        nodes: how many there are.
     """
     return {
         "broker_heartbeat": CLUSTER_HEARTBEAT,
         "broker_connection_timeout": CLUSTER_CONNECT_TIMEOUT,
-        "task_publish_retry_policy": {
-            "max_retries": 25 * nodes, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5,
-        },
-    }  # fmt: skip
+        "task_publish_retry_policy": _retries(nodes, ELECTION_TURNS),
+    }
+
+
+def _retries(addresses: int, turns: int) -> dict[str, Any]:
+    """Return how often a publish is tried again.
+
+    Arguments:
+        addresses: of the broker. kombu waits only after it has tried all of them (5.7, ``Connection.completes_cycle``).
+        turns: how often all of them are tried.
+    """
+    return {"max_retries": turns * addresses, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
+
+
+def _sentinel_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the transport options by which Sentinels are asked; their password is in the environment."""
+    name, user = str(values["sentinel_master_name"]), str(values["sentinel_user"])
+    return {
+        **({"master_name": name} if name else {}),
+        "sentinel_kwargs": {**_SENTINEL_OPTIONS, **({"username": user} if user else {})},
+    }
 
 
 def _broker_transport_options(values: Mapping[str, Any], broker: str, durations: Mapping[str, int]) -> dict[str, Any]:
@@ -226,15 +255,17 @@ def _broker_transport_options(values: Mapping[str, Any], broker: str, durations:
             # and no other would be tried (5.4 to 5.7, Connection._extract_failover_opts).
             **({"connect_retries_timeout": 3 * CLUSTER_CONNECT_TIMEOUT * nodes} if (nodes := _nodes(values)) else {}),
         }
+    sentinel = first_scheme(values["broker_url"]) == "sentinel"
     return {
         # Behind one other task a delayed one waits for a process, then it runs; a shorter time runs it twice.
         "visibility_timeout": durations["visibility_timeout"]
         or held_for(durations["longest_task"], 1, durations["longest_eta"]),
         "global_keyprefix": str(values["key_prefix"]),
-        "socket_timeout": SOCKET_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": CLUSTER_SOCKET_TIMEOUT if sentinel else SOCKET_TIMEOUT,
+        "socket_connect_timeout": CLUSTER_CONNECT_TIMEOUT if sentinel else CONNECT_TIMEOUT,
         "socket_keepalive": True,
         "health_check_interval": HEALTH_CHECK_INTERVAL,
+        **(_sentinel_options(values) if sentinel else {}),
     }
 
 
@@ -296,13 +327,16 @@ def settings_problems(values: Mapping[str, Any], broker: str) -> Iterable[Proble
                 "not-a-setting-of-celery", variable, shown, f"is not a setting of Celery {NEWEST}", _known_setting(name)
             )
             continue
-        if _secret_path(name, value):
+        if secret := _secret_path(name, value):
+            instead = "it in celery_app_environment, and let the app read it from there"
+            if secret.endswith("_transport_options.sentinel_kwargs.password"):
+                instead = "celery_app_sentinel_password"
             yield Problem(
                 "looks-like-a-secret",
-                f"celery_app_settings.{_secret_path(name, value)}",
+                f"celery_app_settings.{secret}",
                 NOT_SHOWN,
                 "looks like a secret, and every process on the host may read the shared configuration",
-                "it in celery_app_environment, and let the app read it from there",
+                instead,
             )
             continue
         wrong_kind = list(_kind_problems(variable, name, value))

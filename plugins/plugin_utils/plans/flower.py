@@ -276,8 +276,14 @@ def _check_broker(variables: Mapping[str, Any]) -> Iterator[Problem]:
         reason = "is not the URL of a RabbitMQ or Redis broker"
         yield Problem("not-a-broker-url", "flower_broker_url", hidden(url), reason, instead)
     else:
-        for address in each_address(url):
-            yield from address_problems("flower_broker_url", url, address)
+        wrong = [
+            problem for address in each_address(url) for problem in address_problems("flower_broker_url", url, address)
+        ]
+        yield from wrong
+        if not wrong and scheme_of(url) == "sentinel" and not variables["flower_shared_configuration"]:
+            reason = "names Sentinels, and which Redis they are asked for stands in the app's configuration"
+            instead = "flower_shared_configuration: true"
+            yield Problem("sentinel-without-configuration", "flower_broker_url", hidden(url), reason, instead)
     api = str(variables["flower_broker_api"])
     if not all(re.fullmatch(r"https?://\S+/api/", address) for address in each_address(api)):
         instead = "one such as http://watcher:password@127.0.0.1:15672/api/, with the slash at its end"

@@ -115,6 +115,22 @@ def _replication(deployment: Deployment) -> Iterator[Finding]:
         yield Finding(Problem("different-engines", "redis_implementation", told, reason, "the same for all hosts"))
 
 
+def _direct_to_replica(deployment: Deployment) -> Iterator[Finding]:
+    servers = deployment.of_kind("redis")
+    for app in deployment.apps.values() if len(servers) > 1 else ():
+        found = {
+            login.variable: login.host
+            for login in sorted(app.logins, key=str)
+            if login.kind == "redis" and login.direct
+        }
+        for variable, host in found.items():
+            reason = (
+                f"leads to {host} alone, which takes no writes while another of {len(servers)} servers is the primary"
+            )
+            instead = "nothing: the playbook asks the Sentinels which one that is; or sentinel:// addresses"
+            yield Finding(Problem("direct-to-replica", variable, NOT_SHOWN, reason, instead), variable, app.name)
+
+
 def _cluster_size(deployment: Deployment) -> Iterator[Finding]:
     hosts = [server.host for server in deployment.of_kind("rabbitmq")]
     if hosts and len(hosts) not in CLUSTER_SIZES:
@@ -309,6 +325,11 @@ RULES = (
         "replication",
         _replication,
         "Several Redis servers without three or five Sentinels, more than nine, or of both engines; Sentinels of one.",
+    ),
+    Rule(
+        "direct-to-replica",
+        _direct_to_replica,
+        "An address of one server of a Redis of several: after a failover its writes would be refused, or lost.",
     ),
     Rule("cluster-size", _cluster_size, "A RabbitMQ cluster of two, four, or more than five nodes."),
     Rule(

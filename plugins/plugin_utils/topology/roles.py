@@ -106,6 +106,8 @@ ROLES_OF_GROUP: dict[str, tuple[str, ...]] = {
 APP_GROUPS = ROLES["celery_app"].groups
 #: The servers; the group of each has its name.
 SERVERS: dict[str, Role] = {name: role for name, role in ROLES.items() if role.kind == "server"}
+#: The group of the hosts with a Sentinel, which watch over the servers of a Redis.
+SENTINELS = "sentinel"
 #: What runs from an app's code, under systemd.
 PROCESSES: dict[str, Role] = {name: role for name, role in ROLES.items() if role.kind == "process"}
 #: The variables with the name of an app; passwords have files that are named after it.

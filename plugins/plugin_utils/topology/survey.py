@@ -105,7 +105,7 @@ class Survey(TypedDict):
     ``connections`` are those that the hosts may have to the servers of a kind at a time.
     ``app_of`` and ``machines`` are of the hosts with an app: its name, and one name for their machine. The check adds
     ``look`` (host -> the accounts and groups that its app needs) and ``made_up`` (folder of passwords -> their files).
-    ``sentinel`` is by what name the Sentinels know the servers, and which engine these are.
+    ``sentinel`` is by what name the Sentinels know the servers, which engine these are, and their clients' account.
     """
 
     apps: dict[str, Surveyed]
@@ -150,6 +150,7 @@ class View(Surveyed):
     apps: list[dict[str, str]]
     rabbitmq: list[Reached]
     redis: list[Reached]
+    sentinel_user: str
     management: list[Reached]
     consumer_timeout: int
     rabbitmq_connections: int
@@ -208,6 +209,7 @@ def survey(
         },
         "sentinel": {
             "name": _first(groups, "sentinel", "sentinel_master_name", given),
+            "user": _first(groups, "sentinel", "sentinel_client_user", given),
             "engine": _first(groups, "redis", "redis_implementation", given),
         },
     }
@@ -328,6 +330,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "broker": ("celery_app_broker",),
     "rabbitmq": _listen("rabbitmq", 0),
     "redis": _listen("redis", 0),
+    "sentinel_user": ("sentinel_client_user",),
     "management": _listen("rabbitmq", 1),
     "rabbitmq_wanted": ("celery_app_broker",),
     "rabbitmq_cluster": (CLUSTER_ADDRESS, "rabbitmq_node_name", *_listen("rabbitmq", 0)),
@@ -382,6 +385,7 @@ def view(found: Survey, host: str) -> View:
         "apps": apps,
         "rabbitmq": [_reached(node, place) for node in rabbitmq],
         "redis": [_reached(node, place) for node in redis],
+        "sentinel_user": found["sentinel"]["user"] if sentinels else "",
         "management": [reached for node in rabbitmq if (reached := _management(node, place))],
         "consumer_timeout": found["consumer_timeout"],
         "rabbitmq_connections": found["connections"]["rabbitmq"],

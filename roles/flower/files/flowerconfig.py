@@ -15,6 +15,7 @@ import functools
 import os
 import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 from flower.views.monitor import Healthcheck, Metrics
 from kombu import Exchange
@@ -84,6 +85,29 @@ def _ask_a_node_that_answers() -> None:
     AsyncHTTPClient.fetch = fetch_from_any
 
 
+def _ask_every_sentinel() -> None:
+    """Have the broker page ask all Sentinels: Flower asks the first one alone (flower/utils/broker.py, 2.2.0)."""
+    addresses = [urlsplit(address) for address in os.environ.get("CELERY_BROKER_URL", "").split(";")]
+    if addresses[0].scheme.lower() != "sentinel":
+        return
+    # It imports redis-py, which another broker has no need of.
+    from flower.utils.broker import RedisSentinel
+    from redis.asyncio import Redis
+
+    own = RedisSentinel._get_redis_client
+
+    @functools.wraps(own)
+    def _get_redis_client(self: RedisSentinel, *arguments: Any) -> Any:
+        client = own(self, *arguments)
+        asking = client.connection_pool.sentinel_manager
+        asking.sentinels += [
+            Redis(host=one.hostname, port=one.port or 26379, **asking.sentinel_kwargs) for one in addresses[1:]
+        ]
+        return client
+
+    RedisSentinel._get_redis_client = _get_redis_client
+
+
 def _notify(message: str) -> None:
     """Tell systemd (sd_notify(3)); nothing happens when it does not listen."""
     address = os.environ.get("NOTIFY_SOCKET", "")
@@ -110,4 +134,5 @@ def _report() -> None:
 _protect()
 _declare_no_exchange()
 _ask_a_node_that_answers()
+_ask_every_sentinel()
 _report()

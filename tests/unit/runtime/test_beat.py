@@ -286,6 +286,21 @@ def test_redbeat_finds_its_redis_and_fails_over_quickly() -> None:
     assert ("redbeat_redis_url" in plain.conf, plain.conf.beat_max_loop_interval) == (False, 7)
 
 
+def test_redbeat_finds_its_redis_behind_sentinels() -> None:
+    environ = {
+        "CELERYOPS_BEAT_SCHEDULER": "celeryops_runtime.beat:Scheduler",
+        "CELERY_RESULT_BACKEND": "sentinel://shop:secret@s1:26379/0;sentinel://shop:secret@s2:26379/0",
+    }
+    app = Celery("shop", set_as_current=False)
+    options = {"global_keyprefix": "shop:", "master_name": "celeryops", "sentinel_kwargs": {"username": "client"}}
+    app.config_from_object({"beat_scheduler": "redbeat.RedBeatScheduler", "result_backend_transport_options": options})
+    offer(configured(app), environ)
+    assert (app.conf.redbeat_redis_url, app.conf.redbeat_key_prefix) == ("redis-sentinel://", "shop:redbeat:")
+    assert app.conf.redbeat_redis_options["sentinels"] == [("s1", 26379), ("s2", 26379)]
+    assert app.conf.redbeat_redis_options["sentinel_kwargs"] == {"username": "client"}
+    assert (app.conf.redbeat_lock_timeout, app.conf.beat_max_loop_interval) == (25, 5)
+
+
 def test_looking_at_it_changes_nothing(path: Path) -> None:
     app = Celery("shop", set_as_current=False)
     one = Scheduler(app, schedule_filename=str(path.with_suffix("")), lazy=True)

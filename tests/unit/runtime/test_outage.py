@@ -9,6 +9,7 @@ import sys
 import threading
 import types
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import celery
 import kombu
@@ -413,3 +414,56 @@ def test_a_pool_that_tells_it_itself_is_left_alone() -> None:
     before = TaskPool.__dict__.get("on_apply")
     outage.mend_pool(TaskPool)
     assert TaskPool.__dict__.get("on_apply") is before
+
+
+# Connections to Redis that the loop watches
+
+
+def watched(sock: Any) -> tuple[Any, Any]:
+    """A poller of kombu's that watches a connection with this socket, and the connection."""
+    from kombu.utils.eventio import poll
+
+    class Redis:
+        def __init__(self) -> None:
+            self._sock = sock
+
+        def disconnect(self, *_arguments: Any) -> None:
+            gone, self._sock = self._sock, None
+            gone.close()
+
+    cycle = transport.MultiChannelPoller()
+    cycle.poller = poll()
+    channel, client = mock.Mock(), mock.Mock()
+    channel.connection.cycle = cycle
+    client.connection = outage._unwatched_first(Redis, channel)()
+    cycle._register(channel, client, "LISTEN")
+    return cycle, client.connection
+
+
+def test_a_connection_that_a_process_of_the_pool_has_as_well_is_watched_no_more() -> None:
+    here, there = socket.socketpair()
+    cycle, connection = watched(here)
+    # What a forked process has.
+    inherited = here.dup()
+    connection.disconnect()
+    assert (cycle._fd_to_chan, cycle._chan_to_sock) == ({}, {})
+    there.close()
+    assert not cycle.poller.poll(0)
+    inherited.close()
+
+
+def test_what_is_given_up_is_not_read_from() -> None:
+    outage.mend()
+    assert transport.MultiChannelPoller().on_readable(7) is None
+
+
+@pytest.mark.parametrize("url", ["redis://h/0", "sentinel://h/0"])
+def test_each_connection_that_the_loop_may_watch_is_one_that_leaves_it(url: str) -> None:
+    outage.mend()
+    with kombu.Connection(url, transport_options={"master_name": "x"}) as client:
+        channel = object.__new__(client.transport.Channel)
+        channel.connection = types.SimpleNamespace(client=client, default_port=6379, cycle=None)
+        kind = channel._connparams(asynchronous=True)["connection_class"]
+        assert kind.__name__ == "Unwatched"
+        assert channel._connparams()["connection_class"].__name__ != "Unwatched"
+        channel.connection = channel._registered = None

@@ -10,7 +10,8 @@ Celery 5.4 to 5.7 have no subscription any more and do not come back to it: the 
 collection while Redis was away is enough). Here
 
 * a subscription that was lost is made again, with all that belongs to it, before the next act upon it;
-* the subscription that comes before a task is sent is tried twice, not twenty times; without it the task is not sent,
+* the subscription that comes before a task is sent is tried twice, not twenty times (through Sentinels for as long as
+  a failover takes); without it the task is not sent,
   nothing is kept of it, and the error is one that callers of ``delay()`` know. Before 5.6 it was redis-py's own, which
   beat, for one, took for the task's fault;
 * the end of a subscription, which the garbage collector brings in the midst of anything, is tried twice as well, and
@@ -39,6 +40,10 @@ logger = logging.getLogger("celeryops.runtime")
 
 PAUSE_SECONDS = 1.0
 """Between two tries of who reads."""
+
+FAILOVER_TRIES = 15
+"""Of the subscription that comes before a task, one a second, where Sentinels choose another server meanwhile: it took
+up to nine seconds (Redis 8.0.2)."""
 
 TRIES = 20
 """Of who reads, if that is no greenlet for all (celery/backends/base.py, ``retry_policy``, 5.4 to 5.7)."""
@@ -74,7 +79,7 @@ def mend(not_sent: type[Exception]) -> None:
     :param not_sent: the error of a task that is not sent, since the result backend does not take the subscription.
     """
     from celery.backends.asynchronous import greenletDrainer
-    from celery.backends.redis import RedisBackend, ResultConsumer
+    from celery.backends.redis import RedisBackend, ResultConsumer, SentinelBackend
 
     @around(RedisBackend, "ensure", _MARK)
     def ensure(own: Any, self: Any, fun: Any, args: Any, **policy: Any) -> Any:
@@ -88,7 +93,7 @@ def mend(not_sent: type[Exception]) -> None:
         subscribed, key = self.result_consumer.subscribed_to, self.get_key_for_task(task_id)
         known = key in subscribed
         try:
-            with _retried(1):
+            with _retried(FAILOVER_TRIES if isinstance(self, SentinelBackend) else 1):
                 return own(self, producer, task_id)
         except (RuntimeError, *self.connection_errors) as exc:
             if not known:

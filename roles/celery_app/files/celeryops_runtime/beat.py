@@ -34,7 +34,8 @@ from celery.utils import uuid
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
-from celeryops_runtime.urls import scheme
+from celeryops_runtime import sentinel
+from celeryops_runtime.urls import server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,13 +70,15 @@ def offer(conf: Any, environ: Mapping[str, str] | None = None) -> None:
         if key in defaults:
             defaults[key] = env[VARIABLE]
     redis = env.get("CELERY_RESULT_BACKEND", "")
-    if scheme(redis) not in ("redis", "rediss"):
+    if server(redis) != "redis":
         return
-    prefix = (conf.result_backend_transport_options or {}).get("global_keyprefix", "")
+    options = conf.result_backend_transport_options or {}
+    prefix = options.get("global_keyprefix", "")
     offered = {
         "redbeat_redis_url": redis,
         "redbeat_key_prefix": f"{prefix}redbeat:",
         "redbeat_redis_options": {"socket_timeout": 30, "socket_keepalive": True, "health_check_interval": 10},
+        **(sentinel.redbeat(redis, options) if sentinel.there(redis) else {}),
         "redbeat_redis_use_ssl": conf.redis_backend_use_ssl or None,
         "redbeat_lock_timeout": LOCK_SECONDS,
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from celeryops_runtime import versions
+from celeryops_runtime import sentinel, versions
 from celeryops_runtime.tls import tls_settings
 
 if TYPE_CHECKING:
@@ -56,14 +56,15 @@ def celery_settings(config: SharedConfig) -> dict[str, Any]:
 def connection_settings(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Work out what belongs to the URLs, which come from the environment because they hold passwords.
 
-    :param settings: the settings so far; those about TLS are read.
+    :param settings: the settings so far; those about TLS and Sentinels are read.
     :param environ: the environment; the process's own if not given.
     :returns: settings to put over them. An app's own ``broker_read_url`` and ``broker_write_url`` come before
         ``CELERY_BROKER_URL`` (celery/app/utils.py, ``Settings``, 5.7.0), so they are taken out; TLS options are those
-        that go with the URLs (:func:`celeryops_runtime.tls.tls_settings`).
+        that go with the URLs (:func:`celeryops_runtime.tls.tls_settings`), and Sentinels are asked with the password
+        that is there for it.
     """
     environ = environ if environ is not None else os.environ
-    found = tls_settings(settings, environ)
+    found = {**tls_settings(settings, environ), **sentinel.settings(settings, environ)}
     if environ.get("CELERY_BROKER_URL"):
         found |= {"broker_read_url": None, "broker_write_url": None}
     return found

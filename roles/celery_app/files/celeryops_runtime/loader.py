@@ -24,7 +24,7 @@ from celery.exceptions import ImproperlyConfigured, SecurityError
 from celery.loaders.app import AppLoader
 from celery.signals import celeryd_after_setup
 
-from celeryops_runtime import delay, follow, nodes, publish, results, systemd, tls, versions
+from celeryops_runtime import delay, follow, nodes, publish, results, sentinel, systemd, tls, versions
 from celeryops_runtime.celery_settings import celery_settings, connection_settings
 from celeryops_runtime.config_reader import load, process_settings, queues_path
 from celeryops_runtime.queues_file import QueuesFile, stamp_of
@@ -271,6 +271,8 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
             self._broker = config.broker
             publish.mend(config.broker)
             follow.mend()
+            if any(sentinel.there(os.environ.get(name, "")) for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND")):
+                sentinel.mend()
             self._results = results.Results(self.app, config.results)
             if config.once.rules:
                 from celeryops_runtime.once_guard import Guard
@@ -341,6 +343,7 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         from celeryops_runtime import backlog, malformed, outage, quiet
 
         nodes.mend()
+        sentinel.mend_report()
         backlog.install()
         malformed.install(self.app)
         quiet.install(self.app)

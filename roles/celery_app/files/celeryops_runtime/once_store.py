@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime import sentinel
 from celeryops_runtime.once import OnceError
 from celeryops_runtime.urls import server
 
@@ -21,7 +22,8 @@ URL = "CELERYOPS_ONCE_URL"
 """Environment variable with the address of the Redis that holds the keys, if it is not the result backend's."""
 
 TIMEOUT = 1.0
-"""Seconds for connecting to Redis and for each answer. Both are tried twice, so a decision takes 4 s at worst."""
+"""Seconds for connecting to Redis and for each answer. Both are tried twice, so a decision takes 4 s at worst; where
+Sentinels are asked first, as much longer as they take."""
 
 COUNTED = 90 * 86400
 """Seconds for which the counters are kept after the last duplicate."""
@@ -84,6 +86,8 @@ class Store:
         from redis.exceptions import TimeoutError as Late
         from redis.retry import Retry
 
+        if sentinel.there(self._url):
+            sentinel.mend()
         backend, url = by_url(self._url, self._app.loader)
         options = backend(app=self._app, url=url)
         return options._create_client(

@@ -15,6 +15,9 @@ So, in the loop's thread and outside of tasks:
 * Redis, which has no heartbeat, answers within :func:`patience`, or its connection is lost: the first acknowledgement
   that gets no answer tells, and not each of them. A result and an event may wait before it, each once and for a time of
   its own (docs/versions.md has the sum).
+* A connection to Redis that is given up is watched no more. kombu means to do so, when the socket is gone already; a
+  process of the pool that was forked since has it as well, so that the system goes on telling of it, and the loop read
+  from the connection that came after it, for ever (kombu 5.7.0, a Redis that was frozen: the first after a lost one).
 * A result that cannot be stored is kept, and stored later (:class:`Results`).
 
 In a pool of threads or greenlets nobody hears of an error that Celery's tracer lets through, as it does when neither
@@ -128,6 +131,54 @@ def _mend_redis_acknowledgements() -> None:
     if transport.redis is not None:
         for name in ("ack", "reject"):
             around(transport.QoS, name)(_once_per_connection)
+
+
+def _mend_redis_connections() -> None:
+    try:
+        from kombu.transport import redis as transport
+    except ImportError:
+        return
+
+    @around(transport.Channel, "_connparams", _MARK)
+    def _connparams(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
+        found = own(self, *arguments, **options)
+        kind = found.get("connection_class")
+        # Of those connections that the loop may watch, the class is made anew for each channel.
+        if "_connparams" in getattr(kind, "__qualname__", ""):
+            found["connection_class"] = _unwatched_first(kind, self)
+        return found
+
+    @around(transport.MultiChannelPoller, "on_readable", _MARK)
+    def on_readable(own: Any, self: Any, fileno: int) -> Any:
+        # The connection was given up since the system told of it. Before 5.7 that ended the worker.
+        return own(self, fileno) if fileno in self._fd_to_chan else None
+
+
+def _unwatched_first(kind: Any, channel: Any) -> Any:
+    """Return a class of connections that leave the loop before their sockets are closed."""
+
+    class Unwatched(kind):  # type: ignore[misc]  # kombu has no type information
+        def disconnect(self, *arguments: Any, **options: Any) -> Any:
+            unwatch(getattr(channel.connection, "cycle", None), getattr(self, "_sock", None))
+            return super().disconnect(*arguments, **options)
+
+    return Unwatched
+
+
+def unwatch(cycle: Any, sock: Any) -> None:
+    """Have a poller of kombu's forget a socket that is still open.
+
+    :param cycle: the poller (``MultiChannelPoller``); nothing happens without one.
+    :param sock: the socket; None if there is none.
+    """
+    if cycle is None or sock is None:
+        return
+    for ident, other in list(cycle._chan_to_sock.items()):
+        if other is sock:
+            cycle._fd_to_chan.pop(sock.fileno(), None)
+            del cycle._chan_to_sock[ident]
+            with contextlib.suppress(AttributeError, KeyError, OSError, TypeError, ValueError):
+                cycle.poller.unregister(sock)
 
 
 def _once_per_connection(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
@@ -344,7 +395,7 @@ def mend_pool(pool: Any) -> None:
 
 def mend() -> None:
     """Change Celery and kombu in this process. Calling it again changes nothing more."""
-    run_each((_mend_connection, _mend_redis_backend, _mend_redis_acknowledgements))
+    run_each((_mend_connection, _mend_redis_backend, _mend_redis_acknowledgements, _mend_redis_connections))
 
 
 def install(app: Any) -> None:

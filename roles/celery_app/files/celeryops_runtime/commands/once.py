@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from celeryops_runtime import sentinel
 from celeryops_runtime.commands import REFUSED, USAGE, Failure, add_command
 from celeryops_runtime.config_reader import load
 
@@ -40,7 +41,9 @@ def once(config: SharedConfig, environ: Mapping[str, str], *, key: str = "", fre
     if not url:
         raise Failure(USAGE, f"neither {URL} nor CELERY_RESULT_BACKEND names a Redis; the app's celery.env does")
     # An app for its settings alone, which say how to use TLS and Sentinel.
-    app = Celery("celeryops", set_as_current=False, changes=dict(config.settings))
+    app = Celery(
+        "celeryops", set_as_current=False, changes={**config.settings, **sentinel.settings(config.settings, environ)}
+    )
     store = Store(app, url, config.once.prefix)
     if free and not key:
         raise Failure(USAGE, "--free needs --key")

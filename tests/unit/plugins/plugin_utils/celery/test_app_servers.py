@@ -199,20 +199,27 @@ IN_SENTINELS: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     ("variable", "setting"),
-    [("broker_url", "broker_transport_options"), ("result_backend", "result_backend_transport_options")],
+    [
+        ("broker_url", "broker_transport_options"),
+        ("result_backend", "result_backend_transport_options"),
+        ("once_url", "result_backend_transport_options"),
+    ],
 )
 def test_sentinels_are_asked_for_a_name(variable: str, setting: str) -> None:
     url = f"sentinel://:{SECRET}@h:26379/0;sentinel://:{SECRET}@i:26379/0"
     problem = only(refused(**{variable: url}))
     assert told([problem]) == [("sentinel-without-master-name", f"celery_app_{variable}")]
     assert problem.value == "sentinel://***@h:26379/0"
-    assert f"celery_app_settings.{setting} " in problem.instead
+    assert (
+        problem.instead == f"celery_app_sentinel_master_name, or master_name in celery_app_settings.{setting}, as well"
+    )
     assert only(refused(**{variable: url}, settings={setting: {"master_name": ""}})) == problem
     planned(**{variable: url}, settings={setting: {"master_name": "shop"}})
+    planned(**{variable: url}, sentinel_master_name="shop")
 
 
 def test_a_sentinel_that_does_not_answer_is_not_waited_for() -> None:
-    times = {"socket_timeout": 10, "socket_connect_timeout": 10}
+    times = {"socket_timeout": 3, "socket_connect_timeout": 3, "retry": None}
     own = {"master_name": "cache", "sentinel_kwargs": {"ssl": True, "socket_timeout": 3}}
     for given, expected in (({}, times), (own, {**times, "ssl": True, "socket_timeout": 3})):
         options = {"master_name": "cache", **given}
@@ -223,6 +230,64 @@ def test_a_sentinel_that_does_not_answer_is_not_waited_for() -> None:
 
 def test_results_in_several_sentinels_are_results_in_redis() -> None:
     assert settings(**IN_SENTINELS)["redis_socket_timeout"] == 10
+
+
+SENTINELS = f"sentinel://shop:{SECRET}@a:26379/0;sentinel://shop:{SECRET}@b:26379/0;sentinel://shop:{SECRET}@c:26379/0"
+ASKED: dict[str, Any] = {
+    "sentinel_master_name": "celeryops", "sentinel_user": "client", "sentinel_password": f"{SECRET}-of-sentinel",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "addresses", [{"broker_url": SENTINELS}, {"result_backend": SENTINELS}, {"once_url": SENTINELS}]
+)
+def test_sentinels_are_asked_with_their_account_and_no_password_is_in_the_settings(addresses: dict[str, str]) -> None:
+    plan = planned(**addresses, **ASKED)
+    found = plan["configuration"]["settings"]
+    expected = {"socket_timeout": 3, "socket_connect_timeout": 3, "retry": None, "username": "client"}
+    for setting, variables in (
+        ("broker_transport_options", {"broker_url"}),
+        ("result_backend_transport_options", {"result_backend", "once_url"}),
+    ):
+        asked = bool(variables & addresses.keys())
+        assert found[setting].get("sentinel_kwargs") == (expected if asked else None)
+        assert found[setting].get("master_name") == ("celeryops" if asked else None)
+    assert SECRET not in str(plan)
+
+
+def test_a_redis_of_once_alone_is_asked_for_too() -> None:
+    found = settings(result_backend="rpc://", once=ONCE, once_url=SENTINELS, **ASKED)
+    assert found["result_backend_transport_options"]["master_name"] == "celeryops"
+
+
+def test_other_sentinels_have_another_name_and_account() -> None:
+    own = {"master_name": "cache", "sentinel_kwargs": {"username": None}}
+    found = settings(result_backend=SENTINELS, **ASKED, settings={"result_backend_transport_options": own})
+    assert found["result_backend_transport_options"]["master_name"] == "cache"
+    assert found["result_backend_transport_options"]["sentinel_kwargs"]["username"] is None
+
+
+def test_a_publish_outlasts_a_failover() -> None:
+    found = settings(broker_url=SENTINELS, **ASKED)
+    policy = found["task_publish_retry_policy"]
+    intervals = [
+        min(policy["interval_start"] + n * policy["interval_step"], policy["interval_max"]) for n in range(200)
+    ]
+    # kombu pauses after each turn through all addresses.
+    assert sum(intervals[: policy["max_retries"] // 3]) > 15
+    assert "task_publish_retry_policy" not in settings(broker_url=f"redis://shop:{SECRET}@a/0")
+    assert found["broker_transport_options"]["socket_connect_timeout"] == 3
+
+
+@pytest.mark.parametrize("url", [SENTINELS, f"redis://shop:{SECRET}@a/0", f"rediss://shop:{SECRET}@a/0"])
+def test_a_broker_behind_sentinels_is_a_redis(url: str) -> None:
+    plan = planned(broker_url=url, longest_task="2h", longest_eta="1h", **ASKED)
+    found = plan["configuration"]["settings"]
+    assert plan["broker"] == "redis"
+    assert found["broker_transport_options"]["visibility_timeout"] == 18600
+    assert found["broker_transport_options"]["global_keyprefix"] == "shop:"
+    assert not any("type" in queue for queue in plan["queues"]["queues"])
+    assert "task_default_queue_type" not in found
 
 
 # The Redis of celery_app_once

@@ -161,3 +161,27 @@ def test_the_version_of_rabbitmq_where_it_is_known(
     facts: dict[str, Any], own: dict[str, Any], version: tuple[int, int] | None
 ) -> None:
     assert rabbitmq(facts, **own).version == version
+
+
+# Logins
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "direct"),
+    [
+        ("redis://shop:x@c1:6379/0", {"c1"}, True),
+        ("sentinel://shop:x@s1:26379/0;sentinel://shop:x@s2:26379/0", {"c1", "c2"}, False),
+        ("sentinel://shop:x@elsewhere:26379/0", set(), None),
+        ("rediss://shop:x@c1:6379/0", set(), None),
+    ],
+)
+def test_sentinels_lead_to_each_server_that_they_watch(url: str, hosts: set[str], direct: bool | None) -> None:
+    planned = {
+        ("celery_app", "app1"): app("celery_app_result_backend", result_backend=url, sentinel_master_name="x"),
+        **{("redis", host): role({"redis_port": 6379, "redis_bind": ["0.0.0.0"]}) for host in ("c1", "c2")},
+        ("celery_app", "s1"): app(),
+    }
+    groups = {"redis": ["c1", "c2"], "sentinel": ["s1", "s2"]}
+    logins = model(planned, groups).apps["shop"].logins
+    assert {login.host for login in logins} == hosts
+    assert {(login.user, login.direct) for login in logins} == ({("shop", direct)} if hosts else set())

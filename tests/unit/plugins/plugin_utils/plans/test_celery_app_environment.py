@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from app_plans import SECRET, planned, refused
+from app_plans import ROLE, SECRET, planned, refused
 from problems import told
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import render
 
 
 def test_the_environment_names_loader_configuration_and_path() -> None:
@@ -39,3 +41,10 @@ def test_environment_variables_that_are_refused(name: str, value: Any, identity:
 @pytest.mark.parametrize("value", ["-----BEGIN\nx\n", 80, "a b", "!", "~", "\x80", "a\t\nb"])
 def test_environment_variables_may_have_several_lines_and_be_numbers(value: Any) -> None:
     planned(environment={"A": value})
+
+
+@pytest.mark.parametrize(("password", "line"), [("a$b", ['CELERYOPS_SENTINEL_PASSWORD="a\\$b"']), ("", [])])
+def test_the_password_of_sentinels_stands_in_the_environment_file(password: str, line: list[str]) -> None:
+    values = {"broker_url": "x", "result_backend": "", "once_url": "", "variables": {}, "sentinel_password": password}
+    text = render(ROLE / "templates" / "celery.env.j2", values)
+    assert text.splitlines()[1:] == ['CELERY_BROKER_URL="x"', *line]

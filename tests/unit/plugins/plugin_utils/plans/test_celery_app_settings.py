@@ -263,6 +263,13 @@ def test_settings_that_are_refused(name: str, value: Any, path: str, identity: s
     assert told(refused(settings={name: value})) == [(identity, f"celery_app_settings.{name}{path}")]
 
 
+def test_the_password_of_sentinels_has_a_variable() -> None:
+    (problem,) = refused(settings={"result_backend_transport_options": {"sentinel_kwargs": {"password": SECRET}}})
+    assert problem.instead == "celery_app_sentinel_password"
+    (problem,) = refused(settings={"mongodb_backend_settings": {"password": SECRET}})
+    assert "celery_app_environment" in problem.instead
+
+
 @pytest.mark.parametrize(
     ("name", "instead"),
     [

@@ -109,6 +109,7 @@ def test_the_environment_file_holds_them_quoted() -> None:
             "broker_url": "amqp://u:p%24@h/v",
             "broker_apis": [],
             "result_backend": "",
+            "sentinel_password": "",
             "credentials": ["admin:a$b`c", "ops:x"],
             "cookie_secret": COOKIE,
         },
@@ -293,6 +294,12 @@ def test_a_broker_that_flower_could_not_reach(url: str, identity: str, instead: 
     problem = wrong(broker_url=url, broker_api="")
     assert told([problem]) == [(identity, "flower_broker_url")]
     assert problem.instead.startswith(instead)
+
+
+def test_sentinels_need_the_shared_configuration() -> None:
+    url = "sentinel://w:s3cret@s1:26379/0;sentinel://w:s3cret@s2:26379/0"
+    assert told([wrong(broker_url=url, broker_api="")]) == [("sentinel-without-configuration", "flower_broker_url")]
+    planned(broker_url=url, broker_api="", shared_configuration=True)
 
 
 def test_the_units_of_a_host() -> None:

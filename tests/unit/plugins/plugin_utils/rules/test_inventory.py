@@ -21,7 +21,7 @@ from deployments import (
     with_server,
 )
 
-from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment, Machine, Server
+from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment, Login, Machine, Server
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, judge
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.catalogue import RULES
 
@@ -94,6 +94,19 @@ def test_one_engine_does_not_replicate_the_other() -> None:
     watching = [Server("sentinel", f"watch{number}") for number in range(3)]
     (finding,) = _of_replication(*caches, *watching)
     assert finding.problem.value == ["redis on redis", "valkey on valkey"]
+
+
+def test_a_replica_is_no_address_for_a_client() -> None:
+    direct = Login("celery_app_result_backend", "redis", "mq1", "shop")
+    others = (replace(direct, direct=False), Login("celery_app_broker_url", "rabbitmq", "mq1", "shop", "shop"))
+    watched = replace(
+        STACK, servers=(*STACK.servers, replace(REDIS, host="app2")), groups={**STACK.groups, "sentinel": ["mq1"]}
+    )
+    (finding,) = found(with_app(watched, logins=frozenset({direct, *others})))["direct-to-replica"]
+    assert about(finding) == ("celery_app_result_backend", "(not shown)", "celery_app_result_backend", "shop")
+    assert "mq1" in finding.problem.reason
+    assert "direct-to-replica" not in found(with_app(watched, logins=frozenset(others)))
+    assert "direct-to-replica" not in found(with_app(logins=frozenset({direct})))
 
 
 def test_a_host_runs_the_app_that_it_carries() -> None:

@@ -56,6 +56,32 @@ def test_a_server_on_the_same_host_is_reached_on_loopback_and_another_by_its_add
     assert seen_by("app1", changed)["redis"] == [{"host": "cache1", "address": "cache1", "port": 6400}]
 
 
+SENTINELS = {**GROUPS, "redis": ["mq1", "cache1"], "sentinel": ["mq1", "cache1", "app1"]}
+
+
+def test_a_redis_of_several_servers_is_reached_through_its_sentinels() -> None:
+    told = variables(
+        mq1={"redis_bind": ["127.0.0.1", "10.0.0.1"]},
+        cache1={"sentinel_bind": ["10.0.0.2"], "sentinel_port": 26400},
+        app1={"ansible_host": "10.0.0.3"},
+    )
+    found = seen_by("app1", told, SENTINELS)
+    assert found["sentinels"] == [
+        {"host": "10.0.0.1", "port": 26379}, {"host": "10.0.0.2", "port": 26400}, {"host": "10.0.0.3", "port": 26379},
+    ]  # fmt: skip
+    assert (found["sentinel_master_name"], found["sentinel_user"]) == ("celeryops", "celeryops")
+    told["mq1"] |= {"sentinel_master_name": "cache", "sentinel_client_user": "apps"}
+    found = seen_by("cache1", told, SENTINELS)
+    assert (found["sentinel_master_name"], found["sentinel_user"]) == ("cache", "apps")
+    assert "password" not in str(found)
+
+
+def test_one_redis_has_no_sentinels() -> None:
+    for groups in (GROUPS, {**SENTINELS, "redis": ["cache1"]}):
+        found = seen_by("app1", groups=groups)
+        assert (found["sentinels"], found["sentinel_master_name"], found["sentinel_user"]) == ([], "", "")
+
+
 def test_a_server_on_the_same_machine_by_another_name_is_reached_on_loopback() -> None:
     alias = variables(app1={"ansible_host": "10.0.0.1"})
     assert seen_by("app1", alias)["rabbitmq"] == [{"host": "mq1", "address": "127.0.0.1", "port": 5672}]
