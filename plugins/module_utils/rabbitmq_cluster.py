@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 #: What ``GET /api/queues`` is asked for.
-QUEUE_COLUMNS = "name,vhost,type,members,online"
+QUEUE_COLUMNS = "name,vhost,type,members,online,node,durable,exclusive,auto_delete"
 
 
 def node_faults(expected: Sequence[str], nodes: Iterable[Mapping[str, Any]], absent: Collection[str] = ()) -> list[str]:
@@ -47,6 +47,97 @@ def alone(name: str, nodes: Iterable[Mapping[str, Any]]) -> bool:
     return [str(node["name"]) for node in nodes] == [name]
 
 
+def member_called(name: str, nodes: Iterable[Mapping[str, Any]]) -> str:
+    """Return the member that a person calls so: by its whole name, or by its host; empty when there is none.
+
+    Arguments:
+        name: such as rabbit@mq1 or mq1.
+        nodes: the answer of ``GET /api/nodes``.
+    """
+    called = [str(node["name"]) for node in nodes if name in (node["name"], str(node["name"]).partition("@")[2])]
+    return called[0] if len(called) == 1 else ""
+
+
+def cannot_leave(
+    leaving: str, nodes: Iterable[Mapping[str, Any]], queues: Iterable[Mapping[str, Any]]
+) -> tuple[list[str], list[str]]:
+    """Return why a member cannot be removed, and what would be lost with it, both in words.
+
+    A queue that has its last member on a node that runs gets others first, so nothing is lost with that.
+
+    Arguments:
+        leaving: the name of the member.
+        nodes: the answer of ``GET /api/nodes``.
+        queues: the answer of ``GET /api/queues``.
+    """
+    there = {str(node["name"]): node for node in nodes}
+    rest = [name for name in there if name != leaving]
+    stopped = [name for name in rest if not there[name].get("running")]
+    alive = bool(there[leaving].get("running"))
+    apart = [f"{name} is partitioned from others" for name, node in there.items() if node.get("partitions")]
+    reasons = apart if rest else ["it is the only member"]
+    if alive:
+        reasons += [f"{name} does not run" for name in stopped]
+        # Seen on RabbitMQ 4.0.5: one of two that stops leaves a minority, which pauses and cannot forget it.
+        if len(rest) == 1:
+            reasons.append(f"{rest[0]} alone would be a minority of two, and pause when this node stops")
+    elif rest and 2 * (len(rest) - len(stopped)) <= len(there):
+        reasons.append(f"only {len(rest) - len(stopped)} of {len(there)} members run, and that is no majority")
+    lost = []
+    for queue in queues if not alive else ():
+        members, online = set(queue.get("members") or ()), set(queue.get("online") or ())
+        if leaving in members and 2 * len(online - {leaving}) <= len(members):
+            lost.append(f"{_name(queue)}, which has lost its quorum")
+    return reasons, lost
+
+
+def kept_only_on(name: str, queues: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return virtual host and name of the queues that are on one node alone and should outlast it.
+
+    Arguments:
+        name: of the node.
+        queues: the answer of ``GET /api/queues``.
+    """
+    return [
+        (str(queue["vhost"]), str(queue["name"]))
+        for queue in queues
+        if queue.get("node") == name
+        and not queue.get("members")
+        and queue.get("durable")
+        and not queue.get("exclusive")
+        and not queue.get("auto_delete")
+    ]
+
+
+def members_on(name: str, queues: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the quorum queues and streams that have a member on a node.
+
+    Arguments:
+        name: of the node.
+        queues: the answer of ``GET /api/queues``.
+    """
+    return [_name(queue) for queue in queues if name in (queue.get("members") or ())]
+
+
+def streams_without(
+    expected: Sequence[str], queues: Iterable[Mapping[str, Any]]
+) -> list[tuple[tuple[str, str], list[str]]]:
+    """Return virtual host and name of each stream, with the nodes on which it has no member.
+
+    Arguments:
+        expected: the names of the nodes.
+        queues: the answer of ``GET /api/queues``.
+    """
+    return [
+        (
+            (str(queue["vhost"]), str(queue["name"])),
+            [name for name in expected if name not in (queue.get("members") or ())],
+        )
+        for queue in queues
+        if queue.get("type") == "stream"
+    ]
+
+
 def missing_members(expected: Sequence[str], queues: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return node -> the quorum queues without a member on it.
 
@@ -58,7 +149,7 @@ def missing_members(expected: Sequence[str], queues: Iterable[Mapping[str, Any]]
     for queue in _quorum(queues):
         for name in expected:
             if name not in (queue.get("members") or ()):
-                found.setdefault(name, []).append(f"{queue['vhost']}/{queue['name']}")
+                found.setdefault(name, []).append(_name(queue))
     return found
 
 
@@ -70,10 +161,14 @@ def offline_members(queues: Iterable[Mapping[str, Any]], absent: Collection[str]
         absent: nodes whose members need not be.
     """
     return [
-        f"{queue['vhost']}/{queue['name']}"
+        _name(queue)
         for queue in _quorum(queues)
         if set(queue.get("members") or ()) - set(queue.get("online") or ()) - set(absent)
     ]
+
+
+def _name(queue: Mapping[str, Any]) -> str:
+    return f"{queue['vhost']}/{queue['name']}"
 
 
 def _quorum(queues: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

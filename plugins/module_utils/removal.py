@@ -51,6 +51,7 @@ SERVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "/etc/rabbitmq/celeryops-backup.py",
             "/etc/rabbitmq/celeryops-disk.erl",
             "/etc/rabbitmq/celeryops-disk.sh",
+            "/etc/rabbitmq/celeryops-partition.erl",
             "/etc/rabbitmq/conf.d/40-celeryops.conf",
             "/etc/rabbitmq/conf.d/50-celeryops.conf",
             "/etc/apt/sources.list.d/celeryops-rabbitmq.sources",

@@ -16,20 +16,34 @@ extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.rab
 options:
   state:
     description:
+      - V(reachable) waits until this host resolves the names of the other O(nodes), and reaches their port mappers and,
+        of those that run, their distribution. It asks nobody else.
       - V(up) waits until exactly O(nodes) are members, all of them run, and none is partitioned from another. A
         node that is alone instead, although it was started for this cluster, is stopped, so that there are
-        never two brokers.
-      - V(complete) does so as well, and then adds the missing members of quorum queues.
+        never two brokers. If it holds no message and serves no client, its data are put aside below
+        C(/var/lib/rabbitmq/celeryops-aside), so that it can be started again as a blank node.
+      - V(asked) waits for nothing and fails for nothing, and returns what V(up) would wait for as RV(faults).
+      - V(complete) does as V(up), and then adds the missing members of quorum queues.
       - V(expendable) waits until no queue loses its quorum if this node stops.
       - V(balanced) distributes the leaders of the queues over the nodes.
+      - V(leaving) has the quorum queues and streams leave the member O(leaving), if it runs. Before, it fails if the
+        rest would not be a whole cluster, or if messages would be lost.
+      - V(aside) moves the data of this node, which must not run, below C(/var/lib/rabbitmq/celeryops-aside). It asks
+        nobody.
+      - V(forgotten) has the cluster forget the member O(leaving), which must not run, and waits until no queue has a
+        member there.
     type: str
-    choices: [up, complete, expendable, balanced]
+    choices: [reachable, up, asked, complete, expendable, balanced, leaving, aside, forgotten]
     required: true
   nodes:
-    description: Names of all nodes of the cluster. Required for V(up) and V(complete).
+    description: Names of all nodes of the cluster. Required for V(reachable), V(up), V(asked) and V(complete).
     type: list
     elements: str
     default: []
+  addresses:
+    description: Node -> the address of its host, where its name does not say it. Used by V(reachable).
+    type: dict
+    default: {}
   node:
     description: Name of the node that is asked.
     type: str
@@ -42,6 +56,19 @@ options:
     type: list
     elements: str
     default: []
+  leaving:
+    description: A member, by its name or by that of its host. Required for V(leaving) and V(forgotten).
+    type: str
+    default: ""
+  without:
+    description: Members that V(up) and V(asked) leave out, because they are gone.
+    type: list
+    elements: str
+    default: []
+  lose_messages:
+    description: Whether a member may leave although messages are lost with it.
+    type: bool
+    default: false
   blank:
     description: Whether this node was started without data, so that nothing is lost if it is stopped.
     type: bool
@@ -75,8 +102,22 @@ expendable:
   description: Whether no queue loses its quorum if this node stops.
   type: bool
   returned: success, with O(state=expendable)
+leaving:
+  description: The member, with its name as C(name), whether it is C(alive), and the C(rest) of the members.
+  type: dict
+  returned: for V(leaving)
+faults:
+  description: What is wrong with the cluster.
+  type: list
+  elements: str
+  returned: for V(asked)
+place:
+  description: Where the data are now, or would be; empty if there were none.
+  type: str
+  returned: for V(aside)
 """
 
+import os
 import time
 from typing import Any
 
@@ -92,20 +133,40 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_api impor
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_cluster import (
     QUEUE_COLUMNS,
     alone,
+    cannot_leave,
+    kept_only_on,
+    member_called,
+    members_on,
     missing_members,
     node_faults,
     offline_members,
+    streams_without,
 )
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_contents import (
+    command,
+    look_at,
+    look_at_all,
+    parse,
+)
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_found import found
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_peers import why_not_reached
+from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_store import ASIDE, put_aside
 from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
 
+#: The states of a run on hosts that may have nothing yet.
+ON_THE_WAY = ("up", "complete", "expendable", "balanced")
 #: Seconds between two questions.
 PAUSE = 1.0
 #: For how many seconds a node that started blank may be alone before it is a broker of its own: on RabbitMQ 3.10 the
 #: first node of every healthy first boot is alone until the others have joined (18 to 23 s, measured).
 ALONE = 90
 UNIT = "rabbitmq-server.service"
+#: Prints the directory of the node, and that of its quorum queues.
+WHERE = 'io:format("~ts~n~ts~n", [rabbit_mnesia:dir(), ra_env:data_dir()]).'
 #: Adds a member of every quorum queue on a node, where the API cannot (RabbitMQ 3.10 answers 405).
 GROW = ("/usr/sbin/rabbitmq-queues", "--quiet", "grow")
+SHRINK = ("/usr/sbin/rabbitmq-queues", "--quiet", "shrink")
+FORGET = ("/usr/sbin/rabbitmqctl", "--quiet", "forget_cluster_node")
 
 
 class Cluster:
@@ -120,7 +181,7 @@ class Cluster:
     def run(self) -> None:
         """Reach the state; ends the module."""
         state = self.params["state"]
-        if self.module.check_mode and not self._answers():
+        if state in ON_THE_WAY and self.module.check_mode and not self._answers():
             # Nothing is there yet to be asked.
             self.module.exit_json(changed=False, added={})
         outcome: dict[str, Any] = getattr(self, f"_{state}")()
@@ -133,29 +194,82 @@ class Cluster:
             return False
         return True
 
+    def _reachable(self) -> dict[str, Any]:
+        own, addresses = self.params["node"], self.params["addresses"]
+        missed = dict.fromkeys((name for name in self.params["nodes"] if name != own), "")
+        # Their port mappers may not be there yet.
+        while not self.module.check_mode:
+            missed = {name: why for name in missed if (why := why_not_reached(name, str(addresses.get(name) or "")))}
+            if not missed:
+                break
+            if time.monotonic() > self.deadline:
+                self.module.fail_json(
+                    msg=f"{own} was not started, because it has no data yet and would not find its cluster: "
+                    f"{'; '.join(missed.values())}. Open these ports between the hosts (4369 and 25672), or write "
+                    "addresses that the hosts reach into rabbitmq_node_addresses, then run this again"
+                )
+            time.sleep(PAUSE)
+        return {}
+
     def _up(self) -> dict[str, Any]:
         expected, started = self.params["nodes"], time.monotonic()
         while True:
-            nodes = self._ask("nodes?columns=name,running,partitions")
-            faults = [] if nodes is None else node_faults(expected, nodes, self.params["absent"])
+            nodes, faults = self._faults(expected)
             if nodes is not None and not faults:
                 return {}
             by_itself = self.params["blank"] and nodes is not None and alone(self.params["node"], nodes)
             if self.module.check_mode:
                 return {}
             if (by_itself and time.monotonic() - started > ALONE) or time.monotonic() > self.deadline:
-                self._not_up(faults or ["its management API does not answer"], stop=by_itself)
+                self._not_up(faults, stop=by_itself)
             time.sleep(PAUSE)
+
+    def _asked(self) -> dict[str, Any]:
+        return {"faults": self._faults(self.params["nodes"])[1]}
+
+    def _faults(self, expected: list[str]) -> tuple[Any, list[str]]:
+        """Return the nodes, None when there is no answer, and what is wrong with them."""
+        gone = self.params["without"]
+        nodes = self._ask("nodes?columns=name,running,partitions")
+        if nodes is None:
+            return None, [f"the management API of {self.params['node']} does not answer"]
+        there = [node for node in nodes if node["name"] not in gone]
+        return nodes, node_faults([name for name in expected if name not in gone], there, self.params["absent"])
 
     def _not_up(self, faults: list[str], *, stop: bool) -> None:
         text = f"the cluster is not whole, as {self.params['node']} sees it: {'; '.join(faults)}"
         if stop:
+            directory = self._nothing_in_it()
             self.module.run_command(["systemctl", "stop", "--", UNIT])
             text += (
                 f". {self.params['node']} had no data and formed a cluster of its own. It was stopped, so that there "
-                "are not two brokers. Run this again when it reaches ports 4369 and 25672 of the others"
+                "are not two brokers"
             )
+            if directory:
+                text += (
+                    f", and its data, which hold no message, were moved to {put_aside(directory)}. Run this again when "
+                    "it reaches ports 4369 and 25672 of the others"
+                )
+            else:
+                text += (
+                    ". It may have got messages, so its data were kept: move them away if nothing in them is needed, "
+                    "and run this again when it reaches ports 4369 and 25672 of the others"
+                )
         self.module.fail_json(msg=text)
+
+    def _nothing_in_it(self) -> str:
+        """Return the directory of this node if it is proven that it holds no message and serves nobody."""
+        code, output, _errors = self.module.run_command(command(look_at_all()))
+        contents = parse(output)
+        vhosts = contents.connections
+        if code != 0 or not vhosts or not all(contents.idle_vhost(name) for name in vhosts):
+            return ""
+        code, output, _errors = self.module.run_command(command(WHERE))
+        places = output.split("\n")
+        # Queues that are kept elsewhere would be left behind.
+        if code != 0 or len(places) < 2 or not places[1].startswith(places[0] + "/"):
+            return ""
+        return str(places[0])
 
     def _complete(self) -> dict[str, Any]:
         self._up()
@@ -209,6 +323,121 @@ class Cluster:
                 return {"expendable": False}
             time.sleep(PAUSE)
 
+    def _leaving(self) -> dict[str, Any]:
+        nodes, queues = self._nodes(), self._queues()
+        name = self._member(nodes)
+        alive = any(node["name"] == name and node.get("running") for node in nodes)
+        reasons, lost = cannot_leave(name, nodes, queues)
+        lost += self._only_there(kept_only_on(name, queues), alive=alive)
+        if reasons:
+            self.module.fail_json(
+                msg=f"{name} was not removed, and nothing was changed: {'; '.join(reasons)}. Have all other nodes run "
+                "first; if they are gone for good: celeryops.stack.recover"
+            )
+        if lost and not self.params["lose_messages"]:
+            self.module.fail_json(
+                msg=f"{name} was not removed, and nothing was changed. Messages would be lost: {some_of(lost, 5)}. "
+                "Move them, or have this node run again; or write celeryops_remove_messages: true to lose them"
+            )
+        rest = [str(node["name"]) for node in nodes if node["name"] != name]
+        if alive and not self.module.check_mode:
+            self._move(name, rest)
+        return {"changed": True, "leaving": {"name": name, "alive": alive, "rest": rest}}
+
+    def _member(self, nodes: list[dict[str, Any]]) -> str:
+        called = self.params["leaving"]
+        name = member_called(called, nodes)
+        if not name:
+            members = ", ".join(str(node["name"]) for node in nodes)
+            self.module.fail_json(
+                msg=f"{called} is no member of the cluster of {self.params['node']}. Its members are: {members}. "
+                "Nothing was changed"
+            )
+        return name
+
+    def _only_there(self, keys: list[tuple[str, str]], *, alive: bool) -> list[str]:
+        """Return the queues, of these on one node alone, that are not proven to be empty."""
+        if not keys:
+            return []
+        if not alive:
+            return [f"{vhost}/{name}, which is on that node alone" for vhost, name in keys]
+        contents = parse(self._command(command(look_at(keys, []))))
+        held = {key: contents.queues[key].messages if key in contents.queues else None for key in keys}
+        return [
+            f"{vhost}/{name}, which is on that node alone ({'unknown' if count is None else count} messages)"
+            for (vhost, name), count in held.items()
+            if count != 0 and (vhost, name) not in contents.gone
+        ]
+
+    def _move(self, name: str, rest: list[str]) -> None:
+        """Have every quorum queue and stream a member on each node of the rest, then none on the one that leaves."""
+        queues = self._queues()
+        for other in missing_members(rest, queues):
+            self._grow(other)
+        streams = streams_without(rest, queues)
+        for stream, without in streams:
+            for other in without:
+                self._stream("add_replica", stream, other)
+        while missing_members(rest, queues) or any(without for _key, without in streams) or offline_members(queues):
+            self._in_time(f"these queues have no member on each of {', '.join(rest)} yet: ", offline_members(queues))
+            queues = self._queues()
+            streams = streams_without(rest, queues)
+        self._command([*SHRINK, name])
+        for stream, _without in streams:
+            self._stream("delete_replica", stream, name)
+        while still := members_on(name, self._queues()):
+            self._in_time(f"these queues still have a member on {name}: ", still)
+
+    def _stream(self, function: str, key: tuple[str, str], node: str) -> None:
+        """Add or delete a member of a stream, for which not every series has a command."""
+        vhost, stream = (f"<<{','.join(str(byte) for byte in part.encode())}>>" for part in key)
+        self._command(command(f"rabbit_stream_queue:{function}({vhost}, {stream}, '{node}')."))
+
+    def _forgotten(self) -> dict[str, Any]:
+        name = self._member(self._nodes())
+        if self.module.check_mode:
+            return {"changed": True}
+        while any(node["name"] == name and node.get("running") for node in self._nodes()):
+            self._in_time(f"{name} still runs", [])
+        self._command([*FORGET, name])
+        while any(node["name"] == name for node in self._nodes()) or members_on(name, self._queues()):
+            self._in_time(f"these queues still have a member on {name}: ", members_on(name, self._queues()))
+        return {"changed": True}
+
+    def _aside(self) -> dict[str, Any]:
+        node = self.params["node"]
+        host = node.partition("@")[2]
+        there = found(host.partition(".")[0], host, lambda words: self.module.run_command(list(words))[1])
+        if node not in there.get("nodes", ()):
+            return {"place": ""}
+        code, _output, _errors = self.module.run_command(["systemctl", "is-active", "--quiet", UNIT])
+        if code == 0 and not self.module.check_mode:
+            self.module.fail_json(msg=f"{node} runs, so its data were not moved")
+        elsewhere = [place["now"] for place in there["stores"].values() if place["now"]]
+        if elsewhere:
+            self.module.fail_json(msg=f"queues of {node} are in {', '.join(elsewhere)}: move them away by hand")
+        directory = there["directory"] or os.path.join(there["data"], node)
+        return {"changed": True, "place": ASIDE if self.module.check_mode else put_aside(directory)}
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        status, answer = self._call("GET", "nodes?columns=name,running,partitions")
+        if status != 200:
+            self.module.fail_json(msg=f"the nodes could not be listed: {reason_of(answer)}")
+        listed: list[dict[str, Any]] = answer
+        return listed
+
+    def _command(self, words: list[str]) -> str:
+        code, output, errors = self.module.run_command(words)
+        if code != 0:
+            self.module.fail_json(msg=f"{words[0]} failed: {(errors or output).strip()}")
+        return str(output)
+
+    def _in_time(self, what: str, names: list[str]) -> None:
+        """Wait a moment, and fail when the time is up."""
+        if time.monotonic() > self.deadline:
+            self.module.fail_json(msg=f"{what}{some_of(names, 5)}. Run this again")
+        time.sleep(PAUSE)
+
     def _balanced(self) -> dict[str, Any]:
         if not self.module.check_mode:
             self._rebalance()
@@ -251,15 +480,36 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["up", "complete", "expendable", "balanced"], "required": True},
+            "state": {
+                "type": "str",
+                "choices": [
+                    "reachable",
+                    "up",
+                    "asked",
+                    "complete",
+                    "expendable",
+                    "balanced",
+                    "leaving",
+                    "aside",
+                    "forgotten",
+                ],
+                "required": True,
+            },
             "nodes": {"type": "list", "elements": "str", "default": []},
+            "addresses": {"type": "dict", "default": {}},
             "node": {"type": "str", "required": True},
             "absent": {"type": "list", "elements": "str", "default": []},
+            "leaving": {"type": "str", "default": ""},
+            "without": {"type": "list", "elements": "str", "default": []},
+            "lose_messages": {"type": "bool", "default": False},
             "blank": {"type": "bool", "default": False},
             **OPTIONS,
             "timeout": {"type": "int", "default": 180},
         },
-        required_if=[("state", "up", ["nodes"]), ("state", "complete", ["nodes"])],
+        required_if=[
+            *(("state", state, ["nodes"]) for state in ("reachable", "up", "asked", "complete")),
+            *(("state", state, ["leaving"]) for state in ("leaving", "forgotten")),
+        ],
         supports_check_mode=True,
     )
     Cluster(module).run()

@@ -291,7 +291,8 @@ def test_one_module_spells_the_directories_of_a_host() -> None:
 #: Modules that change no host.
 LOOKS = {
     *(f"ansible.builtin.{name}" for name in ("assert", "debug", "fail", "meta", "set_fact", "slurp", "stat")),
-    *(f"ansible.builtin.{name}" for name in ("import_playbook", "import_role", "import_tasks", "include_tasks")),
+    *(f"ansible.builtin.{name}" for name in ("import_playbook", "import_role", "import_tasks")),
+    *(f"ansible.builtin.{name}" for name in ("include_role", "include_tasks")),
     *(f"celeryops.stack.{name}" for name in ("backlog", "facts", "further", "plan", "rollout", "stranded")),
     *(f"celeryops.stack.{name}" for name in ("redis_info", "unregistered", "workers", "probe")),
 }

@@ -23,6 +23,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_nod
     open_files_problems,
     peer_hosts,
     plugins_of,
+    watched_partitions,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_packages import (
     PRIVATE_FILE,
@@ -50,6 +51,7 @@ START_ROOM, START_PATIENCE = 64, 60
 _STORE = "/var/lib/rabbitmq/mnesia"
 _START_CHECK = f"{CONFIG_DIR}/celeryops-disk.sh"
 _STORE_WATCH = f"{CONFIG_DIR}/celeryops-disk.erl"
+_PARTITION_WATCH = f"{CONFIG_DIR}/celeryops-partition.erl"
 #: What takes effect without a restart. RabbitMQ reads it when a channel is opened, and 4.3 when a consumer begins
 #: (get_consumer_timeout in rabbit_channel.erl of 3.10.8 and 4.0.5, in rabbit_queue_type.erl of 4.3.5): who consumes
 #: already keeps the old one until it connects again. A class with longer tasks connects after its server was told.
@@ -103,6 +105,7 @@ class Plan(TypedDict, total=False):
     needed_files: int
     stop_timeout: int
     journal: bool
+    partition_watch: dict[str, Any]
     disk: dict[str, Any]
     api: dict[str, Any]
     definitions: dict[str, Any]
@@ -127,6 +130,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
     open_files_problems(given)
     backup, problems = backup_of(_SERVER, given.values["backup"])
     given.problems += problems
+    watched = watched_partitions(given)
     result: Plan = {
         "node": node,
         "packages": packages_of(given),
@@ -143,7 +147,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
             ),
         },
         "secret_files": [{"name": PRIVATE_FILE}] if given.values["secret_config"] else [],
-        "stale_files": [{"path": path} for path in stale_files(given)],
+        "stale_files": [{"path": path} for path in [*stale_files(given), *([] if watched else [_PARTITION_WATCH])]],
         "environment": environment_of(given, node),
         "loopback_host": node["host"] if distribution_is_local(given) else "",
         "hosts": peer_hosts(given),
@@ -155,6 +159,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         "needed_files": needed_files(connections(given)),
         "stop_timeout": given.duration("stop_timeout"),
         "journal": given.values["log_to"] == "journal",
+        "partition_watch": {"path": _PARTITION_WATCH, "wanted": watched},
         "disk": {
             "check": _START_CHECK,
             "command": command_line(["/bin/sh", _START_CHECK, store, START_ROOM, START_PATIENCE]),

@@ -21,6 +21,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived i
     enough_files,
     needed_files,
 )
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.rabbitmq_generations import stays_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +54,11 @@ def cluster_of(given: Variables) -> list[str]:
     """Return the names of the nodes of the cluster; nothing when the node is the only one."""
     nodes = list(given.values["nodes"])
     return nodes if len(nodes) > 1 else []
+
+
+def watched_partitions(given: Variables) -> bool:
+    """Return whether a node of this cluster may stay apart from the others until somebody restarts it."""
+    return bool(cluster_of(given)) and stays_apart(given.series())
 
 
 def _nodes_problems(given: Variables, name: str) -> None:

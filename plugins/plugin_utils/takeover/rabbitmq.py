@@ -98,8 +98,8 @@ def place_problems(
     if peers and "" not in nodes:
         reason = f"lacks {', '.join(peers)}, with which {node} is in a cluster"
         instead = (
-            "the hosts of all nodes into the group rabbitmq; or have the cluster forget nodes that are gone for good "
-            f"(rabbitmqctl forget_cluster_node {peers[0]}, on a node that runs)"
+            "the hosts of all nodes into the group rabbitmq; or have those that are to go leave the cluster first "
+            f"(celeryops.stack.remove_node with -e celeryops_remove_node={peers[0]})"
         )
         problems.append(Problem("member-of-a-cluster", "rabbitmq_nodes", list(nodes) or [node], reason, instead))
     for key, place in (found.get("stores") or {}).items():

@@ -36,7 +36,8 @@ def emptied_nodes(plans: Mapping[str, Mapping[str, Any]], found: Mapping[str, Ma
         if plan.get("cluster") and plan.get("blank") and knowing:
             reason = f"has no data on {host}, and the node of {knowing[0]} still knows it as a member of its cluster"
             instead = (
-                f"nothing, and have the cluster forget it first: rabbitmqctl forget_cluster_node {name} on {knowing[0]}"
+                f"nothing, and have the cluster forget it first: celeryops.stack.remove_node with "
+                f"-e celeryops_remove_node={host}"
             )
             yield Problem("forget-the-node-first", "rabbitmq_nodes", name, reason, instead)
 
@@ -60,7 +61,10 @@ def separate_brokers(
     apart = [host for host in with_data if not peers[host] and plans[host]["node"]["name"] not in known]
     if apart and len(with_data) > 1 and all(plans[host].get("series") in _WITH_MNESIA for host in with_data):
         reason = f"has data on {' and '.join(with_data)}, and these are not of one cluster"
-        instead = f"{apart[-1]} in an inventory of its own, or empty it first if nothing in it is needed"
+        instead = (
+            f"{apart[-1]} in an inventory of its own; or, if nothing in it is needed, stop RabbitMQ there and move "
+            "its data away first"
+        )
         yield Problem("separate-brokers", "rabbitmq", with_data, reason, instead)
 
 

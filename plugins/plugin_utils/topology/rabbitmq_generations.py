@@ -61,6 +61,11 @@ DIFFERENCES = (
         "goes on alone.",
     ),
     Difference(
+        "a node that was frozen for longer than `net_ticktime`",
+        ("restarted by a watch in the node", "restarted by a watch in the node", "joins again"),
+        "Mnesia then runs without the others until it is restarted, whatever `cluster_partition_handling` says.",
+    ),
+    Difference(
         "members of a queue on a new node",
         ("`rabbitmq-queues grow`", "HTTP API", "HTTP API"),
         "3.10 answers the request with 405.",
@@ -95,10 +100,21 @@ def cluster_settings(series: str) -> dict[str, Any]:
         series: of the version, such as ``4.0``. One that is not known, or between those that are, gets the rule for
             partitions, which 4.3 reads without effect.
     """
-    own = _OF_SERIES.get(series)
-    if own is None:
-        own = {} if _newer(series) else _OF_SERIES["3.10"]
-    return {**_SETTINGS, **own}
+    return {**_SETTINGS, **_OF_SERIES[_like(series)]}
+
+
+def stays_apart(series: str) -> bool:
+    """Return whether a node that was frozen stays apart from the others until it is restarted, as with Mnesia.
+
+    Arguments:
+        series: of the version; one that is not known, or between those that are, counts as one with Mnesia.
+    """
+    return _like(series) != "4.3"
+
+
+def _like(series: str) -> str:
+    """Return the series of ``GENERATIONS`` whose rules hold for a series."""
+    return series if series in _OF_SERIES else "4.3" if _newer(series) else "3.10"
 
 
 def _newer(series: str) -> bool:

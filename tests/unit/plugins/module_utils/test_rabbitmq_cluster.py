@@ -6,9 +6,14 @@ from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_cluster import (
     alone,
+    cannot_leave,
+    kept_only_on,
+    member_called,
+    members_on,
     missing_members,
     node_faults,
     offline_members,
+    streams_without,
 )
 
 NODES = ["rabbit@a", "rabbit@b", "rabbit@c"]
@@ -72,3 +77,60 @@ def test_queues_with_a_member_that_is_not_online() -> None:
     assert offline_members([queue("one", "abc"), queue("two", "abc", "ab")]) == ["shop/two"]
     assert offline_members([{"vhost": "shop", "name": "old", "type": "classic", "members": ["rabbit@a"]}]) == []
     assert offline_members([queue("one", "abc", "ab"), queue("two", "abc", "a")], ["rabbit@c"]) == ["shop/two"]
+
+
+def test_a_member_is_called_by_its_name_or_its_host() -> None:
+    assert member_called("rabbit@b", nodes()) == member_called("b", nodes()) == "rabbit@b"
+    assert member_called("d", nodes()) == ""
+    # Two nodes on one host.
+    assert member_called("a", [*nodes(), {"name": "other@a"}]) == ""
+
+
+def test_a_member_that_runs_leaves_a_whole_cluster() -> None:
+    queues = [queue("one", "abc"), queue("two", "a")]
+    assert cannot_leave("rabbit@a", nodes(), queues) == ([], [])
+    assert cannot_leave("rabbit@a", nodes(b={"running": False}), queues) == (["rabbit@b does not run"], [])
+    assert cannot_leave("rabbit@a", nodes()[:1], queues) == (["it is the only member"], [])
+    (reason,) = cannot_leave("rabbit@a", nodes()[:2], queues)[0]
+    assert reason.startswith("rabbit@b alone would be a minority")
+    apart = nodes(c={"partitions": ["rabbit@a"]})
+    assert cannot_leave("rabbit@a", apart, queues) == (["rabbit@c is partitioned from others"], [])
+
+
+def test_a_member_that_is_dead_leaves_a_majority() -> None:
+    dead = {"running": False}
+    queues = [queue("one", "abc", "bc"), queue("elsewhere", "bc")]
+    assert cannot_leave("rabbit@a", nodes(a=dead), queues) == ([], [])
+    (reason,) = cannot_leave("rabbit@a", nodes(a=dead, b=dead), [])[0]
+    assert reason == "only 1 of 3 members run, and that is no majority"
+    # Half of them is no majority either.
+    assert cannot_leave("rabbit@a", nodes(a=dead)[:2], [])[0] == ["only 1 of 2 members run, and that is no majority"]
+
+
+def test_what_is_lost_with_a_member_that_is_dead() -> None:
+    dead = nodes(a={"running": False})
+    queues = [queue("alone", "a", ""), queue("half", "ab", "b"), queue("rest", "abc", "bc")]
+    assert cannot_leave("rabbit@a", dead, queues) == (
+        [],
+        ["shop/alone, which has lost its quorum", "shop/half, which has lost its quorum"],
+    )
+
+
+def test_queues_on_one_node_alone() -> None:
+    lasting = {"vhost": "shop", "node": "rabbit@a", "durable": True, "type": "classic"}
+    queues = [
+        {**lasting, "name": "kept"},
+        {**lasting, "name": "own", "exclusive": True},
+        {**lasting, "name": "passing", "auto_delete": True},
+        {**lasting, "name": "fleeting", "durable": False},
+        {**lasting, "name": "other", "node": "rabbit@b"},
+        queue("quorum", "a", node="rabbit@a", durable=True),
+    ]
+    assert kept_only_on("rabbit@a", queues) == [("shop", "kept")]
+
+
+def test_members_on_a_node() -> None:
+    queues = [queue("one", "ab"), queue("log", "bc", type="stream"), {"vhost": "shop", "name": "old"}]
+    assert members_on("rabbit@a", queues) == ["shop/one"]
+    assert members_on("rabbit@b", queues) == ["shop/one", "shop/log"]
+    assert streams_without(NODES, queues) == [(("shop", "log"), ["rabbit@a"])]

@@ -59,6 +59,7 @@ def test_the_configuration_of_a_server_that_nobody_says_anything_about() -> None
         "/etc/apt/keyrings/celeryops-rabbitmq.asc",
         "/etc/apt/keyrings/celeryops-rabbitmq.gpg",
         "/etc/rabbitmq/conf.d/50-celeryops.conf",
+        "/etc/rabbitmq/celeryops-partition.erl",
     ]
 
 

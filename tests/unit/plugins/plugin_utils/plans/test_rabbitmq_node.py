@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 from problems import told
-from rabbitmq_plans import planned, refused
+from rabbitmq_plans import FACTS, ROLE, planned, refused, variables
+
+from ansible_collections.celeryops.stack.plugins.plugin_utils.output.templating import render
+from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq import plan as plan_of
 
 
 def test_the_environment_of_the_server() -> None:
@@ -103,6 +106,35 @@ def test_a_cluster_resolves_the_names_of_its_nodes_itself() -> None:
 )
 def test_what_no_cluster_has_is_refused(given: dict[str, Any], identity: str, name: str) -> None:
     assert (identity, f"rabbitmq_{name}") in told(refused(**CLUSTER | given))
+
+
+def debian(number: str, release: str, **given: Any) -> dict[str, Any]:
+    facts = {**FACTS, "distribution_major_version": number, "distribution_release": release}
+    result, problems = plan_of(variables(**given), facts)
+    assert problems == []
+    return dict(result)
+
+
+@pytest.mark.parametrize(
+    ("number", "release", "given", "wanted"),
+    [
+        ("12", "bookworm", CLUSTER, True),
+        ("13", "trixie", CLUSTER, True),
+        ("14", "forky", CLUSTER, False),
+        ("13", "trixie", {}, False),
+        ("13", "trixie", {"nodes": ["rabbit@mq1"]}, False),
+    ],
+)
+def test_a_partition_is_watched_where_nobody_else_ends_it(
+    number: str, release: str, given: dict[str, Any], *, wanted: bool
+) -> None:
+    plan = debian(number, release, **given)
+    path = "/etc/rabbitmq/celeryops-partition.erl"
+    assert plan["partition_watch"] == {"path": path, "wanted": wanted}
+    assert ({"path": path} in plan["stale_files"]) is not wanted
+    service = render(ROLE / "templates" / "service.conf.j2", {"plan": plan})
+    assert (f' -eval {{ok,_}}=file:script(\\\\\\"{path}\\\\\\")"\n' in service) is wanted
+    assert ("\nRestartSec=3\n" in service) is wanted
 
 
 def test_before_the_hosts_are_looked_at_nobody_knows_their_nodes() -> None:

@@ -8,6 +8,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.rabbitmq_
     DIFFERENCES,
     GENERATIONS,
     cluster_settings,
+    stays_apart,
 )
 
 MINORITY = {"cluster_partition_handling": "pause_minority"}
@@ -25,6 +26,13 @@ MINORITY = {"cluster_partition_handling": "pause_minority"}
 ])  # fmt: skip
 def test_the_settings_of_each_series(series: str, own: dict[str, object]) -> None:
     assert cluster_settings(series) == {"net_ticktime": 10, "queue_leader_locator": "balanced", **own}
+
+
+@pytest.mark.parametrize(
+    ("series", "apart"), [("3.10", True), ("4.0", True), ("4.1", True), ("", True), ("4.3", False), ("4.4", False)]
+)
+def test_where_a_frozen_node_stays_apart(series: str, *, apart: bool) -> None:
+    assert stays_apart(series) is apart
 
 
 def test_every_difference_says_something_of_every_series() -> None:
