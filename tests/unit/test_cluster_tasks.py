@@ -21,7 +21,10 @@ def test_nodes_with_data_start_first_then_restart_then_the_blank_ones_begin_and_
     started, restarted, begun, awaited, balanced = tasks("service_cluster.yml")
     assert "not __rabbitmq.plan.blank" in started["when"]
     assert restarted["ansible.builtin.include_tasks"]["file"] == "restart_node.yml"
-    assert "rejectattr('__rabbitmq.plan.blank')" in restarted["loop"]
+    variables = yaml.safe_load((TASKS.parent / "vars" / "main.yml").read_text())
+    assert restarted["loop"] == "{{ __rabbitmq_turns }}"
+    blank = "reject('in', __rabbitmq_hosts | selectattr('__rabbitmq.plan.blank')"
+    assert blank in variables["__rabbitmq_turns"]
     assert "__rabbitmq.plan.blank" in begun["when"]
     assert (awaited[CLUSTER]["state"], balanced[CLUSTER]["state"]) == ("up", "balanced")
 
@@ -34,18 +37,21 @@ def test_nodes_are_started_at_once_and_no_start_restarts_one() -> None:
 
 
 def test_one_node_after_the_other_is_restarted_and_only_when_no_queue_needs_it() -> None:
-    gate, restart = tasks("restart_node.yml")
+    gate, install, restart = tasks("restart_node.yml")
     assert gate[CLUSTER]["state"] == "expendable"
     assert gate["when"] == "inventory_hostname == __rabbitmq_turn"
     assert restart["when"] == f"{gate['when']} and __rabbitmq_expendable.expendable | default(true)"
     assert gate["register"] == "__rabbitmq_expendable"
+    # A node loads parts of itself from its files when it first needs them.
+    needed = [gate["when"], "inventory_hostname in __rabbitmq_to_upgrade"]
+    assert install["when"] == [*needed, "__rabbitmq_expendable.expendable | default(true)"]
 
 
 def test_a_node_that_fails_ends_it_for_all() -> None:
     started, _restarted, begun, awaited, _balanced = tasks("service_cluster.yml")
     assert [task.get("any_errors_fatal") for task in (started, begun, awaited, *tasks("restart_node.yml"))] == [
         True
-    ] * 5
+    ] * 6
 
 
 def test_only_nodes_that_the_run_goes_on_without_may_be_away() -> None:
