@@ -132,7 +132,8 @@ def test_the_environment_file_holds_them_quoted() -> None:
     ],
 )
 def test_flower_knows_the_first_node_and_its_configuration_all(urls: list[str], lines: list[str]) -> None:
-    given = {"broker_url": "b", "broker_apis": urls, "result_backend": "", "credentials": [], "cookie_secret": ""}
+    given = {"broker_url": "b", "broker_apis": urls, "credentials": [], "cookie_secret": ""}
+    given |= dict.fromkeys(("result_backend", "sentinel_password"), "")
     assert render(ROLE / "templates" / "flower.env.j2", given).splitlines()[2:-2] == lines
 
 
