@@ -55,12 +55,12 @@ def test_the_others_get_their_change_and_the_host_is_named(fleet: Fleet, without
     assert "app2: not reached: " in run.output
     assert fleet.each(f"grep -c Nice=3 {UNIT} || true") == {"app1": "1", "app2": "0"}
     worker = fleet.pids()["default@app1"]
-    # When it is back, it alone has something to do.
+    # When it is back, it has something to do, and no worker of the others.
     again = fleet.play("site", **NICE)
     assert not again.failed
     assert "These hosts are not as the inventory says" not in again.output
     changed = {name for name, host in again.stats.items() if host["changed"]}
-    assert changed == {"app2"}
+    assert "app2" in changed
     assert fleet.pids()["default@app1"] == worker
     fleet.play("site")
 
