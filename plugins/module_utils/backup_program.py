@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -201,6 +201,12 @@ def backup(options: argparse.Namespace, host: str, seconds: float) -> str:
     return path
 
 
+def say(text: str, stream: TextIO) -> None:
+    """Write a line into the journal at once: what the user's command says comes behind it."""
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Write a backup, delete what is too much, and hand the new file to the user's command; return the exit code.
 
@@ -219,17 +225,17 @@ def main(arguments: Sequence[str]) -> int:
     os.umask(0o077)
     try:
         path = backup(options, host, time.time())
-        print(f"wrote {path}, {os.path.getsize(path)} bytes", flush=True)
+        say(f"wrote {path}, {os.path.getsize(path)} bytes", sys.stdout)
         for name in surplus(ours(os.listdir(options.directory), options.kind, host), options.keep):
             os.unlink(os.path.join(options.directory, name))
-            print(f"deleted {name}, of which there are {options.keep} newer ones", flush=True)
+            say(f"deleted {name}, of which there are {options.keep} newer ones", sys.stdout)
         if options.command:
             call(upload_command(options.command, path), foreign=True)
     except (BackupError, OSError) as error:
-        print(f"backup failed: {error}", file=sys.stderr, flush=True)
+        say(f"backup failed: {error}", sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -24,6 +24,10 @@ MARK = re.compile(r"# Managed by celeryops\.stack \(roles? ([a-z_]+)")
 #: No app has a dash in its name, so this can be read in one way only. The unit that stands in for another during its
 #: restart has an underscore in its own (module_utils/handover.py).
 _UNIT = re.compile(r"celery-([a-z][a-z0-9_]*)-[a-z0-9_-]+\.service")
+#: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
+SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
+#: What the command line of a scheduler says that it is.
+_SCHEDULER = re.compile(r"^ExecStart=.* --scheduler[= ](\S+)", re.MULTILINE)
 
 
 def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitmq") -> dict[str, Any]:
@@ -32,8 +36,8 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
     Returns:
         ``apps``: name -> ``units`` (name of the unit -> role), ``brokers`` (what its processes connect to, as
         ``addresses`` does), ``queues``, ``retired`` (queues that left earlier; both are None where their file cannot
-        be read) and ``secrets``; ``secrets``: the kinds of passwords of the servers that are in use; ``accounts``:
-        server -> the accounts that the last run gave it.
+        be read), ``redbeat`` (whether its scheduler here is one of several) and ``secrets``; ``secrets``: the kinds of
+        passwords of the servers that are in use; ``accounts``: server -> the accounts that the last run gave it.
         No password is in it.
     """
     apps: dict[str, dict[str, Any]] = {}
@@ -42,6 +46,8 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
         role = role_of(f"{units}/{name}") if match else ""
         if match and role:
             apps.setdefault(match[1], _app())["units"][name] = role
+            if role == "celery_beat":
+                apps[match[1]]["redbeat"] = is_redbeat(text_of(f"{units}/{name}"), f"{config}/{match[1]}/celery.json")
     for name in entries_of(config):
         settings = _environment(f"{config}/{name}/celery.env")
         if settings is not None:
@@ -68,6 +74,21 @@ def look(units: str = UNITS, config: str = CONFIG, rabbitmq: str = "/etc/rabbitm
     return {"apps": apps, "secrets": secrets, "accounts": accounts}
 
 
+def is_redbeat(unit: str, settings: str) -> bool:
+    """Return whether a scheduler of ours is one of which several may run.
+
+    Arguments:
+        unit: the text of its unit, whose command line wins over the settings (celery/bin/beat.py).
+        settings: the file of the shared configuration.
+    """
+    said = _SCHEDULER.search(unit)
+    if said:
+        return said[1].startswith(SEVERAL_MAY_RUN)
+    document = _json(settings)
+    common = document.get("settings") if isinstance(document, dict) else None
+    return isinstance(common, dict) and str(common.get("beat_scheduler") or "").startswith(SEVERAL_MAY_RUN)
+
+
 def addresses(url: str) -> Iterator[dict[str, Any]]:
     """Yield ``scheme``, ``kind``, ``user``, ``host``, ``port`` and ``path`` of each address of a URL; no password.
 
@@ -80,7 +101,7 @@ def addresses(url: str) -> Iterator[dict[str, Any]]:
 
 
 def _app() -> dict[str, Any]:
-    return {"units": {}, "brokers": [], "secrets": [], "queues": [], "retired": []}
+    return {"units": {}, "brokers": [], "secrets": [], "queues": [], "retired": [], "redbeat": False}
 
 
 def _json(path: str) -> Any:

@@ -177,14 +177,19 @@ class Reconciler:
         """Return the stable feature flags that all nodes have and that are disabled, as after an upgrade.
 
         RabbitMQ wants them enabled after each upgrade, and the next one fails without ("Feature Flags"). An
-        experimental one is the user's affair.
+        experimental one is the user's affair. RabbitMQ enables none while a node of the cluster does not run.
         """
         status, flags = self.api.call("GET", "feature-flags")
-        return [
+        disabled = [
             str(flag["name"])
             for flag in (flags if status == 200 and isinstance(flags, list) else [])
             if flag.get("state") == "disabled" and flag.get("stability") == "stable"
         ]
+        if disabled:
+            status, nodes = self.api.call("GET", "nodes?columns=name,running")
+            if status != 200 or not all(node.get("running") for node in nodes):
+                return []
+        return disabled
 
     def _enable(self, flags: list[str]) -> None:
         for name in flags:

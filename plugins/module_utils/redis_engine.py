@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ENGINES = ("redis", "valkey")
+#: How a module is told which one it is, and who asks (doc_fragments/redis_engine.py).
+OPTIONS: dict[str, dict[str, Any]] = {
+    "engine": {"type": "str", "choices": list(ENGINES), "required": True},
+    "username": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+}
 TITLES = {"redis": "Redis", "valkey": "Valkey"}
 
 #: The newest RDB version of Redis that Valkey reads. Redis 7.4 went to 12 with its new licence, Valkey 8 stayed at 11,

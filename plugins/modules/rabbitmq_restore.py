@@ -10,27 +10,11 @@ version_added: 0.1.0
 description:
   - Imports the objects of a definitions file that the broker does not have, through the management API.
   - An object that the broker has stays as it is, and so do all messages. The account C(guest) is left out.
-extends_documentation_fragment: [celeryops.stack.attributes]
+extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.rabbitmq_api]
 options:
   path:
     description: The file on the host, with definitions as RabbitMQ exports them.
     type: path
-    required: true
-  api_host:
-    description: Address of the management API.
-    type: str
-    default: 127.0.0.1
-  api_port:
-    description: Port of the management API.
-    type: int
-    default: 15672
-  login_user:
-    description: An administrator.
-    type: str
-    required: true
-  login_password:
-    description: The administrator's password.
-    type: str
     required: true
 attributes:
   check_mode: {details: Reports what would be added.}
@@ -67,6 +51,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils.backup_program import flaw_of_definitions
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_api import (
+    OPTIONS,
     Api,
     RefusedError,
     UnreachableError,
@@ -124,10 +109,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "api_host": {"type": "str", "default": "127.0.0.1"},
-            "api_port": {"type": "int", "default": 15672},
-            "login_user": {"type": "str", "required": True},
-            "login_password": {"type": "str", "required": True, "no_log": True},
+            **OPTIONS,
         },
         supports_check_mode=True,
     )

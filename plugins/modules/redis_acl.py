@@ -12,21 +12,7 @@ description:
     the result, so that M(celeryops.stack.redis_info) can tell whether it must run again.
   - If others changed the users on the server, it loads the whole file (C(ACL LOAD)), all users at once or none.
   - Call it only if M(celeryops.stack.redis_info) or a changed file requires it.
-extends_documentation_fragment: [celeryops.stack.attributes]
-options:
-  engine:
-    description: The engine.
-    type: str
-    choices: [redis, valkey]
-    required: true
-  username:
-    description: A user with all rights.
-    type: str
-    required: true
-  password:
-    description: Its password.
-    type: str
-    required: true
+extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.redis_engine]
 attributes:
   check_mode: {details: Reports that it would load the users.}
   diff_mode: {support: none}
@@ -55,7 +41,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
-    ENGINES,
+    OPTIONS,
     Client,
     Engine,
     ServerError,
@@ -77,9 +63,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "engine": {"type": "str", "choices": list(ENGINES), "required": True},
-            "username": {"type": "str", "required": True},
-            "password": {"type": "str", "required": True, "no_log": True},
+            **OPTIONS,
         },
         supports_check_mode=True,
     )

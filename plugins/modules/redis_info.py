@@ -13,13 +13,8 @@ description:
     and can be written, and whether the running server has the users of its ACL file.
   - Fails if the other engine is set up on the host, or has data, unless O(start_empty) is set. Until the
     role has set the server up, it warns of a manual configuration, which is not read any more.
-extends_documentation_fragment: [celeryops.stack.attributes.reads]
+extends_documentation_fragment: [celeryops.stack.attributes.reads, celeryops.stack.redis_engine]
 options:
-  engine:
-    description: The wanted engine.
-    type: str
-    choices: [redis, valkey]
-    required: true
   start_empty:
     description: Whether the other engine's data may be abandoned.
     type: bool
@@ -42,14 +37,6 @@ options:
         description: Whether a higher value is accepted.
         type: bool
         default: false
-  username:
-    description: A user that may run C(ACL LIST).
-    type: str
-    required: true
-  password:
-    description: Its password.
-    type: str
-    required: true
   place:
     description: Where the other servers find this one, if it is one of several with the same data.
     type: dict
@@ -115,6 +102,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
     ENGINES,
+    OPTIONS,
     Client,
     Engine,
     ServerError,
@@ -184,7 +172,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "engine": {"type": "str", "choices": list(ENGINES), "required": True},
+            **OPTIONS,
             "start_empty": {"type": "bool", "default": False},
             "kernel": {
                 "type": "list",
@@ -197,8 +185,6 @@ def main() -> None:
                     "minimum": {"type": "bool", "default": False},
                 },
             },
-            "username": {"type": "str", "required": True},
-            "password": {"type": "str", "required": True, "no_log": True},
             "place": {
                 "type": "dict",
                 "options": {"host": {"type": "str", "required": True}, "port": {"type": "int", "required": True}},

@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Asks the server on the host, which is one of several with the same data.
   - It never decides which of them is the primary. Sentinel does.
-extends_documentation_fragment: [celeryops.stack.attributes]
+extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.redis_engine]
 options:
   state:
     description:
@@ -21,19 +21,6 @@ options:
         write is lost that a client believes to be done.
     type: str
     choices: [up, handed_over]
-    required: true
-  engine:
-    description: The engine.
-    type: str
-    choices: [redis, valkey]
-    required: true
-  username:
-    description: A user with all rights.
-    type: str
-    required: true
-  password:
-    description: Its password.
-    type: str
     required: true
   place:
     description: Where the other servers and Sentinel find this one.
@@ -120,7 +107,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
-    ENGINES,
+    OPTIONS,
     Client,
     ServerError,
     engine_names,
@@ -310,9 +297,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["up", "handed_over"], "required": True},
-            "engine": {"type": "str", "choices": list(ENGINES), "required": True},
-            "username": {"type": "str", "required": True},
-            "password": {"type": "str", "required": True, "no_log": True},
+            **OPTIONS,
             "place": {"type": "dict", "required": True, "options": _PLACE},
             "sentinels": {"type": "list", "elements": "dict", "default": [], "options": _PLACE},
             "master_name": {"type": "str", "default": ""},

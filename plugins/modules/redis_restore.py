@@ -11,13 +11,8 @@ description:
   - Stops the server, puts its data aside, and starts it with O(path). If it does not start, or lacks keys of the backup
     then, it gets its own data back.
   - Fails before anything is changed if the server is part of a replicated group, or holds keys, unless O(over) is set.
-extends_documentation_fragment: [celeryops.stack.attributes]
+extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.redis_engine]
 options:
-  engine:
-    description: The engine.
-    type: str
-    choices: [redis, valkey]
-    required: true
   path:
     description: The file on the host, in the server's data directory. It becomes the server's own.
     type: path
@@ -26,14 +21,6 @@ options:
     description: Whether to restore although the server holds keys.
     type: bool
     default: false
-  username:
-    description: A user with all rights.
-    type: str
-    required: true
-  password:
-    description: Its password.
-    type: str
-    required: true
 attributes:
   check_mode: {details: Checks only whether the server may be given other data.}
   diff_mode: {support: none}
@@ -72,7 +59,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils.journal import last_lines
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
-    ENGINES,
+    OPTIONS,
     Client,
     ServerError,
     engine_names,
@@ -195,11 +182,9 @@ class Restore:
 def main() -> None:
     """Run the module."""
     spec: dict[str, Any] = {
-        "engine": {"type": "str", "choices": list(ENGINES), "required": True},
+        **OPTIONS,
         "path": {"type": "path", "required": True},
         "over": {"type": "bool", "default": False},
-        "username": {"type": "str", "required": True},
-        "password": {"type": "str", "required": True, "no_log": True},
     }
     Restore(AnsibleModule(argument_spec=spec, supports_check_mode=True)).run()
 

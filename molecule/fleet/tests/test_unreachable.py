@@ -46,6 +46,20 @@ def beat_on_app2() -> Iterator[Path]:
     folder.rmdir()
 
 
+def test_one_of_two_schedulers_does_not_become_the_only_one_while_the_other_is_not_known(
+    fleet: Fleet, without: Callable[..., Run], tmp_path: Path
+) -> None:
+    both = tmp_path / "both.yml"
+    both.write_text(yaml.safe_dump({"celery_beat": {"hosts": {"app2": None}}}))
+    run = fleet.play("site", f"--inventory={both}", celery_beat_scheduler="redbeat.RedBeatScheduler")
+    assert run.messages == []
+    run = without("app2")
+    assert run.changed == []
+    assert "whether app2 still has it is not known" in run.messages[-1]
+    # With both of them there, one is removed.
+    assert fleet.play("site").messages == []
+
+
 def test_the_others_get_their_change_and_the_host_is_named(fleet: Fleet, without: Callable[..., Run]) -> None:
     run = without("app2", **NICE)
     assert run.failed
@@ -60,7 +74,7 @@ def test_the_others_get_their_change_and_the_host_is_named(fleet: Fleet, without
     assert not again.failed
     assert "These hosts are not as the inventory says" not in again.output
     changed = {name for name, host in again.stats.items() if host["changed"]}
-    assert changed == {"app2"}
+    assert changed == {"app2"}, again.changed
     assert fleet.pids()["default@app1"] == worker
     fleet.play("site")
 

@@ -6,18 +6,20 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem
 from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import URLS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.plans.rabbitmq_node import DISTRIBUTION_PORT, EPMD_PORT
 from ansible_collections.celeryops.stack.plugins.plugin_utils.rules import Finding, Rule
+from ansible_collections.celeryops.stack.plugins.plugin_utils.systemd.backup import directory_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.host_conflicts import PLUGIN_PORTS
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import ROLES
 from ansible_collections.celeryops.stack.plugins.plugin_utils.values.quantities import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from ansible_collections.celeryops.stack.plugins.plugin_utils.model.deployment import Deployment, Duty, Server
     from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import Listens
@@ -193,6 +195,23 @@ def _one_port(deployment: Deployment) -> Iterator[Finding]:
             )
 
 
+def _one_directory(deployment: Deployment) -> Iterator[Finding]:
+    """Yield the servers of one machine whose backups go into one directory, which belongs to one of their accounts."""
+    taken: dict[tuple[str, str], str] = {}
+    for server in deployment.servers:
+        variable = f"{server.kind}_backup"
+        given = server.variables.get(variable)
+        if not isinstance(given, Mapping) or not given:
+            continue
+        directory = directory_of(server.kind, given)
+        other = taken.setdefault((deployment.machines[server.host].identity, directory), variable)
+        if other != variable:
+            reason = f"is that of {other} on {server.host} too, and each run would give it to another account"
+            yield Finding(
+                Problem("directory-taken", f"{variable}.directory", directory, reason, "another directory"), server.host
+            )
+
+
 RULES = (
     Rule(
         "differs-between-hosts",
@@ -212,4 +231,5 @@ RULES = (
         _one_port,
         "Two servers of one machine on one port, including RabbitMQ's plugin and inter-node ports.",
     ),
+    Rule("directory-twice", _one_directory, "Two servers of one machine whose backups go into one directory."),
 )

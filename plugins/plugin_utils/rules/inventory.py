@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.module_utils.secret_names import NOT_SHOWN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.celery.tls_options import unverified
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, closest
@@ -30,8 +31,6 @@ CLUSTER_SIZES = (1, 3, 5)
 SENTINELS = (3, 5)
 #: How many servers may have the same data.
 MOST_REPLICATED = 9
-#: Schedulers of which several may run: one holds a lock, the others wait (celery-redbeat 2.3).
-SEVERAL_MAY_RUN = ("redbeat.", "redbeat:")
 #: Setting that asks for TLS -> the variable with the address that it is for.
 _TLS = {"broker_use_ssl": "celery_app_broker_url", "redis_backend_use_ssl": "celery_app_result_backend"}
 #: What people call the groups, too far from their names to look like a slip.

@@ -99,6 +99,16 @@ class Backup(TypedDict):
     prune: dict[str, Any]
 
 
+def directory_of(role: str, given: Mapping[str, Any]) -> str:
+    """Return where the backups of a role go.
+
+    Arguments:
+        role: ``rabbitmq`` or ``redis``.
+        given: its variable, not empty.
+    """
+    return str(given.get("directory") or f"/var/backups/celeryops-{role}")
+
+
 def backup_of(server: Server, given: Mapping[str, Any]) -> tuple[Backup, list[Problem]]:
     """Return the backup of a server, and what is wrong with its variable.
 
@@ -125,7 +135,7 @@ def backup_of(server: Server, given: Mapping[str, Any]) -> tuple[Backup, list[Pr
     problems = [*_problems(variable, given)]
     if problems:
         return result, problems
-    directory = str(given.get("directory") or f"/var/backups/celeryops-{server.role}")
+    directory = directory_of(server.role, given)
     words = [
         "/usr/bin/python3", program, "--kind", server.kind, "--directory", directory,
         "--keep", given.get("keep", KEEP), *server.arguments,

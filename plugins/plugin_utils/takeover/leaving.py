@@ -286,11 +286,15 @@ def _perhaps_elsewhere(wanted: Inventory, seen: Seen, host: str, app: str) -> li
 
 
 def new_beats(wanted: Inventory, seen: Seen, playing: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield (host, app) of the schedulers that this run would start on a host that has none."""
+    """Yield (host, app) of the schedulers that this run would start on a host that has none of its own.
+
+    One of several (RedBeat) tells nothing of the others: it becomes the only one when the inventory says so.
+    """
     for host in wanted.groups.get("celery_beat", ()):
         app = wanted.app_of.get(host, "")
-        units = seen.get(host, {}).get("ours", {}).get("apps", {}).get(app, {}).get("units", {})
-        if host in playing and app and host in seen and f"celery-{app}-beat.service" not in units:
+        own = seen.get(host, {}).get("ours", {}).get("apps", {}).get(app, {})
+        has = f"celery-{app}-beat.service" in own.get("units", {}) and not own.get("redbeat")
+        if host in playing and app and host in seen and not has:
             yield host, app
 
 

@@ -44,13 +44,14 @@ def unsupported_upgrades(
             yield Problem("version-not-known", _VERSION, "", reason, 'a version or a pattern such as "4.2.*"')
             continue
         way = upgrade_path(data, wanted)
-        if len(way) != 2:
+        # Of a newer version than those of the table nothing is known: one that is there stays.
+        if len(way) != 2 and (way or installed != wanted):
             yield _refusal(host, data, installed, wanted, way)
 
 
 def _refusal(host: str, data: str, installed: str, wanted: str, way: tuple[str, ...]) -> Problem:
     if not way:
-        reason = f"cannot run on the data of RabbitMQ {data or '(unknown version)'} on {host}"
+        reason = f"is not known to run on the data of RabbitMQ {data or '(unknown version)'} on {host}"
         return Problem(
             "unsupported-upgrade", _VERSION, wanted, reason, f"{data or 'the version that wrote them'}; or {_BESIDE}"
         )

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.celeryops.stack.plugins.module_utils.ours import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up import forget, question
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Problem, UnreadableError
-from ansible_collections.celeryops.stack.plugins.plugin_utils.rules.inventory import SEVERAL_MAY_RUN
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover import leaving as gone
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover import (
     rabbitmq_cluster,

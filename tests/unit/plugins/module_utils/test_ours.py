@@ -41,6 +41,25 @@ def test_units_of_ours_with_their_app_and_role(host: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("option", "setting", "redbeat"),
+    [
+        (" --scheduler=redbeat.RedBeatScheduler", "", True),
+        (" --scheduler redbeat:RedBeatScheduler", "", True),
+        ("", "redbeat.RedBeatScheduler", True),
+        # The command line wins.
+        (" --scheduler=celery.beat:PersistentScheduler", "redbeat.RedBeatScheduler", False),
+        (" --scheduler=redbeater.Own", "", False),
+        ("", "", False),
+    ],
+)
+def test_whether_a_scheduler_is_one_of_several(host: Path, option: str, setting: str, redbeat: bool) -> None:
+    start = f"ExecStart=/opt/x/celery --app=shop beat --loglevel=INFO{option} --max-interval=5\n"
+    (host / "units/celery-shop-beat.service").write_text(MARK.format("celery_beat") + "[Service]\n" + start)
+    (host / "etc/shop/celery.json").write_text(f'{{"settings": {{"beat_scheduler": "{setting}"}}}}')
+    assert seen(host)["apps"]["shop"]["redbeat"] is redbeat  # type: ignore[index]
+
+
 def test_where_an_app_connects_to_and_no_password(host: Path) -> None:
     broker, store = "amqp://shop:hunter2@mq1:5672/shop;amqp://shop:hunter2@[::1]/shop", "redis://shop:hunter3@c1/0"
     (host / "etc/shop/celery.env").write_text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -11,7 +11,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_api impor
 from ansible_collections.celeryops.stack.plugins.modules import rabbitmq_cluster as module
 
 NAMES = ["rabbit@a", "rabbit@b", "rabbit@c"]
-Answer = tuple[int, Any] | Exception
+Answer: TypeAlias = "tuple[int, Any] | Exception"
 
 
 class Ended(Exception):  # noqa: N818 - no error

@@ -75,6 +75,21 @@ def test_a_host_without_a_duty_of_the_app_gives_up_all(host: str) -> None:
     assert units_of(found, "app1") == []
 
 
+def test_one_of_several_schedulers_becomes_the_only_one_when_the_others_are_known() -> None:
+    both = replace(SHOP, groups={**GROUPS, "celery_beat": ["app2"]})
+    one = has()
+    one["ours"]["apps"]["shop"]["redbeat"] = True
+    seen = {"mq1": bare(), "old1": bare(), "app2": one}
+    (problem,) = beats(both, seen, {"app2", "mq1"}, set())
+    assert "whether app1 still has it is not known" in problem.reason
+    (problem,) = beats(both, {**seen, "app1": one}, {"app2", "mq1"}, set())
+    assert "app1, which --limit leaves out, has it too" in problem.reason
+    # This run stops the other one, it stays one of several, or it was the only one.
+    assert list(beats(both, {**seen, "app1": one}, {"app1", "app2", "mq1"}, set())) == []
+    assert list(beats(both, seen, {"app2", "mq1"}, {"shop"})) == []
+    assert list(beats(both, {**seen, "app2": has()}, {"app2", "mq1"}, set())) == []
+
+
 FLOWER = {"celery-shop-flower.service": "flower"}
 
 

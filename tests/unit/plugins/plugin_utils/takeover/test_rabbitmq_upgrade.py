@@ -32,6 +32,8 @@ def data(series: str, version: str = "") -> dict[str, Any]:
         # A host without data of this node, and one that nobody has looked at.
         ("4.3", {"nodes": [], "version": "4.0.5"}),
         ("4.3", {}),
+        # A version that nobody knew when this was written: its flag is unknown, and it is what is there.
+        ("4.4", data("4.3", "4.4.0")),
         # Data that do not tell, of the server that stays.
         ("4.0", data("", "4.0.5")),
     ],
@@ -57,11 +59,13 @@ def test_feature_flags_come_first() -> None:
 
 def test_an_older_version_is_refused() -> None:
     (problem,) = problems("4.0", **data("4.3", "4.3.6"))
-    assert "cannot run on the data of RabbitMQ 4.3 on mq1" in problem.reason
+    assert "is not known to run on the data of RabbitMQ 4.3 on mq1" in problem.reason
     assert problem.instead.startswith("4.3; or new hosts")
 
 
 def test_an_unknown_version_is_not_tried_on_data() -> None:
+    (problem,) = problems("4.4", **data("4.3", "4.3.6"))
+    assert "is not known to run" in problem.reason
     (problem,) = problems("", **data("4.0"))
     assert told([problem]) == [("version-not-known", "rabbitmq_version")]
     (problem,) = problems("4.0", **data(""))
