@@ -1,4 +1,4 @@
-"""The hosts of the scenario cluster: three nodes of RabbitMQ, and one with the app."""
+"""The hosts of the scenario cluster: three with RabbitMQ, Redis and Sentinel, and two with the app."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ INVENTORY = ROOT / "molecule" / "cluster" / "inventory"
 APP = "fleet"
 STATE = f"/var/lib/celeryops/{APP}"
 NODES = ("mq1", "mq2", "mq3")
+WORKERS = ("app1", "app2")
 SERVER = "rabbitmq-server.service"
+REDIS_PORT = 6379
+SENTINEL_PORT = 26379
+MASTER = "celeryops"
+ADDRESSES = ROOT / "build" / "molecule" / f"{os.environ.get('CELERYOPS_SUITE', 'trixie')}-cluster" / "addresses"
 _ASK = """
 import base64, json, pathlib, urllib.request
 login = base64.b64encode(f"admin:{pathlib.Path('/root/password').read_text()}".encode()).decode()
@@ -36,12 +41,19 @@ class Cluster:
         suite = os.environ.get("CELERYOPS_SUITE", "trixie")
         self.prefix = os.environ.get("CELERYOPS_HOST", f"celeryops-test-{suite}-cluster")
         self.hosts: dict[str, Host] = {
-            name: testinfra.get_host(f"docker://{self.prefix}-{name}") for name in (*NODES, "app1")
+            name: testinfra.get_host(f"docker://{self.prefix}-{name}") for name in (*NODES, *WORKERS)
         }
         secrets = ROOT / "build" / "molecule" / f"{suite}-cluster" / "secrets"
-        password = (secrets / "rabbitmq_admin_password").read_text().split()[0]
-        for name in NODES:
-            self.on(name, f"umask 077; printf %s '{password}' > /root/password")
+        self.engine_of_redis = "valkey" if suite == "forky" else "redis"
+        passwords = {
+            "password": "rabbitmq_admin_password",
+            "redis": "redis_admin_password",
+            "sentinel": "sentinel_admin_password",
+        }
+        for file, source in passwords.items():
+            password = (secrets / source).read_text().split()[0]
+            for name in NODES:
+                self.on(name, f"umask 077; printf %s '{password}' > /root/{file}")
 
     def on(self, name: str, command: str) -> str:
         """Run a shell command as root."""
@@ -75,10 +87,52 @@ class Cluster:
         )
 
     def connected_to(self, worker: str) -> str:
-        """Return the host of the node to which a worker class is connected: that of its control queue."""
+        """Return the host of the node to which a worker is connected: that of its control queue."""
         found = self.ask("mq1", f"queues/{APP}?columns=name,node")
-        (node,) = [one["node"] for one in found if one["name"].startswith(f"{worker}@") and "pidbox" in one["name"]]
+        (node,) = [one["node"] for one in found if one["name"].startswith(worker) and "pidbox" in one["name"]]
         return str(node).rpartition("-")[2]
+
+    def redis(self, name: str, command: str, *, port: int = 6379) -> str:
+        """Return what Redis, or Sentinel, answers on a host."""
+        login = "redis" if port == REDIS_PORT else "sentinel"
+        auth = f"REDISCLI_AUTH=$(cat /root/{login})"
+        return self.on(name, f"{auth} {self.engine_of_redis}-cli --user admin --no-auth-warning -p {port} {command}")
+
+    def primary(self, asked: str = "mq1") -> str:
+        """Return the host that takes writes, as the Sentinel of a host says."""
+        address = self.redis(asked, f"sentinel get-master-addr-by-name {MASTER}", port=SENTINEL_PORT).split()[0]
+        return next(name for name in NODES if (ADDRESSES / name).read_text() == address)
+
+    def replicated(self) -> bool:
+        """Tell whether one server is the primary, the others have its data, and all Sentinels know that."""
+        primaries = {self.primary(name) for name in NODES}
+        told = {name: self.redis(name, "info replication") for name in NODES}
+        following = [name for name, text in told.items() if "role:slave" in text and "master_link_status:up" in text]
+        return primaries == set(NODES) - set(following) and len(following) == len(NODES) - 1
+
+    def keys(self, name: str) -> int:
+        """Count what a server holds."""
+        return int(self.redis(name, "dbsize"))
+
+    def result(self, seconds: float) -> float:
+        """Have a task run, and return after how many seconds its result was read, whatever failed between."""
+        program = (
+            "import time\nfrom fleet_app import app\nbegan = time.monotonic()\n"
+            f"while time.monotonic() < began + {seconds}:\n"
+            "    try:\n"
+            "        app.send_task('default.work', args=('asked',)).get(timeout=5)\n"
+            "        break\n"
+            "    except Exception as error:\n"
+            "        print(repr(error))\n"
+            "        time.sleep(0.2)\n"
+            "else:\n    raise SystemExit('no result')\n"
+            "print(time.monotonic() - began)"
+        )
+        return float(run_in_app(self.hosts["app1"], APP, program).splitlines()[-1])
+
+    def ticks(self) -> int:
+        """Count what the schedulers have sent."""
+        return sum(int(self.on(name, f"grep -c tick-often {STATE}/notes || true")) for name in WORKERS)
 
     def play(self, **variables: Any) -> Run:
         """Run the site playbook."""
@@ -91,20 +145,20 @@ class Cluster:
         )
         run_in_app(self.hosts["app1"], APP, program)
 
-    def done(self) -> Counter[str]:
-        """Return how often each task has ended."""
-        text = self.on("app1", f"cat {STATE}/notes 2>/dev/null || true")
+    def done(self, *names: str) -> Counter[str]:
+        """Return how often each task has ended, on some hosts or on all."""
+        text = "".join(self.on(name, f"cat {STATE}/notes 2>/dev/null || true") + "\n" for name in names or WORKERS)
         return Counter(name for event, name in (line.split() for line in text.splitlines()) if event == "done")
 
-    def started(self) -> dict[str, tuple[int, int]]:
+    def started(self, server: str) -> dict[str, tuple[int, int]]:
         """Return host -> when its server stopped and started last, in microseconds since boot."""
-        return {name: self.started_of(name) for name in NODES}
+        return {name: self.started_of(name, server) for name in NODES}
 
-    def started_of(self, name: str) -> tuple[int, int]:
+    def started_of(self, name: str, server: str = SERVER) -> tuple[int, int]:
         """Return the same of one host."""
         times = "InactiveEnterTimestampMonotonic,ActiveEnterTimestampMonotonic"
         values = sorted(
-            int(word) for word in self.on(name, f"systemctl show --value --property={times} {SERVER}").split()
+            int(word) for word in self.on(name, f"systemctl show --value --property={times} {server}").split()
         )
         return values[0], values[1]
 

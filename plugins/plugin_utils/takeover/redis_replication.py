@@ -58,6 +58,30 @@ def primary_not_known(plans: Plans, found: Held, playing: Collection[str]) -> It
         )
 
 
+def spared(plans: Plans, found: Held, watching: Collection[str], there: Collection[str]) -> dict[str, list[str]]:
+    """Return by group the hosts without whose server, or Sentinel, the others and a run go on: most of them are there.
+
+    None where a server that is there is new: it would be given the data of nobody knows whom.
+
+    Arguments:
+        plans: host -> the plan of the role redis for it.
+        found: host -> what it holds of the engine; empty where nobody has looked.
+        watching: the hosts of the Sentinels.
+        there: the hosts of this run that can be reached.
+    """
+    servers = [host for host, plan in plans.items() if plan.get("replicated")]
+    new = any(not (found.get(host) or {}).get("established") for host in servers if host in there)
+    if new or not all(_most(hosts, there) for hosts in (servers, watching)):
+        return {}
+    groups = {"redis": servers, "sentinel": watching}
+    return {group: [host for host in hosts if host not in there] for group, hosts in groups.items()}
+
+
+def _most(hosts: Collection[str], there: Collection[str]) -> bool:
+    """Whether more than half of the hosts are there."""
+    return 2 * len([host for host in hosts if host in there]) > len(hosts)
+
+
 def _has_data(held: Mapping[str, Any]) -> bool:
     """Whether a host has data of an engine, or a server of the role's, which may have them in its memory."""
     return bool(held.get("established")) or has_data(held, held.get("server") or {})

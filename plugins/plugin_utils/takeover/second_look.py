@@ -86,7 +86,7 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
     whole = {str(entry["app"]) for entries in leaving.values() for entry in entries if entry["early"]}
     lost = {host: why for host, why in checked.lost.items() if host in look.playing}
     rotated = look.rotate and any(checked.found.get("made_up", {}).values())
-    spared = rabbitmq_cluster.spared(_rabbitmq_plans(look), look.playing, lost)
+    spared = _spared(look, lost)
     problems += unreached(lost, deployment.groups, rotated=rotated, whole=whole, spared=spared)
     expected = list(dict.fromkeys(host for group in ROLES_OF_GROUP for host in wanted.groups.get(group, ())))
     for folder, names in checked.found.get("made_up", {}).items():
@@ -107,13 +107,13 @@ def second_look(look: Look) -> tuple[list[Problem], dict[str, Any]]:
         "celeryops_leaving": leaving,
         "celeryops_backlogs": asked,
         "celeryops_same_machine": same_machine(seen),
-        "celeryops_spared": spared,
+        "celeryops_spared": spared["rabbitmq"],
     }
 
 
 def _of_rabbitmq(look: Look) -> Iterator[Problem]:
     """Yield what is wrong with RabbitMQ as its hosts are."""
-    plans = _rabbitmq_plans(look)
+    plans = _plans(look, "rabbitmq")
     yield from rabbitmq_cluster.different_series(plans)
     found = {host: look.server(host) for host in plans}
     yield from rabbitmq_cluster.separate_brokers(plans, found)
@@ -121,18 +121,29 @@ def _of_rabbitmq(look: Look) -> Iterator[Problem]:
     yield from rabbitmq_upgrade.unsupported_upgrades(plans, found)
 
 
-def _rabbitmq_plans(look: Look) -> dict[str, Mapping[str, Any]]:
-    planned = look.checked.planned
-    return {host: own.plan for (role, host), own in planned.items() if role == "rabbitmq" and own.plan}
+def _plans(look: Look, name: str) -> dict[str, Mapping[str, Any]]:
+    """Return host -> the plan of a role for it."""
+    return {host: own.plan for (role, host), own in look.checked.planned.items() if role == name and own.plan}
 
 
 def _of_replicated(look: Look) -> Iterator[Problem]:
     """Yield what is wrong with several servers of Redis as their hosts are."""
-    planned = look.checked.planned
-    plans = {host: own.plan for (role, host), own in planned.items() if role == "redis" and own.plan}
-    found = {host: look.redis(host).get(str(plan["engine"])) or {} for host, plan in plans.items()}
+    plans = _plans(look, "redis")
+    found = _redis_found(look, plans)
     yield from redis_replication.separate_servers(plans, found)
     yield from redis_replication.primary_not_known(plans, found, look.playing)
+
+
+def _spared(look: Look, lost: Collection[str]) -> dict[str, list[str]]:
+    """Return by group the lost hosts without which the run goes on."""
+    redis, there = _plans(look, "redis"), [host for host in look.playing if host not in lost]
+    watching = look.deployment.groups.get("sentinel", ())
+    others = redis_replication.spared(redis, _redis_found(look, redis), watching, there)
+    return {"rabbitmq": rabbitmq_cluster.spared(_plans(look, "rabbitmq"), look.playing, lost), **others}
+
+
+def _redis_found(look: Look, plans: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {host: look.redis(host).get(str(plan["engine"])) or {} for host, plan in plans.items()}
 
 
 def same_machine(seen: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ judged with the other schedulers (``leaving.beats``).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
@@ -41,7 +42,7 @@ def unreached(
     *,
     rotated: bool,
     whole: Collection[str],
-    spared: Collection[str] = (),
+    spared: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Iterator[Found]:
     """Yield why the run cannot go on without a host.
 
@@ -50,13 +51,13 @@ def unreached(
         groups: the inventory's groups and their hosts.
         rotated: whether this run replaces passwords.
         whole: the apps that leave the inventory, whose accounts the servers remove.
-        spared: nodes of RabbitMQ without which their cluster goes on (``rabbitmq_cluster.spared``).
+        spared: group -> hosts without whose server the others go on (``rabbitmq_cluster``, ``redis_replication``).
     """
     servers = [
         (group, host)
         for group in SERVERS
         for host in groups.get(group, ())
-        if host in lost and not (group == "rabbitmq" and host in spared)
+        if host in lost and host not in spared.get(group, ())
     ]
     for group, host in servers:
         reason = f"the facts could not be gathered ({lost[host]}), and the other hosts depend on it"

@@ -141,11 +141,12 @@ def test_what_a_host_sees_says_where_it_comes_from() -> None:
     used = {key for value in STACK.values() for key in re.findall(r"celeryops_stack\.(\w+)", str(value))}
     assert used - set(SOURCES) == set()
     empty: Any = {"apps": {}, "app_of": {}, "machines": {}, "servers": SERVED, "consumer_timeout": 0}
+    empty["sentinel"] = {"name": "", "user": "", "engine": ""}
     assert set(SOURCES) - set(view({**empty, "connections": NONE}, "a")) == set()
 
 
 NONE = {"rabbitmq": 0, "redis": 0}
-SERVED: dict[str, list[object]] = {"rabbitmq": [], "redis": []}
+SERVED: dict[str, list[object]] = {"rabbitmq": [], "redis": [], "sentinel": []}
 
 
 @pytest.mark.parametrize(

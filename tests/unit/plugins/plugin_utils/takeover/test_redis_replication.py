@@ -10,6 +10,7 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine impor
 from ansible_collections.celeryops.stack.plugins.plugin_utils.takeover.redis_replication import (
     primary_not_known,
     separate_servers,
+    spared,
 )
 
 HOSTS = ("cache1", "cache2", "cache3")
@@ -65,3 +66,14 @@ def test_a_server_that_is_there_tells_a_new_one() -> None:
     assert list(primary_not_known(PLANS, held(BLANK, BLANK, BLANK), HOSTS)) == []
     assert list(primary_not_known(PLANS, held(BLANK), ["app1"])) == []
     assert list(primary_not_known(ALONE, held(BLANK), ["cache1"])) == []
+
+
+def test_a_run_goes_on_without_a_minority() -> None:
+    watching, whole = ["app1", "cache2", "cache3"], dict.fromkeys(HOSTS, MEMBER)
+    left = {"redis": ["cache3"], "sentinel": ["cache3"]}
+    assert spared(PLANS, held(MEMBER, MEMBER), watching, ["app1", "cache1", "cache2"]) == left
+    assert spared(PLANS, whole, watching, ["cache1", "cache2", "cache3"]) == {"redis": [], "sentinel": ["app1"]}
+    assert spared(PLANS, held(MEMBER), watching, ["app1", "cache1"]) == {}, "most servers are lost"
+    assert spared(PLANS, held(MEMBER, MEMBER), watching, ["cache1", "cache2"]) == {}, "most Sentinels are lost"
+    assert spared(PLANS, held(MEMBER, BLANK), watching, ["app1", "cache1", "cache2"]) == {}, "a server is new"
+    assert spared(ALONE, held(ONE), [], ["cache1"]) == {}, "each has data of its own"

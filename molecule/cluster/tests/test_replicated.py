@@ -1,0 +1,32 @@
+"""Three servers of Redis have the same data, and Sentinel replaces the one that takes writes."""
+
+from __future__ import annotations
+
+from cluster import NODES, Cluster
+from hosts import wait
+
+
+def test_three_servers_have_the_same_data(cluster: Cluster) -> None:
+    assert cluster.replicated()
+    for name in NODES:
+        assert cluster.redis(name, "sentinel ckquorum celeryops", port=26379).startswith("OK 3 usable Sentinels")
+    cluster.result(10)
+    wait(lambda: len({cluster.keys(name) for name in NODES}) == 1, 10, "the replicas lack data")
+
+
+def test_results_and_schedules_go_on_without_the_primary(cluster: Cluster) -> None:
+    lost = cluster.primary()
+    server = f"{cluster.engine_of_redis}-server.service"
+    wait(lambda: cluster.ticks() > 0, 30, "no scheduler sends")
+    # Kept down: it must not be the primary again because it is back at once.
+    cluster.on(lost, f"systemctl mask --runtime --quiet {server}; systemctl kill --signal=KILL {server}")
+    assert cluster.result(30) < 12
+    others = [name for name in NODES if name != lost]
+    primary = cluster.primary(others[0])
+    assert primary in others
+    sent = cluster.ticks()
+    wait(lambda: cluster.ticks() > sent + 1, 60, "no scheduler sends any more")
+    cluster.on(lost, f"systemctl unmask --runtime --quiet {server}; systemctl start {server}")
+    # Its own file still says that it is the primary.
+    wait(cluster.replicated, 60, "the server did not come back as a replica")
+    assert cluster.primary() == primary
