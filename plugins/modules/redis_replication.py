@@ -204,7 +204,7 @@ class Replicated:
 
     def _wait_for_replicas(self, client: Client, sentinel: Client) -> None:
         """Wait until every replica that Sentinel may choose has the data, whichever it chooses."""
-        for _ in self._attempts(self.deadline, "not every replica is connected and has the data"):
+        for _turn in self._attempts(self.deadline, "not every replica is connected and has the data"):
             listed = [pairs(one) for one in sentinel.call("SENTINEL", "REPLICAS", self.params["master_name"])]
             eligible = [one for one in listed if not set(one.get("flags", "").split(",")) & set(_DOWN)]
             linked = [one for one in eligible if one.get("master-link-status") == "ok"]
@@ -216,14 +216,14 @@ class Replicated:
         """Have Sentinel make a replica the primary that has all data, and follow it."""
         name = self.params["master_name"]
         deadline = time.monotonic() + PATIENCE
-        for _ in self._attempts(deadline, "a replica is behind"):
+        for _turn in self._attempts(deadline, "a replica is behind"):
             found = replication(client.call("INFO", "replication"))
             if found["offsets"] and min(found["offsets"]) >= found["offset"]:
                 break
         sentinel.call("SENTINEL", "FAILOVER", name)
         deadline = time.monotonic() + PATIENCE
         primary = self.place
-        for _ in self._attempts(deadline, "Sentinel did not make a replica the primary"):
+        for _turn in self._attempts(deadline, "Sentinel did not make a replica the primary"):
             primary = self._primary(sentinel)
             if primary != self.place:
                 break

@@ -24,7 +24,7 @@ def test_leaders_are_on_all_nodes(cluster: Cluster) -> None:
 def test_a_worker_goes_on_while_its_node_is_away(cluster: Cluster) -> None:
     for name in WORKERS:
         cluster.on(name, f"rm -f {STATE}/notes")
-    lost = cluster.connected_to("default@app1")
+    lost = cluster.connected_to(f"default@{cluster.prefix}-app1")
     others = [name for name in NODES if name != lost]
     cluster.send(TASKS)
     wait(lambda: bool(cluster.done("app1")), 10, "nothing is run")
