@@ -51,6 +51,7 @@ class Status:
             its kind has no process (a socket); 0.0 when it never did.
         changed: seconds of CLOCK_MONOTONIC of the last change of state, a reload included.
         pid: of its main process; 0 when it has none.
+        starting: whether it is about to run: it starts, or waits for its next start after a failure.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Status:
     started: float
     changed: float
     pid: int
+    starting: bool = False
 
 
 @dataclass
@@ -111,6 +113,7 @@ def _status(name: str, block: str) -> Status:
         started=int(values.get(started) or 0) / 1e6,
         changed=int(values.get("StateChangeTimestampMonotonic") or 0) / 1e6,
         pid=int(values.get("MainPID") or 0),
+        starting=values.get("ActiveState") == "activating",
     )
 
 
@@ -148,7 +151,7 @@ def decide(
         status = statuses[name]
         _decide_file_state(unit, status, actions)
         state = unit.get("state")
-        if state == "stopped" and status.active:
+        if state == "stopped" and (status.active or status.starting):
             actions.stop.append(name)
         if state != "started":
             continue

@@ -96,6 +96,13 @@ def test_a_unit_in_a_restart_loop_is_started() -> None:
     assert decided(looping) == Actions(start=["a.service"])
 
 
+def test_a_unit_that_is_about_to_start_is_stopped() -> None:
+    looping = RUNNING.replace("ActiveState=active", "ActiveState=activating")
+    assert decided(looping, state="stopped").stop == ["a.service"]
+    for state in ("inactive", "failed", "deactivating"):
+        assert decided(RUNNING.replace("ActiveState=active", f"ActiveState={state}"), state="stopped").stop == []
+
+
 def test_masks_and_stops() -> None:
     assert decided(RUNNING, state="stopped", enabled=False, masked=True) == Actions(
         mask=["a.service"], disable=["a.service"], stop=["a.service"]
