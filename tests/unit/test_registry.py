@@ -46,6 +46,11 @@ def roles_of(play: dict[str, Any]) -> list[str]:
 
 
 def groups_of(play: dict[str, Any]) -> list[str]:
+    """The groups whose hosts stay in a play: its own, or the one that its first task asks for."""
+    first = next(iter(play.get("tasks", [])), {})
+    asked = re.fullmatch(r"'(\w+)' not in group_names", str(first.get("when")))
+    if asked and first.get("ansible.builtin.meta") == "end_host" and first.get("tags") == "always":
+        return [asked[1]]
     return [group for group in str(play["hosts"]).split(":") if not group.startswith("!")]
 
 
