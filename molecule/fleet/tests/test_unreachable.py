@@ -101,5 +101,7 @@ def test_a_scheduler_that_cannot_start_stops_no_other_host(fleet: Fleet) -> None
     assert {name: host["failures"] for name, host in run.stats.items()} == {"servers": 0, "app1": 1, "app2": 0}
     assert "app1: failed, or was stopped as another host failed" in run.output
     # Flower is behind it, on the other host.
-    assert "FLOWER_URL_PREFIX=shop" in fleet.each(f"cat /etc/celeryops/{APP}/flower.env || true")["app2"]
+    assert "FLOWER_URL_PREFIX=shop" in fleet.on(
+        "app2", f"systemctl show --property=Environment celery-{APP}-flower.service"
+    )
     assert fleet.play("site").messages == []
