@@ -54,6 +54,11 @@ def hosts_of(play: dict[str, Any]) -> str:
 
 
 def groups_of(play: dict[str, Any]) -> list[str]:
+    """The groups whose hosts stay in a play: its own, or the one that its first task asks for."""
+    first = next(iter(play.get("tasks", [])), {})
+    asked = re.fullmatch(r"'(\w+)' not in group_names", str(first.get("when")))
+    if asked and first.get("ansible.builtin.meta") == "end_host" and first.get("tags") == "always":
+        return [asked[1]]
     return [group for group in hosts_of(play).split(":") if not group.startswith("!")]
 
 

@@ -92,3 +92,16 @@ def test_the_scheduler_does_not_move_from_a_host_that_may_run_it_still(
     run = without("app1", inventory=beat_on_app2)
     assert run.changed == []
     assert "whether app1 still has it is not known" in run.messages[-1]
+
+
+def test_a_scheduler_that_cannot_start_stops_no_other_host(fleet: Fleet) -> None:
+    run = fleet.play("site", celery_beat_environment={"PYTHONHOME": "/srv/misspelt"}, flower_url_prefix="shop")
+    assert len(run.messages) == 1, run.messages
+    assert f"celery-{APP}-beat.service: the new content is not valid" in run.messages[0]
+    assert {name: host["failures"] for name, host in run.stats.items()} == {"servers": 0, "app1": 1, "app2": 0}
+    assert "app1: failed, or was stopped as another host failed" in run.output
+    # Flower is behind it, on the other host.
+    assert "FLOWER_URL_PREFIX=shop" in fleet.on(
+        "app2", f"systemctl show --property=Environment celery-{APP}-flower.service"
+    )
+    assert fleet.play("site").messages == []
