@@ -103,8 +103,16 @@ class Cluster:
         address = self.redis(asked, f"sentinel get-master-addr-by-name {MASTER}", port=SENTINEL_PORT).split()[0]
         return next(name for name in NODES if (ADDRESSES / name).read_text() == address)
 
+    def answers(self, name: str) -> bool:
+        """Tell whether Redis and Sentinel of a host take connections: a host that starts has them after a while."""
+        ports = f"{REDIS_PORT} {SENTINEL_PORT}"
+        look = f'for port in {ports}; do timeout 2 bash -c "</dev/tcp/127.0.0.1/$port" || exit 1; done'
+        return bool(self.hosts[name].run(look).rc == 0)
+
     def replicated(self) -> bool:
         """Tell whether one server is the primary, the others have its data, and all Sentinels know that."""
+        if not all(self.answers(name) for name in NODES):
+            return False
         primaries = {self.primary(name) for name in NODES}
         told = {name: self.redis(name, "info replication") for name in NODES}
         following = [name for name, text in told.items() if "role:slave" in text and "master_link_status:up" in text]
