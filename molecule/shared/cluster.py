@@ -158,6 +158,15 @@ class Cluster:
         text = "".join(self.on(name, f"cat {STATE}/notes 2>/dev/null || true") + "\n" for name in names or WORKERS)
         return Counter(name for event, name in (line.split() for line in text.splitlines()) if event == "done")
 
+    def seconds_until_done(self, name: str, more: int) -> float:
+        """Return how long it takes until so many more tasks have ended on a host, which looks for itself."""
+        look = f"grep -c ^done {STATE}/notes"
+        late = "[ $(date +%s) -lt $((begun + 60)) ] || exit 1"
+        loop = f"while [ $({look}) -lt $((had + {more})) ]; do sleep 0.05; {late}; done"
+        text = self.on(name, f"begun=$(date +%s); date +%s.%N; had=$({look}); {loop}; date +%s.%N")
+        first, last = (float(line) for line in text.split())
+        return last - first
+
     def started(self, server: str) -> dict[str, tuple[int, int]]:
         """Return host -> when its server stopped and started last, in microseconds since boot."""
         return {name: self.started_of(name, server) for name in NODES}

@@ -20,13 +20,15 @@ def test_results_and_schedules_go_on_without_the_primary(cluster: Cluster) -> No
     wait(lambda: cluster.ticks() > 0, 30, "no scheduler sends")
     # Kept down: it must not be the primary again because it is back at once.
     cluster.on(lost, f"systemctl mask --runtime --quiet {server}; systemctl kill --signal=KILL {server}")
-    assert cluster.result(30) < 12
-    others = [name for name in NODES if name != lost]
-    primary = cluster.primary(others[0])
-    assert primary in others
-    sent = cluster.ticks()
-    wait(lambda: cluster.ticks() > sent + 1, 60, "no scheduler sends any more")
-    cluster.on(lost, f"systemctl unmask --runtime --quiet {server}; systemctl start {server}")
+    try:
+        assert cluster.result(30) < 12
+        others = [name for name in NODES if name != lost]
+        primary = cluster.primary(others[0])
+        assert primary in others
+        sent = cluster.ticks()
+        wait(lambda: cluster.ticks() > sent + 1, 60, "no scheduler sends any more")
+    finally:
+        cluster.on(lost, f"systemctl unmask --runtime --quiet {server}; systemctl start {server}")
     # Its own file still says that it is the primary.
     wait(cluster.replicated, 60, "the server did not come back as a replica")
     assert cluster.primary() == primary
