@@ -80,7 +80,8 @@ def cannot_leave(
         reasons += [f"{name} does not run" for name in stopped]
         # Seen on RabbitMQ 4.0.5: one of two that stops leaves a minority, which pauses and cannot forget it.
         if len(rest) == 1:
-            reasons.append(f"{rest[0]} alone would be a minority of two, and pause when this node stops")
+            alone = f"{rest[0]} alone would be a minority of two, and pause when this node stops"
+            reasons.append(f"{alone}, so another has to join first")
     elif rest and 2 * (len(rest) - len(stopped)) <= len(there):
         reasons.append(f"only {len(rest) - len(stopped)} of {len(there)} members run, and that is no majority")
     lost = []

@@ -26,6 +26,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "username": {"type": "str", "required": True},
     "password": {"type": "str", "required": True, "no_log": True},
 }
+#: Where others find a server or a Sentinel.
+PLACE: dict[str, dict[str, Any]] = {
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+}
 TITLES = {"redis": "Redis", "valkey": "Valkey"}
 
 #: The newest RDB version of Redis that Valkey reads. Redis 7.4 went to 12 with its new licence, Valkey 8 stayed at 11,

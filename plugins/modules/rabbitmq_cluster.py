@@ -330,10 +330,10 @@ class Cluster:
         reasons, lost = cannot_leave(name, nodes, queues)
         lost += self._only_there(kept_only_on(name, queues), alive=alive)
         if reasons:
-            self.module.fail_json(
-                msg=f"{name} was not removed, and nothing was changed: {'; '.join(reasons)}. Have all other nodes run "
-                "first; if they are gone for good: celeryops.stack.recover"
-            )
+            text = f"{name} was not removed, and nothing was changed: {'; '.join(reasons)}"
+            if any(not node.get("running") for node in nodes if node["name"] != name):
+                text += ". Have all other nodes run first; if they are gone for good: celeryops.stack.recover"
+            self.module.fail_json(msg=text)
         if lost and not self.params["lose_messages"]:
             self.module.fail_json(
                 msg=f"{name} was not removed, and nothing was changed. Messages would be lost: {some_of(lost, 5)}. "

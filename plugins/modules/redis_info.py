@@ -100,9 +100,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.celeryops.stack.plugins.module_utils.debian_packages import missing_packages
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
     ENGINES,
     OPTIONS,
+    PLACE,
     Client,
     Engine,
     ServerError,
@@ -118,14 +120,6 @@ from ansible_collections.celeryops.stack.plugins.module_utils.redis_found import
 
 #: Where a hand's configuration has its place from then on.
 _INTO = "redis_settings, redis_users and the other variables of the role redis"
-
-
-def missing_packages(module: AnsibleModule, packages: list[str]) -> list[str]:
-    """Return the ``packages`` that are not installed."""
-    command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *packages]
-    _code, output, _errors = module.run_command(command)
-    installed = {line.split()[0] for line in output.splitlines() if line.endswith(" installed")}
-    return [name for name in packages if name not in installed]
 
 
 def writable_kernel_settings(keys: list[str]) -> dict[str, int]:
@@ -185,10 +179,7 @@ def main() -> None:
                     "minimum": {"type": "bool", "default": False},
                 },
             },
-            "place": {
-                "type": "dict",
-                "options": {"host": {"type": "str", "required": True}, "port": {"type": "int", "required": True}},
-            },
+            "place": {"type": "dict", "options": PLACE},
         },
         supports_check_mode=True,
     )
@@ -209,7 +200,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         **({"replication": replicated(module, names, held[engine])} if module.params["place"] else {}),
-        missing_packages=missing_packages(module, names["packages"]),
+        missing_packages=missing_packages(names["packages"]),
         acl=acl_state(names, module.params["username"], module.params["password"]),
         kernel_pending=kernel_pending(kernel, writable_kernel_settings([setting["key"] for setting in kernel])),
         retired_units=[{"name": engine_names(other)["unit"], "state": "stopped", "enabled": False}] if retire else [],

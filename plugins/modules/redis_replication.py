@@ -108,6 +108,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
     OPTIONS,
+    PLACE,
     Client,
     ServerError,
     engine_names,
@@ -124,7 +125,6 @@ PAUSE = 0.2
 PATIENCE = 10
 #: What Sentinel says of a replica that it would not choose.
 _DOWN = ("s_down", "o_down", "disconnected")
-_PLACE = {"host": {"type": "str", "required": True}, "port": {"type": "int", "required": True}}
 
 
 class _StuckError(Exception):
@@ -298,8 +298,8 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["up", "handed_over"], "required": True},
             **OPTIONS,
-            "place": {"type": "dict", "required": True, "options": _PLACE},
-            "sentinels": {"type": "list", "elements": "dict", "default": [], "options": _PLACE},
+            "place": {"type": "dict", "required": True, "options": PLACE},
+            "sentinels": {"type": "list", "elements": "dict", "default": [], "options": PLACE},
             "master_name": {"type": "str", "default": ""},
             "sentinel_username": {"type": "str", "default": ""},
             "sentinel_password": {"type": "str", "default": "", "no_log": True},

@@ -115,6 +115,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.celeryops.stack.plugins.module_utils.debian_packages import missing_packages
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
     ENGINES,
     Client,
@@ -156,7 +157,7 @@ class Watching:
         known = self._told()
         self.module.exit_json(
             changed=False,
-            missing_packages=self._missing_packages(),
+            missing_packages=missing_packages(self.names["packages"]),
             primary=_place(known) if known else self._primary(),
             pending=[] if known is None else list(self._differing(known)),
         )
@@ -189,12 +190,6 @@ class Watching:
             return f"it does not know {self.master}; without {self.names['state']} it would be told anew"
         others, flags = known.get("num-other-sentinels"), known.get("flags")
         return f"it knows {others} of {len(self.params['others'])} other Sentinels, and the primary is: {flags}"
-
-    def _missing_packages(self) -> list[str]:
-        command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *self.names["packages"]]
-        _code, output, _errors = self.module.run_command(command)
-        installed = {line.split()[0] for line in output.splitlines() if line.endswith(" installed")}
-        return [name for name in self.names["packages"] if name not in installed]
 
     def _client(self, place: Mapping[str, Any]) -> Client:
         client = Client((str(place["host"]), int(place["port"])), timeout=5)

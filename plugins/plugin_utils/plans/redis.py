@@ -51,6 +51,7 @@ class Plan(Engine, total=False):
     sections: list[dict[str, Any]]
     users: list[dict[str, str]]
     replicated: bool
+    includes: list[str]
     limit_nofile: int
     kernel: list[dict[str, Any]]
     apt_release: str
@@ -105,6 +106,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
             *replication_users(variables),
         ],
         "replicated": is_replicated(variables),
+        "includes": [names["config"], *([names["replication"]] if is_replicated(variables) else [])],
         "limit_nofile": max(_PACKAGED_DESCRIPTORS, int(variables["redis_maxclients"]) + _OWN_DESCRIPTORS),
         "kernel": _kernel(variables),
         "apt_release": _apt_release(variables, facts),

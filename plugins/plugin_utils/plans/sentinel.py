@@ -75,7 +75,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         try:
             settings[setting] = parse_duration(variables[name]) * 1000
             if not settings[setting]:
-                problems.append(Problem("no-time-at-all", name, variables[name], "is no time at all", "such as 3s"))
+                problems.append(Problem("too-short", name, variables[name], "must be longer than 0s", "3s"))
         except UnreadableError as error:
             problems.append(error.of(name, variables[name]))
     if settings["parallel-syncs"] < 1:

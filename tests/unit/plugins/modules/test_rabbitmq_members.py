@@ -111,9 +111,16 @@ def test_nothing_changes_before_every_refusal() -> None:
     assert (world.queues["two"], module.commands) == ({C}, [])
     world.nodes[B] = False
     module = Module(state="leaving", leaving="c")
-    assert "rabbit@b does not run" in run(world, module)["msg"]
+    assert "rabbit@b does not run. Have all other nodes run first" in run(world, module)["msg"]
     assert "Its members are: rabbit@a" in run(world, Module(state="leaving", leaving="d"))["msg"]
     assert (world.queues["two"], module.commands) == ({C}, [])
+
+
+def test_of_two_that_run_none_is_told_to_start_the_other() -> None:
+    world, module = World(one="ab"), Module(state="leaving", leaving="b")
+    del world.nodes[C]
+    told = run(world, module)["msg"]
+    assert told.endswith("pause when this node stops, so another has to join first")
 
 
 @pytest.mark.parametrize(

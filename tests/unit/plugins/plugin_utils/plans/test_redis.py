@@ -460,3 +460,12 @@ class TestBackup:
         _result, problems = plan(variables(backup={"schedule": "daily"}, persistence="none"), FACTS)
         assert told(problems) == [("backup-of-nothing", "redis_persistence")]
         assert plan(variables(persistence="none"), FACTS)[1] == []
+
+
+def test_the_account_for_a_primary_is_read_by_one_of_several_servers_only() -> None:
+    assert planned()["includes"] == ["/etc/celeryops/redis/redis.conf"]
+    nodes = [{"host": f"10.0.0.{number}", "port": 6379} for number in (1, 2, 3)]
+    accounts = {"replication_user": "replica", "sentinel_user": "sentinel"}
+    passwords = dict.fromkeys(("replication_password", "sentinel_password"), "x" * 40)
+    several = planned(nodes=nodes, announce_ip="10.0.0.1", bind=["127.0.0.1", "10.0.0.1"], **accounts, **passwords)
+    assert several["includes"] == ["/etc/celeryops/redis/redis.conf", "/etc/celeryops/redis/replication.conf"]

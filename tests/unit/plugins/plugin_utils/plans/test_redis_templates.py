@@ -23,10 +23,10 @@ def rendered(template: str, **variables: Any) -> str:
 @pytest.mark.parametrize("engine", ["redis", "valkey"])
 def test_the_static_file_is_read_last_and_is_out_of_the_servers_reach(engine: str) -> None:
     names = engine_names(engine)
-    text = rendered("drop-in.conf.j2", plan={**names, "limit_nofile": 65535, "replicated": False})
+    text = rendered("drop-in.conf.j2", plan={**names, "limit_nofile": 65535, "includes": [names["config"], "/x"]})
     lines = text.splitlines()
     start = next(line for line in lines if line.startswith("ExecStart=/"))
-    assert start.index(names["state"]) < start.index(f"--include {names['config']}")
+    assert f" {names['state']} --include {names['config']} --include /x --supervised" in start
     assert lines[lines.index(start) - 1] == "ExecStart="
     writable = lines[lines.index("ReadWritePaths=") + 1]
     assert names["config_dir"] not in writable
