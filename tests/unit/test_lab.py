@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 
 import pytest
 
 import lab
-from tools.lab import containers, engine, images, machine
+from tools.lab import containers, engine, images, machine, network
 
 # The engine is meant to outlive the process that starts it.
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -170,3 +171,26 @@ def test_no_host_is_started_where_the_limit_is_near(
     monkeypatch.setenv("DOCKER_HOST", "tcp://builder:2376")
     limit.write_text("1\n")
     engine.check_limits()
+
+
+def test_a_host_that_is_stopped_keeps_its_address() -> None:
+    subnet = ipaddress.IPv4Network("172.18.0.0/16")
+    assert network.next_address(subnet, set()) == "172.18.0.2"
+    assert network.next_address(subnet, {"172.18.0.2", "172.18.0.4"}) == "172.18.0.3"
+
+
+def test_the_network_is_made_of_what_the_engine_has_free(programs: Path, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    answer = 'case "$2" in ls) echo bridge;; inspect) echo 10.1.0.0/24;; esac; case "$1" in ps) echo 10.1.0.2;; esac'
+    program(programs / "docker", f'echo "$*" >> {asked}; {answer}')
+    assert network.options() == [
+        "--network=celeryops-hosts",
+        "--ip=10.1.0.3",
+        "--label=celeryops.address=10.1.0.3",
+    ]
+    made = [line for line in asked.read_text().splitlines() if line.startswith(("network create", "network rm"))]
+    assert made == [
+        "network create celeryops-hosts",
+        "network rm celeryops-hosts",
+        "network create --subnet=10.1.0.0/24 celeryops-hosts",
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster import NODES, Cluster
+from cluster import NODES, REDIS_PORT, SENTINEL_PORT, Cluster
 from hosts import wait
 
 
@@ -32,3 +32,24 @@ def test_results_and_schedules_go_on_without_the_primary(cluster: Cluster) -> No
     # Its own file still says that it is the primary.
     wait(cluster.replicated, 60, "the server did not come back as a replica")
     assert cluster.primary() == primary
+
+
+def test_servers_whose_address_comes_late_after_a_boot_start_all_the_same(cluster: Cluster) -> None:
+    ports = {f"{cluster.engine_of_redis}-server": REDIS_PORT, f"{cluster.engine_of_redis}-sentinel": SENTINEL_PORT}
+    host = next(name for name in NODES if name != cluster.primary())
+    hold = "import signal, socket; taken = socket.create_server(('', %d)); signal.pause()"
+    holders = [
+        f'systemd-run --quiet --collect --unit=test-{unit} timeout 8 python3 -c "{hold % port}"'
+        for unit, port in ports.items()
+    ]
+    units = " ".join(ports)
+    # An address that somebody else has is to a server what one is that does not exist yet.
+    taken = "; ".join(holders)
+
+    def states() -> list[str]:
+        return cluster.on(host, f"systemctl is-active {units} || true").split()
+
+    cluster.on(host, f"systemctl stop {units}; {taken}; sleep 0.5; systemctl start --no-block {units}; sleep 4")
+    assert states() == ["activating", "activating"]
+    wait(lambda: states() == ["active", "active"], 20, "a server was given up")
+    wait(cluster.replicated, 30, "the server did not come back as a replica")

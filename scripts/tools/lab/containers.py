@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.lab import machine
+from tools.lab import machine, network
 from tools.lab.engine import check_limits, engine, engine_answers
 from tools.lab.images import image, image_name
 from tools.lab.machine import CACHE, LabError, docker, exclusive, step, wait_for
@@ -17,7 +17,6 @@ from tools.lab.machine import CACHE, LabError, docker, exclusive, step, wait_for
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NETWORK = "celeryops-lab"
 LABEL = "celeryops.lab"
 CA_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -132,31 +131,29 @@ def up(
     if state and state["status"] == "running":
         ready(name)
         return False
-    with exclusive("network"):
-        check_limits()
-        if NETWORK not in docker("network", "ls", "--format", "{{.Name}}").split():
-            docker("network", "create", NETWORK)
     with step(f"Starting {name} ({suite})"):
-        if state:
-            docker("start", name)
-        else:
-            docker(
-                "run",
-                "--detach",
-                f"--name={name}",
-                f"--hostname={name}",
-                f"--network={NETWORK}",
-                f"--label={LABEL}={suite}",
-                *container_options(suite),
-                *cache_options(name, suite),
-                *ca_options(),
-                *(f"--publish={port}" for port in publish),
-                *(f"--volume={volume}" for volume in volumes),
-                *(f"--cap-add={capability}" for capability in capabilities),
-                image_name(suite),
-            )
-            # There is no package index yet: what asks how old it is must not take the image's age for it.
-            docker("exec", name, "touch", "--date=@0", "/var/lib/apt/lists")
+        with exclusive("network"):
+            check_limits()
+            if state:
+                docker("start", name)
+            else:
+                docker(
+                    "run",
+                    "--detach",
+                    f"--name={name}",
+                    f"--hostname={name}",
+                    *network.options(),
+                    f"--label={LABEL}={suite}",
+                    *container_options(suite),
+                    *cache_options(name, suite),
+                    *ca_options(),
+                    *(f"--publish={port}" for port in publish),
+                    *(f"--volume={volume}" for volume in volumes),
+                    *(f"--cap-add={capability}" for capability in capabilities),
+                    image_name(suite),
+                )
+                # There is no package index yet: what asks how old it is must not take the image's age for it.
+                docker("exec", name, "touch", "--date=@0", "/var/lib/apt/lists")
         ready(name)
     return True
 
@@ -198,6 +195,7 @@ def down(name: str) -> bool:
         if state and state["suite"]:
             link_packages(folder / "apt", CACHE / "apt" / state["suite"])
         shutil.rmtree(folder)
-    if state and not docker("ps", "--all", "--quiet", f"--filter=network={NETWORK}").strip():
-        subprocess.run(["docker", "network", "rm", NETWORK], check=False, capture_output=True)
+    if state:
+        with exclusive("network"):
+            network.forget()
     return state is not None
