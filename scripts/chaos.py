@@ -4,7 +4,7 @@
     scripts/chaos.py                              all four brokers, one after another: about an hour and a half
     scripts/chaos.py trixie redis                 some of them
     scripts/chaos.py trixie-celery5.4             the same on an older Celery
-    scripts/chaos.py --cluster                    RabbitMQ as three nodes, each generation: half an hour each
+    scripts/chaos.py --cluster                    three nodes, each generation: 40 minutes each
     scripts/chaos.py --short trixie               the faults that take seconds: what `make test-all` has
     scripts/chaos.py --without late trixie        with one protection switched off: the table shows what it is for
     scripts/chaos.py --only kill-main trixie      some of the faults

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 from rich.console import Console
 
-from tools.chaos import faults
+from tools.chaos import faults, whole
 from tools.chaos import ledger as ledgers
 from tools.chaos import report as reports
 from tools.chaos import scenario as scenarios
@@ -269,6 +269,7 @@ def test_a_broker_has_the_faults_that_mean_something_there() -> None:
     assert planned == {"quiet", "rolling-restart", "deploy", "broken-deploy", "restart-by-hand", "reboot"} | {
         "grow",
         "change-all",
+        "upgrade",
     }
 
 
@@ -310,17 +311,6 @@ def test_a_stack_on_an_older_celery_holds_its_release_to_it(tmp_path: Path, monk
     }
 
 
-class Nodes(scenarios.Scenario):
-    """A cluster whose nodes say what is given, instead of being asked."""
-
-    def __init__(self, says: dict[str, str]) -> None:
-        super().__init__("trixie-cluster", Console(quiet=True))
-        self.says = says
-
-    def on(self, script: str, **_how: object) -> str:
-        return self.says["status" if "cluster_status" in script else "queues"]
-
-
 WHOLE = '{"running_nodes": ["a", "b", "c"], "disk_nodes": ["a", "b", "c"], "partitions": {}}'
 QUEUES = '[{"name": "q", "type": "%s", "members": ["a", "b", "c"], "online": ["a", "b", "c"]}]'
 
@@ -338,8 +328,35 @@ QUEUES = '[{"name": "q", "type": "%s", "members": ["a", "b", "c"], "online": ["a
         (WHOLE, QUEUES % "classic", ["x lacks members of 0 of 0 queues"]),
     ],
 )
-def test_a_cluster_that_is_not_whole_is_told(
-    status: str, queues: str, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scenarios, "WORK", tmp_path)
-    assert Nodes({"status": status, "queues": queues}).faults_of("x", 3) == told
+def test_a_cluster_that_is_not_whole_is_told(status: str, queues: str, told: list[str]) -> None:
+    assert whole.rabbitmq_faults("x", 3, status, queues) == told
+
+
+PRIMARY = "# Replication\nrole:master\nconnected_slaves:2\n"
+REPLICA = "# Replication\nrole:slave\nmaster_link_status:up\n"
+SERVERS = {"a": PRIMARY, "b": REPLICA, "c": REPLICA}
+AGREED = dict.fromkeys("abc", "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("primaries", "servers", "told"),
+    [
+        ({}, {}, []),
+        ({"c": "10.0.0.3"}, {}, ["the Sentinels name the primaries", "c is not the primary of 2 replicas"]),
+        ({"c": ""}, {}, ["the Sentinels name the primaries ['', '10.0.0.1']"]),
+        ({}, {"a": PRIMARY.replace("2", "1")}, ["a is not the primary of 2 replicas"]),
+        ({}, {"b": PRIMARY}, ["b is no replica that follows"]),
+        ({}, {"c": REPLICA.replace("up", "down")}, ["c is no replica that follows"]),
+        ({}, {"c": ""}, ["c is no replica that follows"]),
+    ],
+)
+def test_redis_that_is_not_whole_is_told(primaries: dict[str, str], servers: dict[str, str], told: list[str]) -> None:
+    addresses = {node: f"10.0.0.{number}" for number, node in enumerate("abc", 1)}
+    faults = whole.redis_faults(AGREED | primaries, SERVERS | servers, addresses)
+    assert len(faults) == len(told)
+    assert all(fault.startswith(start) for fault, start in zip(faults, told, strict=True))
+
+
+def test_the_primary_is_who_a_sentinel_says() -> None:
+    assert whole.address_of_primary("10.0.0.2\n6379\n") == "10.0.0.2"
+    assert whole.address_of_primary("") == ""

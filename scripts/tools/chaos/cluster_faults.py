@@ -1,9 +1,10 @@
-"""What happens to a cluster of RabbitMQ, and what is done to it on purpose."""
+"""What happens to a cluster, and what is done to it on purpose."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tools.chaos.redis_faults import cut_primary, freeze_primary, kill_primary, kill_sentinel
 from tools.chaos.report import Strike
 from tools.chaos.scenario import ROOT, Fault, Scenario, run
 
@@ -16,6 +17,19 @@ UNIT = "rabbitmq-server.service"
 RABBITMQ = ("rabbitmq",)
 #: A client's connection in the kernel's tables (proc_net_tcp(5)): to port 5672, established.
 _CLIENTS = """cat /proc/net/tcp /proc/net/tcp6 | awk '$2 ~ /:1628$/ && $4 == "01"' | wc -l"""
+
+#: Makes a repository of the host's package under a higher revision, and says which.
+REPACK = """set -e
+rm -rf /srv/chaos-repository; mkdir /srv/chaos-repository; cd /srv/chaos-repository
+apt-get -qq update; apt-get -qq download rabbitmq-server
+old=$(ls rabbitmq-server_*.deb); version=$(dpkg-deb --field "$old" Version)+chaos1
+dpkg-deb --raw-extract "$old" package; sed --in-place "s/^Version: .*/Version: $version/" package/DEBIAN/control
+dpkg-deb --root-owner-group --build package new.deb > /dev/null; rm -r package "$old"; chmod 755 .
+{ dpkg-deb --field new.deb; echo "Filename: ./new.deb"; echo "Size: $(stat --format=%s new.deb)"
+  echo "SHA256: $(sha256sum new.deb | cut --delimiter=' ' --fields=1)"; } > Packages
+echo "deb [trusted=yes] file:/srv/chaos-repository ./" > /etc/apt/sources.list.d/chaos.list
+apt-get -qq update; echo "$version"
+"""
 
 
 def busiest(s: Scenario) -> str:
@@ -95,6 +109,16 @@ def change_all(s: Scenario) -> Sequence[Strike]:
     return [Strike(s.now(), s.now())]
 
 
+def upgrade(s: Scenario) -> Sequence[Strike]:
+    """Give all nodes a package of a higher revision, which is all that can be rehearsed with one series."""
+    new = ""
+    for node in s.nodes:
+        new = s.on(REPACK, host=node).splitlines()[-1]
+    s.variables["rabbitmq_version"] = new
+    s.play("site.yml", celery_app_source=s.source())
+    return [Strike(s.now(), s.now())]
+
+
 def replace(s: Scenario) -> Sequence[Strike]:
     """Lose a node with its data, and put an empty host of its name in its place."""
     node, at, held = s.nodes[-1], s.now(), s.all_in_flight()
@@ -131,5 +155,11 @@ CLUSTER_FAULTS = (
     fault("full-stop-back", "the same in the other order", False, full_stop(2, 1, 0)),
     fault("change-all", "a changed configuration of everything", True, change_all),
     fault("node-replaced", "a node replaced by an empty one", False, replace, within=5),
+    fault("redis-kill", "kill -9 of the primary of Redis, kept down", False, kill_primary, short=1, within=10),
+    fault("redis-freeze", "the primary of Redis frozen, and thawed", False, freeze_primary, short=1, within=10),
+    fault("redis-cut", "the primary of Redis cut off", False, cut_primary, short=1, within=10),
+    fault("sentinel-kill", "kill -9 of a Sentinel", False, kill_sentinel, short=1, within=5),
     fault("workers-lost", "a host of workers lost", False, lose_workers, short=1),
+    # The last one: an empty host would not have the package.
+    fault("upgrade", "a package upgrade, rehearsed with a higher revision", True, upgrade),
 )

@@ -18,7 +18,8 @@ import yaml
 from tools.chaos.ledger import Ledger
 from tools.chaos.report import Strike, Window
 from tools.chaos.stacks import STACKS
-from tools.lab import engine, machine
+from tools.chaos.whole import MASTER, address_of_primary, all_redis_faults, ask, rabbitmq_faults
+from tools.lab import engine, machine, network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -128,7 +129,11 @@ class Scenario:
         #: The hosts of a cluster's nodes, and all that have workers.
         self.nodes = tuple(machine.own(f"{host}-mq{number}") for number in (1, 2, 3)) if self.cluster else ()
         self.workers = (self.stack, machine.own(f"{host}-stack2")) if self.cluster else (self.stack,)
-        #: Where RabbitMQ is: a folder beside the inventory.
+        #: What servers and Sentinels call each other by.
+        self.addresses: dict[str, str] = {}
+        #: Which of the two a cluster has: Debian 14 is where Valkey is at home.
+        self.redis = "valkey" if self.cluster and self.suite == "forky" else "redis"
+        #: Where the servers are: a folder beside the inventory.
         self.brokers = "cluster" if self.cluster else "single"
         #: The fault's strikes so far.
         self.turn = 0
@@ -157,6 +162,8 @@ class Scenario:
 
     def _variables(self, classes: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
         variables: dict[str, Any] = {"celery_app_broker": self.broker}
+        if self.cluster:
+            variables["redis_implementation"] = self.redis
         match self.without:
             case "late":
                 variables["celery_worker_classes"] = {
@@ -196,6 +203,7 @@ class Scenario:
             "CHAOS_STACK": self.stack,
             "CHAOS_STACK2": self.workers[-1],
             **{f"CHAOS_MQ{number}": node for number, node in enumerate(self.nodes, 1)},
+            **{f"CHAOS_MQ{number}_ADDRESS": self.addresses[node] for number, node in enumerate(self.nodes, 1)},
             "CHAOS_WEB": self.web,
         }
         inventories = [f"--inventory={SCENARIO / folder}" for folder in ("inventory", self.brokers)]
@@ -250,6 +258,7 @@ class Scenario:
         """Have the host of a node, empty where it is new."""
         lab = ROOT / "scripts" / "lab.py"
         run([lab, "up", node, f"--suite={self.suite}", "--capability=NET_ADMIN"], log=self.log)
+        self.addresses[node] = network.address_of(node)
 
     def restore(self) -> None:
         """Go on with the ledger and the windows of the run before.
@@ -417,43 +426,48 @@ class Scenario:
 
     def whole(self) -> None:
         """Wait until the cluster is whole again by itself, and note when it is not."""
-        nodes = self.nodes if self.brokers == "cluster" else self.nodes[:1]
         faults: list[str] = []
 
         def whole() -> bool:
-            faults[:] = [fault for node in nodes for fault in self.faults_of(node, len(nodes))]
+            faults[:] = self.faults_of_cluster()
             return not faults
 
         if not self.wait(whole, RECOVER):
             self.notes.append(f"the cluster is not whole: {'; '.join(faults)}")
 
-    def faults_of(self, node: str, number: int) -> list[str]:
-        """Return how the cluster is not whole, as one of its nodes sees it."""
+    def faults_of_cluster(self) -> list[str]:
+        """Return how the cluster, or the one server that it is so far, is not whole."""
+        nodes = self.nodes if self.brokers == "cluster" else self.nodes[:1]
         ask = "timeout 30 rabbitmqctl --quiet --formatter json"
-        status = self.on(f"{ask} cluster_status", check=False, host=node)
-        queues = self.on(f"{ask} list_queues --vhost {APP} name type members online", check=False, host=node)
-        try:
-            cluster, listed = json.loads(status), json.loads(queues)
-        except ValueError:
-            return [f"{node} does not answer"]
-        faults = [f"{node} sees a partition: {cluster['partitions']}"] if cluster["partitions"] else []
-        if len(cluster["running_nodes"]) != number or len(cluster["disk_nodes"]) != number:
-            faults.append(f"{node} sees {sorted(cluster['running_nodes'])} of {sorted(cluster['disk_nodes'])}")
-        quorum = [queue for queue in listed if queue["type"] in ("quorum", "rabbit_quorum_queue")]
-        lacking = [
-            queue["name"] for queue in quorum if len(queue["online"]) != number or len(queue["members"]) != number
-        ]
-        if lacking or not quorum:
-            faults.append(f"{node} lacks members of {len(lacking)} of {len(quorum)} queues")
+        faults: list[str] = []
+        for node in nodes:
+            status = self.on(f"{ask} cluster_status", check=False, host=node)
+            queues = self.on(f"{ask} list_queues --vhost {APP} name type members online", check=False, host=node)
+            faults += rabbitmq_faults(node, len(nodes), status, queues)
+        if len(nodes) > 1:
+            faults += all_redis_faults(nodes, self.addresses, f"{self.redis}-cli", self.work / "secrets")
         return faults
+
+    def primary(self) -> str:
+        """Return the host of the Redis that takes writes.
+
+        Raises:
+            ChaosError: when no Sentinel knows it.
+        """
+        command = ("sentinel", "get-master-addr-by-name", MASTER)
+        for node in self.nodes:
+            answer = ask(node, "sentinel", f"{self.redis}-cli", self.work / "secrets", *command)
+            for other, address in self.addresses.items():
+                if address == address_of_primary(answer):
+                    return other
+        raise ChaosError("no Sentinel knows the primary")
 
     def journal(self, fault: Fault, since: datetime.datetime) -> None:
         """Keep the units' journal of a fault, and look for what systemd had to end by force."""
-        text = self.on(
-            f"journalctl --no-pager --output=short-precise --since='@{since.timestamp():.0f}'"
-            " --unit='celery-*' --unit='rabbitmq-server*' --unit='redis-server*'",
-            check=False,
-        )
+        units = ("celery-*", "rabbitmq-server*", f"{self.redis}-*")
+        look = f"journalctl --no-pager --output=short-precise --since='@{since.timestamp():.0f}'"
+        look += "".join(f" --unit='{unit}'" for unit in units)
+        text = "".join(self.on(look, check=False, host=host) for host in (*self.workers, *self.nodes))
         (self.work / f"journal-{fault.key}.log").write_text(text)
         forced = re.findall(r"systemd\[1\]: (\S+): State 'stop-sigterm' timed out\. Killing", text)
         if forced:

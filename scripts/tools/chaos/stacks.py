@@ -15,7 +15,7 @@ class Stack:
         broker: ``rabbitmq`` or ``redis``.
         title: how the report calls it.
         constraints: what holds the app's packages to older versions; empty for the newest.
-        cluster: whether RabbitMQ is three nodes on hosts of their own.
+        cluster: whether RabbitMQ and Redis are three nodes on hosts of their own.
     """
 
     suite: str

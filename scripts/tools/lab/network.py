@@ -39,6 +39,11 @@ def addresses() -> set[str]:
     return set(docker("ps", "--all", f"--filter=label={LABEL}", label).split())
 
 
+def address_of(name: str) -> str:
+    """Return the address of a host."""
+    return docker("container", "inspect", f'--format={{{{index .Config.Labels "{LABEL}"}}}}', name).strip()
+
+
 def next_address(network: ipaddress.IPv4Network, taken: set[str]) -> str:
     """Return the first address that no host has; the very first is the engine's own."""
     _engines_own, *others = (str(address) for address in network.hosts())
