@@ -115,6 +115,8 @@ CONNECT_TIMEOUT = 10
 #: shorter time only repeats publishes.
 CLUSTER_SOCKET_TIMEOUT = 10
 CLUSTER_CONNECT_TIMEOUT = 3
+#: The same of a Redis behind Sentinels, which replace one that has been silent for three seconds.
+FAILOVER_SOCKET_TIMEOUT = 4
 #: How often a publish tries all addresses, with up to half a second between two turns: for some ten seconds, longer
 #: than an election of RabbitMQ takes, and for twenty, where Sentinels took up to nine (Redis 8.0.2) for a failover.
 ELECTION_TURNS = 25
@@ -189,7 +191,7 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
             # A result is stored when Redis is back, not lost.
             "result_backend_always_retry": True,
             # What stores a result tries again anyway (result_backend_always_retry).
-            "redis_socket_timeout": RESULT_TIMEOUT,
+            "redis_socket_timeout": FAILOVER_SOCKET_TIMEOUT if scheme == "sentinel" else RESULT_TIMEOUT,
             "redis_socket_connect_timeout": CLUSTER_CONNECT_TIMEOUT if scheme == "sentinel" else CONNECT_TIMEOUT,
             # redis-py 8.1 knows no such argument of a Unix socket, and every connection would fail.
             **({} if scheme == SOCKET_BACKEND else {"redis_socket_keepalive": True}),
@@ -261,7 +263,7 @@ def _broker_transport_options(values: Mapping[str, Any], broker: str, durations:
         "visibility_timeout": durations["visibility_timeout"]
         or held_for(durations["longest_task"], 1, durations["longest_eta"]),
         "global_keyprefix": str(values["key_prefix"]),
-        "socket_timeout": CLUSTER_SOCKET_TIMEOUT if sentinel else SOCKET_TIMEOUT,
+        "socket_timeout": FAILOVER_SOCKET_TIMEOUT if sentinel else SOCKET_TIMEOUT,
         "socket_connect_timeout": CLUSTER_CONNECT_TIMEOUT if sentinel else CONNECT_TIMEOUT,
         "socket_keepalive": True,
         "health_check_interval": HEALTH_CHECK_INTERVAL,

@@ -111,6 +111,8 @@ def test_redbeat_is_told_the_same() -> None:
     assert told["sentinels"] == [("s1", 26380), ("s2", 26379)]
     assert (told["service_name"], told["username"], told["password"], told["db"]) == ("celeryops", "shop", "p@ss", 2)
     assert told["sentinel_kwargs"] == {**ASKING, "password": SECRET}
+    # Longer than a Sentinel waits for a silent primary, and no longer than it takes to replace it.
+    assert 3 < told["socket_timeout"] < 5
 
 
 @pytest.mark.parametrize("url", ["sentinel://s1", "sentinel://s1/"])

@@ -28,6 +28,9 @@ OPTIONS = ("broker_transport_options", "result_backend_transport_options")
 REDBEAT_SECONDS = 20
 """For so long RedBeat tries again what it has no pipeline for, longer than a failover takes."""
 
+SILENCE = 4
+"""So many seconds a server may be silent: Sentinels replace it after three."""
+
 SILENT_SECONDS = 60.0
 """For so long a Sentinel that gave no answer is asked last."""
 
@@ -72,7 +75,7 @@ def redbeat(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
             "username": first.username,
             "password": first.password,
             "db": int((first.path or "").strip("/") or 0),
-            "socket_timeout": 10,
+            "socket_timeout": SILENCE,
             "retry_period": REDBEAT_SECONDS,
         },
     }
