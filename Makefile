@@ -7,7 +7,7 @@
 #   make test-fast    the checks alone, without the slow ones: style, types, unit tests, build (two minutes)
 #   make test-all     every test on every stack and version, and the support table written anew; goes on where it was
 #                     interrupted (AGAIN=1: from the start)
-#   make bench        how fast a run is, the check of a thousand hosts, urgent tasks under a flood, tasks per second
+#   make bench        how fast a run is, the check of a thousand hosts, urgent tasks under a flood, tasks per second, a cluster
 #   make chaos        fault a stack under load in every way, on all brokers, and count what became of each task
 #   make docs         write what is generated in the READMEs
 #   make changelog    write CHANGELOG.md from the fragments in changelogs/
@@ -128,6 +128,7 @@ bench: tools
 	@scripts/bench.py
 	@scripts/bench_priorities.py
 	@scripts/bench_throughput.py
+	@scripts/bench_cluster.py
 
 # Another selection: make chaos CHAOS="--short trixie"
 .PHONY: chaos

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import sys
@@ -12,9 +13,11 @@ import pytest
 import yaml
 from rich.console import Console
 
+import bench_cluster
 import bench_priorities
 from bench_priorities import Latencies, flaws
 from tools.bench import common, fleet, growth, traffic
+from tools.chaos.report import Row
 
 FLOODED = {"waiting": [4_600, 4_000, 3_700], "left": 3_600, "processors_busy": 0.98}
 
@@ -127,3 +130,12 @@ def test_the_fleet_is_as_large_as_the_benchmark_says(tmp_path: Path) -> None:
     overridden = [path.stem for path in (folder / "host_vars").iterdir()]
     assert len(overridden) == 2
     assert set(overridden) <= set(hosts["celery_workers"]["hosts"])
+
+
+def test_a_class_that_never_came_back_counts_as_the_whole_wait() -> None:
+    rows = [
+        Row("x", "node-kill", False, group, "late", 1, 1, 0, 0, 0, 0, 0, 0.1, recovery, 0)
+        for group, recovery in (("swift", 3.5), ("steady", 21.0))
+    ]
+    assert bench_cluster.worst(rows) == 21.0
+    assert bench_cluster.worst([*rows, dataclasses.replace(rows[0], recovery_s=None)]) == 120.0

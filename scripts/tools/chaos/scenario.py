@@ -248,11 +248,15 @@ class Scenario:
                 host=host,
             )
         self.say("putting the stack on its hosts")
-        self.play("site.yml", celery_app_source=self.source())
-        self.switch_off()
+        self.deploy()
         there = float(run(["docker", "exec", self.stack, "python3", "-c", "import time; print(time.monotonic())"]))
         offset = there - time.monotonic()
         self._clock = offset if abs(offset) > 1 else 0.0
+
+    def deploy(self) -> None:
+        """Put the stack on its hosts."""
+        self.play("site.yml", celery_app_source=self.source())
+        self.switch_off()
 
     def new_node(self, node: str) -> None:
         """Have the host of a node, empty where it is new."""
@@ -266,7 +270,7 @@ class Scenario:
         Raises:
             ChaosError: when there was none.
         """
-        kept = results_of(self.name, self.without)
+        kept = self.results
         if not (kept / "windows.json").exists():
             raise ChaosError(f"there is nothing to add to: {kept} is empty")
         data = json.loads((kept / "windows.json").read_text())
@@ -322,6 +326,14 @@ class Scenario:
         command += [f"--property=User={APP}", f"--property=EnvironmentFile={ENVIRONMENT}"]
         command += ["--property=Restart=always"] if unit else []
         return run([*command, PYTHON, "-m", "chaos_app.producer", *arguments], log=self.log)
+
+    def produce_with(self, program: str, *arguments: str) -> str:
+        """Run a program on the host of the producer, with its user and its environment; return what it printed."""
+        options = f"--property=User={APP} --property=EnvironmentFile={ENVIRONMENT}"
+        words = f"{PYTHON} - {' '.join(arguments)}"
+        return self.on(
+            f"systemd-run --quiet --pipe --wait --collect {options} {words} <<'END'\n{program}\nEND", host=self.web
+        )
 
     def read(self) -> None:
         """Take in what was written into the ledger since the last time, up to the last whole line."""
@@ -473,6 +485,11 @@ class Scenario:
         if forced:
             self.notes.append(f"systemd had to end {', '.join(sorted(set(forced)))} by force")
 
+    @property
+    def results(self) -> Path:
+        """Return the folder with what it finds."""
+        return results_of(self.name, self.without)
+
     def save(self) -> None:
         """Keep the windows beside the ledger, so that the report can be made again."""
         data = {
@@ -481,7 +498,7 @@ class Scenario:
             "stop_timeout": self.stop_timeout,
             "windows": [dataclasses.asdict(window) for window in self.windows],
         }
-        kept = results_of(self.name, self.without)
+        kept = self.results
         kept.mkdir(parents=True, exist_ok=True)
         (kept / "windows.json").write_text(json.dumps(data, indent=1) + "\n")
         for part in PARTS:
