@@ -34,7 +34,7 @@ from celery.utils import uuid
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
-from celeryops_runtime import sentinel
+from celeryops_runtime import redbeat_lock, sentinel
 from celeryops_runtime.urls import server
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def offer(conf: Any, environ: Mapping[str, str] | None = None) -> None:
     }
     present = {key.lower() for key in conf}
     defaults.update({key: value for key, value in offered.items() if key not in present})
+    redbeat_lock.mend(str(conf.redbeat_key_prefix), env)
     if str(conf.beat_scheduler).startswith("redbeat"):
         for key in conf._to_keys("beat_max_loop_interval"):
             if key in defaults:
