@@ -360,3 +360,20 @@ def test_redis_that_is_not_whole_is_told(primaries: dict[str, str], servers: dic
 def test_the_primary_is_who_a_sentinel_says() -> None:
     assert whole.address_of_primary("10.0.0.2\n6379\n") == "10.0.0.2"
     assert whole.address_of_primary("") == ""
+
+
+def test_where_a_time_is_promised_a_class_may_not_pause_for_longer() -> None:
+    """One host goes on at once, the other one waits until the node is back."""
+    lines = [
+        f"{100 + number} {event} t{number}" for number in range(4) for event in ("sending", "sent", "start", "finish")
+    ]
+    later = [
+        f"{120 + number} {event} l{number}" for number in range(3) for event in ("sending", "sent", "start", "finish")
+    ]
+    found = ledger(*lines, *later)
+    kill = Window("node-kill", False, 100.0, 122.5, (Strike(100.5, 100.5),))
+    assert rows(found, [kill], "x", {"swift": "late"}, 6.0)[0].recovery_s == 0.5
+    promised = dataclasses.replace(kill, within=5.0)
+    (row,) = rows(found, [promised], "x", {"swift": "late"}, 6.0)
+    assert row.recovery_s == 17.0
+    assert "came back after 17.0 s, and 5 s are promised" in broken([row], redis_broker=False)[0]

@@ -38,9 +38,10 @@ def busiest(s: Scenario) -> str:
 
 
 def grow(s: Scenario) -> Sequence[Strike]:
-    """Make the node that has all the data one of three."""
+    """Make the node that has all the data one of three. Web processes are the user's, who restarts them."""
     s.brokers = "cluster"
     s.play("site.yml", celery_app_source=s.source())
+    s.restart_producer()
     return [Strike(s.now(), s.now())]
 
 

@@ -12,7 +12,8 @@ sent twice  A second run of a task whose producer was not sure: it had an error,
             can tell. Counted apart from ``run twice``.
 longest wait  Seconds from the first attempt to send a task until it began for the first time.
 recovery    Seconds from a strike, or from its end where it lasts, until a task had finished that was sent when the
-            strike was over; the longest of the fault's strikes.
+            strike was over; the longest of the fault's strikes. Where a time is promised, no pause between two tasks
+            that finished may be longer either: other hosts may go on while one waits for what was struck.
 
 A task belongs to the last fault that began before the task was finished, or before it should have been, which is
 ``ledger.PATIENCE`` plus what it takes after it was sent; one that began again to the fault in which it did; a lost one
@@ -23,6 +24,7 @@ fault in which its first run ended.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -127,6 +129,17 @@ def recovery(tasks: Iterable[Task], strikes: Sequence[Strike]) -> float | None:
     return None if math.isinf(worst) else round(worst, 1)
 
 
+def pause(tasks: Iterable[Task], window: Window) -> float:
+    """Return the longest time in which a class finished nothing, from the first strike on, in seconds.
+
+    A task that is sent several times a second shows it.
+    """
+    first = window.strikes[0].at
+    done = sorted(run.finish for task in tasks for run in task.runs if run.finish is not None)
+    times = [first, *(time for time in done if first < time < window.end), window.end]
+    return round(max(later - earlier for earlier, later in itertools.pairwise(times)), 1)
+
+
 def rows(
     ledger: Ledger, windows: Sequence[Window], broker: str, classes: Mapping[str, str], stop_timeout: float
 ) -> list[Row]:
@@ -150,6 +163,10 @@ def _rows(
         owned = attribute(everything, windows)[window.fault]
         for group, acknowledgement in classes.items():
             tasks = [task for task in owned if task.group == group]
+            of_class = [task for task in everything if task.group == group]
+            back = recovery(of_class, window.strikes)
+            if back is not None and window.within:
+                back = max(back, pause(of_class, window))
             waits = [task.runs[0].start - task.began for task in tasks if task.runs]
             unsure, sure = [task for task in tasks if task.unsure], [task for task in tasks if not task.unsure]
             yield Row(
@@ -166,7 +183,7 @@ def _rows(
                 cut=sum(task.again for task in tasks if task.seconds < stop_timeout) if window.planned else 0,
                 sent_twice=sum(task.extra for task in unsure),
                 longest_wait_s=round(max(waits, default=0.0), 1),
-                recovery_s=recovery((task for task in everything if task.group == group), window.strikes),
+                recovery_s=back,
                 in_flight=sum(strike.in_flight.get(group, 0) for strike in window.strikes),
                 within=window.within,
             )

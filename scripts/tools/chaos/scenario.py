@@ -327,6 +327,11 @@ class Scenario:
         command += ["--property=Restart=always"] if unit else []
         return run([*command, PYTHON, "-m", "chaos_app.producer", *arguments], log=self.log)
 
+    def restart_producer(self) -> None:
+        """Stop what sends the load, if it runs, and start it with the configuration that is there now."""
+        run(["docker", "exec", self.web, "systemctl", "stop", PRODUCER], check=False, log=self.log)
+        self.produce(unit=PRODUCER)
+
     def produce_with(self, program: str, *arguments: str) -> str:
         """Run a program on the host of the producer, with its user and its environment; return what it printed."""
         options = f"--property=User={APP} --property=EnvironmentFile={ENVIRONMENT}"
@@ -522,9 +527,8 @@ class Scenario:
         if self.cluster and faults and faults[0].key == "grow":
             self.brokers = "first_node"
         self.create()
-        # What an interrupted run left.
-        run(["docker", "exec", self.web, "systemctl", "stop", PRODUCER], check=False, log=self.log)
-        self.produce(unit=PRODUCER)
+        # An interrupted run may have left one.
+        self.restart_producer()
         try:
             if not self.wait(self.back(self.now()), 60):
                 raise ChaosError(f"no task gets through; see {self.work}")
