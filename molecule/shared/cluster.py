@@ -142,15 +142,13 @@ class Cluster:
         """Count what the schedulers have sent."""
         return sum(int(self.on(name, f"grep -c tick-often {STATE}/notes || true")) for name in WORKERS)
 
-    def play(self, **variables: Any) -> Run:
-        """Run the site playbook."""
-        return run_playbook(INVENTORY, playbook="playbooks/site.yml", variables=variables)
+    def play(self, playbook: str = "playbooks/site.yml", **variables: Any) -> Run:
+        """Run a playbook."""
+        return run_playbook(INVENTORY, playbook=playbook, variables=variables)
 
-    def send(self, number: int) -> None:
+    def send(self, number: int, task: str = "default.work") -> None:
         """Send so many tasks, named by their numbers."""
-        program = (
-            f"from fleet_app import app\nfor n in range({number}): app.send_task('default.work', args=(str(n), 0.1))"
-        )
+        program = f"from fleet_app import app\nfor n in range({number}): app.send_task('{task}', args=(str(n), 0.1))"
         run_in_app(self.hosts["app1"], APP, program)
 
     def done(self, *names: str) -> Counter[str]:

@@ -59,7 +59,7 @@ def member_called(name: str, nodes: Iterable[Mapping[str, Any]]) -> str:
 
 
 def cannot_leave(
-    leaving: str, nodes: Iterable[Mapping[str, Any]], queues: Iterable[Mapping[str, Any]]
+    leaving: str, nodes: Iterable[Mapping[str, Any]], queues: Iterable[Mapping[str, Any]], *, erlang_runs: bool = False
 ) -> tuple[list[str], list[str]]:
     """Return why a member cannot be removed, and what would be lost with it, both in words.
 
@@ -69,6 +69,8 @@ def cannot_leave(
         leaving: the name of the member.
         nodes: the answer of ``GET /api/nodes``.
         queues: the answer of ``GET /api/queues``.
+        erlang_runs: whether the member's Erlang node runs, although RabbitMQ in it may not, as after a removal that was
+            interrupted.
     """
     there = {str(node["name"]): node for node in nodes}
     rest = [name for name in there if name != leaving]
@@ -78,11 +80,7 @@ def cannot_leave(
     reasons = apart if rest else ["it is the only member"]
     if alive:
         reasons += [f"{name} does not run" for name in stopped]
-        # Seen on RabbitMQ 4.0.5: one of two that stops leaves a minority, which pauses and cannot forget it.
-        if len(rest) == 1:
-            alone = f"{rest[0]} alone would be a minority of two, and pause when this node stops"
-            reasons.append(f"{alone}, so another has to join first")
-    elif rest and 2 * (len(rest) - len(stopped)) <= len(there):
+    elif rest and not erlang_runs and 2 * (len(rest) - len(stopped)) <= len(there):
         reasons.append(f"only {len(rest) - len(stopped)} of {len(there)} members run, and that is no majority")
     lost = []
     for queue in queues if not alive else ():

@@ -28,12 +28,15 @@ options:
       - V(balanced) distributes the leaders of the queues over the nodes.
       - V(leaving) has the quorum queues and streams leave the member O(leaving), if it runs. Before, it fails if the
         rest would not be a whole cluster, or if messages would be lost.
+      - V(stopped) stops RabbitMQ in this node, and leaves its Erlang node running (C(rabbitmqctl stop_app)). The last
+        but one member leaves so. If its Erlang node ended, the other would be a minority of two, which pauses (3.10 and
+        4.0) or cannot change the members (4.3).
       - V(aside) moves the data of this node, which must not run, below C(/var/lib/rabbitmq/celeryops-aside). It asks
         nobody.
       - V(forgotten) has the cluster forget the member O(leaving), which must not run, and waits until no queue has a
         member there.
     type: str
-    choices: [reachable, up, asked, complete, expendable, balanced, leaving, aside, forgotten]
+    choices: [reachable, up, asked, complete, expendable, balanced, leaving, stopped, aside, forgotten]
     required: true
   nodes:
     description: Names of all nodes of the cluster. Required for V(reachable), V(up), V(asked) and V(complete).
@@ -65,6 +68,10 @@ options:
     type: list
     elements: str
     default: []
+  service_active:
+    description: Whether the service of O(leaving) is active, whether RabbitMQ runs in its Erlang node or not.
+    type: bool
+    default: false
   lose_messages:
     description: Whether a member may leave although messages are lost with it.
     type: bool
@@ -166,6 +173,7 @@ WHERE = 'io:format("~ts~n~ts~n", [rabbit_mnesia:dir(), ra_env:data_dir()]).'
 #: Adds a member of every quorum queue on a node, where the API cannot (RabbitMQ 3.10 answers 405).
 GROW = ("/usr/sbin/rabbitmq-queues", "--quiet", "grow")
 SHRINK = ("/usr/sbin/rabbitmq-queues", "--quiet", "shrink")
+STOP_APP = ("/usr/sbin/rabbitmqctl", "--quiet", "stop_app")
 FORGET = ("/usr/sbin/rabbitmqctl", "--quiet", "forget_cluster_node")
 
 
@@ -327,7 +335,7 @@ class Cluster:
         nodes, queues = self._nodes(), self._queues()
         name = self._member(nodes)
         alive = any(node["name"] == name and node.get("running") for node in nodes)
-        reasons, lost = cannot_leave(name, nodes, queues)
+        reasons, lost = cannot_leave(name, nodes, queues, erlang_runs=self.params["service_active"])
         lost += self._only_there(kept_only_on(name, queues), alive=alive)
         if reasons:
             text = f"{name} was not removed, and nothing was changed: {'; '.join(reasons)}"
@@ -402,6 +410,11 @@ class Cluster:
         self._command([*FORGET, name])
         while any(node["name"] == name for node in self._nodes()) or members_on(name, self._queues()):
             self._in_time(f"these queues still have a member on {name}: ", members_on(name, self._queues()))
+        return {"changed": True}
+
+    def _stopped(self) -> dict[str, Any]:
+        if not self.module.check_mode:
+            self._command([*STOP_APP])
         return {"changed": True}
 
     def _aside(self) -> dict[str, Any]:
@@ -490,6 +503,7 @@ def main() -> None:
                     "expendable",
                     "balanced",
                     "leaving",
+                    "stopped",
                     "aside",
                     "forgotten",
                 ],
@@ -501,6 +515,7 @@ def main() -> None:
             "absent": {"type": "list", "elements": "str", "default": []},
             "leaving": {"type": "str", "default": ""},
             "without": {"type": "list", "elements": "str", "default": []},
+            "service_active": {"type": "bool", "default": False},
             "lose_messages": {"type": "bool", "default": False},
             "blank": {"type": "bool", "default": False},
             **OPTIONS,

@@ -116,11 +116,24 @@ def test_nothing_changes_before_every_refusal() -> None:
     assert (world.queues["two"], module.commands) == ({C}, [])
 
 
-def test_of_two_that_run_none_is_told_to_start_the_other() -> None:
-    world, module = World(one="ab"), Module(state="leaving", leaving="b")
+def test_the_last_but_one_leaves_while_its_erlang_node_runs() -> None:
+    world, module = World(one="ab"), Module(state="leaving", leaving="b", timeout=9)
     del world.nodes[C]
-    told = run(world, module)["msg"]
-    assert told.endswith("pause when this node stops, so another has to join first")
+    assert run(world, module)["leaving"] == {"name": B, "alive": True, "rest": [A]}
+    assert world.queues == {"one": {A}}
+    module = Module(state="stopped", node=B)
+    assert run(world, module)["changed"]
+    assert module.commands == [["/usr/sbin/rabbitmqctl", "--quiet", "stop_app"]]
+    # A run that was interrupted here goes on; if the service is down as well, nobody knows what the other one has.
+    world.nodes[B] = False
+    assert run(world, Module(state="leaving", leaving="b", service_active=True))["leaving"]["alive"] is False
+    assert "that is no majority" in run(world, Module(state="leaving", leaving="b"))["msg"]
+
+
+def test_check_mode_stops_nothing() -> None:
+    module = Module(state="stopped", check_mode=True)
+    assert run(World(), module)["changed"]
+    assert module.commands == []
 
 
 @pytest.mark.parametrize(
