@@ -105,7 +105,7 @@ def full_stop(*order: int) -> Callable[[Scenario], Sequence[Strike]]:
 def change_all(s: Scenario) -> Sequence[Strike]:
     """Change the configuration of everything: every node and every worker restarts, one after the other."""
     s.variables["rabbitmq_config"] = {"channel_max": 2000 + len(s.windows)}
-    s.variables["celery_worker_group_classes"] = {group: {"nice": 1 + len(s.windows) % 5} for group in s.classes}
+    s.variables["celery_worker_defaults"] = {**s.defaults, "nice": 1 + len(s.windows) % 5}
     s.play("site.yml", celery_app_source=s.source())
     return [Strike(s.now(), s.now())]
 

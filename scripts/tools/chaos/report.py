@@ -8,6 +8,8 @@ run twice   A run that began after an earlier one of the same task had finished,
 again       A run that began after an earlier one was ended before its end: by design for a task that is acknowledged
             late and whose process was killed, or that was still running when its class's ``stop_timeout`` was over.
 cut         Of those, at a planned fault: tasks that would have ended within ``stop_timeout``. A stop has to let them.
+            Not where nodes of the broker restart: a worker that loses its connection ends what runs, since it could not
+            acknowledge it.
 sent twice  A second run of a task whose producer was not sure: it had an error, and sent the message again. No broker
             can tell. Counted apart from ``run twice``.
 longest wait  Seconds from the first attempt to send a task until it began for the first time.
@@ -62,6 +64,7 @@ class Window:
         end: when all was well again, or when nobody waited any longer.
         notes: what else a reader has to know.
         within: in how many seconds every class has to be back; 0 where nobody says.
+        restarts_broker: whether nodes of the broker restart in it.
     """
 
     fault: str
@@ -71,6 +74,7 @@ class Window:
     strikes: tuple[Strike, ...]
     notes: tuple[str, ...] = ()
     within: float = 0.0
+    restarts_broker: bool = False
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Window:
@@ -161,6 +165,7 @@ def _rows(
     everything = list(ledger.tasks.values())
     for window in windows:
         owned = attribute(everything, windows)[window.fault]
+        stops = window.planned and not window.restarts_broker
         for group, acknowledgement in classes.items():
             tasks = [task for task in owned if task.group == group]
             of_class = [task for task in everything if task.group == group]
@@ -180,7 +185,7 @@ def _rows(
                 lost=sum(1 for task in tasks if task.lost),
                 duplicated=sum(task.extra for task in sure),
                 again=sum(task.again for task in tasks),
-                cut=sum(task.again for task in tasks if task.seconds < stop_timeout) if window.planned else 0,
+                cut=sum(task.again for task in tasks if task.seconds < stop_timeout) if stops else 0,
                 sent_twice=sum(task.extra for task in unsure),
                 longest_wait_s=round(max(waits, default=0.0), 1),
                 recovery_s=back,

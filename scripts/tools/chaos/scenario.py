@@ -144,6 +144,7 @@ class Scenario:
         self.log = self.work / "commands.log"
         inventory = yaml.safe_load((SCENARIO / "inventory" / "group_vars" / "all.yml").read_text())
         defaults: dict[str, Any] = inventory["celery_worker_defaults"]
+        self.defaults = defaults
         self.stop_timeout = float(str(defaults["stop_timeout"]).removesuffix("s"))
         self.concurrency = int(defaults["concurrency"])
         self.classes: dict[str, str] = {
@@ -437,7 +438,17 @@ class Scenario:
             self.whole()
         self.journal(fault, since)
         self.windows.append(
-            Window(fault.key, fault.planned, begin, self.now(), tuple(strikes), tuple(self.notes), fault.within)
+            Window(
+                fault.key,
+                fault.planned,
+                begin,
+                self.now(),
+                tuple(strikes),
+                tuple(self.notes),
+                fault.within,
+                # Whatever is planned for a cluster restarts its nodes.
+                fault.planned and fault.cluster,
+            )
         )
         self.save()
 

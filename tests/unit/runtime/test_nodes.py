@@ -103,6 +103,74 @@ def test_nodes_that_accept_and_never_answer_are_left(
     assert asked == tried
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The nodes that were asked, of which the first one gives no answer; the clock stands still."""
+    them: list[str] = []
+
+    def connect(transport: Transport) -> Mock:
+        them.append(transport.client.hostname)
+        if them[-1] == "mq1":
+            raise TimeoutError
+        return Mock(connected=True)
+
+    for name in ("_establish_connection", "heartbeat_check"):
+        monkeypatch.setattr(Connection, name, getattr(Connection, name))
+    monkeypatch.setattr(Transport, "establish_connection", connect)
+    monkeypatch.setattr(nodes, "_silent", {})
+    monkeypatch.setattr(nodes, "_clock", lambda: 100.0)
+    nodes.mend()
+    return them
+
+
+def test_a_node_that_gave_no_answer_is_tried_last_for_a_while(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once for each connection of the process."""
+    for _connection in range(3):
+        with Connection(THREE, connect_timeout=1) as connection:
+            assert connection.default_channel
+    assert asked == ["mq1", "mq2", "mq2", "mq2"]
+    monkeypatch.setattr(nodes, "_clock", lambda: 161.0)
+    with Connection(THREE, connect_timeout=1) as connection:
+        assert connection.default_channel
+    assert asked[4:] == ["mq1", "mq2"]
+
+
+def test_where_no_node_answers_each_is_tried_in_the_usual_order(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "_silent", dict.fromkeys([("mq1", 5672), ("mq2", 5672), ("mq3", 5672)], 100.0))
+    with Connection(THREE, connect_timeout=1) as connection:
+        assert connection.default_channel
+    assert asked == ["mq1", "mq2"]
+    assert ("mq2", 5672) not in nodes._silent
+
+
+def test_a_node_whose_heartbeats_are_missed_is_tried_last(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missed(*_arguments: object, **_options: object) -> None:
+        raise ConnectionResetError("Too many heartbeats missed")
+
+    monkeypatch.setattr(Transport, "heartbeat_check", missed)
+    with Connection(THREE.partition(";")[2], connect_timeout=1) as connection:
+        assert connection.default_channel
+        with pytest.raises(ConnectionResetError):
+            connection.heartbeat_check()
+    with Connection(THREE.partition(";")[2], connect_timeout=1) as connection:
+        assert connection.default_channel
+    assert asked == ["mq2", "mq3"]
+
+
+@pytest.mark.parametrize("url", ["amqp://a:x@mq1/shop", "sentinel://mq1;sentinel://mq2"])
+def test_other_addresses_keep_their_order(asked: list[str], url: str) -> None:
+    del asked
+    connection = Connection(url, connect_timeout=1)
+    connection._transport = Mock(establish_connection=Mock(side_effect=TimeoutError))
+    with pytest.raises(TimeoutError):
+        connection._establish_connection()
+    assert nodes._silent == {}
+
+
 def test_one_address_is_left_alone() -> None:
     environ = {"CELERY_BROKER_URL": "amqp://a:x@mq1/shop"}
     nodes.rotate(environ)
