@@ -364,16 +364,26 @@ def test_the_primary_is_who_a_sentinel_says() -> None:
 
 def test_where_a_time_is_promised_a_class_may_not_pause_for_longer() -> None:
     """One host goes on at once, the other one waits until the node is back."""
-    lines = [
-        f"{100 + number} {event} t{number}" for number in range(4) for event in ("sending", "sent", "start", "finish")
-    ]
-    later = [
-        f"{120 + number} {event} l{number}" for number in range(3) for event in ("sending", "sent", "start", "finish")
-    ]
+    whole_run = ("sending", "sent", "start", "finish")
+    lines = [f"{100 + number} {event} t{number}" for number in range(4) for event in whole_run]
+    later = [f"{120 + number} {event} l{number}" for number in range(3) for event in whole_run]
+    kill = Window("node-kill", False, 100.0, 122.5, (Strike(100.5, 100.5),), processes={"swift": 2})
     found = ledger(*lines, *later)
-    kill = Window("node-kill", False, 100.0, 122.5, (Strike(100.5, 100.5),))
     assert rows(found, [kill], "x", {"swift": "late"}, 6.0)[0].recovery_s == 0.5
     promised = dataclasses.replace(kill, within=5.0)
     (row,) = rows(found, [promised], "x", {"swift": "late"}, 6.0)
     assert row.recovery_s == 17.0
     assert "came back after 17.0 s, and 5 s are promised" in broken([row], redis_broker=False)[0]
+    # One process that is busy leaves another one free; two leave none.
+    one = ("101 sending a long", "101 start a long 8", "111 finish a long 8")
+    assert rows(ledger(*lines, *later, *one), [promised], "x", {"swift": "late"}, 6.0)[0].recovery_s == 17.0
+    # The second one was ended, and came again when the node was back.
+    two = ("102 sending b long", "102 start b long 9", "119 start b long 8", "120 finish b long 8")
+    assert rows(ledger(*lines, *later, *one, *two), [promised], "x", {"swift": "late"}, 6.0)[0].recovery_s == 8.0
+
+
+def test_a_class_with_a_second_host_has_twice_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios, "WORK", tmp_path)
+    processes = scenarios.Scenario("trixie-cluster", Console(quiet=True)).processes
+    assert processes == {"swift": 4, "steady": 8, "fleeting": 4}
+    assert set(scenarios.Scenario("trixie", Console(quiet=True)).processes.values()) == {4}

@@ -14,8 +14,9 @@ sent twice  A second run of a task whose producer was not sure: it had an error,
             can tell. Counted apart from ``run twice``.
 longest wait  Seconds from the first attempt to send a task until it began for the first time.
 recovery    Seconds from a strike, or from its end where it lasts, until a task had finished that was sent when the
-            strike was over; the longest of the fault's strikes. Where a time is promised, no pause between two tasks
-            that finished may be longer either: other hosts may go on while one waits for what was struck.
+            strike was over; the longest of the fault's strikes. Where a time is promised, the longest pause between two
+            tasks that began, while the class had a free process: other hosts may go on while one waits for what was
+            struck.
 
 A task belongs to the last fault that began before the task was finished, or before it should have been, which is
 ``ledger.PATIENCE`` plus what it takes after it was sent; one that began again to the fault in which it did; a lost one
@@ -37,7 +38,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from tools.chaos.ledger import Ledger, Task
+    from tools.chaos.ledger import Ledger, Run, Task
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Window:
         notes: what else a reader has to know.
         within: in how many seconds every class has to be back; 0 where nobody says.
         restarts_broker: whether nodes of the broker restart in it.
+        processes: class -> how many it has.
     """
 
     fault: str
@@ -75,6 +77,7 @@ class Window:
     notes: tuple[str, ...] = ()
     within: float = 0.0
     restarts_broker: bool = False
+    processes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Window:
@@ -133,15 +136,47 @@ def recovery(tasks: Iterable[Task], strikes: Sequence[Strike]) -> float | None:
     return None if math.isinf(worst) else round(worst, 1)
 
 
-def pause(tasks: Iterable[Task], window: Window) -> float:
-    """Return the longest time in which a class finished nothing, from the first strike on, in seconds.
+def pause(tasks: Iterable[Task], window: Window, processes: int) -> float:
+    """Return the longest time in which a class began nothing although it had a process for it, in seconds.
 
-    A task that is sent several times a second shows it.
+    Tasks that are sent several times a second show it. A backlog of long tasks keeps every process busy, which is no
+    pause.
+
+    Arguments:
+        tasks: of the class.
+        window: the fault.
+        processes: how many the class has.
     """
+    runs = sorted(((run, task) for task in tasks for run in task.runs), key=lambda pair: pair[0].start)
     first = window.strikes[0].at
-    done = sorted(run.finish for task in tasks for run in task.runs if run.finish is not None)
-    times = [first, *(time for time in done if first < time < window.end), window.end]
-    return round(max(later - earlier for earlier, later in itertools.pairwise(times)), 1)
+    starts = [run.start for run, _task in runs if first < run.start < window.end]
+    busy = _busy([(run.start, _end(run, task)) for run, task in runs], processes)
+    gaps = itertools.pairwise([first, *starts, window.end])
+    return round(max(later - earlier - _within(busy, earlier, later) for earlier, later in gaps), 1)
+
+
+def _end(run: Run, task: Task) -> float:
+    """Return when a run ended; one that was ended did when its task began again, or when it would have been done."""
+    later = (one.start for one in task.runs if one.start > run.start)
+    return run.finish if run.finish is not None else min(later, default=run.start + task.seconds)
+
+
+def _busy(spans: Iterable[tuple[float, float]], processes: int) -> list[tuple[float, float]]:
+    """Return from when until when all processes had something to do."""
+    found, running, since = [], 0, 0.0
+    changes = [change for begin, end in spans for change in ((begin, 1), (end, -1))]
+    for time, change in sorted(changes):
+        if change > 0 and running + change == processes:
+            since = time
+        if change < 0 and running == processes:
+            found.append((since, time))
+        running += change
+    return found
+
+
+def _within(spans: Iterable[tuple[float, float]], begin: float, end: float) -> float:
+    """Return how many seconds of a time the spans cover."""
+    return sum(max(0.0, min(end, last) - max(begin, first)) for first, last in spans)
 
 
 def rows(
@@ -171,7 +206,7 @@ def _rows(
             of_class = [task for task in everything if task.group == group]
             back = recovery(of_class, window.strikes)
             if back is not None and window.within:
-                back = max(back, pause(of_class, window))
+                back = pause(of_class, window, window.processes.get(group, 0))
             waits = [task.runs[0].start - task.began for task in tasks if task.runs]
             unsure, sure = [task for task in tasks if task.unsure], [task for task in tasks if not task.unsure]
             yield Row(

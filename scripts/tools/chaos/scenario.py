@@ -151,6 +151,8 @@ class Scenario:
             group: "early" if without == "late" else {**defaults, **own}["acknowledgement"]
             for group, own in inventory["celery_worker_classes"].items()
         }
+        more = self._classes_of_second_host() if self.cluster else ()
+        self.processes = {group: self.concurrency * (1 + (group in more)) for group in self.classes}
         self.variables = self._variables(inventory["celery_worker_classes"], defaults)
         self.release = 0
         self.ledger = Ledger()
@@ -160,6 +162,10 @@ class Scenario:
         self.given_up: set[str] = set()
         self._read: dict[Path, int] = {}
         self._clock = 0.0
+
+    def _classes_of_second_host(self) -> set[str]:
+        hosts = yaml.safe_load((SCENARIO / "cluster" / "hosts.yml").read_text())["all"]["hosts"]
+        return set(self.classes) - set(hosts["stack2"]["celery_worker_classes"])
 
     def _variables(self, classes: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
         variables: dict[str, Any] = {"celery_app_broker": self.broker}
@@ -410,7 +416,7 @@ class Scenario:
 
     def all_in_flight(self) -> dict[str, int]:
         """Return what every class can have begun: a task for each process."""
-        return dict.fromkeys(self.classes, self.concurrency * len(self.workers))
+        return dict(self.processes)
 
     def faulted(self, fault: Fault) -> None:
         """Do one fault, wait until all is well again, and keep its window."""
@@ -448,6 +454,7 @@ class Scenario:
                 fault.within,
                 # Whatever is planned for a cluster restarts its nodes.
                 fault.planned and fault.cluster,
+                self.processes,
             )
         )
         self.save()
