@@ -155,7 +155,8 @@ CLUSTER_FAULTS = (
     fault("full-stop", "all nodes stopped and started", False, full_stop(0, 1, 2)),
     fault("full-stop-back", "the same in the other order", False, full_stop(2, 1, 0)),
     fault("change-all", "a changed configuration of everything", True, change_all),
-    fault("node-replaced", "a node replaced by an empty one", False, replace, within=5),
+    # A machine that is gone closes no connection.
+    fault("node-replaced", "a node replaced by an empty one", False, replace, within=20),
     fault("redis-kill", "kill -9 of the primary of Redis, kept down", False, kill_primary, short=1, within=10),
     fault("redis-freeze", "the primary of Redis frozen, and thawed", False, freeze_primary, short=1, within=10),
     fault("redis-cut", "the primary of Redis cut off", False, cut_primary, short=1, within=10),

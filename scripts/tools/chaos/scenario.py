@@ -37,6 +37,9 @@ APP = "chaos"
 ENVIRONMENT, PYTHON = f"/etc/celeryops/{APP}/celery.env", f"/opt/celeryops/{APP}/current/bin/python"
 PRODUCER = "chaos-producer.service"
 
+#: Has the program by which packets are dropped.
+IPTABLES = """command -v iptables || {
+apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iptables; }"""
 #: How long nobody does anything after a fault, in seconds: a long task that it ended would have ended by then.
 CALM = 11.0
 #: How long a class may take to come back before that counts as never, in seconds.
@@ -248,12 +251,8 @@ class Scenario:
             self.restore()
         # Accounts of two hosts write there, which this machine does not know.
         self.ledger_folder.chmod(0o1777)
-        for host in self.nodes or (self.stack,):
-            self.on(
-                "command -v iptables || { apt-get update &&"
-                " DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iptables; }",
-                host=host,
-            )
+        if not self.nodes:
+            self.on(IPTABLES)
         self.say("putting the stack on its hosts")
         self.deploy()
         there = float(run(["docker", "exec", self.stack, "python3", "-c", "import time; print(time.monotonic())"]))
@@ -270,6 +269,7 @@ class Scenario:
         lab = ROOT / "scripts" / "lab.py"
         run([lab, "up", node, f"--suite={self.suite}", "--capability=NET_ADMIN"], log=self.log)
         self.addresses[node] = network.address_of(node)
+        self.on(IPTABLES, host=node)
 
     def restore(self) -> None:
         """Go on with the ledger and the windows of the run before.
