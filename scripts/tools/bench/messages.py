@@ -28,7 +28,7 @@ def publish(channel: Any, name: str, number: int) -> None:
     """Send messages, each of which is waited for until it is confirmed."""
     import amqp
 
-    for _ in range(number):
+    for _message in range(number):
         channel.basic_publish(amqp.Message(BODY, delivery_mode=2), exchange="", routing_key=name)
 
 
