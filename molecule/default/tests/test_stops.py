@@ -179,7 +179,7 @@ def sent_at(host: Host, since: str) -> list[float]:
 
 def recorded(host: Host) -> int:
     """How many runs of its task the scheduler has written down."""
-    entries = json.loads(host.check_output("cat /var/lib/celeryops/shop/schedule.json"))["entries"]
+    entries = json.loads(host.check_output("cat /var/lib/celeryops/shop/beat/schedule.json"))["entries"]
     return int(entries["expire carts"]["runs"])
 
 
