@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from kombu.pidbox import Mailbox
 from kombu.transport.pyamqp import Transport
 
-from celeryops_runtime import nodes
+from celeryops_runtime import nodes, silence
 
 from .conftest import CELERY
 
@@ -117,8 +117,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("_establish_connection", "heartbeat_check"):
         monkeypatch.setattr(Connection, name, getattr(Connection, name))
     monkeypatch.setattr(Transport, "establish_connection", connect)
-    monkeypatch.setattr(nodes, "_silent", {})
-    monkeypatch.setattr(nodes, "_clock", lambda: 100.0)
+    monkeypatch.setattr(nodes, "_silent", silence.Silence())
+    monkeypatch.setattr(silence, "_clock", lambda: 100.0)
     nodes.mend()
     return them
 
@@ -131,16 +131,15 @@ def test_a_node_that_gave_no_answer_is_tried_last_for_a_while(
         with Connection(THREE, connect_timeout=1) as connection:
             assert connection.default_channel
     assert asked == ["mq1", "mq2", "mq2", "mq2"]
-    monkeypatch.setattr(nodes, "_clock", lambda: 161.0)
+    monkeypatch.setattr(silence, "_clock", lambda: 161.0)
     with Connection(THREE, connect_timeout=1) as connection:
         assert connection.default_channel
     assert asked[4:] == ["mq1", "mq2"]
 
 
-def test_where_no_node_answers_each_is_tried_in_the_usual_order(
-    asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nodes, "_silent", dict.fromkeys([("mq1", 5672), ("mq2", 5672), ("mq3", 5672)], 100.0))
+def test_where_no_node_answers_each_is_tried_in_the_usual_order(asked: list[str]) -> None:
+    for name in ("mq1", "mq2", "mq3"):
+        nodes._silent.begin((name, 5672))
     with Connection(THREE, connect_timeout=1) as connection:
         assert connection.default_channel
     assert asked == ["mq1", "mq2"]
@@ -168,7 +167,7 @@ def test_other_addresses_keep_their_order(asked: list[str], url: str) -> None:
     connection._transport = Mock(establish_connection=Mock(side_effect=TimeoutError))
     with pytest.raises(TimeoutError):
         connection._establish_connection()
-    assert nodes._silent == {}
+    assert not nodes._silent._since
 
 
 def test_one_address_is_left_alone() -> None:

@@ -76,8 +76,9 @@ def test_another_host_waits(server: Redis, tmp_path: Path) -> None:
 def test_a_lock_that_expires_meanwhile_is_taken_as_any_other(
     server: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    redbeat_lock.mend("shop:redbeat:", {"RUNTIME_DIRECTORY": str(tmp_path)})
-    token = (tmp_path / "redbeat-token").read_bytes()
+    environ = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    redbeat_lock.mend("shop:redbeat:", environ)
+    token = redbeat_lock.token_of(environ).encode()
     monkeypatch.setattr(server, "get", lambda _name: token)
     mine = lock(server)
     assert mine.acquire(blocking=False)
@@ -90,8 +91,21 @@ def test_other_locks_are_left_alone(server: Redis, tmp_path: Path) -> None:
     assert not lock(server, "app:lock").acquire(blocking=False)
 
 
-@pytest.mark.usefixtures("server")
-def test_without_a_directory_of_the_unit_nothing_is_changed() -> None:
-    before = Lock.acquire
+def test_without_a_directory_of_the_unit_the_lock_is_taken_as_by_redbeat(server: Redis) -> None:
     redbeat_lock.mend("shop:redbeat:", {})
-    assert Lock.acquire is before
+    assert lock(server).acquire(blocking=False)
+    assert not lock(server).acquire(blocking=False)
+
+
+def test_a_directory_that_cannot_be_written_keeps_beat_from_nothing(
+    server: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    redbeat_lock.mend("shop:redbeat:", {"RUNTIME_DIRECTORY": str(tmp_path / "missing")})
+    assert lock(server).acquire(blocking=False)
+    assert "redbeat-token is of no use" in caplog.text
+
+
+@pytest.mark.usefixtures("server")
+def test_a_scheduler_without_a_lock_writes_no_token(tmp_path: Path) -> None:
+    redbeat_lock.mend("shop:redbeat:", {"RUNTIME_DIRECTORY": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from celery.worker.consumer.connection import Connection as Step
 from kombu import Connection
 from redis.sentinel import Sentinel
 
-from celeryops_runtime import awaiting, sentinel
+from celeryops_runtime import awaiting, sentinel, silence
 from celeryops_runtime.celery_settings import connection_settings
 from celeryops_runtime.effective import plain
 from celeryops_runtime.once_store import Store
@@ -163,7 +163,7 @@ def test_a_task_waits_for_a_failover_of_the_results_and_for_no_other_outage(
 @pytest.mark.usefixtures("nobody_is_silent")
 def test_a_sentinel_that_gave_no_answer_is_asked_last_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(sentinel, "_clock", lambda: now[0])
+    monkeypatch.setattr(silence, "_clock", lambda: now[0])
     asked: list[str] = []
 
     def masters(self: Any) -> dict[str, Any]:
@@ -180,6 +180,6 @@ def test_a_sentinel_that_gave_no_answer_is_asked_last_by_all(monkeypatch: pytest
     assert Sentinel(hosts).discover_master("celeryops") == ("r1", 6379)
     assert Sentinel(hosts).discover_master("celeryops") == ("r1", 6379)
     assert asked == ["s1", "s2", "s2"]
-    now[0] += sentinel.SILENT_SECONDS
+    now[0] += silence.SECONDS
     Sentinel(hosts).discover_master("celeryops")
     assert asked == ["s1", "s2", "s2", "s1", "s2"]

@@ -25,12 +25,12 @@ import itertools
 import os
 import socket
 import sys
-import time
 import uuid
 import zlib
 from typing import TYPE_CHECKING, Any
 
 from celeryops_runtime.around import around, run_each
+from celeryops_runtime.silence import Silence
 from celeryops_runtime.urls import addresses, server
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ VARIABLE = "CELERY_BROKER_URL"
 
 PORT = 5672
 """Of an address that names none."""
-
-SILENT_SECONDS = 60.0
-"""For so long a node that gave no answer is tried last."""
 
 _MARK = "__celeryops_nodes__"
 
@@ -123,17 +120,17 @@ def _mend_order() -> None:
         them = list(self.alt or ())
         if len(them) < 2 or server(them[0]) != "rabbitmq":
             return own(self)
-        if _is_silent(_place_of(self)):
-            other = next((url for url in them if not _is_silent(_place(url))), None)
+        if _place_of(self) in _silent:
+            other = next((url for url in them if _place(url) not in _silent), None)
             if other is not None:
                 self.switch(other)
         place = _place_of(self)
         try:
             connection = own(self)
         except Exception:
-            _silent[place] = _clock()
+            _silent.begin(place)
             raise
-        _silent.pop(place, None)
+        _silent.end(place)
         return connection
 
     @around(Connection, "heartbeat_check", _MARK)
@@ -141,13 +138,11 @@ def _mend_order() -> None:
         try:
             return own(self, *arguments, **options)
         except self.recoverable_connection_errors:
-            _silent[_place_of(self)] = _clock()
+            _silent.begin(_place_of(self))
             raise
 
 
-#: Host and port of a node -> when it gave no answer.
-_silent: dict[tuple[str, int], float] = {}
-_clock = time.monotonic
+_silent = Silence()
 
 
 def _place_of(connection: Any) -> tuple[str, int]:
@@ -159,10 +154,6 @@ def _place(url: str) -> tuple[str, int]:
 
     parts = url_to_parts(url)
     return str(parts.hostname), int(parts.port or PORT)
-
-
-def _is_silent(place: tuple[str, int]) -> bool:
-    return _clock() - _silent.get(place, float("-inf")) < SILENT_SECONDS
 
 
 def _mend_delayed_delivery() -> None:

@@ -28,7 +28,7 @@ _MARK = "__celeryops_redbeat__"
 
 
 def token_of(environ: Mapping[str, str]) -> str:
-    """Return the token of this unit, written down for the next process; empty where the unit has no directory for it.
+    """Return the token of this unit, written down for the next process; empty where that is not possible.
 
     :param environ: the environment; systemd names the runtime directory in it (systemd.exec(5)).
     """
@@ -40,8 +40,18 @@ def token_of(environ: Mapping[str, str]) -> str:
         return path.read_text(encoding="ascii")
     except FileNotFoundError:
         token = uuid.uuid4().hex
+    except OSError as error:
+        return _none(path, error)
+    try:
         path.write_text(token, encoding="ascii")
-        return token
+    except OSError as error:
+        return _none(path, error)
+    return token
+
+
+def _none(path: Path, error: OSError) -> str:
+    logger.warning("beat: %s is of no use (%s); after a crash the lock has to expire", path, error)
+    return ""
 
 
 def mend(prefix: str, environ: Mapping[str, str] | None = None) -> None:
@@ -53,14 +63,13 @@ def mend(prefix: str, environ: Mapping[str, str] | None = None) -> None:
     from redis.exceptions import LockError
     from redis.lock import Lock
 
-    token = token_of(environ if environ is not None else os.environ)
-    if not token:
-        return
+    env = environ if environ is not None else os.environ
 
     @around(Lock, "acquire", _MARK)
     def acquire(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
         name = self.name.decode() if isinstance(self.name, bytes) else str(self.name)
-        if not name.startswith(prefix):
+        token = token_of(env) if name.startswith(prefix) else ""
+        if not token:
             return own(self, *arguments, **options)
         held = self.redis.get(self.name)
         if held in (token, token.encode()):

@@ -11,11 +11,11 @@ the options have a password already.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from celeryops_runtime.around import around, run_each
+from celeryops_runtime.silence import Silence
 from celeryops_runtime.urls import addresses, scheme
 
 VARIABLE = "CELERYOPS_SENTINEL_PASSWORD"
@@ -28,11 +28,8 @@ OPTIONS = ("broker_transport_options", "result_backend_transport_options")
 REDBEAT_SECONDS = 20
 """For so long RedBeat tries again what it has no pipeline for, longer than a failover takes."""
 
-SILENCE = 4
+ANSWER_SECONDS = 4
 """So many seconds a server may be silent: Sentinels replace it after three."""
-
-SILENT_SECONDS = 60.0
-"""For so long a Sentinel that gave no answer is asked last."""
 
 _HIDDEN = "**"
 _MARK = "__celeryops_sentinel__"
@@ -75,7 +72,7 @@ def redbeat(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
             "username": first.username,
             "password": first.password,
             "db": int((first.path or "").strip("/") or 0),
-            "socket_timeout": SILENCE,
+            "socket_timeout": ANSWER_SECONDS,
             "retry_period": REDBEAT_SECONDS,
         },
     }
@@ -105,28 +102,23 @@ def _mend_order() -> None:
 
     @around(Sentinel, "discover_master", _MARK)
     def discover_master(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
-        self.sentinels = asked = sorted(self.sentinels, key=_is_silent)
+        self.sentinels = asked = sorted(self.sentinels, key=lambda one: _place(one) in _silent)
         before = list(asked)
         found = own(self, *arguments, **options)
         # It puts the one that answered to the begin.
         answered = next(number for number, one in enumerate(before) if one is self.sentinels[0])
         for one in before[:answered]:
-            _silent[_place(one)] = _clock()
-        _silent.pop(_place(before[answered]), None)
+            _silent.begin(_place(one))
+        _silent.end(_place(before[answered]))
         return found
 
 
-_silent: dict[tuple[Any, Any], float] = {}
-_clock = time.monotonic
+_silent = Silence()
 
 
 def _place(one: Any) -> tuple[Any, Any]:
     options = one.connection_pool.connection_kwargs
     return options.get("host"), options.get("port")
-
-
-def _is_silent(one: Any) -> bool:
-    return _clock() - _silent.get(_place(one), float("-inf")) < SILENT_SECONDS
 
 
 def _mend_account() -> None:
