@@ -69,8 +69,8 @@ def cannot_leave(
         leaving: the name of the member.
         nodes: the answer of ``GET /api/nodes``.
         queues: the answer of ``GET /api/queues``.
-        erlang_runs: whether the member's Erlang node runs, although RabbitMQ in it may not, as after a removal that was
-            interrupted.
+        erlang_runs: whether the member's Erlang node runs, although RabbitMQ in it may not: of two members, one whose
+            removal was interrupted.
     """
     there = {str(node["name"]): node for node in nodes}
     rest = [name for name in there if name != leaving]
@@ -80,7 +80,7 @@ def cannot_leave(
     reasons = apart if rest else ["it is the only member"]
     if alive:
         reasons += [f"{name} does not run" for name in stopped]
-    elif rest and not erlang_runs and 2 * (len(rest) - len(stopped)) <= len(there):
+    elif rest and not (erlang_runs and len(rest) == 1) and 2 * (len(rest) - len(stopped)) <= len(there):
         reasons.append(f"only {len(rest) - len(stopped)} of {len(there)} members run, and that is no majority")
     lost = []
     for queue in queues if not alive else ():

@@ -105,6 +105,8 @@ def test_a_member_that_is_dead_leaves_a_majority() -> None:
     # Half of them is no majority either, unless the Erlang node of the other one still runs.
     assert cannot_leave("rabbit@a", nodes(a=dead)[:2], [])[0] == ["only 1 of 2 members run, and that is no majority"]
     assert cannot_leave("rabbit@a", nodes(a=dead)[:2], [], erlang_runs=True)[0] == []
+    # Of three it says nothing of the third one.
+    assert cannot_leave("rabbit@a", nodes(a=dead, b=dead), [], erlang_runs=True)[0] == [reason]
 
 
 def test_what_is_lost_with_a_member_that_is_dead() -> None:
