@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 from tools.chaos.redis_faults import cut_primary, freeze_primary, kill_primary, kill_sentinel
 from tools.chaos.report import Strike
-from tools.chaos.scenario import ROOT, Fault, Scenario, run
+from tools.chaos.scenario import CUT, DOWN, FROZEN, ROOT, SHORT, Fault, Scenario, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: How long a killed node stays down, and one is cut off or frozen, in seconds; and in the shortened form.
-DOWN, CUT, FROZEN, SHORT = 60.0, 60.0, 120.0, 30.0
 UNIT = "rabbitmq-server.service"
 RABBITMQ = ("rabbitmq",)
 #: A client's connection in the kernel's tables (proc_net_tcp(5)): to port 5672, established.

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tools.chaos.report import Strike
+from tools.chaos.scenario import CUT, DOWN, FROZEN, SHORT
+from tools.chaos.whole import PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tools.chaos.scenario import Scenario
-
-#: How long a killed primary stays down, and one is cut off or frozen, in seconds; and in the shortened form.
-DOWN, CUT, FROZEN, SHORT = 60.0, 60.0, 120.0, 30.0
 
 
 def kill_primary(s: Scenario) -> Sequence[Strike]:
@@ -38,8 +37,9 @@ def freeze_primary(s: Scenario) -> Sequence[Strike]:
 def cut_primary(s: Scenario) -> Sequence[Strike]:
     """Drop every packet of the primary and of the Sentinel beside it, so that nobody is told that they are gone."""
     node, at = s.primary(), s.now()
+    ports = ",".join(map(str, PORTS.values()))
     rules = [
-        f"{chain} ! -{side} lo -p tcp -m multiport --ports 6379,26379 -j DROP"
+        f"{chain} ! -{side} lo -p tcp -m multiport --ports {ports} -j DROP"
         for chain, side in (("INPUT", "i"), ("OUTPUT", "o"))
     ]
     s.on(" && ".join(f"iptables -A {rule}" for rule in rules), host=node)

@@ -42,6 +42,8 @@ IPTABLES = """command -v iptables || {
 apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iptables; }"""
 #: How long nobody does anything after a fault, in seconds: a long task that it ended would have ended by then.
 CALM = 11.0
+#: How long a server of a cluster stays down, cut off, or frozen, in seconds; and each in the shortened form.
+DOWN, CUT, FROZEN, SHORT = 60.0, 60.0, 120.0, 30.0
 #: How long a class may take to come back before that counts as never, in seconds.
 RECOVER = 120.0
 #: What is written on the host has disks of its own, which can be filled without filling this machine's: volume ->
