@@ -59,5 +59,6 @@ def test_a_producer_loads_nothing_of_what_workers_do(fresh_python: Callable[...,
     done = fresh_python("-c", code)
     assert done.stdout.split() == [
         "around", "awaiting", "celery_settings", "config", "config_reader", "delay", "follow", "loader", "locks",
-        "nodes", "publish", "queues_file", "results", "sentinel", "systemd", "task_rules", "tls", "urls", "versions",
+        "nodes", "publish", "queues_file", "results", "sentinel", "silence", "systemd", "task_rules", "tls", "urls",
+        "versions",
     ], done.stderr  # fmt: skip

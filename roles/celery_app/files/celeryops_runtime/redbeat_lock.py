@@ -27,15 +27,12 @@ NAME = "redbeat-token"
 _MARK = "__celeryops_redbeat__"
 
 
-def token_of(environ: Mapping[str, str]) -> str:
+def token_in(folder: Path) -> str:
     """Return the token of this unit, written down for the next process; empty where that is not possible.
 
-    :param environ: the environment; systemd names the runtime directory in it (systemd.exec(5)).
+    :param folder: the runtime directory of the unit.
     """
-    folder = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if not folder:
-        return ""
-    path = Path(folder, NAME)
+    path = folder / NAME
     try:
         return path.read_text(encoding="ascii")
     except FileNotFoundError:
@@ -58,17 +55,20 @@ def mend(prefix: str, environ: Mapping[str, str] | None = None) -> None:
     """Have this process take RedBeat's lock with the unit's token, or take it over. Calling it again changes nothing.
 
     :param prefix: of RedBeat's keys.
-    :param environ: the environment; the process's own if not given.
+    :param environ: the environment, in which systemd names the runtime directory (systemd.exec(5)); the process's own
+        if not given. Nothing is changed where there is none.
     """
     from redis.exceptions import LockError
     from redis.lock import Lock
 
-    env = environ if environ is not None else os.environ
+    folder = (environ if environ is not None else os.environ).get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if not folder:
+        return
 
     @around(Lock, "acquire", _MARK)
     def acquire(own: Any, self: Any, *arguments: Any, **options: Any) -> Any:
         name = self.name.decode() if isinstance(self.name, bytes) else str(self.name)
-        token = token_of(env) if name.startswith(prefix) else ""
+        token = token_in(Path(folder)) if name.startswith(prefix) else ""
         if not token:
             return own(self, *arguments, **options)
         held = self.redis.get(self.name)
