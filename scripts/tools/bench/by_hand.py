@@ -10,8 +10,8 @@ from tools.chaos.scenario import APP, ENVIRONMENT, LEDGER, PYTHON, SCENARIO, Sce
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Quorum queues, late acknowledgement and publisher confirms, as Celery's page on quorum queues has them; all nodes in
-#: the order in which they were written down.
+#: What Celery's own loader reads (celeryconfig.py): quorum queues, late acknowledgement and publisher
+#: confirms, as Celery's page on quorum queues has them; all nodes in the order in which they were written down.
 CONFIGURATION = """
 broker_url = {brokers!r}
 result_backend = "redis://{redis}/0"
@@ -45,7 +45,7 @@ id {APP} > /dev/null 2>&1 || useradd --system {APP}
 python3 -m venv {PYTHON.removesuffix("/bin/python")}
 PIP_CERT=/etc/ssl/certs/ca-certificates.crt {PYTHON} -m pip install -q /root/app 'celery[redis]>=5.7'
 mkdir -p /opt/config {ENVIRONMENT.removesuffix("/celery.env")}
-printf 'PYTHONPATH=/opt/config\\nCHAOS_LEDGER={LEDGER}\\n' > {ENVIRONMENT}
+printf 'CELERY_LOADER=default\\nPYTHONPATH=/opt/config\\nCHAOS_LEDGER={LEDGER}\\n' > {ENVIRONMENT}
 """
 
 
