@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 #: The account whose password everybody knows, and the parameter that names the cluster that the backup is of.
 _GUEST, _CLUSTER = "guest", "internal_cluster_id"
 _DATABASE = re.compile(r"^db\d+:keys=(\d+)", re.MULTILINE)
-_REPLICAS = re.compile(r"^connected_slaves:(\d+)", re.MULTILINE)
 #: What redis-check-rdb and valkey-check-rdb say at their end.
 _READ = re.compile(r"\[info\] (\d+) keys read")
 _LOADED = re.compile(r"^rdb_last_load_keys_(?:loaded|expired):(\d+)", re.MULTILINE)
@@ -92,21 +91,21 @@ def keys_in(keyspace: str) -> int:
     return sum(int(number) for number in _DATABASE.findall(keyspace))
 
 
-def why_not(replication: str, keys: int, *, over: bool) -> str:
+def why_not(found: Mapping[str, Any], keys: int, *, over: bool, watched: bool) -> str:
     """Return why a server of Redis is not given other data; empty when it may be.
 
     Arguments:
-        replication: what ``INFO replication`` says.
+        found: what it says of its replication (``redis_engine.replication``).
         keys: how many the server has.
         over: whether the user has said that they may go.
+        watched: whether there are Sentinels that can be told to leave it in its place.
     """
-    if "role:master" not in replication.split():
+    if found["role"] != "primary":
         return "is a replica, which takes over the data of its primary whatever is restored here"
-    replicas = _REPLICAS.search(replication)
-    if replicas and int(replicas[1]):
+    if found["followers"] and not watched:
         return (
-            f"has {replicas[1]} replicas; it stops during the restore, and one of them may take its place meanwhile. "
-            "Stop Sentinel and the replicas first, and start them afterwards: they take over what was restored"
+            f"has {found['followers']} replicas; it stops during the restore, and one of them may take its place "
+            "meanwhile. Stop the replicas first, and start them afterwards: they take over what was restored"
         )
     if keys and not over:
         return f"holds {keys} keys, which would be gone; with celeryops_restore_over: true they are put aside instead"
