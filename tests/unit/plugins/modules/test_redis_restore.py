@@ -1,4 +1,4 @@
-"""A server that does not take a backup has its own data again, and Sentinel watches it again; a server of the test's."""
+"""A server that does not take a backup has its own data again, and Sentinel watches it; servers are stood in for."""
 
 from __future__ import annotations
 
