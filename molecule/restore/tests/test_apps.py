@@ -53,6 +53,12 @@ def test_each_app_runs_its_own_tasks(stack: Stack, ids: dict[str, list[str]]) ->
 
 
 @pytest.mark.parametrize("app", APPS)
+def test_a_delayed_task_waits_in_the_broker_of_each_app(stack: Stack, app: str) -> None:
+    sent = f"app.send_task('bulk.work', args=('{app}-late',), countdown=2)"
+    assert stack.python(app, f"print(json.dumps({sent}.get(timeout=30) is not None))")
+
+
+@pytest.mark.parametrize("app", APPS)
 def test_an_app_reaches_nothing_of_the_other(stack: Stack, ids: dict[str, list[str]], app: str) -> None:
     keys = {name: f"{name}:celery-task-meta-{ids[name][0]}" for name in APPS}
     for key in keys.values():
@@ -71,5 +77,5 @@ def test_the_account_of_its_flower_sees_an_app_alone(stack: Stack, app: str) -> 
     )
     assert [one["name"] for one in vhosts] == [app]
     assert {one["vhost"] for one in queues} == {app}
-    assert {"default", "bulk"} <= {one["name"] for one in queues}
+    assert {"default", "bulk", "dead-letters", "celery_delayed_27"} <= {one["name"] for one in queues}
     assert other == {"refused": 401}
