@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differences import (
     KEYS,
     Credentials,
+    Index,
     compare,
     index,
     label,
@@ -58,8 +59,11 @@ def additions(backup: Mapping[str, Any], present: Mapping[str, Any]) -> Addition
     """
     wanted = {kind: [entry for entry in backup.get(kind, []) if not _of_guest(kind, entry)] for kind in KEYS}
     have, result = index(present), Additions()
-    for kind, objects in index(wanted).items():
+    named = index(wanted)
+    for kind, objects in named.items():
         absent = {key: entry for key, entry in objects.items() if key not in have[kind]}
+        if kind == "bindings":
+            absent = {key: entry for key, entry in absent.items() if _leads_somewhere(entry, named, have)}
         if absent:
             result.document[kind] = list(absent.values())
             result.added += [label(kind, key) for key in absent]
@@ -76,6 +80,17 @@ def additions(backup: Mapping[str, Any], present: Mapping[str, Any]) -> Addition
         if before is not None and (change.kind != "users" or before["tags"] != change.after["tags"]):
             result.kept.append(label(change.kind, change.key))
     return result
+
+
+def _leads_somewhere(binding: Mapping[str, Any], *documents: Index) -> bool:
+    """Whether a binding leads to a queue or an exchange that there is, or will be.
+
+    RabbitMQ exports the bindings of exclusive queues, but not these queues, such as those by which workers are asked.
+    An import refuses such a binding, and with it all that comes after it.
+    """
+    kind = "queues" if binding["destination_type"] == "queue" else "exchanges"
+    name = str(binding["destination"])
+    return name.startswith("amq.") or any((str(binding["vhost"]), name) in document[kind] for document in documents)
 
 
 def _of_guest(kind: str, entry: Mapping[str, Any]) -> bool:

@@ -99,7 +99,7 @@ def test_servers_that_are_lost_come_back_from_their_backups(stack: Stack, story:
 
 
 def test_a_restore_over_data_takes_them_from_every_server(stack: Stack, story: Story) -> None:
-    late = stack.run_tasks("shop", ["late"])
+    late = stack.run_tasks("shop", ["shop-late"])
     refused = stack.playbook("restore", **story.files("mq1", "mq1"))
     assert ["keys, which would be gone" in message for message in refused.messages] == [True]
     run = stack.playbook("restore", **story.files("mq1", "mq1"), celeryops_restore_over=True)

@@ -85,6 +85,22 @@ def test_guest_stays_away() -> None:
     assert {"name": "guest"} in found.document["vhosts"]
 
 
+def binding(destination: str, kind: str = "queue") -> dict[str, Any]:
+    return {
+        "vhost": "shop", "source": "amq.topic", "destination_type": kind, "destination": destination,
+        "routing_key": "x", "arguments": {},
+    }  # fmt: skip
+
+
+def test_a_binding_to_a_queue_that_no_backup_has_is_left_out() -> None:
+    """An exclusive queue ends with its connection; the import would be refused."""
+    there = [binding("payments"), binding("new"), binding("amq.fanout", "exchange")]
+    backup = {**BACKUP, "bindings": [*there, binding("w@h.celery.pidbox"), binding("gone", "exchange")]}
+    found = additions(backup, {"queues": [queue("new")]})
+    assert found.document["bindings"] == there
+    assert additions(backup, {**BACKUP, "queues": [*BACKUP["queues"], queue("new")], "bindings": there}).added == []
+
+
 def test_a_cluster_keeps_its_identity() -> None:
     backup = {
         **BACKUP,
