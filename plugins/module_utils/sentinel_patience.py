@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import Client, ServerError, pairs
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 #: For how long a primary may be silent: the setting, and more than any restore takes, in milliseconds.
 SETTING, A_DAY = "down-after-milliseconds", "86400000"
+#: How old an answer may be to count as one, in milliseconds (Sentinel asks each second); for how many seconds an answer
+#: is waited for; seconds between two questions.
+FRESH, PATIENCE, PAUSE = 2000, 15, 0.2
 
 
 class Sentinels:
@@ -70,11 +74,19 @@ class Sentinels:
                 self._call(place, "SET", self.master, SETTING, A_DAY)
             yield
         finally:
+            until = time.monotonic() + PATIENCE
             for place, value in own.items():
                 try:
+                    # With its own time it would take the primary for gone that it has not asked again yet.
+                    while not self._answered(place) and time.monotonic() < until:
+                        time.sleep(PAUSE)
                     self._call(place, "SET", self.master, SETTING, value)
                 except (OSError, ServerError):
                     self.stuck.append(_name(place))
+
+    def _answered(self, place: tuple[str, int]) -> bool:
+        """Whether the primary has answered a Sentinel just now."""
+        return int(self._said(place)["last-ok-ping-reply"]) < FRESH
 
     def _said(self, place: tuple[str, int]) -> dict[str, str]:
         return pairs(self._call(place, "MASTER", self.master))

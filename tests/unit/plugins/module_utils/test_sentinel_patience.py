@@ -20,6 +20,7 @@ class World:
     def __init__(self) -> None:
         self.said = {
             place["host"]: {
+                "last-ok-ping-reply": "300",
                 "ip": PRIMARY[0],
                 "port": "6379",
                 "flags": "master",
@@ -28,6 +29,8 @@ class World:
             for number, place in enumerate(PLACES, 3)
         }
         self.silent: set[str] = set()
+        #: How often a Sentinel is asked before the primary has answered it.
+        self.unanswered = 0
 
     def times(self) -> list[str]:
         return [said["down-after-milliseconds"] for said in self.said.values()]
@@ -58,6 +61,11 @@ class Client:
         if words[1] == "SET":
             self.world.said[self.host][words[3]] = words[4]
             return "OK"
+        if self.world.unanswered:
+            self.world.unanswered -= 1
+            return [
+                word for pair in {**self.world.said[self.host], "last-ok-ping-reply": "9000"}.items() for word in pair
+            ]
         return [word for pair in self.world.said[self.host].items() for word in pair]
 
 
@@ -65,6 +73,8 @@ class Client:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     monkeypatch.setattr(sentinel_patience, "Client", world.client)
+    monkeypatch.setattr(sentinel_patience, "PAUSE", 0.01)
+    monkeypatch.setattr(sentinel_patience, "PATIENCE", 0.1)
     return world
 
 
@@ -79,6 +89,15 @@ def test_sentinels_wait_for_a_time_and_no_longer(world: World) -> None:
         assert world.times() == [A_DAY] * 3
     assert world.times() == ["3000", "4000", "5000"]
     assert told.stuck == []
+
+
+@pytest.mark.parametrize("questions", [3, 1000])
+def test_their_own_time_begins_when_the_primary_has_answered_or_does_not(world: World, questions: int) -> None:
+    """Else its silence so far would count."""
+    with sentinels().waiting():
+        world.unanswered = questions
+    assert world.times() == ["3000", "4000", "5000"]
+    assert (world.unanswered == 0) == (questions == 3)
 
 
 def test_they_get_their_time_back_when_something_fails(world: World) -> None:
