@@ -76,6 +76,7 @@ ALL = (
             ["fleet"],
             ["before"],
             ["cluster"],
+            ["restore"],
         ]
     ),
     *(f"trixie-celery{version}" for version in CELERIES),

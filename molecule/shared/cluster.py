@@ -1,4 +1,4 @@
-"""The hosts of the scenario cluster: three with RabbitMQ, Redis and Sentinel, and two with the app."""
+"""The hosts of the scenarios cluster and restore: three with RabbitMQ, Redis and Sentinel, and those with the apps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from playbooks import Run, run_playbook
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[2]
-INVENTORY = ROOT / "molecule" / "cluster" / "inventory"
 APP = "fleet"
 STATE = f"/var/lib/celeryops/{APP}"
 NODES = ("mq1", "mq2", "mq3")
@@ -24,7 +24,6 @@ SERVER = "rabbitmq-server.service"
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 MASTER = "celeryops"
-ADDRESSES = ROOT / "build" / "molecule" / f"{os.environ.get('CELERYOPS_SUITE', 'trixie')}-cluster" / "addresses"
 _ASK = """
 import base64, json, pathlib, urllib.request
 login = base64.b64encode(f"admin:{pathlib.Path('/root/password').read_text()}".encode()).decode()
@@ -36,22 +35,33 @@ print(urllib.request.urlopen(request, timeout=20).read().decode())
 class Cluster:
     """The hosts, and what is done on them."""
 
-    def __init__(self) -> None:
-        """Name the containers, and leave the administrator's password where only root of a node reads it."""
+    def __init__(self, scenario: str = "cluster", workers: Sequence[str] = WORKERS) -> None:
+        """Name the containers, and have the nodes know their administrators' passwords.
+
+        Args:
+            scenario: Molecule's.
+            workers: the machines with an app.
+        """
         suite = os.environ.get("CELERYOPS_SUITE", "trixie")
-        self.prefix = os.environ.get("CELERYOPS_HOST", f"celeryops-test-{suite}-cluster")
+        self.inventory = ROOT / "molecule" / scenario / "inventory"
+        self.prefix = os.environ.get("CELERYOPS_HOST", f"celeryops-test-{suite}-{scenario}")
         self.hosts: dict[str, Host] = {
-            name: testinfra.get_host(f"docker://{self.prefix}-{name}") for name in (*NODES, *WORKERS)
+            name: testinfra.get_host(f"docker://{self.prefix}-{name}") for name in (*NODES, *workers)
         }
-        secrets = ROOT / "build" / "molecule" / f"{suite}-cluster" / "secrets"
+        folder = ROOT / "build" / "molecule" / f"{suite}-{scenario}"
+        self.addresses, self.secrets = folder / "addresses", folder / "secrets"
         self.engine_of_redis = "valkey" if suite == "forky" else "redis"
+        self.place_passwords()
+
+    def place_passwords(self) -> None:
+        """Leave the administrators' passwords where only root of a node reads them."""
         passwords = {
             "password": "rabbitmq_admin_password",
             "redis": "redis_admin_password",
             "sentinel": "sentinel_admin_password",
         }
         for file, source in passwords.items():
-            password = (secrets / source).read_text().split()[0]
+            password = (self.secrets / source).read_text().split()[0]
             for name in NODES:
                 self.on(name, f"umask 077; printf %s '{password}' > /root/{file}")
 
@@ -101,7 +111,7 @@ class Cluster:
     def primary(self, asked: str = "mq1") -> str:
         """Return the host that takes writes, as the Sentinel of a host says."""
         address = self.redis(asked, f"sentinel get-master-addr-by-name {MASTER}", port=SENTINEL_PORT).split()[0]
-        return next(name for name in NODES if (ADDRESSES / name).read_text() == address)
+        return next(name for name in NODES if (self.addresses / name).read_text() == address)
 
     def answers(self, name: str) -> bool:
         """Tell whether Redis and Sentinel of a host take connections: a host that starts has them after a while."""
@@ -144,7 +154,7 @@ class Cluster:
 
     def play(self, playbook: str = "playbooks/site.yml", **variables: Any) -> Run:
         """Run a playbook."""
-        return run_playbook(INVENTORY, playbook=playbook, variables=variables)
+        return run_playbook(self.inventory, playbook=playbook, variables=variables)
 
     def send(self, number: int, task: str = "default.work") -> None:
         """Send so many tasks, named by their numbers."""

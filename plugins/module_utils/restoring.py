@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_differences import (
     KEYS,
     Credentials,
+    Index,
     compare,
     index,
     label,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 #: The account whose password everybody knows, and the parameter that names the cluster that the backup is of.
 _GUEST, _CLUSTER = "guest", "internal_cluster_id"
 _DATABASE = re.compile(r"^db\d+:keys=(\d+)", re.MULTILINE)
-_REPLICAS = re.compile(r"^connected_slaves:(\d+)", re.MULTILINE)
 #: What redis-check-rdb and valkey-check-rdb say at their end.
 _READ = re.compile(r"\[info\] (\d+) keys read")
 _LOADED = re.compile(r"^rdb_last_load_keys_(?:loaded|expired):(\d+)", re.MULTILINE)
@@ -59,8 +59,11 @@ def additions(backup: Mapping[str, Any], present: Mapping[str, Any]) -> Addition
     """
     wanted = {kind: [entry for entry in backup.get(kind, []) if not _of_guest(kind, entry)] for kind in KEYS}
     have, result = index(present), Additions()
-    for kind, objects in index(wanted).items():
+    named = index(wanted)
+    for kind, objects in named.items():
         absent = {key: entry for key, entry in objects.items() if key not in have[kind]}
+        if kind == "bindings":
+            absent = {key: entry for key, entry in absent.items() if _leads_somewhere(entry, named, have)}
         if absent:
             result.document[kind] = list(absent.values())
             result.added += [label(kind, key) for key in absent]
@@ -79,6 +82,17 @@ def additions(backup: Mapping[str, Any], present: Mapping[str, Any]) -> Addition
     return result
 
 
+def _leads_somewhere(binding: Mapping[str, Any], *documents: Index) -> bool:
+    """Whether a binding leads to a queue or an exchange that there is, or will be.
+
+    RabbitMQ exports the bindings of exclusive queues, but not these queues, such as those by which workers are asked.
+    An import refuses such a binding, and with it all that comes after it.
+    """
+    kind = "queues" if binding["destination_type"] == "queue" else "exchanges"
+    name = str(binding["destination"])
+    return name.startswith("amq.") or any((str(binding["vhost"]), name) in document[kind] for document in documents)
+
+
 def _of_guest(kind: str, entry: Mapping[str, Any]) -> bool:
     return str(entry.get("name" if kind == "users" else "user")) == _GUEST and kind in (
         "users",
@@ -92,21 +106,21 @@ def keys_in(keyspace: str) -> int:
     return sum(int(number) for number in _DATABASE.findall(keyspace))
 
 
-def why_not(replication: str, keys: int, *, over: bool) -> str:
+def why_not(found: Mapping[str, Any], keys: int, *, over: bool, watched: bool) -> str:
     """Return why a server of Redis is not given other data; empty when it may be.
 
     Arguments:
-        replication: what ``INFO replication`` says.
+        found: what it says of its replication (``redis_engine.replication``).
         keys: how many the server has.
         over: whether the user has said that they may go.
+        watched: whether there are Sentinels that can be told to leave it in its place.
     """
-    if "role:master" not in replication.split():
+    if found["role"] != "primary":
         return "is a replica, which takes over the data of its primary whatever is restored here"
-    replicas = _REPLICAS.search(replication)
-    if replicas and int(replicas[1]):
+    if found["followers"] and not watched:
         return (
-            f"has {replicas[1]} replicas; it stops during the restore, and one of them may take its place meanwhile. "
-            "Stop Sentinel and the replicas first, and start them afterwards: they take over what was restored"
+            f"has {found['followers']} replicas; it stops during the restore, and one of them may take its place "
+            "meanwhile. Stop the replicas first, and start them afterwards: they take over what was restored"
         )
     if keys and not over:
         return f"holds {keys} keys, which would be gone; with celeryops_restore_over: true they are put aside instead"

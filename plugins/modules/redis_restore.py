@@ -10,7 +10,10 @@ version_added: 0.1.0
 description:
   - Stops the server, puts its data aside, and starts it with O(path). If it does not start, or lacks keys of the backup
     then, it gets its own data back.
-  - Fails before anything is changed if the server is part of a replicated group, or holds keys, unless O(over) is set.
+  - The primary of several servers stays the primary, because O(sentinels) are told to wait. Its replicas take over what
+    it has then, and the module waits for them.
+  - Fails before anything is changed if the server is a replica, has replicas and no Sentinels, or holds keys, unless
+    O(over) is set.
 extends_documentation_fragment: [celeryops.stack.attributes, celeryops.stack.redis_engine]
 options:
   path:
@@ -21,6 +24,48 @@ options:
     description: Whether to restore although the server holds keys.
     type: bool
     default: false
+  place:
+    description: Where the Sentinels find this server. Needed with O(sentinels).
+    type: dict
+    suboptions:
+      host:
+        description: An IP address.
+        type: str
+        required: true
+      port:
+        description: The port.
+        type: int
+        required: true
+  sentinels:
+    description: All Sentinels that watch the server. Each has to answer, and to know it as the primary.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      host:
+        description: An IP address.
+        type: str
+        required: true
+      port:
+        description: The port.
+        type: int
+        required: true
+  master_name:
+    description: The name by which Sentinel knows the servers.
+    type: str
+    default: ""
+  sentinel_username:
+    description: A user of the Sentinels that may run C(SENTINEL SET).
+    type: str
+    default: ""
+  sentinel_password:
+    description: Its password.
+    type: str
+    default: ""
+  timeout:
+    description: How many seconds to wait for the replicas.
+    type: int
+    default: 600
 attributes:
   check_mode: {details: Checks only whether the server may be given other data.}
   diff_mode: {support: none}
@@ -45,6 +90,10 @@ aside:
   description: The directory with the data that the server had before; empty if it had none.
   type: str
   returned: when not in check mode
+replicas:
+  description: How many replicas have taken over the data.
+  type: int
+  returned: when not in check mode
 """
 
 import contextlib
@@ -60,20 +109,25 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.celeryops.stack.plugins.module_utils.journal import last_lines
 from ansible_collections.celeryops.stack.plugins.module_utils.redis_engine import (
     OPTIONS,
+    PLACE,
     Client,
     ServerError,
     engine_names,
+    replication,
 )
 from ansible_collections.celeryops.stack.plugins.module_utils.restoring import keys_in, keys_of_file, keys_read, why_not
+from ansible_collections.celeryops.stack.plugins.module_utils.sentinel_patience import Sentinels
 
 #: Where data are: the log of writes (until Redis 6 a file) and the snapshot. Of these the script before the server's
 #: start makes what redis_persistence needs (roles/redis/templates/celeryops-data.sh.j2).
 DATA = ("appendonlydir", "appendonly.aof", "dump.rdb")
 SNAPSHOT = DATA[-1]
+#: Seconds between two questions.
+PAUSE = 0.5
 
 
 class RestoreError(Exception):
-    """The server did not do what a restore needs."""
+    """The server did not do what a restore needs, in words for people."""
 
 
 class Restore:
@@ -85,18 +139,69 @@ class Restore:
         self.folder = self.names["data_dir"]
         self.path = str(module.params["path"])
         self.aside = ""
+        #: Whether none of the server's own data is in their place any more.
+        self.emptied = False
+        params = module.params
+        self.sentinels = Sentinels(
+            params["sentinels"], params["master_name"], params["sentinel_username"], params["sentinel_password"]
+        )
 
     def run(self) -> None:
         """Check everything, and restore; ends the module."""
+        result, failed = {}, ""
         try:
-            why = why_not(self._ask("replication"), keys_in(self._ask("keyspace")), over=self.module.params["over"])
+            result = self._restore()
+        except RestoreError as error:
+            failed = f"{self.names['title']} {error}"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+        if self.sentinels.stuck:
+            stuck = ", ".join(self.sentinels.stuck)
+            self.module.warn(f"run celeryops.stack.site: Sentinel does not watch the primary now at {stuck}")
+        if failed:
+            self.module.fail_json(msg=failed)
+        self.module.exit_json(changed=True, **result)
+
+    def _restore(self) -> dict[str, Any]:
+        """Return what there is now.
+
+        Raises:
+            RestoreError: the server has what it had, or a replica lacks what it has now.
+        """
+        watched = bool(self.sentinels.places)
+        try:
+            found = replication(self._ask("replication"))
+            why = why_not(found, keys_in(self._ask("keyspace")), over=self.module.params["over"], watched=watched)
         except (OSError, ServerError) as error:
-            self._fail(f"does not answer ({error}): run celeryops.stack.site first")
+            raise RestoreError(f"does not answer ({error}): run celeryops.stack.site first") from error
+        if not why and watched:
+            place = self.module.params["place"]
+            refusal = self.sentinels.refusal((str(place["host"]), int(place["port"])))
+            why = f"stops during the restore, and {refusal}" if refusal else ""
         if why:
-            self._fail(f"{why}. Nothing was changed")
+            raise RestoreError(f"{why}. Nothing was changed")
         if self.module.check_mode:
-            self.module.exit_json(changed=True)
+            return {}
         wanted = self._keys_of_file()
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.sentinels.waiting())
+            except (OSError, ServerError) as error:
+                raise RestoreError(f"has a Sentinel that does not wait: {error}. Nothing was changed") from error
+            keys = self._take(wanted)
+            # Until then Sentinel would find data in the replicas that nobody wants any more.
+            self._await_replicas(found["followers"])
+        return {"keys": keys, "aside": self.aside, "replicas": found["followers"]}
+
+    def _take(self, wanted: int) -> int:
+        """Start the server with the backup, and return how many keys it has.
+
+        Arguments:
+            wanted: how many keys the backup has.
+
+        Raises:
+            RestoreError: it has its own data again.
+        """
         try:
             self._systemctl("stop")
             self._put_aside()
@@ -104,12 +209,34 @@ class Restore:
             self._systemctl("start")
             missing = wanted - keys_read(self._ask("persistence"))
             keys = keys_in(self._ask("keyspace"))
+            if missing > 0:
+                raise RestoreError(f"it lacks {missing} of {wanted} keys")
         except (OSError, ServerError, RestoreError) as error:
-            self._put_back(str(error))
-        if missing > 0:
-            self._put_back(f"it lacks {missing} of {wanted} keys")
+            raise RestoreError(self._put_back(str(error))) from error
         os.unlink(self.path)
-        self.module.exit_json(changed=True, keys=keys, aside=self.aside)
+        return keys
+
+    def _await_replicas(self, number: int) -> None:
+        """Wait until so many replicas have the data.
+
+        Raises:
+            RestoreError: they do not have it in time.
+        """
+        deadline = time.monotonic() + self.module.params["timeout"]
+        while True:
+            # One that still loads them has told of nothing that it has.
+            there = sum(offset > 0 for offset in self._replication()["offsets"])
+            if there >= number:
+                return
+            if time.monotonic() > deadline:
+                raise RestoreError(f"has the backup, but {there} of {number} replicas have it too. They go on trying")
+            time.sleep(PAUSE)
+
+    def _replication(self) -> dict[str, Any]:
+        try:
+            return replication(self._ask("replication"))
+        except (OSError, ServerError):
+            return replication("")
 
     def _ask(self, section: str) -> str:
         with Client(self.names["socket"], timeout=60) as client:
@@ -117,13 +244,18 @@ class Restore:
             return str(client.call("INFO", section)).replace("\r", "")
 
     def _keys_of_file(self) -> int:
-        """Return how many keys the backup has; fails when the server could not read it."""
+        """Return how many keys the backup has.
+
+        Raises:
+            RestoreError: the server could not read it.
+        """
         command = [f"/usr/bin/{self.names['engine']}-check-rdb", self.path]
         code, output, errors = self.module.run_command(command)
         keys = keys_of_file(output)
         if code != 0 or keys < 0:
             said = (errors.strip() or output.strip())[-400:]
-            self._fail(f"cannot read the backup, as {os.path.basename(command[0])} says: {said}. Nothing was changed")
+            tool = os.path.basename(command[0])
+            raise RestoreError(f"cannot read the backup, as {tool} says: {said}. Nothing was changed")
         return keys
 
     def _put_aside(self) -> None:
@@ -135,6 +267,7 @@ class Restore:
             self.aside = aside
             for name in there:
                 os.rename(f"{self.folder}/{name}", f"{aside}/{name}")
+        self.emptied = True
 
     def _place(self) -> None:
         """Make the backup the snapshot that the server starts from."""
@@ -144,11 +277,11 @@ class Restore:
         # A second name: the server replaces the first one with its next snapshot.
         os.link(self.path, f"{self.folder}/{SNAPSHOT}")
 
-    def _put_back(self, why: str) -> None:
-        """Start the server with the data that it had; ends the module."""
+    def _put_back(self, why: str) -> str:
+        """Start the server with the data that it had; return what is to be told."""
         self.module.run_command(["systemctl", "stop", "--", self.names["unit"]])
         journal = last_lines(self.module.run_command, self.names["unit"])
-        for name in DATA:
+        for name in DATA if self.emptied else ():
             path = f"{self.folder}/{name}"
             if os.path.isdir(path):
                 shutil.rmtree(path)
@@ -164,7 +297,7 @@ class Restore:
             if code == 0
             else f"It has its own data again, and does not start: {errors.strip()}"
         )
-        self._fail(f"did not take the backup: {why}. {then}\n{journal}")
+        return f"did not take the backup: {why}. {then}\n{journal}"
 
     def _systemctl(self, verb: str) -> None:
         unit = self.names["unit"]
@@ -173,11 +306,6 @@ class Restore:
         if code != 0:
             raise RestoreError(f"systemctl {verb} {unit}: {errors.strip()}")
 
-    def _fail(self, text: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
-        self.module.fail_json(msg=f"{self.names['title']} {text}")
-
 
 def main() -> None:
     """Run the module."""
@@ -185,6 +313,12 @@ def main() -> None:
         **OPTIONS,
         "path": {"type": "path", "required": True},
         "over": {"type": "bool", "default": False},
+        "place": {"type": "dict", "options": PLACE},
+        "sentinels": {"type": "list", "elements": "dict", "default": [], "options": PLACE},
+        "master_name": {"type": "str", "default": ""},
+        "sentinel_username": {"type": "str", "default": ""},
+        "sentinel_password": {"type": "str", "default": "", "no_log": True},
+        "timeout": {"type": "int", "default": 600},
     }
     Restore(AnsibleModule(argument_spec=spec, supports_check_mode=True)).run()
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 import shutil
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.celeryops.stack.plugins.module_utils import paths
 from ansible_collections.celeryops.stack.plugins.module_utils.releases import credentials, resolve
+from ansible_collections.celeryops.stack.plugins.module_utils.releases.lock import locked
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.programs import Programs, ReleaseError
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.requirements import index_environment
 from ansible_collections.celeryops.stack.plugins.module_utils.releases.store import delete
@@ -128,10 +128,14 @@ class Installer:
     def uv(self) -> str:
         """Return the path of uv, which is installed once for all apps."""
         uv = f"{paths.UV}/bin/uv"
-        with contextlib.suppress(OSError, subprocess.CalledProcessError):
-            # pylint: disable-next=ansible-bad-function
-            subprocess.run([uv, "--version"], capture_output=True, check=True)
-            return uv
+        if not _runs(uv):
+            # Apps that share a machine are built at the same time. No app has a name that begins so.
+            with locked(".uv"):
+                if not _runs(uv):
+                    self._install_uv()
+        return uv
+
+    def _install_uv(self) -> None:
         delete(paths.UV)
         failed = "uv could not be installed (celery_app_installer: pip does without it)"
         try:
@@ -146,4 +150,11 @@ class Installer:
         except BaseException:
             delete(paths.UV)
             raise
-        return uv
+
+
+def _runs(uv: str) -> bool:
+    try:
+        # pylint: disable-next=ansible-bad-function
+        return subprocess.run([uv, "--version"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False

@@ -51,7 +51,7 @@ def _for_flower(address: str, broker: str) -> tuple[str, list[Problem]]:
     if all(map(_AS_IT_IS.fullmatch, own)):
         return endpoint.url(plain=_PLAIN), []
     reason = "has an account that Flower cannot send: it would send the encoded signs as they stand there"
-    instead = "the account of flower_broker_url, with the tag monitoring, or a password of letters and digits"
+    instead = "the account of flower_broker_url, with the tag management, or a password of letters and digits"
     return "", [Problem("account-flower-cannot-send", variable, endpoint.shown(), reason, instead)]
 
 

@@ -37,7 +37,7 @@ def rabbitmq_objects(
         own = {"vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
         users.append({"name": name, "password": passwords[name], "permissions": [own]})
         watching = {"vhost": name, "configure": _FLOWER_CONFIGURE, "write": _FLOWER_WRITE, "read": _FLOWER_READ}
-        flower = {"name": f"{name}-flower", "password": flower_passwords[name], "tags": ["monitoring"]}
+        flower = {"name": f"{name}-flower", "password": flower_passwords[name], "tags": ["management"]}
         users.append({**flower, "permissions": [watching]})
     return {
         "vhosts": [

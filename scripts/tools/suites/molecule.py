@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: The first is what most people run: one host, with RabbitMQ.
-SCENARIOS = ("default", "redis", "fleet", "before", "cluster")
+SCENARIOS = ("default", "redis", "fleet", "before", "cluster", "restore")
 #: Those whose tests are not parted, and for which the support table has no row.
-WHOLE = ("fleet", "before", "cluster")
+WHOLE = ("fleet", "before", "cluster", "restore")
 #: The applications of the scenario apps, each a folder of examples/, and the suite of Debian that it runs on.
 APPLICATIONS = {"django-ca": "trixie", "weblate": "trixie", "superset": "bookworm"}
 #: The parts of a scenario's tests, each on a host of its own: what has no marker `apart`, then what the marker names.

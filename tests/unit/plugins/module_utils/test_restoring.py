@@ -85,6 +85,22 @@ def test_guest_stays_away() -> None:
     assert {"name": "guest"} in found.document["vhosts"]
 
 
+def binding(destination: str, kind: str = "queue") -> dict[str, Any]:
+    return {
+        "vhost": "shop", "source": "amq.topic", "destination_type": kind, "destination": destination,
+        "routing_key": "x", "arguments": {},
+    }  # fmt: skip
+
+
+def test_a_binding_to_a_queue_that_no_backup_has_is_left_out() -> None:
+    """An exclusive queue ends with its connection; the import would be refused."""
+    there = [binding("payments"), binding("new"), binding("amq.fanout", "exchange")]
+    backup = {**BACKUP, "bindings": [*there, binding("w@h.celery.pidbox"), binding("gone", "exchange")]}
+    found = additions(backup, {"queues": [queue("new")]})
+    assert found.document["bindings"] == there
+    assert additions(backup, {**BACKUP, "queues": [*BACKUP["queues"], queue("new")], "bindings": there}).added == []
+
+
 def test_a_cluster_keeps_its_identity() -> None:
     backup = {
         **BACKUP,
@@ -104,25 +120,25 @@ def test_keys_of_all_databases_count() -> None:
     assert keys_in("# Keyspace\n") == 0
 
 
-ALONE = "# Replication\nrole:master\nconnected_slaves:0\n"
+ALONE = {"role": "primary", "followers": 0}
 
 
 @pytest.mark.parametrize(
-    ("replication", "keys", "over", "why"),
+    ("found", "keys", "options", "why"),
     [
-        (ALONE, 0, False, ""),
-        (ALONE, 7, True, ""),
-        ("role:master\n", 0, False, ""),
-        (ALONE, 7, False, "holds 7 keys, which would be gone; with celeryops_restore_over: true"),
-        ("role:slave\nconnected_slaves:0\n", 0, True, "is a replica"),
-        ("role:master\nconnected_slaves:2\n", 0, True, "has 2 replicas"),
-        ("", 0, True, "is a replica"),
+        (ALONE, 0, {}, ""),
+        (ALONE, 7, {"over": True}, ""),
+        (ALONE, 7, {"watched": True}, "holds 7 keys, which would be gone; with celeryops_restore_over: true"),
+        ({**ALONE, "role": "replica"}, 0, {"over": True, "watched": True}, "is a replica"),
+        ({**ALONE, "followers": 2}, 0, {"over": True}, "has 2 replicas"),
+        ({**ALONE, "followers": 2}, 0, {"watched": True}, ""),
+        ({**ALONE, "role": ""}, 0, {"over": True}, "is a replica"),
     ],
 )
 def test_a_server_is_given_other_data_only_if_nobody_misses_its_own(
-    replication: str, keys: int, *, over: bool, why: str
+    found: dict[str, Any], keys: int, options: dict[str, bool], why: str
 ) -> None:
-    told = why_not(replication, keys, over=over)
+    told = why_not(found, keys, **{"over": False, "watched": False, **options})
     assert told.startswith(why)
     assert bool(told) == bool(why)
 

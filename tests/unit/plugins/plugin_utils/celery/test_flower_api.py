@@ -44,7 +44,7 @@ def test_an_account_that_flower_cannot_send_is_refused(password: str) -> None:
     assert result == []
     assert str(problem) == (
         "flower_broker_api: 'http://***@mq1:15672/api/' has an account that Flower cannot send: it would send the"
-        " encoded signs as they stand there; write the account of flower_broker_url, with the tag monitoring, or a"
+        " encoded signs as they stand there; write the account of flower_broker_url, with the tag management, or a"
         " password of letters and digits"
     )
 
