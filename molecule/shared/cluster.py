@@ -156,15 +156,16 @@ class Cluster:
         """Run a playbook."""
         return run_playbook(self.inventory, playbook=playbook, variables=variables)
 
-    def send(self, number: int, task: str = "default.work") -> None:
-        """Send so many tasks, named by their numbers."""
-        program = f"from fleet_app import app\nfor n in range({number}): app.send_task('{task}', args=(str(n), 0.1))"
+    def send(self, number: int, task: str = "default.work", seconds: float = 0.1) -> None:
+        """Send so many tasks, named by their numbers, each of which takes so long."""
+        each = f"app.send_task('{task}', args=(str(n), {seconds}))"
+        program = f"from fleet_app import app\nfor n in range({number}): {each}"
         run_in_app(self.hosts["app1"], APP, program)
 
-    def done(self, *names: str) -> Counter[str]:
-        """Return how often each task has ended, on some hosts or on all."""
+    def done(self, *names: str, event: str = "done") -> Counter[str]:
+        """Return how often each task has ended, or has begun, on some hosts or on all."""
         text = "".join(self.on(name, f"cat {STATE}/notes 2>/dev/null || true") + "\n" for name in names or WORKERS)
-        return Counter(name for event, name in (line.split() for line in text.splitlines()) if event == "done")
+        return Counter(name for word, name in (line.split() for line in text.splitlines()) if word == event)
 
     def seconds_until_done(self, name: str, more: int) -> float:
         """Return how long it takes until so many more tasks have ended on a host, which looks for itself."""

@@ -11,6 +11,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+#: What ``GET /api/consumers`` is asked for.
+CONSUMER_COLUMNS = "ack_required,channel_details,queue"
+#: Celery's exchange for remote control, and the command by which workers leave a node (celeryops_runtime.leaving).
+CONTROL_EXCHANGE = "celery.pidbox"
+LEAVE = "celeryops_leave"
 #: What ``GET /api/queues`` is asked for.
 QUEUE_COLUMNS = "name,vhost,type,members,online,node,durable,exclusive,auto_delete"
 
@@ -135,6 +140,39 @@ def streams_without(
         for queue in queues
         if queue.get("type") == "stream"
     ]
+
+
+def consuming_on(name: str, consumers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the connections to a node by which tasks are consumed, each with its virtual host.
+
+    Arguments:
+        name: of the node.
+        consumers: the answer of ``GET /api/consumers``. Celery acknowledges tasks, and not events or remote control.
+    """
+    return {
+        str(consumer["channel_details"]["connection_name"]): str(consumer["queue"]["vhost"])
+        for consumer in consumers
+        if consumer.get("ack_required") and (consumer.get("channel_details") or {}).get("node") == name
+    }
+
+
+def leave_command(connections: Iterable[str], seconds: int) -> dict[str, Any]:
+    """Return the message to Celery's workers that has those of them leave a node that are connected to it.
+
+    Arguments:
+        connections: to the node, by the names that it gives them: ``10.0.0.8:41234 -> 10.0.0.1:5672``. The second half
+            is the node, unless it is a loopback address, which each host has: there the port in the first half tells.
+        seconds: for which the workers wait for the tasks that run.
+    """
+    addresses, ports = set(), set()
+    for client, _arrow, server in (name.partition(" -> ") for name in connections):
+        address = server.rpartition(":")[0].strip("[]")
+        if address.startswith("127.") or address == "::1":
+            ports.add(int(client.rpartition(":")[2]))
+        else:
+            addresses.add(address)
+    arguments = {"addresses": sorted(addresses), "ports": sorted(ports), "seconds": seconds}
+    return {"method": LEAVE, "arguments": arguments, "destination": None}
 
 
 def missing_members(expected: Sequence[str], queues: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:

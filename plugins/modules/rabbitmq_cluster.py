@@ -25,6 +25,9 @@ options:
       - V(asked) waits for nothing and fails for nothing, and returns what V(up) would wait for as RV(faults).
       - V(complete) does as V(up), and then adds the missing members of quorum queues.
       - V(expendable) waits until no queue loses its quorum if this node stops.
+      - V(drained) has the workers of Celery that are connected to this node leave it, and waits until they have, or the
+        time is up. They finish the tasks that run and go on at another node, so that no task runs again when this one
+        is restarted. It never fails for a worker that stays, such as one without the collection's runtime.
       - V(balanced) distributes the leaders of the queues over the nodes.
       - V(leaving) has the quorum queues and streams leave the member O(leaving), if it runs. Before, it fails if the
         rest would not be a whole cluster, or if messages would be lost.
@@ -36,7 +39,7 @@ options:
       - V(forgotten) has the cluster forget the member O(leaving), which must not run, and waits until no queue has a
         member there.
     type: str
-    choices: [reachable, up, asked, complete, expendable, balanced, leaving, stopped, aside, forgotten]
+    choices: [reachable, up, asked, complete, expendable, drained, balanced, leaving, stopped, aside, forgotten]
     required: true
   nodes:
     description: Names of all nodes of the cluster. Required for V(reachable), V(up), V(asked) and V(complete).
@@ -109,6 +112,10 @@ expendable:
   description: Whether no queue loses its quorum if this node stops.
   type: bool
   returned: success, with O(state=expendable)
+left:
+  description: How many connections of workers to this node have ended.
+  type: int
+  returned: for V(drained)
 leaving:
   description: The member, with its name as C(name), whether it is C(alive), and the C(rest) of the members.
   type: dict
@@ -124,6 +131,8 @@ place:
   returned: for V(aside)
 """
 
+import contextlib
+import json
 import os
 import time
 from typing import Any
@@ -135,13 +144,18 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_api impor
     Api,
     RefusedError,
     UnreachableError,
+    path_of,
     reason_of,
 )
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_cluster import (
+    CONSUMER_COLUMNS,
+    CONTROL_EXCHANGE,
     QUEUE_COLUMNS,
     alone,
     cannot_leave,
+    consuming_on,
     kept_only_on,
+    leave_command,
     member_called,
     members_on,
     missing_members,
@@ -161,9 +175,11 @@ from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_store imp
 from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
 
 #: The states of a run on hosts that may have nothing yet.
-ON_THE_WAY = ("up", "complete", "expendable", "balanced")
+ON_THE_WAY = ("up", "complete", "expendable", "drained", "balanced")
 #: Seconds between two questions.
 PAUSE = 1.0
+#: After so many seconds a worker that still consumes does not know what it was asked.
+OBEY = 5
 #: For how many seconds a node that started blank may be alone before it is a broker of its own: on RabbitMQ 3.10 the
 #: first node of every healthy first boot is alone until the others have joined (18 to 23 s, measured).
 ALONE = 90
@@ -330,6 +346,41 @@ class Cluster:
                 self.module.warn(text)
                 return {"expendable": False}
             time.sleep(PAUSE)
+
+    def _drained(self) -> dict[str, Any]:
+        before = self._consuming()
+        if not before or self.module.check_mode:
+            return {"left": 0}
+        payload = json.dumps(leave_command(before, self.params["timeout"]))
+        for vhost in sorted(set(before.values())):
+            self._broadcast(vhost, payload)
+        asked = time.monotonic()
+        while True:
+            time.sleep(PAUSE)
+            staying = before.keys() & self._consuming().keys()
+            leaving = (before.keys() - staying) & self._connections()
+            obeyed = not staying or time.monotonic() - asked >= OBEY
+            if (obeyed and not leaving) or time.monotonic() > self.deadline + OBEY:
+                return {"left": len(before) - len(staying) - len(leaving)}
+
+    def _consuming(self) -> dict[str, str]:
+        """Return the connections to this node by which tasks are consumed, each with its virtual host."""
+        return consuming_on(self.params["node"], self._ask(f"consumers?columns={CONSUMER_COLUMNS}") or [])
+
+    def _connections(self) -> set[str]:
+        return {str(one["name"]) for one in self._ask("connections?columns=name") or []}
+
+    def _broadcast(self, vhost: str, payload: str) -> None:
+        """Send a command to all workers of a virtual host; one without workers has no such exchange."""
+        message = {
+            "routing_key": "",
+            "properties": {"content_type": "application/json", "content_encoding": "utf-8"},
+            "payload": payload,
+            "payload_encoding": "string",
+        }
+        # Whatever keeps it from them: they are restarted with their node then.
+        with contextlib.suppress(RefusedError, UnreachableError):
+            self.api.call("POST", f"exchanges/{path_of(vhost, CONTROL_EXCHANGE)}/publish", message)
 
     def _leaving(self) -> dict[str, Any]:
         nodes, queues = self._nodes(), self._queues()
@@ -501,6 +552,7 @@ def main() -> None:
                     "asked",
                     "complete",
                     "expendable",
+                    "drained",
                     "balanced",
                     "leaving",
                     "stopped",

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 
-from cluster import APP, NODES, SERVER, WORKERS, Cluster
+from cluster import APP, NODES, SERVER, STATE, WORKERS, Cluster
 from hosts import wait
+
+#: Of a second each: enough for two hosts while the servers are restarted.
+TASKS = 120
 
 
 def test_a_change_restarts_one_server_after_the_other_and_loses_nothing(cluster: Cluster) -> None:
     before, held = cluster.primary(), cluster.keys(cluster.primary())
     servers = (SERVER, f"{cluster.engine_of_redis}-server.service")
     began = {server: cluster.started(server) for server in servers}
+    for name in WORKERS:
+        cluster.on(name, f"rm -f {STATE}/notes")
+    cluster.send(TASKS, seconds=1.0)
     run = cluster.play(rabbitmq_config={"heartbeat": 50}, redis_settings={"hz": "11"})
     assert not run.failed, run.output
     for server in servers:
@@ -26,6 +32,9 @@ def test_a_change_restarts_one_server_after_the_other_and_loses_nothing(cluster:
     assert cluster.primary() != before
     assert cluster.replicated()
     assert cluster.keys(cluster.primary()) >= held
+    wait(lambda: len(cluster.done()) == TASKS, 60, "tasks were lost")
+    # Its worker left each node before that was restarted.
+    assert set(cluster.done(event="begun").values()) == {1}
     assert cluster.result(10) < 5
     assert {cluster.on(name, f"systemctl is-active celery-{APP}-default.service") for name in WORKERS} == {"active"}
 

@@ -104,6 +104,7 @@ class Plan(TypedDict, total=False):
     open_files: int
     needed_files: int
     stop_timeout: int
+    drain_timeout: int
     journal: bool
     partition_watch: dict[str, Any]
     disk: dict[str, Any]
@@ -158,6 +159,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[Plan, 
         "open_files": open_files(given),
         "needed_files": needed_files(connections(given)),
         "stop_timeout": given.duration("stop_timeout"),
+        "drain_timeout": given.duration("drain_timeout"),
         "journal": given.values["log_to"] == "journal",
         "partition_watch": {"path": _PARTITION_WATCH, "wanted": watched},
         "disk": {

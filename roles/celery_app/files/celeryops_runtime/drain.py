@@ -194,8 +194,7 @@ class Drain:
         c = self.consumer
         try:
             c.task_consumer.cancel()
-            returned = sum(1 for request in list(_not_begun(c)) if _give_back(request))
-            returned += sum(1 for request in list(_given_to_nobody()) if _give_back(request))
+            returned = return_waiting(c)
             logger.info("draining: %d messages returned, %d tasks still running", returned, len(state.active_requests))
             self._began()
             if c.hub is not None:
@@ -295,6 +294,16 @@ class Drain:
     def _warm(self, signum: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         self._over = True
         self._celery(signum, frame)
+
+
+def return_waiting(consumer: Any) -> int:
+    """Return the messages that no process of the pool has begun with to their queues.
+
+    :param consumer: the worker's consumer, which consumes nothing any more.
+    :returns: how many they were.
+    """
+    returned = sum(1 for request in list(_not_begun(consumer)) if _give_back(request))
+    return returned + sum(1 for request in list(_given_to_nobody()) if _give_back(request))
 
 
 def _not_begun(consumer: Any) -> Iterator[Any]:

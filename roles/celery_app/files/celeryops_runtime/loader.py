@@ -340,11 +340,12 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no type information
         """Add readiness to the worker that starts in this process, if systemd waits for it, and the once-rules."""
         super().on_worker_init()
         # Not in a producer: they need Celery's worker.
-        from celeryops_runtime import backlog, malformed, outage, quiet
+        from celeryops_runtime import backlog, leaving, malformed, outage, quiet
 
         nodes.mend()
         sentinel.mend_report()
         backlog.install()
+        leaving.install()
         malformed.install(self.app)
         quiet.install(self.app)
         outage.install(self.app)

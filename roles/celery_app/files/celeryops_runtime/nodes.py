@@ -5,9 +5,9 @@
 * **Another first node for each process.** kombu takes the addresses in their order, whatever
   ``broker_failover_strategy`` says of the first one (kombu 5.7.0, connection.py): all processes of all hosts would be
   connected to one node. See :func:`rotated` and :func:`key_of`.
-* **A node that gave no answer is tried last for a while.** Every connection of a process begins with the same address:
-  a worker has several, and waited for a node that was cut off, or frozen, once for each of them (26 s until it consumed
-  again, RabbitMQ 3.10).
+* **A node that gave no answer is tried last for a while**, and so is one that is about to be restarted
+  (:mod:`.leaving`). Every connection of a process begins with the same address: a worker has several, and waited for a
+  node that was cut off, or frozen, once for each of them (26 s until it consumed again, RabbitMQ 3.10).
 * **No delayed-delivery step.** At each start of its consumer, also after each reconnection, Celery declares 28 queues
   through every address, and tries one that is down four times (celery/worker/consumer/delayed_delivery.py, 5.7.0):
   a worker that was connected again after 0.2 s consumed after 21.5 s. The role has declared these queues already.
@@ -143,6 +143,14 @@ def _mend_order() -> None:
 
 
 _silent = Silence()
+
+
+def avoid(connection: Any) -> None:
+    """Have the node of a connection tried last for a while.
+
+    :param connection: a connected :class:`kombu.Connection`.
+    """
+    _silent.begin(_place_of(connection))
 
 
 def _place_of(connection: Any) -> tuple[str, int]:

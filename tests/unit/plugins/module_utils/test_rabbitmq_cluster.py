@@ -7,7 +7,9 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.module_utils.rabbitmq_cluster import (
     alone,
     cannot_leave,
+    consuming_on,
     kept_only_on,
+    leave_command,
     member_called,
     members_on,
     missing_members,
@@ -136,3 +138,40 @@ def test_members_on_a_node() -> None:
     assert members_on("rabbit@a", queues) == ["shop/one"]
     assert members_on("rabbit@b", queues) == ["shop/one", "shop/log"]
     assert streams_without(NODES, queues) == [(("shop", "log"), ["rabbit@a"])]
+
+
+def consumer(client: str, node: str = "a", **more: Any) -> dict[str, Any]:
+    where = {"connection_name": f"{client} -> 10.0.0.1:5672", "node": f"rabbit@{node}"}
+    return {"ack_required": True, "channel_details": where, "queue": {"vhost": "shop", "name": "high"}, **more}
+
+
+def test_tasks_are_consumed_where_messages_are_acknowledged() -> None:
+    consumers = [
+        consumer("10.0.0.8:4001"),
+        consumer("10.0.0.8:4001"),
+        consumer("10.0.0.9:4002", node="b"),
+        # Remote control and events.
+        consumer("10.0.0.9:4003", ack_required=False),
+        # The channel has ended meanwhile.
+        consumer("10.0.0.9:4004", channel_details={}),
+        consumer("10.0.0.9:4005", queue={"vhost": "billing", "name": "high"}),
+    ]
+    assert consuming_on("rabbit@a", consumers) == {
+        "10.0.0.8:4001 -> 10.0.0.1:5672": "shop",
+        "10.0.0.9:4005 -> 10.0.0.1:5672": "billing",
+    }
+
+
+def test_workers_are_told_of_their_node_by_its_addresses_and_on_its_own_host_by_their_ports() -> None:
+    names = [
+        "10.0.0.8:4001 -> 10.0.0.1:5672",
+        "10.0.0.9:4002 -> 10.0.0.1:5672",
+        "[2001:db8::8]:4003 -> [2001:db8::1]:5672",
+        "127.0.0.1:4005 -> 127.0.0.1:5672",
+        "[::1]:4004 -> [::1]:5672",
+    ]
+    assert leave_command(names, 30) == {
+        "method": "celeryops_leave",
+        "arguments": {"addresses": ["10.0.0.1", "2001:db8::1"], "ports": [4004, 4005], "seconds": 30},
+        "destination": None,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -60,9 +61,10 @@ class Server:
     def __init__(self) -> None:
         self.answers: dict[str, Answer | list[Answer]] = {"overview": (200, {})}
         self.asked: list[str] = []
+        self.bodies: list[Any] = []
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        del body
+        self.bodies.append(body)
         self.asked.append(f"{method} {path.partition('?')[0]}")
         found = next(answer for beginning, answer in self.answers.items() if path.startswith(beginning))
         if isinstance(found, list):
@@ -238,3 +240,69 @@ def test_leaders_that_are_not_distributed_are_a_warning(server: Server) -> None:
     ended = run("balanced")
     assert ended.result == {"changed": False, "added": {}}
     assert ended.warnings == ["the leaders of the queues were not distributed: busy"]
+
+
+WORKER, OTHER, STAYS = (f"10.0.0.8:{port} -> 10.0.0.1:5672" for port in (1, 2, 3))
+
+
+def consuming(*connections: str) -> Answer:
+    return 200, [
+        {
+            "ack_required": True,
+            "channel_details": {"connection_name": name, "node": "rabbit@a"},
+            "queue": {"vhost": "shop/eu", "name": "high"},
+        }
+        for name in connections
+    ]
+
+
+def connected(*connections: str) -> Answer:
+    return 200, [{"name": name} for name in connections]
+
+
+def test_workers_leave_a_node_once_their_tasks_are_done(server: Server) -> None:
+    # One cancels its consumers at once, the other a moment later, and both have something to do first.
+    server.answers.update(
+        {
+            "consumers": [consuming(WORKER, OTHER), consuming(OTHER), consuming()],
+            "connections": [connected(WORKER, OTHER), connected(WORKER, OTHER), connected(OTHER), connected()],
+            "exchanges": (200, {"routed": True}),
+        }
+    )
+    assert run("drained", timeout=30).result == {"changed": False, "added": {}, "left": 2}
+    assert server.asked.count("POST exchanges/shop%2Feu/celery.pidbox/publish") == 1
+    assert server.asked.count("GET connections") == 4
+    message = next(body for body in server.bodies if body)
+    assert json.loads(message["payload"])["arguments"] == {"addresses": ["10.0.0.1"], "ports": [], "seconds": 30}
+    assert message["properties"]["content_type"] == "application/json"
+
+
+def test_a_worker_that_does_not_know_the_command_is_not_waited_for(server: Server) -> None:
+    server.answers["consumers"] = [consuming(WORKER, STAYS), consuming(STAYS)]
+    server.answers["connections"] = connected(STAYS)
+    server.answers["exchanges"] = (404, {"error": "Object Not Found"})
+    assert run("drained", timeout=30).result["left"] == 1
+    assert server.asked.count("GET connections") == module.OBEY
+    # Nobody may be told: that is no reason to fail.
+    server.answers["exchanges"] = RefusedError("no")
+    server.answers["consumers"] = consuming(STAYS)
+    assert run("drained", timeout=30).result == {"changed": False, "added": {}, "left": 0}
+
+
+def test_a_task_that_does_not_end_holds_the_node_no_longer_than_its_time(server: Server) -> None:
+    server.answers["consumers"] = [consuming(WORKER), consuming()]
+    server.answers["connections"] = connected(WORKER)
+    server.answers["exchanges"] = (200, {"routed": True})
+    assert run("drained", timeout=30).result["left"] == 0
+    assert 30 <= server.asked.count("GET connections") <= 40
+
+
+def test_a_node_without_workers_is_left_by_nobody(server: Server) -> None:
+    for answer in (consuming(), (500, "starting"), RefusedError("no"), UnreachableError("down")):
+        server.answers["consumers"] = answer
+        server.asked.clear()
+        assert run("drained").result == {"changed": False, "added": {}, "left": 0}
+        assert server.asked == ["GET consumers"]
+    server.answers["consumers"] = consuming(WORKER)
+    assert run("drained", check=True).result["left"] == 0
+    assert "POST" not in " ".join(server.asked)

@@ -90,6 +90,8 @@ def test_durations_are_read_or_told() -> None:
     assert result["stop_timeout"] == 0
     assert told(problems) == [("not-a-duration", "rabbitmq_stop_timeout")]
     assert told(refused(stop_timeout=0)) == [("zero-duration", "rabbitmq_stop_timeout")]
+    assert plan(variables(drain_timeout="2m"), FACTS)[0]["drain_timeout"] == 120
+    assert told(refused(drain_timeout="soon")) == [("not-a-duration", "rabbitmq_drain_timeout")]
 
 
 def test_a_password_in_the_environment_of_the_installation_is_refused() -> None:

@@ -12,14 +12,15 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.rabbitmq_
 )
 
 MINORITY = {"cluster_partition_handling": "pause_minority"}
+DISCONNECTED = {"consumer_disconnected_timeout": 10000}
 
 
 @pytest.mark.parametrize(("series", "own"), [
     ("3.10", MINORITY),
     ("4.0", {**MINORITY, "cluster_formation.discovery_retry_limit": 300}),
-    ("4.3", {}),
+    ("4.3", DISCONNECTED),
     # Newer than what is known: as the newest.
-    ("4.4", {}),
+    ("4.4", DISCONNECTED),
     # Between, or not known: what every series reads.
     ("4.1", MINORITY),
     ("", MINORITY),
