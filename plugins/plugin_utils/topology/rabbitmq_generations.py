@@ -51,8 +51,8 @@ DIFFERENCES = (
     Difference(
         "`consumer_disconnected_timeout`",
         ("at once", "at once", "10000"),
-        "For that long a quorum queue keeps what consumers on a node that is lost have in hand, before others get it: at "
-        "the default of 60 s these tasks waited for 61 s.",
+        "For that long a quorum queue keeps what consumers on a node that is lost have in hand, before others get it: "
+        "at the default of 60 s these tasks waited for 61 s.",
     ),
     Difference(
         "`queue_leader_locator`",
