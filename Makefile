@@ -129,6 +129,7 @@ bench: tools
 	@scripts/bench_priorities.py
 	@scripts/bench_throughput.py
 	@scripts/bench_cluster.py
+	@scripts/bench_hosts.py
 
 # Another selection: make chaos CHAOS="--short trixie"
 .PHONY: chaos

@@ -40,12 +40,16 @@ def test_nodes_are_started_at_once_and_no_start_restarts_one() -> None:
 
 
 def test_one_node_after_the_other_is_restarted_and_only_when_no_queue_needs_it() -> None:
-    whole, gate, install, restart = tasks("restart_node.yml")
+    whole, gate, install, drain, restart = tasks("restart_node.yml")
     # The node itself may not know that the others are without it.
     assert whole[CLUSTER]["state"] == "up"
     assert "difference([__rabbitmq_turn])" in whole["when"]
     assert gate[CLUSTER]["state"] == "expendable"
     assert gate["when"] == "inventory_hostname == __rabbitmq_turn"
+    # Workers have another node to go to.
+    assert drain[CLUSTER]["state"] == "drained"
+    others = "__rabbitmq_hosts | rejectattr('__rabbitmq.plan.blank') | length > 1"
+    assert drain["when"] == [gate["when"], "__rabbitmq_expendable.expendable | default(true)", others]
     assert restart["when"] == f"{gate['when']} and __rabbitmq_expendable.expendable | default(true)"
     assert gate["register"] == "__rabbitmq_expendable"
     # A node loads parts of itself from its files when it first needs them.
@@ -64,7 +68,7 @@ def test_only_nodes_that_the_run_goes_on_without_may_be_away() -> None:
     given = "{{ rabbitmq_absent_nodes }}"
     awaited = {(state, given) for state in ("up", "expendable", "complete")}
     # No blank node starts while one is away.
-    assert absent == {*awaited, ("balanced", None), ("reachable", None)}
+    assert absent == {*awaited, ("balanced", None), ("drained", None), ("reachable", None)}
 
 
 def test_one_node_alone_is_run_as_before() -> None:
