@@ -189,5 +189,10 @@ class Cluster:
         return values[0], values[1]
 
     def engine(self, command: str, name: str) -> None:
-        """Tell the engine to stop or to start a host."""
-        subprocess.run(["docker", command, f"{self.prefix}-{name}"], check=True, capture_output=True)
+        """Tell the engine to stop or to start a host.
+
+        Raises:
+            AssertionError: what the engine said, when it could not.
+        """
+        done = subprocess.run(["docker", command, f"{self.prefix}-{name}"], check=False, capture_output=True, text=True)
+        assert not done.returncode, done.stderr

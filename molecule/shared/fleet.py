@@ -46,8 +46,33 @@ class Fleet:
         return f"{self.prefix}-{name}"
 
     def engine(self, *arguments: str) -> str:
-        """Tell the engine to do something, such as to pause a container."""
-        return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+        """Tell the engine to do something, such as to pause a container.
+
+        Raises:
+            AssertionError: what the engine said, when it could not.
+        """
+        done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True)
+        assert not done.returncode, done.stderr
+        return done.stdout.strip()
+
+    @contextmanager
+    def paused(self, name: str) -> Iterator[None]:
+        """Pause a host for as long as the block runs.
+
+        The runtime gives the kernel a tenth of a second to freeze all processes of a container, and gives up with
+        "unable to freeze" where a busy machine has not scheduled each of them in that time.
+        """
+        container = self.container(name)
+        pause = ["docker", "pause", container]
+        wait(
+            lambda: not subprocess.run(pause, check=False, capture_output=True).returncode,
+            30,
+            f"{container} could not be paused",
+        )
+        try:
+            yield
+        finally:
+            self.engine("unpause", container)
 
     def on(self, name: str, command: str) -> str:
         """Run a shell command as root."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tools.chaos.redis_faults import cut_primary, freeze_primary, kill_primary, kill_sentinel
 from tools.chaos.report import Strike
-from tools.chaos.scenario import CUT, DOWN, FROZEN, ROOT, SHORT, Fault, Scenario, run
+from tools.chaos.scenario import CUT, DOWN, FROZEN, ROOT, SHORT, ChaosError, Fault, Scenario, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +69,15 @@ def freeze(s: Scenario) -> Sequence[Strike]:
     """Freeze the host of a node, as a hypervisor does, and thaw it."""
     node = busiest(s)
     at, held = s.now(), s.all_in_flight()
-    run(["docker", "pause", node], log=s.log)
+
+    def frozen() -> bool:
+        run(["docker", "pause", node], check=False, log=s.log)
+        return "true" in run(["docker", "inspect", "--format={{.State.Paused}}", node])
+
+    # The runtime gives up ("unable to freeze") where a busy machine has not scheduled all processes of the container
+    # within a tenth of a second.
+    if not s.wait(frozen, 30):
+        raise ChaosError(f"{node} could not be paused")
     try:
         s.wait(lambda: False, SHORT if s.short else FROZEN)
     finally:
