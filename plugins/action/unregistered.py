@@ -16,7 +16,7 @@ class ActionModule(ActionBase):
     """See plugins/modules/unregistered.py for what users read."""
 
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset({"answers", "elsewhere", "hosts", "limited"})
+    _VALID_ARGS = frozenset({"answers", "hosts", "limited"})
     _supports_check_mode = True
     _requires_connection = False
 
@@ -26,7 +26,6 @@ class ActionModule(ActionBase):
         arguments = self._task.args
         found = unregistered(
             list(arguments["answers"]),
-            [str(entry) for entry in arguments.get("elsewhere") or []],
             int(arguments["hosts"]),
             bool(arguments.get("limited", False)),
         )

@@ -22,8 +22,10 @@ class ActionModule(ActionBase):
         """Call the module once, if the host has no receipt for it."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        # What this run has changed ends a receipt anyway.
-        question = {name: value for name, value in arguments.items() if name != "pending"}
+        # What this run has changed ends a receipt anyway, and the host does not need what runs elsewhere.
+        question = {name: value for name, value in arguments.items() if name not in ("pending", "elsewhere")}
+        # What `unregistered` has to know of an answer, whoever gave it.
+        result |= {"app": arguments["app"], "elsewhere": arguments.get("elsewhere") or []}
         found = found_by(question, task_vars or {})
         if found is not None:
             return {**result, "changed": False, "complete": True, "receipt": True, **found["result"]}

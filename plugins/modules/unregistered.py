@@ -8,7 +8,8 @@ module: unregistered
 short_description: Warn about routes to tasks that no running worker has registered
 version_added: 0.1.0
 description:
-  - Runs on the control machine only, on what M(celeryops.stack.workers) returned for each host. Run it once.
+  - Runs on the control machine only, on what M(celeryops.stack.workers) returned for each host, of all apps.
+    Run it once.
 extends_documentation_fragment: [celeryops.stack.attributes.controller]
 options:
   answers:
@@ -16,11 +17,6 @@ options:
     type: list
     elements: dict
     required: true
-  elsewhere:
-    description: Task names and patterns that workers outside of the inventory run.
-    type: list
-    elements: str
-    default: []
   hosts:
     description: How many hosts should have answered.
     type: int

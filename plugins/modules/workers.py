@@ -15,7 +15,7 @@ description:
 extends_documentation_fragment: [celeryops.stack.attributes.reads, celeryops.stack.attributes.action]
 options:
   app:
-    description: Name of the app, for messages.
+    description: Name of the app.
     type: str
     required: true
   workers:
@@ -75,6 +75,12 @@ options:
     description: The app's queues and routes.
     type: path
     required: true
+  elsewhere:
+    description:
+      - Names and patterns of tasks that others run; returned for M(celeryops.stack.unregistered).
+    type: list
+    elements: str
+    default: []
   timeout:
     description: How many seconds to wait for a worker that does not answer, or whose report may be outdated.
     type: int
@@ -109,6 +115,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+app:
+  description: The app.
+  type: str
+  returned: success
+elsewhere:
+  description: The option of that name.
+  type: list
+  elements: str
+  returned: success
 answered:
   description: Names of the classes that answered.
   type: list
@@ -225,6 +240,7 @@ def main() -> None:
             },
             "settings": {"type": "path", "required": True},
             "queues": {"type": "path", "required": True},
+            "elsewhere": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 30},
             "pending": {"type": "list", "elements": "path", "default": []},
             "receipt": {"type": "str"},

@@ -167,16 +167,18 @@ def test_a_report_is_a_plain_file(tmp_path: Path) -> None:
 
 
 def answer(**other: Any) -> dict[str, Any]:
-    return {"tasks": ["shop.mails.send", "shop.pay"], "routes": ["shop.mails.*", "shop.pay"], "complete": True, **other}
+    of_app = {"app": "shop", "elsewhere": []}
+    tasks = ["shop.mails.send", "shop.pay"]
+    return {**of_app, "tasks": tasks, "routes": ["shop.mails.*", "shop.pay"], "complete": True, **other}
 
 
 def test_routes_that_workers_can_serve() -> None:
-    assert unregistered([answer()], [], 1, limited=False) == []
+    assert unregistered([answer()], 1, limited=False) == []
 
 
 def test_a_misspelt_route_is_told_once_with_what_was_meant() -> None:
     wrong = answer(routes=["shop.mail.*", "shop.mails.sent"])
-    [pattern, exact] = unregistered([wrong, wrong], [], 2, limited=False)
+    [pattern, exact] = unregistered([wrong, wrong], 2, limited=False)
     assert pattern.startswith("celery_app_routes: 'shop.mail.*' is a pattern that no task of a worker matches; write ")
     assert exact == (
         "celery_app_routes: 'shop.mails.sent' is a task that no worker has; write shop.mails.send (did you mean that?)"
@@ -185,16 +187,16 @@ def test_a_misspelt_route_is_told_once_with_what_was_meant() -> None:
 
 
 def test_a_route_that_is_served_hides_no_other() -> None:
-    assert len(unregistered([answer(routes=["shop.pay", "old.thing", "shop.mails.*"])], [], 1, limited=False)) == 1
+    assert len(unregistered([answer(routes=["shop.pay", "old.thing", "shop.mails.*"])], 1, limited=False)) == 1
 
 
 def test_one_hosts_worker_is_enough() -> None:
-    assert unregistered([answer(tasks=["shop.pay"]), answer(tasks=["shop.mails.x"])], [], 2, limited=False) == []
+    assert unregistered([answer(tasks=["shop.pay"]), answer(tasks=["shop.mails.x"])], 2, limited=False) == []
 
 
 @pytest.mark.parametrize("elsewhere", ["old.thing", "old.*", "*"])
 def test_tasks_of_other_workers_can_be_named(elsewhere: str) -> None:
-    assert unregistered([answer(routes=["old.thing"])], [elsewhere], 1, limited=False) == []
+    assert unregistered([answer(routes=["old.thing"], elsewhere=[elsewhere])], 1, limited=False) == []
 
 
 @pytest.mark.parametrize(
@@ -203,12 +205,23 @@ def test_tasks_of_other_workers_can_be_named(elsewhere: str) -> None:
 )
 def test_a_part_of_the_workers_cannot_tell_for_all(answers: list[dict[str, Any]], hosts: int, limited: bool) -> None:
     answers = [{**one, "routes": ["old.thing"]} for one in answers]
-    [text] = unregistered(answers, [], hosts, limited=limited)
+    [text] = unregistered(answers, hosts, limited=limited)
     assert text.endswith(f"(not every worker was asked: 1 of {hosts} hosts)")
 
 
+def test_each_app_has_tasks_and_others_of_its_own() -> None:
+    ours = answer(routes=["shop.pay", "crm.sync", "old.thing"], elsewhere=["old.*"])
+    theirs = answer(app="crm", tasks=["crm.sync"], routes=["crm.sync", "old.thing", "shop.pay"])
+    found = unregistered([ours, theirs], 2, limited=False)
+    assert [(text.split("'")[1], text[-10:]) for text in found] == [
+        ("crm.sync", "(app shop)"),
+        ("old.thing", " (app crm)"),
+        ("shop.pay", " (app crm)"),
+    ]
+
+
 def test_before_the_first_run_there_is_nobody_to_ask() -> None:
-    assert unregistered([answer(tasks=[], complete=False)], [], 1, limited=False) == []
+    assert unregistered([answer(tasks=[], complete=False)], 1, limited=False) == []
 
 
 def test_a_report_is_two_mebibytes_at_most(tmp_path: Path) -> None:
