@@ -26,8 +26,8 @@ options:
       - V(complete) does as V(up), and then adds the missing members of quorum queues.
       - V(expendable) waits until no queue loses its quorum if this node stops.
       - V(drained) has the workers of Celery that are connected to this node leave it, and waits until they have, or the
-        time is up. They finish the tasks that run and go on at another node, so that no task runs again when this one
-        is restarted. It never fails for a worker that stays, such as one without the collection's runtime.
+        time is up. They finish the tasks that run, and go on at another node, or at this one once it was restarted, so
+        that no task runs again. It never fails for a worker that stays, such as one without the collection's runtime.
       - V(balanced) distributes the leaders of the queues over the nodes.
       - V(leaving) has the quorum queues and streams leave the member O(leaving), if it runs. Before, it fails if the
         rest would not be a whole cluster, or if messages would be lost.

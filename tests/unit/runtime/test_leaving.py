@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import types
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery.worker import state
+from celery.worker.consumer import Consumer
 from kombu import Connection
 from kombu.asynchronous.timer import Timer
 from kombu.pidbox import Mailbox
@@ -219,16 +221,103 @@ def test_a_pool_without_a_hub_is_looked_after_by_a_thread(monkeypatch: pytest.Mo
         assert worker.left()
 
 
-def test_only_a_worker_of_several_nodes_knows_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("url", "known"), [
+    ("amqp://a:x@mq1/shop", [leaving.COMMAND]), (THREE, [leaving.COMMAND]), ("redis://:x@cache/0", []), ("", []),
+])  # fmt: skip
+def test_only_a_worker_of_rabbitmq_knows_the_command(
+    url: str, known: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from celery.worker.control import Panel
 
     monkeypatch.setattr(Panel, "data", {})
-    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://a:x@mq1/shop")
+    monkeypatch.setattr(Consumer, "connect", Consumer.connect)
+    monkeypatch.setenv("CELERY_BROKER_URL", url)
     leaving.install()
-    assert Panel.data == {}
+    assert list(Panel.data) == known
+
+
+class Server:
+    """The only node: it takes connections until it is stopped."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.listening = socket.create_server(("127.0.0.1", port))
+        self.port = int(self.listening.getsockname()[1])
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.listening.accept()[0].close()
+
+    def stop(self) -> None:
+        # A close alone does not end an accept() that waits.
+        with contextlib.suppress(OSError):
+            self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
+
+
+@pytest.fixture
+def alone(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The worker's node, which is its only one."""
+    one = Server()
+    worker.consumer.connection.hostname, worker.consumer.connection.port = "127.0.0.1", one.port
+    monkeypatch.setenv("CELERY_BROKER_URL", f"amqp://a:x@127.0.0.1:{one.port}/shop")
+    monkeypatch.setattr(leaving, "TRY_SECONDS", 0.05)
+    monkeypatch.setattr(Consumer, "connect", lambda self: self.connection)
+    leaving.install()
+    yield one
+    one.stop()
+
+
+def connects_again(worker: Worker) -> threading.Thread:
+    """Have the consumer be connected again, as Celery does in its loop."""
+    thread = threading.Thread(target=Consumer.connect, args=(worker.consumer,), daemon=True)
+    thread.start()
+    return thread
+
+
+def is_back(thread: threading.Thread, seconds: float) -> bool:
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
+def test_from_its_only_node_it_stays_away_until_that_has_stopped(worker: Worker, alone: Server) -> None:
+    worker.told(ports=[worker.port], seconds=30)
+    assert worker.left()
+    thread = connects_again(worker)
+    assert not is_back(thread, 0.2)
+    alone.stop()
+    assert is_back(thread, 10)
+    # Once: what is lost after the restart is an outage as any other.
+    again = Server(alone.port)
+    assert is_back(connects_again(worker), 2)
+    again.stop()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_node_that_is_not_restarted_after_all_gets_its_workers_back(worker: Worker) -> None:
+    worker.told(ports=[worker.port], seconds=30)
+    worker.now += 30 + leaving.AWAY_SECONDS - 1
+    thread = connects_again(worker)
+    assert not is_back(thread, 0.2)
+    worker.now += 2
+    assert is_back(thread, 10)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_worker_that_has_to_stop_does_not_stay_away(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker.told(ports=[worker.port], seconds=30)
+    thread = connects_again(worker)
+    assert not is_back(thread, 0.2)
+    monkeypatch.setattr(state, "should_stop", 0)
+    assert is_back(thread, 10)
+
+
+@pytest.mark.usefixtures("alone")
+def test_with_another_node_it_is_connected_at_once(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", THREE)
-    leaving.install()
-    assert list(Panel.data) == [leaving.COMMAND]
+    worker.told(ports=[worker.port], seconds=30)
+    assert is_back(connects_again(worker), 2)
 
 
 def test_a_node_that_was_left_is_tried_last(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: celeryops.stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Has a worker leave a node of a RabbitMQ cluster before that node is restarted, so that no task of it runs again.
+"""Has a worker leave a node of RabbitMQ before that node is restarted, so that no task of it runs again.
 
 A node that stops ends its connections, and what the workers there had in hand goes back to its queue: a task that runs
 is ended and begins anew, and one that ends in that moment runs twice. The role asks the workers before
@@ -9,7 +9,8 @@ worker whose connection leads to that node
 
 1. cancels its consumers, and returns what no process of the pool has begun with, as for a stop (:mod:`.drain`);
 2. waits for the tasks that run, as long as the command says, and acknowledges them as ever;
-3. ends its connection, and is connected to another node at once (:mod:`.nodes`), where it consumes again.
+3. ends its connection, and is connected to another node at once (:mod:`.nodes`), where it consumes again. Without
+   another node, as before a cluster grows from one, it stays away until the node has stopped.
 
 What runs longer goes back to its queue, as it does when a node is lost.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import threading
 import time
@@ -26,7 +28,9 @@ from typing import TYPE_CHECKING, Any
 from celery.worker import state
 
 from celeryops_runtime import nodes
+from celeryops_runtime.around import around
 from celeryops_runtime.drain import LOOK_SECONDS, return_waiting
+from celeryops_runtime.urls import server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -38,7 +42,15 @@ COMMAND = "celeryops_leave"
 connected to its loopback address, and ``seconds``."""
 
 LONGEST_SECONDS = 600.0
-"""No command has a worker consume nothing for longer."""
+"""No command has a worker wait for its tasks for longer."""
+
+AWAY_SECONDS = 15.0
+"""For so long after the last worker had to be gone, the only node is expected to stop."""
+
+TRY_SECONDS = 1.0
+"""How often a worker that stays away looks whether the node has stopped, and how long it waits for an answer."""
+
+_MARK = "__celeryops_leaving__"
 
 
 class Leaving:
@@ -55,6 +67,8 @@ class Leaving:
         self._connection = consumer.connection
         self._clock = clock
         self._deadline = clock() + min(seconds, LONGEST_SECONDS)
+        #: Until when a worker that has no other node stays away.
+        self.until = self._deadline + AWAY_SECONDS
         self._entry: Any = None
         self.over = False
 
@@ -104,9 +118,34 @@ class Leaving:
         with contextlib.suppress(Exception):
             c.task_consumer.channel.queue_declare(queue=c.task_consumer.queues[0].name, passive=True)
         nodes.avoid(self._connection)
+        if not nodes.there():
+            c.__dict__[_AWAY] = self
         # The loop reads the end of the connection, as if the server had ended it.
         with contextlib.suppress(OSError):
             _socket(self._connection).shutdown(socket.SHUT_RDWR)
+
+    def stay_away(self) -> None:
+        """Return once the node has stopped, or the worker has to stop, or the time is up."""
+        place = nodes.place_of(self._connection)
+        logger.info(
+            "waiting for the restart of this node of the broker, for %.0f seconds at most", self.until - self._clock()
+        )
+        while self._clock() < self.until and not _stops() and _accepts(place):
+            time.sleep(TRY_SECONDS)
+
+
+def _stops() -> bool:
+    # Otherwise an exit code, which may be 0.
+    return any(said is not None and said is not False for said in (state.should_stop, state.should_terminate))
+
+
+def _accepts(place: tuple[str, int]) -> bool:
+    """Tell whether a server takes connections."""
+    try:
+        socket.create_connection(place, TRY_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _socket(connection: Any) -> socket.socket:
@@ -128,6 +167,7 @@ def leads_there(own: tuple[str, int], peer: str, addresses: Collection[str], por
 
 
 _UNDERWAY = "_celeryops_leaving"
+_AWAY = "_celeryops_away"
 
 
 def leave(
@@ -155,9 +195,18 @@ def leave(
 
 
 def install() -> None:
-    """Let this worker know the command, if its broker has several nodes. Calling it again changes nothing more."""
-    if not nodes.there():
+    """Let this worker know the command, if its broker is RabbitMQ. Calling it again changes nothing more."""
+    if server(os.environ.get(nodes.VARIABLE, "")) != "rabbitmq":
         return
+    from celery.worker.consumer import Consumer
     from celery.worker.control import Panel
 
     Panel.register(name=COMMAND, type="control", help="Leave a node of the broker before its restart.")(leave)
+
+    # Its connection for tasks, and no other: a task that still runs may publish.
+    @around(Consumer, "connect", _MARK)
+    def connect(own: Any, self: Any) -> Any:
+        away: Leaving | None = self.__dict__.pop(_AWAY, None)
+        if away is not None:
+            away.stay_away()
+        return own(self)

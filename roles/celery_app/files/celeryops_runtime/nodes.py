@@ -120,11 +120,11 @@ def _mend_order() -> None:
         them = list(self.alt or ())
         if len(them) < 2 or server(them[0]) != "rabbitmq":
             return own(self)
-        if _place_of(self) in _silent:
+        if place_of(self) in _silent:
             other = next((url for url in them if _place(url) not in _silent), None)
             if other is not None:
                 self.switch(other)
-        place = _place_of(self)
+        place = place_of(self)
         try:
             connection = own(self)
         except Exception:
@@ -138,7 +138,7 @@ def _mend_order() -> None:
         try:
             return own(self, *arguments, **options)
         except self.recoverable_connection_errors:
-            _silent.begin(_place_of(self))
+            _silent.begin(place_of(self))
             raise
 
 
@@ -150,10 +150,14 @@ def avoid(connection: Any) -> None:
 
     :param connection: a connected :class:`kombu.Connection`.
     """
-    _silent.begin(_place_of(connection))
+    _silent.begin(place_of(connection))
 
 
-def _place_of(connection: Any) -> tuple[str, int]:
+def place_of(connection: Any) -> tuple[str, int]:
+    """Return host and port of the server that a connection leads to, or would.
+
+    :param connection: a :class:`kombu.Connection`.
+    """
     return str(connection.hostname), int(connection.port or PORT)
 
 
