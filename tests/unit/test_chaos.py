@@ -264,9 +264,10 @@ def test_a_broker_has_the_faults_that_mean_something_there() -> None:
     assert sorted(keys["rabbitmq"] + keys["cluster"]) == sorted({fault.key for fault in faults.FAULTS})
     # It begins with one node.
     assert keys["cluster"][0] == "grow"
-    assert set(keys["rabbitmq"]) - set(keys["redis"]) == {"rabbitmq-restart", "disk-alarm"}
+    assert set(keys["rabbitmq"]) - set(keys["redis"]) == {"rabbitmq-restart", "rabbitmq-change", "disk-alarm"}
     planned = {fault.key for fault in faults.FAULTS if fault.planned}
     assert planned == {"quiet", "rolling-restart", "deploy", "broken-deploy", "restart-by-hand", "reboot"} | {
+        "rabbitmq-change",
         "grow",
         "change-all",
         "upgrade",

@@ -128,6 +128,13 @@ def restart_server(unit: str) -> Callable[[Scenario], Sequence[Strike]]:
     return strike
 
 
+def change_rabbitmq(s: Scenario) -> Sequence[Strike]:
+    """Change the configuration of RabbitMQ, which restarts for it."""
+    s.variables["rabbitmq_config"] = {"channel_max": 2000 + len(s.windows)}
+    s.play("site.yml", celery_app_source=s.source())
+    return [Strike(s.now(), s.now())]
+
+
 def reboot(s: Scenario) -> Sequence[Strike]:
     """Reboot the host in good order: systemd stops everything first."""
     run([ROOT / "scripts" / "lab.py", "restart", s.stack], log=s.log)
@@ -181,6 +188,7 @@ FAULTS = (
     Fault("out-of-memory", "a child out of memory", False, out_of_memory, short=1),
     Fault("sigstop", "SIGSTOP of each worker's main process", False, stopped, short=1),
     Fault("rabbitmq-restart", "restart of RabbitMQ", False, restart_server("rabbitmq-server"), 5, RABBITMQ, short=1),
+    Fault("rabbitmq-change", "a changed configuration of RabbitMQ", True, change_rabbitmq, 2, RABBITMQ),
     Fault("redis-restart", "restart of Redis", False, restart_server("redis-server"), 5, short=1),
     Fault("reboot", "reboot of the host", True, reboot),
     Fault("unreachable", "the broker is unreachable", False, unreachable),
