@@ -323,8 +323,12 @@ class Scenario:
             stream.write(f"\nRELEASE = {self.release}\n")
             if broken:
                 stream.write('import sys\nif "worker" in sys.argv:\n    raise SystemExit("this release is broken")\n')
+        return self.last_source()
+
+    def last_source(self) -> dict[str, Any]:
+        """Return where the last release of the app is."""
         held = {"constraints": "\n".join(self.constraints)} if self.constraints else {}
-        return {"type": "path", "path": str(folder), **held}
+        return {"type": "path", "path": str(self.work / "releases" / str(self.release)), **held}
 
     # -- the load ------------------------------------------------------------------------------------------------
 
