@@ -15,7 +15,7 @@ name: redis_users
 short_description: The Redis accounts of the apps
 version_added: 0.1.0
 description: Returns an account for each app, in the form of C(redis_extra_users).
-positional: _input, passwords
+positional: _input, passwords, purpose
 options:
   _input:
     description: The apps, each with C(name), C(broker) and C(key_prefix).
@@ -26,6 +26,13 @@ options:
     description: The password of each app's account.
     type: dict
     required: true
+  purpose:
+    description:
+      - What the servers keep - V(both) the results of all apps, and the queues of apps whose broker is Redis; otherwise
+        V(broker) or V(results).
+    type: str
+    choices: [both, broker, results]
+    default: both
 author: celeryops.stack contributors (@celeryops)
 """
 

@@ -36,7 +36,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(app), C(broker), C(queues), C(rabbitmq) and C(redis) (nodes with C(host), C(address), C(port)).
+  description: C(app), C(broker), C(queues), C(rabbitmq), C(redis) and C(results) (nodes with C(host), C(address), C(port)).
   type: dict
 """
 

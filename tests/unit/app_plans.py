@@ -33,6 +33,7 @@ def variables(**own: Any) -> dict[str, Any]:
         "prefetch_multiplier": 1,
         "visibility_timeout": "",
         "sentinel_master_name": "",
+        "sentinel_results_master_name": "",
         "sentinel_user": "",
         "sentinel_password": "",
         **own,

@@ -175,7 +175,8 @@ def sentinel_problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         addresses = [address for address in _addresses(values[name]) if scheme_of(address) == "sentinel"]
         options = values["settings"].get(setting)
         own = options.get("master_name") if isinstance(options, Mapping) else None
-        if addresses and not (own or values["sentinel_master_name"]):
+        of_results = name != "broker_url" and values["sentinel_results_master_name"]
+        if addresses and not (own or of_results or values["sentinel_master_name"]):
             reason = "names Sentinels, but not the server that they monitor"
             instead = f"celery_app_sentinel_master_name, or master_name in celery_app_settings.{setting}, as well"
             yield Problem(

@@ -21,7 +21,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.celeryops.stack.plugins.module_utils.receipts import proof
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import seen_now
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVER_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,7 +96,7 @@ def _concerned(variables: Mapping[str, Any], names: Mapping[str, Iterable[str]])
     """
     yield variables
     own, groups = str(variables.get("inventory_hostname")), variables.get("groups") or {}
-    servers = [host for group in SERVERS for host in groups.get(group, ())]
+    servers = [host for group in SERVER_GROUPS for host in groups.get(group, ())]
     yield from (
         variables["hostvars"].raw_get(host) for host in dict.fromkeys([*names.get(own, ()), *servers]) if host != own
     )

@@ -199,12 +199,12 @@ def base_settings(values: Mapping[str, Any], broker: str, durations: Mapping[str
             "redis_backend_health_check_interval": HEALTH_CHECK_INTERVAL,
             "result_backend_transport_options": {
                 "global_keyprefix": str(values["key_prefix"]),
-                **(_sentinel_options(values) if sentinel else {}),
+                **(_sentinel_options(values, results=True) if sentinel else {}),
             },
         }
     elif sentinel:
         # The Redis of celery_app_once is reached with the same options.
-        settings["result_backend_transport_options"] = _sentinel_options(values)
+        settings["result_backend_transport_options"] = _sentinel_options(values, results=True)
     return settings
 
 
@@ -237,9 +237,15 @@ def _retries(addresses: int, turns: int) -> dict[str, Any]:
     return {"max_retries": turns * addresses, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 
 
-def _sentinel_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the transport options by which Sentinels are asked; their password is in the environment."""
-    name, user = str(values["sentinel_master_name"]), str(values["sentinel_user"])
+def _sentinel_options(values: Mapping[str, Any], *, results: bool = False) -> dict[str, Any]:
+    """Return the transport options by which Sentinels are asked; their password is in the environment.
+
+    Arguments:
+        values: the variables, without the role's prefix.
+        results: whether for the servers of the results, which may be others than the broker's.
+    """
+    own, user = str(values["sentinel_results_master_name"]) if results else "", str(values["sentinel_user"])
+    name = own or str(values["sentinel_master_name"])
     return {
         **({"master_name": name} if name else {}),
         "sentinel_kwargs": {**_SENTINEL_OPTIONS, **({"username": user} if user else {})},

@@ -17,7 +17,7 @@ from typing import Any
 from ansible_collections.celeryops.stack.plugins.module_utils.wording import some_of
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.made_up import ROTATE
 from ansible_collections.celeryops.stack.plugins.plugin_utils.messages.problem import Found
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVER_GROUPS
 
 #: What playbooks/site.yml registers when it gathers the facts of a host.
 GATHERED = "celeryops_gathered"
@@ -55,7 +55,7 @@ def unreached(
     """
     servers = [
         (group, host)
-        for group in SERVERS
+        for group in SERVER_GROUPS
         for host in groups.get(group, ())
         if host in lost and host not in spared.get(group, ())
     ]

@@ -177,6 +177,11 @@ def redis_connections(app: Members) -> int:
     return _in_all(app, lambda one: own + _processes(one))
 
 
+def result_connections(app: Members) -> int:
+    """Return how many connections the processes of an app may have at a time to a Redis that has its results alone."""
+    return _in_all(app, lambda one: RESULT_CLIENTS + _processes(one))
+
+
 def _in_all(app: Members, of_worker: Callable[[WorkerClass], int]) -> int:
     """Return the connections of all hosts of an app."""
     own = set(app.hosts)
@@ -236,4 +241,5 @@ SOURCES: dict[str, tuple[str, ...]] = {
     visibility_timeout.__name__: _HELD,
     rabbitmq_connections.__name__: _CONNECTIONS,
     redis_connections.__name__: _CONNECTIONS,
+    result_connections.__name__: _CONNECTIONS,
 }

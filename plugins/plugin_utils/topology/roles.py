@@ -10,7 +10,10 @@ and a play in ``playbooks/site.yml``; tests/unit/test_registry.py compares them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Kind = Literal["server", "app", "process"]
 
@@ -75,7 +78,14 @@ ROLES: dict[str, Role] = {
                 Listens("rabbitmq_management_port", "rabbitmq_management_listen_address"),
             ),
         ),
-        Role("redis", "Redis", "server", groups=("redis",), listens=(Listens("redis_port", "redis_bind"),)),
+        # In two groups a server has another purpose (STORES).
+        Role(
+            "redis",
+            "Redis",
+            "server",
+            groups=("redis", "redis_results"),
+            listens=(Listens("redis_port", "redis_bind"),),
+        ),
         Role(
             "sentinel", "Sentinel", "server", groups=("sentinel",), listens=(Listens("sentinel_port", "sentinel_bind"),)
         ),
@@ -104,8 +114,14 @@ ROLES_OF_GROUP: dict[str, tuple[str, ...]] = {
 }
 #: The groups whose hosts carry an app.
 APP_GROUPS = ROLES["celery_app"].groups
-#: The servers; the group of each has its name.
+#: The servers.
 SERVERS: dict[str, Role] = {name: role for name, role in ROLES.items() if role.kind == "server"}
+#: The groups of their hosts -> which servers they are.
+SERVER_GROUPS: dict[str, Role] = {group: role for role in SERVERS.values() for group in role.groups}
+#: The groups of Redis, each of which is one server, or a primary with its replicas. Queues are in the first one, where
+#: Redis is a broker; results are in the last one that has a host.
+STORES = SERVERS["redis"].groups
+QUEUES, RESULTS = STORES
 #: The group of the hosts with a Sentinel, which watch over the servers of a Redis.
 SENTINELS = "sentinel"
 #: What runs from an app's code, under systemd.
@@ -115,3 +131,12 @@ APP_VARIABLES = tuple(role.app_variable for role in ROLES.values() if role.app_v
 #: How the variables of the collection begin. ``celery_`` alone stands for all of its roles: a slip in the next word is
 #: one in a variable of ours.
 OURS = ("celeryops_", *dict.fromkeys(f"{name.partition('_')[0]}_" for name in ROLES))
+
+
+def store_of_results(groups: Mapping[str, Sequence[object]]) -> str:
+    """Return the group of Redis that keeps the results.
+
+    Arguments:
+        groups: group -> its hosts, or its servers.
+    """
+    return RESULTS if groups.get(RESULTS) else QUEUES

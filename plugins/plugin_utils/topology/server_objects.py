@@ -64,19 +64,24 @@ def _dead_letters(vhost: str, queue: str) -> dict[str, Any]:
     }
 
 
-def redis_users(apps: Iterable[Mapping[str, Any]], passwords: Mapping[str, str]) -> list[dict[str, Any]]:
+def redis_users(
+    apps: Iterable[Mapping[str, Any]], passwords: Mapping[str, str], purpose: str = "both"
+) -> list[dict[str, Any]]:
     """Return the accounts that Redis has to hold for the apps, in the words of the role redis's variables.
 
     Arguments:
         apps: ``name``, ``broker`` and ``key_prefix`` of each app.
         passwords: app -> password of its account.
+        purpose: of the servers: ``both`` where they keep the results of all apps, and the queues of those whose broker
+            is Redis; ``broker`` and ``results`` where they do one of the two.
     """
     return [
         {
             "name": str(app["name"]),
             "password": passwords[str(app["name"])],
-            "purpose": "both" if app["broker"] == "redis" else "results",
+            "purpose": own if purpose == "both" else purpose,
             "key_prefix": str(app["key_prefix"]),
         }
         for app in apps
+        if (own := "both" if app["broker"] == "redis" else "results") == "both" or purpose != "broker"
     ]

@@ -21,6 +21,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.derived i
     queues,
     rabbitmq_connections,
     redis_connections,
+    result_connections,
     visibility_timeout,
 )
 from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.machines import (
@@ -35,7 +36,14 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.members i
     Members,
     app_hosts,
 )
-from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import SERVERS
+from ansible_collections.celeryops.stack.plugins.plugin_utils.topology.roles import (
+    QUEUES,
+    RESULTS,
+    SERVER_GROUPS,
+    SERVERS,
+    STORES,
+    store_of_results,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -102,10 +110,11 @@ class Surveyed(TypedDict):
 class Survey(TypedDict):
     """What the site playbook needs to join the roles, for all hosts: plain data, as it travels as a fact.
 
-    ``connections`` are those that the hosts may have to the servers of a kind at a time.
+    ``servers`` and ``connections`` are by the servers' groups; the latter are those that the hosts may have at a time.
     ``app_of`` and ``machines`` are of the hosts with an app: its name, and one name for their machine. The check adds
     ``look`` (host -> the accounts and groups that its app needs) and ``made_up`` (folder of passwords -> their files).
-    ``sentinel`` is by what name the Sentinels know the servers, which engine these are, and their clients' account.
+    ``sentinel`` is by what ``name`` the Sentinels know the servers (``master_name``), and their clients' account;
+    ``engines`` is which engine the servers of a group of Redis are.
     """
 
     apps: dict[str, Surveyed]
@@ -115,6 +124,7 @@ class Survey(TypedDict):
     consumer_timeout: int
     connections: dict[str, int]
     sentinel: dict[str, str]
+    engines: dict[str, str]
     look: NotRequired[dict[str, dict[str, list[str]]]]
     made_up: NotRequired[dict[str, list[str]]]
 
@@ -134,6 +144,13 @@ class Place(TypedDict):
     port: Any
 
 
+class Watched(TypedDict):
+    """Servers that Sentinels watch, and by what name."""
+
+    name: str
+    servers: list[Place]
+
+
 class View(Surveyed):
     """What one host has to know of the others, and of its own app (an empty name where there is none).
 
@@ -141,15 +158,22 @@ class View(Surveyed):
     ``rabbitmq_cluster`` are the nodes of the cluster, none where there is only one, and ``cluster_address`` is that of
     the host itself, if it is one of them.
 
-    ``redis_nodes`` are the Redis servers that have one another's data, and ``sentinels`` the Sentinels that watch them
-    under the name ``sentinel_master_name``: none of all that where there is one server. ``redis_engine`` is what these
-    servers are; ``redis_address`` and ``sentinel_address`` are what the others are told of the host itself.
+    ``redis`` is where queues are that are in Redis, and ``results`` where results are: the same unless they have servers
+    of their own (``separate_results``). ``master_names`` are the names by which Sentinels know the two; empty of one
+    server. ``sentinels`` are the Sentinels, and ``watched`` what they watch: none of all that where there is one server.
+
+    What begins with ``redis_`` is of the group of Redis that the host is in: ``redis_nodes`` are the servers that have one
+    another's data, ``redis_sentinels`` the Sentinels that watch them under the name ``redis_master_name``,
+    ``redis_engine`` is what they are, and ``redis_purpose`` what Celery uses them for. ``redis_address`` and
+    ``sentinel_address`` are what the others are told of the host itself.
     """
 
     app: str
     apps: list[dict[str, str]]
     rabbitmq: list[Reached]
     redis: list[Reached]
+    results: list[Reached]
+    separate_results: bool
     sentinel_user: str
     management: list[Reached]
     consumer_timeout: int
@@ -160,9 +184,13 @@ class View(Surveyed):
     cluster_address: str
     redis_nodes: list[Place]
     redis_engine: str
+    redis_purpose: str
     redis_address: str
+    redis_sentinels: list[Place]
+    redis_master_name: str
     sentinels: list[Place]
-    sentinel_master_name: str
+    watched: list[Watched]
+    master_names: dict[str, str]
     sentinel_address: str
 
 
@@ -201,18 +229,29 @@ def survey(
         },
         "app_of": app_of,
         "machines": {host: machine(host, given) for host in app_of},
-        "servers": {group: _nodes(group, groups.get(group, []), given, facts) for group in SERVERS},
+        "servers": {group: _nodes(group, groups.get(group, []), given, facts) for group in SERVER_GROUPS},
         "consumer_timeout": max([SHORTEST_CONSUMER_TIMEOUT, *map(consumer_timeout, apps.values())]),
         "connections": {
             "rabbitmq": sum(map(rabbitmq_connections, apps.values())),
-            "redis": sum(map(redis_connections, apps.values())),
+            QUEUES: sum(map(redis_connections, apps.values())),
+            RESULTS: sum(map(result_connections, apps.values())),
         },
         "sentinel": {
             "name": _first(groups, "sentinel", "sentinel_master_name", given),
             "user": _first(groups, "sentinel", "sentinel_client_user", given),
-            "engine": _first(groups, "redis", "redis_implementation", given),
         },
+        "engines": {group: _first(groups, group, "redis_implementation", given) for group in STORES},
     }
+
+
+def master_name(store: str, name: str) -> str:
+    """Return by what name the Sentinels know the servers of a group of Redis.
+
+    Arguments:
+        store: the group.
+        name: ``sentinel_master_name``, which is that of the first one.
+    """
+    return name if store == QUEUES else f"{name}-{store.rpartition('_')[2]}"
 
 
 def _first(groups: Groups, group: str, variable: str, given: Given) -> str:
@@ -227,9 +266,10 @@ def _nodes(group: str, hosts: Sequence[str], given: Given, facts: Callable[[str]
         for node in nodes:
             node["member"] = _member(node, given, facts(node["host"]))
         _name_by_the_others(nodes, [facts(host).get("celeryops_rabbitmq") or {} for host in hosts])
-    if group in ANNOUNCED and (group == "sentinel" or len(nodes) > 1):
+    role = SERVER_GROUPS[group].name
+    if role in ANNOUNCED and (role == "sentinel" or len(nodes) > 1):
         for node in nodes:
-            node["announces"] = _announced(group, node, given)
+            node["announces"] = _announced(role, node, given)
     return nodes
 
 
@@ -254,13 +294,13 @@ def _name_by_the_others(nodes: Sequence[Node], found: Sequence[Mapping[str, Any]
             node["member"]["name"] = (alike or left)[0]
 
 
-def _announced(group: str, node: Node, given: Given) -> str:
+def _announced(role: str, node: Node, given: Given) -> str:
     """Return the IP address of a server that the other hosts are told."""
     host = node["host"]
     listens = node["listen"]
-    if group == "sentinel" and given(host, "sentinel_bind", None) is None:
+    if role == "sentinel" and given(host, "sentinel_bind", None) is None:
         listens = listen_addresses(given(host, "redis_bind", None))
-    said = str(given(host, ANNOUNCED[group], None) or "")
+    said = str(given(host, ANNOUNCED[role], None) or "")
     return next(filter(is_reachable, (said, *listens, node["reached_as"])), "")
 
 
@@ -293,7 +333,7 @@ def _is_own(address: str) -> bool:
 
 
 def _node(group: str, host: str, given: Given) -> Node:
-    listens, *further = SERVERS[group].listens
+    listens, *further = SERVER_GROUPS[group].listens
     node: Node = {
         "host": host,
         "machine": machine(host, given),
@@ -330,6 +370,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "broker": ("celery_app_broker",),
     "rabbitmq": _listen("rabbitmq", 0),
     "redis": _listen("redis", 0),
+    "results": _listen("redis", 0),
+    "separate_results": (),
     "sentinel_user": ("sentinel_client_user",),
     "management": _listen("rabbitmq", 1),
     "rabbitmq_wanted": ("celery_app_broker",),
@@ -337,9 +379,13 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "cluster_address": (CLUSTER_ADDRESS, *_listen("rabbitmq", 0)),
     "redis_nodes": (ANNOUNCED["redis"], *_listen("redis", 0)),
     "redis_engine": ("redis_implementation",),
+    "redis_purpose": ("celery_app_broker",),
     "redis_address": (ANNOUNCED["redis"], *_listen("redis", 0)),
+    "redis_sentinels": (ANNOUNCED["sentinel"], *_listen("sentinel", 0), "redis_bind"),
+    "redis_master_name": ("sentinel_master_name",),
     "sentinels": (ANNOUNCED["sentinel"], *_listen("sentinel", 0), "redis_bind"),
-    "sentinel_master_name": ("sentinel_master_name",),
+    "watched": ("sentinel_master_name", ANNOUNCED["redis"], *_listen("redis", 0)),
+    "master_names": ("sentinel_master_name",),
     "sentinel_address": (ANNOUNCED["sentinel"], *_listen("sentinel", 0), "redis_bind"),
     "worker_options": (),
 }
@@ -375,33 +421,56 @@ def view(found: Survey, host: str) -> View:
         if name
     ]
     name = found["app_of"].get(host) or next((app["name"] for app in apps), "")
-    rabbitmq, redis = found["servers"]["rabbitmq"], found["servers"]["redis"]
+    rabbitmq, results = found["servers"]["rabbitmq"], store_of_results(found["servers"])
+    stores = {group: found["servers"][group] for group in STORES}
+    own = next((group for group, nodes in stores.items() if any(node["host"] == host for node in nodes)), QUEUES)
     # With one server there is nothing to watch.
-    sentinels = found["servers"]["sentinel"] if len(redis) > 1 else []
+    watched = {group: nodes for group, nodes in stores.items() if len(nodes) > 1}
+    sentinels = _places(found["servers"]["sentinel"]) if watched else []
+    names = {group: master_name(group, found["sentinel"]["name"]) if group in watched else "" for group in STORES}
     place = (host, found["machines"].get(host, ""))
     return {
         "app": name,
         **found["apps"].get(name, _NO_APP),
         "apps": apps,
         "rabbitmq": [_reached(node, place) for node in rabbitmq],
-        "redis": [_reached(node, place) for node in redis],
+        "redis": [_reached(node, place) for node in stores[QUEUES]],
+        "results": [_reached(node, place) for node in stores[results]],
+        "separate_results": results == RESULTS,
         "sentinel_user": found["sentinel"]["user"] if sentinels else "",
         "management": [reached for node in rabbitmq if (reached := _management(node, place))],
         "consumer_timeout": found["consumer_timeout"],
         "rabbitmq_connections": found["connections"]["rabbitmq"],
-        "redis_connections": found["connections"]["redis"],
+        "redis_connections": found["connections"][own],
         "rabbitmq_wanted": not apps or any(app["broker"] == "rabbitmq" for app in apps),
         "rabbitmq_cluster": [node["member"] for node in rabbitmq if "member" in node],
         "cluster_address": next(
             (node["member"]["address"] for node in rabbitmq if node["host"] == host and "member" in node), ""
         ),
-        "redis_nodes": _places(redis),
-        "redis_engine": found["sentinel"]["engine"],
-        "redis_address": _own_address(redis, host),
-        "sentinels": _places(sentinels),
-        "sentinel_master_name": found["sentinel"]["name"] if sentinels else "",
+        "redis_nodes": _places(stores[own]),
+        "redis_engine": found["engines"][own],
+        "redis_purpose": _purpose(own, results, apps),
+        "redis_address": _own_address(stores[own], host),
+        "redis_sentinels": sentinels if own in watched else [],
+        "redis_master_name": names[own],
+        "sentinels": sentinels,
+        "watched": [{"name": names[group], "servers": _places(nodes)} for group, nodes in watched.items()],
+        "master_names": {"broker": names[QUEUES], "results": names[results]},
         "sentinel_address": _own_address(found["servers"]["sentinel"], host),
     }
+
+
+def _purpose(store: str, results: str, apps: Sequence[Mapping[str, str]]) -> str:
+    """Return what Celery uses the servers of a group of Redis for, in the words of ``redis_purpose``.
+
+    Arguments:
+        store: the group.
+        results: the group that keeps the results.
+        apps: ``broker`` of each app.
+    """
+    if store != results:
+        return "broker"
+    return "both" if store == QUEUES and any(app["broker"] == "redis" for app in apps) else "results"
 
 
 def _places(nodes: Sequence[Node]) -> list[Place]:

@@ -49,6 +49,11 @@ def surveyed(groups: dict[str, list[str]], given: Given) -> dict[str, Any]:
     return survey(members(groups, given), groups, given)
 
 
+def names(both: str) -> dict[str, str]:
+    """The names by which Sentinels know the servers of queues and of results, where these are the same."""
+    return {"broker": both, "results": both}
+
+
 def test_a_server_on_the_same_host_is_reached_on_loopback_and_another_by_its_address() -> None:
     assert seen_by("mq1")["rabbitmq"] == [{"host": "mq1", "address": "127.0.0.1", "port": 5672}]
     assert seen_by("app1")["rabbitmq"] == [{"host": "mq1", "address": "10.0.0.1", "port": 5672}]
@@ -69,17 +74,17 @@ def test_a_redis_of_several_servers_is_reached_through_its_sentinels() -> None:
     assert found["sentinels"] == [
         {"host": "10.0.0.1", "port": 26379}, {"host": "10.0.0.2", "port": 26400}, {"host": "10.0.0.3", "port": 26379},
     ]  # fmt: skip
-    assert (found["sentinel_master_name"], found["sentinel_user"]) == ("celeryops", "celeryops")
+    assert (found["master_names"], found["sentinel_user"]) == (names("celeryops"), "celeryops")
     told["mq1"] |= {"sentinel_master_name": "cache", "sentinel_client_user": "apps"}
     found = seen_by("cache1", told, SENTINELS)
-    assert (found["sentinel_master_name"], found["sentinel_user"]) == ("cache", "apps")
+    assert (found["master_names"], found["redis_master_name"], found["sentinel_user"]) == (names("cache"), "cache", "apps")
     assert "password" not in str(found)
 
 
 def test_one_redis_has_no_sentinels() -> None:
     for groups in (GROUPS, {**SENTINELS, "redis": ["cache1"]}):
         found = seen_by("app1", groups=groups)
-        assert (found["sentinels"], found["sentinel_master_name"], found["sentinel_user"]) == ([], "", "")
+        assert (found["sentinels"], found["master_names"], found["sentinel_user"]) == ([], names(""), "")
 
 
 def test_a_server_on_the_same_machine_by_another_name_is_reached_on_loopback() -> None:
@@ -524,7 +529,7 @@ def test_several_redis_servers_and_their_sentinels_find_each_other() -> None:
     assert seen["redis_nodes"] == [{"host": "10.0.0.2", "port": 6379}, {"host": "10.0.0.3", "port": 6379}]
     assert [place["host"] for place in seen["sentinels"]] == ["10.0.0.2", "10.0.0.3", "10.0.0.1"]
     assert {place["port"] for place in seen["sentinels"]} == {26379}
-    assert (seen["sentinel_master_name"], seen["redis_engine"]) == ("celeryops", "valkey")
+    assert (seen["redis_master_name"], seen["redis_engine"]) == ("celeryops", "valkey")
     assert (seen["redis_address"], seen["sentinel_address"]) == ("", "")
     here = seen_by("cache1", replicated(), REPLICATED)
     assert (here["redis_address"], here["sentinel_address"]) == ("10.0.0.2", "10.0.0.2")
@@ -547,5 +552,91 @@ def test_a_host_without_an_address_is_found_nowhere() -> None:
 
 def test_one_redis_server_has_nobody_beside_it() -> None:
     seen = seen_by("app1", variables(), {**GROUPS, "sentinel": ["cache1", "app1", "mq1"]})
-    assert (seen["redis_nodes"], seen["sentinels"], seen["sentinel_master_name"]) == ([], [], "")
+    assert (seen["redis_nodes"], seen["sentinels"], seen["redis_master_name"], seen["watched"]) == ([], [], "", [])
     assert seen["redis_address"] == ""
+
+
+#: Queues on two servers, results on two others; a worker is one of the latter.
+BOTH_STORES = {
+    **GROUPS,
+    "rabbitmq": [],
+    "redis": ["cache1", "app2"],
+    "redis_results": ["mq1", "app1"],
+    "sentinel": ["cache1", "app2", "mq1"],
+}
+
+
+def in_two_stores(**changes: dict[str, Any]) -> Variables:
+    """Each server has an address, and those of the results are of another engine."""
+    own: dict[str, dict[str, Any]] = {
+        "cache1": {"ansible_host": "10.0.0.2"},
+        "app2": {"ansible_host": "10.0.0.3"},
+        "mq1": {"ansible_host": "10.0.0.4", "redis_implementation": "valkey"},
+        "app1": {"ansible_host": "10.0.0.5", "redis_implementation": "valkey"},
+    }
+    return variables(**{host: {**told, **changes.get(host, {})} for host, told in own.items()})
+
+
+def test_what_a_server_is_told_is_of_its_own_store() -> None:
+    queues, results = seen_by("cache1", in_two_stores(), BOTH_STORES), seen_by("app1", in_two_stores(), BOTH_STORES)
+    assert [place["host"] for place in queues["redis_nodes"]] == ["10.0.0.2", "10.0.0.3"]
+    assert [place["host"] for place in results["redis_nodes"]] == ["10.0.0.4", "10.0.0.5"]
+    assert (queues["redis_purpose"], results["redis_purpose"]) == ("broker", "results")
+    assert (queues["redis_engine"], results["redis_engine"]) == ("redis", "valkey")
+    assert (queues["redis_address"], results["redis_address"]) == ("10.0.0.2", "10.0.0.5")
+    assert (queues["redis_master_name"], results["redis_master_name"]) == ("celeryops", "celeryops-results")
+    assert queues["redis_connections"] > results["redis_connections"] > 0
+    assert queues["redis_sentinels"] == results["redis_sentinels"] == queues["sentinels"] != []
+
+
+def test_each_host_finds_queues_and_results_where_they_are() -> None:
+    for host in ("app1", "app2", "mq1"):
+        found = seen_by(host, in_two_stores(), BOTH_STORES)
+        assert [node["host"] for node in found["redis"]] == ["cache1", "app2"]
+        assert [node["host"] for node in found["results"]] == ["mq1", "app1"]
+        assert found["separate_results"] is True
+        assert found["master_names"] == {"broker": "celeryops", "results": "celeryops-results"}
+    assert [node["host"] for node in seen_by("app1")["results"]] == ["cache1"]
+    assert seen_by("app1")["separate_results"] is False
+
+
+def test_sentinels_watch_the_stores_that_have_replicas() -> None:
+    def watched(**groups: list[str]) -> list[tuple[str, int]]:
+        seen = seen_by("mq1", in_two_stores(), {**BOTH_STORES, **groups})
+        assert bool(seen["sentinels"]) == bool(seen["watched"])
+        return [(one["name"], len(one["servers"])) for one in seen["watched"]]
+
+    assert watched() == [("celeryops", 2), ("celeryops-results", 2)]
+    assert watched(redis=["cache1"]) == [("celeryops-results", 2)]
+    assert watched(redis_results=["mq1"]) == [("celeryops", 2)]
+    assert watched(redis=["cache1"], redis_results=["mq1"]) == []
+    one = seen_by("mq1", in_two_stores(), {**BOTH_STORES, "redis": ["cache1"]})
+    assert one["master_names"] == {"broker": "", "results": "celeryops-results"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "broker", "meant"),
+    [
+        ({}, "redis", "both"),
+        ({}, "rabbitmq", "results"),
+        ({"redis_results": ["mq1"]}, "redis", "broker"),
+        ({"redis_results": ["mq1"]}, "rabbitmq", "broker"),
+    ],
+)
+def test_results_of_their_own_leave_a_redis_to_the_queues(
+    groups: dict[str, list[str]], broker: str, meant: str
+) -> None:
+    told = variables(app1={"celery_app_broker": broker}, app2={"celery_app_broker": broker})
+    assert seen_by("cache1", told, {**GROUPS, **groups})["redis_purpose"] == meant
+
+
+def test_accounts_are_for_what_the_servers_keep() -> None:
+    apps = [{"name": name, "broker": broker, "key_prefix": ""} for name, broker in (("a", "redis"), ("b", "rabbitmq"))]
+    passwords = {"a": "one", "b": "two"}
+
+    def accounts(purpose: str) -> dict[str, str]:
+        return {user["name"]: user["purpose"] for user in redis_users(apps, passwords, purpose)}
+
+    assert accounts("both") == {"a": "both", "b": "results"}
+    assert accounts("broker") == {"a": "broker"}
+    assert accounts("results") == {"a": "results", "b": "results"}
