@@ -358,6 +358,13 @@ def test_redis_that_is_not_whole_is_told(primaries: dict[str, str], servers: dic
     assert all(fault.startswith(start) for fault, start in zip(faults, told, strict=True))
 
 
+def test_a_sentinel_that_was_frozen_does_not_watch_yet() -> None:
+    states = {"mq1": "sentinel_tilt:0\n", "mq2": "sentinel_tilt:1\n", "mq3": ""}
+    assert whole.tilted({"mq1": "10.0.0.1", "mq2": "10.0.0.1", "mq3": ""}, states) == [
+        "the Sentinel of mq2 does not watch yet"
+    ]
+
+
 def test_the_primary_is_who_a_sentinel_says() -> None:
     assert whole.address_of_primary("10.0.0.2\n6379\n") == "10.0.0.2"
     assert whole.address_of_primary("") == ""

@@ -66,6 +66,22 @@ def address_of_primary(answer: str) -> str:
     return next(iter(answer.split()), "")
 
 
+def tilted(primaries: Mapping[str, str], states: Mapping[str, str]) -> list[str]:
+    """Return how the Sentinels do not watch.
+
+    One that was frozen, or whose clock jumped, takes part in nothing for 30 seconds (sentinel.c, TILT mode).
+
+    Arguments:
+        primaries: as in ``redis_faults``.
+        states: node -> ``INFO sentinel``.
+    """
+    return [
+        f"the Sentinel of {node} does not watch yet"
+        for node in primaries
+        if primaries[node] and "sentinel_tilt:0" not in states[node]
+    ]
+
+
 def redis_faults(
     primaries: Mapping[str, str], replication: Mapping[str, str], addresses: Mapping[str, str]
 ) -> list[str]:
@@ -92,4 +108,5 @@ def all_redis_faults(nodes: Sequence[str], addresses: Mapping[str, str], tool: s
     command = ("sentinel", "get-master-addr-by-name", MASTER)
     primaries = {node: address_of_primary(ask(node, "sentinel", tool, secrets, *command)) for node in nodes}
     replication = {node: ask(node, "redis", tool, secrets, "info", "replication") for node in nodes}
-    return redis_faults(primaries, replication, addresses)
+    states = {node: ask(node, "sentinel", tool, secrets, "info", "sentinel") for node in nodes}
+    return [*redis_faults(primaries, replication, addresses), *tilted(primaries, states)]
