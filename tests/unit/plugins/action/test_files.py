@@ -83,9 +83,11 @@ def test_files_without_one_are_placed_and_leave_one() -> None:
 
 def test_workers_whose_answers_are_known_are_not_asked_again() -> None:
     known = variables(WORKERS, settled=True, result=ANSWERS)
-    # What is pending differs between the run that changes something and the next one.
-    answers = {"changed": False, "receipt": True, "complete": True, **ANSWERS}
-    assert run(workers, {**WORKERS, "pending": ["/etc/s"]}, known) == (answers, [])
+    # What is pending differs between the run that changes something and the next one; so may what runs elsewhere.
+    given = {**WORKERS, "pending": ["/etc/s"], "elsewhere": ["old.*"]}
+    of_app = {"app": WORKERS["app"], "elsewhere": ["old.*"]}
+    answers = {"changed": False, "receipt": True, "complete": True, **of_app, **ANSWERS}
+    assert run(workers, given, known) == (answers, [])
     assert run(workers, WORKERS, variables(None))[1] == [{**WORKERS, "receipt": receipts.asked(WORKERS)}]
 
 
