@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ class Stack(Cluster):
     def settle(self) -> None:
         """Wait until both sets of servers are whole."""
         for name in NODES:
-            wait(lambda: self.answers(name), 90, f"Redis or Sentinel of {name} does not listen")  # noqa: B023
+            wait(partial(self.answers, name), 90, f"Redis or Sentinel of {name} does not listen")
         wait(self.replicated, 60, "the servers of Redis are no set")
         wait(self._whole, 90, "the cluster is not whole")
 

@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
         arguments = {**self._task.args, "files": files}
         found = found_by(arguments, task_vars or {})
         if found is not None:
-            return {**result, **unchanged(arguments, found["settled"])}
+            return {**result, **unchanged(arguments, found)}
         result.update(
             self._execute_module(
                 module_name="celeryops.stack.files",
@@ -53,19 +53,19 @@ class ActionModule(ActionBase):
         return result
 
 
-def unchanged(arguments: Mapping[str, Any], settled: bool) -> dict[str, Any]:
+def unchanged(arguments: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the module returns when it finds nothing to do.
 
     Arguments:
         arguments: of the module.
-        settled: whether the units need nothing.
+        found: what the host has of its receipt.
     """
     result: dict[str, Any] = {"changed": False, "changed_paths": [], "kept": [], "held": {}, "diff": []}
     result |= {"receipt": True}
     if arguments.get("record"):
         result["left"] = []
     if arguments.get("units") is not None:
-        result["settled"] = settled
+        result |= {"settled": found["settled"], "restarts": found["restarts"]}
     return result
 
 

@@ -221,7 +221,7 @@ def machine(accounts: list[str], groups: list[str]) -> dict[str, Any]:
 
 
 def receipts_held(module: AnsibleModule, key: str) -> dict[str, Any]:
-    """Return the calls whose receipts hold, by their proof: ``result``, and whether their units are ``settled``.
+    """Return the calls whose receipts hold, by their proof, as ``held_now`` does.
 
     Arguments:
         module: asks systemd, once.
@@ -254,7 +254,9 @@ def statuses_of(names: Sequence[str], run: Callable[[Sequence[str]], str]) -> di
 
 
 def held_now(receipt: dict[str, Any], statuses: dict[str, Status]) -> dict[str, Any]:
-    """Return ``result`` and ``settled`` of a receipt; nothing where only the call itself can tell.
+    """Return ``result`` of a receipt, whether its units are ``settled``, and which of them would be restarted.
+
+    Nothing where only the call itself can tell.
 
     Arguments:
         receipt: one whose state holds.
@@ -263,8 +265,8 @@ def held_now(receipt: dict[str, Any], statuses: dict[str, Status]) -> dict[str, 
     result = answers_of(receipt["answers"], statuses) if "answers" in receipt else receipt.get("result")
     if receipt.get("unproven") or ("answers" in receipt and result is None):
         return {}
-    settled = outlook(receipt.get("units") or [], receipt.get("prune"), [], statuses).settled
-    return {"result": result, "settled": settled}
+    ahead = outlook(receipt.get("units") or [], receipt.get("prune"), [], statuses)
+    return {"result": result, "settled": ahead.settled, "restarts": ahead.actions.restart}
 
 
 def answers_of(given: dict[str, Any], statuses: dict[str, Status]) -> dict[str, Any] | None:

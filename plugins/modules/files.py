@@ -170,6 +170,11 @@ settled:
   description: Whether M(celeryops.stack.units) would have nothing to do.
   type: bool
   returned: when O(units) were given
+restarts:
+  description: The units that M(celeryops.stack.units) would restart.
+  type: list
+  elements: str
+  returned: when O(units) were given
 receipt:
   description: True if no call was made, since the facts of this run say that it would find nothing to do.
   type: bool
@@ -294,7 +299,7 @@ def main() -> None:
         leave_receipt(module, state, changed=bool(changes.paths))
     if module.params["units"] is not None:
         outlook = look(module, module.params["units"], module.params["prune"], changes.paths)
-        result["settled"] = outlook.settled
+        result |= {"settled": outlook.settled, "restarts": outlook.actions.restart}
     module.exit_json(changed=bool(changes.paths), **result)
 
 

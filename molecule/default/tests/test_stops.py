@@ -138,6 +138,30 @@ def test_what_outlasts_the_stop_begins_anew_elsewhere(
     assert not re.search("timed out|SIGKILL", ended), ended
 
 
+@pytest.mark.broker("rabbitmq")
+@pytest.mark.usefixtures("restored")
+def test_workers_finish_before_the_role_restarts_rabbitmq(
+    host: Host, produce: Produce, site: Callable[..., Any]
+) -> None:
+    def restarted() -> str:
+        return show(host, "rabbitmq-server.service", "ActiveEnterTimestampMonotonic")
+
+    leaving, since, before = "leaving this node of the broker", now(host), restarted()
+    # Something of the role that is no reason to restart the server is none to hold the workers either.
+    host.check_output("systemctl stop epmd.socket")
+    assert site("--tags=rabbitmq").messages == []
+    assert (restarted(), leaving in log(host, since)) == (before, False)
+    # Longer than the run takes until the restart.
+    [one] = feeds(produce, 25)
+    wait(lambda: f"[{one}] received" in log(host, since), 30, "the feed was not begun")
+    assert site("--tags=rabbitmq", variables={"rabbitmq_config": {"heartbeat": 50}}).messages == []
+    assert restarted() != before
+    answers(produce, [one], 90)
+    told = log(host, since)
+    assert (told.count(leaving), told.count(f"[{one}] received"), told.count(f"[{one}] succeeded")) == (1, 1, 1)
+    answers(produce, feeds(produce, 0.1), 30)
+
+
 def test_a_worker_that_gets_nothing_is_restarted(
     host: Host, produce: Produce, with_module: Callable[..., None]
 ) -> None:

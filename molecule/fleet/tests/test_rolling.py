@@ -140,10 +140,12 @@ def test_a_host_that_is_lost_in_the_middle_stops_nobody_and_is_put_right_later(
         deploy = pool.submit(fleet.deploy, source, f"--inventory={by_ssh}")
         wait(lambda: deploy.done() or "_standin" in fleet.standing_in(), 180, "no stand-in was started")
         assert not deploy.done(), deploy.result().output
-        with fleet.paused("app2"):
-            run = deploy.result()
-        # Its session has ended, and all that belonged to it.
-        fleet.on("app2", f"find /proc/[0-9]*/fd -lname {lock} 2>/dev/null | cut -d / -f 3 | xargs -r kill -KILL")
+        try:
+            with fleet.paused("app2"):
+                run = deploy.result()
+        finally:
+            # Its session has ended, and all that belonged to it.
+            fleet.on("app2", f"find /proc/[0-9]*/fd -lname {lock} 2>/dev/null | cut -d / -f 3 | xargs -r kill -KILL")
     assert run.failed
     told = run.messages[-1]
     assert f"app1 runs {was['app1']} as before" in told

@@ -78,7 +78,8 @@ def found_by(arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> dict
         variables: of the task.
 
     Returns:
-        ``settled``, whether the call's units need nothing, and ``result``, what it returned, where that is kept.
+        ``settled``, whether the call's units need nothing, ``restarts``, which of them would be restarted, and
+        ``result``, what it returned, where that is kept.
     """
     facts = variables.get("ansible_facts") or {}
     held = seen_now(facts).get("receipts") or {} if are_wanted(variables) else {}

@@ -13,6 +13,7 @@ import pytest
 from celery.utils.nodenames import host_format
 
 from ansible_collections.celeryops.stack.plugins.module_utils import receipts
+from ansible_collections.celeryops.stack.plugins.module_utils.systemd import Actions
 from ansible_collections.celeryops.stack.plugins.modules import facts
 from ansible_collections.celeryops.stack.plugins.modules.facts import disk, installed, memory, named, servers, system
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.host_variables import FACTS
@@ -95,7 +96,8 @@ class Systemd:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> None:
     def outlook(units: list[dict[str, str]], *_more: object) -> SimpleNamespace:
-        return SimpleNamespace(settled=units != [{"name": "a.service"}])
+        loose = units == [{"name": "a.service"}]
+        return SimpleNamespace(settled=not loose, actions=Actions(restart=["a.service"] if loose else []))
 
     monkeypatch.setattr(receipts, "valid", lambda *, tidy: HELD if tidy else [])
     monkeypatch.setattr(facts, "outlook", outlook)
@@ -109,10 +111,10 @@ def test_the_facts_have_which_receipts_hold() -> None:
     found = facts.receipts_held(host, "key")
     assert host.asked == [["a.service", "b.service", "c.service"]]
     assert found == {
-        receipts.proof("key", "files"): {"result": None, "settled": True},
-        receipts.proof("key", "loose"): {"result": None, "settled": False},
-        receipts.proof("key", "release"): {"result": {"release": "shop-1"}, "settled": True},
-        receipts.proof("key", "workers"): {"result": {"tasks": []}, "settled": True},
+        receipts.proof("key", "files"): {"result": None, "settled": True, "restarts": []},
+        receipts.proof("key", "loose"): {"result": None, "settled": False, "restarts": ["a.service"]},
+        receipts.proof("key", "release"): {"result": {"release": "shop-1"}, "settled": True, "restarts": []},
+        receipts.proof("key", "workers"): {"result": {"tasks": []}, "settled": True, "restarts": []},
     }
 
 

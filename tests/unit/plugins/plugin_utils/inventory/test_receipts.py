@@ -11,7 +11,7 @@ from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory import r
 from ansible_collections.celeryops.stack.plugins.plugin_utils.inventory.this_run import this_run
 
 CALL = {"files": [{"path": "/etc/shop.conf", "content": "a"}], "units": []}
-HELD = {"settled": True, "result": None}
+HELD = {"settled": True, "restarts": [], "result": None}
 
 
 class HostVars:
